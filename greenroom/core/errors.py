@@ -1,0 +1,89 @@
+"""What can go wrong, in the words of the domain.
+
+    GreenroomError                 has a message for people and a ``status_hint``
+    ├─ InvalidRequest       422    the request cannot mean anything; the message says what to change
+    ├─ BadRequest           400    well-formed, but contradicts itself or the graph
+    ├─ NotFound             404
+    ├─ Conflict             409    the thread is taken, or the id exists
+    ├─ TooLarge             413
+    ├─ TooManyRequests      429    carries ``retry_after_s``
+    ├─ Unavailable          503    a part is restarting; trying again helps
+    │   └─ DatabaseUnavailable
+    ├─ ConfigurationError          said at start, before anything serves
+    └─ Fenced                      a signal, not a failure: this attempt is no longer the current one
+
+The core knows no HTTP: ``status_hint`` is a hint to the one handler at the edge. Every constructor
+argument goes to ``super().__init__``, since an exception that does not survive pickling does not
+survive a Ray call either.
+"""
+
+from __future__ import annotations
+
+
+class GreenroomError(Exception):
+    """Base of everything that Greenroom raises on purpose; ``str()`` is a sentence for people."""
+
+    status_hint: int = 500
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+
+    @property
+    def message(self) -> str:
+        return str(self.args[0])
+
+    def headers(self) -> dict[str, str]:
+        """Headers that an HTTP answer made of this error should carry."""
+        return {}
+
+
+class InvalidRequest(GreenroomError):
+    status_hint = 422
+
+
+class BadRequest(GreenroomError):
+    status_hint = 400
+
+
+class NotFound(GreenroomError):
+    status_hint = 404
+
+
+class Conflict(GreenroomError):
+    status_hint = 409
+
+
+class TooLarge(GreenroomError):
+    status_hint = 413
+
+
+class TooManyRequests(GreenroomError):
+    status_hint = 429
+
+    def __init__(self, message: str, retry_after_s: int = 1) -> None:
+        Exception.__init__(self, message, retry_after_s)
+
+    def __str__(self) -> str:
+        return self.message
+
+    def headers(self) -> dict[str, str]:
+        return {"retry-after": str(self.args[1])}
+
+
+class Unavailable(GreenroomError):
+    status_hint = 503
+
+    def headers(self) -> dict[str, str]:
+        return {"retry-after": "1"}
+
+
+class DatabaseUnavailable(Unavailable):
+    pass
+
+
+class ConfigurationError(GreenroomError):
+    pass
+
+
+class Fenced(GreenroomError):
+    """Another attempt owns the run now; whoever sees this stops and writes nothing more."""

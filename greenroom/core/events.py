@@ -1,0 +1,154 @@
+"""The event log of one run: append-only, one writer, many cursors.
+
+Replay and live are the same read: a reader names the sequence number it has seen last and gets
+everything after it. Sequence numbers only grow, also across attempts, because an attempt starts at
+``attempt * 2**32``: a second attempt cannot know how far a dead log had come.
+
+The writer (the loop that executes the graph) and the readers (another loop, another thread) share a
+log, so every change happens under a lock and readers are woken through a callback that the caller
+makes thread-safe. The log is bounded by bytes: the oldest events go first, and a reader whose cursor
+was passed by continues with the oldest event that is left.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+ATTEMPT_SHIFT = 32
+LIVE = -1
+"""A cursor that means "only what comes from now on"."""
+
+
+def first_seq(attempt: int) -> int:
+    """The sequence number of an attempt's first event."""
+    return attempt << ATTEMPT_SHIFT
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One encoded event of a run.
+
+    Attributes:
+        seq: position, unique and growing within the run.
+        at_ms: when it was appended, Unix milliseconds.
+        name: the SSE event name, e.g. ``values`` or ``updates|child:1234``.
+        data: compact JSON, encoded once.
+    """
+
+    seq: int
+    at_ms: int
+    name: str
+    data: bytes
+
+    @property
+    def id(self) -> str:
+        """``<unix ms>-<seq>``, the shape of a Redis stream id (platform API, section 3)."""
+        return f"{self.at_ms}-{self.seq}"
+
+    @property
+    def mode(self) -> str:
+        """The name without its subgraph namespace and part: ``messages/partial|a:1`` → ``messages/partial``."""
+        return self.name.partition("|")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """What a read gives: the events past a cursor, the next cursor, and whether more can come."""
+
+    events: tuple[Event, ...]
+    cursor: int
+    closed: bool
+
+
+class EventLog:
+    """The events of one attempt of one run.
+
+    Args:
+        attempt: the attempt that owns the log; numbers its events.
+        max_bytes: how much encoded data the log keeps before it forgets the oldest events.
+    """
+
+    def __init__(self, attempt: int, max_bytes: int) -> None:
+        self._events: deque[Event] = deque()
+        self._next_seq = first_seq(attempt)
+        self._bytes = 0
+        self._max_bytes = max_bytes
+        self._closed = False
+        self._lock = threading.Lock()
+        self._waiting: list[Callable[[], None]] = []
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    @property
+    def size_bytes(self) -> int:
+        return self._bytes
+
+    @property
+    def end(self) -> int:
+        """The cursor of a reader that has seen everything so far."""
+        return self._next_seq - 1
+
+    def append(self, name: str, data: bytes, at_ms: int) -> Event:
+        """Adds an event and wakes the readers.
+
+        Raises:
+            ValueError: the log was closed; whoever appends late is a bug of the caller.
+        """
+        with self._lock:
+            if self._closed:
+                raise ValueError("the log of this run is closed")
+            event = Event(self._next_seq, at_ms, name, data)
+            self._next_seq += 1
+            self._events.append(event)
+            self._bytes += len(data)
+            while self._bytes > self._max_bytes and len(self._events) > 1:
+                self._bytes -= len(self._events.popleft().data)
+            waiting, self._waiting = self._waiting, []
+        for wake in waiting:
+            wake()
+        return event
+
+    def close(self) -> None:
+        """Says that no event follows; readers see the end once they have read what is there."""
+        with self._lock:
+            self._closed = True
+            waiting, self._waiting = self._waiting, []
+        for wake in waiting:
+            wake()
+
+    def read(self, after: int) -> Slice:
+        """Everything past ``after`` (``LIVE``: nothing yet, and a cursor at the end)."""
+        with self._lock:
+            if after == LIVE:
+                return Slice((), self._next_seq - 1, self._closed)
+            if after >= self._next_seq - 1:
+                return Slice((), after, self._closed)
+            first = self._events[0].seq if self._events else self._next_seq
+            # Sequence numbers are dense within a log, so the position is a subtraction.
+            start = max(0, after + 1 - first)
+            count = len(self._events)
+            events = (
+                tuple(self._events)
+                if start == 0
+                else tuple(self._events[i] for i in range(start, count))
+            )
+            return Slice(events, self._next_seq - 1, self._closed)
+
+    def wait(self, after: int, wake: Callable[[], None]) -> bool:
+        """Registers ``wake`` unless there already is something past ``after`` or the log is closed.
+
+        ``wake`` is called once, from whatever thread appends or closes: it must be thread-safe.
+
+        Returns:
+            whether it was registered; False means that a read now gives something.
+        """
+        with self._lock:
+            if self._closed or after < self._next_seq - 1:
+                return False
+            self._waiting.append(wake)
+            return True

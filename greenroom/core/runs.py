@@ -1,0 +1,207 @@
+"""Runs: their states, and the records that travel between gateway, registry and run actors.
+
+    pending ──start──> running ──finish──> success | error | timeout | interrupted
+       │  ^               │
+       │  └───requeue─────┘   (the actor died; the next attempt)
+       └──cancel──> interrupted          └──give_up──> error
+
+A run that stops at an ``interrupt()`` is ``success``; ``interrupted`` means cancelled or pre-empted.
+A rolled-back run has no state: it is deleted. Every change of status goes through `successor`;
+what the table lacks is illegal.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
+
+from greenroom.core.errors import GreenroomError
+
+
+class RunStatus(StrEnum):
+    PENDING = "pending"
+    RUNNING = "running"
+    SUCCESS = "success"
+    ERROR = "error"
+    TIMEOUT = "timeout"
+    INTERRUPTED = "interrupted"
+
+    @property
+    def is_terminal(self) -> bool:
+        return self not in (RunStatus.PENDING, RunStatus.RUNNING)
+
+
+class RunChange(StrEnum):
+    START = "start"
+    REQUEUE = "requeue"
+    SUCCEED = "succeed"
+    FAIL = "fail"
+    TIME_OUT = "time_out"
+    INTERRUPT = "interrupt"
+
+
+TRANSITIONS: dict[tuple[RunStatus, RunChange], RunStatus] = {
+    (RunStatus.PENDING, RunChange.START): RunStatus.RUNNING,
+    (RunStatus.PENDING, RunChange.INTERRUPT): RunStatus.INTERRUPTED,
+    (RunStatus.PENDING, RunChange.FAIL): RunStatus.ERROR,
+    (RunStatus.RUNNING, RunChange.REQUEUE): RunStatus.PENDING,
+    (RunStatus.RUNNING, RunChange.SUCCEED): RunStatus.SUCCESS,
+    (RunStatus.RUNNING, RunChange.FAIL): RunStatus.ERROR,
+    (RunStatus.RUNNING, RunChange.TIME_OUT): RunStatus.TIMEOUT,
+    (RunStatus.RUNNING, RunChange.INTERRUPT): RunStatus.INTERRUPTED,
+}
+
+
+class IllegalTransition(GreenroomError):
+    """A run was asked for a change that its state does not allow; always a bug of ours."""
+
+
+def successor(status: RunStatus, change: RunChange) -> RunStatus:
+    """The state after a change.
+
+    Raises:
+        IllegalTransition: the table has no such change.
+    """
+    try:
+        return TRANSITIONS[status, change]
+    except KeyError:
+        raise IllegalTransition(f"A run that is {status} cannot {change}.") from None
+
+
+MultitaskStrategy = Literal["reject", "enqueue", "interrupt", "rollback"]
+CancelAction = Literal["interrupt", "rollback"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunRequest:
+    """A run as the gateway asks for it: validated, complete, and named, so that asking twice is safe.
+
+    Attributes:
+        run_id: UUIDv7, minted by the gateway; a retried create with the same id is the same run.
+        thread_id: where it runs; for a stateless run a fresh id, with ``temporary`` or not.
+        assistant_id: UUID of the assistant.
+        graph_id: the graph that the assistant names.
+        kwargs: JSON of the run's ``kwargs`` (platform API, section 5), with the complete
+            ``config`` in it; opaque to the registry.
+        metadata: JSON object, the run's metadata.
+        multitask_strategy: what to do when the thread is taken.
+        create_thread: make the thread if it does not exist (``if_not_exists="create"``).
+        temporary: delete thread and run after the end (stateless, ``on_completion="delete"``).
+        resumable: keep the events durably (``stream_resumable``).
+        after_s: seconds to wait before the run joins the queue.
+        webhook: URL to call after the end, or None.
+    """
+
+    run_id: str
+    thread_id: str
+    assistant_id: str
+    graph_id: str
+    kwargs: bytes
+    metadata: bytes
+    multitask_strategy: MultitaskStrategy
+    create_thread: bool
+    temporary: bool = False
+    resumable: bool = False
+    after_s: float = 0.0
+    webhook: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Placement:
+    """Where a run is executed: the attempt that is current, and the name of its actor."""
+
+    run_id: str
+    attempt: int
+    actor: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CreatedRun:
+    """The registry's answer to a `RunRequest`.
+
+    Attributes:
+        created_at: ISO 8601 with offset, as clients see it.
+        placement: where it is executed, or None while it is queued.
+    """
+
+    run_id: str
+    thread_id: str
+    created_at: str
+    placement: Placement | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunOrder:
+    """What an actor needs to execute one attempt of a run. Idempotent per (run_id, attempt)."""
+
+    run_id: str
+    thread_id: str
+    assistant_id: str
+    graph_id: str
+    attempt: int
+    kwargs: bytes
+    temporary: bool
+    resumable: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ending:
+    """How an attempt ended, as its actor saw it.
+
+    Attributes:
+        status: a terminal status.
+        output: JSON of what ``wait`` answers: the graph's output, with ``__interrupt__`` when it
+            stopped at one; for an error ``{"__error__": {...}}``.
+        values: JSON of the thread's state after the run, or None when there is no checkpoint.
+        interrupts: JSON of the thread's pending interrupts, ``{task_id: [{"id", "value"}]}``.
+        has_next: the state has a next step, so the thread is ``interrupted`` rather than ``idle``.
+        error: JSON ``{"error", "message"}``, or None.
+    """
+
+    status: RunStatus
+    output: bytes = b"null"
+    values: bytes | None = None
+    interrupts: bytes = b"{}"
+    has_next: bool = False
+    error: bytes | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Report:
+    """What an actor tells the registry when an attempt ended; small whatever the state's size."""
+
+    run_id: str
+    attempt: int
+    actor: str
+    status: RunStatus
+    has_next: bool
+    interrupts: bytes
+    error: bytes | None
+    has_values: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CancelRequest:
+    """Stop a run. ``run_id`` None means every pending and running run of the thread."""
+
+    thread_id: str
+    run_id: str
+    action: CancelAction = "interrupt"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Batch:
+    """A piece of an event stream, ready to be sent.
+
+    Attributes:
+        body: SSE frames, byte for byte (empty when nothing came in time).
+        cursor: the sequence number to continue from.
+        closed: nothing follows from this attempt.
+        known: False when the actor does not have the run (it never came, or was forgotten).
+    """
+
+    body: bytes
+    cursor: int
+    closed: bool
+    known: bool = True

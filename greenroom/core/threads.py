@@ -1,0 +1,26 @@
+"""Threads: their status is derived from their runs and their state, never set on its own."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from greenroom.core.runs import RunStatus
+
+
+class ThreadStatus(StrEnum):
+    IDLE = "idle"
+    BUSY = "busy"
+    INTERRUPTED = "interrupted"
+    ERROR = "error"
+
+
+def resting_status(last: RunStatus, *, has_next: bool) -> ThreadStatus:
+    """The status of a thread whose last run ended and that has no other run.
+
+    Args:
+        last: how the run ended; a timeout counts as an error (platform API, section 6).
+        has_next: the state has a next step: an interrupt, or a cancel in mid-run.
+    """
+    if last in (RunStatus.ERROR, RunStatus.TIMEOUT):
+        return ThreadStatus.ERROR
+    return ThreadStatus.INTERRUPTED if has_next else ThreadStatus.IDLE
