@@ -77,6 +77,7 @@ class EventLog:
         self._bytes = 0
         self._max_bytes = max_bytes
         self._closed = False
+        self._held: list[Event] = []
         self._lock = threading.Lock()
         self._waiting: list[Callable[[], None]] = []
 
@@ -113,10 +114,26 @@ class EventLog:
             wake()
         return event
 
+    def hold(self, name: str, data: bytes, at_ms: int) -> Event:
+        """Numbers a last event that readers see only when the log closes.
+
+        A client that reads the ``error`` event looks at the run right after, so the event may not be
+        seen before the status is stored; and the durable tail needs it before that.
+        """
+        with self._lock:
+            event = Event(self._next_seq + len(self._held), at_ms, name, data)
+            self._held.append(event)
+            return event
+
     def close(self) -> None:
         """Says that no event follows; readers see the end once they have read what is there."""
         with self._lock:
+            if self._closed:
+                return
             self._closed = True
+            self._events.extend(self._held)
+            self._next_seq += len(self._held)
+            self._held.clear()
             waiting, self._waiting = self._waiting, []
         for wake in waiting:
             wake()

@@ -1,0 +1,71 @@
+"""Sending what has gathered: many small requests, few calls.
+
+A call between actors costs the receiver a third of a millisecond of CPU whatever it carries, and a
+commit a fifth. So each side keeps one call under way and sends, as the next one, everything that came
+meanwhile: no timer, no added latency when idle, and batches that grow exactly with the load.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Batcher(Generic[T, R]):
+    """Gathers items while a call is under way and sends them as one.
+
+    Args:
+        send: takes the items, answers one result an item, in order; a result that is an exception
+            is raised to the item's sender. If ``send`` itself raises, every sender of the batch sees
+            that.
+        max_items: the most that one call carries.
+    """
+
+    def __init__(
+        self, send: Callable[[list[T]], Awaitable[Sequence[R | Exception]]], max_items: int = 1000
+    ) -> None:
+        self._send = send
+        self._max_items = max_items
+        self._gathered: list[tuple[T, asyncio.Future[R]]] = []
+        self._task: asyncio.Task[None] | None = None
+
+    async def submit(self, item: T) -> R:
+        """Sends one item, with whatever else there is, and waits for its result."""
+        future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        self._gathered.append((item, future))
+        if self._task is None:
+            self._task = asyncio.create_task(self._drain())
+        return await future
+
+    async def _drain(self) -> None:
+        try:
+            while self._gathered:
+                batch = self._gathered[: self._max_items]
+                del self._gathered[: self._max_items]
+                await self._send_batch(batch)
+        finally:
+            self._task = None
+
+    async def _send_batch(self, batch: list[tuple[T, asyncio.Future[R]]]) -> None:
+        try:
+            results = await self._send([item for item, _ in batch])
+        except asyncio.CancelledError:
+            for _, future in batch:
+                future.cancel()
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever went wrong belongs to the senders
+            for _, future in batch:
+                if not future.done():
+                    future.set_exception(error)
+            return
+        for (_, future), result in zip(batch, results, strict=True):
+            if future.done():
+                continue
+            if isinstance(result, Exception):
+                future.set_exception(result)
+            else:
+                future.set_result(result)
