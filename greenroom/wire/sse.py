@@ -1,0 +1,69 @@
+"""Server-Sent Events as the Platform frames them (platform API, section 3).
+
+    event: values\\r\\n
+    data: {"count":0}\\r\\n
+    id: 1795329693413-4294967296\\r\\n     only in resumable streams, and always in a thread's stream
+    \\r\\n
+
+Lines end in CRLF, the fields come in this order, the data is one line of compact JSON, and an idle
+stream carries a comment. Standard library only: run actors frame their events with it.
+"""
+
+from __future__ import annotations
+
+import re
+
+from greenroom.core.events import Event
+
+HEARTBEAT = b": heartbeat\r\n\r\n"
+"""A comment, which every client ignores; newer ones measure the server's life by it."""
+
+KEEP_ALIVE = b"\n"
+"""What precedes a late JSON body; white space to its parser."""
+
+_ID = re.compile(r"(\d{1,19})-(\d{1,19})", re.ASCII)
+_FROM_THE_START = frozenset({"-1", "0"})
+
+
+def frame(event: Event, with_id: bool) -> bytes:
+    """One event, ready to be sent."""
+    name = event.name.encode()
+    if with_id:
+        return b"event: %b\r\ndata: %b\r\nid: %b\r\n\r\n" % (name, event.data, event.id.encode())
+    return b"event: %b\r\ndata: %b\r\n\r\n" % (name, event.data)
+
+
+def event_frame(name: str, data: bytes, event_id: str | None = None) -> bytes:
+    """An event that stands in no log, e.g. the gateway's own ``error``."""
+    id_line = b"" if event_id is None else b"id: %b\r\n" % event_id.encode()
+    return b"event: %b\r\ndata: %b\r\n%b\r\n" % (name.encode(), data, id_line)
+
+
+def cursor_of(last_event_id: str) -> int | None:
+    """The sequence number that a ``Last-Event-ID`` names; 0 for "from the start", None for garbage."""
+    value = last_event_id.strip()
+    if value in _FROM_THE_START:
+        return 0
+    match = _ID.fullmatch(value)
+    return int(match[2]) if match else None
+
+
+def is_event_id(value: str) -> bool:
+    """Whether it has the shape ``<ms>-<seq>`` that a thread's stream insists on."""
+    return _ID.fullmatch(value) is not None
+
+
+def passes(event_name: str, modes: frozenset[str] | None) -> bool:
+    """Whether a reader that asked for ``modes`` gets an event of this name; None asks for all.
+
+    The requested ``messages-tuple`` is called ``messages`` on the wire, ``messages`` is called
+    ``messages/partial`` and so on. A filter drops ``metadata`` too; an ``error`` reaches everyone.
+    """
+    if modes is None:
+        return True
+    mode = event_name.partition("|")[0]
+    if mode == "error":
+        return True
+    if mode == "messages":
+        return "messages-tuple" in modes
+    return mode.partition("/")[0] in modes
