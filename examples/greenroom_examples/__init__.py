@@ -1,0 +1,1 @@
+"""Small graphs to look at, to copy from, and to try a server with."""
