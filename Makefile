@@ -1,0 +1,69 @@
+# `make serve` and `make test` work on a fresh clone with nothing but Python >= 3.11 and make.
+
+PYTHON ?= python3
+VENV   ?= .venv
+HOST   ?= 127.0.0.1
+PORT   ?= 8000
+CONFIG ?= examples/langgraph.json
+ARGS   ?=
+
+BIN := $(VENV)/bin
+# Whatever index this machine is configured for is used; pip is asked to be brief.
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help install serve stop test check bench settings constraints clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@echo
+	@echo "  PYTHON=$(PYTHON) HOST=$(HOST) PORT=$(PORT) CONFIG=$(CONFIG) can be given, and ARGS are passed on,"
+	@echo "  for example: make serve PORT=8001, or make test ARGS='-k settings'"
+
+install: $(VENV)/.installed ## Create .venv and install what serving needs
+
+serve: $(VENV)/.installed ## Serve the examples (Ctrl-C ends everything)
+	@exec $(BIN)/greenroom serve --config $(CONFIG) --host $(HOST) --port $(PORT) $(ARGS)
+
+stop: $(VENV)/.installed ## End the server that `make serve` has started here
+	@$(BIN)/greenroom stop
+
+test: $(VENV)/.installed-dev ## Run the tests
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.installed-dev ## Formatting, lint and types
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/pyright
+
+bench: $(VENV)/.installed-dev ## Measure; results belong in docs/benchmarks.md
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+settings: $(VENV)/.installed ## Write docs/settings.md anew from the code
+	@$(BIN)/python -m greenroom.settings > docs/settings.md
+
+constraints: $(VENV)/.installed-dev ## Write constraints.txt anew from what is installed
+	@{ sed -n '/^#/p' constraints.txt; \
+	   $(BIN)/python -m pip freeze --exclude-editable | grep -E '^[A-Za-z0-9._-]+==[^ ]+$$'; \
+	 } > $(VENV)/constraints.txt
+	@mv $(VENV)/constraints.txt constraints.txt
+
+clean: ## Remove the environment and caches (the data in .greenroom stays)
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A stamp says which pyproject.toml and constraints.txt the environment was made from, so that
+# starting again costs nothing. It is written last: an installation that failed is repeated.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Greenroom needs Python 3.11 or newer; name one with make PYTHON=python3.12 ..." >&2; exit 1; }
+	@echo "Creating $(VENV) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing Greenroom and what it needs (once; a few minutes at most) ..."
+	@$(PIP_INSTALL) -e .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	@echo "Installing what the tests need ..."
+	@$(PIP_INSTALL) -e '.[dev]'
+	@touch $@
