@@ -1,0 +1,252 @@
+"""Connections: pools that outlive a restart of PostgreSQL, and a check that speaks in sentences.
+
+A connection that died while it lay in the pool is seen without a round trip: an idle connection
+has nothing to read, so one that has is looked at. The pool then replaces it. While PostgreSQL is
+away, asking for a connection waits (bounded), and is answered within about a second of its return.
+
+JSON: ``jsonb`` columns come parsed, ``json`` columns as `orjson.Fragment`, the stored bytes, since
+they are only ever passed on.
+"""
+
+from __future__ import annotations
+
+import json
+import select
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, LiteralString, TypeVar, cast
+
+import orjson
+import psycopg
+from psycopg import AsyncConnection
+from psycopg.abc import Buffer
+from psycopg.adapt import Loader
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.pq import Format
+from psycopg.rows import DictRow, dict_row
+from psycopg.types.json import set_json_dumps, set_json_loads
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from greenroom.core.errors import ConfigurationError, DatabaseUnavailable
+
+Connection = AsyncConnection[DictRow]
+T = TypeVar("T")
+
+OLDEST_SERVER = 140000
+TRANSACTION_TIMEOUT_SINCE = 170000
+TURN_S = 1.0
+"""How long a caller waits for a connection before the pool looks again for one it may open."""
+
+GONE = frozenset({"57P01", "57P02", "57P03", "57P05", "25P03", "25P04"})
+"""SQLSTATEs of a server that ended the connection: shutdown, crash, start-up, time-outs."""
+
+
+class Pool(AsyncConnectionPool[Connection]):
+    """A pool whose waiting callers notice quickly that the server is back."""
+
+    async def getconn(self, timeout: float | None = None) -> Connection:
+        """A live connection.
+
+        Raises:
+            DatabaseUnavailable: there was none within ``timeout`` seconds (default: the pool's).
+        """
+        deadline = time.monotonic() + (self.timeout if timeout is None else timeout)
+        while True:
+            left = deadline - time.monotonic()
+            try:
+                # In turns: only a new request makes the pool try again to connect, once it has
+                # given up on the connections that it lost.
+                conn = await super().getconn(max(0.001, min(left, TURN_S)))
+            except PoolTimeout:
+                if left <= TURN_S:
+                    raise DatabaseUnavailable("PostgreSQL does not answer.") from None
+                continue
+            if await _is_alive(conn):
+                return conn
+            await conn.close()
+            await self.putconn(conn)
+
+
+async def _is_alive(conn: Connection) -> bool:
+    if conn.closed:
+        return False
+    poll = select.poll()
+    poll.register(conn.fileno(), select.POLLIN)
+    if not poll.poll(0):
+        return True
+    try:
+        # A notice or a changed setting is harmless; a goodbye is not.
+        await conn.execute("")
+    except psycopg.Error:
+        return False
+    return True
+
+
+async def open_pool(
+    dsn: str,
+    *,
+    application_name: str,
+    min_size: int = 1,
+    max_size: int = 4,
+    timeout_s: float = 30.0,
+    transaction_timeout_s: float = 30.0,
+) -> Pool:
+    """An open pool; the caller closes it.
+
+    Args:
+        dsn: a libpq connection string or URL.
+        application_name: ``greenroom:<actor>``, by which a takeover ends an actor's connections.
+        timeout_s: how long a caller waits for a connection, also over a restart of the server.
+        transaction_timeout_s: the server ends a transaction (and its connection) that lasts
+            longer: a process that was stopped in one would hold its locks for ever. PostgreSQL
+            17 and later; an older server only ends those that are idle in a transaction.
+
+    Raises:
+        DatabaseUnavailable: no connection within ``timeout_s``.
+    """
+
+    async def configure(conn: Connection) -> None:
+        register_json(conn)
+        timeout = f"{int(transaction_timeout_s * 1000)}ms"
+        settings = [("TimeZone", "UTC"), ("idle_in_transaction_session_timeout", timeout)]
+        if conn.info.server_version >= TRANSACTION_TIMEOUT_SINCE:
+            settings.append(("transaction_timeout", timeout))
+        calls = ", ".join(["set_config(%s, %s, false)"] * len(settings))
+        await conn.execute(
+            cast(LiteralString, f"SELECT {calls}"), [part for pair in settings for part in pair]
+        )
+
+    pool = Pool(
+        dsn,
+        connection_class=cast("type[Connection]", AsyncConnection),
+        kwargs={
+            "autocommit": True,
+            "row_factory": dict_row,
+            "prepare_threshold": 0,
+            "application_name": application_name,
+            "connect_timeout": 5,
+        },
+        min_size=min_size,
+        max_size=max_size,
+        timeout=timeout_s,
+        # Short, so that a lost connection is soon given up; `getconn` then asks for a new one.
+        reconnect_timeout=TURN_S,
+        configure=configure,
+        open=False,
+        name=application_name,
+    )
+    await pool.open(wait=False)
+    try:
+        async with pool.connection(timeout_s):
+            pass
+    except BaseException:
+        await pool.close()
+        raise
+    return pool
+
+
+def register_json(conn: AsyncConnection[Any]) -> None:
+    set_json_loads(orjson.loads, conn)
+    set_json_dumps(encode, conn)
+    conn.adapters.register_loader("json", _FragmentLoader)
+    conn.adapters.register_loader("json", _BinaryFragmentLoader)
+
+
+def encode(value: Any) -> bytes:
+    """JSON; orjson refuses integers past 64 bits and keys that are no strings, json takes them."""
+    try:
+        return orjson.dumps(value)
+    except TypeError:
+        return json.dumps(value, separators=(",", ":")).encode()
+
+
+class _FragmentLoader(Loader):
+    format = Format.TEXT
+
+    def load(self, data: Buffer) -> orjson.Fragment:
+        return orjson.Fragment(bytes(data))
+
+
+class _BinaryFragmentLoader(_FragmentLoader):
+    format = Format.BINARY
+
+
+async def retrying(pool: Pool, work: Callable[[Connection], Awaitable[T]]) -> T:
+    """Does ``work`` on a connection, again when the connection is lost in the middle.
+
+    ``work`` must be safe to do twice: a read, or a write that is keyed.
+
+    Raises:
+        DatabaseUnavailable: the server does not come back within the pool's time-out.
+    """
+    deadline = time.monotonic() + pool.timeout
+    while True:
+        async with pool.connection(max(0.001, deadline - time.monotonic())) as conn:
+            try:
+                return await work(conn)
+            except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+                if not is_gone(conn, error):
+                    raise
+                if time.monotonic() >= deadline:
+                    raise DatabaseUnavailable("PostgreSQL ended the connection.") from error
+
+
+def is_gone(conn: AsyncConnection[Any], error: psycopg.Error) -> bool:
+    """Whether an error means a lost connection, rather than a wrong statement."""
+    return conn.closed or error.sqlstate in GONE
+
+
+async def check(dsn: str) -> int:
+    """Connects once; the server's version, e.g. 180004.
+
+    Raises:
+        ConfigurationError: the DSN is malformed, or the server refuses it or is too old.
+        DatabaseUnavailable: nobody answers there.
+    """
+    try:
+        parts = conninfo_to_dict(dsn)
+    except psycopg.ProgrammingError:
+        # Not the reason: it quotes the string, and with it the password.
+        raise ConfigurationError(
+            "The database URL cannot be parsed: write postgresql://user:password@host:port/name."
+        ) from None
+    where = f"PostgreSQL at {parts.get('host') or 'the local socket'}:{parts.get('port') or 5432}"
+    try:
+        async with await AsyncConnection.connect(
+            dsn, autocommit=True, connect_timeout=int(parts.get("connect_timeout") or 5)
+        ) as conn:
+            version = conn.info.server_version
+    except psycopg.OperationalError as error:
+        reason = _reason(str(error), str(parts.get("password") or ""))
+        if "FATAL" in str(error) and "starting up" not in reason and "shutting down" not in reason:
+            raise ConfigurationError(f"{where} refuses the connection: {reason}.") from None
+        raise DatabaseUnavailable(f"{where} cannot be reached: {reason}.") from None
+    if version < OLDEST_SERVER:
+        raise ConfigurationError(
+            f"{where} is version {version // 10000}: Greenroom needs {OLDEST_SERVER // 10000} or "
+            f"later, and 17 or later to end the transactions of a stopped process."
+        )
+    return version
+
+
+def _reason(said: str, password: str) -> str:
+    line = said.strip().splitlines()[0]
+    for mark in ("FATAL: ", "failed: "):
+        line = line.rpartition(mark)[2]
+    if password:
+        line = line.replace(password, "***")
+    return line.strip().rstrip(".")
+
+
+async def terminate_backends(conn: AsyncConnection[Any], actor: str) -> int:
+    """Ends the connections of an actor, with their transactions and locks; returns how many.
+
+    A takeover does this before it counts the attempt up: the old process may be stopped in the
+    middle of a write, with the lock of its fence.
+    """
+    cursor = await conn.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE application_name = left(%s, 63) AND pid <> pg_backend_pid()",
+        (f"greenroom:{actor}",),
+    )
+    return cursor.rowcount

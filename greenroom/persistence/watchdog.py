@@ -1,0 +1,108 @@
+"""Ends an embedded PostgreSQL when nobody needs it any more, also after a kill -9.
+
+Run as a file, with the standard library only: it must start in milliseconds and weigh little.
+
+Every process that uses the server holds a shared lock on ``owners``; the kernel takes the lock away
+when the process dies, however it dies. The watchdog asks for the exclusive lock: getting it means
+that the last owner is gone. One watchdog is enough, so it holds ``watchdog`` exclusively and a
+second one goes at once. An owner that restarts within ``linger_s`` finds the server still running.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+FAST_SHUTDOWN = signal.SIGINT
+IMMEDIATE_SHUTDOWN = signal.SIGQUIT
+
+
+def postmaster_pid(data: Path) -> int | None:
+    """The process id of the postmaster that runs on ``data``, or None.
+
+    The number in ``postmaster.pid`` may have been given to another process since (after a reboot,
+    or in a new container, where small numbers return), so the process must also stand in ``data``.
+    """
+    try:
+        pid = int((data / "postmaster.pid").read_text().split("\n", 1)[0])
+        os.kill(pid, 0)
+    except (OSError, ValueError):
+        return None
+    try:
+        here = os.stat(f"/proc/{pid}/cwd")
+    except FileNotFoundError:
+        # No such entry: a zombie, gone since, or a system without /proc, where the number must do.
+        return None if Path("/proc/self").exists() else pid
+    except PermissionError:
+        return None
+    there = data.stat()
+    return pid if (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino) else None
+
+
+def stop_postmaster(data: Path, patience_s: float = 30.0) -> None:
+    """Fast shutdown, and an immediate one when that does not end within ``patience_s``."""
+    pid = postmaster_pid(data)
+    if pid is None:
+        return
+    for sign, patience in ((FAST_SHUTDOWN, patience_s), (IMMEDIATE_SHUTDOWN, 10.0)):
+        try:
+            os.kill(pid, sign)
+        except ProcessLookupError:
+            return
+        deadline = time.monotonic() + patience
+        while time.monotonic() < deadline:
+            if postmaster_pid(data) != pid:
+                return
+            time.sleep(0.01)
+
+
+def open_lock(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+def try_lock(fd: int, kind: int) -> bool:
+    try:
+        fcntl.flock(fd, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def watch(directory: Path, linger_s: float) -> None:
+    """Returns when the server is stopped, or was gone when its last owner went."""
+    owners = open_lock(directory / "owners")
+    while True:
+        fcntl.flock(owners, fcntl.LOCK_EX)
+        # No owner is left. Give a successor (a registry that restarts) the time to come back.
+        fcntl.flock(owners, fcntl.LOCK_UN)
+        time.sleep(linger_s)
+        if try_lock(owners, fcntl.LOCK_EX):
+            break
+    # Holding the lock: whoever starts now waits until the old server is gone, then starts its own.
+    stop_postmaster(directory / "data")
+
+
+def main() -> None:
+    directory, linger_s = Path(sys.argv[1]), float(sys.argv[2])
+    alone = open_lock(directory / "watchdog")
+    if not try_lock(alone, fcntl.LOCK_EX):
+        return
+    # The starter waits for this process, so that it leaves no zombie; the child shares the lock.
+    if os.fork():
+        os._exit(0)
+    os.setsid()
+    os.chdir("/")
+    for sign in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(sign, signal.SIG_IGN)
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in (0, 1, 2):
+        os.dup2(null, fd)
+    watch(directory, linger_s)
+
+
+if __name__ == "__main__":
+    main()
