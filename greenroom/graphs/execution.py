@@ -1,0 +1,498 @@
+"""One attempt of one run: from its order to encoded events, and to how it ended.
+
+LangGraph yields ``(namespace, mode, payload)``; clients see ``event: <name>`` with JSON. What lies
+between, and is the platform's dialect rather than LangGraph's (platform API, section 3):
+
+    messages-tuple   LangGraph's ``messages``, as they come: ``[chunk, metadata]``
+    messages         the same, accumulated per message: ``messages/metadata`` once, then
+                     ``messages/partial`` with all of the message so far; a message that came
+                     whole is ``messages/complete``
+    events           the run goes through ``astream_events``; the chunks of the other modes arrive
+                     as the root's ``on_chain_stream`` and are taken out of it
+    debug            a checkpoint's payload says ``checkpoint`` and ``parent_checkpoint`` too, and
+                     its tasks ``checkpoint`` for LangGraph's ``state``
+
+``values`` and ``updates`` are always asked for: from them the end is known (the final state, what
+it waits for) without reading the database. What the client did not ask for is not even encoded.
+
+Cancellation and `Fenced` pass through and end nothing here: whoever cancelled says how it ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any, cast
+
+import orjson
+from langchain_core.messages import AIMessageChunk, BaseMessage, BaseMessageChunk
+from langchain_core.messages.utils import message_chunk_to_message
+from langchain_core.runnables import RunnableConfig
+from langgraph.channels import UntrackedValue
+from langgraph.errors import GraphDrained
+from langgraph.runtime import RunControl
+from langgraph.store.base import BaseStore
+from langgraph.types import Command, Send, StateSnapshot
+
+from greenroom.core.errors import Fenced, InvalidRequest
+from greenroom.core.runs import Ending, RunOrder, RunStatus
+from greenroom.graphs.loading import Graph, LoadedGraph, Saver
+from greenroom.graphs.resume import Repetition, prepare
+from greenroom.wire.encoding import dumps, loads
+
+log = logging.getLogger(__name__)
+
+INTERRUPT = "__interrupt__"
+LANGGRAPH_VERSION = version("langgraph")
+
+Emit = Callable[[str, bytes], None]
+"""Takes an event's name and its data; the caller appends it to the run's log."""
+
+Chunk = tuple[tuple[str, ...], str, Any]
+"""A namespace, a mode of LangGraph's, and its payload."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Instructions:
+    """A run's ``kwargs``, as LangGraph wants them.
+
+    Attributes:
+        input: the graph's input, a `Command`, or None to go on from the checkpoint.
+        config: with the run in ``metadata``, so that it lands in every checkpoint of the run.
+        context: the runtime context.
+        modes: the stream modes that the client asked for.
+        subgraphs: stream the events of subgraphs as well.
+        options: what `Pregel.astream` takes besides.
+    """
+
+    input: Any
+    config: RunnableConfig
+    context: Any
+    modes: frozenset[str]
+    subgraphs: bool
+    options: Mapping[str, Any]
+
+
+def instructions(order: RunOrder) -> Instructions:
+    """Reads an order's ``kwargs`` (platform API, section 5).
+
+    Raises:
+        InvalidRequest: a command that cannot mean anything.
+    """
+    kwargs: dict[str, Any] = loads(order.kwargs)
+    command = kwargs.get("command")
+    modes = kwargs.get("stream_mode") or ["values"]
+    durability = kwargs.get("durability")
+    during = kwargs.get("checkpoint_during")
+    if durability is None or during is False:
+        # The older name of the same choice; asking for no checkpoints in between wins.
+        durability = "exit" if during is False else "async"
+    options = {
+        "interrupt_before": kwargs.get("interrupt_before") or None,
+        "interrupt_after": kwargs.get("interrupt_after") or None,
+        "durability": durability,
+    }
+    return Instructions(
+        input=kwargs.get("input") if command is None else _command(command),
+        config=_config(kwargs, order),
+        context=kwargs.get("context"),
+        modes=frozenset([modes] if isinstance(modes, str) else modes),
+        subgraphs=bool(kwargs.get("subgraphs")),
+        options=options,
+    )
+
+
+def _config(kwargs: Mapping[str, Any], order: RunOrder) -> RunnableConfig:
+    config = dict(kwargs.get("config") or {})
+    configurable = {
+        **(config.get("configurable") or {}),
+        "run_id": order.run_id,
+        "thread_id": order.thread_id,
+        "graph_id": order.graph_id,
+        "assistant_id": order.assistant_id,
+    }
+    checkpoint = kwargs.get("checkpoint") or {}
+    for key in ("checkpoint_id", "checkpoint_ns", "checkpoint_map"):
+        value = checkpoint.get(key) or (kwargs.get(key) if key == "checkpoint_id" else None)
+        if value is not None:
+            configurable[key] = value
+    return cast(
+        RunnableConfig,
+        {
+            **config,
+            "run_id": uuid.UUID(order.run_id),
+            "configurable": configurable,
+            "metadata": {
+                **(config.get("metadata") or {}),
+                "graph_id": order.graph_id,
+                "assistant_id": order.assistant_id,
+                "run_attempt": order.attempt,
+                "langgraph_version": LANGGRAPH_VERSION,
+                "run_id": order.run_id,
+                "thread_id": order.thread_id,
+            },
+        },
+    )
+
+
+def _command(command: Any) -> Command[Any]:
+    if not isinstance(command, Mapping):
+        raise InvalidRequest("'command' must be an object with 'resume', 'update' or 'goto'.")
+    given = cast(Mapping[str, Any], command)
+    update = given.get("update")
+    if isinstance(update, list):
+        # Pairs of channel and value; a channel may be written more than once.
+        update = [tuple(pair) if isinstance(pair, list) else pair for pair in update]
+    goto = given.get("goto")
+    targets = goto if isinstance(goto, list) else [] if goto is None else [goto]
+    return Command(
+        update=update, resume=given.get("resume"), goto=[_target(item) for item in targets]
+    )
+
+
+def _target(item: Any) -> Send | str:
+    if isinstance(item, str):
+        return item
+    if isinstance(item, Mapping) and "node" in item:
+        return Send(item["node"], item.get("input"))
+    raise InvalidRequest(
+        '\'command.goto\' must be a node\'s name, or {"node", "input"}, or a list.'
+    )
+
+
+async def execute(
+    loaded: LoadedGraph,
+    order: RunOrder,
+    *,
+    emit: Emit,
+    checkpointer: Saver,
+    store: BaseStore | None,
+    control: RunControl | None = None,
+) -> Ending:
+    """Runs one attempt to its end; emits every event except ``metadata`` and ``error``.
+
+    The graph's own exceptions are an `Ending` with ``error``, which the caller emits.
+
+    Args:
+        control: asks the graph to stop after the current superstep (``request_drain``).
+
+    Raises:
+        asyncio.CancelledError: it was cancelled; `state_after` tells what it left.
+        Fenced: the attempt is no longer the current one.
+        GraphDrained: it stopped because ``control`` asked; another attempt can go on.
+    """
+    progress = Progress()
+    graph: Graph | None = None
+    try:
+        todo = instructions(order)
+        async with loaded.open(
+            todo.config,
+            checkpointer=checkpointer,
+            store=store,
+            access="threads.create_run",
+            context=todo.context,
+        ) as graph:
+            try:
+                input, config, repetition = await prepare(
+                    checkpointer, order, todo.config, todo.input
+                )
+                chunks = _chunks(graph, todo, input, config, emit, control)
+                await _follow(chunks, todo, emit, progress, repetition)
+            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - user code ran
+                _reraise_signals(error)
+                return await _failure(graph, todo.config, error)
+            return await _success(graph, todo.config, progress)
+    except Exception as error:  # noqa: BLE001 - a factory, or leaving it, is the user's code too
+        _reraise_signals(error)
+        return _ending_of_failure(error)
+
+
+async def state_after(
+    loaded: LoadedGraph, order: RunOrder, *, checkpointer: Saver, store: BaseStore | None
+) -> tuple[bytes | None, bytes, bool]:
+    """What a run that was stopped has left: values, interrupts, and whether there is a next step.
+
+    Returns:
+        As the fields of the same names in `Ending`.
+    """
+    config = instructions(order).config
+    async with loaded.open(config, checkpointer=checkpointer, store=store) as graph:
+        return await _state(graph, config)
+
+
+# --- following the stream -------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Progress:
+    """What the end of a run is known from.
+
+    Attributes:
+        values: the root's last state, as an object; `MISSING` when none was streamed.
+        interrupts: every interrupt that the root raised.
+        stopped: it stopped before its end, at an interrupt or a breakpoint.
+    """
+
+    values: Any = None
+    seen: bool = False
+    interrupts: list[Any] | None = None
+    stopped: bool = False
+
+
+async def _chunks(
+    graph: Graph,
+    todo: Instructions,
+    input: Any,
+    config: RunnableConfig,
+    emit: Emit,
+    control: RunControl | None,
+) -> AsyncIterator[Chunk]:
+    """The graph's stream; with ``events`` its events are emitted on the way."""
+    modes = {"messages" if mode == "messages-tuple" else mode for mode in todo.modes}
+    asked: dict[str, Any] = {
+        "stream_mode": [*(modes - {"events", "values", "updates"}), "values", "updates"],
+        "subgraphs": todo.subgraphs,
+        "context": todo.context,
+        "control": control,
+        **todo.options,
+    }
+    if "events" in modes:
+        async with aclosing(
+            cast(Any, graph.astream_events(input, config, version="v2", **asked))
+        ) as events:
+            async for event in events:
+                if event["event"] == "on_chain_stream" and event["run_id"] == str(
+                    config.get("run_id")
+                ):
+                    chunk = event["data"]["chunk"]
+                    yield chunk if todo.subgraphs else ((), *chunk)
+                else:
+                    emit("events", dumps(event))
+        return
+    async with aclosing(cast(Any, graph.astream(input, config, **asked))) as stream:
+        if todo.subgraphs:
+            async for chunk in stream:
+                yield chunk
+        else:
+            async for mode, payload in stream:
+                yield (), mode, payload
+
+
+async def _follow(
+    chunks: AsyncIterator[Chunk],
+    todo: Instructions,
+    emit: Emit,
+    progress: Progress,
+    repetition: Repetition | None,
+) -> None:
+    wanted = todo.modes
+    messages = TupleMessages(emit) if "messages-tuple" in wanted else AccumulatedMessages(emit)
+    async with aclosing(cast(Any, chunks)) as stream:
+        async for namespace, mode, payload in stream:
+            if repetition is not None and await repetition.drops(namespace, mode, payload):
+                if mode == "values" and not namespace:
+                    progress.values, progress.seen = payload, True
+                continue
+            if mode == "messages":
+                messages.add(namespace, *payload)
+                continue
+            if mode == "values":
+                if not namespace:
+                    _note_values(progress, payload)
+            elif mode == "updates":
+                if not namespace and INTERRUPT in payload:
+                    progress.stopped = True
+                if "__metadata__" in payload:
+                    # LangGraph's note that the result came from a cache; not for clients.
+                    payload = {k: v for k, v in payload.items() if k != "__metadata__"}
+            elif mode == "debug" and payload["type"] == "checkpoint":
+                payload = {**payload, "payload": _debug_checkpoint(payload["payload"])}
+            if mode in wanted:
+                emit("|".join((mode, *namespace)), dumps(payload))
+
+
+def _note_values(progress: Progress, payload: Any) -> None:
+    if isinstance(payload, dict) and INTERRUPT in payload:
+        progress.interrupts = [*(progress.interrupts or ()), *payload[INTERRUPT]]
+        progress.stopped = True
+    else:
+        progress.values, progress.seen = payload, True
+
+
+class TupleMessages:
+    """``messages-tuple``: events ``messages`` with ``[chunk, metadata]``."""
+
+    def __init__(self, emit: Emit) -> None:
+        self._emit = emit
+        self._metadata: Any = None
+        self._encoded = orjson.Fragment(b"null")
+
+    def add(self, namespace: tuple[str, ...], message: Any, metadata: Any) -> None:
+        # All tokens of a model's answer share one metadata object, ten times a token's size.
+        if metadata is not self._metadata:
+            self._metadata = metadata
+            self._encoded = orjson.Fragment(dumps(metadata))
+        name = "|".join(("messages", *namespace)) if namespace else "messages"
+        self._emit(name, dumps((message, self._encoded)))
+
+
+class AccumulatedMessages:
+    """``messages``: every event has all of its message so far; subgraphs are not told apart."""
+
+    def __init__(self, emit: Emit) -> None:
+        self._emit = emit
+        self._announced: set[str | None] = set()
+        self._partial: dict[str | None, BaseMessageChunk] = {}
+
+    def add(self, namespace: tuple[str, ...], message: BaseMessage, metadata: Any) -> None:
+        key = message.id
+        if key not in self._announced:
+            self._announced.add(key)
+            self._emit("messages/metadata", dumps({key: {"metadata": metadata}}))
+        if not isinstance(message, BaseMessageChunk):
+            self._emit("messages/complete", dumps([message]))
+            return
+        before = self._partial.get(key)
+        whole = message if before is None else before + message
+        self._emit("messages/partial", dumps([message_chunk_to_message(whole)]))
+        if isinstance(message, AIMessageChunk) and message.chunk_position == "last":
+            self._partial.pop(key, None)
+        else:
+            self._partial[key] = whole
+
+
+def _debug_checkpoint(payload: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        **payload,
+        "tasks": [_debug_task(task) for task in payload["tasks"]],
+        "checkpoint": checkpoint_of(payload["config"]),
+        "parent_checkpoint": checkpoint_of(payload["parent_config"]),
+    }
+
+
+def _debug_task(task: Mapping[str, Any]) -> Mapping[str, Any]:
+    state = task.get("state")
+    if not isinstance(state, Mapping) or "configurable" not in state:
+        return task
+    rest = {key: value for key, value in task.items() if key != "state"}
+    return {**rest, "checkpoint": checkpoint_of(state)}
+
+
+_CHECKPOINT_KEYS = ("checkpoint_id", "thread_id", "checkpoint_ns", "checkpoint_map")
+
+
+def checkpoint_of(config: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The ``checkpoint`` object of the API: which one a config points to."""
+    if not config:
+        return None
+    configurable = config.get("configurable", {})
+    return {key: configurable[key] for key in _CHECKPOINT_KEYS if key in configurable}
+
+
+# --- how it ended ---------------------------------------------------------------------------------
+
+
+async def _success(graph: Graph, config: RunnableConfig, progress: Progress) -> Ending:
+    streamed = dumps(progress.values) if progress.seen else None
+    if streamed and not progress.stopped and not _forgets(graph):
+        # It came to its end, so the state is what was streamed last, and nothing is next.
+        return Ending(status=RunStatus.SUCCESS, output=streamed, values=streamed)
+    values, interrupts, has_next = await _state(graph, config)
+    output = streamed or values or b"null"
+    if progress.interrupts:
+        known = progress.values if isinstance(progress.values, dict) else {}
+        output = dumps({**known, INTERRUPT: progress.interrupts})
+    return Ending(
+        status=RunStatus.SUCCESS,
+        output=output,
+        values=values,
+        interrupts=interrupts,
+        has_next=has_next,
+    )
+
+
+def _forgets(graph: Graph) -> bool:
+    """Whether it has channels that are streamed but not kept."""
+    return any(isinstance(channel, UntrackedValue) for channel in graph.channels.values())
+
+
+async def _failure(graph: Graph, config: RunnableConfig, error: BaseException) -> Ending:
+    ending = _ending_of_failure(error)
+    try:
+        values, interrupts, has_next = await _state(graph, config)
+    except Exception as second:
+        # The first error is the one to tell; often it is why the state cannot be read either.
+        _reraise_signals(second)
+        log.warning(
+            "the state after a failed run could not be read",
+            extra={"action": "state_unreadable"},
+            exc_info=True,
+        )
+        return ending
+    return Ending(
+        status=ending.status,
+        output=ending.output,
+        values=values,
+        interrupts=interrupts,
+        has_next=has_next,
+        error=ending.error,
+    )
+
+
+def _ending_of_failure(error: BaseException) -> Ending:
+    encoded = dumps(error)
+    return Ending(status=RunStatus.ERROR, output=b'{"__error__":' + encoded + b"}", error=encoded)
+
+
+async def _state(graph: Graph, config: RunnableConfig) -> tuple[bytes | None, bytes, bool]:
+    head: RunnableConfig = {
+        "configurable": {"thread_id": config.get("configurable", {})["thread_id"]}
+    }
+    snapshot = await graph.aget_state(head, subgraphs=True)
+    if snapshot.created_at is None:
+        return None, b"{}", False
+    return dumps(snapshot.values), dumps(pending_interrupts(snapshot)), bool(snapshot.next)
+
+
+def pending_interrupts(snapshot: StateSnapshot) -> dict[str, list[dict[str, Any]]]:
+    """A thread's ``interrupts``: by the task that raised them, of a subgraph where it did."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for task in snapshot.tasks:
+        if isinstance(task.state, StateSnapshot) and task.state.interrupts:
+            found |= pending_interrupts(task.state)
+        elif task.interrupts:
+            found[task.id] = [{"id": item.id, "value": item.value} for item in task.interrupts]
+    return found
+
+
+def _reraise_signals(error: BaseException) -> None:
+    """Raises again what ends no run: a cancellation, a drain, or a fence within ``error``."""
+    task = asyncio.current_task()
+    if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+        raise error
+    if isinstance(error, GraphDrained):
+        raise error
+    # A fence may come wrapped: checkpoints are written in background tasks, in task groups.
+    found = _fence(error, set())
+    if found is not None:
+        raise found
+
+
+def _fence(error: BaseException | None, seen: set[int]) -> BaseException | None:
+    if error is None or id(error) in seen:
+        return None
+    seen.add(id(error))
+    if isinstance(error, Fenced):
+        return error
+    inner: Sequence[BaseException] = (
+        error.exceptions if isinstance(error, BaseExceptionGroup) else ()
+    )
+    for candidate in (*inner, error.__cause__, error.__context__):
+        if (found := _fence(candidate, seen)) is not None:
+            return found
+    return None
