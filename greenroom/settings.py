@@ -35,6 +35,8 @@ def _postgres_url(url: str) -> str:
 
 
 PostgresUrl = Annotated[str, AfterValidator(_postgres_url)]
+# Absolute from the start: the processes of a server do not all have the same working directory.
+AbsolutePath = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
 PositiveS = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegativeS = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -46,7 +48,7 @@ class Settings(BaseSettings):
         env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True
     )
 
-    config: Path = Field(
+    config: AbsolutePath = Field(
         default=Path("langgraph.json"),
         description="The configuration file: graphs, dependencies, environment.",
     )
@@ -60,7 +62,7 @@ class Settings(BaseSettings):
         default=1, ge=1, description="How many gateway processes answer HTTP."
     )
 
-    data_dir: Path = Field(
+    data_dir: AbsolutePath = Field(
         default=Path(".greenroom"),
         description="Where the embedded database and the server's own files live.",
     )

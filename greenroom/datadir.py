@@ -1,0 +1,153 @@
+"""Who owns a data directory: one server at a time, known by a lock that the kernel holds.
+
+A file with a process id goes stale, and process ids are given out again. A record lock does not: it
+ends with its process however that ends, and (unlike `flock`) no forked child inherits it. So
+"locked" means that the process named in the file is alive and is the server that wrote it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from greenroom.core.errors import ConfigurationError, GreenroomError
+from greenroom.environment import haproxy_dir
+
+FILE_NAME = "server.json"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Owner:
+    """The server that runs in a data directory."""
+
+    pid: int
+    url: str
+
+
+class DirectoryTakenError(ConfigurationError):
+    """Another server runs in the data directory."""
+
+
+@contextmanager
+def claim(data_dir: Path, url: str) -> Iterator[None]:
+    """Makes this process the server of a data directory, for as long as the block runs.
+
+    Raises:
+        DirectoryTakenError: another server runs there.
+        ConfigurationError: it cannot be written.
+    """
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        file = os.open(data_dir / FILE_NAME, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise ConfigurationError(
+            f"The data directory {data_dir} cannot be written ({error.strerror});"
+            " name another with --data-dir."
+        ) from None
+    try:
+        if not _lock(file):
+            raise DirectoryTakenError(
+                f"{_name(_read(file))} runs in {data_dir} already: end it with 'greenroom stop',"
+                " or give this one its own --data-dir."
+            )
+        owner = json.dumps(asdict(Owner(pid=os.getpid(), url=url))).encode()
+        os.ftruncate(file, 0)
+        os.pwrite(file, owner, 0)
+        try:
+            yield
+        finally:
+            # Emptied, not unlinked: whoever opened it already would lock a file without a name.
+            os.ftruncate(file, 0)
+    finally:
+        os.close(file)
+
+
+def running(data_dir: Path) -> Owner | None:
+    """The server that runs in a data directory, or None. Not for the server itself to ask."""
+    try:
+        file = os.open(data_dir / FILE_NAME, os.O_RDWR)
+    except OSError:
+        return None
+    try:
+        return None if _lock(file) else _read(file)
+    finally:
+        os.close(file)
+
+
+def stop(data_dir: Path, wait_s: float) -> Owner | None:
+    """Asks the server of a data directory to end, and waits until it has.
+
+    Returns:
+        the server that was ended, or None when there was none.
+
+    Raises:
+        GreenroomError: it is still there after ``wait_s``.
+    """
+    owner = running(data_dir)
+    if owner is None:
+        return None
+    with suppress(ProcessLookupError):  # it ended by itself in this moment
+        os.kill(owner.pid, signal.SIGTERM)
+    end = time.monotonic() + wait_s
+    while running(data_dir) == owner:
+        if time.monotonic() > end:
+            raise GreenroomError(
+                f"{_name(owner)} has not ended within {wait_s:g} s; 'kill -9 {owner.pid}' ends it"
+                " at once, and its runs go on after the next start."
+            )
+        time.sleep(0.05)
+    return owner
+
+
+def end_orphans(data_dir: Path) -> list[int]:
+    """Kills proxies that a server of this data directory has left behind; they hold its port.
+
+    After a kill -9 of a server its HAProxy may live on. For the owner of the directory every
+    HAProxy with the directory's configuration path is such an orphan.
+
+    Returns:
+        the ids of the processes that were ended.
+    """
+    mark = str(haproxy_dir(data_dir)).encode() + b"/"
+    ended: list[int] = []
+    for process in Path("/proc").glob("[0-9]*"):  # empty where there is no /proc, nor a HAProxy
+        try:
+            words = (process / "cmdline").read_bytes().split(b"\0")
+        except OSError:  # gone meanwhile
+            continue
+        if words[0].endswith(b"haproxy") and any(word.startswith(mark) for word in words):
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(int(process.name), signal.SIGKILL)
+                ended.append(int(process.name))
+    return ended
+
+
+def _lock(file: int) -> bool:
+    # Whoever only looks holds the lock for a moment; a server that starts meanwhile tries again.
+    for attempt in range(5):
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            if _read(file) is not None:
+                return False
+            time.sleep(0.02 * (attempt + 1))
+        else:
+            return True
+    return False
+
+
+def _read(file: int) -> Owner | None:
+    with suppress(ValueError, TypeError):  # empty, or not written to its end yet
+        return Owner(**json.loads(os.pread(file, 4096, 0)))
+    return None
+
+
+def _name(owner: Owner | None) -> str:
+    return f"The server {owner.url} (process {owner.pid})" if owner else "Another server"
