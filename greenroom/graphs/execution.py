@@ -22,11 +22,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any, cast
 
 import orjson
@@ -37,132 +35,24 @@ from langgraph.channels import UntrackedValue
 from langgraph.errors import GraphDrained
 from langgraph.runtime import RunControl
 from langgraph.store.base import BaseStore
-from langgraph.types import Command, Send, StateSnapshot
 
-from greenroom.core.errors import Fenced, InvalidRequest
+from greenroom.core.errors import Fenced
 from greenroom.core.runs import Ending, RunOrder, RunStatus
+from greenroom.graphs.instructions import Instructions, instructions
 from greenroom.graphs.loading import Graph, LoadedGraph, Saver
 from greenroom.graphs.resume import Repetition, prepare
-from greenroom.wire.encoding import dumps, loads
+from greenroom.graphs.state import checkpoint_of, head_state
+from greenroom.wire.encoding import dumps
 
 log = logging.getLogger(__name__)
 
 INTERRUPT = "__interrupt__"
-LANGGRAPH_VERSION = version("langgraph")
 
 Emit = Callable[[str, bytes], None]
 """Takes an event's name and its data; the caller appends it to the run's log."""
 
 Chunk = tuple[tuple[str, ...], str, Any]
 """A namespace, a mode of LangGraph's, and its payload."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Instructions:
-    """A run's ``kwargs``, as LangGraph wants them.
-
-    Attributes:
-        input: the graph's input, a `Command`, or None to go on from the checkpoint.
-        config: with the run in ``metadata``, so that it lands in every checkpoint of the run.
-        context: the runtime context.
-        modes: the stream modes that the client asked for.
-        subgraphs: stream the events of subgraphs as well.
-        options: what `Pregel.astream` takes besides.
-    """
-
-    input: Any
-    config: RunnableConfig
-    context: Any
-    modes: frozenset[str]
-    subgraphs: bool
-    options: Mapping[str, Any]
-
-
-def instructions(order: RunOrder) -> Instructions:
-    """Reads an order's ``kwargs`` (platform API, section 5).
-
-    Raises:
-        InvalidRequest: a command that cannot mean anything.
-    """
-    kwargs: dict[str, Any] = loads(order.kwargs)
-    command = kwargs.get("command")
-    modes = kwargs.get("stream_mode") or ["values"]
-    durability = kwargs.get("durability")
-    during = kwargs.get("checkpoint_during")
-    if durability is None or during is False:
-        # The older name of the same choice; asking for no checkpoints in between wins.
-        durability = "exit" if during is False else "async"
-    options = {
-        "interrupt_before": kwargs.get("interrupt_before") or None,
-        "interrupt_after": kwargs.get("interrupt_after") or None,
-        "durability": durability,
-    }
-    return Instructions(
-        input=kwargs.get("input") if command is None else _command(command),
-        config=_config(kwargs, order),
-        context=kwargs.get("context"),
-        modes=frozenset([modes] if isinstance(modes, str) else modes),
-        subgraphs=bool(kwargs.get("subgraphs")),
-        options=options,
-    )
-
-
-def _config(kwargs: Mapping[str, Any], order: RunOrder) -> RunnableConfig:
-    config = dict(kwargs.get("config") or {})
-    configurable = {
-        **(config.get("configurable") or {}),
-        "run_id": order.run_id,
-        "thread_id": order.thread_id,
-        "graph_id": order.graph_id,
-        "assistant_id": order.assistant_id,
-    }
-    checkpoint = kwargs.get("checkpoint") or {}
-    for key in ("checkpoint_id", "checkpoint_ns", "checkpoint_map"):
-        value = checkpoint.get(key) or (kwargs.get(key) if key == "checkpoint_id" else None)
-        if value is not None:
-            configurable[key] = value
-    return cast(
-        RunnableConfig,
-        {
-            **config,
-            "run_id": uuid.UUID(order.run_id),
-            "configurable": configurable,
-            "metadata": {
-                **(config.get("metadata") or {}),
-                "graph_id": order.graph_id,
-                "assistant_id": order.assistant_id,
-                "run_attempt": order.attempt,
-                "langgraph_version": LANGGRAPH_VERSION,
-                "run_id": order.run_id,
-                "thread_id": order.thread_id,
-            },
-        },
-    )
-
-
-def _command(command: Any) -> Command[Any]:
-    if not isinstance(command, Mapping):
-        raise InvalidRequest("'command' must be an object with 'resume', 'update' or 'goto'.")
-    given = cast(Mapping[str, Any], command)
-    update = given.get("update")
-    if isinstance(update, list):
-        # Pairs of channel and value; a channel may be written more than once.
-        update = [tuple(pair) if isinstance(pair, list) else pair for pair in update]
-    goto = given.get("goto")
-    targets = goto if isinstance(goto, list) else [] if goto is None else [goto]
-    return Command(
-        update=update, resume=given.get("resume"), goto=[_target(item) for item in targets]
-    )
-
-
-def _target(item: Any) -> Send | str:
-    if isinstance(item, str):
-        return item
-    if isinstance(item, Mapping) and "node" in item:
-        return Send(item["node"], item.get("input"))
-    raise InvalidRequest(
-        '\'command.goto\' must be a node\'s name, or {"node", "input"}, or a list.'
-    )
 
 
 async def execute(
@@ -222,7 +112,7 @@ async def state_after(
     """
     config = instructions(order).config
     async with loaded.open(config, checkpointer=checkpointer, store=store) as graph:
-        return await _state(graph, config)
+        return await head_state(graph, config)
 
 
 # --- following the stream -------------------------------------------------------------------------
@@ -383,17 +273,6 @@ def _debug_task(task: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**rest, "checkpoint": checkpoint_of(state)}
 
 
-_CHECKPOINT_KEYS = ("checkpoint_id", "thread_id", "checkpoint_ns", "checkpoint_map")
-
-
-def checkpoint_of(config: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """The ``checkpoint`` object of the API: which one a config points to."""
-    if not config:
-        return None
-    configurable = config.get("configurable", {})
-    return {key: configurable[key] for key in _CHECKPOINT_KEYS if key in configurable}
-
-
 # --- how it ended ---------------------------------------------------------------------------------
 
 
@@ -402,7 +281,7 @@ async def _success(graph: Graph, config: RunnableConfig, progress: Progress) -> 
     if streamed and not progress.stopped and not _forgets(graph):
         # It came to its end, so the state is what was streamed last, and nothing is next.
         return Ending(status=RunStatus.SUCCESS, output=streamed, values=streamed)
-    values, interrupts, has_next = await _state(graph, config)
+    values, interrupts, has_next = await head_state(graph, config)
     output = streamed or values or b"null"
     if progress.interrupts:
         known = progress.values if isinstance(progress.values, dict) else {}
@@ -424,7 +303,7 @@ def _forgets(graph: Graph) -> bool:
 async def _failure(graph: Graph, config: RunnableConfig, error: BaseException) -> Ending:
     ending = _ending_of_failure(error)
     try:
-        values, interrupts, has_next = await _state(graph, config)
+        values, interrupts, has_next = await head_state(graph, config)
     except Exception as second:
         # The first error is the one to tell; often it is why the state cannot be read either.
         _reraise_signals(second)
@@ -447,27 +326,6 @@ async def _failure(graph: Graph, config: RunnableConfig, error: BaseException) -
 def _ending_of_failure(error: BaseException) -> Ending:
     encoded = dumps(error)
     return Ending(status=RunStatus.ERROR, output=b'{"__error__":' + encoded + b"}", error=encoded)
-
-
-async def _state(graph: Graph, config: RunnableConfig) -> tuple[bytes | None, bytes, bool]:
-    head: RunnableConfig = {
-        "configurable": {"thread_id": config.get("configurable", {})["thread_id"]}
-    }
-    snapshot = await graph.aget_state(head, subgraphs=True)
-    if snapshot.created_at is None:
-        return None, b"{}", False
-    return dumps(snapshot.values), dumps(pending_interrupts(snapshot)), bool(snapshot.next)
-
-
-def pending_interrupts(snapshot: StateSnapshot) -> dict[str, list[dict[str, Any]]]:
-    """A thread's ``interrupts``: by the task that raised them, of a subgraph where it did."""
-    found: dict[str, list[dict[str, Any]]] = {}
-    for task in snapshot.tasks:
-        if isinstance(task.state, StateSnapshot) and task.state.interrupts:
-            found |= pending_interrupts(task.state)
-        elif task.interrupts:
-            found[task.id] = [{"id": item.id, "value": item.value} for item in task.interrupts]
-    return found
 
 
 def _reraise_signals(error: BaseException) -> None:

@@ -1,0 +1,131 @@
+"""A run's ``kwargs``, as the API stores them, turned into what LangGraph wants to be given."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any, cast
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.types import Command, Send
+
+from greenroom.core.errors import InvalidRequest
+from greenroom.core.runs import RunOrder
+from greenroom.wire.encoding import loads
+
+LANGGRAPH_VERSION = version("langgraph")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Instructions:
+    """A run's ``kwargs``, as LangGraph wants them.
+
+    Attributes:
+        input: the graph's input, a `Command`, or None to go on from the checkpoint.
+        config: with the run in ``metadata``, so that it lands in every checkpoint of the run.
+        context: the runtime context.
+        modes: the stream modes that the client asked for.
+        subgraphs: stream the events of subgraphs as well.
+        options: what `Pregel.astream` takes besides.
+    """
+
+    input: Any
+    config: RunnableConfig
+    context: Any
+    modes: frozenset[str]
+    subgraphs: bool
+    options: Mapping[str, Any]
+
+
+def instructions(order: RunOrder) -> Instructions:
+    """Reads an order's ``kwargs`` (platform API, section 5).
+
+    Raises:
+        InvalidRequest: a command that cannot mean anything.
+    """
+    kwargs: dict[str, Any] = loads(order.kwargs)
+    command = kwargs.get("command")
+    modes = kwargs.get("stream_mode") or ["values"]
+    durability = kwargs.get("durability")
+    during = kwargs.get("checkpoint_during")
+    if durability is None or during is False:
+        # The older name of the same choice; asking for no checkpoints in between wins.
+        durability = "exit" if during is False else "async"
+    options = {
+        "interrupt_before": kwargs.get("interrupt_before") or None,
+        "interrupt_after": kwargs.get("interrupt_after") or None,
+        "durability": durability,
+    }
+    return Instructions(
+        input=kwargs.get("input") if command is None else parse_command(command),
+        config=_config(kwargs, order),
+        context=kwargs.get("context"),
+        modes=frozenset([modes] if isinstance(modes, str) else modes),
+        subgraphs=bool(kwargs.get("subgraphs")),
+        options=options,
+    )
+
+
+def _config(kwargs: Mapping[str, Any], order: RunOrder) -> RunnableConfig:
+    config = dict(kwargs.get("config") or {})
+    configurable = {
+        **(config.get("configurable") or {}),
+        "run_id": order.run_id,
+        "thread_id": order.thread_id,
+        "graph_id": order.graph_id,
+        "assistant_id": order.assistant_id,
+    }
+    checkpoint = kwargs.get("checkpoint") or {}
+    for key in ("checkpoint_id", "checkpoint_ns", "checkpoint_map"):
+        value = checkpoint.get(key) or (kwargs.get(key) if key == "checkpoint_id" else None)
+        if value is not None:
+            configurable[key] = value
+    return cast(
+        RunnableConfig,
+        {
+            **config,
+            "run_id": uuid.UUID(order.run_id),
+            "configurable": configurable,
+            "metadata": {
+                **(config.get("metadata") or {}),
+                "graph_id": order.graph_id,
+                "assistant_id": order.assistant_id,
+                "run_attempt": order.attempt,
+                "langgraph_version": LANGGRAPH_VERSION,
+                "run_id": order.run_id,
+                "thread_id": order.thread_id,
+            },
+        },
+    )
+
+
+def parse_command(command: Any) -> Command[Any]:
+    """A `Command` from its JSON: ``{"resume", "update", "goto"}``, each of them optional.
+
+    Raises:
+        InvalidRequest: it has another shape.
+    """
+    if not isinstance(command, Mapping):
+        raise InvalidRequest("'command' must be an object with 'resume', 'update' or 'goto'.")
+    given = cast(Mapping[str, Any], command)
+    update = given.get("update")
+    if isinstance(update, list):
+        # Pairs of channel and value; a channel may be written more than once.
+        update = [tuple(pair) if isinstance(pair, list) else pair for pair in update]
+    goto = given.get("goto")
+    targets = goto if isinstance(goto, list) else [] if goto is None else [goto]
+    return Command(
+        update=update, resume=given.get("resume"), goto=[_target(item) for item in targets]
+    )
+
+
+def _target(item: Any) -> Send | str:
+    if isinstance(item, str):
+        return item
+    if isinstance(item, Mapping) and "node" in item:
+        return Send(item["node"], item.get("input"))
+    raise InvalidRequest(
+        '\'command.goto\' must be a node\'s name, or {"node", "input"}, or a list.'
+    )

@@ -1,0 +1,288 @@
+"""Threads' states and graphs' shapes: what needs the graph, but no run.
+
+Every answer is the API's JSON. LangGraph's `StateSnapshot` becomes the API's thread state, which
+names its checkpoint twice: as an object, and by id alone as older clients expect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from langchain_core.runnables import RunnableConfig
+from langgraph._internal._pydantic import create_model
+from langgraph.channels.base import BaseChannel
+from langgraph.errors import EmptyChannelError, InvalidUpdateError
+from langgraph.pregel import Pregel
+from langgraph.pregel.protocol import PregelProtocol
+from langgraph.store.base import BaseStore
+from langgraph.types import Interrupt, PregelTask, StateSnapshot
+from langgraph.types import StateUpdate as NodeUpdate
+
+from greenroom.core.errors import BadRequest, InvalidRequest
+from greenroom.core.ports import (
+    DrawQuestion,
+    HistoryQuestion,
+    Question,
+    SchemasQuestion,
+    StateQuestion,
+    StateUpdate,
+    SubgraphsQuestion,
+    SuperstepsUpdate,
+    Update,
+    Updated,
+)
+from greenroom.graphs.instructions import parse_command
+from greenroom.graphs.loading import Graph, LoadedGraph, Saver
+from greenroom.wire.encoding import dumps, loads
+
+_REFUSALS = (
+    InvalidUpdateError,
+    EmptyChannelError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    AssertionError,
+    ArithmeticError,
+)
+"""What a graph raises about values that do not fit it, its own reducers included."""
+
+
+async def answer(
+    loaded: LoadedGraph, question: Question, *, checkpointer: Saver, store: BaseStore | None
+) -> bytes:
+    """The answer as JSON.
+
+    Raises:
+        BadRequest: the graph cannot answer it, e.g. it has no such subgraph.
+    """
+    match question:
+        case StateQuestion():
+            config = _config(question.graph_id, question.thread_id, question.checkpoint)
+            async with loaded.open(config, checkpointer=checkpointer, store=store) as graph:
+                snapshot = await graph.aget_state(config, subgraphs=question.subgraphs)
+                return dumps(thread_state(snapshot))
+        case HistoryQuestion():
+            return await _history(loaded, question, checkpointer, store)
+        case SchemasQuestion() | DrawQuestion() | SubgraphsQuestion():
+            config = cast(RunnableConfig, dict(question.config or {}))
+            async with loaded.open(
+                config, checkpointer=checkpointer, store=store, access="assistants.read"
+            ) as graph:
+                return dumps(await _shape(graph, question, config))
+
+
+async def update(
+    loaded: LoadedGraph, update: Update, *, checkpointer: Saver, store: BaseStore | None
+) -> Updated:
+    """Writes to a thread's state as if a node had, and says what the thread now looks like.
+
+    Raises:
+        BadRequest: the graph refuses the values or the node, in LangGraph's words.
+        InvalidRequest: the update has no meaning at all.
+    """
+    match update:
+        case StateUpdate():
+            config = _config(update.graph_id, update.thread_id, update.checkpoint)
+            supersteps = [[NodeUpdate(loads(update.values), update.as_node, None)]]
+        case SuperstepsUpdate():
+            config = _config(update.graph_id, update.thread_id, None)
+            supersteps = _supersteps(loads(update.supersteps))
+    async with loaded.open(
+        config, checkpointer=checkpointer, store=store, access="threads.update"
+    ) as graph:
+        try:
+            updated = await graph.abulk_update_state(config, supersteps)
+        except _REFUSALS as error:
+            raise BadRequest(str(error)) from error
+        values, interrupts, has_next = await head_state(graph, config)
+    where = updated.get("configurable", {})
+    return Updated(
+        answer=dumps(
+            {
+                "checkpoint": where,
+                "configurable": where,
+                "checkpoint_id": where.get("checkpoint_id"),
+            }
+        ),
+        values=values,
+        interrupts=interrupts,
+        has_next=has_next,
+    )
+
+
+async def head_state(graph: Graph, config: RunnableConfig) -> tuple[bytes | None, bytes, bool]:
+    """What the thread's record shows of its newest checkpoint.
+
+    Returns:
+        Values as JSON (None when there is no checkpoint), the pending interrupts as JSON, and
+        whether there is a next step.
+    """
+    thread_id = config.get("configurable", {})["thread_id"]
+    snapshot = await graph.aget_state({"configurable": {"thread_id": thread_id}}, subgraphs=True)
+    if snapshot.created_at is None:
+        return None, b"{}", False
+    return dumps(snapshot.values), dumps(pending_interrupts(snapshot)), bool(snapshot.next)
+
+
+def pending_interrupts(snapshot: StateSnapshot) -> dict[str, list[dict[str, Any]]]:
+    """A thread's ``interrupts``: by the task that raised them, of a subgraph where it did."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for task in snapshot.tasks:
+        if isinstance(task.state, StateSnapshot) and task.state.interrupts:
+            found |= pending_interrupts(task.state)
+        elif task.interrupts:
+            found[task.id] = _interrupts(task.interrupts)
+    return found
+
+
+def thread_state(snapshot: StateSnapshot) -> dict[str, Any]:
+    """The API's thread state."""
+    checkpoint = checkpoint_of(snapshot.config)
+    parent = checkpoint_of(snapshot.parent_config)
+    has_checkpoint = checkpoint is not None and bool(checkpoint.get("checkpoint_id"))
+    return {
+        "values": snapshot.values,
+        "next": snapshot.next,
+        "tasks": [_task(task) for task in snapshot.tasks],
+        "metadata": snapshot.metadata,
+        "created_at": snapshot.created_at,
+        "checkpoint": checkpoint if has_checkpoint else None,
+        "parent_checkpoint": parent,
+        "interrupts": _interrupts(snapshot.interrupts),
+        "checkpoint_id": checkpoint["checkpoint_id"] if checkpoint and has_checkpoint else None,
+        "parent_checkpoint_id": parent.get("checkpoint_id") if parent else None,
+    }
+
+
+def _task(task: PregelTask) -> dict[str, Any]:
+    state = task.state
+    error: Any = task.error
+    return {
+        "id": task.id,
+        "name": task.name,
+        "path": task.path,
+        "error": error if error is None or isinstance(error, str) else repr(error),
+        "interrupts": _interrupts(task.interrupts),
+        "checkpoint": None if isinstance(state, StateSnapshot) else checkpoint_of(state),
+        "state": thread_state(state) if isinstance(state, StateSnapshot) else None,
+        "result": task.result,
+    }
+
+
+def _interrupts(interrupts: Sequence[Interrupt[Any]]) -> list[dict[str, Any]]:
+    return [{"id": item.id, "value": item.value} for item in interrupts]
+
+
+_CHECKPOINT_KEYS = ("checkpoint_id", "thread_id", "checkpoint_ns", "checkpoint_map")
+
+
+def checkpoint_of(config: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The ``checkpoint`` object of the API: which one a config points to."""
+    if not config:
+        return None
+    configurable = config.get("configurable", {})
+    return {key: configurable[key] for key in _CHECKPOINT_KEYS if key in configurable}
+
+
+def _config(graph_id: str, thread_id: str, checkpoint: Mapping[str, Any] | None) -> RunnableConfig:
+    given = {key: value for key, value in (checkpoint or {}).items() if key in _CHECKPOINT_KEYS}
+    return {
+        "configurable": {
+            **{key: value for key, value in given.items() if value is not None},
+            "graph_id": graph_id,
+            "thread_id": thread_id,
+        }
+    }
+
+
+async def _history(
+    loaded: LoadedGraph, question: HistoryQuestion, checkpointer: Saver, store: BaseStore | None
+) -> bytes:
+    config = _config(question.graph_id, question.thread_id, question.checkpoint)
+    before = None
+    if question.before:
+        before = _config(question.graph_id, question.thread_id, question.before)
+    async with loaded.open(config, checkpointer=checkpointer, store=store) as graph:
+        snapshots = graph.aget_state_history(
+            config,
+            limit=question.limit,
+            before=before,
+            filter=dict(question.metadata) if question.metadata else None,
+        )
+        return dumps([thread_state(snapshot) async for snapshot in snapshots])
+
+
+def _supersteps(given: Any) -> list[list[NodeUpdate]]:
+    try:
+        return [[_node_update(item) for item in step["updates"]] for step in given]
+    except (TypeError, KeyError, AttributeError):
+        raise InvalidRequest(
+            "'supersteps' must be a list of {\"updates\": [{values, command, as_node}]}."
+        ) from None
+
+
+def _node_update(item: Mapping[str, Any]) -> NodeUpdate:
+    command = item.get("command")
+    # A command is what a node may return too, though `NodeUpdate` does not say so.
+    values: Any = parse_command(command) if command else item.get("values")
+    return NodeUpdate(values, item.get("as_node"), None)
+
+
+# --- shapes ---------------------------------------------------------------------------------------
+
+
+async def _shape(
+    graph: Graph,
+    question: SchemasQuestion | DrawQuestion | SubgraphsQuestion,
+    config: RunnableConfig,
+) -> Any:
+    match question:
+        case SchemasQuestion():
+            return {"graph_id": question.graph_id, **_schemas(graph)}
+        case DrawQuestion():
+            return _drawing((await graph.aget_graph(config, xray=question.xray)).to_json())
+        case SubgraphsQuestion():
+            found = graph.aget_subgraphs(namespace=question.namespace, recurse=question.recurse)
+            return {name: _schemas(subgraph) async for name, subgraph in found}
+
+
+def _schemas(graph: PregelProtocol) -> dict[str, Any]:
+    if not isinstance(graph, Pregel):
+        # A remote graph: its schemas are to be asked there.
+        names = ("input", "output", "state", "config", "context")
+        return {f"{name}_schema": None for name in names}
+    context = _schema(graph.get_context_jsonschema)
+    return {
+        "input_schema": _schema(graph.get_input_jsonschema),
+        "output_schema": _schema(graph.get_output_jsonschema),
+        "state_schema": _schema(lambda: _state_schema(graph)),
+        "config_schema": context or {},
+        "context_schema": context,
+    }
+
+
+def _schema(make: Any) -> dict[str, Any] | None:
+    """A JSON schema, or None: that is the API's word for a type that has none."""
+    try:
+        return make()
+    except Exception:  # noqa: BLE001 - pydantic walks arbitrary user types here
+        return None
+
+
+def _state_schema(graph: Graph) -> dict[str, Any]:
+    fields = {
+        name: (channel.UpdateType, None)
+        for name in graph.stream_channels_list
+        if isinstance(channel := graph.channels[name], BaseChannel)
+    }
+    return create_model(graph.get_name("State"), field_definitions=fields).model_json_schema()
+
+
+def _drawing(drawing: dict[str, Any]) -> dict[str, Any]:
+    """LangChain's drawing without the Python paths of the nodes' classes."""
+    for node in drawing["nodes"]:
+        if isinstance(data := node.get("data"), dict):
+            node["data"] = {"name": data["name"]} if "name" in data else data
+    return drawing
