@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from greenroom.core.errors import ConfigurationError
@@ -209,4 +210,69 @@ def _kind(schema: dict[str, Any]) -> str:
                 return f"{noun} of at least {schema['minimum']:g}"
             return f"{noun} greater than {schema['exclusiveMinimum']:g}"
         case _:
-            return "a path" if schema.get("format") == "path" else "a text that is not empty"
+            if schema.get("format") == "path":
+                return "a path"
+            return "a URL" if "minLength" not in schema else "a text that is not empty"
+
+
+GROUPS = {
+    "Where it listens": ("config", "host", "port", "gateway_replicas", "haproxy"),
+    "Where it keeps its data": ("data_dir", "database_url"),
+    "Ray": ("ray_address", "ray_namespace", "object_store_mib", "dashboard"),
+    "Time": (
+        "heartbeat_s",
+        "read_wait_s",
+        "cancel_grace_s",
+        "drain_s",
+        "registry_silence_s",
+        "resumable_ttl_s",
+        "thread_ttl_s",
+    ),
+    "Limits": ("log_max_bytes", "max_body_bytes", "max_queued_runs"),
+    "Log": ("log_level", "log_format"),
+}
+"""The settings as the documentation orders them."""
+
+BOUNDS = ("from", "of at least", "greater", "one of")
+"""How a description of allowed values begins when it says more than its type."""
+
+
+def document() -> str:
+    """docs/settings.md; ``make settings`` writes it, and a test says when it is out of date."""
+    lines = [
+        "# Settings",
+        "",
+        "<!-- Written by `make settings` from greenroom/settings.py; do not edit by hand. -->",
+        "",
+        "A server is set up by environment variables. They are read once, when it starts. Options",
+        "of `greenroom serve` come before variables, and variables before the defaults.",
+        "A variable that starts with `GREENROOM_` and does not stand here is refused.",
+        "What belongs to one graph stands in `langgraph.json` instead:",
+        "see [the architecture](architecture.md#configuration).",
+        "Units are in the names: `_s` are seconds, `_mib` are mebibytes.",
+    ]
+    for group, names in GROUPS.items():
+        lines += ["", f"## {group}", "", "| variable | default | meaning |", "|---|---|---|"]
+        for name in names:
+            field = Settings.model_fields[name]
+            # A bound is worth a word, a kind is not: that a path is a path says its name.
+            values = allowed(name).removeprefix("a whole number ").removeprefix("a number ")
+            values = f" {values.capitalize()}." if values.startswith(BOUNDS) else ""
+            lines.append(f"| `{variable(name)}` | {_shown(field)} | {field.description}{values} |")
+    return "\n".join([*lines, ""])
+
+
+def _shown(field: FieldInfo) -> str:
+    match field.default:
+        case None:
+            return "unset"
+        case bool() as value:
+            return f"`{str(value).lower()}`"
+        case float() as value:
+            return f"`{value:g}`"
+        case value:
+            return f"`{value}`"
+
+
+if __name__ == "__main__":
+    print(document(), end="")
