@@ -130,6 +130,11 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(
         default=64 * MIB, ge=KIB, description="The largest request body that is accepted."
     )
+    default_max_actors: int = Field(
+        default=8,
+        ge=1,
+        description="Run actors of one placement, where `langgraph.json` names no `max_actors`.",
+    )
     max_queued_runs: int | None = Field(
         default=None,
         ge=1,
@@ -228,12 +233,12 @@ GROUPS = {
         "resumable_ttl_s",
         "thread_ttl_s",
     ),
-    "Limits": ("log_max_bytes", "max_body_bytes", "max_queued_runs"),
+    "Limits": ("default_max_actors", "max_queued_runs", "log_max_bytes", "max_body_bytes"),
     "Log": ("log_level", "log_format"),
 }
 """The settings as the documentation orders them."""
 
-BOUNDS = ("from", "of at least", "greater", "one of")
+BOUNDS = ("from", "at least", "greater", "one of")
 """How a description of allowed values begins when it says more than its type."""
 
 
@@ -256,7 +261,9 @@ def document() -> str:
         for name in names:
             field = Settings.model_fields[name]
             # A bound is worth a word, a kind is not: that a path is a path says its name.
-            values = allowed(name).removeprefix("a whole number ").removeprefix("a number ")
+            values = allowed(name)
+            for kind in ("a whole number ", "a number ", "of "):
+                values = values.removeprefix(kind)
             values = f" {values.capitalize()}." if values.startswith(BOUNDS) else ""
             lines.append(f"| `{variable(name)}` | {_shown(field)} | {field.description}{values} |")
     return "\n".join([*lines, ""])
