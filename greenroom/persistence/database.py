@@ -11,6 +11,7 @@ they are only ever passed on.
 from __future__ import annotations
 
 import json
+import re
 import select
 import time
 from collections.abc import Awaitable, Callable
@@ -146,7 +147,7 @@ async def open_pool(
 
 
 def register_json(conn: AsyncConnection[Any]) -> None:
-    set_json_loads(orjson.loads, conn)
+    set_json_loads(decode, conn)
     set_json_dumps(encode, conn)
     conn.adapters.register_loader("json", _FragmentLoader)
     conn.adapters.register_loader("json", _BinaryFragmentLoader)
@@ -158,6 +159,15 @@ def encode(value: Any) -> bytes:
         return orjson.dumps(value)
     except TypeError:
         return json.dumps(value, separators=(",", ":")).encode()
+
+
+_LONG_NUMBER = re.compile(rb"\d{19}")
+
+
+def decode(data: str | Buffer) -> Any:
+    """Parsed JSON; orjson makes a float of an integer past 64 bits, json keeps it."""
+    raw = data.encode() if isinstance(data, str) else bytes(data)
+    return json.loads(raw) if _LONG_NUMBER.search(raw) else orjson.loads(raw)
 
 
 class _FragmentLoader(Loader):
@@ -172,28 +182,42 @@ class _BinaryFragmentLoader(_FragmentLoader):
 
 
 async def retrying(pool: Pool, work: Callable[[Connection], Awaitable[T]]) -> T:
-    """Does ``work`` on a connection, again when the connection is lost in the middle.
+    """Does ``work`` on a connection of the pool, again when that is lost in the middle.
 
     ``work`` must be safe to do twice: a read, or a write that is keyed.
 
     Raises:
         DatabaseUnavailable: the server does not come back within the pool's time-out.
     """
-    deadline = time.monotonic() + pool.timeout
+
+    async def once() -> T:
+        async with pool.connection() as conn:
+            return await work(conn)
+
+    return await patiently(pool.timeout, once)
+
+
+async def patiently(patience_s: float, work: Callable[[], Awaitable[T]]) -> T:
+    """`retrying`, for work that takes its connection itself."""
+    deadline = time.monotonic() + patience_s
     while True:
-        async with pool.connection(max(0.001, deadline - time.monotonic())) as conn:
-            try:
-                return await work(conn)
-            except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-                if not is_gone(conn, error):
-                    raise
-                if time.monotonic() >= deadline:
-                    raise DatabaseUnavailable("PostgreSQL ended the connection.") from error
+        try:
+            return await work()
+        except psycopg.Error as error:
+            if not is_gone(error):
+                raise
+            if time.monotonic() >= deadline:
+                raise DatabaseUnavailable("PostgreSQL ended the connection.") from error
 
 
-def is_gone(conn: AsyncConnection[Any], error: psycopg.Error) -> bool:
+def is_gone(error: psycopg.Error) -> bool:
     """Whether an error means a lost connection, rather than a wrong statement."""
-    return conn.closed or error.sqlstate in GONE
+    if isinstance(error, psycopg.errors.PipelineAborted):
+        return False
+    if error.sqlstate is not None:
+        return error.sqlstate in GONE or error.sqlstate.startswith("08")
+    # libpq's own errors have no SQLSTATE: "server closed the connection unexpectedly".
+    return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
 
 
 async def check(dsn: str) -> int:
