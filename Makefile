@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve stop test check bench settings constraints clean
+.PHONY: help install serve stop test lint check bench settings constraints clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -31,9 +31,11 @@ stop: $(VENV)/.installed ## End the server that `make serve` has started here
 test: $(VENV)/.installed-dev ## Run the tests
 	@$(BIN)/python -m pytest $(ARGS)
 
-check: $(VENV)/.installed-dev ## Formatting, lint and types
+lint: $(VENV)/.installed-dev ## Formatting and lint
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
+
+check: lint ## Formatting, lint and types
 	@$(BIN)/pyright
 
 bench: $(VENV)/.installed-dev ## Measure; results belong in docs/benchmarks.md
