@@ -2,7 +2,7 @@
 
     event: values\\r\\n
     data: {"count":0}\\r\\n
-    id: 1795329693413-4294967296\\r\\n     only in resumable streams, and always in a thread's stream
+    id: 1795329693413-4294967296\\r\\n     resumable streams only, and every thread's stream
     \\r\\n
 
 Lines end in CRLF, the fields come in this order, the data is one line of compact JSON, and an idle
@@ -40,7 +40,7 @@ def event_frame(name: str, data: bytes, event_id: str | None = None) -> bytes:
 
 
 def cursor_of(last_event_id: str) -> int | None:
-    """The sequence number that a ``Last-Event-ID`` names; 0 for "from the start", None for garbage."""
+    """The sequence number that a ``Last-Event-ID`` names; 0 is the start, None is garbage."""
     value = last_event_id.strip()
     if value in _FROM_THE_START:
         return 0

@@ -1,0 +1,83 @@
+"""The HTTP edge: one set of routes, mounted twice, over two ports.
+
+It holds no state, runs no graph and knows neither Ray nor PostgreSQL: `Runtime` and `Records` do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+
+from greenroom.core.ports import Records, Runtime
+from greenroom.http import (
+    assistants,
+    documents,
+    errors,
+    runs,
+    stateless,
+    states,
+    system,
+    threads,
+)
+from greenroom.http.edge import Edge
+from greenroom.http.settings import HttpSettings
+from greenroom.wire.dialects import DIALECTS
+
+_EXPOSED = ("x-pagination-total", "x-pagination-next", "content-location", "location")
+
+
+def create_app(
+    *,
+    runtime: Runtime,
+    records: Records,
+    graphs: Sequence[str],
+    default_graph: str | None = None,
+    settings: HttpSettings | None = None,
+) -> FastAPI:
+    """The application; its `Edge` is ``app.state.edge``.
+
+    Args:
+        runtime: creates, follows and cancels runs.
+        records: the database.
+        graphs: names of the graphs, in the order in which errors list them.
+        default_graph: what a run without ``assistant_id`` means under ``/api``.
+        settings: defaults if None.
+    """
+    app = FastAPI(
+        title="Greenroom",
+        description="LangGraph graphs as Ray actors, behind the LangGraph Platform HTTP/SSE API.",
+        version=system.package_version("greenroom"),
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.edge = Edge(
+        runtime=runtime,
+        records=records,
+        graphs=tuple(graphs),
+        default_graph=default_graph,
+        settings=settings or HttpSettings(),
+    )
+    for dialect in DIALECTS:
+        # stateless before runs: /runs/stream is no run's id.
+        for part in (system, assistants, threads, states, stateless, runs):
+            app.include_router(part.router, prefix=dialect.prefix)
+    errors.install(app)
+    documents.install(app)
+    # The one added last is outermost: an answer of the last resort carries CORS headers too.
+    app.add_middleware(errors.LastResort)
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=["*"],
+        allow_methods=["*"],
+        allow_headers=["*"],
+        allow_private_network=True,
+        expose_headers=_EXPOSED,
+    )
+    return app
+
+
+def drain(app: FastAPI) -> None:
+    """Breaks off the open streams and waits, so that their clients reconnect to another server."""
+    app.state.edge.connections.drain()

@@ -1,0 +1,159 @@
+"""Assistants, read only: finding them, and what their graphs look like."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from greenroom.core.errors import InvalidRequest, NotFound
+from greenroom.core.ports import (
+    AssistantFilter,
+    DrawQuestion,
+    JsonObject,
+    SchemasQuestion,
+    SubgraphsQuestion,
+)
+from greenroom.http.answering import encoded, json, page, selected
+from greenroom.http.bodies import parse
+from greenroom.http.creation import plain
+from greenroom.http.documents import doc
+from greenroom.http.edge import Edge, edge_of, system_assistant_id
+from greenroom.http.parameters import flag, is_uuid, text, uuid_of
+from greenroom.wire import answers
+from greenroom.wire.models import AssistantCount, AssistantSearch
+
+router = APIRouter(tags=["Assistants"])
+
+_MAX_DEPTH = 100
+
+
+@router.post(
+    "/assistants/search",
+    summary="Search assistants, the latest created first",
+    **doc(
+        {200: list[answers.Assistant]},
+        body=AssistantSearch,
+        headers=("x-pagination-total", "x-pagination-next"),
+    ),
+)
+async def search(request: Request) -> Response:
+    body = await parse(request, AssistantSearch)
+    limit, offset = body.limit or 10, body.offset or 0
+    found = await edge_of(request).records.search_assistants(
+        _filter(body),
+        limit=limit,
+        offset=offset,
+        sort_by=body.sort_by or "created_at",
+        descending=(body.sort_order or "desc").lower() == "desc",
+    )
+    items = [selected(assistant, body.select) for assistant in found.items]
+    return page(found, items, limit=limit, offset=offset)
+
+
+@router.post(
+    "/assistants/count",
+    summary="Count assistants",
+    **doc({200: int}, body=AssistantCount),
+)
+async def count(request: Request) -> Response:
+    where = _filter(await parse(request, AssistantCount))
+    return json(await edge_of(request).records.count_assistants(where))
+
+
+@router.get(
+    "/assistants/{assistant_id}",
+    summary="Get an assistant",
+    **doc({200: answers.Assistant}, errors=(404,)),
+)
+async def get(request: Request, assistant_id: str) -> Response:
+    return json(await _assistant(edge_of(request), assistant_id))
+
+
+@router.get(
+    "/assistants/{assistant_id}/graph",
+    summary="Draw the graph of an assistant",
+    **doc(
+        {200: object},
+        query={"xray": {"anyOf": [{"type": "boolean"}, {"type": "integer", "minimum": 1}]}},
+        errors=(400, 404),
+    ),
+)
+async def graph(request: Request, assistant_id: str) -> Response:
+    edge = edge_of(request)
+    if assistant_id in edge.graphs:
+        assistant_id = system_assistant_id(assistant_id)
+    xray = _xray(text(request, "xray"))
+    assistant = await _assistant(edge, assistant_id)
+    question = DrawQuestion(graph_id=assistant["graph_id"], xray=xray, config=_config(assistant))
+    return encoded(await edge.runtime.ask(question))
+
+
+@router.get(
+    "/assistants/{assistant_id}/schemas",
+    summary="Get the schemas of an assistant's graph",
+    **doc({200: object}, errors=(400, 404)),
+)
+async def schemas(request: Request, assistant_id: str) -> Response:
+    edge = edge_of(request)
+    assistant = await _assistant(edge, assistant_id)
+    question = SchemasQuestion(graph_id=assistant["graph_id"], config=_config(assistant))
+    return encoded(await edge.runtime.ask(question))
+
+
+@router.get(
+    "/assistants/{assistant_id}/subgraphs",
+    summary="Get the schemas of the subgraphs of an assistant's graph",
+    **doc({200: object}, query={"recurse": {"type": "boolean"}}, errors=(400, 404)),
+)
+async def subgraphs(request: Request, assistant_id: str) -> Response:
+    return await _subgraphs(request, assistant_id, None)
+
+
+@router.get(
+    "/assistants/{assistant_id}/subgraphs/{namespace}",
+    summary="Get the schemas of one subgraph",
+    **doc({200: object}, query={"recurse": {"type": "boolean"}}, errors=(400, 404)),
+)
+async def subgraph(request: Request, assistant_id: str, namespace: str) -> Response:
+    return await _subgraphs(request, assistant_id, namespace)
+
+
+async def _subgraphs(request: Request, assistant_id: str, namespace: str | None) -> Response:
+    edge = edge_of(request)
+    assistant = await _assistant(edge, assistant_id)
+    question = SubgraphsQuestion(
+        graph_id=assistant["graph_id"],
+        namespace=namespace,
+        recurse=flag(request, "recurse"),
+        config=_config(assistant),
+    )
+    return encoded(await edge.runtime.ask(question))
+
+
+async def _assistant(edge: Edge, assistant_id: str) -> JsonObject:
+    if not is_uuid(assistant_id):
+        uuid_of(assistant_id, "assistant")
+    assistant = await edge.records.get_assistant(assistant_id.lower())
+    if assistant is None:
+        raise NotFound("Not Found")
+    return assistant
+
+
+def _config(assistant: JsonObject) -> dict[str, Any]:
+    return plain(assistant.get("config"))
+
+
+def _xray(value: str | None) -> bool | int:
+    lowered = (value or "false").lower()
+    if lowered in ("true", "false"):
+        return lowered == "true"
+    if lowered.isascii() and lowered.isdigit() and 0 <= int(lowered[:9]) <= _MAX_DEPTH:
+        return int(lowered[:9])
+    raise InvalidRequest(f"xray must be true, false or a depth up to {_MAX_DEPTH}.")
+
+
+def _filter(body: AssistantCount) -> AssistantFilter:
+    return AssistantFilter(metadata=body.metadata, graph_id=body.graph_id, name=body.name)

@@ -1,0 +1,274 @@
+"""From a body to a `RunRequest`: complete, named, its ``kwargs`` as the reference has them.
+
+The assistant's own config, context and metadata lie below those of the run. ``configurable`` and
+``context`` are one thing under two names: either is given, both show it, giving both is refused.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from greenroom.core.errors import BadRequest, InvalidRequest, NotFound
+from greenroom.core.ports import JsonObject
+from greenroom.core.runs import CreatedRun, RunRequest
+from greenroom.http import webhooks
+from greenroom.http.edge import Edge, system_assistant_id
+from greenroom.http.parameters import is_uuid, new_id
+from greenroom.wire.dialects import Dialect
+from greenroom.wire.encoding import dumps
+from greenroom.wire.models import RunCreate
+
+NO_THREAD_OR_ASSISTANT = "Thread or assistant not found."
+_BOTH = (
+    "Cannot specify both configurable and context. Prefer setting context alone. Context was "
+    "introduced in LangGraph 0.6.0 and is the long term planned replacement for configurable."
+)
+_NOT_CONTEXT = frozenset(
+    {"thread_id", "run_id", "checkpoint_id", "checkpoint_ns", "checkpoint_map"}
+)
+"""Keys of ``configurable`` that address the run and say nothing to the graph's context."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NewRun:
+    """A run that was admitted, and what its creator's connection needs to know of the body."""
+
+    request: RunRequest
+    created: CreatedRun
+    cancel_on_disconnect: bool
+
+    @property
+    def run_id(self) -> str:
+        return self.request.run_id
+
+    @property
+    def thread_id(self) -> str:
+        return self.request.thread_id
+
+
+async def create_run(
+    edge: Edge, dialect: Dialect, body: RunCreate, thread_id: str | None
+) -> NewRun:
+    """Validates, names and admits a run; without a thread it gets one of its own.
+
+    Raises:
+        GreenroomError: as the request deserves, see platform API, section 5.
+    """
+    request = await run_request(edge, dialect, body, thread_id)
+    return await admit(edge, dialect, body, request)
+
+
+async def admit(edge: Edge, dialect: Dialect, body: RunCreate, request: RunRequest) -> NewRun:
+    try:
+        created = await edge.runtime.create(request)
+    except NotFound:
+        raise NotFound(NO_THREAD_OR_ASSISTANT) from None
+    return NewRun(
+        request=request,
+        created=created,
+        cancel_on_disconnect=(body.on_disconnect or dialect.on_disconnect) == "cancel",
+    )
+
+
+async def run_request(
+    edge: Edge, dialect: Dialect, body: RunCreate, thread_id: str | None
+) -> RunRequest:
+    """The run that a body asks for; changes nothing."""
+    webhook = _webhook(edge, body)
+    if body.checkpoint_id is not None and not is_uuid(body.checkpoint_id):
+        raise InvalidRequest("Invalid checkpoint ID")
+    assistant = await _assistant(edge, dialect, body.assistant_id)
+    run_id = new_id()
+    stateless = thread_id is None
+    thread_id = thread_id or new_id()
+    metadata = _metadata(assistant, body, stateless)
+    temporary = stateless and body.on_completion != "keep"
+    return RunRequest(
+        run_id=run_id,
+        thread_id=thread_id,
+        assistant_id=str(assistant["assistant_id"]),
+        graph_id=assistant["graph_id"],
+        kwargs=dumps(_kwargs(body, assistant, metadata, run_id, thread_id, temporary)),
+        metadata=dumps(metadata),
+        multitask_strategy=body.multitask_strategy or dialect.multitask_strategy,
+        create_thread=stateless or (body.if_not_exists or dialect.if_not_exists) == "create",
+        temporary=temporary,
+        resumable=bool(body.stream_resumable),
+        after_s=max(0.0, float(body.after_seconds or 0)),
+        webhook=webhook,
+    )
+
+
+def run_object(run: NewRun) -> JsonObject:
+    """The run as its creator sees it."""
+    request, created = run.request, run.created
+    return {
+        "run_id": request.run_id,
+        "thread_id": request.thread_id,
+        "assistant_id": request.assistant_id,
+        "metadata": orjson.Fragment(request.metadata),
+        "status": "pending",
+        "kwargs": orjson.Fragment(request.kwargs),
+        "multitask_strategy": request.multitask_strategy,
+        "created_at": created.created_at,
+        "updated_at": created.created_at,
+        "langsmith_session_name": None,
+    }
+
+
+async def _assistant(edge: Edge, dialect: Dialect, name: str | None) -> JsonObject:
+    if name is None:
+        name = _assumed_graph(edge, dialect)
+    if name in edge.graphs:
+        assistant_id = system_assistant_id(name)
+    elif is_uuid(name):
+        assistant_id = name.lower()
+    else:
+        raise unknown_graph(edge, name)
+    assistant = await edge.records.get_assistant(assistant_id)
+    if assistant is None:
+        raise NotFound(NO_THREAD_OR_ASSISTANT)
+    return assistant
+
+
+def _assumed_graph(edge: Edge, dialect: Dialect) -> str:
+    if not dialect.assistant_optional:
+        raise InvalidRequest("assistant_id is required.")
+    if edge.default_graph is not None:
+        return edge.default_graph
+    if len(edge.graphs) == 1:
+        return edge.graphs[0]
+    raise InvalidRequest(
+        "assistant_id is required: there are several graphs and none is the default one "
+        f"({', '.join(edge.graphs)})."
+    )
+
+
+def unknown_graph(edge: Edge, name: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"Invalid assistant: '{name[:255]}'. Must be either:\n- A valid assistant UUID, or\n"
+        f"- One of the registered graphs: {', '.join(edge.graphs)}"
+    )
+
+
+def _webhook(edge: Edge, body: RunCreate) -> str | None:
+    if body.webhook is None:
+        return None
+    return webhooks.checked(body.webhook, allow_private=edge.settings.webhook_allow_private)
+
+
+def _metadata(assistant: JsonObject, body: RunCreate, stateless: bool) -> JsonObject:
+    own = {"assistant_id": str(assistant["assistant_id"])}
+    if not stateless:
+        own = {"graph_id": assistant["graph_id"], **own}
+    # Twice: the first time for the reference's order of keys, the second so that nobody forges it.
+    return {**plain(assistant.get("metadata")), **own, **(body.metadata or {}), **own}
+
+
+def _kwargs(
+    body: RunCreate,
+    assistant: JsonObject,
+    metadata: JsonObject,
+    run_id: str,
+    thread_id: str,
+    temporary: bool,
+) -> JsonObject:
+    base: JsonObject = plain(assistant.get("config"))
+    config: JsonObject = {**base, **_given(body.config)}
+    own = _configurable(body)
+    configurable = {**_given(base.get("configurable")), **own}
+    context = {**plain(assistant.get("context")), **_context(own)}
+    configurable |= _identity(body, assistant, run_id, thread_id)
+    config = {
+        "configurable": configurable,
+        **{key: value for key, value in config.items() if key != "configurable"},
+        "metadata": {**_given(base.get("metadata")), **_own(body, "metadata"), **metadata},
+    }
+    durability = body.durability or ("exit" if body.checkpoint_during is False else "async")
+    kwargs: JsonObject = {
+        "input": body.input,
+        "command": _given(body.command) if body.command is not None else None,
+        "config": config,
+        "context": context,
+        "stream_mode": _stream_mode(body),
+        "interrupt_before": body.interrupt_before,
+        "interrupt_after": body.interrupt_after,
+        "webhook": body.webhook,
+        "feedback_keys": body.feedback_keys,
+        "temporary": temporary,
+        "subgraphs": bool(body.stream_subgraphs),
+        "resumable": bool(body.stream_resumable),
+        "checkpoint_during": durability != "exit",
+        "durability": durability,
+    }
+    if body.strict_resume:
+        kwargs["strict_resume"] = True
+    return kwargs
+
+
+def _configurable(body: RunCreate) -> JsonObject:
+    """What the run configures, by whichever of its two names."""
+    configurable = _own(body, "configurable")
+    if configurable and body.context:
+        raise BadRequest(_BOTH)
+    return {**configurable, **(body.context or {}), **_checkpoint(body)}
+
+
+def _checkpoint(body: RunCreate) -> JsonObject:
+    checkpoint = _given(body.checkpoint)
+    checkpoint.pop("thread_id", None)
+    if body.checkpoint_id is not None:
+        checkpoint["checkpoint_id"] = body.checkpoint_id
+    return checkpoint
+
+
+def _context(configurable: JsonObject) -> JsonObject:
+    return {
+        key: value
+        for key, value in configurable.items()
+        if key not in _NOT_CONTEXT and not key.startswith("__")
+    }
+
+
+def _identity(body: RunCreate, assistant: JsonObject, run_id: str, thread_id: str) -> JsonObject:
+    return {
+        "langgraph_auth_user": None,
+        "langgraph_auth_user_id": "",
+        "langgraph_auth_permissions": [],
+        "langgraph_request_id": new_id(),
+        "__request_start_time_ms__": time.time_ns() // 1_000_000,
+        "__after_seconds__": body.after_seconds or 0,
+        "run_id": run_id,
+        "thread_id": thread_id,
+        "graph_id": assistant["graph_id"],
+        "assistant_id": str(assistant["assistant_id"]),
+        "user_id": "",
+    }
+
+
+def _stream_mode(body: RunCreate) -> list[str]:
+    modes = body.stream_mode
+    if isinstance(modes, str):
+        return [modes]
+    return list(dict.fromkeys(modes)) if modes else ["values"]
+
+
+def _own(body: RunCreate, part: str) -> JsonObject:
+    return dict((body.config or {}).get(part) or {})
+
+
+def _given(part: Mapping[str, Any] | None) -> JsonObject:
+    """A part of the body without its nulls, which mean absence."""
+    return {key: value for key, value in (part or {}).items() if value is not None}
+
+
+def plain(value: Any) -> JsonObject:
+    """A part of a record as a dict, also where the record holds it as encoded JSON."""
+    if isinstance(value, orjson.Fragment):
+        value = orjson.loads(orjson.dumps(value))
+    return value or {}

@@ -1,0 +1,110 @@
+"""What the OpenAPI document says of a route. Requests are parsed by our own code, once; these say
+to people and to tools what that code accepts and answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from greenroom.wire.answers import Error
+from greenroom.wire.models import BODIES
+
+_REF = "#/components/schemas/{model}"
+_EVENTS = "text/event-stream"
+_SENTENCES = {
+    400: "The request contradicts itself or the graph.",
+    404: "It does not exist.",
+    405: "The path knows other methods.",
+    409: "The thread is taken, or the id exists.",
+    413: "The body is too long.",
+    422: "The request cannot mean anything; the sentence says what to change.",
+    503: "A part is restarting; trying again helps.",
+}
+_HEADERS = {
+    "content-location": "The run's path.",
+    "location": "Where to join the run when the connection breaks.",
+    "x-pagination-total": "How many there are at least.",
+    "x-pagination-next": "The offset of the next page, if there is one.",
+}
+
+
+def doc(
+    answers: Mapping[int, Any],
+    *,
+    body: type[BaseModel] | None = None,
+    body_list: bool = False,
+    body_required: bool = True,
+    query: Mapping[str, Any] | None = None,
+    headers: tuple[str, ...] = (),
+    errors: tuple[int, ...] = (),
+    stream: bool = False,
+) -> dict[str, Any]:
+    """Keyword arguments for a route decorator.
+
+    Args:
+        answers: what a success is, by status; None for no body.
+        body: the model of the request's body; ``body_list`` says that it is an array of them.
+        query: JSON schema by parameter.
+        headers: of the success.
+        errors: statuses beyond 422, 503 and, with a body, 413.
+        stream: 200 is an event stream.
+    """
+    extra: dict[str, Any] = {}
+    if body is not None:
+        extra["requestBody"] = _body(body, body_list, body_required)
+    if query:
+        extra["parameters"] = [
+            {"name": name, "in": "query", "required": False, "schema": schema}
+            for name, schema in query.items()
+        ]
+    responses: dict[int | str, dict[str, Any]] = {
+        status: _success(status, answer, headers, stream) for status, answer in answers.items()
+    }
+    for status in sorted({*errors, 422, 503, *((413,) if body else ())}):
+        responses[status] = {"model": Error, "description": _SENTENCES[status]}
+    return {"responses": responses, "openapi_extra": extra, "status_code": next(iter(answers))}
+
+
+def _body(model: type[BaseModel], as_list: bool, required: bool) -> dict[str, Any]:
+    schema: dict[str, Any] = {"$ref": _REF.format(model=model.__name__)}
+    if as_list:
+        schema = {"type": "array", "items": schema, "minItems": 1}
+    return {"required": required, "content": {"application/json": {"schema": schema}}}
+
+
+def _success(status: int, answer: Any, headers: tuple[str, ...], stream: bool) -> dict[str, Any]:
+    found: dict[str, Any] = {"description": "Success"}
+    if stream and status == 200:
+        found["content"] = {_EVENTS: {"schema": {"type": "string"}}}
+    elif answer is not None:
+        found["model"] = answer
+    if headers:
+        found["headers"] = {
+            name: {"description": _HEADERS[name], "schema": {"type": "string"}} for name in headers
+        }
+    return found
+
+
+def install(app: FastAPI) -> None:
+    """Makes ``/openapi.json`` name the bodies too, which FastAPI does not see."""
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = _schema(app)
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _schema(app: FastAPI) -> dict[str, Any]:
+    schema = get_openapi(
+        title=app.title, version=app.version, description=app.description, routes=app.routes
+    )
+    _, bodies = models_json_schema([(m, "validation") for m in BODIES], ref_template=_REF)
+    schema.setdefault("components", {}).setdefault("schemas", {}).update(bodies["$defs"])
+    return schema

@@ -1,0 +1,93 @@
+"""What every route reaches for: the ports, the settings, and the mount it was called through."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID, uuid5
+
+from starlette.requests import Request
+
+from greenroom.core.errors import Conflict, NotFound
+from greenroom.core.ports import Records, Runtime
+from greenroom.http.settings import HttpSettings
+from greenroom.wire.dialects import GATEWAY, PLATFORM, Dialect
+
+log = logging.getLogger(__name__)
+
+_GRAPHS = UUID("6ba7b821-9dad-11d1-80b4-00c04fd430c8")
+
+
+def system_assistant_id(graph_id: str) -> str:
+    """The id of the assistant that every graph has; the reference derives it in the same way."""
+    return str(uuid5(_GRAPHS, graph_id))
+
+
+class Connections:
+    """The answers that are still being sent, and what is left to do for clients that went away."""
+
+    def __init__(self) -> None:
+        self._open: set[asyncio.Future[bool]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.draining = False
+
+    def enter(self, leaving: asyncio.Future[bool]) -> None:
+        """Counts an answer in; ``leaving`` is set when it shall end (True: the client left)."""
+        self._open.add(leaving)
+        if self.draining:
+            leaving.set_result(False)
+
+    def leave(self, leaving: asyncio.Future[bool]) -> None:
+        self._open.discard(leaving)
+
+    def drain(self) -> None:
+        """Breaks off every open answer without cancelling its run, so that clients reconnect."""
+        self.draining = True
+        for leaving in list(self._open):
+            if not leaving.done():
+                leaving.set_result(False)
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Runs ``work`` to its end whatever becomes of the request that asked for it."""
+        task = asyncio.get_running_loop().create_task(_logged(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def __len__(self) -> int:
+        return len(self._open) + len(self._tasks)
+
+
+async def _logged(work: Coroutine[Any, Any, None]) -> None:
+    try:
+        await work
+    except (NotFound, Conflict):
+        return  # the run was over before its client left
+    except Exception:  # nobody waits for this task: an error that is not logged here is lost
+        log.exception("What was to be done after a client left failed.")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Edge:
+    """The application as its routes see it; one per app, in ``app.state.edge``."""
+
+    runtime: Runtime
+    records: Records
+    graphs: tuple[str, ...]
+    default_graph: str | None
+    settings: HttpSettings
+    connections: Connections = field(default_factory=Connections)
+
+
+def edge_of(request: Request) -> Edge:
+    return request.app.state.edge
+
+
+def dialect_of(request: Request) -> Dialect:
+    """The conventions of the mount that the request came through."""
+    scope = request.scope
+    path: str = scope["path"].removeprefix(scope.get("root_path", ""))
+    return GATEWAY if path.startswith("/api/") else PLATFORM

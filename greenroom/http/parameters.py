@@ -1,0 +1,133 @@
+"""Paths and queries: ids, numbers, flags and lists, in every encoding that the SDKs use.
+
+JavaScript sends a list as one JSON array, Python repeats the key and sends None as an empty value,
+and some write commas: all three are accepted everywhere.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Literal, get_args
+from urllib.parse import quote
+
+import orjson
+from starlette.requests import Request
+from uuid_utils import uuid7
+
+from greenroom.core.errors import BadRequest, InvalidRequest
+from greenroom.core.runs import CancelAction
+from greenroom.wire.dialects import Dialect
+from greenroom.wire.models import MAX_OFFSET, StreamMode
+
+_UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.IGNORECASE | re.ASCII)
+_MAX_ID = 255
+_TRUE = frozenset({"1", "true"})
+
+STREAM_MODES: tuple[str, ...] = get_args(StreamMode)
+
+
+def new_id() -> str:
+    return str(uuid7())
+
+
+def is_uuid(value: str) -> bool:
+    return _UUID.fullmatch(value) is not None
+
+
+def uuid_of(value: str, what: Literal["thread", "run", "assistant"]) -> str:
+    """The id in its canonical form. Raises InvalidRequest for what is no UUID."""
+    if not is_uuid(value):
+        raise InvalidRequest(f"Invalid {what} ID: must be a UUID")
+    return value.lower()
+
+
+def thread_id_of(dialect: Dialect, value: str) -> str:
+    """A thread's id as the mount allows it; a UUID is the same thread on both mounts."""
+    if is_uuid(value):
+        return value.lower()
+    if dialect.uuid_thread_ids:
+        return uuid_of(value, "thread")
+    # A slash would be printable, but no path could name the thread.
+    if not 1 <= len(value) <= _MAX_ID or not value.isprintable() or "/" in value:
+        raise InvalidRequest(
+            f"Invalid thread ID: must be 1 to {_MAX_ID} printable characters other than a slash"
+        )
+    return value
+
+
+def path_of(dialect: Dialect, thread_id: str, run_id: str) -> str:
+    """The path of a run, as ``Content-Location`` gives it."""
+    return f"{dialect.prefix}/threads/{quote(thread_id, safe='')}/runs/{run_id}"
+
+
+def text(request: Request, name: str) -> str | None:
+    """A query value; an empty one is absent, of several the last counts."""
+    return request.query_params.get(name) or None
+
+
+def flag(request: Request, name: str) -> bool:
+    """Whether a query value is ``true`` or ``1``; anything else is no, as on the reference."""
+    return (text(request, name) or "").lower() in _TRUE
+
+
+def number(request: Request, name: str, default: int | None) -> int | None:
+    """A query value that counts something.
+
+    Raises:
+        BadRequest: it is no number, in the reference's words.
+        InvalidRequest: it is negative, or larger than anything that can be counted.
+    """
+    value = text(request, name)
+    if value is None:
+        return default
+    if not re.fullmatch(r"[+-]?\d+", value, re.ASCII):
+        raise BadRequest(f"invalid literal for int() with base 10: {value!r}")
+    if len(value) > 10 or not 0 <= int(value) <= MAX_OFFSET:
+        raise InvalidRequest(f"{name} must be between 0 and {MAX_OFFSET}, not {value[:20]}.")
+    return int(value)
+
+
+def texts(request: Request, *names: str) -> list[str]:
+    """A query list: a JSON array, repeated keys, commas, or any mixture."""
+    found: list[str] = []
+    for name in names:
+        for value in request.query_params.getlist(name):
+            found += _items(value)
+    return found
+
+
+def _items(value: str) -> list[str]:
+    if value.startswith(("[", '"')):
+        try:
+            parsed = orjson.loads(value)
+        except orjson.JSONDecodeError:
+            raise InvalidRequest(f"{value[:80]!r} is neither a list nor JSON.") from None
+        items = parsed if isinstance(parsed, list) else [parsed]
+        if not all(isinstance(item, str) for item in items):
+            raise InvalidRequest(f"{value[:80]!r} must be a list of strings.")
+        return [item for item in items if item]
+    return [item for part in value.split(",") if (item := part.strip())]
+
+
+def chosen(request: Request, name: str, fields: Sequence[str]) -> list[str] | None:
+    """The ``select`` of a list route: field names, None for all. Raises InvalidRequest."""
+    names = texts(request, name)
+    for field in names:
+        if field not in fields:
+            raise InvalidRequest(f"{name} may hold {', '.join(fields)}, not {field[:80]!r}.")
+    return names or None
+
+
+def modes_of(request: Request) -> frozenset[str] | None:
+    """The ``stream_mode`` filter of a joiner, None for everything. Raises InvalidRequest."""
+    modes = texts(request, "stream_mode")
+    for mode in modes:
+        if mode not in STREAM_MODES:
+            raise InvalidRequest(f"Invalid stream mode: {mode[:80]}")
+    return frozenset(modes) or None
+
+
+def action_of(request: Request) -> CancelAction:
+    """How to cancel; what is no action means interrupt, as on the reference."""
+    return "rollback" if text(request, "action") == "rollback" else "interrupt"

@@ -1,0 +1,310 @@
+"""Runs on a thread: creating, following, cancelling them."""
+
+from __future__ import annotations
+
+import asyncio
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from greenroom.core.errors import Conflict, InvalidRequest, NotFound
+from greenroom.core.ports import JsonObject
+from greenroom.core.runs import CancelRequest
+from greenroom.http.answering import empty, encoded, json, selected
+from greenroom.http.bodies import parse
+from greenroom.http.creation import NewRun, create_run, run_object
+from greenroom.http.documents import doc
+from greenroom.http.edge import Edge, dialect_of, edge_of
+from greenroom.http.following import (
+    cancelling,
+    created_stream,
+    created_wait,
+    ending,
+    joined_stream,
+    run_headers,
+)
+from greenroom.http.parameters import (
+    STREAM_MODES,
+    action_of,
+    chosen,
+    flag,
+    number,
+    path_of,
+    text,
+    thread_id_of,
+    uuid_of,
+)
+from greenroom.http.streaming import LateJson, Leave
+from greenroom.http.threads import thread_not_found
+from greenroom.wire import answers
+from greenroom.wire.dialects import Dialect
+from greenroom.wire.models import RUN_FIELDS, RunCreate
+
+router = APIRouter(tags=["Thread runs"])
+
+NO_RUNS = "No runs found to cancel."
+NO_MATCHING_RUNS = (
+    "No matching runs to cancel. Please verify the thread ID and run IDs are correct, and the "
+    "runs haven't been deleted or completed."
+)
+
+_LOCATED = ("location", "content-location")
+_STRING = {"type": "string"}
+_FLAG = {"type": "boolean"}
+_MODES = {"type": "array", "items": {"type": "string", "enum": list(STREAM_MODES)}}
+_CANCEL = {
+    "action": {"type": "string", "enum": ["interrupt", "rollback"], "default": "interrupt"},
+    "wait": _FLAG,
+}
+_JOIN = {"cancel_on_disconnect": _FLAG, "stream_mode": _MODES}
+_CREATE_ERRORS = (400, 404, 409)
+
+
+@router.post(
+    "/threads/{thread_id}/runs",
+    summary="Create a background run",
+    **doc(
+        {200: answers.Run},
+        body=RunCreate,
+        headers=("content-location",),
+        errors=_CREATE_ERRORS,
+    ),
+)
+async def create(request: Request, thread_id: str) -> Response:
+    run = await _create(request, thread_id)
+    path = path_of(dialect_of(request), run.thread_id, run.run_id)
+    return json(run_object(run), {"content-location": path})
+
+
+@router.post(
+    "/threads/{thread_id}/runs/stream",
+    summary="Create a run and stream its events",
+    **doc({200: None}, body=RunCreate, headers=_LOCATED, errors=_CREATE_ERRORS, stream=True),
+)
+async def stream(request: Request, thread_id: str) -> Response:
+    run = await _create(request, thread_id)
+    headers = run_headers(dialect_of(request), run.thread_id, run.run_id, "stream")
+    return created_stream(edge_of(request), run, headers)
+
+
+@router.post(
+    "/threads/{thread_id}/runs/wait",
+    summary="Create a run and wait for its output",
+    **doc({200: object}, body=RunCreate, headers=_LOCATED, errors=_CREATE_ERRORS),
+)
+async def wait(request: Request, thread_id: str) -> Response:
+    run = await _create(request, thread_id)
+    dialect = dialect_of(request)
+    headers = run_headers(dialect, run.thread_id, run.run_id, "join")
+    return created_wait(edge_of(request), dialect, run, headers)
+
+
+async def _create(request: Request, thread_id: str) -> NewRun:
+    dialect = dialect_of(request)
+    thread_id = thread_id_of(dialect, thread_id)
+    body = await parse(request, RunCreate)
+    return await create_run(edge_of(request), dialect, body, thread_id)
+
+
+@router.get(
+    "/threads/{thread_id}/runs",
+    summary="List a thread's runs, newest first",
+    **doc(
+        {200: list[answers.Run]},
+        query={
+            "limit": {"type": "integer", "minimum": 0},
+            "offset": {"type": "integer", "minimum": 0},
+            "status": _STRING,
+            "select": {"type": "array", "items": {"type": "string", "enum": list(RUN_FIELDS)}},
+        },
+        errors=(400, 404),
+    ),
+)
+async def list_runs(request: Request, thread_id: str) -> Response:
+    dialect = dialect_of(request)
+    thread_id = thread_id_of(dialect, thread_id)
+    fields = chosen(request, "select", RUN_FIELDS)
+    found = await edge_of(request).records.list_runs(
+        thread_id,
+        limit=number(request, "limit", dialect.runs_listed),
+        offset=number(request, "offset", 0) or 0,
+        status=text(request, "status"),
+    )
+    if found is None:
+        raise thread_not_found(thread_id)
+    return json([selected(run, fields) for run in found])
+
+
+@router.get(
+    "/threads/{thread_id}/runs/{run_id}",
+    summary="Get a run",
+    **doc({200: answers.Run}, errors=(404,)),
+)
+async def get(request: Request, thread_id: str, run_id: str) -> Response:
+    edge, thread_id, run_id = _addressed(request, thread_id, run_id)
+    run = await edge.records.get_run(thread_id, run_id)
+    if run is not None:
+        return json(run)
+    if await edge.records.get_thread(thread_id) is None:
+        raise thread_not_found(thread_id)
+    raise NotFound("Not Found")
+
+
+@router.delete(
+    "/threads/{thread_id}/runs/{run_id}",
+    summary="Stop a run if it is not over, and delete it with its checkpoints",
+    **doc({204: None}, errors=(404,)),
+)
+async def delete(request: Request, thread_id: str, run_id: str) -> Response:
+    edge, thread_id, run_id = _addressed(request, thread_id, run_id)
+    try:
+        await edge.runtime.delete_run(thread_id, run_id)
+    except NotFound:
+        raise NotFound("Run not found") from None
+    return empty()
+
+
+@router.get(
+    "/threads/{thread_id}/runs/{run_id}/join",
+    summary="Wait for a run's output; under /api, join its stream",
+    **doc({200: object}, query=_JOIN, headers=_LOCATED, errors=(404,)),
+)
+async def join(request: Request, thread_id: str, run_id: str) -> Response:
+    edge, thread_id, run_id = _addressed(request, thread_id, run_id)
+    dialect = dialect_of(request)
+    record = await _run(edge, thread_id, run_id)
+    headers = run_headers(dialect, thread_id, run_id, "join")
+    leave = _leave(request, edge, thread_id, run_id)
+    if dialect.join_streams and "application/json" not in request.headers.get("accept", ""):
+        return joined_stream(edge, request, record, headers, leave)
+    return ending(edge, dialect, run_id, None, headers, leave)
+
+
+@router.get(
+    "/threads/{thread_id}/runs/{run_id}/stream",
+    summary="Join a run's stream",
+    **doc({200: None}, query=_JOIN, headers=_LOCATED, errors=(404,), stream=True),
+)
+async def join_stream(request: Request, thread_id: str, run_id: str) -> Response:
+    edge, thread_id, run_id = _addressed(request, thread_id, run_id)
+    return await _joined(request, edge, thread_id, run_id)
+
+
+@router.post(
+    "/threads/{thread_id}/runs/{run_id}/stream",
+    summary="Cancel a run if an action is given, then stream what is left of it",
+    **doc(
+        {200: None, 204: None},
+        query={**_JOIN, **_CANCEL},
+        headers=_LOCATED,
+        errors=(404, 409),
+        stream=True,
+    ),
+)
+async def cancel_and_stream(request: Request, thread_id: str, run_id: str) -> Response:
+    edge, thread_id, run_id = _addressed(request, thread_id, run_id)
+    action = text(request, "action")
+    if action is None:
+        return await _joined(request, edge, thread_id, run_id)
+    if action not in ("interrupt", "rollback"):
+        raise InvalidRequest(f"action must be interrupt or rollback, not {action[:80]!r}.")
+    wanted = CancelRequest(thread_id=thread_id, run_id=run_id, action=action_of(request))
+    # Looked up first: a run that is rolled back may be gone right after.
+    record = await _run(edge, thread_id, run_id)
+    waits = flag(request, "wait")
+    await _cancel(edge, wanted, over_is_conflict=True, wait=waits)
+    if waits:
+        return empty()
+    headers = run_headers(dialect_of(request), thread_id, run_id, "stream")
+    return joined_stream(edge, request, record, headers, None)
+
+
+@router.post(
+    "/threads/{thread_id}/runs/{run_id}/cancel",
+    summary="Cancel a run",
+    **doc(
+        {202: None, 200: object, 204: None},
+        query=_CANCEL,
+        headers=_LOCATED,
+        errors=(404, 409),
+    ),
+)
+async def cancel(request: Request, thread_id: str, run_id: str) -> Response:
+    edge, thread_id, run_id = _addressed(request, thread_id, run_id)
+    dialect = dialect_of(request)
+    wanted = CancelRequest(thread_id=thread_id, run_id=run_id, action=action_of(request))
+    conflict = dialect.over_is_conflict
+    if not flag(request, "wait"):
+        await _cancel(edge, wanted, over_is_conflict=conflict, wait=False)
+        return empty(202)
+    if not dialect.cancel_answers_json:
+        await _cancel(edge, wanted, over_is_conflict=conflict, wait=True)
+        return empty()
+    return await _cancel_with_news(edge, dialect, wanted)
+
+
+async def _cancel_with_news(edge: Edge, dialect: Dialect, wanted: CancelRequest) -> Response:
+    """Says 404 when there is nothing to cancel, and keeps the connection alive when it takes long.
+
+    The status must be known before the first new line is sent. Whether there is something to cancel
+    is known at once, so the headers wait for that no longer than for the first tick.
+    """
+    stopping = asyncio.ensure_future(
+        _cancel(edge, wanted, over_is_conflict=dialect.over_is_conflict, wait=True)
+    )
+    headers = run_headers(dialect, wanted.thread_id, wanted.run_id, "join")
+    try:
+        await asyncio.wait((stopping,), timeout=edge.settings.heartbeat_s)
+    except asyncio.CancelledError:
+        stopping.cancel()
+        raise
+    if stopping.done():
+        stopping.result()
+        return encoded(b"{}", headers)
+
+    async def stopped() -> bytes:
+        await stopping
+        return b"{}"
+
+    return LateJson(stopped, edge.connections, idle_s=edge.settings.heartbeat_s, headers=headers)
+
+
+async def _cancel(edge: Edge, wanted: CancelRequest, *, over_is_conflict: bool, wait: bool) -> None:
+    try:
+        await edge.runtime.cancel(wanted, wait=wait)
+    except NotFound:
+        if over_is_conflict:
+            raise NotFound(f"Run {wanted.run_id} not found") from None
+        raise NotFound(NO_RUNS) from None
+    except Conflict:
+        if not over_is_conflict:
+            raise NotFound(NO_MATCHING_RUNS) from None
+        record = await _run(edge, wanted.thread_id, wanted.run_id)
+        raise Conflict(
+            f"Run {wanted.run_id} is not cancellable (status: {record['status']})"
+        ) from None
+
+
+async def _joined(request: Request, edge: Edge, thread_id: str, run_id: str) -> Response:
+    record = await _run(edge, thread_id, run_id)
+    headers = run_headers(dialect_of(request), thread_id, run_id, "stream")
+    leave = _leave(request, edge, thread_id, run_id)
+    return joined_stream(edge, request, record, headers, leave)
+
+
+async def _run(edge: Edge, thread_id: str, run_id: str) -> JsonObject:
+    run = await edge.records.get_run(thread_id, run_id)
+    if run is None:
+        raise NotFound("Run not found")
+    return run
+
+
+def _leave(request: Request, edge: Edge, thread_id: str, run_id: str) -> Leave | None:
+    """Joiners cancel only when they ask for it: a second viewer must not stop the first's run."""
+    return cancelling(edge, thread_id, run_id) if flag(request, "cancel_on_disconnect") else None
+
+
+def _addressed(request: Request, thread_id: str, run_id: str) -> tuple[Edge, str, str]:
+    thread_id = thread_id_of(dialect_of(request), thread_id)
+    return edge_of(request), thread_id, uuid_of(run_id, "run")

@@ -1,0 +1,22 @@
+"""What the HTTP edge needs to know about its surroundings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HttpSettings:
+    """Settings of the HTTP edge.
+
+    Attributes:
+        heartbeat_s: how often an idle stream says that it lives, by the connection's clock.
+        max_body_bytes: a longer request body is refused with 413 while it is being read.
+        max_body_depth: how deeply the JSON of a body may be nested.
+        webhook_allow_private: webhooks may go to this machine and to private networks.
+    """
+
+    heartbeat_s: float = 5.0
+    max_body_bytes: int = 32 * 1024 * 1024
+    max_body_depth: int = 100
+    webhook_allow_private: bool = False

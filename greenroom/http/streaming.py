@@ -1,0 +1,260 @@
+"""Answers that take their time: event streams, and JSON that is awaited.
+
+Both send their headers at once, say every ``heartbeat_s`` of the connection's clock that they live,
+and notice within milliseconds when the client goes away. Three things can end a wait, and one
+`asyncio.wait` races them: the source has something, the clock ticks, the client leaves. The next
+piece is asked for only after the last one was sent, so a slow client slows its own source and
+nothing is buffered here.
+
+    source ──next──┐
+    clock  ──tick──┼── race ──> send
+    client ──left──┘        └─> close the source; cancel the run if the client asked for that
+
+A source that fails because a part is restarting, or for a reason that nobody foresaw, *breaks* the
+answer instead of ending it: a clean end would tell the client that the run is over, a broken one
+makes it reconnect.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from typing import Any, TypeVar
+
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
+
+from greenroom.core.errors import GreenroomError, NotFound, Unavailable
+from greenroom.core.runs import Batch
+from greenroom.http.edge import Connections
+from greenroom.http.errors import error_object
+from greenroom.wire.encoding import dumps
+from greenroom.wire.sse import HEARTBEAT, KEEP_ALIVE, event_frame
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Leave = Callable[[], Coroutine[Any, Any, None]]
+
+STREAM_HEADERS = {
+    "cache-control": "no-store",
+    "connection": "keep-alive",
+    "x-accel-buffering": "no",
+    "content-type": "text/event-stream; charset=utf-8",
+}
+JSON_HEADERS = {"content-type": "application/json"}
+
+
+class _Left(Exception):  # noqa: N818 - a signal, not a failure
+    """The client is gone, or the server is draining; the answer ends here."""
+
+
+class OpenAnswer(Response):
+    """An answer whose body comes later, or bit by bit.
+
+    Args:
+        connections: where it is counted while it is open.
+        headers: complete; they are sent at once.
+        idle: what to send when the clock ticks.
+        idle_s: seconds between ticks.
+        on_leave: called once if the client goes away before the answer is complete.
+    """
+
+    def __init__(
+        self,
+        connections: Connections,
+        *,
+        headers: Mapping[str, str],
+        idle: bytes,
+        idle_s: float,
+        on_leave: Leave | None,
+    ) -> None:
+        self.status_code = 200
+        self.background = None
+        self.init_headers(headers)
+        self._connections = connections
+        self._idle = idle
+        self._idle_s = idle_s
+        self._on_leave = on_leave
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        loop = asyncio.get_running_loop()
+        self._send = send
+        self._leaving: asyncio.Future[bool] = loop.create_future()
+        self._tick_at = loop.time() + self._idle_s
+        self._connections.enter(self._leaving)
+        watcher = loop.create_task(self._watch(receive))
+        left = False
+        try:
+            await self._start()
+            await self._body()
+        except _Left:
+            left = not self._connections.draining
+        except asyncio.CancelledError:
+            # Some servers cancel the request instead of sending http.disconnect.
+            left = not self._connections.draining
+            raise
+        finally:
+            watcher.cancel()
+            await self._release()
+            self._connections.leave(self._leaving)
+            if left and self._on_leave is not None:
+                await asyncio.shield(self._connections.spawn(self._on_leave()))
+
+    async def _body(self) -> None:
+        raise NotImplementedError
+
+    async def _release(self) -> None:
+        """Called on every path, whatever came of the answer."""
+
+    async def _start(self) -> None:
+        await self._put({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+
+    async def _write(self, body: bytes, *, more: bool) -> None:
+        await self._put({"type": "http.response.body", "body": body, "more_body": more})
+
+    async def _put(self, message: Message) -> None:
+        try:
+            await self._send(message)
+        except OSError:  # so a server may say, instead of http.disconnect, that nobody listens
+            raise _Left from None
+
+    async def _watch(self, receive: Receive) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        if not self._leaving.done():
+            self._leaving.set_result(True)
+
+    async def _race(self, awaited: Awaitable[T]) -> T:
+        """What ``awaited`` gives; ticks meanwhile. Raises _Left when nobody waits for it."""
+        loop = asyncio.get_running_loop()
+        step = asyncio.ensure_future(awaited)
+        try:
+            while True:
+                timeout = max(0.0, self._tick_at - loop.time())
+                await asyncio.wait(
+                    (step, self._leaving), timeout=timeout, return_when=asyncio.FIRST_COMPLETED
+                )
+                if self._leaving.done():
+                    raise _Left
+                if step.done():
+                    return step.result()
+                await self._write(self._idle, more=True)
+                while self._tick_at <= loop.time():
+                    self._tick_at += self._idle_s
+        finally:
+            if not step.done():
+                step.cancel()
+                await asyncio.wait((step,))
+            elif not step.cancelled():
+                step.exception()  # seen, if the client left in the same instant
+
+
+class EventStream(OpenAnswer):
+    """Frames as they come; see `OpenAnswer`."""
+
+    def __init__(
+        self,
+        source: AsyncIterator[bytes],
+        connections: Connections,
+        *,
+        idle_s: float,
+        headers: Mapping[str, str],
+        on_leave: Leave | None = None,
+    ) -> None:
+        super().__init__(
+            connections,
+            headers={**headers, **STREAM_HEADERS},
+            idle=HEARTBEAT,
+            idle_s=idle_s,
+            on_leave=on_leave,
+        )
+        self._source = source
+
+    async def _body(self) -> None:
+        try:
+            await self._forward()
+        except NotFound:
+            pass  # rolled back or deleted: the stream of such a run just ends
+        except GreenroomError as error:
+            if isinstance(error, Unavailable):
+                return log.warning("A stream broke off: %s", error)
+            await self._write(event_frame("error", dumps(error_object(error))), more=True)
+        except _Left:
+            raise
+        except Exception:  # noqa: BLE001 - the unforeseen: broken off, so that the client retries
+            return log.exception("A stream broke off.")
+        await self._write(b"", more=False)
+
+    async def _release(self) -> None:
+        await close(self._source)
+
+    async def _forward(self) -> None:
+        while (body := await self._race(_next(self._source))) is not None:
+            if body:
+                await self._write(body, more=True)
+
+
+class LateJson(OpenAnswer):
+    """A JSON body that is awaited, after as many new lines as it took; see `OpenAnswer`."""
+
+    def __init__(
+        self,
+        produce: Callable[[], Awaitable[bytes]],
+        connections: Connections,
+        *,
+        idle_s: float,
+        headers: Mapping[str, str],
+        on_leave: Leave | None = None,
+    ) -> None:
+        super().__init__(
+            connections,
+            headers={**headers, **JSON_HEADERS},
+            idle=KEEP_ALIVE,
+            idle_s=idle_s,
+            on_leave=on_leave,
+        )
+        self._produce = produce
+
+    async def _body(self) -> None:
+        try:
+            body = await self._race(self._produce())
+        except NotFound as error:
+            # In the words of the reference: the run was rolled back while somebody waited for it.
+            body = dumps({"__error__": {"error": "HTTPException", "message": f"404: {error}"}})
+        except GreenroomError as error:
+            if isinstance(error, Unavailable):
+                return log.warning("A wait broke off: %s", error)
+            body = dumps({"__error__": error_object(error)})
+        except _Left:
+            raise
+        except Exception:  # noqa: BLE001 - the unforeseen: broken off, so that the client retries
+            return log.exception("A wait broke off.")
+        await self._write(body, more=False)
+
+
+async def bodies(batches: AsyncIterator[Batch]) -> AsyncIterator[bytes]:
+    """The bytes of batches; closing it closes them."""
+    try:
+        async for batch in batches:
+            yield batch.body
+    finally:
+        await close(batches)
+
+
+async def nothing() -> AsyncIterator[bytes]:
+    """The stream of a run that is over and was not kept."""
+    return
+    yield b""
+
+
+async def close(source: AsyncIterator[Any]) -> None:
+    """Closes an iterator if it can be closed: a generator can, another iterator need not."""
+    aclose = getattr(source, "aclose", None)
+    if aclose is not None:
+        await aclose()
+
+
+async def _next(source: AsyncIterator[bytes]) -> bytes | None:
+    return await anext(source, None)

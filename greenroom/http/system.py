@@ -1,0 +1,99 @@
+"""Is it alive, what is it, how busy is it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
+from greenroom.core.errors import Unavailable
+from greenroom.http.answering import encoded, json
+from greenroom.http.documents import doc
+from greenroom.http.edge import edge_of
+from greenroom.http.parameters import flag, text
+from greenroom.wire import answers
+
+router = APIRouter(tags=["System"])
+
+_OK = b'{"ok":true,"services":{}}'
+_CHECK = {"check_db": {"type": "boolean"}}
+
+
+@router.get("/", summary="Whether the server is alive", **doc({200: answers.Ok}, query=_CHECK))
+async def root(request: Request) -> Response:
+    return await ok(request)
+
+
+@router.get("/ok", summary="Whether the server is alive", **doc({200: answers.Ok}, query=_CHECK))
+async def ok(request: Request) -> Response:
+    """Stays fast whatever the graphs do; ``check_db`` asks the database as well."""
+    if flag(request, "check_db"):
+        await edge_of(request).records.ready()
+    return encoded(_OK)
+
+
+@router.get("/info", summary="What this server is and can do", **doc({200: answers.Info}))
+async def info(request: Request) -> Response:
+    return json(
+        {
+            "version": package_version("greenroom"),
+            "langgraph_py_version": package_version("langgraph"),
+            "flags": {
+                "assistants": True,
+                "crons": False,
+                "langsmith": False,
+                "langsmith_tracing_replicas": False,
+                "langsmith_tracing_session_on_runs": False,
+                "strict_resume": True,
+            },
+            "host": {"kind": "self-hosted"},
+            "counts": await _counts(request),
+        }
+    )
+
+
+@router.get(
+    "/metrics",
+    summary="How busy the server is, for Prometheus or as JSON",
+    **doc({200: object}, query={"format": {"type": "string", "enum": ["prometheus", "json"]}}),
+)
+async def metrics(request: Request) -> Response:
+    counts = await edge_of(request).runtime.info()
+    if text(request, "format") == "json":
+        return json(counts)
+    lines = [
+        f"# TYPE greenroom_{name} gauge\ngreenroom_{name} {value}"
+        for name, value in _numbers(counts, ())
+    ]
+    return PlainTextResponse("\n".join([*lines, ""]), media_type="text/plain; version=0.0.4")
+
+
+async def _counts(request: Request) -> dict[str, Any] | None:
+    # Clients probe this route before they do anything: a registry that is restarting is no reason
+    # to tell them that there is no server.
+    try:
+        return await edge_of(request).runtime.info()
+    except Unavailable:
+        return None
+
+
+def _numbers(counts: dict[str, Any], above: tuple[str, ...]) -> Iterator[tuple[str, int | float]]:
+    for key, value in counts.items():
+        path = (*above, "".join(c if c.isalnum() and c.isascii() else "_" for c in key))
+        if isinstance(value, dict):
+            yield from _numbers(value, path)
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield "_".join(path), value
+
+
+@cache
+def package_version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"  # run from a checkout that is not installed

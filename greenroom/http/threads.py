@@ -1,0 +1,291 @@
+"""Threads: their records, their copies, and the stream of everything that happens on one."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from greenroom.core.errors import Conflict, GreenroomError, InvalidRequest, NotFound, Unavailable
+from greenroom.core.ports import JsonObject, SuperstepsUpdate, ThreadFilter
+from greenroom.http.answering import empty, extracted, extraction, json, page, selected
+from greenroom.http.bodies import parse
+from greenroom.http.creation import plain
+from greenroom.http.documents import doc
+from greenroom.http.edge import Edge, dialect_of, edge_of
+from greenroom.http.parameters import new_id, texts, thread_id_of
+from greenroom.http.streaming import EventStream
+from greenroom.wire import answers
+from greenroom.wire.dialects import Dialect
+from greenroom.wire.encoding import dumps
+from greenroom.wire.models import (
+    ThreadCount,
+    ThreadCreate,
+    ThreadPatch,
+    ThreadSearch,
+    ThreadsPrune,
+    ThreadStreamMode,
+)
+from greenroom.wire.sse import is_event_id
+
+router = APIRouter(tags=["Threads"])
+
+_PAGED = ("x-pagination-total", "x-pagination-next")
+_STREAM_MODES: tuple[str, ...] = get_args(ThreadStreamMode)
+_LIST_OF_MODES = {"type": "array", "items": {"type": "string", "enum": list(_STREAM_MODES)}}
+
+
+def thread_not_found(thread_id: str) -> NotFound:
+    return NotFound(f"Thread with ID {thread_id} not found")
+
+
+def no_graph(thread_id: str) -> str:
+    return (
+        f"Thread '{thread_id}' has no assigned graph ID. This usually occurs when no runs have "
+        "been made on this particular thread. This operation requires a graph ID. Please ensure a "
+        "run has been made for the thread or manually update the thread metadata (by setting the "
+        "'graph_id' field) before running this operation."
+    )
+
+
+def graph_of(thread: JsonObject) -> str | None:
+    """The graph whose runs the thread has, if any."""
+    graph_id = plain(thread.get("metadata")).get("graph_id")
+    return graph_id if isinstance(graph_id, str) else None
+
+
+@router.post(
+    "/threads",
+    summary="Create a thread",
+    **doc({200: answers.Thread, 201: answers.Error}, body=ThreadCreate, errors=(409,)),
+)
+async def create(request: Request) -> Response:
+    edge, dialect = edge_of(request), dialect_of(request)
+    body = await parse(request, ThreadCreate)
+    thread_id = thread_id_of(dialect, body.thread_id) if body.thread_id is not None else new_id()
+    if_exists = body.if_exists or "raise"
+    if if_exists == "do_nothing" and body.supersteps:
+        existing = await edge.records.get_thread(thread_id)
+        if existing is not None:
+            return json(_shown(request, existing))
+    try:
+        thread = await edge.records.create_thread(
+            thread_id, metadata=body.metadata or {}, if_exists=if_exists, ttl=_ttl(body)
+        )
+    except Conflict:
+        raise Conflict(f"Thread with ID {thread_id} already exists") from None
+    if body.supersteps:
+        return await _with_supersteps(request, edge, thread, body)
+    return json(_shown(request, thread))
+
+
+async def _with_supersteps(
+    request: Request, edge: Edge, thread: JsonObject, body: ThreadCreate
+) -> Response:
+    thread_id = str(thread["thread_id"])
+    try:
+        await edge.runtime.update_state(
+            SuperstepsUpdate(
+                graph_id=_graph_for_supersteps(edge, thread),
+                thread_id=thread_id,
+                supersteps=dumps(body.supersteps),
+            )
+        )
+    except Unavailable:
+        raise
+    except GreenroomError as error:
+        # The thread stays, as on the reference; 201 tells this apart from a success.
+        problem = f"Thread {thread_id} was created, but there were problems updating the state: "
+        return json({"detail": problem + error.message}, status=201)
+    return json(_shown(request, await edge.records.get_thread(thread_id) or thread))
+
+
+def _graph_for_supersteps(edge: Edge, thread: JsonObject) -> str:
+    graph_id = graph_of(thread)
+    if graph_id is None:
+        raise InvalidRequest(no_graph(str(thread["thread_id"])))
+    if graph_id not in edge.graphs:
+        raise InvalidRequest(
+            f"Graph '{graph_id}' not found. Expected one of: {sorted(edge.graphs)}"
+        )
+    return graph_id
+
+
+@router.post(
+    "/threads/search",
+    summary="Search threads, the latest updated first",
+    **doc({200: list[answers.Thread]}, body=ThreadSearch, headers=_PAGED),
+)
+async def search(request: Request) -> Response:
+    edge, dialect = edge_of(request), dialect_of(request)
+    body = await parse(request, ThreadSearch)
+    limit, offset = body.limit or 10, body.offset or 0
+    wanted = extraction(body.extract)
+    found = await edge.records.search_threads(
+        _filter(dialect, body),
+        limit=limit,
+        offset=offset,
+        sort_by=body.sort_by or "updated_at",
+        descending=(body.sort_order or "desc").lower() == "desc",
+    )
+    items: list[JsonObject] = []
+    for thread in found.items:
+        item = selected(_shown(request, thread), body.select)
+        if wanted:
+            values = {alias: extracted(thread, steps) for alias, steps in wanted.items()}
+            item = {**item, "extracted": values}
+        items.append(item)
+    return page(found, items, limit=limit, offset=offset)
+
+
+@router.post(
+    "/threads/count",
+    summary="Count threads",
+    **doc({200: int}, body=ThreadCount),
+)
+async def count(request: Request) -> Response:
+    body = await parse(request, ThreadCount)
+    where = _filter(dialect_of(request), body)
+    return json(await edge_of(request).records.count_threads(where))
+
+
+@router.post(
+    "/threads/prune",
+    summary="Delete several threads",
+    **doc({200: answers.Pruned}, body=ThreadsPrune),
+)
+async def prune(request: Request) -> Response:
+    edge, dialect = edge_of(request), dialect_of(request)
+    body = await parse(request, ThreadsPrune)
+    pruned = 0
+    for thread_id in dict.fromkeys(thread_id_of(dialect, t) for t in body.thread_ids):
+        try:
+            await edge.runtime.delete_thread(thread_id)
+        except NotFound:
+            continue
+        pruned += 1
+    return json({"pruned_count": pruned})
+
+
+@router.get(
+    "/threads/{thread_id}",
+    summary="Get a thread",
+    **doc(
+        {200: answers.Thread},
+        query={"include": {"type": "array", "items": {"type": "string"}}},
+        errors=(404,),
+    ),
+)
+async def get(request: Request, thread_id: str) -> Response:
+    thread_id = thread_id_of(dialect_of(request), thread_id)
+    return json(_shown(request, await existing_thread(edge_of(request), thread_id)))
+
+
+@router.patch(
+    "/threads/{thread_id}",
+    summary="Merge metadata into a thread, or change how long it is kept",
+    **doc({200: answers.Thread, 204: None}, body=ThreadPatch, errors=(404,)),
+)
+async def patch(request: Request, thread_id: str) -> Response:
+    thread_id = thread_id_of(dialect_of(request), thread_id)
+    body = await parse(request, ThreadPatch)
+    thread = await edge_of(request).records.patch_thread(
+        thread_id, metadata=body.metadata, ttl=_ttl(body)
+    )
+    if thread is None:
+        raise NotFound("Not Found")
+    if "return=minimal" in request.headers.get("prefer", ""):
+        return empty()
+    return json(_shown(request, thread))
+
+
+@router.delete(
+    "/threads/{thread_id}",
+    summary="Stop a thread's runs, then delete it with its state",
+    **doc({204: None}, errors=(404,)),
+)
+async def delete(request: Request, thread_id: str) -> Response:
+    thread_id = thread_id_of(dialect_of(request), thread_id)
+    try:
+        await edge_of(request).runtime.delete_thread(thread_id)
+    except NotFound:
+        raise thread_not_found(thread_id) from None
+    return empty()
+
+
+@router.post(
+    "/threads/{thread_id}/copy",
+    summary="Copy a thread with its state",
+    **doc({200: answers.Thread}, errors=(409,)),
+)
+async def copy(request: Request, thread_id: str) -> Response:
+    edge = edge_of(request)
+    thread_id = thread_id_of(dialect_of(request), thread_id)
+    copy_id = new_id()
+    try:
+        await edge.runtime.copy_thread(thread_id, copy_id)
+    except (Conflict, NotFound):
+        raise Conflict("Conflict") from None  # the reference says no more
+    return json(_shown(request, await existing_thread(edge, copy_id)))
+
+
+@router.get(
+    "/threads/{thread_id}/stream",
+    summary="Stream everything that happens on a thread; never ends",
+    **doc(
+        {200: None},
+        query={"stream_modes": _LIST_OF_MODES, "stream_mode": _LIST_OF_MODES},
+        stream=True,
+    ),
+)
+async def stream(request: Request, thread_id: str) -> Response:
+    edge = edge_of(request)
+    thread_id = thread_id_of(dialect_of(request), thread_id)
+    modes = texts(request, "stream_modes", "stream_mode") or ["run_modes"]
+    for mode in modes:
+        if mode not in _STREAM_MODES:
+            raise InvalidRequest(f"Invalid stream mode: {mode[:80]}")
+    after = _after(request)
+    return EventStream(
+        edge.runtime.thread_events(thread_id, after=after, modes=frozenset(modes)),
+        edge.connections,
+        idle_s=edge.settings.heartbeat_s,
+        headers={},
+    )
+
+
+def _after(request: Request) -> str | None:
+    """The ``Last-Event-ID`` of a thread's stream, which must look like an id of Redis."""
+    value = request.headers.get("last-event-id") or None
+    if value is None or is_event_id(value):
+        return value
+    if is_event_id(f"{value}-0"):
+        return f"{value}-0"
+    raise InvalidRequest("Invalid last-event-id: must be a valid Redis stream ID")
+
+
+async def existing_thread(edge: Edge, thread_id: str) -> JsonObject:
+    """The record of a thread. Raises NotFound."""
+    thread = await edge.records.get_thread(thread_id)
+    if thread is None:
+        raise thread_not_found(thread_id)
+    return thread
+
+
+def _filter(dialect: Dialect, body: ThreadCount) -> ThreadFilter:
+    ids = None if body.ids is None else [thread_id_of(dialect, t) for t in body.ids]
+    return ThreadFilter(metadata=body.metadata, values=body.values, status=body.status, ids=ids)
+
+
+def _ttl(body: ThreadCreate | ThreadPatch) -> dict[str, Any] | None:
+    ttl = {key: value for key, value in (body.ttl or {}).items() if value is not None}
+    return ttl or None
+
+
+def _shown(request: Request, thread: JsonObject) -> JsonObject:
+    """The record; its ``ttl`` only for who asks, as on the reference."""
+    if "ttl" not in thread or "ttl" in texts(request, "include"):
+        return thread
+    return {key: value for key, value in thread.items() if key != "ttl"}

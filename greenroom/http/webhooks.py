@@ -1,0 +1,50 @@
+"""Which webhook URLs a run may name (platform API, section 7); the registry calls them later."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from greenroom.core.errors import InvalidRequest
+
+_MAX_URL = 2048
+_LOOPBACK = ("localhost", "localhost.localdomain", "ip6-localhost")
+
+
+def checked(url: str, *, allow_private: bool) -> str:
+    """``url`` itself. Names are not resolved here; addresses are judged as they are written.
+
+    Raises:
+        InvalidRequest: no absolute http(s) URL, or one that leads to this machine or network.
+    """
+    if len(url) > _MAX_URL or not url.isprintable():
+        raise InvalidRequest(f"Invalid webhook: must be a URL of at most {_MAX_URL} characters")
+    try:
+        parts = urlsplit(url)
+        host, _ = (parts.hostname or "").rstrip("."), parts.port
+    except ValueError as error:
+        raise InvalidRequest(f"Invalid webhook: {error}") from None
+    if parts.scheme and parts.scheme not in ("http", "https"):
+        raise InvalidRequest(f"Webhook host blocked: scheme '{parts.scheme}' not allowed")
+    if not host or not parts.scheme:
+        raise InvalidRequest(f"Invalid webhook hostname '{host}'")
+    if not allow_private:
+        _refuse_private(host)
+    return url
+
+
+def _refuse_private(host: str) -> None:
+    if host in _LOOPBACK or host.endswith(".localhost"):
+        raise InvalidRequest(f"Webhook host blocked: loopback host '{host}'")
+    try:
+        address = ip_address(host.partition("%")[0])
+    except ValueError:
+        if host.replace(".", "").isdigit() or host.startswith("0x"):
+            # 2130706433 and 127.1 are 127.0.0.1 to a resolver, though not to this module.
+            raise InvalidRequest(f"Invalid webhook hostname '{host}'") from None
+        return
+    address = getattr(address, "ipv4_mapped", None) or address
+    if address.is_loopback:
+        raise InvalidRequest("Webhook host blocked: loopback IP range")
+    if not address.is_global or address.is_multicast:
+        raise InvalidRequest("Webhook host blocked: private IP range")

@@ -1,0 +1,79 @@
+"""What clients get, for the OpenAPI document; answers are encoded from records, not by these."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Answer(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+
+class Error(Answer):
+    """Every error has this shape: one sentence."""
+
+    detail: str
+
+
+class Ok(Answer):
+    ok: bool
+    services: dict[str, Any]
+
+
+class Info(Answer):
+    version: str
+    langgraph_py_version: str
+    flags: dict[str, bool]
+    host: dict[str, Any]
+
+
+class Run(Answer):
+    run_id: str
+    thread_id: str
+    assistant_id: str
+    metadata: dict[str, Any]
+    status: str
+    kwargs: dict[str, Any]
+    multitask_strategy: str
+    created_at: str
+    updated_at: str
+
+
+class Thread(Answer):
+    thread_id: str
+    created_at: str
+    updated_at: str
+    metadata: dict[str, Any]
+    status: str
+    config: dict[str, Any]
+    values: Any
+
+
+class ThreadState(Answer):
+    values: Any
+    next: list[str]
+    tasks: list[dict[str, Any]]
+    checkpoint: dict[str, Any] | None
+    metadata: dict[str, Any] | None
+    created_at: str | None
+    parent_checkpoint: dict[str, Any] | None
+    interrupts: list[Any]
+
+
+class Assistant(Answer):
+    assistant_id: str
+    graph_id: str
+    config: dict[str, Any]
+    context: dict[str, Any]
+    metadata: dict[str, Any]
+    name: str
+    version: int
+    description: str | None
+    created_at: str
+    updated_at: str
+
+
+class Pruned(Answer):
+    pruned_count: int

@@ -1,0 +1,86 @@
+"""The two mounts of the one API, and everything in which they differ (platform API, section 0).
+
+A field that a client gives means the same on both. The table below is what they take for granted,
+and how they answer, where the Platform and the gateway that this project follows disagree.
+
+                            ``/`` (Platform)        ``/api`` (gateway)
+    a thread that is taken  enqueue                 reject
+    a client that leaves    the run continues       the run is cancelled
+    an unknown thread       404                     it is created
+    ``assistant_id``        required                the only graph, or the default one
+    thread ids              UUIDs                   any printable string up to 255 characters
+    list of runs            the newest 10           all of them
+    ``GET .../join``        JSON, blocks            an SSE stream
+    a cancel that waited    200 ``{}``              204
+    nothing to cancel       404                     404 unknown, 409 over
+    a failed run's ``wait`` ``{"__error__"}``       the state with it, or ``{"status", "error"}``
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from greenroom.core.runs import MultitaskStrategy
+
+OnDisconnect = Literal["cancel", "continue"]
+IfNotExists = Literal["create", "reject"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Dialect:
+    """One mount's conventions.
+
+    Attributes:
+        prefix: what its paths, ``Location`` and ``Content-Location`` begin with.
+        assistant_optional: ``assistant_id`` may be left out.
+        uuid_thread_ids: a thread id must be a UUID.
+        runs_listed: how many runs a list gives when no limit is asked for; None for all.
+        join_streams: ``GET .../join`` answers SSE unless JSON is asked for.
+        cancel_answers_json: a cancel that waited answers 200 ``{}``, else 204.
+        over_is_conflict: cancelling a run that is over is a 409, else a 404.
+        wait_shows_state: ``wait`` of a failed run shows the state that it left.
+    """
+
+    prefix: str
+    multitask_strategy: MultitaskStrategy
+    on_disconnect: OnDisconnect
+    if_not_exists: IfNotExists
+    assistant_optional: bool
+    uuid_thread_ids: bool
+    runs_listed: int | None
+    join_streams: bool
+    cancel_answers_json: bool
+    over_is_conflict: bool
+    wait_shows_state: bool
+
+
+PLATFORM = Dialect(
+    prefix="",
+    multitask_strategy="enqueue",
+    on_disconnect="continue",
+    if_not_exists="reject",
+    assistant_optional=False,
+    uuid_thread_ids=True,
+    runs_listed=10,
+    join_streams=False,
+    cancel_answers_json=True,
+    over_is_conflict=False,
+    wait_shows_state=False,
+)
+
+GATEWAY = Dialect(
+    prefix="/api",
+    multitask_strategy="reject",
+    on_disconnect="cancel",
+    if_not_exists="create",
+    assistant_optional=True,
+    uuid_thread_ids=False,
+    runs_listed=None,
+    join_streams=True,
+    cancel_answers_json=False,
+    over_is_conflict=True,
+    wait_shows_state=True,
+)
+
+DIALECTS = (PLATFORM, GATEWAY)

@@ -1,0 +1,285 @@
+"""What clients send. Each model is one body; `greenroom.wire.answers` has what they get.
+
+Unknown keys are ignored, as on the reference; an explicit ``null`` means that the field is absent.
+Types are strict, because a `"yes"` where a boolean belongs is a mistake that should be heard of.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from typing_extensions import TypedDict
+
+from greenroom.core.runs import MultitaskStrategy
+from greenroom.wire.dialects import IfNotExists, OnDisconnect
+
+StreamMode = Literal[
+    "values",
+    "updates",
+    "messages",
+    "messages-tuple",
+    "custom",
+    "events",
+    "debug",
+    "tasks",
+    "checkpoints",
+]
+ThreadStreamMode = Literal["run_modes", "lifecycle", "state_update"]
+Durability = Literal["sync", "async", "exit"]
+OnCompletion = Literal["delete", "keep"]
+
+AssistantField = Literal[
+    "assistant_id",
+    "graph_id",
+    "name",
+    "description",
+    "config",
+    "context",
+    "created_at",
+    "updated_at",
+    "metadata",
+    "version",
+]
+ThreadField = Literal[
+    "thread_id",
+    "created_at",
+    "updated_at",
+    "state_updated_at",
+    "metadata",
+    "config",
+    "context",
+    "status",
+    "values",
+    "interrupts",
+    "error",
+]
+RunField = Literal[
+    "run_id",
+    "thread_id",
+    "assistant_id",
+    "created_at",
+    "updated_at",
+    "status",
+    "metadata",
+    "kwargs",
+    "multitask_strategy",
+    "cancel_reason",
+    "langsmith_session_name",
+]
+
+MAX_DELAY_S = 10 * 365 * 86_400
+MAX_OFFSET = 2**31 - 1
+
+Object = dict[str, Any]
+Offset = Annotated[int, Field(ge=0, le=MAX_OFFSET)]
+Limit = Annotated[int, Field(ge=1, le=1000)]
+Pair = Annotated[list[Any], Field(min_length=2, max_length=2)]
+Name = Annotated[str, StringConstraints(min_length=1)]
+
+
+class Body(BaseModel):
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
+
+
+class RunConfig(TypedDict, total=False):
+    """A ``RunnableConfig``; keys that are not named here are passed on."""
+
+    __pydantic_config__ = ConfigDict(extra="allow", strict=True)  # type: ignore[misc]
+
+    configurable: Object | None
+    metadata: Object | None
+    tags: list[str] | None
+    recursion_limit: Annotated[int, Field(ge=1, le=1_000_000)] | None
+    max_concurrency: Annotated[int, Field(ge=1)] | None
+    run_name: str | None
+
+
+class Checkpoint(TypedDict, total=False):
+    """Where in a thread's history; ``thread_id`` is that of the path, whatever it says here."""
+
+    __pydantic_config__ = ConfigDict(extra="ignore", strict=True)  # type: ignore[misc]
+
+    thread_id: str | None
+    checkpoint_id: str | None
+    checkpoint_ns: str | None
+    checkpoint_map: Object | None
+
+
+class Send(TypedDict):
+    """A node to run next, with its own input."""
+
+    __pydantic_config__ = ConfigDict(extra="ignore", strict=True)  # type: ignore[misc]
+
+    node: str
+    input: Any
+
+
+class Command(TypedDict, total=False):
+    """What to do instead of a new input."""
+
+    __pydantic_config__ = ConfigDict(extra="ignore", strict=True)  # type: ignore[misc]
+
+    resume: Any
+    update: Object | list[Pair] | None
+    goto: str | Send | list[str] | list[Send] | None
+
+
+class RunCreate(Body):
+    """A run to create, whatever the route: threads or none, background, stream or wait."""
+
+    assistant_id: Name | None = None
+    input: Any = None
+    command: Command | None = None
+    config: RunConfig | None = None
+    context: Object | None = None
+    metadata: Object | None = None
+    stream_mode: StreamMode | list[StreamMode] | None = None
+    stream_subgraphs: bool | None = None
+    stream_resumable: bool | None = None
+    feedback_keys: list[str] | None = None
+    interrupt_before: Literal["*"] | list[str] | None = None
+    interrupt_after: Literal["*"] | list[str] | None = None
+    checkpoint: Checkpoint | None = None
+    checkpoint_id: str | None = None
+    webhook: str | None = None
+    multitask_strategy: MultitaskStrategy | None = None
+    on_completion: OnCompletion | None = None
+    on_disconnect: OnDisconnect | None = None
+    after_seconds: Annotated[float, Field(le=MAX_DELAY_S, allow_inf_nan=False)] | None = None
+    if_not_exists: IfNotExists | None = None
+    checkpoint_during: bool | None = None
+    durability: Durability | None = None
+    langsmith_tracer: Object | None = None
+    strict_resume: bool | None = None
+
+
+class RunsCancel(Body):
+    """Either some runs of a thread, or every run with a status."""
+
+    thread_id: str | None = None
+    run_ids: list[str] | None = None
+    status: Literal["pending", "running", "all"] | None = None
+
+
+class Ttl(TypedDict, total=False):
+    """How long a thread is kept: minutes, and what happens then."""
+
+    __pydantic_config__ = ConfigDict(extra="ignore", strict=True)  # type: ignore[misc]
+
+    ttl: Annotated[float, Field(gt=0, le=5_256_000, allow_inf_nan=False)] | None
+    strategy: Literal["delete"] | None
+
+
+class SuperstepUpdate(TypedDict, total=False):
+    __pydantic_config__ = ConfigDict(extra="ignore", strict=True)  # type: ignore[misc]
+
+    values: Any
+    command: Command | None
+    as_node: str | None
+
+
+class Superstep(TypedDict):
+    __pydantic_config__ = ConfigDict(extra="ignore", strict=True)  # type: ignore[misc]
+
+    updates: list[SuperstepUpdate]
+
+
+class ThreadCreate(Body):
+    thread_id: str | None = None
+    metadata: Object | None = None
+    if_exists: Literal["raise", "do_nothing"] | None = None
+    ttl: Ttl | None = None
+    supersteps: list[Superstep] | None = None
+
+
+class ThreadPatch(Body):
+    metadata: Object | None = None
+    ttl: Ttl | None = None
+
+
+class ThreadCount(Body):
+    metadata: Object | None = None
+    values: Object | None = None
+    status: Literal["idle", "busy", "interrupted", "error"] | None = None
+    ids: list[str] | None = None
+
+
+class ThreadSearch(ThreadCount):
+    limit: Limit | None = None
+    offset: Offset | None = None
+    sort_by: (
+        Literal["thread_id", "status", "created_at", "updated_at", "state_updated_at"] | None
+    ) = None
+    sort_order: Literal["asc", "desc", "ASC", "DESC"] | None = None
+    select: list[ThreadField] | None = None
+    extract: Annotated[dict[str, str], Field(max_length=10)] | None = None
+
+
+class ThreadsPrune(Body):
+    thread_ids: list[str]
+    strategy: Literal["delete"] | None = None
+
+
+class StateRead(Body):
+    """`POST /threads/{t}/state/checkpoint`"""
+
+    checkpoint: Checkpoint | None = None
+    subgraphs: bool | None = None
+    select: list[str] | None = None
+
+
+class StateWrite(Body):
+    values: Object | list[Any] | None = None
+    checkpoint: Checkpoint | None = None
+    checkpoint_id: str | None = None
+    as_node: str | None = None
+
+
+class StatePatch(Body):
+    metadata: Object | None = None
+
+
+class History(Body):
+    """``before`` is a checkpoint id, a checkpoint, or a config that holds one."""
+
+    limit: Limit | None = None
+    before: str | Object | None = None
+    metadata: Object | None = None
+    checkpoint: Checkpoint | None = None
+    select: list[str] | None = None
+
+
+class AssistantCount(Body):
+    metadata: Object | None = None
+    graph_id: str | None = None
+    name: str | None = None
+
+
+class AssistantSearch(AssistantCount):
+    limit: Limit | None = None
+    offset: Offset | None = None
+    sort_by: (
+        Literal["assistant_id", "graph_id", "name", "created_at", "updated_at", "version"] | None
+    ) = None
+    sort_order: Literal["asc", "desc", "ASC", "DESC"] | None = None
+    select: list[AssistantField] | None = None
+
+
+BODIES: tuple[type[Body], ...] = (
+    RunCreate,
+    RunsCancel,
+    ThreadCreate,
+    ThreadPatch,
+    ThreadCount,
+    ThreadSearch,
+    ThreadsPrune,
+    StateRead,
+    StateWrite,
+    StatePatch,
+    History,
+    AssistantCount,
+    AssistantSearch,
+)
+
+RUN_FIELDS: tuple[str, ...] = get_args(RunField)
