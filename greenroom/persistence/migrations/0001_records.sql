@@ -58,6 +58,7 @@ CREATE TABLE greenroom.runs (
     multitask_strategy text NOT NULL,
     temporary boolean NOT NULL DEFAULT false,
     resumable boolean NOT NULL DEFAULT false,
+    resumes boolean NOT NULL DEFAULT false,
     webhook text,
     error json,
     due_at timestamptz,

@@ -1,0 +1,399 @@
+"""Assistants, threads and runs, as the HTTP edge reads them.
+
+Searches by metadata or values go two ways. First along the order that was asked for: a filter that
+most rows pass (a graph id) is answered after a few. When the first `WALK` rows do not hold a page,
+few rows match, and an index finds those; they are collected and sorted. The planner cannot make
+this choice itself, since it does not know how common a piece of JSON is.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any, Literal, LiteralString, cast
+
+import orjson
+import psycopg
+from psycopg.types.json import Jsonb
+
+from greenroom.core.errors import Conflict, InvalidRequest
+from greenroom.core.ports import AssistantFilter, JsonObject, Page, ThreadFilter
+from greenroom.persistence.database import Connection, Pool, retrying
+
+ASSISTANT_NAMESPACE = uuid.UUID("6ba7b821-9dad-11d1-80b4-00c04fd430c8")
+WALK = 2000
+LONGEST_TTL_MINUTES = 60 * 24 * 365 * 1000
+
+_ASSISTANT = (
+    "assistant_id, graph_id, config, context, metadata, name, created_at, updated_at, version,"
+    " description"
+)
+_THREAD = (
+    "thread_id, created_at, updated_at, state_updated_at, metadata, status, config,"
+    ' "values", error, interrupts, ever_ran'
+)
+_RUN = (
+    "run_id, thread_id, assistant_id, metadata, status, kwargs, multitask_strategy, created_at,"
+    " updated_at"
+)
+_ASSISTANT_ORDERS = frozenset({"assistant_id", "graph_id", "name", "created_at", "updated_at"})
+_THREAD_ORDERS = frozenset({"thread_id", "status", "created_at", "updated_at", "state_updated_at"})
+
+Conditions = list[tuple[str, Any]]
+"""SQL with one placeholder, and what goes there."""
+
+
+def assistant_id_of(graph_id: str) -> str:
+    """The id of a graph's system assistant, the same on every server and by every start."""
+    return str(uuid.uuid5(ASSISTANT_NAMESPACE, graph_id))
+
+
+async def register_assistants(pool: Pool, graphs: Iterable[str]) -> None:
+    """Gives each graph its system assistant. Idempotent; one that was deleted comes back."""
+    rows = [(assistant_id_of(graph_id), graph_id) for graph_id in sorted(set(graphs))]
+
+    async def insert(conn: Connection) -> None:
+        async with conn.cursor() as cursor:
+            await cursor.executemany(
+                "INSERT INTO greenroom.assistants (assistant_id, graph_id, name, metadata)"
+                """ VALUES (%s, %s, %s, '{"created_by": "system"}') ON CONFLICT DO NOTHING""",
+                [(assistant_id, graph_id, graph_id) for assistant_id, graph_id in rows],
+            )
+
+    await retrying(pool, insert)
+
+
+class PostgresRecords:
+    """`core.ports.Records` over a pool."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def ready(self) -> None:
+        """Raises DatabaseUnavailable with a sentence when the database cannot be reached."""
+        async with self._pool.connection(timeout=2.0) as conn:
+            await conn.execute("SELECT 1")
+
+    # --- assistants
+
+    async def get_assistant(self, assistant_id: str) -> JsonObject | None:
+        if not _is_uuid(assistant_id):
+            return None
+        rows = await self._rows(
+            f"SELECT {_ASSISTANT} FROM greenroom.assistants WHERE assistant_id = %s",
+            [assistant_id],
+        )
+        return _assistant(rows[0]) if rows else None
+
+    async def search_assistants(
+        self, where: AssistantFilter, *, limit: int, offset: int, sort_by: str, descending: bool
+    ) -> Page:
+        order = _order("assistant_id", sort_by, _ASSISTANT_ORDERS, descending)
+        sql, params = _where(_of_assistants(where))
+        rows = await self._rows(
+            f"SELECT {_ASSISTANT} FROM greenroom.assistants {sql} {order} LIMIT %s OFFSET %s",
+            [*params, limit + 1, offset],
+        )
+        return Page(items=[_assistant(row) for row in rows[:limit]], has_more=len(rows) > limit)
+
+    async def count_assistants(self, where: AssistantFilter) -> int:
+        sql, params = _where(_of_assistants(where))
+        rows = await self._rows(f"SELECT count(*) AS n FROM greenroom.assistants {sql}", params)
+        return rows[0]["n"]
+
+    # --- threads
+
+    async def create_thread(
+        self,
+        thread_id: str,
+        *,
+        metadata: Mapping[str, Any],
+        if_exists: Literal["raise", "do_nothing"],
+        ttl: Mapping[str, Any] | None,
+    ) -> JsonObject:
+        """A new thread, or the one that exists, untouched, with ``do_nothing``.
+
+        Raises:
+            Conflict: it exists and ``if_exists`` is ``raise``.
+            InvalidRequest: the metadata or the ttl cannot be stored.
+        """
+        minutes, strategy = _ttl(ttl)
+        while True:
+            rows = await self._rows(
+                "INSERT INTO greenroom.threads (thread_id, metadata, ttl_minutes, ttl_strategy,"
+                " expires_at, created_at, updated_at, state_updated_at)"
+                " SELECT %s, %s, m, %s, t + make_interval(secs => m * 60), t, t, t"
+                " FROM (SELECT %s::float8 AS m, clock_timestamp() AS t) AS given"
+                f" ON CONFLICT (thread_id) DO NOTHING RETURNING {_THREAD}",
+                [thread_id, Jsonb(dict(metadata)), strategy, minutes],
+            )
+            if rows:
+                return _thread(rows[0])
+            if if_exists == "raise":
+                raise Conflict(f"Thread with ID {thread_id} already exists")
+            # None when it was deleted in between; then it can be made.
+            if found := await self.get_thread(thread_id):
+                return found
+
+    async def get_thread(self, thread_id: str) -> JsonObject | None:
+        rows = await self._rows(
+            f"SELECT {_THREAD} FROM greenroom.threads WHERE thread_id = %s", [thread_id]
+        )
+        return _thread(rows[0]) if rows else None
+
+    async def patch_thread(
+        self, thread_id: str, *, metadata: Mapping[str, Any] | None, ttl: Mapping[str, Any] | None
+    ) -> JsonObject | None:
+        """Merges metadata, shallowly; a ttl counts from now. None when there is no such thread."""
+        minutes, strategy = _ttl(ttl)
+        rows = await self._rows(
+            "UPDATE greenroom.threads SET metadata = metadata || %s,"
+            " updated_at = clock_timestamp(), ttl_minutes = coalesce(m, ttl_minutes),"
+            " ttl_strategy = coalesce(%s, ttl_strategy),"
+            " expires_at = coalesce(clock_timestamp() + make_interval(secs => m * 60), expires_at)"
+            f" FROM (SELECT %s::float8 AS m) AS given WHERE thread_id = %s RETURNING {_THREAD}",
+            [Jsonb(dict(metadata or {})), strategy, minutes, thread_id],
+        )
+        return _thread(rows[0]) if rows else None
+
+    async def search_threads(
+        self, where: ThreadFilter, *, limit: int, offset: int, sort_by: str, descending: bool
+    ) -> Page:
+        order = _order("thread_id", sort_by, _THREAD_ORDERS, descending)
+        plain, contained = _of_threads(where)
+        rows = None
+        if contained:
+            rows = await self._walk(plain, contained, order, limit, offset)
+        if rows is None:
+            sql, params = _where(plain + contained)
+            source = "greenroom.threads"
+            if contained:
+                # MATERIALIZED keeps the planner from walking in the order until it finds a page.
+                source, sql = f"found JOIN {source} USING (thread_id)", _found(sql)
+                query = f"{sql} SELECT {_THREAD} FROM {source} {order} LIMIT %s OFFSET %s"
+            else:
+                query = f"SELECT {_THREAD} FROM {source} {sql} {order} LIMIT %s OFFSET %s"
+            rows = await self._rows(query, [*params, limit + 1, offset])
+        return Page(items=[_thread(row) for row in rows[:limit]], has_more=len(rows) > limit)
+
+    async def _walk(
+        self, plain: Conditions, contained: Conditions, order: str, limit: int, offset: int
+    ) -> list[JsonObject] | None:
+        """The page, if the first rows in the order hold it or are all there are; else None."""
+        sql, params = _where(plain)
+        match, values = _where(contained)
+        rows = await self._rows(
+            "WITH first AS MATERIALIZED ("
+            f" SELECT * FROM greenroom.threads {sql} {order} LIMIT %s),"
+            f" page AS (SELECT {_THREAD} FROM first {match} {order} LIMIT %s OFFSET %s)"
+            " SELECT page.*, seen FROM (SELECT count(*) AS seen FROM first) AS counted"
+            f" LEFT JOIN page ON true {order}",
+            [*params, WALK, *values, limit + 1, offset],
+        )
+        page = [row for row in rows if row["thread_id"] is not None]
+        return page if len(page) > limit or rows[0]["seen"] < WALK else None
+
+    async def count_threads(self, where: ThreadFilter) -> int:
+        plain, contained = _of_threads(where)
+        sql, params = _where(plain + contained)
+        rows = await self._rows(f"SELECT count(*) AS n FROM greenroom.threads {sql}", params)
+        return rows[0]["n"]
+
+    # --- runs
+
+    async def get_run(self, thread_id: str | None, run_id: str) -> JsonObject | None:
+        if not _is_uuid(run_id):
+            return None
+        rows = await self._rows(f"SELECT {_RUN} FROM greenroom.runs WHERE run_id = %s", [run_id])
+        if not rows or thread_id not in (None, rows[0]["thread_id"]):
+            return None
+        return _run(rows[0])
+
+    async def list_runs(
+        self, thread_id: str, *, limit: int | None, offset: int, status: str | None
+    ) -> list[JsonObject] | None:
+        """Newest first; None when the thread does not exist."""
+        conditions: Conditions = [("thread_id = %s", thread_id)]
+        if status is not None:
+            conditions.append(("status = %s", status))
+        sql, params = _where(conditions)
+        rows = await self._rows(
+            f"SELECT {_RUN} FROM greenroom.runs {sql} ORDER BY created_at DESC, run_id DESC"
+            " LIMIT %s OFFSET %s",
+            [*params, limit, offset],
+        )
+        if not rows and not await self._rows(
+            "SELECT 1 FROM greenroom.threads WHERE thread_id = %s", [thread_id]
+        ):
+            return None
+        return [_run(row) for row in rows]
+
+    async def _rows(self, sql: str, params: list[Any]) -> list[JsonObject]:
+        async def fetch(conn: Connection) -> list[JsonObject]:
+            cursor = await conn.execute(cast(LiteralString, sql), params)
+            return await cursor.fetchall()
+
+        try:
+            return await retrying(self._pool, fetch)
+        except psycopg.DataError as error:
+            raise InvalidRequest(_unstorable(error)) from None
+
+
+# --- filters and orders -------------------------------------------------------------------------
+
+
+def _of_assistants(where: AssistantFilter) -> Conditions:
+    conditions: Conditions = []
+    if where.graph_id is not None:
+        conditions.append(("graph_id = %s", where.graph_id))
+    if where.metadata:
+        conditions.append(("metadata @> %s", Jsonb(dict(where.metadata))))
+    if where.name is not None:
+        conditions.append(("name ILIKE '%%' || %s || '%%' ESCAPE '!'", _literal(where.name)))
+    return conditions
+
+
+def _of_threads(where: ThreadFilter) -> tuple[Conditions, Conditions]:
+    """Conditions on columns, and conditions on what JSON contains."""
+    plain: Conditions = []
+    contained: Conditions = []
+    if where.ids is not None:
+        plain.append(("thread_id = ANY(%s)", list(where.ids)))
+    if where.status is not None:
+        plain.append(("status = %s", where.status))
+    if where.metadata:
+        contained.append(("metadata @> %s", Jsonb(dict(where.metadata))))
+    if where.values:
+        values = _without_nul(where.values)
+        if facets := {name: value for name, value in values.items() if _is_facet(value)}:
+            contained.append(("facets <> '{}' AND facets @> %s", Jsonb(facets)))
+        contained.append(('greenroom.searchable("values") @> %s', Jsonb(values)))
+    return plain, contained
+
+
+def _where(conditions: Conditions) -> tuple[str, list[Any]]:
+    if not conditions:
+        return "", []
+    return "WHERE " + " AND ".join(sql for sql, _ in conditions), [value for _, value in conditions]
+
+
+def _found(where: str) -> str:
+    return f"WITH found AS MATERIALIZED (SELECT thread_id FROM greenroom.threads {where})"
+
+
+def _order(key: str, sort_by: str, allowed: frozenset[str], descending: bool) -> str:
+    """An order with a tie-break, in the direction in which an index has both."""
+    if sort_by not in allowed:
+        raise InvalidRequest(
+            f"Cannot sort by {sort_by!r}: choose one of {', '.join(sorted(allowed))}."
+        )
+    ahead, back = ("DESC", "ASC") if descending else ("ASC", "DESC")
+    if sort_by == key:
+        return f"ORDER BY {key} {ahead}"
+    if sort_by == "status":
+        # Within a status the newest first, ascending; the whole index backwards, descending.
+        return f"ORDER BY status {ahead}, updated_at {back}, {key} {ahead}"
+    return f"ORDER BY {sort_by} {ahead}, {key} {back}"
+
+
+def _literal(text: str) -> str:
+    """Text as an ILIKE pattern that means itself, with ``!`` as the escape."""
+    for special in ("!", "%", "_"):
+        text = text.replace(special, "!" + special)
+    return text
+
+
+def _is_facet(value: Any) -> bool:
+    """Whether `greenroom.facets` keeps a value; only such can be looked up in the index."""
+    return isinstance(value, str | int | float) and len(json.dumps(value)) <= 256
+
+
+def _without_nul(value: Any) -> Any:
+    """What `greenroom.searchable` makes of the same value."""
+    if isinstance(value, str):
+        return value.replace("\0", "\ufffd")
+    if isinstance(value, Mapping):
+        return {_without_nul(key): _without_nul(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nul(item) for item in value]
+    return value
+
+
+def _ttl(ttl: Mapping[str, Any] | None) -> tuple[float | None, str | None]:
+    """Minutes and strategy of ``{"ttl": minutes, "strategy": "delete"}``."""
+    if ttl is None:
+        return None, None
+    minutes, strategy = ttl.get("ttl"), ttl.get("strategy") or "delete"
+    if (
+        isinstance(minutes, bool)
+        or not isinstance(minutes, int | float)
+        or not 0 < minutes < LONGEST_TTL_MINUTES
+    ):
+        raise InvalidRequest("ttl.ttl must be a positive number of minutes.")
+    if strategy not in ("delete", "keep_latest"):
+        raise InvalidRequest("ttl.strategy must be 'delete' or 'keep_latest'.")
+    return float(minutes), strategy
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        uuid.UUID(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _unstorable(error: psycopg.DataError) -> str:
+    said = str(error)
+    if error.sqlstate == "22P05" or "NUL" in said or "\\u0000" in said:
+        return "The request holds a NUL character (\\u0000), which cannot be stored: remove it."
+    reason = error.diag.message_primary or said.splitlines()[0]
+    return f"The request holds a value that cannot be stored: {reason}."
+
+
+# --- records in the API's shape -----------------------------------------------------------------
+
+
+def _assistant(row: JsonObject) -> JsonObject:
+    return {
+        **row,
+        "assistant_id": str(row["assistant_id"]),
+        "created_at": _iso(row["created_at"]),
+        "updated_at": _iso(row["updated_at"]),
+    }
+
+
+def _thread(row: JsonObject) -> JsonObject:
+    """Before its first run a thread has neither ``error`` nor ``interrupts``."""
+    thread = {
+        "thread_id": row["thread_id"],
+        "created_at": _iso(row["created_at"]),
+        "updated_at": _iso(row["updated_at"]),
+        "state_updated_at": _iso(row["state_updated_at"]),
+        "metadata": row["metadata"],
+        "status": row["status"],
+        "config": row["config"],
+        "values": row["values"],
+    }
+    if row["ever_ran"]:
+        thread["error"] = row["error"]
+        thread["interrupts"] = row["interrupts"] or orjson.Fragment(b"{}")
+    return thread
+
+
+def _run(row: JsonObject) -> JsonObject:
+    return {
+        **row,
+        "run_id": str(row["run_id"]),
+        "assistant_id": str(row["assistant_id"]),
+        "created_at": _iso(row["created_at"]),
+        "updated_at": _iso(row["updated_at"]),
+        "langsmith_session_name": None,
+    }
+
+
+def _iso(moment: datetime) -> str:
+    """``2026-11-22T06:40:20.934989+00:00``, with the zeros that isoformat drops."""
+    return moment.isoformat(timespec="microseconds")

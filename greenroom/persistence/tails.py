@@ -1,0 +1,91 @@
+"""The durable tail of a resumable run: its events with the sequence numbers of the live log.
+
+Appending is fenced and keyed by (run, seq), so a batch may be sent again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from greenroom.core.events import Event
+from greenroom.persistence.checkpoints import fenced
+from greenroom.persistence.database import Connection, Pool, retrying
+
+# One row per array element, however many: one statement, one plan. %b: bytea as bytes, not as hex.
+_APPEND = (
+    "INSERT INTO greenroom.run_events (run_id, seq, at_ms, name, data)"
+    " SELECT %s, * FROM unnest(%b::int8[], %b::int8[], %b::text[], %b::bytea[])"
+    " ON CONFLICT DO NOTHING"
+)
+
+# Jumps from run to run along the primary key: a sweep must not read every event.
+_EXPIRED = """
+    WITH RECURSIVE tails AS (
+        (SELECT run_id FROM greenroom.run_events ORDER BY run_id LIMIT 1)
+        UNION ALL
+        SELECT (SELECT e.run_id FROM greenroom.run_events e WHERE e.run_id > t.run_id
+            ORDER BY e.run_id LIMIT 1) FROM tails t WHERE t.run_id IS NOT NULL
+    )
+    SELECT t.run_id FROM tails t LEFT JOIN greenroom.runs r USING (run_id)
+    WHERE t.run_id IS NOT NULL AND (r.run_id IS NULL OR (
+        r.status NOT IN ('pending', 'running')
+        AND r.updated_at < clock_timestamp() - make_interval(secs => %s)))
+    LIMIT %s"""
+
+
+async def append(pool: Pool, run_id: str, attempt: int, events: Sequence[Event]) -> None:
+    """Makes events durable, all or none.
+
+    Raises:
+        Fenced: another attempt owns the run, or it is over; nothing was written.
+        DatabaseUnavailable: PostgreSQL does not come back within the pool's time-out.
+    """
+    if not events:
+        return
+    columns = (
+        [event.seq for event in events],
+        [event.at_ms for event in events],
+        [event.name for event in events],
+        [event.data for event in events],
+    )
+
+    async def write(conn: Connection) -> None:
+        async with fenced(conn, run_id, attempt):
+            await conn.execute(_APPEND, (run_id, *columns))
+
+    await retrying(pool, write)
+
+
+async def read(pool: Pool, run_id: str, after: int, limit: int) -> list[Event]:
+    """The first ``limit`` events past ``after``, in order."""
+
+    async def select(conn: Connection) -> list[Event]:
+        cursor = await conn.execute(
+            "SELECT seq, at_ms, name, data FROM greenroom.run_events"
+            " WHERE run_id = %s AND seq > %s ORDER BY seq LIMIT %s",
+            (run_id, after, limit),
+            binary=True,
+        )
+        return [
+            Event(row["seq"], row["at_ms"], row["name"], bytes(row["data"]))
+            for row in await cursor.fetchall()
+        ]
+
+    return await retrying(pool, select)
+
+
+async def delete_expired(pool: Pool, ttl_s: float, *, max_runs: int = 1000) -> int:
+    """Deletes the tails of runs that ended more than ``ttl_s`` ago, or are gone.
+
+    Returns:
+        how many tails; ``max_runs`` means that there may be more.
+    """
+
+    async def delete(conn: Connection) -> int:
+        cursor = await conn.execute(_EXPIRED, (ttl_s, max_runs))
+        runs = [row["run_id"] for row in await cursor.fetchall()]
+        if runs:
+            await conn.execute("DELETE FROM greenroom.run_events WHERE run_id = ANY(%s)", (runs,))
+        return len(runs)
+
+    return await retrying(pool, delete)

@@ -1,0 +1,87 @@
+"""Durable events: all or none, once each, and only by the attempt that owns the run."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import pytest
+
+from greenroom.core.errors import Fenced
+from greenroom.core.events import Event, first_seq
+from greenroom.persistence import tails
+from greenroom.persistence.database import Pool
+
+
+async def a_run(pool: Pool, status: str = "running") -> str:
+    run_id = str(uuid.uuid4())
+    async with pool.connection() as conn:
+        await conn.execute(
+            "INSERT INTO greenroom.runs (run_id, thread_id, assistant_id, graph_id, status,"
+            " attempt, kwargs, multitask_strategy)"
+            " VALUES (%s, 't', %s, 'g', %s, 1, '{}', 'reject')",
+            (run_id, uuid.uuid4(), status),
+        )
+    return run_id
+
+
+async def change(pool: Pool, sql: str, params: Any = None) -> None:
+    async with pool.connection() as conn:
+        await conn.execute(sql.encode(), params)
+
+
+def some_events(count: int, *, attempt: int = 1, start: int = 0) -> list[Event]:
+    first = first_seq(attempt) + start
+    return [
+        Event(first + n, 1795329693413 + n, "values|a:1", b'{"n":"\\u0000 \xc3\xbc"}')
+        for n in range(count)
+    ]
+
+
+async def test_events_come_back_as_they_were(pool: Pool) -> None:
+    run_id = await a_run(pool)
+    events = some_events(500)
+    await tails.append(pool, run_id, 1, events[:300])
+    await tails.append(pool, run_id, 1, events[300:])
+    await tails.append(pool, run_id, 1, [])
+    assert await tails.read(pool, run_id, 0, 1000) == events
+    assert await tails.read(pool, run_id, events[9].seq, 5) == events[10:15]
+    assert await tails.read(pool, run_id, events[-1].seq, 5) == []
+
+
+async def test_a_batch_that_is_sent_again_is_there_once(pool: Pool) -> None:
+    run_id = await a_run(pool)
+    events = some_events(3)
+    await tails.append(pool, run_id, 1, events)
+    await tails.append(pool, run_id, 1, events)
+    assert await tails.read(pool, run_id, 0, 10) == events
+
+
+async def test_a_superseded_attempt_appends_nothing(pool: Pool) -> None:
+    run_id = await a_run(pool)
+    await tails.append(pool, run_id, 1, some_events(2))
+    await change(pool, "UPDATE greenroom.runs SET attempt = 2")
+    with pytest.raises(Fenced):
+        await tails.append(pool, run_id, 1, some_events(2, start=2))
+    second = some_events(1, attempt=2)
+    await tails.append(pool, run_id, 2, second)
+    assert await tails.read(pool, run_id, 0, 10) == some_events(2) + second
+
+
+async def test_tails_of_finished_and_deleted_runs_expire(pool: Pool) -> None:
+    running, old, fresh, deleted = [await a_run(pool) for _ in range(4)]
+    for run_id in (running, old, fresh, deleted):
+        await tails.append(pool, run_id, 1, some_events(3))
+    await change(
+        pool,
+        "UPDATE greenroom.runs SET status = 'success', updated_at = now() - interval '1 h'"
+        " WHERE run_id = %s",
+        (old,),
+    )
+    await change(pool, "UPDATE greenroom.runs SET status = 'error' WHERE run_id = %s", (fresh,))
+    await change(pool, "DELETE FROM greenroom.runs WHERE run_id = %s", (deleted,))
+    assert await tails.delete_expired(pool, 600) == 2
+    assert await tails.delete_expired(pool, 600) == 0
+    assert [len(await tails.read(pool, r, 0, 9)) for r in (running, old, fresh, deleted)] == [
+        *(3, 0, 3, 0)
+    ]
