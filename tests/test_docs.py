@@ -1,0 +1,184 @@
+"""The documentation is read by a machine too: what it names has to be there."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer.main
+
+from greenroom.cli import app
+from greenroom.graphs.configuration import PlacementSpec, parse_configuration
+from greenroom.settings import Settings, document, variable
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+MAKEFILE = (ROOT / "Makefile").read_text()
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")])
+
+
+def targets() -> set[str]:
+    return set(re.findall(r"^([a-z]+):", MAKEFILE, re.MULTILINE))
+
+
+def anchors(page: Path) -> Iterator[str]:
+    for heading in re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE):
+        yield re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+def test_the_page_of_settings_is_what_the_code_says() -> None:
+    assert (ROOT / "docs" / "settings.md").read_text() == document(), "run `make settings`"
+
+
+def test_every_setting_is_documented() -> None:
+    page = (ROOT / "docs" / "settings.md").read_text()
+    assert [name for name in Settings.model_fields if f"`{variable(name)}`" not in page] == []
+
+
+def test_every_variable_that_a_page_names_is_a_setting() -> None:
+    known = {variable(name) for name in Settings.model_fields}
+    named = {
+        (page.name, name)
+        for page in PAGES
+        for name in re.findall(r"\bGREENROOM_[A-Z_]*[A-Z]\b", page.read_text())
+    }
+    assert {(page, name) for page, name in named if name not in known} == set()
+
+
+def test_every_key_of_a_placement_is_documented_with_its_default() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    rows = dict(re.findall(r"^\| (`[^|]*`) \| ([^|]*) \|", page, re.MULTILINE))
+    documented: dict[str, str] = {}
+    for names, defaults in rows.items():
+        documented |= zip(re.findall(r"`(\w+)`", names), defaults.split(", "), strict=False)
+    spec = PlacementSpec()
+    for name in PlacementSpec.__dataclass_fields__:
+        default = getattr(spec, name)
+        shown = f"{default:g}" if isinstance(default, float) else str(default)
+        assert documented.get(name) == shown, name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_internal_links_lead_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if "://" in link:
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), f"{page.name}: {link}"
+        if anchor:
+            assert anchor in set(anchors(target)), f"{page.name}: {link}"
+
+
+def test_every_make_target_that_a_page_names_exists() -> None:
+    for page in PAGES:
+        named = set(re.findall(r"(?:`|^)make ([a-z]+)", page.read_text(), re.MULTILINE))
+        assert named <= targets(), page.name
+
+
+def test_every_make_target_is_phony_and_explained() -> None:
+    phony = re.search(r"^\.PHONY: (.*)$", MAKEFILE, re.MULTILINE)
+    assert phony is not None
+    assert set(phony[1].split()) == targets()
+    help_text = subprocess.run(
+        ["make", "--no-print-directory", "help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    ).stdout
+    assert set(re.findall(r"^  make ([a-z]+) ", help_text, re.MULTILINE)) == targets()
+
+
+def test_every_command_and_option_that_a_page_names_exists() -> None:
+    group = typer.main.get_command(app)
+    commands = getattr(group, "commands", {})
+    for page in PAGES:
+        for line in re.findall(
+            r"(?:`|/|^)greenroom ([a-z][^`\n]*)", page.read_text(), re.MULTILINE
+        ):
+            name, *words = line.split()
+            assert name in commands, f"{page.name}: greenroom {line}"
+            known = {
+                option
+                for parameter in commands[name].params
+                for option in (*parameter.opts, *parameter.secondary_opts)
+            } | {"--help"}
+            assert {word for word in words if word.startswith("--")} <= known, (
+                f"{page.name}: {line}"
+            )
+
+
+def test_every_command_is_in_the_readme() -> None:
+    commands = getattr(typer.main.get_command(app), "commands", {})
+    assert {name for name in commands if f"`greenroom {name}`" not in README} == set()
+
+
+def test_the_configuration_in_the_readme_is_accepted() -> None:
+    (block,) = re.findall(r"```json\n(.*?)```", README, re.DOTALL)
+    configuration = parse_configuration(json.loads(block), ROOT)
+    assert configuration.graph("agent").placement.timeout_s == 600
+    assert configuration.warnings == ()
+
+
+def test_the_python_in_the_readme_compiles_and_is_six_lines() -> None:
+    (block,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    compile(block, "README.md", "exec")
+    assert len([line for line in block.splitlines() if line]) <= 6
+
+
+def test_the_curl_in_the_readme_asks_an_example_that_exists() -> None:
+    match = re.search(r"-d '(\{.*?\})'", README, re.DOTALL)
+    assert match is not None
+    graphs = json.loads((ROOT / "examples" / "langgraph.json").read_text())["graphs"]
+    assert json.loads(match[1])["assistant_id"] in graphs
+
+
+def test_every_example_is_listed_with_what_it_shows() -> None:
+    graphs = json.loads((ROOT / "examples" / "langgraph.json").read_text())["graphs"]
+    page = (ROOT / "examples" / "README.md").read_text()
+    assert {name for name in graphs if f"[`{name}`]" not in page} == set()
+
+
+def test_every_dependency_has_its_reason_and_an_exact_version() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    page = (ROOT / "docs" / "dependencies.md").read_text()
+    exact = (ROOT / "constraints.txt").read_text().lower().replace("_", "-")
+    for requirement in [*project["dependencies"], *project["optional-dependencies"]["dev"]]:
+        named = re.match(r"[\w.-]+(\[[\w,]+\])?", requirement)
+        assert named is not None
+        assert f"| `{named[0]}` |" in page, requirement
+        name = named[0].partition("[")[0]
+        assert re.search(rf"^{re.escape(name)}==", exact, re.MULTILINE), requirement
+
+
+def test_constraints_hold_names_and_versions_and_no_addresses() -> None:
+    for line in (ROOT / "constraints.txt").read_text().splitlines():
+        assert re.fullmatch(r"#.*|[\w.-]+==[\w.+!-]+", line), line
+        assert "://" not in line
+
+
+def test_the_changelog_knows_the_version() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert f"## {version}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_the_command_is_installed_under_the_name_that_the_documentation_uses() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    module, _, function = project["scripts"]["greenroom"].partition(":")
+    shown = subprocess.run(
+        [sys.executable, "-c", f"from {module} import {function} as f; f(['--help'])"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    ).stdout
+    assert "serve" in shown
