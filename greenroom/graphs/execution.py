@@ -40,13 +40,12 @@ from greenroom.core.errors import Fenced
 from greenroom.core.runs import Ending, RunOrder, RunStatus
 from greenroom.graphs.instructions import Instructions, instructions
 from greenroom.graphs.loading import Graph, LoadedGraph, Saver
-from greenroom.graphs.resume import Repetition, prepare
+from greenroom.graphs.resume import INTERRUPT, Repetition, Start, prepare, with_clock
 from greenroom.graphs.state import checkpoint_of, head_state
 from greenroom.wire.encoding import dumps
 
 log = logging.getLogger(__name__)
 
-INTERRUPT = "__interrupt__"
 
 Emit = Callable[[str, bytes], None]
 """Takes an event's name and its data; the caller appends it to the run's log."""
@@ -77,22 +76,23 @@ async def execute(
         GraphDrained: it stopped because ``control`` asked; another attempt can go on.
     """
     progress = Progress()
-    graph: Graph | None = None
     try:
         todo = instructions(order)
+        saver = with_clock(checkpointer)
         async with loaded.open(
             todo.config,
-            checkpointer=checkpointer,
+            checkpointer=saver,
             store=store,
             access="threads.create_run",
             context=todo.context,
         ) as graph:
             try:
-                input, config, repetition = await prepare(
-                    checkpointer, order, todo.config, todo.input
-                )
-                chunks = _chunks(graph, todo, input, config, emit, control)
-                await _follow(chunks, todo, emit, progress, repetition)
+                start = await prepare(graph, saver, order, todo)
+                if start.stopped:
+                    await _stop_again(graph, todo, emit, progress)
+                else:
+                    chunks = _chunks(graph, todo, start, emit, control)
+                    await _follow(chunks, todo, emit, progress, start.repetition)
             except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - user code ran
                 _reraise_signals(error)
                 return await _failure(graph, todo.config, error)
@@ -137,12 +137,12 @@ class Progress:
 async def _chunks(
     graph: Graph,
     todo: Instructions,
-    input: Any,
-    config: RunnableConfig,
+    start: Start,
     emit: Emit,
     control: RunControl | None,
 ) -> AsyncIterator[Chunk]:
     """The graph's stream; with ``events`` its events are emitted on the way."""
+    config = start.config
     modes = {"messages" if mode == "messages-tuple" else mode for mode in todo.modes}
     asked: dict[str, Any] = {
         "stream_mode": [*(modes - {"events", "values", "updates"}), "values", "updates"],
@@ -153,7 +153,7 @@ async def _chunks(
     }
     if "events" in modes:
         async with aclosing(
-            cast(Any, graph.astream_events(input, config, version="v2", **asked))
+            cast(Any, graph.astream_events(start.input, config, version="v2", **asked))
         ) as events:
             async for event in events:
                 if event["event"] == "on_chain_stream" and event["run_id"] == str(
@@ -164,13 +164,20 @@ async def _chunks(
                 else:
                     emit("events", dumps(event))
         return
-    async with aclosing(cast(Any, graph.astream(input, config, **asked))) as stream:
+    async with aclosing(cast(Any, graph.astream(start.input, config, **asked))) as stream:
         if todo.subgraphs:
             async for chunk in stream:
                 yield chunk
         else:
             async for mode, payload in stream:
                 yield (), mode, payload
+
+
+async def _stop_again(graph: Graph, todo: Instructions, emit: Emit, progress: Progress) -> None:
+    """An earlier attempt stopped at a breakpoint and died; this one only says so."""
+    progress.stopped = True
+    if "updates" in todo.modes:
+        emit("updates", dumps({INTERRUPT: []}))
 
 
 async def _follow(

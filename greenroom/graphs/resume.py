@@ -1,21 +1,313 @@
-"""What a second attempt sends and drops."""
+"""What a second attempt sends to LangGraph, and what it does not show the client again.
+
+Theory of operation. Every checkpoint of a run carries ``run_id`` and ``run_attempt`` in its
+metadata. When an actor dies, the next attempt of the run looks for a ROOT checkpoint of this very
+run.
+
+    there is one   the input was consumed: send None, forget ``checkpoint_id``, go on from there
+    there is none  the input was not: send input, command and checkpoint once more
+
+"The thread has a checkpoint" must never decide this. Re-sending ``Command(resume="YES")`` after it
+was consumed answers the graph's NEXT question with YES; sending None before it was loses the
+answer, or the whole input, and ends in success.
+
+Two things lie between "consumed" and "not". A command's ``update`` and ``goto`` are stored as
+writes on the checkpoint BEFORE the run, long before the run's own first checkpoint; sent again they
+would be applied twice (`_not_yet_stored`). And a run that came to a breakpoint has stopped there
+even if it died before it could say so; None would carry it past (`_stopped_at`).
+
+On resume LangGraph repeats itself, per namespace: ``values``, ``checkpoints`` and ``debug`` of the
+checkpoint it starts from, ``tasks`` starts of tasks that are done, and their ``updates``, marked
+cached. `Repetition` drops those until the first event of new work. One stays: the root's
+``values`` of a run whose events are not kept, because nobody knows whether its client got them.
+
+"The latest checkpoint" is the one with the largest UUIDv6, which is wall clock: on a machine whose
+clock is behind, what a run writes would lie before what it started from, and be invisible. So a
+checkpoint from the future is waited for (`with_clock`).
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+import copy
+import time
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+from uuid import UUID
 
 from langchain_core.runnables import RunnableConfig
+from langgraph._internal._constants import NULL_TASK_ID, RESUME
+from langgraph.checkpoint.base import CheckpointTuple
+from langgraph.pregel._algo import should_interrupt
+from langgraph.pregel._io import map_command
+from langgraph.pregel._task_status import read_task_statuses
+from langgraph.types import Command
 
+from greenroom.core.errors import GreenroomError
 from greenroom.core.runs import RunOrder
-from greenroom.graphs.loading import Saver
+from greenroom.graphs.instructions import Instructions
+from greenroom.graphs.loading import Graph, Saver
+from greenroom.wire.encoding import dumps
+
+INTERRUPT = "__interrupt__"
+_ADDRESS = ("checkpoint_id", "checkpoint_ns", "checkpoint_map")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Start:
+    """How an attempt begins.
+
+    Attributes:
+        input: what to send.
+        config: with the checkpoint to start from, if it is not the newest.
+        repetition: drops what was reported already; None when nothing was.
+        stopped: the run is at a breakpoint already, and there is nothing to execute.
+    """
+
+    input: Any
+    config: RunnableConfig
+    repetition: Repetition | None = None
+    stopped: bool = False
+
+
+async def prepare(graph: Graph, saver: Saver, order: RunOrder, todo: Instructions) -> Start:
+    """Decides how this attempt begins; see the head of this module."""
+    if order.attempt <= 1:
+        return Start(input=todo.input, config=todo.config)
+    head = await _newest_of_run(saver, order)
+    if head is None:
+        return Start(
+            input=await _not_yet_stored(saver, todo.input, todo.config), config=todo.config
+        )
+    configurable = todo.config.get("configurable", {})
+    rest = {key: value for key, value in configurable.items() if key not in _ADDRESS}
+    config = cast(RunnableConfig, {**todo.config, "configurable": rest})
+    return Start(
+        input=None,
+        config=config,
+        repetition=Repetition(saver, order, head),
+        stopped=await _stopped_at(graph, head, todo),
+    )
+
+
+async def _newest_of_run(saver: Saver, order: RunOrder) -> CheckpointTuple | None:
+    root: RunnableConfig = {"configurable": {"thread_id": order.thread_id, "checkpoint_ns": ""}}
+    async for found in saver.alist(root, filter={"run_id": order.run_id}, limit=1):
+        return found
+    return None
+
+
+async def _not_yet_stored(saver: Saver, input: Any, config: RunnableConfig) -> Any:
+    """A command without what an earlier attempt has stored of it before it died.
+
+    All of a command's writes are stored as one, so either all or none are there. A resume value is
+    sent again in any case: it has a fixed slot, and a map of them is not stored at all.
+    """
+    if not isinstance(input, Command) or not (input.update or input.goto):
+        return input
+    before = await saver.aget_tuple(config)
+    stored = [
+        [channel, value]
+        for task_id, channel, value in (before.pending_writes or () if before else ())
+        if task_id == NULL_TASK_ID and channel != RESUME
+    ]
+    ours = [[channel, value] for _, channel, value in map_command(input) if channel != RESUME]
+    if len(stored) < len(ours) or dumps(stored[-len(ours) :]) != dumps(ours):
+        return input
+    return None if input.resume is None else Command(resume=input.resume)
+
+
+async def _stopped_at(graph: Graph, head: CheckpointTuple, todo: Instructions) -> bool:
+    """Whether the run had come to a breakpoint at this checkpoint, as LangGraph would decide."""
+    before = todo.options["interrupt_before"] or graph.interrupt_before_nodes
+    after = todo.options["interrupt_after"] or graph.interrupt_after_nodes
+    if not before and not after:
+        return False
+    snapshot = await graph.aget_state(head.config)
+    if not snapshot.tasks:
+        return False
+    done = await _executed_before(graph, head)
+    return bool(
+        should_interrupt(head.checkpoint, before, _named(task.name for task in snapshot.tasks))
+        or should_interrupt(head.checkpoint, after, _named(done))
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """As much of a task as `should_interrupt` looks at."""
+
+    name: str
+    config: None = None
+
+
+def _named(names: Iterable[str]) -> Any:
+    # LangGraph's own nodes, such as __start__, are hidden from breakpoints.
+    return [_Named(name) for name in names if not name.startswith("__")]
+
+
+async def _executed_before(graph: Graph, head: CheckpointTuple) -> Collection[str]:
+    """The nodes of the superstep that ended with this checkpoint."""
+    if head.metadata.get("source") != "loop":
+        return ()
+    if head.parent_config is not None:
+        parent = await graph.aget_state(head.parent_config)
+        step = (parent.metadata or {}).get("step")
+        if step is not None and step + 1 == head.metadata.get("step"):
+            return [task.name for task in parent.tasks]
+    # With durability "exit" the superstep before was not kept. Versions grow with every superstep,
+    # so the nodes that saw the newest ones ran last.
+    seen = {
+        node: max(versions.values())
+        for node, versions in head.checkpoint["versions_seen"].items()
+        if versions and not node.startswith("__")
+    }
+    return [node for node, newest in seen.items() if newest == max(seen.values())]
+
+
+# --- what was reported already --------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Repeating:
+    """A namespace in which LangGraph still repeats what an earlier attempt has reported.
+
+    Attributes:
+        checkpoint_id: where it goes on from.
+        done: the tasks of the unfinished superstep that are done.
+        values_due: its first ``values`` is still to come.
+    """
+
+    checkpoint_id: str
+    done: frozenset[str]
+    values_due: bool = True
 
 
 class Repetition:
+    """Tells repeated events from new ones, per namespace, until new work begins in it.
+
+    Args:
+        head: the root checkpoint that the attempt goes on from.
+    """
+
+    def __init__(self, saver: Saver, order: RunOrder, head: CheckpointTuple) -> None:
+        self._saver = saver
+        self._order = order
+        self._namespaces: dict[tuple[str, ...], _Repeating | None] = {(): _repeating(head)}
+
     async def drops(self, namespace: tuple[str, ...], mode: str, payload: Any) -> bool:
-        return False
+        """Whether the event was reported by an earlier attempt."""
+        if namespace not in self._namespaces:
+            self._namespaces[namespace] = await self._found(namespace)
+        here = self._namespaces[namespace]
+        if here is None:
+            return False
+        kind, body = mode, payload
+        if mode == "debug":
+            kind = "checkpoints" if payload["type"] == "checkpoint" else "tasks"
+            body = payload["payload"]
+        if kind == "values" and here.values_due and not _interrupted(body):
+            here.values_due = False
+            return bool(namespace) or self._order.resumable
+        if kind == "checkpoints":
+            repeated = body["config"]["configurable"]["checkpoint_id"] <= here.checkpoint_id
+        elif kind == "tasks" and "triggers" in body:
+            # Starts come before the cached updates of other tasks, so they open nothing.
+            return body["id"] in here.done
+        else:
+            repeated = kind == "updates" and _cached(body)
+        if not repeated:
+            self._namespaces[namespace] = None
+        return repeated
+
+    async def _found(self, namespace: tuple[str, ...]) -> _Repeating | None:
+        """What an earlier attempt left in the namespace of a subgraph."""
+        config: RunnableConfig | None = {
+            "configurable": {
+                "thread_id": self._order.thread_id,
+                "checkpoint_ns": "|".join(namespace),
+            }
+        }
+        # The subgraph may have got on meanwhile: its own checkpoints are no repetition.
+        while config is not None:
+            saved = await self._saver.aget_tuple(config)
+            metadata: Mapping[str, Any] = cast(Any, saved.metadata) if saved else {}
+            if saved is None or metadata.get("run_id") != self._order.run_id:
+                return None
+            if metadata.get("run_attempt") != self._order.attempt:
+                return _repeating(saved)
+            config = saved.parent_config
+        return None
 
 
-async def prepare(
-    checkpointer: Saver, order: RunOrder, config: RunnableConfig, input: Any
-) -> tuple[Any, RunnableConfig, Repetition | None]:
-    return input, config, None
+def _repeating(saved: CheckpointTuple) -> _Repeating:
+    statuses = read_task_statuses(saved.pending_writes or ())
+    return _Repeating(
+        checkpoint_id=saved.checkpoint["id"],
+        done=frozenset(task_id for task_id, status in statuses.items() if status.finished),
+    )
+
+
+def _interrupted(payload: Any) -> bool:
+    return isinstance(payload, dict) and INTERRUPT in payload
+
+
+def _cached(payload: Any) -> bool:
+    return bool(isinstance(payload, dict) and payload.get("__metadata__", {}).get("cached"))
+
+
+# --- clocks ---------------------------------------------------------------------------------------
+
+MAX_CLOCK_WAIT_S = 5.0
+_UUID_EPOCH_S = 0x01B21DD213814000 / 1e7
+"""From the start of the UUIDs' calendar, in 1582, to that of Unix."""
+
+
+class ClockBehind(GreenroomError):
+    """This machine's clock is so far behind that the run's checkpoints would be invisible."""
+
+
+def with_clock(
+    saver: Saver,
+    *,
+    now_s: Callable[[], float] = time.time,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+) -> Saver:
+    """The saver, but what it reads is never from the future of this machine.
+
+    It waits until the clock has passed the checkpoint that an execution starts from. LangGraph
+    reads that anyway, so this costs no query.
+
+    Raises:
+        ClockBehind: (from the read) it would have to wait for more than `MAX_CLOCK_WAIT_S`.
+    """
+    clocked = copy.copy(saver)
+
+    async def read(config: RunnableConfig) -> CheckpointTuple | None:
+        saved = await saver.aget_tuple(config)
+        if saved is not None:
+            await _wait_for_clock(saved.checkpoint["id"], now_s, sleep)
+        return saved
+
+    # On the instance, since a wrapper class would have to repeat the whole interface.
+    setattr(clocked, "aget_tuple", read)  # noqa: B010 - pyright rejects the plain assignment
+    return clocked
+
+
+async def _wait_for_clock(
+    checkpoint_id: str, now_s: Callable[[], float], sleep: Callable[[float], Awaitable[None]]
+) -> None:
+    written = UUID(checkpoint_id)
+    if written.version != 6:
+        return
+    ticks = (written.time_low << 28) | (written.time_mid << 12) | (written.time_hi_version & 0xFFF)
+    behind_s = ticks / 1e7 - _UUID_EPOCH_S - now_s()
+    if behind_s <= 0:
+        return
+    if behind_s > MAX_CLOCK_WAIT_S:
+        raise ClockBehind(
+            f"The clock of this machine is {behind_s:.1f} s behind the one that wrote the thread's "
+            "last checkpoint; synchronise the machines' clocks (NTP)."
+        )
+    await sleep(behind_s)
