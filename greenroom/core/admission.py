@@ -25,10 +25,10 @@ from enum import StrEnum
 from greenroom.core.errors import Conflict, NotFound
 from greenroom.core.runs import CancelAction, MultitaskStrategy
 
-BUSY_MESSAGE = (
-    "Thread is already running a task. Wait for it to finish or choose a different multitask strategy."
+BUSY_MESSAGE = "Thread is already running a task. Wait for it to finish or choose a different multitask strategy."
+CHANGING_MESSAGE = (
+    "Thread is being changed by another request. Try again when that one has finished."
 )
-CHANGING_MESSAGE = "Thread is being changed by another request. Try again when that one has finished."
 
 
 class Stage(StrEnum):
@@ -167,6 +167,21 @@ class Lane:
         self.active.stage = Stage.WAITING
         return [Place(self.active.run_id)]
 
+    def restore(self, run_id: str, stage: Stage) -> None:
+        """Puts a run back that was there before the registry: after a restart, in admission order."""
+        ticket = Ticket(run_id, stage)
+        if stage is Stage.DELAYED:
+            self.delayed[run_id] = ticket
+        elif stage is Stage.QUEUED:
+            self.queue.append(ticket)
+        else:
+            assert self.active is None
+            self.active = ticket
+
+    def resume(self) -> list[Effect]:
+        """After `restore`: whose turn it is."""
+        return self._next()
+
     def due(self, run_id: str) -> list[Effect]:
         """A delayed run's time has come: it joins the queue, behind what was enqueued meanwhile."""
         ticket = self.delayed.pop(run_id, None)
@@ -248,7 +263,11 @@ class Lane:
     def close(self) -> list[Effect]:
         """The thread is about to be deleted: nothing new comes in, what is there stops.
 
-        The caller deletes the thread once the lane has no active run, and forgets the lane.
+        The caller deletes the thread once the lane has no active run, then calls `reopen`.
         """
         self.closing = True
         return self._displace("interrupt")
+
+    def reopen(self) -> None:
+        """The thread is deleted, or could not be: its id may be used again."""
+        self.closing = False

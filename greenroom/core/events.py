@@ -49,6 +49,11 @@ class Event:
         return f"{self.at_ms}-{self.seq}"
 
     @property
+    def attempt(self) -> int:
+        """Whose event it is."""
+        return self.seq >> ATTEMPT_SHIFT
+
+    @property
     def mode(self) -> str:
         """The name without its subgraph namespace and part: ``messages/partial|a:1`` → ``messages/partial``."""
         return self.name.partition("|")[0]

@@ -91,6 +91,8 @@ class RunRequest:
         resumable: keep the events durably (``stream_resumable``).
         after_s: seconds to wait before the run joins the queue.
         webhook: URL to call after the end, or None.
+        resumes: it starts from checkpoints that are there (input null, a command, a checkpoint), so
+            a rollback must put back what it writes onto them.
     """
 
     run_id: str
@@ -105,6 +107,7 @@ class RunRequest:
     resumable: bool = False
     after_s: float = 0.0
     webhook: str | None = None
+    resumes: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

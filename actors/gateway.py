@@ -1,0 +1,85 @@
+"""The gateway as a Ray Serve deployment: it holds no state and imports no graph."""
+
+from __future__ import annotations
+
+import asyncio
+
+from fastapi import FastAPI
+from ray import serve
+from ray.serve import Application
+
+from actors.handles import REGISTRY, ActorGone, Handles, answer
+from actors.runtime import RayRuntime
+from actors.setup import RegistrySetup
+from greenroom.core.errors import Unavailable
+from greenroom.graphs.configuration import read_configuration
+from greenroom.http.app import create_app, drain
+from greenroom.http.settings import HttpSettings
+from greenroom.persistence.database import open_pool
+from greenroom.persistence.records import PostgresRecords
+from greenroom.settings import Settings
+
+DATABASE_CONNECTIONS = 4
+MAX_ONGOING_REQUESTS = 10_000
+"""A stream holds one for its whole life; Serve's default is 5."""
+
+
+class Gateway:
+    """Answers HTTP: parses, asks the registry or the database, encodes.
+
+    Args:
+        settings: of the server.
+        setup: what the registry is made of, should there be none yet.
+    """
+
+    async def __init__(self, settings: Settings, setup: RegistrySetup) -> None:
+        handles = Handles(settings.ray_namespace)
+        hello = await _find_registry(handles, setup)
+        self._database = await open_pool(
+            hello["dsn"], application_name="greenroom:gateway", max_size=DATABASE_CONNECTIONS
+        )
+        runtime = RayRuntime(handles, self._database, read_wait_s=settings.read_wait_s)
+        configuration = await asyncio.to_thread(read_configuration, setup.config_path)
+        self._app = create_app(
+            runtime=runtime,
+            records=PostgresRecords(self._database),
+            graphs=list(configuration.graphs),
+            default_graph=configuration.default_graph,
+            settings=HttpSettings(
+                heartbeat_s=settings.heartbeat_s, max_body_bytes=settings.max_body_bytes
+            ),
+        )
+
+    def __serve_build_asgi_app__(self) -> FastAPI:  # the name that Ray Serve looks for
+        return self._app
+
+    async def __del__(self) -> None:
+        # Serve calls this when it drains the replica: streams end, and their clients reconnect.
+        drain(self._app)
+        await self._database.close()
+
+
+async def _find_registry(handles: Handles, setup: RegistrySetup) -> dict[str, str]:
+    """What the registry says of itself; makes one unless there is one."""
+    while True:
+        try:
+            registry = await asyncio.to_thread(handles.make_registry, setup)
+            return await answer(registry.hello.remote(), REGISTRY)
+        except (ActorGone, Unavailable):
+            # For some milliseconds after its death Ray still gives out the dead one.
+            handles.forget(REGISTRY)
+            await asyncio.sleep(0.2)
+
+
+def application(settings: Settings, setup: RegistrySetup) -> Application:
+    """The Serve application, for `serve.run` and `serve_app.py`."""
+    deployment = serve.deployment(
+        name="gateway",
+        num_replicas=settings.gateway_replicas,
+        max_ongoing_requests=MAX_ONGOING_REQUESTS,
+        graceful_shutdown_timeout_s=2.0,
+        graceful_shutdown_wait_loop_s=0.5,
+        health_check_period_s=5.0,
+        ray_actor_options={"num_cpus": 0},
+    )
+    return deployment(serve.ingress()(Gateway)).bind(settings, setup)

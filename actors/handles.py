@@ -1,0 +1,214 @@
+"""Ray, in one place: names, options, handles, and Ray's exceptions turned into ours.
+
+Everything else in `actors` is plain classes. An actor's *name* travels between processes, never its
+handle (a handle in a call costs the receiver more than the call); handles are cached here by name.
+Run-actor names are unique and never reused, so a name that is gone stays gone: for some milliseconds
+after a death Ray still gives out the dead actor under its name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import Awaitable
+from typing import Any, TypeVar, cast
+
+import ray
+import ray.actor
+import ray.util
+from ray.exceptions import (
+    ActorDiedError,
+    ActorUnavailableError,
+    GetTimeoutError,
+    RayActorError,
+    RayError,
+    RayTaskError,
+)
+
+from actors.pool import PoolSpec
+from greenroom.core.errors import GreenroomError, Unavailable
+
+REGISTRY = "registry"
+INSPECTOR = "inspector"
+RUN_PREFIX = "run-"
+
+T = TypeVar("T")
+
+_RUN_GROUPS = {
+    "execute": ("prepare", "start_many", "ask", "update", "settle"),
+    "control": ("cancel", "beat", "adopt"),
+    "read": ("read", "outcome", "alive"),
+}
+"""Concurrency groups of a run actor, each with a thread and loop of its own: a node that blocks
+`execute` neither delays a cancel nor a reader, and thousands of pending reads do not delay a cancel."""
+
+_GROUP_LIMITS = {"execute": 100_000, "control": 1_000, "read": 100_000}
+
+
+class ActorGone(GreenroomError):
+    """The actor is dead; Ray said so. Carries the actor's name."""
+
+    @property
+    def name(self) -> str:
+        return self.message
+
+
+async def answer(ref: Awaitable[T], actor: str) -> T:
+    """Waits for a call's answer.
+
+    Raises:
+        ActorGone: the actor died, before or during the call.
+        Unavailable: it cannot be reached right now; it may or may not have done what was asked.
+        GreenroomError: what the actor raised, itself.
+    """
+    try:
+        return await ref
+    except RayTaskError as error:
+        raise _cause(error) from None
+    except ActorUnavailableError as error:
+        raise Unavailable(f"Actor {actor} cannot be reached: {_first_line(error)}") from None
+    except RayActorError:
+        raise ActorGone(actor) from None
+
+
+def _cause(error: RayTaskError) -> BaseException:
+    """What was raised on the other side; its ``str()`` on this side would be Ray's traceback."""
+    cause = getattr(error, "cause", None)
+    return cause if isinstance(cause, Exception) else error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
+
+
+class Handles:
+    """Finds, makes and ends the actors of one namespace.
+
+    Args:
+        namespace: Ray namespace; always given, so that two servers on a cluster stay apart.
+    """
+
+    def __init__(self, namespace: str) -> None:
+        self.namespace = namespace
+        self._known: dict[str, ray.actor.ActorHandle] = {}
+
+    def get(self, name: str) -> ray.actor.ActorHandle:
+        """The handle of a living actor.
+
+        Raises:
+            ActorGone: there is none of this name.
+        """
+        handle = self._known.get(name)
+        if handle is None:
+            try:
+                handle = ray.get_actor(name, namespace=self.namespace)
+            except ValueError:
+                raise ActorGone(name) from None
+            self._known[name] = handle
+        return handle
+
+    async def find(self, name: str) -> ray.actor.ActorHandle:
+        """Like `get`, without stopping the loop for the look-up of a name not seen before."""
+        if name in self._known:
+            return self._known[name]
+        return await asyncio.to_thread(self.get, name)
+
+    def forget(self, name: str) -> None:
+        self._known.pop(name, None)
+
+    def names(self) -> list[str]:
+        """Every named actor that is alive in the namespace."""
+        entries = cast("list[dict[str, str]]", ray.util.list_named_actors(all_namespaces=True))
+        return [entry["name"] for entry in entries if entry["namespace"] == self.namespace]
+
+    def kill(self, name: str) -> None:
+        """Ends an actor's process at once; no goodbye. Killing who is gone is fine."""
+        with contextlib.suppress(ActorGone, RayError):
+            ray.kill(self.get(name), no_restart=True)
+        self.forget(name)
+
+    # --- making actors -------------------------------------------------------------------------
+
+    def make_run_actor(self, name: str, setup: Any, spec: PoolSpec) -> None:
+        """Starts a run actor's process; `prepare` says when it has loaded its graphs. Blocks."""
+        from actors.run import RunActor
+
+        self._known[name] = (
+            _grouped(RunActor)
+            .options(
+                name=name,
+                namespace=self.namespace,
+                lifetime="detached",
+                max_restarts=0,
+                num_cpus=spec.num_cpus,
+                num_gpus=spec.num_gpus,
+                resources=dict(spec.resources),
+                enable_task_events=False,
+            )
+            .remote(setup)
+        )
+
+    def make_registry(self, setup: Any) -> ray.actor.ActorHandle:
+        """The registry of this namespace, made unless it is there."""
+        from actors.registry import RegistryActor
+
+        handle: Any = (
+            ray.remote(RegistryActor)
+            .options(
+                name=REGISTRY,
+                namespace=self.namespace,
+                lifetime="detached",
+                get_if_exists=True,
+                max_restarts=-1,
+                max_task_retries=-1,
+                max_concurrency=100_000,
+                num_cpus=0,
+                enable_task_events=False,
+            )
+            .remote(setup)
+        )
+        self._known[REGISTRY] = handle
+        return handle
+
+
+def _grouped(cls: type) -> Any:
+    """A plain class as a Ray actor class whose methods are spread over concurrency groups."""
+    methods = {
+        name: ray.method(concurrency_group=group)(_unbound(cls, name))
+        for group, names in _RUN_GROUPS.items()
+        for name in names
+    }
+    grouped = type(cls.__name__, (cls,), {**methods, "__module__": cls.__module__})
+    return ray.remote(concurrency_groups=_GROUP_LIMITS)(grouped)  # pyright: ignore
+
+
+def _unbound(cls: type, name: str) -> Any:
+    inherited = getattr(cls, name)
+
+    async def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return await inherited(self, *args, **kwargs)
+
+    method.__name__ = name
+    return method
+
+
+def new_run_actor_name() -> str:
+    return RUN_PREFIX + uuid.uuid4().hex[:12]
+
+
+def is_run_actor(name: str) -> bool:
+    return name.startswith(RUN_PREFIX)
+
+
+__all__ = [
+    "INSPECTOR",
+    "REGISTRY",
+    "ActorDiedError",
+    "ActorGone",
+    "GetTimeoutError",
+    "Handles",
+    "answer",
+    "is_run_actor",
+    "new_run_actor_name",
+]

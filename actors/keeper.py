@@ -1,0 +1,421 @@
+"""Keeps the actors: performs what `actors.pool` decides, hears deaths, delivers orders.
+
+The registry asks for places and is told, through callbacks, who got one, whose actor died, and for
+whom no actor can be started. Actors are made off the registry's loop, since making one blocks. A
+death is known by one never-ending call per actor (`alive`): only Ray's notice counts as death; an
+actor that does not answer is busy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Any
+
+from actors.handles import INSPECTOR, ActorGone, Handles, answer, is_run_actor, new_run_actor_name
+from actors.pool import Pool, PoolSpec
+from actors.setup import RegistrySetup, RunActorSetup
+from actors.tasks import Tasks
+from greenroom.core.batching import Batcher
+from greenroom.core.errors import ConfigurationError, GreenroomError, Unavailable
+from greenroom.core.runs import RunOrder
+from greenroom.graphs.configuration import Configuration
+
+log = logging.getLogger("greenroom.keeper")
+
+KEEP_INTERVAL_S = 5.0
+IDLE_S = 60.0
+ADOPT_WAIT_S = 10.0
+INSPECTOR_WAIT_S = 30.0
+MAX_FAILED_STARTS = 3
+
+Granted = Callable[[str, str], None]
+"""Called with a run and the actor that it got."""
+Lost = Callable[[str, str | None], None]
+"""Called with a run whose actor died, and why if that is known."""
+
+
+class Keeper:
+    """The actors of one server.
+
+    Args:
+        granted, lost: see the types.
+        unstartable: called with a waiting run and the reason why no actor starts for it.
+    """
+
+    def __init__(
+        self,
+        handles: Handles,
+        configuration: Configuration,
+        setup: RegistrySetup,
+        tasks: Tasks,
+        *,
+        granted: Granted,
+        lost: Lost,
+        unstartable: Lost,
+    ) -> None:
+        self._handles = handles
+        self._setup = setup
+        self._tasks = tasks
+        self._granted = granted
+        self._lost = lost
+        self._unstartable = unstartable
+        self._timeouts_s = {
+            graph_id: graph.placement.timeout_s
+            for graph_id, graph in configuration.graphs.items()
+            if graph.placement.timeout_s
+        }
+        self._max_attempts = {
+            graph_id: graph.placement.max_attempts
+            for graph_id, graph in configuration.graphs.items()
+        }
+        self._pools = _pools(configuration, setup.default_max_actors)
+        self._all_graphs = tuple(configuration.graphs)
+        self._pool_of_actor: dict[str, Pool] = {}
+        self._starters: dict[str, Batcher[RunOrder, None]] = {}
+        self._notes: dict[str, str] = {}
+        self._epoch = 0
+        self._growing = False
+        self._problem = ""
+        self._inspector: str | None = None
+        self._inspector_ready = asyncio.Event()
+
+    def knows(self, graph_id: str) -> bool:
+        return graph_id in self._pools
+
+    def max_attempts(self, graph_id: str) -> int:
+        """How often a run of the graph is started when its process dies."""
+        return self._max_attempts[graph_id]
+
+    # --- life ----------------------------------------------------------------------------------
+
+    async def adopt(self, epoch: int) -> dict[str, tuple[str, int]]:
+        """Takes over every living actor of the namespace; returns run → (actor, attempt).
+
+        Actors that do not answer, or load other graphs than this configuration's, are ended.
+        """
+        self._epoch = epoch
+        names = await asyncio.to_thread(self._handles.names)
+        executed: dict[str, tuple[str, int]] = {}
+        for found in await asyncio.gather(*(self._adopt(name) for name in names)):
+            executed.update(found)
+        return executed
+
+    async def _adopt(self, name: str) -> dict[str, tuple[str, int]]:
+        inspects = name.startswith(INSPECTOR)
+        if not inspects and not is_run_actor(name):
+            return {}
+        try:
+            handle = await self._handles.find(name)
+            spec, runs = await asyncio.wait_for(
+                answer(handle.adopt.remote(self._epoch), name), ADOPT_WAIT_S
+            )
+        except (GreenroomError, TimeoutError):
+            await self.kill(name)
+            return {}
+        pool = next((pool for pool in self._pools.values() if pool.spec == spec), None)
+        if inspects and spec == self._inspector_spec and self._inspector is None:
+            self._inspector = name
+            self._inspector_ready.set()
+            self._tasks.spawn(self._watch(name))
+            return {}
+        if inspects or pool is None:
+            await self.kill(name)
+            return {}
+        pool.adopt(name, [run_id for run_id, _ in runs], now_s=time.monotonic())
+        self._pool_of_actor[name] = pool
+        self._tasks.spawn(self._watch(name))
+        return {run_id: (name, attempt) for run_id, attempt in runs}
+
+    async def keep(self) -> None:
+        """Never ends: keeps the pools at their size, and tells the actors that a registry is there."""
+        self.wake()
+        if self._inspector is None:
+            self._tasks.spawn(self._make_inspector())
+        while True:
+            await asyncio.sleep(KEEP_INTERVAL_S)
+            for name in [*self._pool_of_actor, *([self._inspector] if self._inspector else [])]:
+                self._tasks.spawn(self._beat(name))
+            now_s = time.monotonic()
+            for pool in self._distinct_pools:
+                for name in pool.surplus(now_s=now_s, idle_s=IDLE_S):
+                    pool.stopped(name)
+                    self._pool_of_actor.pop(name, None)
+                    self._tasks.spawn(self.kill(name))
+            self.wake()
+
+    async def _beat(self, name: str) -> None:
+        with suppress(GreenroomError):
+            handle = await self._handles.find(name)
+            await answer(handle.beat.remote(self._epoch), name)
+
+    @property
+    def _distinct_pools(self) -> list[Pool]:
+        return list({id(pool): pool for pool in self._pools.values()}.values())
+
+    async def is_warm(self, wait_s: float) -> bool:
+        """Whether every pool has a ready actor, and the inspector is there; waits for it.
+
+        Raises:
+            ConfigurationError: an actor cannot be started; the sentence says why.
+        """
+        deadline_s = time.monotonic() + wait_s
+        while True:
+            failed = [pool for pool in self._distinct_pools if pool.failed_starts]
+            if failed:
+                raise ConfigurationError(f"An actor does not start: {self._problem}")
+            cold = [pool for pool in self._distinct_pools if pool.spec.warm and not pool.has_ready]
+            if not cold and self._inspector is not None:
+                return True
+            if time.monotonic() > deadline_s:
+                return False
+            await asyncio.sleep(0.02)
+
+    def counts(self) -> dict[str, Any]:
+        """Actors and places, for those who run the server."""
+        pools = self._distinct_pools
+        return {
+            "actors": {
+                member.name: {"state": str(member.state), "runs": len(member.runs)}
+                for pool in pools
+                for member in pool.members.values()
+            },
+            "places": sum(pool.spec.max_actors * pool.spec.runs_per_actor for pool in pools),
+            "waiting_for_a_place": sum(len(pool.waiting) for pool in pools),
+        }
+
+    # --- places --------------------------------------------------------------------------------
+
+    def claim(self, run_id: str, graph_id: str) -> str | None:
+        """An actor for a run, or None: then the run stands in line and `granted` tells."""
+        name = self._pools[graph_id].claim(run_id)
+        self.wake()
+        return name
+
+    def claim_again(self, run_id: str, graph_id: str) -> str | None:
+        """Like `claim`, at the head of the line, for a run that lost its actor."""
+        name = self._pools[graph_id].claim_again(run_id)
+        self.wake()
+        return name
+
+    def release(self, run_id: str, graph_id: str, actor: str | None) -> None:
+        """A run has left its actor, or the line."""
+        pool = self._pools[graph_id]
+        if actor is None:
+            pool.leave(run_id)
+        else:
+            self._tell(pool.release(actor, run_id, now_s=time.monotonic()))
+
+    def vacate(self, run_id: str, actor: str) -> None:
+        """An actor does not execute a run (any more) that the registry knows nothing of."""
+        pool = self._pool_of_actor.get(actor)
+        if pool is not None:
+            self._tell(pool.release(actor, run_id, now_s=time.monotonic()))
+
+    def _tell(self, granted: Iterable[tuple[str, str]]) -> None:
+        for run_id, actor in granted:
+            self._granted(run_id, actor)
+
+    # --- orders --------------------------------------------------------------------------------
+
+    def start(self, actor: str, order: RunOrder) -> None:
+        """Delivers an order; if the actor dies over it, `lost` tells."""
+        self._tasks.spawn(self._start(actor, order))
+
+    async def _start(self, actor: str, order: RunOrder) -> None:
+        starter = self._starters.get(actor)
+        if starter is None:
+            starter = self._starters[actor] = Batcher(
+                lambda orders: self._start_many(actor, orders)
+            )
+        with suppress(ActorGone, Unavailable):
+            await starter.submit(order)
+
+    async def _start_many(self, actor: str, orders: list[RunOrder]) -> list[None]:
+        handle = await self._handles.find(actor)
+        await answer(handle.start_many.remote(self._epoch, orders), actor)
+        return [None] * len(orders)
+
+    async def cancel(self, actor: str, run_id: str, attempt: int, *, keep_values: bool) -> None:
+        with suppress(ActorGone, Unavailable):
+            handle = await self._handles.find(actor)
+            await answer(handle.cancel.remote(run_id, attempt, keep_values), actor)
+
+    async def kill(self, actor: str) -> None:
+        """Ends an actor's process; what it executed is heard of through `lost`."""
+        await asyncio.to_thread(self._handles.kill, actor)
+
+    def note(self, actor: str, reason: str) -> None:
+        """Why an actor is about to die, said by itself."""
+        self._notes[actor] = reason
+
+    # --- actors --------------------------------------------------------------------------------
+
+    async def _watch(self, name: str) -> None:
+        while True:
+            try:
+                handle = await self._handles.find(name)
+                await answer(handle.alive.remote(), name)
+            except ActorGone:
+                break
+            except Unavailable:
+                # A broken connection is not a death.
+                await asyncio.sleep(0.1)
+        self._bury(name)
+
+    def _bury(self, name: str) -> None:
+        self._handles.forget(name)
+        self._starters.pop(name, None)
+        note = self._notes.pop(name, None)
+        if name == self._inspector:
+            self._inspector = None
+            self._inspector_ready.clear()
+            self._tasks.spawn(self._make_inspector())
+        pool = self._pool_of_actor.pop(name, None)
+        if pool is None:
+            return
+        for run_id in pool.died(name, now_s=time.monotonic()):
+            self._lost(run_id, note)
+        self.wake()
+
+    def wake(self) -> None:
+        """Looks, in the next step, whether the pools want actors."""
+        if not self._growing:
+            self._growing = True
+            asyncio.get_running_loop().call_soon(self._grow)
+
+    def _grow(self) -> None:
+        self._growing = False
+        now_s = time.monotonic()
+        for pool in self._distinct_pools:
+            for _ in range(pool.wanted(now_s=now_s)):
+                name = new_run_actor_name()
+                pool.starting(name)
+                self._pool_of_actor[name] = pool
+                self._tasks.spawn(self._start_actor(name, pool))
+            retry_s = pool.retry_after_s(now_s=now_s)
+            if retry_s is not None:
+                asyncio.get_running_loop().call_later(retry_s, self.wake)
+
+    async def _start_actor(self, name: str, pool: Pool) -> None:
+        problem = await self._make(name, pool.spec)
+        if problem is None:
+            self._tasks.spawn(self._watch(name))
+            self._tell(pool.ready(name, now_s=time.monotonic()))
+            self.wake()
+            return
+        self._problem = problem
+        log.error("an actor did not start", extra={"actor": name, "reason": problem})
+        self._bury(name)
+        if pool.failed_starts >= MAX_FAILED_STARTS:
+            while pool.waiting:
+                self._unstartable(pool.waiting.popleft(), problem)
+
+    async def _make(self, name: str, spec: PoolSpec) -> str | None:
+        """Makes an actor and has it load its graphs; the problem, or None."""
+        setup = RunActorSetup(
+            name=name,
+            namespace=self._setup.namespace,
+            dsn=self._setup.dsn,
+            config_path=self._setup.config_path,
+            spec=spec,
+            timeouts_s=self._timeouts_s,
+            log_max_bytes=self._setup.log_max_bytes,
+            registry_silence_s=self._setup.registry_silence_s,
+        )
+        try:
+            await asyncio.to_thread(self._handles.make_run_actor, name, setup, spec)
+            handle = await self._handles.find(name)
+            await answer(handle.prepare.remote(), name)
+        except ActorGone:
+            return "its process died while it loaded the graphs"
+        except Exception as error:  # noqa: BLE001 - user code raises anything while it is imported
+            await self.kill(name)
+            return str(error)
+        return None
+
+    # --- inspector -----------------------------------------------------------------------------
+
+    @property
+    def _inspector_spec(self) -> PoolSpec:
+        return PoolSpec(graphs=self._all_graphs, runs_per_actor=8)
+
+    async def _make_inspector(self) -> None:
+        while True:
+            name = f"{INSPECTOR}-{new_run_actor_name()}"
+            problem = await self._make(name, self._inspector_spec)
+            if problem is None:
+                break
+            log.error("the inspector did not start", extra={"reason": problem})
+            await asyncio.sleep(1.0)
+        self._inspector = name
+        self._inspector_ready.set()
+        self._tasks.spawn(self._watch(name))
+
+    async def inspector(self) -> str:
+        """The inspector's name, once there is one.
+
+        Raises:
+            Unavailable: it does not come in time.
+        """
+        try:
+            await asyncio.wait_for(self._inspector_ready.wait(), INSPECTOR_WAIT_S)
+        except TimeoutError:
+            raise Unavailable("The inspector is still starting. Try again in a moment.") from None
+        assert self._inspector is not None
+        return self._inspector
+
+    async def settle(self, graph_id: str, thread_id: str) -> tuple[bytes, bool]:
+        """Has the inspector bring a thread's record in line with its checkpoints.
+
+        Returns:
+            the thread's interrupts as JSON, and whether it has a next step.
+        """
+        while True:
+            name = await self.inspector()
+            try:
+                handle = await self._handles.find(name)
+                return await answer(handle.settle.remote(graph_id, thread_id), name)
+            except (ActorGone, Unavailable):
+                await asyncio.sleep(0.1)
+
+    async def update(self, update: Any) -> tuple[bytes, bytes, bool]:
+        """Has the inspector change a thread's state; ``update`` is an ObjectRef.
+
+        Returns:
+            the answer for the client, the thread's interrupts, and whether it has a next step.
+        """
+        name = await self.inspector()
+        handle = await self._handles.find(name)
+        try:
+            return await answer(handle.update.remote(update), name)
+        except ActorGone:
+            raise Unavailable("The inspector died over this update. Try again.") from None
+
+
+def _pools(configuration: Configuration, default_max_actors: int) -> dict[str, Pool]:
+    """The pool of each graph; graphs with the same placement share one."""
+    graphs_of: dict[PoolSpec, list[str]] = {}
+    for graph in configuration.graphs.values():
+        placement = graph.placement
+        spec = PoolSpec(
+            graphs=(),
+            runs_per_actor=placement.runs_per_actor,
+            warm=placement.warm,
+            max_actors=placement.max_actors or default_max_actors,
+            num_cpus=placement.num_cpus,
+            num_gpus=placement.num_gpus,
+            resources=tuple(sorted(placement.resources.items())),
+            memory_mib=placement.memory_mib,
+            max_runs=placement.max_runs_per_actor_life,
+        )
+        graphs_of.setdefault(spec, []).append(graph.graph_id)
+    pools: dict[str, Pool] = {}
+    for spec, graph_ids in graphs_of.items():
+        pool = Pool(dataclasses.replace(spec, graphs=tuple(graph_ids)))
+        pools.update(dict.fromkeys(graph_ids, pool))
+    return pools

@@ -1,0 +1,220 @@
+"""Which actors there are, and who works on what: decisions only, no Ray.
+
+A pool belongs to a placement: graphs that need the same resources share warm actors. The keeper of
+the pool (the registry) performs what `wanted` and `surplus` say, and tells what became of it.
+
+    (wanted) ──> starting ──ready──> ready ──claim/release──> ready ...
+                    │                  │ └─retire──> retiring ──last run ends──> (stopped)
+                    └──died──> (gone) <┘ died
+
+A run that finds no place waits, first come first served per placement. Starts that fail are tried
+again after a growing pause, so that a graph that kills its process cannot keep a machine busy with
+starting actors.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+START_BACKOFF_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PoolSpec:
+    """What an actor of a pool is made of. Frozen, so that equal ones are one pool.
+
+    Attributes:
+        graphs: ids of the graphs that the actors load.
+        runs_per_actor: how many runs one actor executes at once.
+        warm: how many free places' worth of actors to keep ready.
+        max_actors: the most actors of this placement, on the whole cluster.
+        num_cpus, num_gpus, resources: what Ray reserves for one actor.
+        memory_mib: resident memory over which the actor is ended; 0 for no limit.
+        max_runs: how many runs an actor executes before it is replaced; 0 for no limit.
+    """
+
+    graphs: tuple[str, ...]
+    runs_per_actor: int = 1
+    warm: int = 2
+    max_actors: int = 8
+    num_cpus: float = 0.0
+    num_gpus: float = 0.0
+    resources: tuple[tuple[str, float], ...] = ()
+    memory_mib: int = 0
+    max_runs: int = 0
+
+
+class MemberState(StrEnum):
+    STARTING = "starting"
+    READY = "ready"
+    RETIRING = "retiring"
+
+
+@dataclass(slots=True)
+class Member:
+    """One actor of a pool."""
+
+    name: str
+    state: MemberState
+    runs: set[str] = field(default_factory=set)
+    served: int = 0
+    idle_since_s: float = 0.0
+
+
+class Pool:
+    """The actors of one placement and the runs that wait for one.
+
+    Args:
+        spec: the placement.
+    """
+
+    def __init__(self, spec: PoolSpec) -> None:
+        self.spec = spec
+        self.members: dict[str, Member] = {}
+        self.waiting: deque[str] = deque()
+        self.failed_starts = 0
+        self._not_before_s = 0.0
+
+    @property
+    def has_ready(self) -> bool:
+        return any(member.state is MemberState.READY for member in self.members.values())
+
+    # --- runs ----------------------------------------------------------------------------------
+
+    def claim(self, run_id: str) -> str | None:
+        """A place for a run: the name of its actor, or None, and then the run waits in line."""
+        member = None if self.waiting else self._free_member()
+        if member is None:
+            self.waiting.append(run_id)
+            return None
+        self._occupy(member, run_id)
+        return member.name
+
+    def claim_again(self, run_id: str) -> str | None:
+        """Like `claim`, but ahead of the line: the run had a place and lost it with its actor."""
+        member = self._free_member()
+        if member is None:
+            self.waiting.appendleft(run_id)
+            return None
+        self._occupy(member, run_id)
+        return member.name
+
+    def adopt(self, name: str, run_ids: Iterable[str], *, now_s: float) -> None:
+        """An actor that was there before the registry, with what it executes."""
+        self.members[name] = Member(name, MemberState.READY, runs=set(run_ids), idle_since_s=now_s)
+
+    def leave(self, run_id: str) -> None:
+        """A waiting run is not to be executed any more."""
+        if run_id in self.waiting:
+            self.waiting.remove(run_id)
+
+    def release(self, name: str, run_id: str, *, now_s: float) -> list[tuple[str, str]]:
+        """A run has left its actor; returns who may start where: ``(run, actor)``."""
+        member = self.members.get(name)
+        if member is not None and run_id in member.runs:
+            member.runs.discard(run_id)
+            member.served += 1
+            if not member.runs:
+                member.idle_since_s = now_s
+            if self.spec.max_runs and member.served >= self.spec.max_runs:
+                member.state = MemberState.RETIRING
+        return self.grants()
+
+    def grants(self) -> list[tuple[str, str]]:
+        """Gives free places to those who wait, in order."""
+        granted: list[tuple[str, str]] = []
+        while self.waiting:
+            member = self._free_member()
+            if member is None:
+                break
+            run_id = self.waiting.popleft()
+            self._occupy(member, run_id)
+            granted.append((run_id, member.name))
+        return granted
+
+    def _occupy(self, member: Member, run_id: str) -> None:
+        member.runs.add(run_id)
+
+    def _free_member(self) -> Member | None:
+        """The fullest actor that still has a place, so that others can fall idle and go."""
+        best: Member | None = None
+        for member in self.members.values():
+            if member.state is not MemberState.READY:
+                continue
+            if len(member.runs) >= self._places(member):
+                continue
+            if best is None or len(member.runs) > len(best.runs):
+                best = member
+        return best
+
+    def _places(self, member: Member) -> int:
+        places = self.spec.runs_per_actor
+        if self.spec.max_runs:
+            places = min(places, self.spec.max_runs - member.served)
+        return places
+
+    # --- actors --------------------------------------------------------------------------------
+
+    def wanted(self, *, now_s: float) -> int:
+        """How many actors to start now: for those who wait, and to keep ``warm`` ones free."""
+        if now_s < self._not_before_s:
+            return 0
+        live = [m for m in self.members.values() if m.state is not MemberState.RETIRING]
+        room = self.spec.max_actors - len(self.members)
+        starting = sum(1 for m in live if m.state is MemberState.STARTING)
+        for_waiting = -(-len(self.waiting) // self.spec.runs_per_actor)
+        free = sum(1 for m in live if m.state is MemberState.READY and not m.runs)
+        return max(0, min(room, for_waiting + self.spec.warm - free - starting))
+
+    def retry_after_s(self, *, now_s: float) -> float | None:
+        """Seconds until a start that failed may be tried again, if something is wanted."""
+        return self._not_before_s - now_s if now_s < self._not_before_s else None
+
+    def starting(self, name: str) -> None:
+        self.members[name] = Member(name, MemberState.STARTING)
+
+    def ready(self, name: str, *, now_s: float) -> list[tuple[str, str]]:
+        """An actor has loaded its graphs; returns who may start where."""
+        member = self.members.get(name)
+        if member is not None and member.state is MemberState.STARTING:
+            member.state = MemberState.READY
+            member.idle_since_s = now_s
+            self.failed_starts = 0
+        return self.grants()
+
+    def died(self, name: str, *, now_s: float) -> set[str]:
+        """An actor is gone; returns the runs it took along."""
+        member = self.members.pop(name, None)
+        if member is None:
+            return set()
+        if member.state is MemberState.STARTING:
+            self.failed_starts += 1
+            step = min(self.failed_starts, len(START_BACKOFF_S) - 1)
+            self._not_before_s = now_s + START_BACKOFF_S[step]
+        return member.runs
+
+    def retire(self, name: str) -> None:
+        """This actor gets no more runs; it goes when it is empty."""
+        member = self.members.get(name)
+        if member is not None:
+            member.state = MemberState.RETIRING
+
+    def surplus(self, *, now_s: float, idle_s: float) -> list[str]:
+        """Actors to stop: the retired that are empty, and idle ones beyond ``warm``."""
+        gone = [
+            m.name for m in self.members.values() if m.state is MemberState.RETIRING and not m.runs
+        ]
+        idle = sorted(
+            (m for m in self.members.values() if m.state is MemberState.READY and not m.runs),
+            key=lambda m: m.idle_since_s,
+        )
+        spare = len(idle) - self.spec.warm
+        gone += [m.name for m in idle[: max(0, spare)] if now_s - m.idle_since_s >= idle_s]
+        return gone
+
+    def stopped(self, name: str) -> None:
+        """An actor was ended on purpose."""
+        self.members.pop(name, None)

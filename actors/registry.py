@@ -1,0 +1,767 @@
+"""The registry: the one writer of run and thread status.
+
+It performs what `greenroom.core.admission` decides. Every request is one synchronous step that
+decides and reserves, then a commit (`greenroom.persistence.journal`, grouped), then the effects: start,
+stop, answer. So what is acknowledged is durable, and what is executed was durable before.
+
+    create ──decide──> lane, place ──commit──> order to the actor, answer to the gateway
+    finish ──decide──> next of the lane ──commit──> answer to the actor, which then closes the log
+    death of an actor ──> the next attempt, or the end of a run that was being stopped
+
+Nothing here cannot be rebuilt: `_recover` reads the runs that are not over and asks the actors that
+are alive what they execute. The constructor only keeps its arguments (an actor whose ``__init__``
+raises is dead for good); recovery is a task that retries for ever, and calls wait for it, bounded.
+
+Nothing of LangGraph is imported here: that would be a second of every restart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+from actors.handles import Handles
+from actors.keeper import Keeper
+from actors.setup import RegistrySetup
+from actors.tasks import Tasks
+from actors.watching import Doing, Doings
+from greenroom.core.admission import Drop, Effect, Lane, Place, Stage, Stop
+from greenroom.core.errors import (
+    Conflict,
+    GreenroomError,
+    NotFound,
+    TooManyRequests,
+    Unavailable,
+)
+from greenroom.core.runs import (
+    CancelAction,
+    CancelRequest,
+    CreatedRun,
+    Placement,
+    Report,
+    RunOrder,
+    RunRequest,
+    RunStatus,
+)
+from greenroom.core.threads import ThreadStatus, resting_status
+from greenroom.graphs.configuration import read_configuration
+from greenroom.persistence import journal
+from greenroom.persistence.database import Pool, open_pool
+from greenroom.persistence.journal import InFlight, Journal, Superseded, Write
+
+log = logging.getLogger("greenroom.registry")
+
+APPLICATION = "greenroom:registry"
+RECOVERY_WAIT_S = 30.0
+RETRY_BACKOFF_S = (0.0, 0.1, 0.5, 1.0, 2.0)
+SWEEP_INTERVAL_S = 10.0
+EXIT_SUPERSEDED = 75
+ANY_ATTEMPT = 1 << 30
+"""An attempt that never comes: who follows it hears only of the end."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Whereabouts:
+    """What `follow` answers: where a run is, or that it is over.
+
+    Attributes:
+        status: None when there is no such run (any more).
+        placement: while it is executed.
+    """
+
+    status: RunStatus | None
+    placement: Placement | None = None
+
+
+@dataclass(slots=True)
+class _Run:
+    """A run that is not over.
+
+    Attributes:
+        attempt: the attempt that is executed, or was last; 0 before the first.
+        actor: who executes it, or is about to.
+        started: the attempt is durable, so its actor may be named.
+        ending: its end is being written; nothing else may end it.
+        kwargs: on the way from the request, or the database, to the actor.
+    """
+
+    run_id: str
+    thread_id: str
+    assistant_id: str
+    graph_id: str
+    temporary: bool
+    resumable: bool
+    webhook: str | None
+    attempt: int = 0
+    actor: str | None = None
+    started: bool = False
+    ending: bool = False
+    kwargs: bytes | None = None
+    ordered_ms: int = 0
+    killer: asyncio.TimerHandle | None = None
+
+    @property
+    def placement(self) -> Placement | None:
+        if self.actor is None or not self.started:
+            return None
+        return Placement(run_id=self.run_id, attempt=self.attempt, actor=self.actor)
+
+
+class RegistryActor:
+    """Admits runs, has them executed, hears how they ended."""
+
+    def __init__(self, setup: RegistrySetup) -> None:
+        self._setup = setup
+        self._lanes: dict[str, Lane] = {}
+        self._runs: dict[str, _Run] = {}
+        self._followers: dict[str, list[asyncio.Future[None]]] = {}
+        self._tasks = Tasks()
+        self._doings = Doings()
+        self._epoch = 0
+        self._recovered: asyncio.Event | None = None
+        self._keeper: Keeper
+        self._journal: Journal
+        self._database: Pool
+
+    # --- life ----------------------------------------------------------------------------------
+
+    async def hello(self) -> dict[str, Any]:
+        """What everyone else learns from the registry; answers once it has recovered."""
+        await self._ready()
+        return {"dsn": self._setup.dsn, "epoch": self._epoch, "pid": os.getpid()}
+
+    async def is_warm(self, wait_s: float) -> bool:
+        """Whether every pool has a free actor, or as many as it may have; waits for it.
+
+        Raises:
+            ConfigurationError: an actor cannot be started; the sentence says why.
+        """
+        await self._ready()
+        return await self._keeper.is_warm(wait_s)
+
+    async def _ready(self) -> None:
+        if self._recovered is None:
+            self._recovered = asyncio.Event()
+            self._tasks.spawn(self._recover_until_done())
+        if self._recovered.is_set():
+            return
+        try:
+            await asyncio.wait_for(self._recovered.wait(), RECOVERY_WAIT_S)
+        except TimeoutError:
+            raise Unavailable("The server is still starting. Try again in a moment.") from None
+
+    async def _recover_until_done(self) -> None:
+        pause_s = 0.1
+        assert self._recovered is not None
+        while True:
+            try:
+                await self._recover()
+                break
+            except Superseded:
+                raise
+            except Exception:  # the database is away, or Ray: nothing but trying again helps
+                log.exception("recovery failed, trying again")
+                await asyncio.sleep(pause_s)
+                pause_s = min(pause_s * 2, 2.0)
+        self._recovered.set()
+        self._tasks.spawn(self._keeper.keep())
+        self._tasks.spawn(self._sweep())
+
+    async def _recover(self) -> None:
+        """Takes the epoch, then rebuilds lanes and pools from the database and living actors."""
+        self._lanes.clear()
+        self._runs.clear()
+        self._keeper = Keeper(
+            Handles(self._setup.namespace),
+            await asyncio.to_thread(read_configuration, self._setup.config_path),
+            self._setup,
+            self._tasks,
+            granted=self._granted,
+            lost=lambda run_id, note: self._tasks.spawn(self._lost(run_id, note)),
+            unstartable=lambda run_id, reason: self._tasks.spawn(self._unstartable(run_id, reason)),
+        )
+        self._database = await open_pool(self._setup.dsn, application_name=APPLICATION, max_size=4)
+        async with self._database.connection() as connection:
+            self._epoch = await journal.take_epoch(connection)
+            found = await journal.in_flight(connection)
+        self._journal = Journal(self._database, self._epoch, self._superseded)
+        executed = await self._keeper.adopt(self._epoch)
+        for each in found:
+            self._take_up(each)
+        for lane in list(self._lanes.values()):
+            self._tasks.spawn(self._perform(lane, lane.resume()))
+        for run in list(self._runs.values()):
+            if run.started and executed.get(run.run_id) != (run.actor, run.attempt):
+                self._keeper.release(run.run_id, run.graph_id, run.actor or "")
+                self._tasks.spawn(self._lost(run.run_id, None))
+
+    def _superseded(self) -> None:
+        log.warning("another registry has taken over")
+        os._exit(EXIT_SUPERSEDED)
+
+    def _take_up(self, found: InFlight) -> None:
+        """Puts a run of the database back into its lane."""
+        running = found.status is RunStatus.RUNNING
+        run = _Run(
+            run_id=found.run_id,
+            thread_id=found.thread_id,
+            assistant_id=found.assistant_id,
+            graph_id=found.graph_id,
+            temporary=found.temporary,
+            resumable=found.resumable,
+            webhook=found.webhook,
+            attempt=found.attempt,
+            actor=found.actor if running else None,
+            started=running,
+        )
+        self._runs[run.run_id] = run
+        due_in_s = found.due_in_s or 0.0
+        if running:
+            stage = Stage.RUNNING
+        elif due_in_s > 0:
+            stage = Stage.DELAYED
+            self._later(due_in_s, run.run_id)
+        else:
+            stage = Stage.QUEUED
+        self._lane(run.thread_id).restore(run.run_id, stage)
+
+    def _lane(self, thread_id: str) -> Lane:
+        lane = self._lanes.get(thread_id)
+        if lane is None:
+            lane = self._lanes[thread_id] = Lane(thread_id)
+        return lane
+
+    async def _sweep(self) -> None:
+        """Forgets durable events whose time is up."""
+        while True:
+            await asyncio.sleep(SWEEP_INTERVAL_S)
+            await self._journal.commit(journal.forget_events(self._setup.resumable_ttl_s))
+
+    # --- create --------------------------------------------------------------------------------
+
+    async def create_many(self, requests: list[RunRequest]) -> list[CreatedRun | Exception]:
+        """Admits runs, in order. A refusal is the result of its request, not of the call."""
+        await self._ready()
+        decisions = [self._decide(request) for request in requests]
+        return await asyncio.gather(
+            *(
+                self._create(request, decision)
+                for request, decision in zip(requests, decisions, strict=True)
+            )
+        )
+
+    def _decide(self, request: RunRequest) -> list[Effect] | CreatedRun | Exception:
+        """The synchronous step: lane and place are reserved when this returns."""
+        if request.run_id in self._runs:
+            return Unavailable("This run is being created already. Try again.")
+        if not self._keeper.knows(request.graph_id):
+            return NotFound("Thread or assistant not found.")
+        limit = self._setup.max_queued_runs
+        if limit is not None and sum(1 for run in self._runs.values() if not run.actor) >= limit:
+            return TooManyRequests(
+                f"{limit} runs are waiting already (max_queued_runs). Try again in a moment."
+            )
+        lane = self._lane(request.thread_id)
+        try:
+            effects = lane.admit(
+                request.run_id, request.multitask_strategy, delayed=request.after_s > 0
+            )
+        except GreenroomError as error:
+            self._tidy(lane)
+            return error
+        run = self._runs[request.run_id] = _Run(
+            run_id=request.run_id,
+            thread_id=request.thread_id,
+            assistant_id=request.assistant_id,
+            graph_id=request.graph_id,
+            temporary=request.temporary,
+            resumable=request.resumable,
+            webhook=request.webhook,
+        )
+        if Place(run.run_id) in effects:
+            actor = self._keeper.claim(run.run_id, run.graph_id)
+            if actor is not None:
+                self._assign(run, actor)
+                run.kwargs = request.kwargs
+        return effects
+
+    def _assign(self, run: _Run, actor: str) -> None:
+        """The next attempt is this actor's; durable a moment later."""
+        run.actor = actor
+        run.attempt += 1
+        self._lane(run.thread_id).placed(run.run_id)
+
+    async def _create(
+        self, request: RunRequest, decision: list[Effect] | CreatedRun | Exception
+    ) -> CreatedRun | Exception:
+        if isinstance(decision, Exception | CreatedRun):
+            return decision
+        run = self._runs[request.run_id]
+        lane = self._lane(request.thread_id)
+        immediate = run.kwargs is not None
+        others = [effect for effect in decision if not isinstance(effect, Place)]
+        writes = [journal.admit(request, actor=run.actor if immediate else None)]
+        if immediate and request.resumes:
+            writes.append(journal.keep_heads(run.run_id))
+        try:
+            rows, *_ = await self._journal.commit(*writes, *self._drop_writes(others))
+        except Superseded:
+            raise
+        except Exception as error:  # whatever the database says: the run was not admitted
+            log.exception("admission not written", extra={"run_id": run.run_id})
+            self._withdraw(run, lane)
+            return Unavailable(f"The run could not be stored: {type(error).__name__}. Try again.")
+        if not rows:
+            self._withdraw(run, lane)
+            return NotFound("Thread or assistant not found.")
+        ((created_at, is_new),) = rows
+        if not is_new:
+            # A retried create of a run that is over by now: the same answer, nothing happens again.
+            self._withdraw(run, lane)
+        elif immediate:
+            self._order(run)
+        elif request.after_s > 0:
+            self._later(request.after_s, run.run_id)
+        self._perform_written(lane, others)
+        return CreatedRun(
+            run_id=run.run_id,
+            thread_id=run.thread_id,
+            created_at=created_at.isoformat(),
+            placement=run.placement,
+        )
+
+    def _withdraw(self, run: _Run, lane: Lane) -> None:
+        """The run was not admitted after all; who waited behind it moves up."""
+        self._forget(run)
+        self._tasks.spawn(self._perform(lane, lane.ended(run.run_id)))
+
+    def _later(self, delay_s: float, run_id: str) -> None:
+        def due() -> None:
+            run = self._runs.get(run_id)
+            if run is not None:
+                lane = self._lane(run.thread_id)
+                self._tasks.spawn(self._perform(lane, lane.due(run_id)))
+
+        asyncio.get_running_loop().call_later(delay_s, due)
+
+    # --- effects -------------------------------------------------------------------------------
+
+    async def _perform(self, lane: Lane, effects: Sequence[Effect]) -> None:
+        """Makes effects durable, then performs them."""
+        writes = self._drop_writes(effects)
+        if writes:
+            await self._journal.commit(*writes)
+        self._perform_written(lane, effects)
+
+    def _perform_written(self, lane: Lane, effects: Sequence[Effect]) -> None:
+        for effect in effects:
+            run = self._runs.get(effect.run_id)
+            if run is None:
+                continue
+            match effect:
+                case Drop():
+                    self._forget(run)
+                    self._follow_up(run)
+                case Stop():
+                    self._stop(run, effect.action)
+                case Place():
+                    actor = self._keeper.claim(run.run_id, run.graph_id)
+                    if actor is not None:
+                        self._granted(run.run_id, actor)
+        self._tidy(lane)
+
+    def _tidy(self, lane: Lane) -> None:
+        if lane.is_empty and self._lanes.get(lane.thread_id) is lane:
+            del self._lanes[lane.thread_id]
+
+    def _drop_writes(self, effects: Sequence[Effect]) -> list[Write]:
+        """What makes dropped runs durable: they end interrupted, or are gone."""
+        writes: list[Write] = []
+        for effect in effects:
+            if not isinstance(effect, Drop):
+                continue
+            run = self._runs[effect.run_id]
+            run.ending = True
+            if effect.delete:
+                writes += journal.delete_run(run.run_id)
+            else:
+                writes.append(journal.end_run(run.run_id, RunStatus.INTERRUPTED, None))
+            if not self._lane(run.thread_id).has_runs:
+                writes.append(journal.calm_thread(run.thread_id))
+        return writes
+
+    def _granted(self, run_id: str, actor: str) -> None:
+        run = self._runs[run_id]
+        self._assign(run, actor)
+        self._tasks.spawn(self._start(run, actor, run.attempt))
+
+    async def _start(self, run: _Run, actor: str, attempt: int) -> None:
+        """Stores that the attempt is running, then orders it."""
+        rows, _ = await self._journal.commit(
+            journal.start(run.run_id, attempt, actor), journal.keep_heads(run.run_id)
+        )
+        if not rows or run.attempt != attempt or run.actor != actor:
+            return  # withdrawn, or lost its actor, in the meantime
+        run.kwargs = rows[0][0].encode()
+        self._order(run)
+        self._tell_followers(run.run_id)
+
+    def _order(self, run: _Run) -> None:
+        assert run.actor is not None
+        assert run.kwargs is not None
+        run.started = True
+        order = RunOrder(
+            run_id=run.run_id,
+            thread_id=run.thread_id,
+            assistant_id=run.assistant_id,
+            graph_id=run.graph_id,
+            attempt=run.attempt,
+            kwargs=run.kwargs,
+            temporary=run.temporary,
+            resumable=run.resumable,
+        )
+        run.kwargs = None  # a later attempt reads them from the database
+        run.ordered_ms = time.time_ns() // 1_000_000
+        self._doings.note(run.thread_id, "run", run.placement, resumable=run.resumable)
+        self._keeper.start(run.actor, order)
+
+    # --- stop ----------------------------------------------------------------------------------
+
+    async def cancel_many(self, requests: list[CancelRequest]) -> list[Exception | None]:
+        """Stops runs; a run that is executed may still be stopping when this returns."""
+        await self._ready()
+        return [await self._cancel(request) for request in requests]
+
+    async def _cancel(self, request: CancelRequest) -> Exception | None:
+        run = self._runs.get(request.run_id)
+        if run is None or run.thread_id != request.thread_id:
+            return await self._not_cancellable(request)
+        lane = self._lane(run.thread_id)
+        await self._perform(lane, lane.stop(run.run_id, request.action))
+        return None
+
+    async def _not_cancellable(self, request: CancelRequest) -> Exception:
+        found = await self._stored(request.run_id)
+        if found is None or found.thread_id != request.thread_id:
+            return NotFound("Run ID not found")
+        return Conflict(f"Run ID is not cancellable (status: {found.status})")
+
+    async def _stored(self, run_id: str) -> InFlight | None:
+        async with self._database.connection() as connection:
+            return await journal.find_run(connection, run_id)
+
+    async def cancel_all(
+        self, status: Literal["pending", "running", "all"], action: CancelAction
+    ) -> int:
+        """Stops every run with the status; returns how many."""
+        await self._ready()
+        chosen = [
+            run
+            for run in self._runs.values()
+            if status == "all" or (status == "running") == run.started
+        ]
+        for run in chosen:
+            lane = self._lane(run.thread_id)
+            await self._perform(lane, lane.stop(run.run_id, action))
+        return len(chosen)
+
+    def _stop(self, run: _Run, action: CancelAction) -> None:
+        """Tells the actor; kills it when it does not obey in time."""
+        actor, attempt = run.actor, run.attempt
+        if actor is None or run.ending:
+            return
+        self._tasks.spawn(
+            self._keeper.cancel(actor, run.run_id, attempt, keep_values=action == "interrupt")
+        )
+
+        def kill() -> None:
+            if self._runs.get(run.run_id) is run and run.actor == actor and not run.ending:
+                log.warning(
+                    "the run ignores its cancellation; its process is killed",
+                    extra={"run_id": run.run_id, "actor": actor},
+                )
+                self._tasks.spawn(self._keeper.kill(actor))
+
+        run.killer = asyncio.get_running_loop().call_later(self._setup.cancel_grace_s, kill)
+
+    # --- end -----------------------------------------------------------------------------------
+
+    async def finished_many(self, reports: list[Report]) -> list[bool]:
+        """Attempts that ended, as their actors report them; False for one that is not current."""
+        await self._ready()
+        return await asyncio.gather(*(self._finished(report) for report in reports))
+
+    async def _finished(self, report: Report) -> bool:
+        run = self._runs.get(report.run_id)
+        if run is None:
+            # Perhaps heard before, by a registry that died after its commit.
+            self._keeper.vacate(report.run_id, report.actor)
+            found = await self._stored(report.run_id)
+            return found is not None and found.attempt == report.attempt
+        if run.attempt != report.attempt or run.actor != report.actor:
+            return False
+        await self._end(run, report.status, report.has_next, report.interrupts, report.error)
+        return True
+
+    async def _end(
+        self,
+        run: _Run,
+        status: RunStatus,
+        has_next: bool,
+        interrupts: bytes | None,
+        error: bytes | None,
+    ) -> None:
+        """The end of a lane's active run: its status and its thread's, as one."""
+        if run.ending:
+            await self._until_over(run.run_id)
+            return
+        run.ending = True
+        lane = self._lane(run.thread_id)
+        ticket = lane.find(run.run_id)
+        if ticket is not None and ticket.stop == "rollback":
+            await self._journal.commit(
+                journal.roll_back(run.run_id, run.thread_id), *journal.delete_run(run.run_id)
+            )
+            interrupts, has_next = await self._keeper.settle(run.graph_id, run.thread_id)
+            status, error = RunStatus.INTERRUPTED, None
+        effects = lane.ended(run.run_id)
+        rest = ThreadStatus.BUSY if lane.has_runs else resting_status(status, has_next=has_next)
+        await self._journal.commit(
+            journal.end_run(run.run_id, status, error),
+            journal.rest_thread(run.thread_id, rest, interrupts, error),
+        )
+        self._forget(run)
+        self._tasks.spawn(self._perform(lane, effects))
+        self._follow_up(run)
+
+    def _forget(self, run: _Run) -> None:
+        """The run is over: its place is free, and who follows it learns that."""
+        self._runs.pop(run.run_id, None)
+        if run.killer is not None:
+            run.killer.cancel()
+        self._keeper.release(run.run_id, run.graph_id, run.actor)
+        self._tell_followers(run.run_id)
+
+    def _follow_up(self, run: _Run) -> None:
+        """What comes after an end and must not delay it."""
+        if run.temporary:
+            # Whoever waits for the run asks its actor, which still has log and output.
+            self._tasks.spawn(self._delete_temporary(run.thread_id))
+
+    async def _delete_temporary(self, thread_id: str) -> None:
+        await self._journal.commit(*journal.delete_thread(thread_id))
+
+    # --- death of an actor ---------------------------------------------------------------------
+
+    async def exhausted(self, actor: str, resident_mib: int, limit_mib: int) -> None:
+        """An actor says why it is about to end itself: it outgrew its placement's memory limit."""
+        self._keeper.note(
+            actor,
+            f"The run's process used {resident_mib} MiB of memory; its graph's memory_mib allows"
+            f" {limit_mib}.",
+        )
+
+    async def _lost(self, run_id: str, note: str | None) -> None:
+        """A run's actor is gone: the next attempt, or the end."""
+        run = self._runs.get(run_id)
+        if run is None or run.ending or run.actor is None:
+            return
+        lane = self._lane(run.thread_id)
+        actor, run.actor, run.started = run.actor, None, False
+        await self._end_backends(actor)
+        await self._journal.commit(journal.requeue(run_id, run.attempt))
+        if run.killer is not None:
+            run.killer.cancel()
+        ticket = lane.find(run_id)
+        if ticket is None or ticket.stage is Stage.STOPPING:
+            interrupts, has_next = await self._keeper.settle(run.graph_id, run.thread_id)
+            await self._end(run, RunStatus.INTERRUPTED, has_next, interrupts, None)
+            return
+        if note is not None:
+            await self._give_up(run, "MemoryLimitExceeded", note)
+            return
+        if run.attempt >= self._keeper.max_attempts(run.graph_id):
+            reason = (
+                f"The run's process died {run.attempt} times; it is not started again"
+                " (max_attempts of its graph)."
+            )
+            await self._give_up(run, "ActorDied", reason)
+            return
+        lane.requeued(run_id)
+        await asyncio.sleep(RETRY_BACKOFF_S[min(run.attempt - 1, len(RETRY_BACKOFF_S) - 1)])
+        if self._runs.get(run_id) is run and not run.ending:
+            granted = self._keeper.claim_again(run_id, run.graph_id)
+            if granted is not None:
+                self._granted(run_id, granted)
+
+    async def _unstartable(self, run_id: str, reason: str | None) -> None:
+        run = self._runs.get(run_id)
+        if run is not None:
+            await self._give_up(run, "ActorStartFailed", f"No actor starts for its graph: {reason}")
+
+    async def _give_up(self, run: _Run, name: str, message: str) -> None:
+        error = json.dumps({"error": name, "message": message}).encode()
+        interrupts, has_next = (
+            await self._keeper.settle(run.graph_id, run.thread_id) if run.attempt else (None, False)
+        )
+        await self._end(run, RunStatus.ERROR, has_next, interrupts, error)
+
+    async def _end_backends(self, actor: str) -> None:
+        """Ends what a dead, or presumed dead, actor still has open in the database."""
+        async with self._database.connection() as connection:
+            await connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE application_name = %s",
+                (f"greenroom:{actor}",),
+            )
+
+    # --- questions -----------------------------------------------------------------------------
+
+    async def follow(self, run_id: str, attempt: int, wait_s: float) -> Whereabouts | None:
+        """Where the run's attempt after ``attempt`` is executed, or how the run ended.
+
+        A long poll: None when neither is known in time.
+        """
+        await self._ready()
+        deadline_s = time.monotonic() + wait_s
+        while True:
+            run = self._runs.get(run_id)
+            if run is None:
+                found = await self._stored(run_id)
+                return Whereabouts(status=found.status if found is not None else None)
+            if run.placement is not None and run.attempt > attempt:
+                return Whereabouts(status=RunStatus.RUNNING, placement=run.placement)
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._followers.setdefault(run_id, []).append(future)
+            try:
+                await asyncio.wait_for(future, max(0.0, deadline_s - time.monotonic()))
+            except TimeoutError:
+                return None
+
+    async def doings(self, thread_id: str, number: int | None, wait_s: float) -> list[Doing]:
+        """What begins on a thread, past ``number``; None begins, with the run that is executed."""
+        await self._ready()
+        found = await self._doings.after(thread_id, number, wait_s)
+        lane = self._lanes.get(thread_id)
+        if number is not None or lane is None or lane.active is None:
+            return found
+        run = self._runs[lane.active.run_id]
+        if run.placement is None:
+            return found
+        active = Doing(
+            number=found[0].number,
+            kind="run",
+            at_ms=run.ordered_ms,
+            placement=run.placement,
+            resumable=run.resumable,
+            joined=True,
+        )
+        return [*found, active]
+
+    def _tell_followers(self, run_id: str) -> None:
+        for future in self._followers.pop(run_id, []):
+            if not future.done():
+                future.set_result(None)
+
+    async def _until_over(self, run_id: str) -> None:
+        while run_id in self._runs:
+            await self.follow(run_id, ANY_ATTEMPT, 1.0)
+
+    async def inspector(self) -> str:
+        """The name of the inspector; waits for it while it starts."""
+        await self._ready()
+        return await self._keeper.inspector()
+
+    async def info(self) -> dict[str, Any]:
+        """Counts of runs, actors and places."""
+        await self._ready()
+        running = sum(1 for run in self._runs.values() if run.started)
+        return {"running": running, "pending": len(self._runs) - running} | self._keeper.counts()
+
+    # --- exclusive operations ------------------------------------------------------------------
+
+    async def _exclusively(self, thread_id: str, work: Callable[[], Awaitable[T]]) -> T:
+        """Does ``work`` while no run is on the thread.
+
+        Raises:
+            Conflict: a run is in flight, or another operation.
+        """
+        lane = self._lane(thread_id)
+        operation = os.urandom(8).hex()
+        lane.begin_exclusive(operation)
+        try:
+            return await work()
+        finally:
+            await self._perform(lane, lane.end_exclusive(operation))
+
+    async def update_state(self, thread_id: str, update: list[Any]) -> bytes:
+        """Changes a thread's state. ``update`` is a list of one ObjectRef: the values may be large,
+        so only their reference passes through here."""
+        await self._ready()
+
+        async def work() -> bytes:
+            reply, interrupts, has_next = await self._keeper.update(update[0])
+            rest = resting_status(RunStatus.SUCCESS, has_next=has_next)
+            await self._journal.commit(journal.rest_thread(thread_id, rest, interrupts, None))
+            self._doings.note(thread_id, "state")
+            return reply
+
+        return await self._exclusively(thread_id, work)
+
+    async def copy_thread(self, thread_id: str, copy_id: str) -> None:
+        """Copies a thread's record and checkpoints. Raises Conflict when there is none."""
+        await self._ready()
+
+        async def work() -> None:
+            rows, *_ = await self._journal.commit(*journal.copy_thread(thread_id, copy_id))
+            if not rows:
+                raise Conflict("Conflict")
+
+        await self._exclusively(thread_id, work)
+
+    async def delete_thread(self, thread_id: str) -> None:
+        """Stops the thread's runs, waits for that, then deletes everything of it."""
+        await self._ready()
+        lane = self._lane(thread_id)
+        effects = lane.close()
+        active = lane.active.run_id if lane.active is not None else None
+        try:
+            await self._perform(lane, effects)
+            if active is not None:
+                await self._until_over(active)
+            *_, rows = await self._journal.commit(*journal.delete_thread(thread_id))
+        finally:
+            lane.reopen()
+            self._tidy(lane)
+        if not rows:
+            raise NotFound(f"Thread with ID {thread_id} not found")
+
+    async def delete_run(self, thread_id: str, run_id: str) -> None:
+        """Stops the run if it is not over, then deletes it and its checkpoints."""
+        await self._ready()
+        run = self._runs.get(run_id)
+        if run is not None and run.thread_id == thread_id:
+            lane = self._lane(thread_id)
+            await self._perform(lane, lane.stop(run_id, "interrupt"))
+            await self._until_over(run_id)
+        found = await self._stored(run_id)
+        if found is None or found.thread_id != thread_id:
+            raise NotFound("Run not found")
+
+        async def work() -> None:
+            await self._journal.commit(
+                journal.roll_back(run_id, thread_id), *journal.delete_run(run_id)
+            )
+            interrupts, has_next = await self._keeper.settle(found.graph_id, thread_id)
+            rest = resting_status(RunStatus.SUCCESS, has_next=has_next)
+            await self._journal.commit(journal.rest_thread(thread_id, rest, interrupts, None))
+
+        await self._exclusively(thread_id, work)

@@ -1,0 +1,589 @@
+"""The actor that executes runs: it owns their graph execution and their event logs.
+
+Three loops, each on its own thread (`actors.handles` assigns them):
+
+    execute   the graphs, their checkpoints, the report of the end. User code may block it.
+    control   cancel and heartbeat, nothing else: what must work while user code blocks.
+    read      long polls of gateways, the registry's death watch.
+
+The attempt's life: start_many → `_Execution` (metadata event, graph, last events held back) →
+values written (fenced) → registry hears the report and commits → only then the log closes and
+readers see the end: clients read the run right after a stream ends.
+
+An attempt that is told by the database that it is not the current one (`Fenced`) has been replaced.
+It stops executing at once: an isolated actor ends its process, a dense one drops that execution.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import resource
+import sys
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.store.postgres.aio import AsyncPostgresStore
+
+from actors.handles import REGISTRY, ActorGone, Handles, answer
+from actors.pool import PoolSpec
+from actors.setup import RunActorSetup
+from greenroom.core.batching import Batcher
+from greenroom.core.errors import Fenced, GreenroomError, NotFound, Unavailable
+from greenroom.core.events import Event, EventLog
+from greenroom.core.ports import Question, Update
+from greenroom.core.runs import Batch, Ending, Report, RunOrder, RunStatus
+from greenroom.graphs import execution as graph_execution
+from greenroom.graphs import state as graph_state
+from greenroom.graphs.configuration import read_configuration
+from greenroom.graphs.loading import LoadedGraph, load_graph
+from greenroom.persistence import tails
+from greenroom.persistence.checkpoints import FencedSaver, PooledSaver
+from greenroom.persistence.database import Pool, open_pool
+from greenroom.persistence.journal import store_values, write_values
+from greenroom.wire import sse
+from greenroom.wire.encoding import dumps
+
+log = logging.getLogger("greenroom.run")
+
+ARRIVAL_WAIT_S = 5.0
+"""How long a read waits for a run whose start is still on its way (Ray orders calls per caller)."""
+
+FINISHED_KEPT = 256
+TAIL_INTERVAL_S = 0.05
+EXIT_FENCED = 75
+EXIT_SILENCE = 76
+EXIT_MEMORY = 77
+
+_executing: ContextVar[str] = ContextVar("greenroom_run_id", default="")
+
+
+@dataclass(slots=True)
+class _Execution:
+    """One attempt of one run, on this actor."""
+
+    order: RunOrder
+    log: EventLog
+    task: asyncio.Task[Ending] | None = None
+    cancelled: bool = False
+    keeps_values: bool = True
+    ending: Ending | None = None
+    tail: list[Event] = field(default_factory=list)
+    tail_task: asyncio.Task[None] | None = None
+
+
+class RunActor:
+    """Executes up to ``spec.runs_per_actor`` runs at once; the registry decides which.
+
+    The constructor only keeps its arguments: an actor whose ``__init__`` raises is dead for good.
+    """
+
+    def __init__(self, setup: RunActorSetup) -> None:
+        # A control call beside a node that computes waits for the interpreter's switch interval.
+        sys.setswitchinterval(0.0005)
+        self._setup = setup
+        self._handles = Handles(setup.namespace)
+        self._graphs: dict[str, LoadedGraph] = {}
+        self._current: dict[str, _Execution] = {}
+        self._finished: OrderedDict[str, _Execution] = OrderedDict()
+        self._cancelled_early: set[tuple[str, int]] = set()
+        self._arrivals: dict[str, list[Callable[[], None]]] = {}
+        self._epoch = 0
+        self._heard_s = time.monotonic()
+        self._execute_loop: asyncio.AbstractEventLoop | None = None
+        self._threads = _CountingExecutor()
+        self._pool: Pool | None = None
+        self._reports: Batcher[Report, bool] = Batcher(self._send_reports)
+
+    # --- execute -------------------------------------------------------------------------------
+
+    async def prepare(self) -> int:
+        """Loads the graphs and connects; returns the process id.
+
+        Raises:
+            ConfigurationError: a graph does not import; the sentence says which and why.
+        """
+        loop = asyncio.get_running_loop()
+        self._execute_loop = loop
+        loop.set_default_executor(self._threads)
+        configuration = read_configuration(self._setup.config_path)
+        os.environ.update(configuration.env)
+        for graph_id in self._setup.spec.graphs:
+            self._graphs[graph_id] = load_graph(
+                configuration.graph(graph_id), configuration.root, configuration.import_paths
+            )
+        places = 1 if self._setup.spec.runs_per_actor == 1 else 4
+        self._pool = await open_pool(
+            self._setup.dsn,
+            application_name=f"greenroom:{self._setup.name}",
+            min_size=1,
+            max_size=places * 2,
+        )
+        self._store = AsyncPostgresStore(self._pool)  # type: ignore[arg-type]
+        threading.Thread(target=self._watch, name="greenroom-watch", daemon=True).start()
+        return os.getpid()
+
+    async def start_many(self, epoch: int, orders: list[RunOrder]) -> None:
+        """Starts attempts, and returns at once. Idempotent per (run, attempt)."""
+        self._hear(epoch)
+        for order in orders:
+            known = self._current.get(order.run_id) or self._finished.get(order.run_id)
+            if known is not None and known.order.attempt >= order.attempt:
+                continue
+            execution = _Execution(order, EventLog(order.attempt, self._setup.log_max_bytes))
+            self._current[order.run_id] = execution
+            asyncio.get_running_loop().create_task(self._attempt(execution))
+            for wake in self._arrivals.pop(order.run_id, []):
+                wake()
+
+    async def _attempt(self, execution: _Execution) -> None:
+        """One attempt from metadata to closed log. Never cancelled itself; only the graph is."""
+        order = execution.order
+        self._emit(execution, "metadata", dumps({"run_id": order.run_id, "attempt": order.attempt}))
+        _executing.set(order.run_id)
+        execution.task = asyncio.create_task(self._graph(execution))
+        if execution.cancelled or (order.run_id, order.attempt) in self._cancelled_early:
+            self._cancelled_early.discard((order.run_id, order.attempt))
+            execution.cancelled = True
+            execution.task.cancel()
+        try:
+            try:
+                ending = await execution.task
+            except asyncio.CancelledError:
+                ending = await self._after_cancel(execution)
+            await self._finish(execution, ending)
+        except Fenced:
+            self._step_down(execution)
+        except Exception:  # a bug of ours must end the run, not leave it running for ever
+            log.exception("attempt failed outside its graph", extra={"run_id": order.run_id})
+            error = {"error": "InternalError", "message": "An internal error occurred"}
+            try:
+                await self._finish(execution, _failed(RunStatus.ERROR, error))
+            except Fenced:
+                self._step_down(execution)
+
+    async def _graph(self, execution: _Execution) -> Ending:
+        order = execution.order
+        timeout_s = self._setup.timeouts_s.get(order.graph_id)
+        deadline = asyncio.timeout(timeout_s)
+        try:
+            async with deadline:
+                return await graph_execution.execute(
+                    self._graphs[order.graph_id],
+                    order,
+                    emit=lambda name, data: self._emit(execution, name, data),
+                    checkpointer=self._saver(order),
+                    store=self._store,
+                )
+        except TimeoutError:
+            if not deadline.expired():
+                raise
+            message = f"The run took longer than its graph's timeout_s of {timeout_s:g} seconds."
+            ending = _failed(RunStatus.TIMEOUT, {"error": "TimeoutError", "message": message})
+            return await self._with_state(execution, ending)
+
+    async def _after_cancel(self, execution: _Execution) -> Ending:
+        # A node in a thread goes on although its task is cancelled: the run has not stopped yet.
+        await self._threads.quiet(execution.order.run_id)
+        return await self._with_state(execution, Ending(status=RunStatus.INTERRUPTED))
+
+    async def _with_state(self, execution: _Execution, ending: Ending) -> Ending:
+        order = execution.order
+        values, interrupts, has_next = await graph_execution.state_after(
+            self._graphs[order.graph_id],
+            order,
+            checkpointer=self._saver(order),
+            store=self._store,
+        )
+        return Ending(
+            status=ending.status,
+            output=ending.output if ending.error is not None else values or b"null",
+            values=values,
+            interrupts=interrupts,
+            has_next=has_next,
+            error=ending.error,
+        )
+
+    def _saver(self, order: RunOrder) -> Any:
+        assert self._pool is not None
+        return FencedSaver(self._pool, run_id=order.run_id, attempt=order.attempt)
+
+    def _emit(self, execution: _Execution, name: str, data: bytes) -> None:
+        event = execution.log.append(name, data, time.time_ns() // 1_000_000)
+        if execution.order.resumable:
+            execution.tail.append(event)
+            if execution.tail_task is None:
+                execution.tail_task = asyncio.create_task(self._write_tail(execution))
+
+    async def _write_tail(self, execution: _Execution) -> None:
+        """Stores what has gathered, a little later, so that a token is not a transaction."""
+        try:
+            await asyncio.sleep(TAIL_INTERVAL_S)
+            await self._flush_tail(execution)
+        except Fenced:
+            self._step_down(execution)
+        except Exception:  # the next flush tries again; the last one is awaited by `_finish`
+            log.exception("tail not written", extra={"run_id": execution.order.run_id})
+        finally:
+            execution.tail_task = None
+
+    async def _flush_tail(self, execution: _Execution) -> None:
+        events = execution.tail[:]
+        if not events:
+            return
+        order = execution.order
+        assert self._pool is not None
+        await tails.append(self._pool, order.run_id, order.attempt, events)
+        del execution.tail[: len(events)]
+
+    async def _finish(self, execution: _Execution, ending: Ending) -> None:
+        """Stores what the run left, reports, and lets readers see the end once it is committed."""
+        order = execution.order
+        if ending.error is not None:
+            held = execution.log.hold("error", ending.error, time.time_ns() // 1_000_000)
+            if order.resumable:
+                execution.tail.append(held)
+        if execution.tail_task is not None:
+            await asyncio.gather(execution.tail_task, return_exceptions=True)
+        if order.resumable:
+            await _until_done(lambda: self._flush_tail(execution))
+        keeps = ending.values is not None and not order.temporary and execution.keeps_values
+        if keeps:
+            assert self._pool is not None
+            pool, values = self._pool, ending.values
+            assert values is not None
+            await _until_done(lambda: write_values(pool, order, values))
+        accepted = await self._reports.submit(
+            Report(
+                run_id=order.run_id,
+                attempt=order.attempt,
+                actor=self._setup.name,
+                status=ending.status,
+                has_next=ending.has_next,
+                interrupts=ending.interrupts,
+                error=ending.error,
+                has_values=keeps,
+            )
+        )
+        if not accepted:
+            raise Fenced(order.run_id)
+        self._close(execution, ending)
+
+    async def _send_reports(self, reports: list[Report]) -> list[bool | Exception]:
+        while True:
+            try:
+                registry = await self._handles.find(REGISTRY)
+                return await answer(registry.finished_many.remote(reports), REGISTRY)
+            except (ActorGone, Unavailable):
+                # It restarts, or a newer one takes over; the report waits for it.
+                self._handles.forget(REGISTRY)
+                await asyncio.sleep(0.1)
+
+    def _close(self, execution: _Execution, ending: Ending) -> None:
+        execution.ending = ending
+        self._current.pop(execution.order.run_id, None)
+        self._finished[execution.order.run_id] = execution
+        execution.log.close()
+        kept_bytes = sum(each.log.size_bytes for each in self._finished.values())
+        while len(self._finished) > FINISHED_KEPT or (
+            kept_bytes > self._setup.log_max_bytes and len(self._finished) > 1
+        ):
+            _, oldest = self._finished.popitem(last=False)
+            kept_bytes -= oldest.log.size_bytes
+
+    def _step_down(self, execution: _Execution) -> None:
+        """Another attempt owns the run: nothing more may be executed or said here."""
+        log.warning("attempt was superseded", extra={"run_id": execution.order.run_id})
+        if self._setup.spec.runs_per_actor == 1:
+            os._exit(EXIT_FENCED)
+        if execution.task is not None:
+            execution.task.cancel()
+        self._current.pop(execution.order.run_id, None)
+        # Readers are sent to the registry, which knows the attempt that is current.
+        execution.log.close()
+
+    async def ask(self, question: Question) -> bytes:
+        """Answers a question about a graph or a thread's state (the inspector's work)."""
+        return await graph_state.answer(
+            self._graph_of(question.graph_id),
+            question,
+            checkpointer=PooledSaver(self._connections),
+            store=self._store,
+        )
+
+    async def update(self, update: Update) -> tuple[bytes, bytes, bool]:
+        """Changes a thread's state while the registry keeps runs off it; stores the new values.
+
+        Returns:
+            the answer for the client, the thread's interrupts, and whether it has a next step.
+        """
+        done = await graph_state.update(
+            self._graph_of(update.graph_id),
+            update,
+            checkpointer=PooledSaver(self._connections),
+            store=self._store,
+        )
+        await store_values(self._connections, update.thread_id, done.values)
+        return done.answer, done.interrupts, done.has_next
+
+    async def settle(self, graph_id: str, thread_id: str) -> tuple[bytes, bool]:
+        """Brings a thread's record in line with its checkpoints, after a kill or a rollback.
+
+        Returns:
+            the thread's interrupts, and whether it has a next step.
+        """
+        config: RunnableConfig = {"configurable": {"thread_id": thread_id, "graph_id": graph_id}}
+        opened = self._graph_of(graph_id).open(
+            config, checkpointer=PooledSaver(self._connections), store=self._store
+        )
+        async with opened as graph:
+            values, interrupts, has_next = await graph_state.head_state(graph, config)
+        await store_values(self._connections, thread_id, values)
+        return interrupts, has_next
+
+    def _graph_of(self, graph_id: str) -> LoadedGraph:
+        graph = self._graphs.get(graph_id)
+        if graph is None:
+            raise NotFound(f"Graph '{graph_id}' is not served here.")
+        return graph
+
+    @property
+    def _connections(self) -> Pool:
+        assert self._pool is not None
+        return self._pool
+
+    # --- control -------------------------------------------------------------------------------
+
+    async def cancel(self, run_id: str, attempt: int, keep_values: bool) -> None:
+        """Asks an attempt to stop; whether it does shows in its report.
+
+        Args:
+            keep_values: False when the run is to be rolled back, so that the thread's record keeps
+                the values from before it.
+        """
+        execution = self._current.get(run_id)
+        if execution is None or execution.order.attempt != attempt:
+            # The start is still on its way: calls of different groups are not ordered.
+            if run_id not in self._finished:
+                self._cancelled_early.add((run_id, attempt))
+            return
+        execution.cancelled = True
+        execution.keeps_values = keep_values
+        if execution.task is not None and self._execute_loop is not None:
+            self._execute_loop.call_soon_threadsafe(execution.task.cancel)
+
+    async def beat(self, epoch: int) -> None:
+        """The registry is there."""
+        self._hear(epoch)
+
+    async def adopt(self, epoch: int) -> tuple[PoolSpec, list[tuple[str, int]]]:
+        """A registry that has just started asks who is here and executes what: ``(run, attempt)``.
+
+        Includes attempts that have ended and whose report has not been heard.
+        """
+        self._hear(epoch)
+        executing = [(each.order.run_id, each.order.attempt) for each in [*self._current.values()]]
+        return self._setup.spec, executing
+
+    def _hear(self, epoch: int) -> None:
+        if epoch < self._epoch:
+            raise Fenced(f"registry epoch {epoch} was superseded by {self._epoch}")
+        self._epoch = epoch
+        self._heard_s = time.monotonic()
+
+    # --- read ----------------------------------------------------------------------------------
+
+    async def read(
+        self,
+        run_id: str,
+        attempt: int,
+        after: int,
+        wait_s: float,
+        modes: frozenset[str] | None,
+        with_ids: bool,
+    ) -> Batch:
+        """All events of a run past a cursor, framed; waits for one if there is none.
+
+        Args:
+            attempt: the attempt that the caller expects here.
+            after: a sequence number, 0 or `LIVE`.
+            wait_s: the longest that the call waits; then the batch is empty.
+            modes: as in `ports.Runtime.events`.
+        """
+        execution = await self._arrived(run_id, attempt)
+        if execution is None:
+            return Batch(body=b"", cursor=after, closed=True, known=False)
+        deadline_s = time.monotonic() + wait_s
+        while True:
+            part = execution.log.read(after)
+            frames = [
+                sse.frame(event, with_ids) for event in part.events if sse.passes(event.name, modes)
+            ]
+            if frames or part.closed:
+                # A log that was closed without an ending belongs to a superseded attempt.
+                known = execution.ending is not None or not part.closed
+                return Batch(
+                    body=b"".join(frames), cursor=part.cursor, closed=part.closed, known=known
+                )
+            after = part.cursor
+            if not await _appended(execution.log, after, deadline_s - time.monotonic()):
+                return Batch(body=b"", cursor=after, closed=False)
+
+    async def outcome(self, run_id: str, attempt: int, wait_s: float) -> Ending | None:
+        """How an attempt ended, once that is committed; None when it has not ended in time.
+
+        Raises:
+            NotFound: the attempt is not here (any more).
+        """
+        execution = await self._arrived(run_id, attempt)
+        if execution is None:
+            raise NotFound(f"Run {run_id} is not here.")
+        deadline_s = time.monotonic() + wait_s
+        while execution.ending is None:
+            if execution.log.closed:
+                raise NotFound(f"Run {run_id} is not here.")
+            if not await _appended(execution.log, execution.log.end, deadline_s - time.monotonic()):
+                return None
+        return execution.ending
+
+    async def alive(self) -> None:
+        """Never answers; that it fails is how the registry hears of this process's death."""
+        await asyncio.Event().wait()
+
+    async def _arrived(self, run_id: str, attempt: int) -> _Execution | None:
+        deadline_s = time.monotonic() + ARRIVAL_WAIT_S
+        while True:
+            known = self._current.get(run_id) or self._finished.get(run_id)
+            if known is not None and known.order.attempt >= attempt:
+                return known
+            remaining_s = deadline_s - time.monotonic()
+            if remaining_s <= 0:
+                return None
+            waiting = self._arrivals.setdefault(run_id, [])
+            loop, future = asyncio.get_running_loop(), asyncio.get_running_loop().create_future()
+            wake = _waker(loop, future)
+            waiting.append(wake)
+            # The run may have come between the look and the registration.
+            if run_id in self._current or run_id in self._finished:
+                remaining_s = 0.001
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(future, remaining_s)
+
+    # --- watch ---------------------------------------------------------------------------------
+
+    def _watch(self) -> None:
+        """A thread that ends the process when it outgrows its limit or no registry is left."""
+        limit_bytes = self._setup.spec.memory_mib * 1024 * 1024
+        page_bytes = resource.getpagesize()
+        while True:
+            time.sleep(0.25)
+            if time.monotonic() - self._heard_s > self._setup.registry_silence_s:
+                os._exit(EXIT_SILENCE)
+            if limit_bytes:
+                resident = int(Path("/proc/self/statm").read_text().split()[1]) * page_bytes
+                if resident > limit_bytes:
+                    self._say_exhausted(resident)
+                    os._exit(EXIT_MEMORY)
+
+    def _say_exhausted(self, resident_bytes: int) -> None:
+        with contextlib.suppress(GreenroomError):
+            note = self._handles.get(REGISTRY).exhausted.remote(
+                self._setup.name, resident_bytes // (1024 * 1024), self._setup.spec.memory_mib
+            )
+            del note
+            time.sleep(0.1)  # lets the message leave before the process does
+
+
+class _CountingExecutor(ThreadPoolExecutor):
+    """The threads of synchronous nodes, counted by run: a cancelled run may still occupy one."""
+
+    def __init__(self) -> None:
+        super().__init__(max_workers=64, thread_name_prefix="node")
+        self._busy: dict[str, int] = {}
+        self._lock = threading.Lock()
+        self._waiting: dict[str, list[Callable[[], None]]] = {}
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        run_id = _executing.get()
+        with self._lock:
+            self._busy[run_id] = self._busy.get(run_id, 0) + 1
+        try:
+            future = super().submit(fn, *args, **kwargs)
+        except RuntimeError:
+            self._left(run_id)
+            raise
+        future.add_done_callback(lambda _: self._left(run_id))
+        return future
+
+    def _left(self, run_id: str) -> None:
+        with self._lock:
+            self._busy[run_id] -= 1
+            if self._busy[run_id]:
+                return
+            del self._busy[run_id]
+            waiting = self._waiting.pop(run_id, [])
+        for wake in waiting:
+            wake()
+
+    async def quiet(self, run_id: str) -> None:
+        """Waits until no thread works for the run. May never come: the registry then kills us."""
+        while True:
+            loop = asyncio.get_running_loop()
+            future: asyncio.Future[None] = loop.create_future()
+            with self._lock:
+                if not self._busy.get(run_id):
+                    return
+                self._waiting.setdefault(run_id, []).append(_waker(loop, future))
+            await future
+
+
+def _waker(loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> Callable[[], None]:
+    """A callback for any thread that resolves the future on its loop."""
+
+    def resolve() -> None:
+        if not future.done():
+            future.set_result(None)
+
+    def wake() -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(resolve)
+
+    return wake
+
+
+async def _appended(event_log: EventLog, after: int, wait_s: float) -> bool:
+    """Waits until the log has something past the cursor or is closed; False when the time is up."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[None] = loop.create_future()
+    if not event_log.wait(after, _waker(loop, future)):
+        return True
+    try:
+        await asyncio.wait_for(future, max(wait_s, 0))
+    except TimeoutError:
+        return False
+    return True
+
+
+async def _until_done(write: Callable[[], Any]) -> None:
+    """Repeats a write while the database is away: what the run achieved must not be lost to a restart."""
+    pause_s = 0.05
+    while True:
+        try:
+            return await write()
+        except Unavailable:
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 2, 1.0)
+
+
+def _failed(status: RunStatus, error: dict[str, str]) -> Ending:
+    return Ending(status=status, output=dumps({"__error__": error}), error=dumps(error))

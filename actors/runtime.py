@@ -1,0 +1,300 @@
+"""The gateway's way to registry and run actors: `greenroom.core.ports.Runtime` on Ray.
+
+A stream is one outstanding long poll that follows its run: from the line, to its actor, to the
+actor of the next attempt, to the durable tail when there is no actor any more. A reader's cursor is a
+sequence number that only grows, also across attempts, so each hop continues where the last one ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Literal, TypeVar
+
+import ray
+
+from actors.handles import REGISTRY, ActorGone, Handles, answer
+from actors.registry import ANY_ATTEMPT, Whereabouts
+from actors.watching import Doing, thread_frames
+from greenroom.core.batching import Batcher
+from greenroom.core.errors import NotFound, Unavailable
+from greenroom.core.events import LIVE
+from greenroom.core.ports import Question, StateQuestion, Update
+from greenroom.core.runs import (
+    Batch,
+    CancelAction,
+    CancelRequest,
+    CreatedRun,
+    Ending,
+    Placement,
+    RunRequest,
+    RunStatus,
+)
+from greenroom.persistence import tails
+from greenroom.persistence.database import Pool
+from greenroom.wire import sse
+
+log = logging.getLogger("greenroom.runtime")
+
+REGISTRY_PATIENCE_S = 30.0
+REPLAY_PAGE = 1000
+
+T = TypeVar("T")
+
+
+class RayRuntime:
+    """Runs as Ray actors.
+
+    Args:
+        handles: of the server's namespace.
+        database: for the durable events of resumable runs, and the outcome of runs long over.
+        read_wait_s: how long one long poll waits.
+    """
+
+    def __init__(self, handles: Handles, database: Pool, *, read_wait_s: float) -> None:
+        self._handles = handles
+        self._database = database
+        self._read_wait_s = read_wait_s
+        self._creates: Batcher[RunRequest, CreatedRun] = Batcher(
+            lambda items: self._registry(lambda r: r.create_many.remote(items))
+        )
+        self._cancels: Batcher[CancelRequest, None] = Batcher(
+            lambda items: self._registry(lambda r: r.cancel_many.remote(items))
+        )
+        self._inspector: str | None = None
+
+    async def _registry(self, call: Callable[[Any], Awaitable[T]]) -> T:
+        """Calls the registry; while it restarts, waits and calls again. Every call is repeatable."""
+        deadline_s = asyncio.get_running_loop().time() + REGISTRY_PATIENCE_S
+        while True:
+            try:
+                registry = await self._handles.find(REGISTRY)
+                return await answer(call(registry), REGISTRY)
+            except (ActorGone, Unavailable) as error:
+                self._handles.forget(REGISTRY)
+                if asyncio.get_running_loop().time() > deadline_s:
+                    raise Unavailable("The server is restarting. Try again in a moment.") from error
+                await asyncio.sleep(0.1)
+
+    # --- runs ----------------------------------------------------------------------------------
+
+    async def create(self, request: RunRequest) -> CreatedRun:
+        return await self._creates.submit(request)
+
+    async def cancel(self, request: CancelRequest, *, wait: bool) -> None:
+        await self._cancels.submit(request)
+        if wait:
+            await self._until_over(request.run_id)
+
+    async def cancel_many(
+        self, status: Literal["pending", "running", "all"], action: CancelAction
+    ) -> int:
+        return await self._registry(lambda r: r.cancel_all.remote(status, action))
+
+    async def _follow(self, run_id: str, attempt: int) -> Whereabouts:
+        while True:
+            found = await self._registry(lambda r: r.follow.remote(run_id, attempt, self._wait_s()))
+            if found is not None:
+                return found
+
+    async def _until_over(self, run_id: str) -> RunStatus | None:
+        return (await self._follow(run_id, ANY_ATTEMPT)).status
+
+    def _wait_s(self) -> float:
+        # Jitter: streams that began together must not ask again together for ever.
+        return self._read_wait_s * random.uniform(0.8, 1.2)
+
+    async def events(
+        self,
+        run_id: str,
+        *,
+        placement: Placement | None,
+        after: int,
+        modes: frozenset[str] | None,
+        with_ids: bool,
+        resumable: bool,
+    ) -> AsyncIterator[Batch]:
+        attempt = 0
+        while True:
+            if placement is None:
+                found = await self._follow(run_id, attempt)
+                if found.placement is None:
+                    break
+                placement = found.placement
+            attempt = placement.attempt
+            if resumable and after != LIVE:
+                # An earlier attempt's events are in the tail only, and no actor has them.
+                async for batch in self._replayed(run_id, after, modes, with_ids, before=attempt):
+                    after = batch.cursor
+                    yield batch
+            async for batch in self._live(run_id, placement, after, modes, with_ids):
+                after = batch.cursor
+                if batch.body:
+                    yield batch
+                if batch.closed and batch.known:
+                    return
+            placement = None
+        if resumable and after != LIVE:
+            async for batch in self._replayed(run_id, after, modes, with_ids, before=ANY_ATTEMPT):
+                yield batch
+
+    async def _live(
+        self,
+        run_id: str,
+        placement: Placement,
+        after: int,
+        modes: frozenset[str] | None,
+        with_ids: bool,
+    ) -> AsyncIterator[Batch]:
+        """What one attempt's actor has; ends with its log, or with the actor."""
+        try:
+            actor = await self._handles.find(placement.actor)
+            while True:
+                batch: Batch = await answer(
+                    actor.read.remote(
+                        run_id, placement.attempt, after, self._wait_s(), modes, with_ids
+                    ),
+                    placement.actor,
+                )
+                after = batch.cursor
+                yield batch
+                if batch.closed:
+                    return
+        except ActorGone:
+            self._handles.forget(placement.actor)
+
+    async def _replayed(
+        self,
+        run_id: str,
+        after: int,
+        modes: frozenset[str] | None,
+        with_ids: bool,
+        *,
+        before: int,
+    ) -> AsyncIterator[Batch]:
+        """The durable events of the attempts before ``before``."""
+        while True:
+            page = await tails.read(self._database, run_id, after, REPLAY_PAGE)
+            events = [event for event in page if event.attempt < before]
+            if not events:
+                return
+            after = events[-1].seq
+            body = b"".join(
+                sse.frame(event, with_ids) for event in events if sse.passes(event.name, modes)
+            )
+            yield Batch(body=body, cursor=after, closed=False)
+
+    async def thread_events(
+        self, thread_id: str, *, after: str | None, modes: frozenset[str]
+    ) -> AsyncIterator[bytes]:
+        async def poll(number: int | None) -> list[Doing]:
+            return await self._registry(
+                lambda r: r.doings.remote(thread_id, number, self._wait_s())
+            )
+
+        def follow(placement: Placement, *, after: int, resumable: bool) -> AsyncIterator[Batch]:
+            return self.events(
+                placement.run_id,
+                placement=placement,
+                after=after,
+                modes=None,
+                with_ids=True,
+                resumable=resumable,
+            )
+
+        async def state() -> bytes:
+            async with self._database.connection() as connection:
+                cursor = await connection.execute(
+                    "SELECT metadata->>'graph_id' AS graph_id FROM greenroom.threads"
+                    " WHERE thread_id = %s",
+                    (thread_id,),
+                )
+                row = await cursor.fetchone()
+            graph_id = (row or {}).get("graph_id")
+            return await self.ask(StateQuestion(graph_id=str(graph_id), thread_id=thread_id))
+
+        async for frames in thread_frames(
+            poll, follow, self._until_over, state, thread_id, after=after, modes=modes
+        ):
+            yield frames
+
+    async def outcome(self, run_id: str, placement: Placement | None) -> Ending:
+        attempt = 0
+        while True:
+            if placement is None:
+                found = await self._follow(run_id, attempt)
+                if found.placement is None:
+                    return await self._stored_outcome(run_id)
+                placement = found.placement
+            attempt = placement.attempt
+            try:
+                actor = await self._handles.find(placement.actor)
+                while True:
+                    ending: Ending | None = await answer(
+                        actor.outcome.remote(run_id, attempt, self._wait_s()), placement.actor
+                    )
+                    if ending is not None:
+                        return ending
+            except ActorGone:
+                self._handles.forget(placement.actor)
+            except NotFound:
+                pass  # the actor has forgotten it, or handed it on
+            placement = None
+
+    async def _stored_outcome(self, run_id: str) -> Ending:
+        """How a run ended that no actor remembers: from its record and its thread's."""
+        async with self._database.connection() as connection:
+            cursor = await connection.execute(
+                """
+                SELECT r.status, r.error::text AS error, t."values"::text AS "values",
+                    t.interrupts::text AS interrupts, t.status AS thread_status
+                FROM greenroom.runs r LEFT JOIN greenroom.threads t USING (thread_id)
+                WHERE r.run_id = %s""",
+                (run_id,),
+            )
+            row = await cursor.fetchone()
+        if row is None:
+            raise NotFound("Run not found")
+        values = (row["values"] or "null").encode()
+        error = row["error"].encode() if row["error"] is not None else None
+        return Ending(
+            status=RunStatus(row["status"]),
+            output=b'{"__error__": %b}' % error if error is not None else values,
+            values=values,
+            interrupts=(row["interrupts"] or "{}").encode(),
+            has_next=row["thread_status"] == "interrupted",
+            error=error,
+        )
+
+    # --- graphs and state ----------------------------------------------------------------------
+
+    async def ask(self, question: Question) -> bytes:
+        while True:
+            name = self._inspector or await self._registry(lambda r: r.inspector.remote())
+            self._inspector = name
+            try:
+                inspector = await self._handles.find(name)
+                return await answer(inspector.ask.remote(question), name)
+            except ActorGone:
+                self._handles.forget(name)
+                self._inspector = None
+                await asyncio.sleep(0.05)
+
+    async def update_state(self, update: Update) -> bytes:
+        # By reference: the registry orders the update among the runs, its values need not pass it.
+        reference = ray.put(update)
+        return await self._registry(lambda r: r.update_state.remote(update.thread_id, [reference]))
+
+    async def copy_thread(self, thread_id: str, copy_id: str) -> None:
+        await self._registry(lambda r: r.copy_thread.remote(thread_id, copy_id))
+
+    async def delete_thread(self, thread_id: str) -> None:
+        await self._registry(lambda r: r.delete_thread.remote(thread_id))
+
+    async def delete_run(self, thread_id: str, run_id: str) -> None:
+        await self._registry(lambda r: r.delete_run.remote(thread_id, run_id))
+
+    async def info(self) -> dict[str, Any]:
+        return await self._registry(lambda r: r.info.remote())

@@ -1,0 +1,186 @@
+"""A whole server in one process's care: database, Ray, registry, warm actors, gateway.
+
+Used by `greenroom serve` and by tests. On an existing cluster it only adds its actors and its Serve
+application, and takes only those away again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import ray
+import ray.actor
+import ray.exceptions
+from ray import serve
+from ray.serve.config import HTTPOptions
+
+from actors import gateway
+from actors.handles import INSPECTOR, REGISTRY, Handles, is_run_actor
+from actors.setup import RegistrySetup
+from greenroom.core.errors import ConfigurationError, GreenroomError
+from greenroom.graphs.configuration import Configuration
+from greenroom.persistence.database import open_pool
+from greenroom.persistence.embedded import Embedded, start_embedded
+from greenroom.persistence.migrations import migrate
+from greenroom.persistence.records import register_assistants
+from greenroom.settings import MIB, Settings
+
+log = logging.getLogger("greenroom.server")
+
+APPLICATION = "greenroom"
+START_PATIENCE_S = 120.0
+
+Progress = Callable[[str], None]
+
+
+class Server:
+    """Starts and stops everything that a server consists of.
+
+    Args:
+        settings: of the server; ``ray_address`` None starts a Ray of its own.
+        configuration: already read, so that its errors came first.
+    """
+
+    def __init__(self, settings: Settings, configuration: Configuration) -> None:
+        self._settings = settings
+        self._configuration = configuration
+        self._embedded: Embedded | None = None
+        self._handles = Handles(settings.ray_namespace)
+        self._ray_dir: Path | None = None
+        self._joined = False
+        self._served = False
+
+    def start(self, progress: Progress) -> None:
+        """Returns when the server answers requests and a run would start at once.
+
+        Raises:
+            GreenroomError: with a sentence; what was started is running until `stop`.
+        """
+        dsn = self._settings.database_url
+        if dsn is None:
+            progress("Starting PostgreSQL")
+            self._embedded = start_embedded(self._settings.data_dir / "pg")
+            dsn = self._embedded.dsn
+        progress("Preparing the database")
+        asyncio.run(prepare_database(dsn, list(self._configuration.graphs)))
+        progress("Starting Ray")
+        self._start_ray()
+        setup = registry_setup(self._settings, dsn)
+        progress("Starting the registry and warm actors")
+        registry = self._handles.make_registry(setup)
+        hello = registry.hello.remote()
+        progress("Starting the gateway")
+        serve.start(
+            http_options=HTTPOptions(host=self._settings.host, port=self._settings.port),
+        )
+        self._served = True
+        serve.run(
+            gateway.application(self._settings, setup),
+            name=APPLICATION,
+            route_prefix="/",
+            blocking=False,
+        )
+        progress("Waiting for the warm actors")
+        ray.get(hello, timeout=START_PATIENCE_S)
+        self._wait_until_warm(registry)
+
+    def _start_ray(self) -> None:
+        settings = self._settings
+        if settings.ray_address is not None:
+            ray.init(
+                address=settings.ray_address,
+                namespace=settings.ray_namespace,
+                log_to_driver=False,
+                configure_logging=False,
+            )
+            self._joined = True
+            return
+        # Short, because Ray puts Unix sockets below it, whose paths are limited to 107 bytes.
+        self._ray_dir = Path(tempfile.mkdtemp(prefix="gr-ray-"))
+        ray.init(
+            num_cpus=_logical_cpus(self._configuration),
+            object_store_memory=settings.object_store_mib * MIB,
+            include_dashboard=settings.dashboard,
+            namespace=settings.ray_namespace,
+            log_to_driver=False,
+            configure_logging=False,
+            _temp_dir=str(self._ray_dir),
+        )
+        self._joined = True
+
+    def _wait_until_warm(self, registry: ray.actor.ActorHandle) -> None:
+        deadline_s = time.monotonic() + START_PATIENCE_S
+        while time.monotonic() < deadline_s:
+            try:
+                if ray.get(registry.is_warm.remote(5.0), timeout=30):
+                    return
+            except ray.exceptions.RayTaskError as error:
+                cause = getattr(error, "cause", None)
+                raise cause if isinstance(cause, GreenroomError) else error from None
+        raise ConfigurationError(
+            f"No actor was ready within {START_PATIENCE_S:g} s. Does the cluster have the resources"
+            " that the graphs' placements ask for?"
+        )
+
+    def stop(self) -> None:
+        """Ends everything that `start` started, also when that failed half-way."""
+        if self._joined:
+            if self._served:
+                with contextlib.suppress(Exception):  # whatever is broken is ended below
+                    serve.shutdown()
+            with contextlib.suppress(Exception):  # as above
+                self._end_actors()
+            ray.shutdown()
+        if self._embedded is not None:
+            self._embedded.stop()
+        if self._ray_dir is not None:
+            shutil.rmtree(self._ray_dir, ignore_errors=True)
+
+    def _end_actors(self) -> None:
+        names = self._handles.names()
+        # The registry first: it would replace the others.
+        for name in sorted(names, key=lambda name: name != REGISTRY):
+            if name == REGISTRY or name.startswith(INSPECTOR) or is_run_actor(name):
+                self._handles.kill(name)
+
+
+def registry_setup(settings: Settings, dsn: str) -> RegistrySetup:
+    """What a registry of this server is made of."""
+    return RegistrySetup(
+        namespace=settings.ray_namespace,
+        dsn=dsn,
+        config_path=settings.config.resolve(),
+        default_max_actors=max(8, 2 * (os.cpu_count() or 1)),
+        cancel_grace_s=settings.cancel_grace_s,
+        registry_silence_s=settings.registry_silence_s,
+        log_max_bytes=settings.log_max_bytes,
+        max_queued_runs=settings.max_queued_runs,
+        resumable_ttl_s=settings.resumable_ttl_s,
+    )
+
+
+async def prepare_database(dsn: str, graphs: list[str]) -> None:
+    """Brings the schema up to date and registers one assistant per graph."""
+    await migrate(dsn)
+    pool = await open_pool(dsn, application_name="greenroom:start")
+    try:
+        await register_assistants(pool, graphs)
+    finally:
+        await pool.close()
+
+
+def _logical_cpus(configuration: Configuration) -> int:
+    """CPUs that a local Ray hands out: bookkeeping, enough for every actor that may be started."""
+    wanted = sum(
+        (graph.placement.max_actors or 8) * graph.placement.num_cpus
+        for graph in configuration.graphs.values()
+    )
+    return max(os.cpu_count() or 1, int(wanted) + 4)

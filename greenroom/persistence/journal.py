@@ -1,0 +1,442 @@
+"""What the registry writes, in group commits: everything that gathered goes into one transaction.
+
+A `Write` is one statement. A group of writes belongs together (the end of one run and the start of
+the next) and is durable as a whole. Groups that are submitted while a commit is under way travel in
+the next one, through one pipeline, so a busy registry commits rarely and a quiet one at once.
+
+The first statement of every transaction holds the registry's epoch: a registry that was superseded
+cannot write anything (`Superseded`). A lost connection is no error here: the group is written
+again when the database is back, so every write is one that may be repeated. A group that fails by
+itself fails alone: the others of its transaction are written again without it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, LiteralString, cast
+
+import psycopg
+from psycopg.rows import tuple_row
+
+from greenroom.core.batching import Batcher
+from greenroom.core.errors import DatabaseUnavailable, Fenced
+from greenroom.core.runs import RunOrder, RunRequest, RunStatus
+from greenroom.core.threads import ThreadStatus
+from greenroom.persistence.database import Connection, Pool
+
+log = logging.getLogger("greenroom.journal")
+
+EPOCH_SUPERSEDED = "GR002"
+ATTEMPT_SUPERSEDED = "GR001"
+
+
+class Superseded(Fenced):
+    """A newer registry has taken over; this one writes nothing more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """One statement and its parameters; may be repeated without harm."""
+
+    sql: str
+    params: dict[str, Any]
+
+
+Row = tuple[Any, ...]
+
+
+class Journal:
+    """The registry's pen.
+
+    Args:
+        pool: connections to the database.
+        epoch: the registry's epoch, as `take_epoch` gave it.
+        on_superseded: called when a newer registry has taken over.
+    """
+
+    def __init__(self, pool: Pool, epoch: int, on_superseded: Callable[[], None]) -> None:
+        self._pool = pool
+        self._epoch = epoch
+        self._on_superseded = on_superseded
+        self._groups: Batcher[Sequence[Write], list[list[Row]]] = Batcher(
+            self._write, max_items=200
+        )
+
+    async def commit(self, *writes: Write) -> list[list[Row]]:
+        """Makes the writes durable, together; returns the rows that each gave.
+
+        Waits while the database is away.
+
+        Raises:
+            Superseded: another registry holds the epoch.
+            psycopg.Error: the group itself is at fault.
+        """
+        return await self._groups.submit(writes)
+
+    async def _write(self, groups: list[Sequence[Write]]) -> list[list[list[Row]] | Exception]:
+        pause_s = 0.05
+        while True:
+            try:
+                return list(await self._transaction(groups))
+            except psycopg.Error as error:
+                if error.sqlstate == EPOCH_SUPERSEDED:
+                    self._on_superseded()
+                    raise Superseded("This registry was superseded.") from None
+                if not may_pass(error):
+                    if len(groups) == 1:
+                        return [error]
+                    return [(await self._write([group]))[0] for group in groups]
+                reason = str(error)
+            except (OSError, DatabaseUnavailable) as error:
+                reason = str(error)
+            log.warning("the database is away, writing again", extra={"reason": reason[:200]})
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 2, 1.0)
+
+    async def _transaction(self, groups: list[Sequence[Write]]) -> list[list[list[Row]]]:
+        cursors: list[list[psycopg.AsyncCursor[Row]]] = []
+        async with (
+            self._pool.connection() as connection,
+            connection.pipeline(),
+            connection.transaction(),
+        ):
+            await connection.execute("SELECT greenroom.hold_epoch(%s)", (self._epoch,))
+            for group in groups:
+                cursors.append([])
+                for write in group:
+                    cursor = connection.cursor(row_factory=tuple_row)
+                    cursors[-1].append(cursor)
+                    await cursor.execute(cast(LiteralString, write.sql), write.params)
+        return [[await _rows(cursor) for cursor in group] for group in cursors]
+
+
+async def _rows(cursor: psycopg.AsyncCursor[Row]) -> list[Row]:
+    return await cursor.fetchall() if cursor.description is not None else []
+
+
+def may_pass(error: psycopg.Error) -> bool:
+    """Whether the connection, the server or its capacity failed, rather than the statement."""
+    # 08 connection, 25 idle time-out, 40 serialisation, 53 disk or connections, 57 shutdown
+    return (error.sqlstate or "08")[:2] in ("08", "25", "40", "53", "57")
+
+
+# --- the registry's statements -------------------------------------------------------------------
+
+
+def admit(request: RunRequest, *, actor: str | None) -> Write:
+    """A new run, and its thread ``busy``; with an actor it is running at once, in attempt 1.
+
+    Gives ``(created_at, is_new)``, or no row when the thread does not exist.
+    """
+    thread = (
+        """
+        INSERT INTO greenroom.threads (thread_id, status, ever_ran, metadata, config)
+        VALUES (%(thread)s, 'busy', true, %(run_metadata)s::jsonb || %(thread_metadata)s::jsonb,
+                '{"configurable": {}}')
+        ON CONFLICT (thread_id) DO UPDATE SET status = 'busy', ever_ran = true,
+            metadata = threads.metadata || %(thread_metadata)s::jsonb,
+            config = '{"configurable": {}}'::jsonb || threads.config,
+            updated_at = clock_timestamp()
+        RETURNING thread_id"""
+        if request.create_thread
+        else """
+        UPDATE greenroom.threads SET status = 'busy', ever_ran = true,
+            metadata = threads.metadata || %(thread_metadata)s::jsonb,
+            config = '{"configurable": {}}'::jsonb || threads.config,
+            updated_at = clock_timestamp()
+        WHERE thread_id = %(thread)s
+        RETURNING thread_id"""
+    )
+    sql = f"""
+    WITH thread AS ({thread}),
+    known AS (SELECT created_at FROM greenroom.runs WHERE run_id = %(run)s),
+    made AS (
+        INSERT INTO greenroom.runs (run_id, thread_id, assistant_id, graph_id, status, attempt,
+            actor, kwargs, metadata, multitask_strategy, temporary, resumable, resumes, webhook, due_at)
+        SELECT %(run)s, thread_id, %(assistant)s, %(graph)s, %(status)s, %(attempt)s, %(actor)s,
+            %(kwargs)s::json, %(run_metadata)s::jsonb, %(strategy)s, %(temporary)s, %(resumable)s,
+            %(resumes)s, %(webhook)s,
+            CASE WHEN %(after_s)s::float8 > 0
+                THEN clock_timestamp() + make_interval(secs => %(after_s)s::float8) END
+        FROM thread
+        ON CONFLICT (run_id) DO NOTHING
+        RETURNING created_at)
+    SELECT created_at, true FROM made UNION ALL SELECT created_at, false FROM known"""
+    thread_metadata = (
+        {}
+        if request.temporary
+        else {"graph_id": request.graph_id, "assistant_id": request.assistant_id}
+    )
+    return Write(
+        sql,
+        {
+            "run": request.run_id,
+            "thread": request.thread_id,
+            "assistant": request.assistant_id,
+            "graph": request.graph_id,
+            "status": RunStatus.RUNNING if actor else RunStatus.PENDING,
+            "attempt": 1 if actor else 0,
+            "actor": actor,
+            "kwargs": request.kwargs.decode(),
+            "run_metadata": request.metadata.decode(),
+            "thread_metadata": json.dumps(thread_metadata),
+            "strategy": request.multitask_strategy,
+            "temporary": request.temporary,
+            "resumable": request.resumable,
+            "resumes": request.resumes,
+            "webhook": request.webhook,
+            "after_s": request.after_s,
+        },
+    )
+
+
+def start(run_id: str, attempt: int, actor: str) -> Write:
+    """A pending run has an actor: the attempt begins. Gives ``(kwargs,)``."""
+    return Write(
+        """
+        UPDATE greenroom.runs SET status = 'running', attempt = %(attempt)s, actor = %(actor)s,
+            updated_at = clock_timestamp()
+        WHERE run_id = %(run)s AND status IN ('pending', 'running') AND attempt <= %(attempt)s
+        RETURNING kwargs::text""",
+        {"run": run_id, "attempt": attempt, "actor": actor},
+    )
+
+
+def requeue(run_id: str, attempt: int) -> Write:
+    """The attempt's actor is gone; from now on nothing that it still does is accepted."""
+    return Write(
+        """
+        UPDATE greenroom.runs SET status = 'pending', actor = NULL, updated_at = clock_timestamp()
+        WHERE run_id = %(run)s AND status = 'running' AND attempt = %(attempt)s""",
+        {"run": run_id, "attempt": attempt},
+    )
+
+
+def end_run(run_id: str, status: RunStatus, error: bytes | None) -> Write:
+    """A run is over."""
+    return Write(
+        """
+        UPDATE greenroom.runs SET status = %(status)s, error = %(error)s, due_at = NULL,
+            updated_at = clock_timestamp()
+        WHERE run_id = %(run)s AND status IN ('pending', 'running')""",
+        {
+            "run": run_id,
+            "status": status,
+            "error": error.decode() if error is not None else None,
+        },
+    )
+
+
+def rest_thread(
+    thread_id: str, status: ThreadStatus, interrupts: bytes | None, error: bytes | None
+) -> Write:
+    """What a thread's record shows once a run is over; ``interrupts`` None leaves them."""
+    return Write(
+        """
+        UPDATE greenroom.threads SET status = %(status)s, error = %(error)s,
+            interrupts = coalesce(%(interrupts)s::json, interrupts), updated_at = clock_timestamp()
+        WHERE thread_id = %(thread)s""",
+        {
+            "thread": thread_id,
+            "status": status,
+            "interrupts": interrupts.decode() if interrupts is not None else None,
+            "error": error.decode() if error is not None else None,
+        },
+    )
+
+
+def calm_thread(thread_id: str) -> Write:
+    """A thread whose pending run was dropped is as it was before: by its state and its last run."""
+    return Write(
+        """
+        UPDATE greenroom.threads t SET updated_at = clock_timestamp(), status = CASE
+            WHEN t.error IS NOT NULL THEN 'error'
+            WHEN t.interrupts::text <> '{}' THEN 'interrupted'
+            ELSE 'idle' END
+        WHERE thread_id = %(thread)s""",
+        {"thread": thread_id},
+    )
+
+
+def delete_run(run_id: str) -> tuple[Write, Write]:
+    """The run's record and its durable events."""
+    return (
+        Write("DELETE FROM greenroom.run_events WHERE run_id = %(run)s", {"run": run_id}),
+        Write("DELETE FROM greenroom.runs WHERE run_id = %(run)s", {"run": run_id}),
+    )
+
+
+def keep_heads(run_id: str) -> Write:
+    """At the start of a run that resumes: copies what it may write onto, for a rollback."""
+    return Write(
+        """
+        SELECT greenroom.save_heads(run_id, thread_id,
+            kwargs->'config'->'configurable'->>'checkpoint_id')
+        FROM greenroom.runs WHERE run_id = %(run)s AND resumes""",
+        {"run": run_id},
+    )
+
+
+def roll_back(run_id: str, thread_id: str) -> Write:
+    """Takes back what a run left in its thread's checkpoints; before the run is deleted."""
+    return Write("SELECT greenroom.roll_back(%(run)s, %(thread)s)", {"run": run_id, "thread": thread_id})
+
+
+def forget_events(ttl_s: float) -> Write:
+    """Deletes the durable events of runs that ended longer ago than ``ttl_s``."""
+    return Write(
+        """
+        DELETE FROM greenroom.run_events e USING greenroom.runs r
+        WHERE r.run_id = e.run_id AND r.resumable AND r.status NOT IN ('pending', 'running')
+            AND r.updated_at < clock_timestamp() - make_interval(secs => %(ttl)s)""",
+        {"ttl": ttl_s},
+    )
+
+
+def delete_thread(thread_id: str) -> tuple[Write, ...]:
+    """Everything of a thread: events, runs, record and checkpoints."""
+    params = {"thread": thread_id}
+    return (
+        Write(
+            "DELETE FROM greenroom.run_events WHERE run_id IN"
+            " (SELECT run_id FROM greenroom.runs WHERE thread_id = %(thread)s)",
+            params,
+        ),
+        Write("DELETE FROM greenroom.runs WHERE thread_id = %(thread)s", params),
+        Write("DELETE FROM checkpoint_writes WHERE thread_id = %(thread)s", params),
+        Write("DELETE FROM checkpoint_blobs WHERE thread_id = %(thread)s", params),
+        Write("DELETE FROM checkpoints WHERE thread_id = %(thread)s", params),
+        Write(
+            "DELETE FROM greenroom.threads WHERE thread_id = %(thread)s RETURNING thread_id", params
+        ),
+    )
+
+
+def copy_thread(thread_id: str, copy_id: str) -> tuple[Write, ...]:
+    """A thread's record and checkpoints under a new id; the first gives a row if it exists."""
+    params = {"thread": thread_id, "copy": copy_id}
+    tables = {
+        "checkpoints": "checkpoint_ns, checkpoint_id, parent_checkpoint_id, type, checkpoint, metadata",
+        "checkpoint_blobs": "checkpoint_ns, channel, version, type, blob",
+        "checkpoint_writes": "checkpoint_ns, checkpoint_id, task_id, task_path, idx, channel, type, blob",
+    }
+    return (
+        Write(
+            """
+            INSERT INTO greenroom.threads (thread_id, status, metadata, config, "values",
+                interrupts, error, ever_ran)
+            SELECT %(copy)s, status, metadata, config, "values", interrupts, error, ever_ran
+            FROM greenroom.threads WHERE thread_id = %(thread)s
+            ON CONFLICT (thread_id) DO NOTHING
+            RETURNING thread_id""",
+            params,
+        ),
+        *(
+            Write(
+                f"INSERT INTO {table} (thread_id, {columns}) SELECT %(copy)s, {columns}"
+                f" FROM {table} WHERE thread_id = %(thread)s ON CONFLICT DO NOTHING",
+                params,
+            )
+            for table, columns in tables.items()
+        ),
+    )
+
+
+# --- recovery ------------------------------------------------------------------------------------
+
+
+async def take_epoch(connection: Connection) -> int:
+    """Makes the caller the one registry that may write."""
+    cursor = await connection.execute(
+        "UPDATE greenroom.registry SET epoch = epoch + 1 RETURNING epoch"
+    )
+    row = await cursor.fetchone()
+    assert row is not None
+    return row["epoch"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InFlight:
+    """A run as the database knows it.
+
+    Attributes:
+        due_in_s: seconds until a delayed run is due; None or negative: it is.
+    """
+
+    run_id: str
+    thread_id: str
+    assistant_id: str
+    graph_id: str
+    status: RunStatus
+    attempt: int
+    actor: str | None
+    temporary: bool
+    resumable: bool
+    webhook: str | None
+    due_in_s: float | None
+
+
+_IN_FLIGHT = """
+SELECT run_id::text, thread_id, assistant_id::text, graph_id, status, attempt, actor, temporary,
+    resumable, webhook, extract(epoch FROM due_at - clock_timestamp())::float8 AS due_in_s
+FROM greenroom.runs"""
+
+
+async def in_flight(connection: Connection) -> list[InFlight]:
+    """Every run that is not over, in the order of admission."""
+    cursor = await connection.execute(
+        f"{_IN_FLIGHT} WHERE status IN ('pending', 'running') ORDER BY admitted"
+    )
+    return [_found(row) for row in await cursor.fetchall()]
+
+
+async def find_run(connection: Connection, run_id: str) -> InFlight | None:
+    """One run, over or not."""
+    cursor = await connection.execute(f"{_IN_FLIGHT} WHERE run_id = %s", (run_id,))
+    row = await cursor.fetchone()
+    return _found(row) if row is not None else None
+
+
+def _found(row: dict[str, Any]) -> InFlight:
+    return InFlight(**{**row, "status": RunStatus(row["status"])})
+
+
+# --- what actors write ---------------------------------------------------------------------------
+
+
+async def write_values(pool: Pool, order: RunOrder, values: bytes) -> None:
+    """The thread's values after an attempt, unless that attempt is not the current one.
+
+    Raises:
+        Fenced: it is not.
+        DatabaseUnavailable: try again.
+    """
+    try:
+        async with pool.connection() as connection, connection.pipeline():
+            await connection.execute(
+                "SELECT greenroom.fence(%s, %s)", (order.run_id, order.attempt)
+            )
+            await connection.execute(_STORE_VALUES, (values.decode(), order.thread_id))
+    except psycopg.Error as error:
+        if error.sqlstate == ATTEMPT_SUPERSEDED:
+            raise Fenced(f"attempt {order.attempt} of run {order.run_id}") from None
+        if may_pass(error):
+            raise DatabaseUnavailable(f"The database is away: {error}") from None
+        raise
+
+
+async def store_values(pool: Pool, thread_id: str, values: bytes | None) -> None:
+    """The thread's values after a change that the registry keeps runs away from."""
+    text = values.decode() if values is not None else None
+    async with pool.connection() as connection:
+        await connection.execute(_STORE_VALUES, (text, thread_id))
+
+
+_STORE_VALUES = """
+UPDATE greenroom.threads SET "values" = %s, state_updated_at = clock_timestamp(),
+    updated_at = clock_timestamp()
+WHERE thread_id = %s"""
