@@ -28,7 +28,11 @@ from rich.table import Table
 from greenroom import datadir
 from greenroom.checks import GraphCheck, GraphReport, check_database, check_port
 from greenroom.core.errors import GreenroomError
-from greenroom.environment import apply_ray_environment
+from greenroom.environment import (
+    apply_ray_environment,
+    make_haproxy_dir,
+    remove_haproxy_dir,
+)
 from greenroom.graphs.configuration import Configuration, PlacementSpec, read_configuration
 from greenroom.logs import configure_logs
 from greenroom.settings import Settings
@@ -209,6 +213,8 @@ def run_server(
                 graph_check.refuse_broken(wait=False)
                 progress(text)
 
+            progress("Loading Ray")
+            make_haproxy_dir(settings.data_dir)
             apply_ray_environment(settings)
             server = make_server(settings, configuration)
             try:
@@ -233,13 +239,19 @@ def run_server(
                 told_to_stop()
             finally:
                 progress("Stopping")
-                server.stop()
-                progress("")
+                try:
+                    server.stop()
+                finally:
+                    datadir.end_orphans(settings.data_dir)
+                    remove_haproxy_dir(settings.data_dir)
+                    progress("")
 
 
 def _make_server(settings: Settings, configuration: Configuration) -> RunningServer:
     from actors.server import Server  # imports ray, whose environment is set by now
 
+    # Serve says on the terminal what our own steps say already, with another look.
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
     return Server(settings, configuration)
 
 

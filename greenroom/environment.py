@@ -19,6 +19,7 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
+from greenroom.core.errors import ConfigurationError
 from greenroom.settings import Settings
 
 
@@ -72,6 +73,26 @@ def haproxy_dir(data_dir: Path) -> Path:
     """
     place = hashlib.sha256(str(data_dir.resolve()).encode()).hexdigest()[:8]
     return Path(tempfile.gettempdir()) / f"greenroom-{os.getuid()}-{place}"
+
+
+def make_haproxy_dir(data_dir: Path) -> None:
+    """Makes that directory, closed to others: HAProxy's admin socket in it is open to everybody.
+
+    Raises:
+        ConfigurationError: somebody else has made it before us.
+    """
+    folder = haproxy_dir(data_dir)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.is_symlink() or folder.stat().st_uid != os.getuid():
+        raise ConfigurationError(
+            f"{folder} belongs to another user; have it removed, or use another --data-dir."
+        )
+    folder.chmod(0o700)
+
+
+def remove_haproxy_dir(data_dir: Path) -> None:
+    """Removes it; nothing in it outlives a server."""
+    shutil.rmtree(haproxy_dir(data_dir), ignore_errors=True)
 
 
 def free_ports(count: int) -> list[int]:

@@ -242,6 +242,22 @@ BOUNDS = ("from", "at least", "greater", "one of")
 """How a description of allowed values begins when it says more than its type."""
 
 
+RAY_ENVIRONMENT = """\
+## Ray's own environment
+
+Ray reads its environment while it is imported, and its processes inherit that of whoever started
+it. `greenroom serve` sets what it needs before it starts a Ray of its own; what you have set yourself
+stays. With `serve run serve_app:app`, and on a cluster that you start, it is yours to set:
+
+```sh
+export RAY_SERVE_ENABLE_HA_PROXY=1 RAY_SERVE_THROUGHPUT_OPTIMIZED=1
+export RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S=1
+export RAY_USAGE_STATS_ENABLED=0 RAY_task_events_report_interval_ms=0 RAY_AUTH_MODE=token
+```
+
+`greenroom/environment.py` has all of them, with the reasons."""
+
+
 def document() -> str:
     """docs/settings.md; ``make settings`` writes it, and a test says when it is out of date."""
     lines = [
@@ -266,7 +282,7 @@ def document() -> str:
                 values = values.removeprefix(kind)
             values = f" {values.capitalize()}." if values.startswith(BOUNDS) else ""
             lines.append(f"| `{variable(name)}` | {_shown(field)} | {field.description}{values} |")
-    return "\n".join([*lines, ""])
+    return "\n".join([*lines, "", *RAY_ENVIRONMENT.splitlines(), ""])
 
 
 def _shown(field: FieldInfo) -> str:

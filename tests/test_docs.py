@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import typer.main
 
+from greenroom import environment
 from greenroom.cli import app
 from greenroom.graphs.configuration import PlacementSpec, parse_configuration
 from greenroom.settings import Settings, document, variable
@@ -39,6 +40,17 @@ def test_the_page_of_settings_is_what_the_code_says() -> None:
 def test_every_setting_is_documented() -> None:
     page = (ROOT / "docs" / "settings.md").read_text()
     assert [name for name in Settings.model_fields if f"`{variable(name)}`" not in page] == []
+
+
+def test_the_environment_that_the_page_tells_to_set_is_the_one_that_serve_sets(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(environment, "haproxy_available", lambda: True)
+    page = (ROOT / "docs" / "settings.md").read_text()
+    told = dict(re.findall(r"(RAY_\w+)=(\w+)", page))
+    ours = environment.ray_environment(Settings.read())
+    assert told
+    assert {name: ours.get(name) for name in told} == told
 
 
 def test_every_variable_that_a_page_names_is_a_setting() -> None:

@@ -40,7 +40,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "greenroom.settings": ("greenroom.core",),
     "greenroom.logs": ("greenroom.settings",),
-    "greenroom.environment": ("greenroom.settings",),
+    "greenroom.environment": ("greenroom.core", "greenroom.settings"),
 }
 """What of ours each layer may import; modules that stand in no layer compose them."""
 

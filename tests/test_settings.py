@@ -210,6 +210,28 @@ def test_the_folder_of_haproxy_belongs_to_one_data_directory(tmp_path: Path) -> 
     assert haproxy_dir(tmp_path / "a") != haproxy_dir(tmp_path / "b")
 
 
+def test_the_folder_of_haproxy_is_closed_to_others_and_goes_with_the_server(
+    tmp_path: Path,
+) -> None:
+    folder = haproxy_dir(tmp_path)
+    folder.mkdir(mode=0o755)
+    environment.make_haproxy_dir(tmp_path)
+    assert folder.stat().st_mode & 0o777 == 0o700
+    environment.remove_haproxy_dir(tmp_path)
+    assert not folder.exists()
+
+
+def test_a_folder_that_somebody_has_put_in_the_way_is_refused(tmp_path: Path) -> None:
+    folder = haproxy_dir(tmp_path)
+    (tmp_path / "theirs").mkdir()
+    folder.symlink_to(tmp_path / "theirs")
+    try:
+        with pytest.raises(ConfigurationError, match="another user"):
+            environment.make_haproxy_dir(tmp_path)
+    finally:
+        folder.unlink()
+
+
 # --- logs -----------------------------------------------------------------------------------------
 
 
