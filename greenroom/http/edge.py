@@ -32,16 +32,20 @@ class Connections:
     def __init__(self) -> None:
         self._open: set[asyncio.Future[bool]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._settled = asyncio.Event()
+        self._settled.set()
         self.draining = False
 
     def enter(self, leaving: asyncio.Future[bool]) -> None:
         """Counts an answer in; ``leaving`` is set when it shall end (True: the client left)."""
         self._open.add(leaving)
+        self._settled.clear()
         if self.draining:
             leaving.set_result(False)
 
     def leave(self, leaving: asyncio.Future[bool]) -> None:
         self._open.discard(leaving)
+        self._settle()
 
     def drain(self) -> None:
         """Breaks off every open answer without cancelling its run, so that clients reconnect."""
@@ -54,8 +58,21 @@ class Connections:
         """Runs ``work`` to its end whatever becomes of the request that asked for it."""
         task = asyncio.get_running_loop().create_task(_logged(work))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._settled.clear()
+        task.add_done_callback(self._done)
         return task
+
+    async def settled(self) -> None:
+        """Waits until no answer is open and nothing is left to do."""
+        await self._settled.wait()
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._settle()
+
+    def _settle(self) -> None:
+        if not len(self):
+            self._settled.set()
 
     def __len__(self) -> int:
         return len(self._open) + len(self._tasks)

@@ -46,7 +46,7 @@ STREAM_HEADERS = {
 JSON_HEADERS = {"content-type": "application/json"}
 
 
-class _Left(Exception):  # noqa: N818 - a signal, not a failure
+class _Left(Exception):
     """The client is gone, or the server is draining; the answer ends here."""
 
 
@@ -98,9 +98,12 @@ class OpenAnswer(Response):
         finally:
             watcher.cancel()
             await self._release()
+            cancelling = (
+                self._connections.spawn(self._on_leave()) if left and self._on_leave else None
+            )
             self._connections.leave(self._leaving)
-            if left and self._on_leave is not None:
-                await asyncio.shield(self._connections.spawn(self._on_leave()))
+            if cancelling is not None:
+                await asyncio.shield(cancelling)
 
     async def _body(self) -> None:
         raise NotImplementedError

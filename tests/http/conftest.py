@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import httpx
+import pytest
+import uvicorn
+from edge_doubles import GRAPHS, MemoryRecords, MemoryRuntime
+from fastapi import FastAPI
+
+from greenroom.http.app import create_app
+from greenroom.http.settings import HttpSettings
+
+
+@pytest.fixture
+async def records() -> MemoryRecords:
+    return MemoryRecords()
+
+
+@pytest.fixture
+async def runtime(records: MemoryRecords) -> MemoryRuntime:
+    return MemoryRuntime(records)
+
+
+@pytest.fixture
+def settings() -> HttpSettings:
+    return HttpSettings(heartbeat_s=0.05, max_body_bytes=100_000)
+
+
+@pytest.fixture
+async def app(
+    runtime: MemoryRuntime, records: MemoryRecords, settings: HttpSettings
+) -> AsyncIterator[FastAPI]:
+    app = create_app(runtime=runtime, records=records, graphs=GRAPHS, settings=settings)
+    yield app
+    # Nothing may be left behind, whatever the test did.
+    assert len(app.state.edge.connections) == 0
+    assert runtime.open == 0
+
+
+@pytest.fixture
+async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://edge") as client:
+        yield client
+
+
+@pytest.fixture
+async def url(app: FastAPI) -> AsyncIterator[str]:
+    """The app behind a real socket: disconnects and back-pressure are those of a server."""
+    async with serving(app) as url:
+        yield url
+
+
+@asynccontextmanager
+async def serving(app: FastAPI) -> AsyncIterator[str]:
+    config = uvicorn.Config(
+        app, host="127.0.0.1", port=0, log_level="warning", ws="none", lifespan="off"
+    )
+    server = uvicorn.Server(config)
+    config.load()
+    server.lifespan = config.lifespan_class(config)
+    await server.startup()
+    port = server.servers[0].sockets[0].getsockname()[1]
+    loop = asyncio.create_task(server.main_loop())
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        server.force_exit = True
+        await loop
+        await server.shutdown()
+
+
+@pytest.fixture
+async def live(url: str) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=url, timeout=10) as client:
+        yield client

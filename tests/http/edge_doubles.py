@@ -1,0 +1,292 @@
+"""`Runtime` and `Records` in memory, obedient: a test says when a run emits and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import orjson
+
+from greenroom.core.errors import Conflict, NotFound
+from greenroom.core.events import EventLog
+from greenroom.core.ports import JsonObject, Page, Question, StateUpdate, SuperstepsUpdate
+from greenroom.core.runs import (
+    Batch,
+    CancelRequest,
+    CreatedRun,
+    Ending,
+    Placement,
+    RunRequest,
+    RunStatus,
+)
+from greenroom.http.edge import system_assistant_id
+from greenroom.wire.sse import frame, passes
+
+NOW = "2026-11-22T06:43:18.074624+00:00"
+THREAD = "01a201fe-afa1-7456-8017-e33a3d351f09"
+RUN = "01a201fe-afba-70bf-b694-0563c17b2dbf"
+UNKNOWN = "656ebb01-2f41-4e1c-8df6-f83b6e2bb98e"
+GRAPHS = ("counter", "approval")
+
+
+class MemoryRecords:
+    def __init__(self) -> None:
+        self.threads: dict[str, JsonObject] = {}
+        self.runs: dict[str, JsonObject] = {}
+        self.assistants = {system_assistant_id(g): _assistant(g) for g in GRAPHS}
+        self.asked: list[tuple[Any, ...]] = []
+        self.down: Exception | None = None
+
+    async def ready(self) -> None:
+        if self.down:
+            raise self.down
+
+    async def get_assistant(self, assistant_id: str) -> JsonObject | None:
+        if self.down:
+            raise self.down
+        return self.assistants.get(assistant_id)
+
+    async def search_assistants(self, where, *, limit, offset, sort_by, descending) -> Page:
+        found = [a for a in self.assistants.values() if where.graph_id in (None, a["graph_id"])]
+        return _page(found, limit, offset)
+
+    async def count_assistants(self, where) -> int:
+        return len(self.assistants)
+
+    async def create_thread(self, thread_id, *, metadata, if_exists, ttl) -> JsonObject:
+        self.asked.append(("create_thread", thread_id, ttl))
+        if thread_id in self.threads:
+            if if_exists == "raise":
+                raise Conflict("exists")
+            return self.threads[thread_id]
+        self.threads[thread_id] = _thread(thread_id, metadata)
+        return self.threads[thread_id]
+
+    async def get_thread(self, thread_id: str) -> JsonObject | None:
+        return self.threads.get(thread_id)
+
+    async def patch_thread(self, thread_id, *, metadata, ttl) -> JsonObject | None:
+        thread = self.threads.get(thread_id)
+        if thread is not None:
+            thread["metadata"] = {**thread["metadata"], **(metadata or {})}
+        return thread
+
+    async def search_threads(self, where, *, limit, offset, sort_by, descending) -> Page:
+        self.asked.append(("search_threads", where, sort_by, descending))
+        found = [t for t in self.threads.values() if where.status in (None, t["status"])]
+        return _page(found, limit, offset)
+
+    async def count_threads(self, where) -> int:
+        return len(self.threads)
+
+    async def get_run(self, thread_id: str | None, run_id: str) -> JsonObject | None:
+        run = self.runs.get(run_id)
+        return run if run and thread_id in (None, run["thread_id"]) else None
+
+    async def list_runs(self, thread_id, *, limit, offset, status) -> list[JsonObject] | None:
+        self.asked.append(("list_runs", thread_id, limit, offset, status))
+        if thread_id not in self.threads:
+            return None
+        runs = [r for r in self.runs.values() if r["thread_id"] == thread_id][::-1]
+        runs = [r for r in runs if status in (None, r["status"])][offset:]
+        return runs if limit is None else runs[:limit]
+
+    def add_thread(self, thread_id: str = THREAD, **metadata: Any) -> None:
+        self.threads[thread_id] = _thread(thread_id, metadata)
+
+    def add_run(
+        self, run_id: str = RUN, *, status: str = "running", resumable: bool = False
+    ) -> None:
+        self.threads.setdefault(THREAD, _thread(THREAD, {}))
+        self.runs[run_id] = {
+            "run_id": run_id,
+            "thread_id": THREAD,
+            "status": status,
+            "kwargs": orjson.Fragment(orjson.dumps({"resumable": resumable})),
+        }
+
+
+class MemoryRuntime:
+    def __init__(self, records: MemoryRecords) -> None:
+        self.records = records
+        self.requests: list[RunRequest] = []
+        self.logs: dict[str, EventLog] = {}
+        self.endings: dict[str, asyncio.Future[Ending]] = {}
+        self.cancels: list[tuple[CancelRequest, bool]] = []
+        self.cancelled = asyncio.Event()
+        self.follows: list[dict[str, Any]] = []
+        self.questions: list[Any] = []
+        self.answer = b'{"values":{"count":1},"next":[]}'
+        self.open = 0
+        self.opened = asyncio.Event()
+        self.closed = asyncio.Event()
+        self.fail: Exception | None = None
+        self.stopped = asyncio.Event()
+        self.stopped.set()
+        self.counts: JsonObject = {"runs": {"pending": 1}, "actors": 2}
+        self.thread_frames: list[bytes] = []
+
+    async def create(self, request: RunRequest) -> CreatedRun:
+        if self.fail:
+            raise self.fail
+        if request.thread_id not in self.records.threads:
+            if not request.create_thread:
+                raise NotFound("no such thread")
+            self.records.add_thread(request.thread_id)
+        self.requests.append(request)
+        self.records.runs[request.run_id] = {
+            "run_id": request.run_id,
+            "thread_id": request.thread_id,
+            "status": "running",
+            "kwargs": orjson.Fragment(request.kwargs),
+        }
+        self.begin(request.run_id)
+        return CreatedRun(
+            run_id=request.run_id,
+            thread_id=request.thread_id,
+            created_at=NOW,
+            placement=Placement(run_id=request.run_id, attempt=1, actor="a1"),
+        )
+
+    def begin(self, run_id: str) -> None:
+        self.logs[run_id] = EventLog(1, 1_000_000)
+        self.endings[run_id] = asyncio.get_running_loop().create_future()
+        self.emit(run_id, "metadata", {"run_id": run_id, "attempt": 1})
+
+    def emit(self, run_id: str, name: str, data: Any) -> None:
+        self.logs[run_id].append(name, orjson.dumps(data), 1795329693413)
+
+    def finish(self, run_id: str, output: Any = None, **ending: Any) -> None:
+        status = ending.pop("status", RunStatus.SUCCESS)
+        if run_id in self.records.runs:
+            self.records.runs[run_id]["status"] = str(status)
+        self.endings[run_id].set_result(
+            Ending(status=status, output=orjson.dumps(output), **ending)
+        )
+        self.logs[run_id].close()
+
+    async def cancel(self, request: CancelRequest, *, wait: bool) -> None:
+        self.cancels.append((request, wait))
+        self.cancelled.set()
+        run = self.records.runs.get(request.run_id)
+        if run is None or run["thread_id"] != request.thread_id:
+            raise NotFound("no such run")
+        if RunStatus(run["status"]).is_terminal:
+            raise Conflict(f"the run is {run['status']}")
+        await self.stopped.wait()
+        run["status"] = "interrupted"
+
+    async def cancel_many(self, status, action) -> int:
+        return sum(status in ("all", run["status"]) for run in self.records.runs.values())
+
+    async def events(
+        self, run_id, *, placement, after, modes, with_ids, resumable
+    ) -> AsyncIterator[Batch]:
+        self.follows.append({"after": after, "modes": modes, "with_ids": with_ids})
+        self.open += 1
+        self.opened.set()
+        try:
+            log, cursor = self.logs[run_id], after
+            while True:
+                if self.fail:
+                    raise self.fail
+                part = log.read(cursor)
+                cursor = part.cursor
+                frames = [frame(e, with_ids) for e in part.events if passes(e.name, modes)]
+                if frames:
+                    yield Batch(body=b"".join(frames), cursor=cursor, closed=part.closed)
+                elif part.closed:
+                    return
+                else:
+                    grown = asyncio.Event()
+                    if log.wait(cursor, grown.set):
+                        await grown.wait()
+        finally:
+            self.open -= 1
+            self.closed.set()
+
+    async def thread_events(self, thread_id, *, after, modes) -> AsyncIterator[bytes]:
+        self.follows.append({"thread_id": thread_id, "after": after, "modes": modes})
+        self.open += 1
+        self.opened.set()
+        try:
+            for body in self.thread_frames:
+                yield body
+            await asyncio.Event().wait()
+        finally:
+            self.open -= 1
+            self.closed.set()
+
+    async def outcome(self, run_id: str, placement: Placement | None) -> Ending:
+        self.open += 1
+        self.opened.set()
+        try:
+            if run_id not in self.endings:
+                raise NotFound("Run not found")
+            return await asyncio.shield(self.endings[run_id])
+        finally:
+            self.open -= 1
+            self.closed.set()
+
+    async def ask(self, question: Question) -> bytes:
+        self.questions.append(question)
+        if self.fail:
+            raise self.fail
+        return self.answer
+
+    async def update_state(self, update: StateUpdate | SuperstepsUpdate) -> bytes:
+        self.questions.append(update)
+        if self.fail:
+            raise self.fail
+        return b'{"checkpoint_id":"c1"}'
+
+    async def copy_thread(self, thread_id: str, copy_id: str) -> None:
+        if thread_id not in self.records.threads:
+            raise Conflict("unknown")
+        self.records.add_thread(copy_id)
+
+    async def delete_thread(self, thread_id: str) -> None:
+        if self.records.threads.pop(thread_id, None) is None:
+            raise NotFound("no such thread")
+
+    async def delete_run(self, thread_id: str, run_id: str) -> None:
+        if self.records.runs.pop(run_id, None) is None:
+            raise NotFound("no such run")
+
+    async def info(self) -> JsonObject:
+        if self.fail:
+            raise self.fail
+        return self.counts
+
+
+def _page(found: list[JsonObject], limit: int, offset: int) -> Page:
+    return Page(items=found[offset : offset + limit], has_more=len(found) > offset + limit)
+
+
+def _assistant(graph_id: str) -> JsonObject:
+    return {
+        "assistant_id": system_assistant_id(graph_id),
+        "graph_id": graph_id,
+        "config": {},
+        "context": {},
+        "metadata": {"created_by": "system"},
+        "name": graph_id,
+        "created_at": NOW,
+        "updated_at": NOW,
+        "version": 1,
+        "description": None,
+    }
+
+
+def _thread(thread_id: str, metadata: Mapping[str, Any]) -> JsonObject:
+    return {
+        "thread_id": thread_id,
+        "created_at": NOW,
+        "updated_at": NOW,
+        "state_updated_at": NOW,
+        "metadata": dict(metadata),
+        "status": "idle",
+        "config": {},
+        "values": None,
+    }
