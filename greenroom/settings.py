@@ -246,7 +246,7 @@ RAY_ENVIRONMENT = """\
 ## Ray's own environment
 
 Ray reads its environment while it is imported, and its processes inherit that of whoever started
-it. `greenroom serve` sets what it needs before it starts a Ray of its own; what you have set yourself
+it. `greenroom serve` sets what it needs before it starts a Ray of its own; what you have set
 stays. With `serve run serve_app:app`, and on a cluster that you start, it is yours to set:
 
 ```sh
