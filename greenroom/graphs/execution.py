@@ -24,7 +24,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import orjson
@@ -123,14 +123,15 @@ class Progress:
     """What the end of a run is known from.
 
     Attributes:
-        values: the root's last state, as an object; `MISSING` when none was streamed.
+        values: the root's last state before an interrupt.
+        seen: whether there was one.
         interrupts: every interrupt that the root raised.
         stopped: it stopped before its end, at an interrupt or a breakpoint.
     """
 
     values: Any = None
     seen: bool = False
-    interrupts: list[Any] | None = None
+    interrupts: list[Any] = field(default_factory=list[Any])
     stopped: bool = False
 
 
@@ -215,9 +216,11 @@ async def _follow(
 
 def _note_values(progress: Progress, payload: Any) -> None:
     if isinstance(payload, dict) and INTERRUPT in payload:
-        progress.interrupts = [*(progress.interrupts or ()), *payload[INTERRUPT]]
+        progress.interrupts.extend(payload[INTERRUPT])
         progress.stopped = True
-    else:
+    elif not progress.interrupts:
+        # What comes after an interrupt has the results of the tasks beside it. The reference's
+        # ``wait`` answers without them; they are in the thread's state.
         progress.values, progress.seen = payload, True
 
 
