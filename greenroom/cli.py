@@ -270,6 +270,7 @@ def _signals(settings: Settings) -> Iterator[Callable[[], None]]:
         if received > 1:
             # Ray's processes and the embedded database end with us; the proxy would not.
             datadir.end_orphans(settings.data_dir)
+            remove_haproxy_dir(settings.data_dir)
             os._exit(128 + number)
         raise Stopped
 

@@ -23,7 +23,7 @@ from greenroom import datadir
 from greenroom.checks import GraphCheck, GraphReport, check_database, check_port
 from greenroom.cli import curl, main, placement
 from greenroom.core.errors import ConfigurationError, DatabaseUnavailable
-from greenroom.environment import free_ports, haproxy_dir
+from greenroom.environment import free_ports, haproxy_dir, remove_haproxy_dir
 from greenroom.graphs.configuration import PlacementSpec
 
 ROOT = Path(__file__).parent.parent
@@ -102,6 +102,7 @@ def serve(project: Path) -> Iterator[Start]:
     for process in started:
         process.kill()
         process.communicate()
+    remove_haproxy_dir(project / ".greenroom")
 
 
 def wait_for(pipe: IO[str] | None, text: str) -> str:
