@@ -229,7 +229,10 @@ async def check(dsn: str) -> int:
     """
     try:
         parts = conninfo_to_dict(dsn)
-    except psycopg.ProgrammingError:
+        for name in ("port", "connect_timeout"):
+            # A list of hosts has a list of ports.
+            [int(number) for number in str(parts.get(name) or 0).split(",") if number]
+    except (psycopg.ProgrammingError, ValueError):
         # Not the reason: it quotes the string, and with it the password.
         raise ConfigurationError(
             "The database URL cannot be parsed: write postgresql://user:password@host:port/name."

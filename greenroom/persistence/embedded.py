@@ -112,8 +112,20 @@ def start_embedded(directory: Path, *, linger_s: float = 10.0) -> Embedded:
                 _start(directory)
             else:
                 _wait_until_ready(directory)
-            _ensure_watchdog(directory, linger_s)
+            try:
+                _ensure_watchdog(directory, linger_s)
+            except BaseException:
+                # Nobody would ever stop it.
+                watchdog.stop_postmaster(directory / "data")
+                raise
         return Embedded(directory, _dsn(_socket_directory_in_use(directory)), owner)
+    except OSError as error:
+        os.close(owner)
+        raise ConfigurationError(
+            f"PostgreSQL cannot be started in {directory} ({_reason(error)}"
+            f"{f' at {error.filename}' if error.filename else ''}): choose another directory, run "
+            f"Greenroom as another user, or give a database URL."
+        ) from error
     except BaseException:
         os.close(owner)
         raise
@@ -201,7 +213,7 @@ def _initialise(
         shutil.rmtree(new, ignore_errors=True)
         raise ConfigurationError(
             f"PostgreSQL could not create a database in {directory}: "
-            f"{_last_line(done.stderr)} {_advice(done.stderr)}"
+            f"{_reasons(done.stderr)[0]} {_advice(done.stderr)}"
         )
     with contextlib.suppress(FileNotFoundError):
         data.rmdir()
@@ -346,7 +358,7 @@ def _server_user() -> pwd.struct_passwd:
         # Also when it failed because another process made the user at the same moment.
         return pwd.getpwnam(SERVER_USER)
     raise ConfigurationError(
-        f"PostgreSQL refuses to run as root and useradd failed ({_last_line(done.stderr)}): "
+        f"PostgreSQL refuses to run as root and useradd failed ({_telling_line(done.stderr)}): "
         f"{advice}"
     )
 
@@ -364,7 +376,7 @@ def _become(user: pwd.struct_passwd, binaries: Path, directory: Path) -> list[st
     closed = [path for path in (binaries, directory) if _closed_above(path, user)]
     unusable = not _open_to_others(binaries / "postgres", user, stat.S_IROTH | stat.S_IXOTH)
     if not closed and not unusable:
-        return [*prefix, "--bounding-set=-all", "--inh-caps=-all"]
+        return [*prefix, "--bounding-set=-all", "--inh-caps=-all"] if _may("setpcap") else prefix
     # Passing closed directories takes DAC_READ_SEARCH; where a container lacks it, or the program
     # itself is closed to others, DAC_OVERRIDE. The secure bit is for access(2), by which PostgreSQL
     # looks for its own binaries: without it the kernel ignores the capabilities of a non-root user.
@@ -444,7 +456,8 @@ def _shell_quoted(value: str) -> str:
 
 
 def _start_failure(directory: Path, said: str) -> str:
-    last = _last_log_line(directory) or _last_line(said)
+    last = _last_log_line(directory) if (directory / "server.log").stat().st_size else said
+    last = _telling_line(last)
     return f"PostgreSQL in {directory} did not start: {last} {_advice(last + said)}"
 
 
@@ -462,21 +475,24 @@ def _advice(said: str) -> str:
 
 
 def _last_log_line(directory: Path) -> str:
-    with contextlib.suppress(OSError):
-        with (directory / "server.log").open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - 8192))
-            lines = file.read().decode(errors="replace").splitlines()
-        # A hint or "database system is shut down" follows the line that tells the reason.
-        telling = [line for line in lines if re.search(r"(FATAL|PANIC|ERROR):", line)]
-        if telling:
-            return re.sub(r"^.*?(FATAL|PANIC|ERROR):\s*", "", telling[-1]).rstrip(".") + "."
-        return _last_line("\n".join(lines))
+    with contextlib.suppress(OSError), (directory / "server.log").open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - 8192))
+        return _telling_line(file.read().decode(errors="replace"))
     return ""
 
 
-def _last_line(said: str) -> str:
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    return lines[-1].rstrip(".") + "." if lines else ""
+def _telling_line(said: str) -> str:
+    return _reasons(said)[-1]
+
+
+def _reasons(said: str) -> list[str]:
+    """The lines that give a reason, as sentences, without the hints and the cleaning up."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()] or ["it said nothing"]
+    marked = [line for line in lines if re.search(r"(FATAL|PANIC|ERROR|error):|could not", line)]
+    return [
+        re.sub(r"^.*?(FATAL|PANIC|ERROR|error):\s*", "", line).rstrip(".") + "."
+        for line in marked or lines[-1:]
+    ]
 
 
 def _reason(error: OSError) -> str:

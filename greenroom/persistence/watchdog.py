@@ -10,6 +10,7 @@ second one goes at once. An owner that restarts within ``linger_s`` finds the se
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import signal
@@ -38,9 +39,21 @@ def postmaster_pid(data: Path) -> int | None:
         # No such entry: a zombie, gone since, or a system without /proc, where the number must do.
         return None if Path("/proc/self").exists() else pid
     except PermissionError:
-        return None
+        # Root in a container without SYS_PTRACE may not look at the server's user; a command line
+        # is for everybody.
+        command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        return pid if os.fsencode(data) in command else None
     there = data.stat()
     return pid if (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino) else None
+
+
+def socket_directory(data: Path) -> Path | None:
+    """Where the server listens, if it is a directory that we made for it."""
+    try:
+        path = Path((data / "postmaster.pid").read_text().split("\n")[4])
+    except (OSError, IndexError):
+        return None
+    return path if path.name.startswith("greenroom-") else None
 
 
 def stop_postmaster(data: Path, patience_s: float = 30.0) -> None:
@@ -48,14 +61,16 @@ def stop_postmaster(data: Path, patience_s: float = 30.0) -> None:
     pid = postmaster_pid(data)
     if pid is None:
         return
+    sockets = socket_directory(data)
     for sign, patience in ((FAST_SHUTDOWN, patience_s), (IMMEDIATE_SHUTDOWN, 10.0)):
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.kill(pid, sign)
-        except ProcessLookupError:
-            return
         deadline = time.monotonic() + patience
         while time.monotonic() < deadline:
             if postmaster_pid(data) != pid:
+                if sockets is not None:
+                    with contextlib.suppress(OSError):
+                        sockets.rmdir()
                 return
             time.sleep(0.01)
 

@@ -1,0 +1,243 @@
+"""Pools that outlive a restart of PostgreSQL, and errors that say what to do."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import psycopg
+import pytest
+from langgraph.store.postgres.aio import AsyncPostgresStore
+
+from greenroom.core.errors import ConfigurationError, DatabaseUnavailable
+from greenroom.core.ports import ThreadFilter
+from greenroom.persistence import database, watchdog
+from greenroom.persistence.checkpoints import FencedSaver
+from greenroom.persistence.database import Connection, Pool, check, open_pool, retrying
+from greenroom.persistence.embedded import start_embedded
+from greenroom.persistence.migrations import FILES, LOCK, migrate
+from greenroom.persistence.records import PostgresRecords
+
+BOUND_S = 20.0
+
+
+@pytest.fixture
+def own_server(tmp_path: Path) -> Iterator[Path]:
+    """A server that the test may stop."""
+    yield tmp_path
+    if (tmp_path / "data").exists():
+        watchdog.stop_postmaster(tmp_path / "data")
+
+
+async def one(conn: Connection) -> Any:
+    return await (await conn.execute("SELECT 1 AS n")).fetchone()
+
+
+# --- pools --------------------------------------------------------------------------------------
+
+
+async def test_json_passes_through_and_jsonb_is_parsed(pool: Pool) -> None:
+    async def select(conn: Connection) -> Any:
+        cursor = await conn.execute(
+            """SELECT '{"b":  1}'::json AS j, '{"b":  1, "big": 1208925819614629174706176}'::jsonb
+               AS b, current_setting('TimeZone') AS tz, current_setting('transaction_timeout') AS t,
+               current_setting('application_name') AS me"""
+        )
+        return await cursor.fetchone()
+
+    row = await retrying(pool, select)
+    assert orjson.dumps(row["j"]) == b'{"b":  1}'
+    assert row["b"] == {"b": 1, "big": 2**80}
+    assert (row["tz"], row["t"], row["me"]) == ("UTC", "30s", "greenroom:test")
+
+
+async def test_a_pool_outlives_a_restart_of_the_server(own_server: Path) -> None:
+    """Every connection of the pool is dead; asking again finds the new server at once."""
+    server = start_embedded(own_server, linger_s=0)
+    pool = await open_pool(server.dsn, application_name="greenroom:x", min_size=4, max_size=4)
+    await asyncio.gather(*(retrying(pool, one) for _ in range(8)))
+    os.kill(watchdog.postmaster_pid(own_server / "data") or 0, signal.SIGQUIT)
+    server.stop()
+    server = start_embedded(own_server, linger_s=0)
+    async with asyncio.timeout(BOUND_S):
+        answers = await asyncio.gather(*(retrying(pool, one) for _ in range(20)))
+    assert answers == [{"n": 1}] * 20
+    await pool.close()
+    server.stop()
+
+
+async def test_work_waits_while_the_server_is_away_and_goes_on(own_server: Path) -> None:
+    """A read, a checkpoint and a plain connection are asked for while the server is stopped."""
+    server = start_embedded(own_server, linger_s=0)
+    await migrate(server.dsn)
+    pool = await open_pool(server.dsn, application_name="greenroom:x")
+    run_id = str(uuid.uuid4())
+    async with pool.connection() as conn:
+        await conn.execute(
+            "INSERT INTO greenroom.runs (run_id, thread_id, assistant_id, graph_id, status,"
+            " attempt, kwargs, multitask_strategy)"
+            " VALUES (%s, 't', %s, 'g', 'running', 1, '{}', 'reject')",
+            (run_id, uuid.uuid4()),
+        )
+    saver = FencedSaver(pool, run_id=run_id, attempt=1)
+    config: Any = {"configurable": {"thread_id": "t", "checkpoint_ns": "", "checkpoint_id": "c"}}
+    await asyncio.to_thread(server.stop)
+    waiting = asyncio.gather(
+        PostgresRecords(pool).count_threads(ThreadFilter()),
+        saver.aput_writes(config, [("x", 1)], "task"),
+        retrying(pool, one),
+    )
+    # All three are refused by the server that is away before it comes back.
+    await asyncio.sleep(0)
+    server = await asyncio.to_thread(start_embedded, own_server, linger_s=0)
+    assert await asyncio.wait_for(waiting, BOUND_S) == [0, None, {"n": 1}]
+    await pool.close()
+    server.stop()
+
+
+async def test_a_server_that_stays_away_is_said_in_a_sentence(own_server: Path) -> None:
+    server = start_embedded(own_server, linger_s=0)
+    pool = await open_pool(server.dsn, application_name="greenroom:x", timeout_s=0.3)
+    await asyncio.to_thread(server.stop)
+    with pytest.raises(DatabaseUnavailable, match="PostgreSQL does not answer"):
+        await retrying(pool, one)
+    with pytest.raises(DatabaseUnavailable):
+        await PostgresRecords(pool).ready()
+    await pool.close()
+
+
+async def test_work_is_done_again_when_its_connection_is_ended_under_it(pool: Pool) -> None:
+    tries = 0
+
+    async def work(conn: Connection) -> Any:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            async with pool.connection() as other:
+                await other.execute("SELECT pg_terminate_backend(%s)", (conn.info.backend_pid,))
+        return await one(conn)
+
+    assert await retrying(pool, work) == {"n": 1}
+    assert tries == 2
+
+
+async def test_a_wrong_statement_is_not_done_again(pool: Pool) -> None:
+    tries = 0
+
+    async def work(conn: Connection) -> None:
+        nonlocal tries
+        tries += 1
+        await conn.execute("SELECT nonsense")
+
+    with pytest.raises(psycopg.errors.UndefinedColumn):
+        await retrying(pool, work)
+    assert tries == 1
+
+
+# --- check --------------------------------------------------------------------------------------
+
+
+async def test_check_tells_the_version(dsn: str) -> None:
+    assert await check(dsn) >= 180000
+
+
+@pytest.mark.parametrize(
+    ("dsn", "error", "said"),
+    [
+        ("postgresql://u:secret@127.0.0.1:1/x", DatabaseUnavailable, "127.0.0.1:1 cannot be"),
+        ("host=/nowhere password=secret", DatabaseUnavailable, "/nowhere:5432 cannot be reached"),
+        ("postgres:secret", ConfigurationError, "cannot be parsed"),
+        ("postgresql://u:secret@h:port/x", ConfigurationError, "cannot be parsed"),
+        ("user=u password=secret prot=1", ConfigurationError, "cannot be parsed"),
+    ],
+)
+async def test_check_says_where_and_why_but_never_the_password(
+    dsn: str, error: type[Exception], said: str
+) -> None:
+    with pytest.raises(error, match=said) as raised:
+        await check(dsn)
+    assert "secret" not in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+async def test_check_tells_that_a_database_does_not_exist(dsn: str) -> None:
+    name = dsn.partition("@/")[2].partition("?")[0]
+    with pytest.raises(ConfigurationError, match='database "nope" does not exist'):
+        await check(dsn.replace(name, "nope"))
+
+
+async def test_check_refuses_a_server_that_is_too_old(
+    dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "OLDEST_SERVER", 990000)
+    with pytest.raises(ConfigurationError, match="is version 18: Greenroom needs 99"):
+        await check(dsn)
+
+
+# --- migrations ---------------------------------------------------------------------------------
+
+
+async def test_many_that_migrate_at_once_do_not_meet(empty_dsn: str) -> None:
+    async with asyncio.timeout(BOUND_S):
+        await asyncio.gather(*(migrate(empty_dsn) for _ in range(6)))
+    async with await psycopg.AsyncConnection.connect(empty_dsn) as conn:
+        cursor = await conn.execute("SELECT name FROM greenroom.migrations ORDER BY number")
+        names = [row[0] for row in await cursor.fetchall()]
+        cursor = await conn.execute("SELECT count(*) FROM pg_index WHERE NOT indisvalid")
+        assert await cursor.fetchone() == (0,)
+    assert names == sorted(path.name for path in FILES.glob("*.sql"))
+
+
+async def test_a_transaction_elsewhere_does_not_hold_up_the_set_up(empty_dsn: str) -> None:
+    """CREATE INDEX CONCURRENTLY, as LangGraph has it, would wait for this reader for ever."""
+    async with await psycopg.AsyncConnection.connect(empty_dsn) as reader:
+        await reader.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        await reader.execute("SELECT 1")
+        await asyncio.wait_for(migrate(empty_dsn), BOUND_S)
+
+
+async def test_a_failed_migration_leaves_nothing(empty_dsn: str, tmp_path: Path) -> None:
+    (tmp_path / "0001_a.sql").write_text("CREATE TABLE greenroom.a (x int); SELECT nonsense;")
+    with pytest.raises(psycopg.errors.UndefinedColumn):
+        await migrate(empty_dsn, files=tmp_path)
+    (tmp_path / "0001_a.sql").write_text("CREATE TABLE greenroom.a (x int);")
+    await migrate(empty_dsn, files=tmp_path)
+
+
+async def test_a_changed_migration_and_a_newer_database_are_refused(
+    empty_dsn: str, tmp_path: Path
+) -> None:
+    first, second = tmp_path / "0001_a.sql", tmp_path / "0002_b.sql"
+    first.write_text("CREATE TABLE greenroom.a (x int);")
+    second.write_text("CREATE TABLE greenroom.b (x int);")
+    await migrate(empty_dsn, files=tmp_path)
+    first.write_text("CREATE TABLE greenroom.a (x bigint);")
+    with pytest.raises(ConfigurationError, match=r"0001_a\.sql has changed"):
+        await migrate(empty_dsn, files=tmp_path)
+    second.unlink()
+    with pytest.raises(ConfigurationError, match=r"newer version .* 0002_b\.sql"):
+        await migrate(empty_dsn, files=tmp_path)
+
+
+async def test_another_that_migrates_for_too_long_is_said(empty_dsn: str) -> None:
+    async with await psycopg.AsyncConnection.connect(empty_dsn, autocommit=True) as conn:
+        await conn.execute("SELECT pg_advisory_lock(%s)", (LOCK,))
+        with pytest.raises(DatabaseUnavailable, match="Another process has been migrating"):
+            await migrate(empty_dsn, patience_s=0)
+
+
+async def test_langgraphs_store_works_over_the_pool(pool: Pool) -> None:
+    store = AsyncPostgresStore(pool)  # pyright: ignore[reportArgumentType]
+    await store.setup()
+    await store.aput(("users", "1"), "k", {"big": 2**70, "text": "ü"})
+    item = await store.aget(("users", "1"), "k")
+    assert item is not None
+    assert item.value == {"big": 2**70, "text": "ü"}
+    found = await store.asearch(("users",), filter={"text": "ü"})
+    assert [entry.key for entry in found] == ["k"]
