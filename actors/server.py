@@ -7,11 +7,11 @@ application, and takes only those away again.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +22,7 @@ import ray.exceptions
 from ray import serve
 from ray.serve.config import HTTPOptions
 
-from actors import gateway
+from actors import gateway, processes
 from actors.handles import INSPECTOR, REGISTRY, Handles, is_run_actor
 from actors.setup import RegistrySetup
 from greenroom.core.errors import ConfigurationError, GreenroomError
@@ -37,6 +37,10 @@ log = logging.getLogger("greenroom.server")
 
 APPLICATION = "greenroom"
 START_PATIENCE_S = 120.0
+SERVE_SHUTDOWN_S = 8.0
+ACTORS_SHUTDOWN_S = 5.0
+RAY_SHUTDOWN_S = 10.0
+DESCENDANTS_GRACE_S = 1.0
 
 Progress = Callable[[str], None]
 
@@ -103,6 +107,7 @@ class Server:
             )
             self._joined = True
             return
+        processes.adopt_orphans()
         # Short, because Ray puts Unix sockets below it, whose paths are limited to 107 bytes.
         self._ray_dir = Path(tempfile.mkdtemp(prefix="gr-ray-"))
         ray.init(
@@ -131,17 +136,20 @@ class Server:
         )
 
     def stop(self) -> None:
-        """Ends everything that `start` started, also when that failed half-way."""
+        """Ends everything that `start` started, also when that failed half-way, or died meanwhile.
+
+        A Ray of the server's own may be broken by now (the terminal's Ctrl-C reaches all of its
+        processes too), so every polite step is bounded.
+        """
+        if self._served:
+            _bounded(serve.shutdown, SERVE_SHUTDOWN_S)
         if self._joined:
-            if self._served:
-                with contextlib.suppress(Exception):  # whatever is broken is ended below
-                    serve.shutdown()
-            with contextlib.suppress(Exception):  # as above
-                self._end_actors()
-            ray.shutdown()
+            _bounded(self._end_actors, ACTORS_SHUTDOWN_S)
+            _bounded(ray.shutdown, RAY_SHUTDOWN_S)
         if self._embedded is not None:
             self._embedded.stop()
         if self._ray_dir is not None:
+            processes.end_descendants(DESCENDANTS_GRACE_S)
             shutil.rmtree(self._ray_dir, ignore_errors=True)
 
     def _end_actors(self) -> None:
@@ -150,6 +158,20 @@ class Server:
         for name in sorted(names, key=lambda name: name != REGISTRY):
             if name == REGISTRY or name.startswith(INSPECTOR) or is_run_actor(name):
                 self._handles.kill(name)
+
+
+def _bounded(step: Callable[[], None], limit_s: float) -> None:
+    """Does a step of the shutdown, and goes on to the next one if it fails or takes too long."""
+
+    def attempt() -> None:
+        try:
+            step()
+        except Exception:  # whatever is broken is ended by the next, ruder step
+            log.debug("a step of the shutdown failed", exc_info=True)
+
+    thread = threading.Thread(target=attempt, daemon=True)
+    thread.start()
+    thread.join(limit_s)
 
 
 def registry_setup(settings: Settings, dsn: str) -> RegistrySetup:
