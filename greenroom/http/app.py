@@ -60,8 +60,8 @@ def create_app(
         settings=settings or HttpSettings(),
     )
     for dialect in DIALECTS:
-        # stateless before runs: /runs/stream is no run's id.
-        for part in (system, assistants, threads, states, stateless, runs):
+        # Routes are tried in order: what is called most comes first.
+        for part in (runs, stateless, threads, states, assistants, system):
             app.include_router(part.router, prefix=dialect.prefix)
     errors.install(app)
     documents.install(app)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -21,6 +22,7 @@ log = logging.getLogger(__name__)
 _GRAPHS = UUID("6ba7b821-9dad-11d1-80b4-00c04fd430c8")
 
 
+@lru_cache(maxsize=1024)
 def system_assistant_id(graph_id: str) -> str:
     """The id of the assistant that every graph has; the reference derives it in the same way."""
     return str(uuid5(_GRAPHS, graph_id))

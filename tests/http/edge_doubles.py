@@ -82,7 +82,7 @@ class MemoryRecords:
 
     async def get_run(self, thread_id: str | None, run_id: str) -> JsonObject | None:
         run = self.runs.get(run_id)
-        return run if run and thread_id in (None, run["thread_id"]) else None
+        return dict(run) if run and thread_id in (None, run["thread_id"]) else None
 
     async def list_runs(self, thread_id, *, limit, offset, status) -> list[JsonObject] | None:
         self.asked.append(("list_runs", thread_id, limit, offset, status))
