@@ -125,12 +125,14 @@ class Progress:
     Attributes:
         values: the root's last state before an interrupt.
         seen: whether there was one.
+        encoded: it as JSON, if it was emitted.
         interrupts: every interrupt that the root raised.
         stopped: it stopped before its end, at an interrupt or a breakpoint.
     """
 
     values: Any = None
     seen: bool = False
+    encoded: bytes | None = None
     interrupts: list[Any] = field(default_factory=list[Any])
     stopped: bool = False
 
@@ -211,7 +213,10 @@ async def _follow(
             elif mode == "debug" and payload["type"] == "checkpoint":
                 payload = {**payload, "payload": _debug_checkpoint(payload["payload"])}
             if mode in wanted:
-                emit("|".join((mode, *namespace)), dumps(payload))
+                data = dumps(payload)
+                emit("|".join((mode, *namespace)), data)
+                if progress.values is payload:
+                    progress.encoded = data
 
 
 def _note_values(progress: Progress, payload: Any) -> None:
@@ -221,7 +226,7 @@ def _note_values(progress: Progress, payload: Any) -> None:
     elif not progress.interrupts:
         # What comes after an interrupt has the results of the tasks beside it. The reference's
         # ``wait`` answers without them; they are in the thread's state.
-        progress.values, progress.seen = payload, True
+        progress.values, progress.seen, progress.encoded = payload, True, None
 
 
 class TupleMessages:
@@ -287,7 +292,7 @@ def _debug_task(task: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 async def _success(graph: Graph, config: RunnableConfig, progress: Progress) -> Ending:
-    streamed = dumps(progress.values) if progress.seen else None
+    streamed = (progress.encoded or dumps(progress.values)) if progress.seen else None
     if streamed and not progress.stopped and not _forgets(graph):
         # It came to its end, so the state is what was streamed last, and nothing is next.
         return Ending(status=RunStatus.SUCCESS, output=streamed, values=streamed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -93,7 +93,7 @@ class MortalSaver(InMemorySaver):
     def __init__(self) -> None:
         super().__init__()
         self.death = Death()
-        self.stored: list[tuple[str, Any]] = []
+        self.on_stored: Callable[[str, Any], None] = lambda channel, value: None
 
     def die(self) -> None:
         self.death.happened = True
@@ -111,7 +111,8 @@ class MortalSaver(InMemorySaver):
     ) -> None:
         if not self.death.happened:
             await super().aput_writes(config, writes, task_id, task_path)
-            self.stored += writes
+            for channel, value in writes:
+                self.on_stored(channel, value)
 
 
 async def run_until_death(loaded: LoadedGraph, order: RunOrder, saver: MortalSaver) -> Outcome:

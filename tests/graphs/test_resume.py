@@ -108,10 +108,13 @@ async def test_a_task_that_is_done_is_neither_executed_nor_reported_again() -> N
     """Two tasks side by side: one has stored its result when the other kills the process."""
     line = Line("first")
     line._dies_in = "slow"
+    quick_is_stored = asyncio.Event()
+    line.saver.on_stored = lambda channel, value: (
+        quick_is_stored.set() if value == ["quick"] else None
+    )
 
     async def slow(state: State) -> State:
-        while ("log", ["quick"]) not in line.saver.stored:
-            await asyncio.sleep(0)  # a turn of the loop; the test's timeout bounds it
+        await quick_is_stored.wait()
         line.executed["slow"] += 1
         line.die_once("slow")
         return {"log": ["slow"]}
