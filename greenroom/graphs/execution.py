@@ -46,7 +46,6 @@ from greenroom.wire.encoding import dumps
 
 log = logging.getLogger(__name__)
 
-
 Emit = Callable[[str, bytes], None]
 """Takes an event's name and its data; the caller appends it to the run's log."""
 
@@ -89,7 +88,7 @@ async def execute(
             try:
                 start = await prepare(graph, saver, order, todo)
                 if start.stopped:
-                    await _stop_again(graph, todo, emit, progress)
+                    await _stop_again(graph, order, todo, emit, progress)
                 else:
                     chunks = _chunks(graph, todo, start, emit, control)
                     await _follow(chunks, todo, emit, progress, start.repetition)
@@ -176,9 +175,15 @@ async def _chunks(
                 yield (), mode, payload
 
 
-async def _stop_again(graph: Graph, todo: Instructions, emit: Emit, progress: Progress) -> None:
+async def _stop_again(
+    graph: Graph, order: RunOrder, todo: Instructions, emit: Emit, progress: Progress
+) -> None:
     """An earlier attempt stopped at a breakpoint and died; this one only says so."""
     progress.stopped = True
+    if "values" in todo.modes and not order.resumable:
+        # As `Repetition` does: nobody knows whether the client got the last state.
+        values, _, _ = await head_state(graph, todo.config)
+        emit("values", values or b"null")
     if "updates" in todo.modes:
         emit("updates", dumps({INTERRUPT: []}))
 

@@ -7,7 +7,7 @@ import json
 from typing import Annotated, Any
 
 import pytest
-from graph_driver import given, order, probe, run
+from tests.graphs.graph_driver import given, order, probe, run
 from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.channels import UntrackedValue
 from langgraph.checkpoint.memory import InMemorySaver

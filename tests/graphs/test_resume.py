@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from uuid import UUID
 
 import pytest
-from graph_driver import MortalSaver, given, order, run, run_until_death
+from tests.graphs.graph_driver import MortalSaver, given, order, run, run_until_death
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, StateGraph
 from langgraph.types import interrupt
@@ -230,13 +230,13 @@ async def test_a_breakpoint_holds_although_the_process_died_before_it_said_so(
         attempt=2,
         input={"log": []},
         durability=durability,
-        stream_mode=["updates"],
+        stream_mode=["updates", "values"],
         **where,
     )
     second = await run(loaded, again, line.saver)
     assert line.executed["b"] == 0
     assert second.output == stopped.output
-    assert second.events == [("updates", {"__interrupt__": []})]
+    assert second.events == [("values", stopped.output), ("updates", {"__interrupt__": []})]
     assert second.ending is not None
     assert second.ending.has_next
 

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from graph_driver import order, probe, run
+from tests.graphs.graph_driver import order, probe, run
 from langgraph.checkpoint.memory import InMemorySaver
 
 from greenroom.core.errors import BadRequest, Fenced, InvalidRequest

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from graph_driver import Normaliser, order, probe, run
+from tests.graphs.graph_driver import Normaliser, order, probe, run
 from langgraph.store.memory import InMemoryStore
 
 REFERENCE: dict[str, Any] = json.loads(
