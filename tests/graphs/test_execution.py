@@ -7,7 +7,6 @@ import json
 from typing import Annotated, Any
 
 import pytest
-from tests.graphs.graph_driver import given, order, probe, run
 from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.channels import UntrackedValue
 from langgraph.checkpoint.memory import InMemorySaver
@@ -22,6 +21,7 @@ from typing_extensions import TypedDict
 from greenroom.core.errors import Fenced
 from greenroom.core.runs import RunStatus
 from greenroom.graphs.execution import execute, state_after
+from tests.graphs.graph_driver import given, order, probe, run
 
 
 class CountingSaver(InMemorySaver):

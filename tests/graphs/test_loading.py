@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.graphs.graph_driver import order, run
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.store.memory import InMemoryStore
 
@@ -17,6 +16,7 @@ from greenroom.core.ports import SchemasQuestion
 from greenroom.graphs.configuration import GraphSpec
 from greenroom.graphs.loading import LoadedGraph, load_graph
 from greenroom.graphs.state import answer
+from tests.graphs.graph_driver import order, run
 
 BUILDER = """
 import contextlib

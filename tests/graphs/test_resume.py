@@ -10,7 +10,6 @@ from typing import Annotated, Any
 from uuid import UUID
 
 import pytest
-from tests.graphs.graph_driver import MortalSaver, given, order, run, run_until_death
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, StateGraph
 from langgraph.types import interrupt
@@ -18,6 +17,7 @@ from typing_extensions import TypedDict
 
 from greenroom.core.runs import RunStatus
 from greenroom.graphs.resume import ClockBehind, with_clock
+from tests.graphs.graph_driver import MortalSaver, given, order, run, run_until_death
 
 ALL_MODES = ["values", "updates", "custom", "tasks", "checkpoints", "debug", "messages-tuple"]
 

@@ -6,7 +6,6 @@ import json
 from typing import Any
 
 import pytest
-from tests.graphs.graph_driver import order, probe, run
 from langgraph.checkpoint.memory import InMemorySaver
 
 from greenroom.core.errors import BadRequest, Fenced, InvalidRequest
@@ -21,6 +20,7 @@ from greenroom.core.ports import (
     Updated,
 )
 from greenroom.graphs import state
+from tests.graphs.graph_driver import order, probe, run
 
 UNKNOWN = "ffa1756b-8293-43fb-9442-cd9394149e97"
 

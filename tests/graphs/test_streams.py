@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.graphs.graph_driver import Normaliser, order, probe, run
 from langgraph.store.memory import InMemoryStore
+
+from tests.graphs.graph_driver import Normaliser, order, probe, run
 
 REFERENCE: dict[str, Any] = json.loads(
     (Path(__file__).parent / "reference_streams.json").read_text(encoding="utf-8")
