@@ -78,6 +78,7 @@ class Keeper:
         self._pool_of_actor: dict[str, Pool] = {}
         self._starters: dict[str, Batcher[RunOrder, None]] = {}
         self._notes: dict[str, str] = {}
+        self._pids: dict[str, int] = {}
         self._epoch = 0
         self._growing = False
         self._problem = ""
@@ -111,7 +112,7 @@ class Keeper:
             return {}
         try:
             handle = await self._handles.find(name)
-            spec, runs = await asyncio.wait_for(
+            spec, self._pids[name], runs = await asyncio.wait_for(
                 answer(handle.adopt.remote(self._epoch), name), ADOPT_WAIT_S
             )
         except (GreenroomError, TimeoutError):
@@ -178,14 +179,20 @@ class Keeper:
     def counts(self) -> dict[str, Any]:
         """Actors and places, for those who run the server."""
         pools = self._distinct_pools
+        members = [member for pool in pools for member in pool.members.values()]
         return {
-            "actors": {
-                member.name: {"state": str(member.state), "runs": len(member.runs)}
-                for pool in pools
-                for member in pool.members.values()
-            },
+            "actors": len(members),
             "places": sum(pool.spec.max_actors * pool.spec.runs_per_actor for pool in pools),
             "waiting_for_a_place": sum(len(pool.waiting) for pool in pools),
+            "pool": [
+                {
+                    "actor": member.name,
+                    "pid": self._pids.get(member.name),
+                    "state": str(member.state),
+                    "runs": sorted(member.runs),
+                }
+                for member in members
+            ],
         }
 
     # --- places --------------------------------------------------------------------------------
@@ -270,6 +277,7 @@ class Keeper:
     def _bury(self, name: str) -> None:
         self._handles.forget(name)
         self._starters.pop(name, None)
+        self._pids.pop(name, None)
         note = self._notes.pop(name, None)
         if name == self._inspector:
             self._inspector = None
@@ -330,7 +338,7 @@ class Keeper:
         try:
             await asyncio.to_thread(self._handles.make_run_actor, name, setup, spec)
             handle = await self._handles.find(name)
-            await answer(handle.prepare.remote(), name)
+            self._pids[name] = await answer(handle.prepare.remote(), name)
         except ActorGone:
             return "its process died while it loaded the graphs"
         except Exception as error:  # noqa: BLE001 - user code raises anything while it is imported

@@ -386,14 +386,15 @@ class RunActor:
         """The registry is there."""
         self._hear(epoch)
 
-    async def adopt(self, epoch: int) -> tuple[PoolSpec, list[tuple[str, int]]]:
-        """A registry that has just started asks who is here and executes what: ``(run, attempt)``.
+    async def adopt(self, epoch: int) -> tuple[PoolSpec, int, list[tuple[str, int]]]:
+        """A registry that has just started asks who is here (placement, process id) and executes
+        what: ``(run, attempt)``.
 
         Includes attempts that have ended and whose report has not been heard.
         """
         self._hear(epoch)
         executing = [(each.order.run_id, each.order.attempt) for each in [*self._current.values()]]
-        return self._setup.spec, executing
+        return self._setup.spec, os.getpid(), executing
 
     def _hear(self, epoch: int) -> None:
         if epoch < self._epoch:

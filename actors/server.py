@@ -111,7 +111,7 @@ class Server:
         # Short, because Ray puts Unix sockets below it, whose paths are limited to 107 bytes.
         self._ray_dir = Path(tempfile.mkdtemp(prefix="gr-ray-"))
         ray.init(
-            num_cpus=_logical_cpus(self._configuration),
+            num_cpus=_logical_cpus(self._configuration, settings.default_max_actors),
             object_store_memory=settings.object_store_mib * MIB,
             include_dashboard=settings.dashboard,
             namespace=settings.ray_namespace,
@@ -180,7 +180,7 @@ def registry_setup(settings: Settings, dsn: str) -> RegistrySetup:
         namespace=settings.ray_namespace,
         dsn=dsn,
         config_path=settings.config.resolve(),
-        default_max_actors=max(8, 2 * (os.cpu_count() or 1)),
+        default_max_actors=settings.default_max_actors,
         cancel_grace_s=settings.cancel_grace_s,
         registry_silence_s=settings.registry_silence_s,
         log_max_bytes=settings.log_max_bytes,
@@ -199,10 +199,10 @@ async def prepare_database(dsn: str, graphs: list[str]) -> None:
         await pool.close()
 
 
-def _logical_cpus(configuration: Configuration) -> int:
+def _logical_cpus(configuration: Configuration, default_max_actors: int) -> int:
     """CPUs that a local Ray hands out: bookkeeping, enough for every actor that may be started."""
     wanted = sum(
-        (graph.placement.max_actors or 8) * graph.placement.num_cpus
+        (graph.placement.max_actors or default_max_actors) * graph.placement.num_cpus
         for graph in configuration.graphs.values()
     )
     return max(os.cpu_count() or 1, int(wanted) + 4)

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 import uvicorn
-from edge_doubles import GRAPHS, MemoryRecords, MemoryRuntime
+from tests.http.edge_doubles import GRAPHS, MemoryRecords, MemoryRuntime
 from fastapi import FastAPI
 
 from greenroom.http.app import create_app

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from edge_doubles import RUN, THREAD, UNKNOWN
+from tests.http.edge_doubles import RUN, THREAD, UNKNOWN
 
 from greenroom.http.runs import NO_MATCHING_RUNS, NO_RUNS
 

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import orjson
 import pytest
-from edge_doubles import NOW, THREAD, UNKNOWN, MemoryRecords, MemoryRuntime
+from tests.http.edge_doubles import NOW, THREAD, UNKNOWN, MemoryRecords, MemoryRuntime
 
 from greenroom.core.errors import Conflict, Unavailable
 from greenroom.http.edge import system_assistant_id

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import httpx
 import pytest
-from edge_doubles import GRAPHS, THREAD, UNKNOWN
+from tests.http.edge_doubles import GRAPHS, THREAD, UNKNOWN
 
 from greenroom.core.errors import DatabaseUnavailable, TooManyRequests, Unavailable
 from greenroom.core.ports import DrawQuestion, SchemasQuestion, SubgraphsQuestion

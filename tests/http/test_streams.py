@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import httpx
 import pytest
-from edge_doubles import RUN, THREAD, UNKNOWN
+from tests.http.edge_doubles import RUN, THREAD, UNKNOWN
 
 from greenroom.core.errors import BadRequest, Unavailable
 from greenroom.http.app import drain

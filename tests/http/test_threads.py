@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import orjson
 import pytest
-from edge_doubles import THREAD, UNKNOWN
+from tests.http.edge_doubles import THREAD, UNKNOWN
 
 from greenroom.core.errors import BadRequest, Conflict
 from greenroom.core.ports import HistoryQuestion, StateQuestion, StateUpdate, SuperstepsUpdate

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from edge_doubles import THREAD, UNKNOWN
+from tests.http.edge_doubles import THREAD, UNKNOWN
 from langgraph_sdk import get_client
 from langgraph_sdk.errors import ConflictError, NotFoundError, UnprocessableEntityError
 

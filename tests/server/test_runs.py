@@ -125,8 +125,7 @@ async def test_a_joiner_replays_a_resumable_run_from_its_start(client: LangGraph
     )
     await client.runs.join(thread_id, run["run_id"])
     parts = [
-        part
-        async for part in client.runs.join_stream(thread_id, run["run_id"], last_event_id="-1")
+        part async for part in client.runs.join_stream(thread_id, run["run_id"], last_event_id="-1")
     ]
     assert [part.event for part in parts] == ["metadata", "updates", "updates", "updates"]
     ids = [part.id for part in parts]
@@ -151,9 +150,7 @@ async def test_a_stateless_run_leaves_nothing(client: LangGraphClient) -> None:
 
 async def test_both_mounts_reach_the_same_thread(http: httpx.AsyncClient) -> None:
     thread_id = (await http.post("/api/threads", json={})).json()["thread_id"]
-    answer = await http.post(
-        f"/api/threads/{thread_id}/runs/wait", json={"input": {"count": 0}}
-    )
+    answer = await http.post(f"/api/threads/{thread_id}/runs/wait", json={"input": {"count": 0}})
     assert answer.json()["count"] == 3  # no assistant_id: the configuration's default graph
     assert answer.headers["content-location"].startswith(f"/api/threads/{thread_id}/runs/")
     assert (await http.get(f"/threads/{thread_id}")).json()["values"]["count"] == 3
