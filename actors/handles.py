@@ -36,7 +36,7 @@ RUN_PREFIX = "run-"
 T = TypeVar("T")
 
 _RUN_GROUPS = {
-    "execute": ("prepare", "start_many", "ask", "update", "settle"),
+    "execute": ("prepare", "start_many", "ask", "update", "settle", "drain"),
     "control": ("cancel", "beat", "adopt"),
     "read": ("read", "outcome", "alive"),
 }

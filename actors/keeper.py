@@ -30,6 +30,7 @@ log = logging.getLogger("greenroom.keeper")
 KEEP_INTERVAL_S = 5.0
 IDLE_S = 60.0
 ADOPT_WAIT_S = 10.0
+ASK_WAIT_S = 1.0
 INSPECTOR_WAIT_S = 30.0
 MAX_FAILED_STARTS = 3
 
@@ -81,6 +82,7 @@ class Keeper:
         self._pids: dict[str, int] = {}
         self._epoch = 0
         self._growing = False
+        self._draining = False
         self._problem = ""
         self._inspector: str | None = None
         self._inspector_ready = asyncio.Event()
@@ -131,6 +133,18 @@ class Keeper:
         self._pool_of_actor[name] = pool
         self._tasks.spawn(self._watch(name))
         return {run_id: (name, attempt) for run_id, attempt in runs}
+
+    async def drain(self) -> None:
+        """Gives out no more places, and asks every actor to stop its runs after their superstep."""
+        self._draining = True
+        for name, pool in self._pool_of_actor.items():
+            pool.retire(name)
+        await asyncio.gather(*(self._drain(name) for name in [*self._pool_of_actor]))
+
+    async def _drain(self, name: str) -> None:
+        with suppress(GreenroomError, TimeoutError):
+            handle = await self._handles.find(name)
+            await asyncio.wait_for(answer(handle.drain.remote(), name), ASK_WAIT_S)
 
     async def keep(self) -> None:
         """Never ends: keeps the pools at their size, and tells the actors that a registry is there."""
@@ -298,6 +312,8 @@ class Keeper:
 
     def _grow(self) -> None:
         self._growing = False
+        if self._draining:
+            return
         now_s = time.monotonic()
         for pool in self._distinct_pools:
             for _ in range(pool.wanted(now_s=now_s)):

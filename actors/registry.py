@@ -90,6 +90,7 @@ class _Run:
         actor: who executes it, or is about to.
         started: the attempt is durable, so its actor may be named.
         ending: its end is being written; nothing else may end it.
+        deaths: how many of its actors died while this registry watched.
         kwargs: on the way from the request, or the database, to the actor.
     """
 
@@ -104,6 +105,7 @@ class _Run:
     actor: str | None = None
     started: bool = False
     ending: bool = False
+    deaths: int = 0
     kwargs: bytes | None = None
     ordered_ms: int = 0
     killer: asyncio.TimerHandle | None = None
@@ -126,6 +128,7 @@ class RegistryActor:
         self._tasks = Tasks()
         self._doings = Doings()
         self._epoch = 0
+        self._draining = False
         self._recovered: asyncio.Event | None = None
         self._keeper: Keeper
         self._journal: Journal
@@ -146,6 +149,23 @@ class RegistryActor:
         """
         await self._ready()
         return await self._keeper.is_warm(wait_s)
+
+    async def drain(self, wait_s: float) -> int:
+        """Starts nothing any more, and waits for running runs to stop after their superstep.
+
+        Returns:
+            how many are still running; a next server takes them up from their last checkpoint.
+        """
+        await self._ready()
+        self._draining = True
+        await self._keeper.drain()
+        deadline_s = time.monotonic() + wait_s
+        while time.monotonic() < deadline_s and self._executing():
+            await asyncio.sleep(0.02)
+        return self._executing()
+
+    def _executing(self) -> int:
+        return sum(1 for run in self._runs.values() if run.started)
 
     async def _ready(self) -> None:
         if self._recovered is None:
@@ -260,6 +280,8 @@ class RegistryActor:
 
     def _decide(self, request: RunRequest) -> list[Effect] | CreatedRun | Exception:
         """The synchronous step: lane and place are reserved when this returns."""
+        if self._draining:
+            return Unavailable("The server is stopping. Try again in a moment.")
         if request.run_id in self._runs:
             return Unavailable("This run is being created already. Try again.")
         if not self._keeper.knows(request.graph_id):
@@ -508,6 +530,9 @@ class RegistryActor:
             return found is not None and found.attempt == report.attempt
         if run.attempt != report.attempt or run.actor != report.actor:
             return False
+        if report.status is RunStatus.PENDING:
+            await self._handed_back(run)
+            return True
         await self._end(run, report.status, report.has_next, report.interrupts, report.error)
         return True
 
@@ -569,6 +594,26 @@ class RegistryActor:
             f" {limit_mib}.",
         )
 
+    async def _handed_back(self, run: _Run) -> None:
+        """A run's actor is draining: another attempt goes on from the last checkpoint."""
+        lane = self._lane(run.thread_id)
+        actor, run.actor, run.started = run.actor, None, False
+        await self._journal.commit(journal.requeue(run.run_id, run.attempt))
+        self._keeper.release(run.run_id, run.graph_id, actor)
+        ticket = lane.find(run.run_id)
+        if ticket is not None and ticket.stage is Stage.STOPPING:
+            interrupts, has_next = await self._keeper.settle(run.graph_id, run.thread_id)
+            await self._end(run, RunStatus.INTERRUPTED, has_next, interrupts, None)
+            return
+        lane.requeued(run.run_id)
+        self._tell_followers(run.run_id)
+        self._claim_again(run)
+
+    def _claim_again(self, run: _Run) -> None:
+        granted = self._keeper.claim_again(run.run_id, run.graph_id)
+        if granted is not None:
+            self._granted(run.run_id, granted)
+
     async def _lost(self, run_id: str, note: str | None) -> None:
         """A run's actor is gone: the next attempt, or the end."""
         run = self._runs.get(run_id)
@@ -588,19 +633,18 @@ class RegistryActor:
         if note is not None:
             await self._give_up(run, "MemoryLimitExceeded", note)
             return
-        if run.attempt >= self._keeper.max_attempts(run.graph_id):
+        run.deaths += 1
+        if run.deaths >= self._keeper.max_attempts(run.graph_id):
             reason = (
-                f"The run's process died {run.attempt} times; it is not started again"
+                f"The run's process died {run.deaths} times; it is not started again"
                 " (max_attempts of its graph)."
             )
             await self._give_up(run, "ActorDied", reason)
             return
         lane.requeued(run_id)
-        await asyncio.sleep(RETRY_BACKOFF_S[min(run.attempt - 1, len(RETRY_BACKOFF_S) - 1)])
+        await asyncio.sleep(RETRY_BACKOFF_S[min(run.deaths, len(RETRY_BACKOFF_S)) - 1])
         if self._runs.get(run_id) is run and not run.ending:
-            granted = self._keeper.claim_again(run_id, run.graph_id)
-            if granted is not None:
-                self._granted(run_id, granted)
+            self._claim_again(run)
 
     async def _unstartable(self, run_id: str, reason: str | None) -> None:
         run = self._runs.get(run_id)
@@ -683,7 +727,7 @@ class RegistryActor:
     async def info(self) -> dict[str, Any]:
         """Counts of runs, actors and places."""
         await self._ready()
-        running = sum(1 for run in self._runs.values() if run.started)
+        running = self._executing()
         return {"running": running, "pending": len(self._runs) - running} | self._keeper.counts()
 
     # --- exclusive operations ------------------------------------------------------------------

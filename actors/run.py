@@ -33,6 +33,8 @@ from pathlib import Path
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
+from langgraph.errors import GraphDrained
+from langgraph.runtime import RunControl
 from langgraph.store.postgres.aio import AsyncPostgresStore
 
 from actors.handles import REGISTRY, ActorGone, Handles, answer
@@ -74,6 +76,7 @@ class _Execution:
 
     order: RunOrder
     log: EventLog
+    control: RunControl = field(default_factory=RunControl)
     task: asyncio.Task[Ending] | None = None
     cancelled: bool = False
     keeps_values: bool = True
@@ -161,6 +164,9 @@ class RunActor:
                 ending = await execution.task
             except asyncio.CancelledError:
                 ending = await self._after_cancel(execution)
+            except GraphDrained:
+                await self._hand_back(execution)
+                return
             await self._finish(execution, ending)
         except Fenced:
             self._step_down(execution)
@@ -184,6 +190,7 @@ class RunActor:
                     emit=lambda name, data: self._emit(execution, name, data),
                     checkpointer=self._saver(order),
                     store=self._store,
+                    control=execution.control,
                 )
         except TimeoutError:
             if not deadline.expired():
@@ -278,6 +285,31 @@ class RunActor:
         if not accepted:
             raise Fenced(order.run_id)
         self._close(execution, ending)
+
+    async def drain(self) -> None:
+        """Asks every run to stop after its superstep and to be taken up by another attempt."""
+        for execution in [*self._current.values()]:
+            execution.control.request_drain("the server is stopping")
+
+    async def _hand_back(self, execution: _Execution) -> None:
+        order = execution.order
+        if order.resumable:
+            await _until_done(lambda: self._flush_tail(execution))
+        await self._reports.submit(
+            Report(
+                run_id=order.run_id,
+                attempt=order.attempt,
+                actor=self._setup.name,
+                status=RunStatus.PENDING,
+                has_next=True,
+                interrupts=b"{}",
+                error=None,
+                has_values=False,
+            )
+        )
+        self._current.pop(order.run_id, None)
+        # Closed without an ending: readers ask the registry for the attempt that follows.
+        execution.log.close()
 
     async def _send_reports(self, reports: list[Report]) -> list[bool | Exception]:
         while True:

@@ -40,6 +40,7 @@ START_PATIENCE_S = 120.0
 SERVE_SHUTDOWN_S = 8.0
 ACTORS_SHUTDOWN_S = 5.0
 RAY_SHUTDOWN_S = 10.0
+DRAIN_MARGIN_S = 2.0
 DESCENDANTS_GRACE_S = 1.0
 
 Progress = Callable[[str], None]
@@ -141,16 +142,24 @@ class Server:
         A Ray of the server's own may be broken by now (the terminal's Ctrl-C reaches all of its
         processes too), so every polite step is bounded.
         """
-        if self._served:
-            _bounded(serve.shutdown, SERVE_SHUTDOWN_S)
+        own = self._ray_dir is not None
         if self._joined:
+            _bounded(self._drain, self._settings.drain_s + DRAIN_MARGIN_S)
+            if self._served and not own:
+                # Others may serve on the cluster too.
+                _bounded(lambda: serve.delete(APPLICATION), SERVE_SHUTDOWN_S)
             _bounded(self._end_actors, ACTORS_SHUTDOWN_S)
             _bounded(ray.shutdown, RAY_SHUTDOWN_S)
-        if self._embedded is not None:
-            self._embedded.stop()
         if self._ray_dir is not None:
+            # Serve and its proxies too: politely ending what nobody else uses takes seconds.
             processes.end_descendants(DESCENDANTS_GRACE_S)
             shutil.rmtree(self._ray_dir, ignore_errors=True)
+        if self._embedded is not None:
+            self._embedded.stop()
+
+    def _drain(self) -> None:
+        registry = self._handles.get(REGISTRY)
+        ray.get(registry.drain.remote(self._settings.drain_s))
 
     def _end_actors(self) -> None:
         names = self._handles.names()

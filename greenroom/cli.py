@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
@@ -44,6 +45,9 @@ err = Console(highlight=False, soft_wrap=True, stderr=True)
 
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Ctrl-C, what service managers send, and a terminal that is closed."""
+
+ORPHANS_PATIENCE_S = 15.0
+"""What the processes of a server that was killed get to notice that and go."""
 
 STOP_MARGIN_S = 30
 """What a server gets to end beyond the time its runs may take to drain."""
@@ -199,12 +203,11 @@ def run_server(
         configuration = read_configuration(settings.config)
         _note(configuration.warnings)
         with (
-            datadir.claim(settings.data_dir, settings.url),
+            datadir.claim(settings.data_dir, settings.url) as killed,
             GraphCheck(settings.config) as graph_check,
         ):
-            datadir.end_orphans(settings.data_dir)
             progress(f"Checking that port {settings.port} is free")
-            check_port(settings.host, settings.port)
+            _free_port(settings, ORPHANS_PATIENCE_S if killed is not None else 0.0)
             if settings.database_url is not None:
                 progress("Checking the database")
                 check_database(settings.database_url)
@@ -245,6 +248,20 @@ def run_server(
                     datadir.end_orphans(settings.data_dir)
                     remove_haproxy_dir(settings.data_dir)
                     progress("")
+
+
+def _free_port(settings: Settings, patience_s: float) -> None:
+    """Refuses a port that is taken, unless by what a killed server has left: that is about to go."""
+    deadline_s = time.monotonic() + patience_s
+    while True:
+        datadir.end_orphans(settings.data_dir)
+        try:
+            check_port(settings.host, settings.port)
+            return
+        except GreenroomError:
+            if time.monotonic() > deadline_s:
+                raise
+            time.sleep(0.1)
 
 
 def _make_server(settings: Settings, configuration: Configuration) -> RunningServer:

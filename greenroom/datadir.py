@@ -36,8 +36,10 @@ class DirectoryTakenError(ConfigurationError):
 
 
 @contextmanager
-def claim(data_dir: Path, url: str) -> Iterator[None]:
+def claim(data_dir: Path, url: str) -> Iterator[Owner | None]:
     """Makes this process the server of a data directory, for as long as the block runs.
+
+    Gives the server before, if that one was killed: then its processes may still be about to go.
 
     Raises:
         DirectoryTakenError: another server runs there.
@@ -57,11 +59,12 @@ def claim(data_dir: Path, url: str) -> Iterator[None]:
                 f"{_name(_read(file))} runs in {data_dir} already: end it with 'greenroom stop',"
                 " or give this one its own --data-dir."
             )
+        killed = _read(file)
         owner = json.dumps(asdict(Owner(pid=os.getpid(), url=url))).encode()
         os.ftruncate(file, 0)
         os.pwrite(file, owner, 0)
         try:
-            yield
+            yield killed
         finally:
             # Emptied, not unlinked: whoever opened it already would lock a file without a name.
             os.ftruncate(file, 0)

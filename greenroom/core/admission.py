@@ -9,10 +9,11 @@ update, a copy, a delete) takes the lane as a run does.
             ├─ after_s ──> delayed ─due─> queued └───────requeued──────┘ └─ended─> (gone)
             └─ reject ───> Conflict
 
-``interrupt`` and ``rollback`` put the new run into the queue, drop every other pending run and stop
-the active one; the new run starts when the active one *has stopped*, not when it was told to. The
-first stop action wins. A method is one synchronous step: it changes the lane and returns the effects
-that the caller has to perform, in order, once they are durable.
+``interrupt`` and ``rollback`` put the new run into the queue and, once it is stored (`admitted`),
+drop every pending run that was there before it and stop the active one. So an admission that cannot
+be stored leaves the others as they were. The new run starts when the active one *has stopped*, not
+when it was told to. The first stop action wins. A method is one synchronous step: it changes the
+lane and returns the effects that the caller has to perform, in order, once they are durable.
 """
 
 from __future__ import annotations
@@ -59,22 +60,49 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """Effect: this run never ran (in this attempt); it ends interrupted, or is deleted."""
+    """Effect: this run never ran; it ends interrupted, or is deleted."""
 
     run_id: str
     delete: bool
 
 
-Effect = Place | Stop | Drop
+@dataclass(frozen=True, slots=True)
+class Abandon:
+    """Effect: a run that lost its actor is to stop before it has another.
+
+    Nobody can be told, and there may be something to take back: the caller ends it as `Stop` would
+    have, and the lane stays taken until `Lane.ended`.
+    """
+
+    run_id: str
+    action: CancelAction
+
+
+Effect = Place | Stop | Drop | Abandon
 
 
 @dataclass(slots=True)
 class Ticket:
-    """A run's place in its lane."""
+    """A run's place in its lane.
+
+    Attributes:
+        number: its place in the order of admission.
+        displaces: what becomes of the runs before it once it is stored; None leaves them.
+        has_run: an attempt was begun, so there may be something to settle when it ends.
+        stop: how it was told to stop.
+    """
 
     run_id: str
     stage: Stage
+    number: int
+    displaces: CancelAction | None = None
+    has_run: bool = False
     stop: CancelAction | None = None
+
+
+def displacement(strategy: MultitaskStrategy) -> CancelAction | None:
+    """What a strategy does to the runs that are there."""
+    return strategy if strategy in ("interrupt", "rollback") else None
 
 
 @dataclass(slots=True)
@@ -87,6 +115,7 @@ class Lane:
     delayed: dict[str, Ticket] = field(default_factory=dict)
     exclusive: str | None = None
     closing: bool = False
+    _admitted: int = 0
 
     def __iter__(self) -> Iterator[Ticket]:
         """Every run of the lane: active, queued in order, delayed."""
@@ -127,38 +156,47 @@ class Lane:
                 raise Conflict(BUSY_MESSAGE)
             if self.exclusive is not None:
                 raise Conflict(CHANGING_MESSAGE)
-        effects: list[Effect] = []
-        if strategy in ("interrupt", "rollback"):
-            effects += self._displace(strategy)
+        ticket = self._ticket(run_id, Stage.QUEUED, strategy)
         if delayed:
-            self.delayed[run_id] = Ticket(run_id, Stage.DELAYED)
-            return effects
-        self.queue.append(Ticket(run_id, Stage.QUEUED))
-        return effects + self._next()
-
-    def _displace(self, action: CancelAction) -> list[Effect]:
-        effects: list[Effect] = [
-            Drop(ticket.run_id, delete=action == "rollback")
-            for ticket in (*self.queue, *self.delayed.values())
-        ]
-        self.queue.clear()
-        self.delayed.clear()
-        if self.active is None:
-            return effects
-        if self.active.stage is Stage.WAITING:
-            effects.append(Drop(self.active.run_id, delete=action == "rollback"))
-            self.active = None
+            ticket.stage = Stage.DELAYED
+            self.delayed[run_id] = ticket
         else:
-            effects += self._stop_active(action)
+            self.queue.append(ticket)
+        return self._next()
+
+    def _ticket(self, run_id: str, stage: Stage, strategy: MultitaskStrategy) -> Ticket:
+        self._admitted += 1
+        return Ticket(run_id, stage, self._admitted, displacement(strategy))
+
+    def admitted(self, run_id: str) -> list[Effect]:
+        """The run's admission is stored: now it displaces those before it, if it is to."""
+        ticket = self.find(run_id)
+        if ticket is None or ticket.displaces is None:
+            return []
+        return [*self._displace(ticket.displaces, before=ticket.number), *self._next()]
+
+    def _displace(self, action: CancelAction, *, before: int) -> list[Effect]:
+        older = [t for t in (*self.queue, *self.delayed.values()) if t.number < before]
+        for ticket in older:
+            self._remove(ticket)
+        effects: list[Effect] = [Drop(t.run_id, delete=action == "rollback") for t in older]
+        if self.active is not None and self.active.number < before:
+            effects += self._stop_active(action, delete=action == "rollback")
         return effects
 
-    def _stop_active(self, action: CancelAction) -> list[Effect]:
-        assert self.active is not None
-        if self.active.stage is Stage.STOPPING:
+    def _stop_active(self, action: CancelAction, *, delete: bool) -> list[Effect]:
+        """Stops the active run; one that never ran leaves the lane at once."""
+        ticket = self.active
+        assert ticket is not None
+        if ticket.stage is Stage.STOPPING:
             return []
-        self.active.stage = Stage.STOPPING
-        self.active.stop = action
-        return [Stop(self.active.run_id, action)]
+        if ticket.stage is Stage.WAITING and not ticket.has_run:
+            self.active = None
+            return [Drop(ticket.run_id, delete=delete)]
+        executed = ticket.stage is Stage.RUNNING
+        ticket.stage = Stage.STOPPING
+        ticket.stop = action
+        return [Stop(ticket.run_id, action) if executed else Abandon(ticket.run_id, action)]
 
     def _next(self) -> list[Effect]:
         if not self.is_free or not self.queue:
@@ -167,9 +205,15 @@ class Lane:
         self.active.stage = Stage.WAITING
         return [Place(self.active.run_id)]
 
-    def restore(self, run_id: str, stage: Stage) -> None:
-        """Puts a run back that was there before the registry: after a restart, in admission order."""
-        ticket = Ticket(run_id, stage)
+    def restore(
+        self, run_id: str, stage: Stage, strategy: MultitaskStrategy, *, has_run: bool
+    ) -> list[Effect]:
+        """Puts a run back that was there before the registry: after a restart, in admission order.
+
+        What it was to displace may still be there: then it is displaced now.
+        """
+        ticket = self._ticket(run_id, stage, strategy)
+        ticket.has_run = has_run
         if stage is Stage.DELAYED:
             self.delayed[run_id] = ticket
         elif stage is Stage.QUEUED:
@@ -177,9 +221,14 @@ class Lane:
         else:
             assert self.active is None
             self.active = ticket
+        if ticket.displaces is None:
+            return []
+        return self._displace(ticket.displaces, before=ticket.number)
 
     def resume(self) -> list[Effect]:
-        """After `restore`: whose turn it is."""
+        """After every `restore`: whose turn it is."""
+        if self.active is not None and self.active.stage is Stage.WAITING:
+            return [Place(self.active.run_id)]
         return self._next()
 
     def due(self, run_id: str) -> list[Effect]:
@@ -197,24 +246,28 @@ class Lane:
         assert self.active.run_id == run_id
         assert self.active.stage is Stage.WAITING
         self.active.stage = Stage.RUNNING
+        self.active.has_run = True
 
     def requeued(self, run_id: str) -> None:
         """The active run's actor is gone; it waits for another, and keeps the thread."""
         assert self.active is not None
         assert self.active.run_id == run_id
+        assert self.active.stage is Stage.RUNNING
         self.active.stage = Stage.WAITING
+
+    def is_waiting(self, run_id: str) -> bool:
+        """Whether it is this run's turn and it has no actor: it may be given one."""
+        active = self.active
+        return active is not None and active.run_id == run_id and active.stage is Stage.WAITING
 
     def stop(self, run_id: str, action: CancelAction) -> list[Effect]:
         """Cancels one run. A run that is not executing ends at once; asking twice changes nothing.
 
-        Cancelling a pending run only ever interrupts it, whatever the action (platform API,
+        Cancelling a run that never ran only ever interrupts it, whatever the action (platform API,
         section 5): there is nothing to roll back.
         """
         if self.active is not None and self.active.run_id == run_id:
-            if self.active.stage is not Stage.WAITING:
-                return self._stop_active(action)
-            self.active = None
-            return [Drop(run_id, delete=False), *self._next()]
+            return [*self._stop_active(action, delete=False), *self._next()]
         ticket = self.find(run_id)
         if ticket is None:
             return []
@@ -263,10 +316,15 @@ class Lane:
     def close(self) -> list[Effect]:
         """The thread is about to be deleted: nothing new comes in, what is there stops.
 
-        The caller deletes the thread once the lane has no active run, then calls `reopen`.
+        The caller deletes the thread once the lane `is_free`, then calls `reopen`.
+
+        Raises:
+            NotFound: it is being deleted already.
         """
+        if self.closing:
+            raise NotFound(f"Thread with ID {self.thread_id} not found")
         self.closing = True
-        return self._displace("interrupt")
+        return self._displace("interrupt", before=self._admitted + 1)
 
     def reopen(self) -> None:
         """The thread is deleted, or could not be: its id may be used again."""

@@ -172,7 +172,11 @@ class Ending:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Report:
-    """What an actor tells the registry when an attempt ended; small whatever the state's size."""
+    """What an actor tells the registry when an attempt ended; small whatever the state's size.
+
+    Attributes:
+        status: a terminal status; ``pending`` hands the run back, to be taken up by a next attempt.
+    """
 
     run_id: str
     attempt: int

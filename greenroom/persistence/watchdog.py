@@ -92,6 +92,8 @@ def watch(directory: Path, linger_s: float) -> None:
     owners = open_lock(directory / "owners")
     while True:
         fcntl.flock(owners, fcntl.LOCK_EX)
+        if postmaster_pid(directory / "data") is None:
+            return  # stopped on purpose: nothing to watch, and nothing may be left behind
         # No owner is left. Give a successor (a registry that restarts) the time to come back.
         fcntl.flock(owners, fcntl.LOCK_UN)
         time.sleep(linger_s)
