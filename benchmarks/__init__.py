@@ -1,0 +1,1 @@
+"""One command, one table: Greenroom beside bare LangGraph and the reference server."""

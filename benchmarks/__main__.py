@@ -1,0 +1,164 @@
+"""`python -m benchmarks`, or `make bench`: measures, and writes the table.
+
+Rounds are interleaved: every subject does a workload once before any does it again, so that
+whatever the machine has on its mind in one minute falls on all of them alike.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TextIO
+
+from benchmarks import report
+from benchmarks.subjects import Reference, Server, Subject, makers, reference_python
+from benchmarks.workloads import QUICK, WORKLOADS, Scale, Workload
+
+ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "docs" / "benchmarks.md"
+RESULTS = ROOT / ".greenroom" / "benchmarks.jsonl"
+
+
+@dataclass
+class Bench:
+    """A set of subjects and how they are measured."""
+
+    subjects: dict[str, Subject]
+    scale: Scale
+    rounds: int
+    output: TextIO
+
+    async def measure(self, workloads: Sequence[Workload]) -> None:
+        """All rounds of all workloads: those that need the machine for one subject come first."""
+        for workload in [each for each in workloads if each.alone]:
+            # A database is filled once; it would be the same again.
+            await self._rounds(workload, 1 if workload.name == "stored" else self.rounds)
+        together = [each for each in workloads if not each.alone]
+        needed = {name for each in together for name in each.of}
+        try:
+            for name, subject in self.subjects.items():
+                if name in needed:
+                    self._say(f"starting {name}")
+                    await subject.start()
+            for workload in together:
+                await self._rounds(workload, self.rounds)
+        finally:
+            for subject in self.subjects.values():
+                await subject.stop()
+
+    async def _rounds(self, workload: Workload, rounds: int) -> None:
+        for number in range(rounds):
+            for name, subject in self.subjects.items():
+                if name in workload.of:
+                    await self._once(workload, subject, number)
+
+    async def _once(self, workload: Workload, subject: Subject, number: int) -> None:
+        record = {"workload": workload.name, "subject": subject.name, "round": number + 1}
+        began = time.monotonic()
+        try:
+            figures = await workload.run(subject, self.scale)
+            record["figures"] = {name: round(value, 3) for name, value in figures.items()}
+        except Exception as error:  # noqa: BLE001 - one failure must not cost the hour of the others
+            record["failure"] = f"{type(error).__name__}: {error}"[:500]
+        record["took_s"] = round(time.monotonic() - began, 1)
+        line = json.dumps(record)
+        self.output.write(line + "\n")
+        self.output.flush()
+        self._say(line)
+
+    def _say(self, line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+
+def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="small and rough, to try it out")
+    parser.add_argument("--rounds", type=int, help="of each workload (default 3; quick: 1)")
+    parser.add_argument("--only", help=f"some of: {','.join(WORKLOADS)}")
+    parser.add_argument("--subjects", help="some of: bare,bare-pooled,greenroom,dense,reference")
+    parser.add_argument(
+        "--reference",
+        type=Path,
+        default=os.environ.get("REFERENCE_PYTHON"),
+        help="environment, or its Python, with langgraph-cli[inmem] (default: $REFERENCE_PYTHON,"
+        " else .venv-reference, made when it is not there)",
+    )
+    parser.add_argument("--reference-jobs", type=int, default=100, help="its --n-jobs-per-worker")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="JSON lines, written anew")
+    parser.add_argument(
+        "--table", type=Path, nargs="+", help="measure nothing: the table of these JSON lines"
+    )
+    parser.add_argument(
+        "--write",
+        action=argparse.BooleanOptionalAction,
+        help="put the table into docs/benchmarks.md (default: when all of it was measured)",
+    )
+    return parser.parse_args(arguments)
+
+
+def chosen(given: str | None, known: Sequence[str]) -> list[str]:
+    """The names in a list of ``--only`` or ``--subjects``, or all."""
+    names = given.split(",") if given else list(known)
+    unknown = set(names) - set(known)
+    if unknown:
+        raise SystemExit(f"Unknown: {', '.join(sorted(unknown))}. Known: {', '.join(known)}.")
+    return [name for name in known if name in names]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = parsed(arguments)
+    if options.table:
+        lines = [line for path in options.table for line in path.read_text().splitlines()]
+    else:
+        lines = measured(options)
+    table = report.table([json.loads(line) for line in lines])
+    print(table)
+    partial = options.quick or options.only or options.subjects
+    if options.write or (options.write is None and not partial):
+        PAGE.write_text(report.placed(PAGE.read_text(), table))
+
+
+def measured(options: argparse.Namespace) -> list[str]:
+    """Measures; returns the JSON lines, which are also in the file of results."""
+    known = makers(cache(lambda: reference_python(options.reference, ROOT)), options.reference_jobs)
+    names = chosen(options.subjects, list(known))
+    workloads = [WORKLOADS[name] for name in chosen(options.only, list(WORKLOADS))]
+    scratch = Path(tempfile.mkdtemp(prefix="greenroom-bench-"))
+    options.results.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        subjects = {name: known[name](scratch / name) for name in names}
+        rounds = options.rounds or (1 if options.quick else 3)
+        with options.results.open("w") as output:
+            output.write(json.dumps({"about": _about(subjects, options, rounds)}) + "\n")
+            bench = Bench(subjects, QUICK if options.quick else Scale(), rounds, output)
+            asyncio.run(bench.measure(workloads))
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return options.results.read_text().splitlines()
+
+
+def _about(subjects: dict[str, Subject], options: argparse.Namespace, rounds: int) -> report.About:
+    about = report.machine() | report.versions()
+    about["titles"] = {name: subject.title for name, subject in subjects.items()}
+    about["rounds"] = rounds
+    about["quick"] = bool(options.quick)
+    reference = subjects.get("reference")
+    if isinstance(reference, Server) and isinstance(reference, Reference):
+        about["reference"] = (
+            f"langgraph-api {reference.version()}, --n-jobs-per-worker {options.reference_jobs}"
+        )
+    return about
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,140 @@
+"""A small load client for the LangGraph Platform API, and the statistics of what it saw.
+
+A figure means: percentiles are nearest rank; a token is an ``event: messages`` of the stream, its
+time is that of the chunk that carried it; a run failed unless it was answered 200 without
+``__error__``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import httpx
+
+PATIENCE_S = 180.0
+
+T = TypeVar("T")
+
+
+class RunFailed(Exception):
+    """A run that did not end as it should; the message says what came instead."""
+
+
+def percentile(values: Sequence[float], rank: float) -> float:
+    """Nearest rank; of at least one value."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, max(0, round(rank / 100 * (len(ordered) - 1))))]
+
+
+async def gathered(work: Callable[[], Awaitable[T]], times: int, at_once: int = 16) -> list[T]:
+    """Does ``work`` so many times, ``at_once`` of them together."""
+    turns = asyncio.Semaphore(at_once)
+
+    async def one() -> T:
+        async with turns:
+            return await work()
+
+    return await asyncio.gather(*(one() for _ in range(times)))
+
+
+class Counter:
+    """Counts events in a byte stream, also one whose name is cut by the border of two chunks."""
+
+    def __init__(self, event: str) -> None:
+        self._mark = f"event: {event}".encode()
+        self._rest = b""
+
+    def count(self, chunk: bytes) -> int:
+        data = self._rest + chunk
+        self._rest = data[1 - len(self._mark) :]
+        return data.count(self._mark)
+
+
+class Api:
+    """One server, over HTTP.
+
+    Args:
+        url: base address.
+        connections: how many may be open at once.
+    """
+
+    def __init__(self, http: httpx.AsyncClient) -> None:
+        self.http = http
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, url: str, connections: int) -> AsyncGenerator[Api]:
+        limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
+        async with httpx.AsyncClient(
+            base_url=url, timeout=httpx.Timeout(PATIENCE_S), limits=limits
+        ) as http:
+            yield cls(http)
+
+    async def post(self, path: str, body: Any) -> Any:
+        answer = await self.http.post(path, json=body)
+        answer.raise_for_status()
+        return answer.json()
+
+    async def thread(self) -> str:
+        return (await self.post("/threads", {}))["thread_id"]
+
+    async def wait(self, thread_id: str, graph: str, values: dict[str, Any]) -> None:
+        """A run from create to end.
+
+        Raises:
+            RunFailed: it was refused, or ended with an error.
+        """
+        answer = await self.http.post(
+            f"/threads/{thread_id}/runs/wait", json={"assistant_id": graph, "input": values}
+        )
+        if answer.status_code != 200 or b"__error__" in answer.content[:1000]:
+            raise RunFailed(f"{answer.status_code} {answer.text[:200]}")
+
+    async def stream(
+        self, thread_id: str, graph: str, values: dict[str, Any], mode: str
+    ) -> AsyncIterator[int]:
+        """A run's events: yields how many of ``mode`` each chunk brought, 0 included."""
+        event = "messages" if mode == "messages-tuple" else mode
+        body = {"assistant_id": graph, "input": values, "stream_mode": mode}
+        async with self.http.stream("POST", f"/threads/{thread_id}/runs/stream", json=body) as got:
+            async for number in self._events(got, event):
+                yield number
+
+    async def join(
+        self, thread_id: str, run_id: str, event: str, last_event_id: str | None
+    ) -> AsyncIterator[int]:
+        """The events of a run that is under way, or was."""
+        headers = {"Last-Event-ID": last_event_id} if last_event_id is not None else {}
+        path = f"/threads/{thread_id}/runs/{run_id}/stream"
+        async with self.http.stream("GET", path, headers=headers) as got:
+            async for number in self._events(got, event):
+                yield number
+
+    async def _events(self, answer: httpx.Response, event: str) -> AsyncIterator[int]:
+        if answer.status_code != 200:
+            await answer.aread()
+            raise RunFailed(f"{answer.status_code} {answer.text[:200]}")
+        counter = Counter(event)
+        async for chunk in answer.aiter_raw():
+            if b"event: error" in chunk:
+                raise RunFailed(chunk[-200:].decode(errors="replace"))
+            yield counter.count(chunk)
+
+
+class Stopwatch:
+    """Seconds since it was made."""
+
+    def __init__(self) -> None:
+        self._began = time.perf_counter()
+
+    @property
+    def s(self) -> float:
+        return time.perf_counter() - self._began
+
+    @property
+    def ms(self) -> float:
+        return self.s * 1000

@@ -1,0 +1,67 @@
+"""The processes of a server: CPU seconds and memory, over all of them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+MIB = 1024 * 1024
+
+
+class Processes:
+    """A process, its descendants, and an embedded PostgreSQL that left the family.
+
+    Args:
+        root: process id of the server's command.
+        database: directory of its embedded PostgreSQL, if it has one.
+        alone: count ``root`` without its descendants.
+    """
+
+    def __init__(self, root: int, database: Path | None = None, *, alone: bool = False) -> None:
+        self._root = root
+        self._database = database
+        self._alone = alone
+
+    def __iter__(self) -> Iterator[psutil.Process]:
+        yield from _family(self._root, alone=self._alone)
+        if self._database is not None:
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                lines = (self._database / "data" / "postmaster.pid").read_text().splitlines()
+                yield from _family(int(lines[0]))
+
+    def cpu_s(self) -> float:
+        """CPU seconds that they have used, user and system."""
+        used = 0.0
+        for process in self:
+            with contextlib.suppress(psutil.Error):
+                times = process.cpu_times()
+                used += times.user + times.system
+        return used
+
+    def pss_mib(self) -> float:
+        """Memory, where a page that several processes share is counted once."""
+        total = 0.0
+        for process in self:
+            with contextlib.suppress(psutil.Error):
+                total += process.memory_full_info().pss
+        return total / MIB
+
+    def titled(self, beginning: str) -> list[psutil.Process]:
+        """Those whose title begins so, e.g. ``ray::RunActor``."""
+        found: list[psutil.Process] = []
+        for process in self:
+            with contextlib.suppress(psutil.Error, IndexError):
+                if process.cmdline()[0].startswith(beginning):
+                    found.append(process)
+        return found
+
+
+def _family(root: int, *, alone: bool = False) -> Iterator[psutil.Process]:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process = psutil.Process(root)
+        yield process
+        if not alone:
+            yield from process.children(recursive=True)

@@ -1,0 +1,143 @@
+"""`python -m benchmarks.profile rps`: where a server's time goes, process by process.
+
+Runs a workload against a server of its own and samples, meanwhile, registry, gateway, run actors
+and inspector with py-spy (`pip install py-spy`; it needs the right to trace: root, or
+`kernel.yama.ptrace_scope` 0). Prints, for each process, its share of a core and the functions that
+it spends that on, and leaves the folded stacks for a flame graph.
+
+By hand, for a server that is running already (process ids: `GET /info`, `counts.pool`; titles
+`ray::RegistryActor`, `ray::ServeReplica:...`, `ray::RunActor`):
+
+    py-spy record --pid PID --duration 10 --rate 200 --format raw --output stacks.txt
+    py-spy dump --pid PID
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from benchmarks.client import Stopwatch
+from benchmarks.subjects import Greenroom, makers
+from benchmarks.workloads import WORKLOADS, Scale
+
+WATCHED = ("ray::RegistryActor", "ray::ServeReplica", "ray::RunActor")
+RATE = 200
+LIBRARIES = re.compile(r".*/(site-packages|python3\.\d+)/")
+
+
+@dataclass
+class Sampled:
+    """One process under py-spy.
+
+    Attributes:
+        cpu_s: what it had used when sampling began.
+    """
+
+    title: str
+    process: psutil.Process
+    recorder: subprocess.Popen[bytes]
+    stacks: Path
+    cpu_s: float
+
+
+def sample(subject: Greenroom, seconds: float, directory: Path) -> list[Sampled]:
+    """Begins to sample; the recorders end by themselves."""
+    watched: list[Sampled] = []
+    for title in WATCHED:
+        for process in subject.processes.titled(title)[:3]:
+            stacks = directory / f"{title.removeprefix('ray::')}-{process.pid}.txt"
+            command = [_py_spy(), "record", "--pid", str(process.pid), "--rate", str(RATE)]
+            command += ["--duration", str(round(seconds)), "--format", "raw"]
+            command += ["--nonblocking", "--output", str(stacks)]
+            recorder = subprocess.Popen(
+                command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
+            watched.append(Sampled(title, process, recorder, stacks, _cpu_s(process)))
+    return watched
+
+
+def _cpu_s(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return times.user + times.system
+
+
+def _py_spy() -> str:
+    found = shutil.which("py-spy") or shutil.which("py-spy", path=str(Path(sys.executable).parent))
+    if found is None:
+        raise SystemExit("py-spy is not installed: pip install py-spy")
+    return found
+
+
+def hot(stacks: Path, top: int) -> list[tuple[str, float, float]]:
+    """Functions by the share of samples that they are in: ``(function, in it or below, in it)``."""
+    total = 0
+    within: Counter[str] = Counter()
+    itself: Counter[str] = Counter()
+    for line in stacks.read_text().splitlines():
+        frames, _, count = line.rpartition(" ")
+        names = [LIBRARIES.sub("", frame) for frame in frames.split(";")]
+        total += int(count)
+        itself[names[-1]] += int(count)
+        for name in set(names):
+            within[name] += int(count)
+    return [
+        (name, count / total, itself[name] / total)
+        for name, count in within.most_common()
+        if count / total >= 0.01
+    ][:top]
+
+
+async def profile(subject: Greenroom, workload: str, seconds: float, top: int, out: Path) -> None:
+    """Starts the subject, measures and samples at once, prints what was seen."""
+    await subject.start()
+    try:
+        await WORKLOADS[workload].run(subject, Scale(rps_s=2.0, ttft_runs=10))
+        work = asyncio.create_task(_repeated(subject, workload))
+        await asyncio.sleep(1.0)
+        watch = Stopwatch()
+        watched = sample(subject, seconds, out)
+        await asyncio.gather(*(asyncio.to_thread(each.recorder.wait) for each in watched))
+        elapsed_s = watch.s
+        shares = [(_cpu_s(each.process) - each.cpu_s) / elapsed_s for each in watched]
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+    finally:
+        await subject.stop()
+    for each, share in zip(watched, shares, strict=True):
+        print(f"\n{each.title} {each.process.pid}: {share:.0%} of a core; {each.stacks}")
+        for name, total, own in hot(each.stacks, top):
+            print(f"  {total:6.1%} {own:6.1%}  {name}")
+
+
+async def _repeated(subject: Greenroom, workload: str) -> None:
+    while True:
+        print(await WORKLOADS[workload].run(subject, Scale(rps_s=5.0)), file=sys.stderr)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.profile")
+    parser.add_argument("workload", choices=[n for n, w in WORKLOADS.items() if not w.alone])
+    parser.add_argument("--subject", choices=["greenroom", "dense"], default="greenroom")
+    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--top", type=int, default=40)
+    options = parser.parse_args(arguments)
+    out = Path(tempfile.mkdtemp(prefix="greenroom-profile-"))
+    subject = makers(Path, 1)[options.subject](out / "server")
+    assert isinstance(subject, Greenroom)
+    asyncio.run(profile(subject, options.workload, options.seconds, options.top, out))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,329 @@
+"""What is measured, each behind the same few verbs: thread, wait, stream."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import uuid
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import httpx
+import psutil
+
+from benchmarks.client import Api, Stopwatch
+from benchmarks.processes import Processes
+
+GRAPHS = Path(__file__).parent / "graphs"
+START_PATIENCE_S = 180.0
+STOP_PATIENCE_S = 60.0
+BARE_CONNECTIONS = 8
+
+REFERENCE_PACKAGES = ("langgraph-cli[inmem]", "langgraph-api==0.16.7")
+
+
+class Connected(Protocol):
+    """A subject that takes runs."""
+
+    async def thread(self) -> str: ...
+
+    async def wait(self, thread_id: str, graph: str, values: dict[str, Any]) -> None: ...
+
+    def stream(
+        self, thread_id: str, graph: str, values: dict[str, Any], mode: str
+    ) -> AsyncIterator[int]: ...
+
+
+class Subject(ABC):
+    """Something that runs graphs.
+
+    Attributes:
+        name: as in ``--subjects`` and the results.
+        title: as in the table.
+        processes: its processes, while it is up.
+    """
+
+    name: str
+    title: str
+    processes: Processes
+
+    @abstractmethod
+    async def start(self) -> float:
+        """Starts it; returns the seconds until it was ready."""
+
+    @abstractmethod
+    async def stop(self) -> None:
+        """Ends it, if it is up."""
+
+    @abstractmethod
+    def connect(self, connections: int) -> AbstractAsyncContextManager[Connected]:
+        """A way in for so many runs at once."""
+
+
+# --- bare LangGraph ------------------------------------------------------------------------------
+
+
+class Bare(Subject):
+    """LangGraph in this process, durable in an embedded PostgreSQL: the limit.
+
+    Args:
+        scratch: an empty directory.
+        pooled: without the lock behind which the stock saver does one thing at a time.
+    """
+
+    def __init__(self, scratch: Path, *, pooled: bool) -> None:
+        self.name = "bare-pooled" if pooled else "bare"
+        self.title = f"bare LangGraph, {'our pooled' if pooled else 'stock'} saver"
+        self._pooled = pooled
+        self._directory = scratch / "pg"
+        self._graphs: dict[str, Any] = {}
+
+    async def start(self) -> float:
+        from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
+
+        from greenroom.persistence.checkpoints import PooledSaver
+        from greenroom.persistence.database import open_pool
+        from greenroom.persistence.embedded import start_embedded
+
+        watch = Stopwatch()
+        self._database = await asyncio.to_thread(start_embedded, self._directory)
+        self._pool = await open_pool(
+            self._database.dsn, application_name="bench", min_size=1, max_size=BARE_CONNECTIONS
+        )
+        pool: Any = self._pool
+        saver = PooledSaver(pool) if self._pooled else AsyncPostgresSaver(pool)
+        await AsyncPostgresSaver(pool).setup()
+        graphs = _bench_graphs()
+        for name in ("agent", "trivial", "slow", "blob", "burst", "burn"):
+            self._graphs[name] = getattr(graphs, name).copy(update={"checkpointer": saver})
+        self.processes = Processes(os.getpid(), self._directory, alone=True)
+        return watch.s
+
+    async def stop(self) -> None:
+        if self._graphs:
+            self._graphs = {}
+            await self._pool.close()
+            await asyncio.to_thread(self._database.stop)
+
+    @asynccontextmanager
+    async def connect(self, connections: int) -> AsyncGenerator[Connected]:
+        yield self
+
+    async def thread(self) -> str:
+        return str(uuid.uuid4())
+
+    async def wait(self, thread_id: str, graph: str, values: dict[str, Any]) -> None:
+        await self._graphs[graph].ainvoke(values, _config(thread_id))
+
+    async def stream(
+        self, thread_id: str, graph: str, values: dict[str, Any], mode: str
+    ) -> AsyncIterator[int]:
+        mode = "messages" if mode == "messages-tuple" else mode
+        async for _ in self._graphs[graph].astream(values, _config(thread_id), stream_mode=mode):
+            yield 1
+
+
+def _bench_graphs() -> Any:
+    from benchmarks.graphs import bench_graphs
+
+    return bench_graphs
+
+
+def _config(thread_id: str) -> dict[str, Any]:
+    return {"configurable": {"thread_id": thread_id}}
+
+
+# --- servers -------------------------------------------------------------------------------------
+
+
+class Server(Subject):
+    """A server as a process of its own, on a free port.
+
+    Args:
+        scratch: an empty directory, for its data and its log.
+    """
+
+    def __init__(self, name: str, title: str, scratch: Path) -> None:
+        self.name = name
+        self.title = title
+        self.scratch = scratch
+        self.url = ""
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @abstractmethod
+    def command(self, port: int) -> list[str]: ...
+
+    @abstractmethod
+    def environment(self) -> dict[str, str]: ...
+
+    @abstractmethod
+    def says_ready(self, log: str) -> bool: ...
+
+    @property
+    def database(self) -> Path | None:
+        """Where its embedded PostgreSQL is."""
+        return None
+
+    @property
+    def log(self) -> Path:
+        return self.scratch / "server.log"
+
+    async def start(self) -> float:
+        self.scratch.mkdir(parents=True, exist_ok=True)
+        port = _free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        watch = Stopwatch()
+        self._process = self._spawned(port)
+        self.processes = Processes(self._process.pid, self.database)
+        async with httpx.AsyncClient(base_url=self.url) as http:
+            while not await self._ready(http):
+                if self._process.poll() is not None or watch.s > START_PATIENCE_S:
+                    await self.stop()
+                    raise RuntimeError(f"{self.name} did not start:\n{self.log.read_text()}")
+                await asyncio.sleep(0.05)
+        return watch.s
+
+    def _spawned(self, port: int) -> subprocess.Popen[bytes]:
+        with self.log.open("wb") as output:
+            return subprocess.Popen(
+                self.command(port),
+                cwd=self.scratch,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **self.environment()},
+            )
+
+    async def _ready(self, http: httpx.AsyncClient) -> bool:
+        if not self.says_ready(self.log.read_text(errors="replace")):
+            return False
+        with contextlib.suppress(httpx.HTTPError):
+            return (await http.get("/ok")).status_code == 200
+        return False
+
+    async def stop(self) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        family = list(self.processes)
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        try:
+            await asyncio.to_thread(process.wait, STOP_PATIENCE_S)
+        finally:
+            for left in family:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    left.kill()
+
+    def connect(self, connections: int) -> AbstractAsyncContextManager[Api]:
+        return Api.open(self.url, connections)
+
+
+class Greenroom(Server):
+    """`greenroom serve`, with its embedded PostgreSQL and every write durable.
+
+    Args:
+        configuration: file name in ``benchmarks/graphs``.
+    """
+
+    def __init__(self, name: str, title: str, scratch: Path, configuration: str) -> None:
+        super().__init__(name, title, scratch)
+        self._configuration = GRAPHS / configuration
+
+    @property
+    def data_dir(self) -> Path:
+        return self.scratch / "data"
+
+    @property
+    def database(self) -> Path:
+        return self.data_dir / "pg"
+
+    def command(self, port: int) -> list[str]:
+        return [
+            *(sys.executable, "-m", "greenroom", "serve", "--config", str(self._configuration)),
+            *("--port", str(port), "--data-dir", str(self.data_dir)),
+        ]
+
+    def environment(self) -> dict[str, str]:
+        return {}
+
+    def says_ready(self, log: str) -> bool:
+        return "Ctrl-C ends it" in log
+
+    async def actors(self) -> int:
+        """How many run actors it has."""
+        async with self.connect(1) as api:
+            return (await api.http.get("/info")).json()["counts"]["actors"]
+
+
+class Reference(Server):
+    """`langgraph dev`, in memory.
+
+    Args:
+        python: of the environment that it is installed in.
+        jobs: runs that its worker executes at once.
+    """
+
+    def __init__(self, scratch: Path, python: Path, jobs: int) -> None:
+        super().__init__("reference", "reference server, in memory", scratch)
+        self._python = python
+        self._jobs = jobs
+
+    def command(self, port: int) -> list[str]:
+        # It leaves a directory beside the configuration.
+        shutil.copytree(GRAPHS, self.scratch / "graphs", dirs_exist_ok=True)
+        return [
+            *(str(self._python.parent / "langgraph"), "dev", "--no-browser", "--no-reload"),
+            *("--config", str(self.scratch / "graphs" / "langgraph.json")),
+            *("--port", str(port), "--n-jobs-per-worker", str(self._jobs)),
+        ]
+
+    def environment(self) -> dict[str, str]:
+        return {"LANGSMITH_TRACING": "false"}
+
+    def says_ready(self, log: str) -> bool:
+        return True
+
+    def version(self) -> str:
+        ask = "from importlib.metadata import version as v; print(v('langgraph-api'))"
+        return subprocess.check_output([self._python, "-c", ask], text=True).strip()
+
+
+def reference_python(given: Path | None, root: Path) -> Path:
+    """The reference's Python: the one that is given, or that of ``.venv-reference``, made once."""
+    if given is not None:
+        return given / "bin" / "python" if given.is_dir() else given
+    python = root / ".venv-reference" / "bin" / "python"
+    if not (python.parent / "langgraph").exists():
+        print(f"Installing {' '.join(REFERENCE_PACKAGES)} into .venv-reference ...", flush=True)
+        subprocess.check_call([sys.executable, "-m", "venv", str(python.parent.parent)])
+        subprocess.check_call([python, "-m", "pip", "install", "--quiet", *REFERENCE_PACKAGES])
+    return python
+
+
+def makers(reference: Callable[[], Path], jobs: int) -> dict[str, Callable[[Path], Subject]]:
+    """How each subject is made, given its scratch directory; in the order of the table."""
+    return {
+        "bare": lambda scratch: Bare(scratch, pooled=False),
+        "bare-pooled": lambda scratch: Bare(scratch, pooled=True),
+        "greenroom": lambda scratch: Greenroom(
+            "greenroom", "Greenroom, one run per actor", scratch, "langgraph.json"
+        ),
+        "dense": lambda scratch: Greenroom("dense", "Greenroom, dense", scratch, "dense.json"),
+        "reference": lambda scratch: Reference(scratch, reference(), jobs),
+    }
+
+
+def _free_port() -> int:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        return held.getsockname()[1]

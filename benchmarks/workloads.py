@@ -1,0 +1,533 @@
+"""What is measured: each workload is a function from a subject to named figures.
+
+The figures of one call are those of one round; the table has the medians of the rounds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import statistics
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+import httpx
+import psutil
+
+from benchmarks.client import Api, RunFailed, Stopwatch, gathered, percentile
+from benchmarks.stored import fill
+from benchmarks.subjects import Connected, Greenroom, Server, Subject
+
+Figures = dict[str, float]
+
+TOKENS = "messages-tuple"
+VARIANTS = ("none", "async_sleep", "async_cpu", "sync_sleep", "sync_cpu")
+BLOCK_S = 2.0
+CLIENTS = (1, 8, 32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """How much is done in one round."""
+
+    ttft_runs: int = 30
+    rps_s: float = 8.0
+    sleepers: tuple[int, ...] = (200, 500)
+    variants: tuple[str, ...] = VARIANTS
+    paced_tokens: int = 250
+    tokens: int = 1000
+    idle_streams: int = 1000
+    idle_s: float = 20.0
+    blob_mib: tuple[int, ...] = (1, 10)
+    blob_runs: int = 5
+    burst_events: int = 5000
+    joins: int = 7
+    stored_threads: int = 100_000
+    stored_runs: int = 1_000_000
+    stored_requests: int = 200
+
+
+QUICK = Scale(
+    ttft_runs=10,
+    rps_s=2.0,
+    sleepers=(200,),
+    variants=("none", "async_sleep", "sync_cpu"),
+    paced_tokens=140,
+    tokens=300,
+    idle_streams=100,
+    idle_s=5.0,
+    blob_runs=2,
+    joins=3,
+    stored_threads=2_000,
+    stored_runs=20_000,
+    stored_requests=30,
+)
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A measurement.
+
+    Attributes:
+        of: the subjects that it is about.
+        alone: it starts and stops its subject itself, while no other one is up.
+    """
+
+    name: str
+    run: Callable[[Any, Scale], Awaitable[Figures]]
+    of: frozenset[str]
+    alone: bool = False
+
+
+def said(tokens: int, delay_s: float = 0.0) -> dict[str, Any]:
+    """The input of a run that streams so many tokens."""
+    messages = [{"role": "user", "content": "hi"}]
+    return {"messages": messages, "n_tokens": tokens, "delay": delay_s}
+
+
+# --- latency and throughput ----------------------------------------------------------------------
+
+
+async def ttft(subject: Subject, scale: Scale) -> Figures:
+    """Time to the first token of a run of 50, one run after the other."""
+    first_ms: list[float] = []
+    total_ms: list[float] = []
+    async with subject.connect(4) as way:
+        for turn in range(scale.ttft_runs + 2):
+            thread_id = await way.thread()
+            watch = Stopwatch()
+            first = None
+            async for tokens in way.stream(thread_id, "agent", said(50), TOKENS):
+                if tokens and first is None:
+                    first = watch.ms
+            if first is None:
+                raise RunFailed("a stream without a token")
+            if turn >= 2:
+                first_ms.append(first)
+                total_ms.append(watch.ms)
+    return {
+        "first_token_ms": percentile(first_ms, 50),
+        "first_token_p95_ms": percentile(first_ms, 95),
+        "total_ms": percentile(total_ms, 50),
+    }
+
+
+async def rps(subject: Subject, scale: Scale) -> Figures:
+    """Runs of a trivial graph, each on a thread of its own, from create to answer."""
+    figures: Figures = {}
+    for clients in CLIENTS:
+        figures |= await _rps(subject, clients, scale.rps_s)
+    return figures
+
+
+async def _rps(subject: Subject, clients: int, seconds: float) -> Figures:
+    taken_ms: list[float] = []
+    failed = 0
+    async with subject.connect(clients + 4) as way:
+        await gathered(lambda: _trivial(way), 2 * clients, clients)  # what is made on demand, is
+        # Enough at first; where they run out, making one is measured with its run.
+        threads = await gathered(way.thread, int(max(64, seconds * 200)))
+        cpu_s = subject.processes.cpu_s()
+        watch = Stopwatch()
+
+        async def client() -> None:
+            nonlocal failed
+            while watch.s < seconds:
+                thread_id = threads.pop() if threads else await way.thread()
+                run = Stopwatch()
+                try:
+                    await way.wait(thread_id, "trivial", {"x": 1})
+                except (RunFailed, httpx.HTTPError):
+                    failed += 1
+                taken_ms.append(run.ms)
+
+        await asyncio.gather(*(client() for _ in range(clients)))
+        elapsed_s = watch.s
+        cpu_s = subject.processes.cpu_s() - cpu_s
+    return {
+        f"runs_per_s_{clients}": (len(taken_ms) - failed) / elapsed_s,
+        f"p50_ms_{clients}": percentile(taken_ms, 50),
+        f"p95_ms_{clients}": percentile(taken_ms, 95),
+        f"cpu_ms_per_run_{clients}": cpu_s * 1000 / len(taken_ms),
+        f"failed_{clients}": failed,
+    }
+
+
+async def _trivial(way: Connected) -> None:
+    await way.wait(await way.thread(), "trivial", {"x": 1})
+
+
+async def slow(subject: Subject, scale: Scale) -> Figures:
+    """Runs that only sleep, all at once: for one second, and for ten tenths of one."""
+    figures: Figures = {}
+    # One run per actor can only queue these; once shows how.
+    sizes = scale.sleepers[:1] if subject.name == "greenroom" else scale.sleepers
+    shapes = {"once": (1, 1.0), "ten_times": (10, 0.1)}
+    if subject.name == "greenroom":
+        del shapes["ten_times"]
+    for shape, (steps, delay) in shapes.items():
+        for runs in sizes:
+            total_s, failed = await _sleepers(subject, runs, {"steps": steps, "delay": delay})
+            figures |= {f"{shape}_{runs}_s": total_s, f"failed_{shape}_{runs}": failed}
+    return figures
+
+
+async def _sleepers(subject: Subject, runs: int, values: dict[str, Any]) -> tuple[float, int]:
+    async with subject.connect(runs + 8) as way:
+        threads = await gathered(way.thread, runs)
+        watch = Stopwatch()
+
+        async def one(thread_id: str) -> bool:
+            try:
+                await way.wait(thread_id, "slow", values)
+            except (RunFailed, httpx.HTTPError):
+                return False
+            return True
+
+        ended = await asyncio.gather(*(one(thread_id) for thread_id in threads))
+        return watch.s, ended.count(False)
+
+
+# --- isolation -----------------------------------------------------------------------------------
+
+
+async def block(subject: Subject, scale: Scale) -> Figures:
+    """The pace of a stream of 20 ms a token while another run does not give way for 2 s."""
+    figures: Figures = {}
+    for variant in scale.variants:
+        figures |= await _block(subject, variant, scale.paced_tokens)
+    return figures
+
+
+async def _block(subject: Subject, variant: str, tokens: int) -> Figures:
+    gaps_ms: list[float] = []
+    ok_ms: list[float] = []
+    begun = asyncio.Event()
+    over = asyncio.Event()
+    async with subject.connect(8) as way:
+        api = cast(Api, way)
+        paced, other = await way.thread(), await way.thread()
+
+        async def neighbour() -> None:
+            await begun.wait()
+            if variant != "none":
+                graph = "blocking" if variant.startswith("async") else "blocking_sync"
+                mode = "cpu" if variant.endswith("cpu") else "sleep"
+                await way.wait(other, graph, {"seconds": BLOCK_S, "mode": mode})
+
+        async def pings() -> None:
+            while not over.is_set():
+                watch = Stopwatch()
+                await api.http.get("/ok")
+                ok_ms.append(watch.ms)
+                await asyncio.sleep(0.05)
+
+        beside = [asyncio.create_task(neighbour()), asyncio.create_task(pings())]
+        seen, last = 0, None
+        async for arrived in way.stream(paced, "agent", said(tokens, 0.02), TOKENS):
+            if not arrived:
+                continue
+            now = time.perf_counter()
+            if last is not None:
+                gaps_ms.append((now - last) * 1000)
+            last, seen = now, seen + arrived
+            if seen > 25:
+                begun.set()
+        over.set()
+        begun.set()
+        await asyncio.gather(*beside)
+    return {
+        f"{variant}_p50_ms": percentile(gaps_ms, 50),
+        f"{variant}_p99_ms": percentile(gaps_ms, 99),
+        f"{variant}_max_ms": max(gaps_ms),
+        f"{variant}_ok_p95_ms": percentile(ok_ms, 95),
+    }
+
+
+async def cpu(subject: Subject, scale: Scale) -> Figures:
+    """Two runs at once that need 2 s of CPU each."""
+    async with subject.connect(8) as way:
+
+        async def one(seconds: float) -> None:
+            await way.wait(await way.thread(), "burn", {"seconds": seconds})
+
+        await asyncio.gather(one(0.01), one(0.01))
+        watch = Stopwatch()
+        await asyncio.gather(one(BLOCK_S), one(BLOCK_S))
+        return {"two_s": watch.s}
+
+
+# --- events --------------------------------------------------------------------------------------
+
+
+async def tokens(subject: Subject, scale: Scale) -> Figures:
+    """Tokens a second, from the first one to the end, on one stream and on eight."""
+    figures: Figures = {}
+    for streams in (1, 8):
+        async with subject.connect(streams + 4) as way:
+            await asyncio.gather(*(_token_stream(way, 5) for _ in range(streams)))
+            seen = await asyncio.gather(*(_token_stream(way, scale.tokens) for _ in range(streams)))
+        active_s = max(end for _, _, end in seen) - min(first for _, first, _ in seen)
+        figures[f"events_per_s_{streams}"] = sum(count for count, _, _ in seen) / active_s
+    return figures
+
+
+async def _token_stream(way: Connected, number: int) -> tuple[int, float, float]:
+    """How many tokens came; when the first one did, and the end."""
+    count, first = 0, None
+    async for arrived in way.stream(await way.thread(), "agent", said(number), TOKENS):
+        if arrived and first is None:
+            first = time.perf_counter()
+        count += arrived
+    if first is None:
+        raise RunFailed("a stream without a token")
+    return count, first, time.perf_counter()
+
+
+async def burst(subject: Subject, scale: Scale) -> Figures:
+    """Thousands of events at once: live, for a joiner while the run lasts, and after its end."""
+    number = scale.burst_events
+    values = {"events": number, "hold": 0.0}
+    async with subject.connect(8) as way:
+        live_ms = [
+            await _until(way.stream(await way.thread(), "burst", values, "custom"), number)
+            for _ in range(3)
+        ]
+        figures = {"live_ms": statistics.median(live_ms)}
+        if isinstance(way, Api):
+            figures |= await _joins(way, number, scale.joins)
+    return figures
+
+
+async def _joins(api: Api, number: int, joins: int) -> Figures:
+    thread_id = await api.thread()
+    hold_s = 8.0 + joins * 0.2
+    body = {
+        "assistant_id": "burst",
+        "input": {"events": number, "hold": hold_s},
+        "stream_mode": "custom",
+        "stream_resumable": True,
+    }
+    run_id = (await api.post(f"/threads/{thread_id}/runs", body))["run_id"]
+
+    async def join() -> float:
+        return await _until(api.join(thread_id, run_id, "custom", "-1"), number)
+
+    await join()  # from here on everything is in the log
+    logged_ms = [await join() for _ in range(joins)]
+    await api.http.get(f"/threads/{thread_id}/runs/{run_id}/join")
+    figures = {"join_ms": percentile(logged_ms, 50), "join_max_ms": max(logged_ms)}
+    with contextlib.suppress(RunFailed):
+        figures["replay_ms"] = percentile([await join() for _ in range(joins)], 50)
+    return figures
+
+
+async def _until(stream: AsyncIterator[int], number: int) -> float:
+    """Milliseconds until so many events were there.
+
+    Raises:
+        RunFailed: the stream ended before.
+    """
+    watch = Stopwatch()
+    seen = 0
+    async for arrived in stream:
+        seen += arrived
+        if seen >= number:
+            return watch.ms
+    raise RunFailed(f"{seen} of {number} events")
+
+
+async def idle(subject: Server, scale: Scale) -> Figures:
+    """What streams cost on which nothing happens: joiners of one run that sleeps."""
+    streams = scale.idle_streams
+    opened = asyncio.Semaphore(0)
+    async with subject.connect(streams + 8) as api:
+        thread_id = await api.thread()
+        sleeping = {"steps": 1, "delay": scale.idle_s + 60.0 + streams / 50}
+        body = {"assistant_id": "slow", "input": sleeping, "stream_mode": "updates"}
+        run_id = (await api.post(f"/threads/{thread_id}/runs", body))["run_id"]
+        path = f"/threads/{thread_id}/runs/{run_id}"
+        await asyncio.sleep(1.0)
+        before_s, before_mib = subject.processes.cpu_s(), subject.processes.pss_mib()
+        watch = Stopwatch()
+        await asyncio.sleep(scale.idle_s / 2)
+        quiet_share = (subject.processes.cpu_s() - before_s) / watch.s
+
+        async def listen() -> None:
+            async with api.http.stream("GET", f"{path}/stream") as answer:
+                opened.release()
+                async for _ in answer.aiter_raw():
+                    pass
+
+        watch = Stopwatch()
+        listeners = [asyncio.create_task(listen()) for _ in range(streams)]
+        async with asyncio.timeout(120):
+            for _ in range(streams):
+                await opened.acquire()
+        open_s = watch.s
+        await asyncio.sleep(2.0)
+        before_s, watch = subject.processes.cpu_s(), Stopwatch()
+        await asyncio.sleep(scale.idle_s)
+        share = (subject.processes.cpu_s() - before_s) / watch.s
+        added_mib = subject.processes.pss_mib() - before_mib
+        broken = sum(listener.done() for listener in listeners)
+        for listener in listeners:
+            listener.cancel()
+        await asyncio.gather(*listeners, return_exceptions=True)
+        await api.http.post(f"{path}/cancel")
+    return {
+        "quiet_cpu_percent": quiet_share * 100,
+        "cpu_percent": share * 100,
+        "added_mib": added_mib,
+        "open_s": open_s,
+        "broken": broken,
+    }
+
+
+async def blob(subject: Subject, scale: Scale) -> Figures:
+    """Runs whose state is large: made, answered and stored."""
+    figures: Figures = {}
+    async with subject.connect(8) as way:
+        for mib in scale.blob_mib:
+            taken_ms: list[float] = []
+            thread_id = ""
+            for _ in range(scale.blob_runs):
+                thread_id = await way.thread()
+                watch = Stopwatch()
+                await way.wait(thread_id, "blob", {"size": mib * 1024 * 1024})
+                taken_ms.append(watch.ms)
+            figures[f"run_{mib}_mib_ms"] = percentile(taken_ms, 50)
+            if isinstance(way, Api):
+                watch = Stopwatch()
+                (await way.http.get(f"/threads/{thread_id}/state")).raise_for_status()
+                figures[f"state_{mib}_mib_ms"] = watch.ms
+    return figures
+
+
+# --- on its own ----------------------------------------------------------------------------------
+
+
+async def startup(subject: Server, scale: Scale) -> Figures:
+    """From the command to an answer: with an empty directory and cold files, then again."""
+    shutil.rmtree(subject.scratch, ignore_errors=True)
+    _cool()
+    cold_s = await subject.start()
+    watch = Stopwatch()
+    await subject.stop()
+    stop_s = watch.s
+    warm_s = await subject.start()
+    await subject.stop()
+    return {"cold_s": cold_s, "warm_s": warm_s, "stop_s": stop_s}
+
+
+def _cool() -> None:
+    """Has the system forget the cached contents of Python's libraries, where nobody uses them."""
+    packages = os.path.dirname(os.path.dirname(psutil.__file__))
+    for directory, _, names in os.walk(packages):
+        for name in names:
+            with contextlib.suppress(OSError):
+                file = os.open(os.path.join(directory, name), os.O_RDONLY)
+                try:
+                    os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
+                finally:
+                    os.close(file)
+
+
+async def memory(subject: Server, scale: Scale) -> Figures:
+    """Of all processes, idle; and what each further run actor adds."""
+    await subject.start()
+    try:
+        async with subject.connect(40) as api:
+            await gathered(lambda: _trivial(api), 4, 1)
+            await asyncio.sleep(5.0)
+            figures = {"idle_mib": subject.processes.pss_mib()}
+            if isinstance(subject, Greenroom) and subject.name == "greenroom":
+                actors = await subject.actors()
+                sleeping = {"steps": 1, "delay": 30.0}
+                runs = [
+                    asyncio.create_task(api.wait(await api.thread(), "slow", sleeping))
+                    for _ in range(5)
+                ]
+                await asyncio.sleep(20.0)
+                added = await subject.actors() - actors
+                grown_mib = subject.processes.pss_mib() - figures["idle_mib"]
+                figures["per_actor_mib"] = grown_mib / max(1, added)
+                await asyncio.gather(*runs)
+    finally:
+        await subject.stop()
+    return figures
+
+
+async def stored(subject: Greenroom, scale: Scale) -> Figures:
+    """Reads and runs on a database that is full already."""
+    shutil.rmtree(subject.scratch, ignore_errors=True)
+    await subject.start()
+    try:
+        threads, runs = await fill(subject.database, scale.stored_threads, scale.stored_runs)
+        async with subject.connect(8) as api:
+            return await _requests(api, threads, runs, scale.stored_requests)
+    finally:
+        await subject.stop()
+
+
+async def _requests(
+    api: Api, threads: list[str], runs: list[tuple[str, str]], number: int
+) -> Figures:
+    async def get(path: str) -> None:
+        (await api.http.get(path)).raise_for_status()
+
+    requests: dict[str, Callable[[int], Awaitable[Any]]] = {
+        "get_run": lambda i: get("/threads/{}/runs/{}".format(*runs[i % len(runs)])),
+        "list_runs": lambda i: get(f"/threads/{threads[i % len(threads)]}/runs?limit=10"),
+        "get_thread": lambda i: get(f"/threads/{threads[i % len(threads)]}"),
+        "search": lambda i: api.post("/threads/search", {"limit": 10}),
+        "search_status": lambda i: api.post("/threads/search", {"status": "idle", "limit": 10}),
+        "search_metadata": lambda i: api.post(
+            "/threads/search", {"metadata": {"customer": i * 37 % 1000}, "limit": 10}
+        ),
+        "search_page": lambda i: api.post("/threads/search", {"limit": 10, "offset": 1000}),
+        "create_wait": lambda i: _trivial(api),
+    }
+    figures: Figures = {}
+    for name, request in requests.items():
+        taken_ms: list[float] = []
+        for turn in range(number + 3):
+            watch = Stopwatch()
+            await request(turn)
+            if turn >= 3:
+                taken_ms.append(watch.ms)
+        figures |= {
+            f"{name}_p50_ms": percentile(taken_ms, 50),
+            f"{name}_p95_ms": percentile(taken_ms, 95),
+        }
+    return figures
+
+
+# --- all of them ---------------------------------------------------------------------------------
+
+BARES = frozenset({"bare", "bare-pooled"})
+GREENROOMS = frozenset({"greenroom", "dense"})
+SERVERS = GREENROOMS | {"reference"}
+EVERYONE = BARES | SERVERS
+
+WORKLOADS = {
+    workload.name: workload
+    for workload in (
+        Workload("startup", startup, SERVERS, alone=True),
+        Workload("memory", memory, SERVERS, alone=True),
+        Workload("stored", stored, frozenset({"greenroom"}), alone=True),
+        Workload("ttft", ttft, EVERYONE),
+        Workload("rps", rps, EVERYONE),
+        Workload("slow", slow, EVERYONE),
+        Workload("block", block, SERVERS),
+        Workload("cpu", cpu, EVERYONE),
+        Workload("tokens", tokens, EVERYONE),
+        Workload("burst", burst, EVERYONE),
+        Workload("blob", blob, EVERYONE),
+        Workload("idle", idle, SERVERS),
+    )
+}
