@@ -29,9 +29,11 @@ from typing import Any, Literal, TypeVar
 from actors.handles import Handles
 from actors.keeper import Keeper
 from actors.setup import RegistrySetup
+from actors.sweeping import Sweeper
 from actors.tasks import Tasks
 from actors.watching import Doing, Doings
-from greenroom.core.admission import Drop, Effect, Lane, Place, Stage, Stop
+from actors.webhooks import WebhookSender
+from greenroom.core.admission import Abandon, Drop, Effect, Lane, Place, Stage, Stop
 from greenroom.core.errors import (
     Conflict,
     GreenroomError,
@@ -51,7 +53,7 @@ from greenroom.core.runs import (
 )
 from greenroom.core.threads import ThreadStatus, resting_status
 from greenroom.graphs.configuration import read_configuration
-from greenroom.persistence import journal
+from greenroom.persistence import journal, outbox, upkeep
 from greenroom.persistence.database import Pool, open_pool
 from greenroom.persistence.journal import InFlight, Journal, Superseded, Write
 
@@ -60,7 +62,6 @@ log = logging.getLogger("greenroom.registry")
 APPLICATION = "greenroom:registry"
 RECOVERY_WAIT_S = 30.0
 RETRY_BACKOFF_S = (0.0, 0.1, 0.5, 1.0, 2.0)
-SWEEP_INTERVAL_S = 10.0
 EXIT_SUPERSEDED = 75
 ANY_ATTEMPT = 1 << 30
 """An attempt that never comes: who follows it hears only of the end."""
@@ -117,6 +118,20 @@ class _Run:
         return Placement(run_id=self.run_id, attempt=self.attempt, actor=self.actor)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Admission:
+    """A run on its way into the database.
+
+    Attributes:
+        actor: who executes it as soon as it is stored, if a place was free.
+        rows: what `journal.admit` gives.
+    """
+
+    run: _Run
+    actor: str | None
+    rows: asyncio.Future[list[list[journal.Row]]]
+
+
 class RegistryActor:
     """Admits runs, has them executed, hears how they ended."""
 
@@ -133,6 +148,7 @@ class RegistryActor:
         self._keeper: Keeper
         self._journal: Journal
         self._database: Pool
+        self._webhooks: WebhookSender
 
     # --- life ----------------------------------------------------------------------------------
 
@@ -193,7 +209,9 @@ class RegistryActor:
                 pause_s = min(pause_s * 2, 2.0)
         self._recovered.set()
         self._tasks.spawn(self._keeper.keep())
-        self._tasks.spawn(self._sweep())
+        self._tasks.spawn(self._webhooks.send())
+        sweeper = Sweeper(self._database, self._setup, self._delete_expired)
+        self._tasks.spawn(sweeper.keep())
 
     async def _recover(self) -> None:
         """Takes the epoch, then rebuilds lanes and pools from the database and living actors."""
@@ -213,21 +231,24 @@ class RegistryActor:
             self._epoch = await journal.take_epoch(connection)
             found = await journal.in_flight(connection)
         self._journal = Journal(self._database, self._epoch, self._superseded)
+        self._webhooks = WebhookSender(self._database, self._setup.webhooks)
         executed = await self._keeper.adopt(self._epoch)
-        for each in found:
-            self._take_up(each)
-        for lane in list(self._lanes.values()):
-            self._tasks.spawn(self._perform(lane, lane.resume()))
+        effects = [(each.thread_id, self._take_up(each)) for each in found]
         for run in list(self._runs.values()):
             if run.started and executed.get(run.run_id) != (run.actor, run.attempt):
-                self._keeper.release(run.run_id, run.graph_id, run.actor or "")
+                self._keeper.release(run.run_id, run.graph_id, run.actor)
                 self._tasks.spawn(self._lost(run.run_id, None))
+        # What was displaced before the restart and had not ended is displaced now.
+        for thread_id, displaced in effects:
+            self._tasks.spawn(self._perform(self._lane(thread_id), displaced))
+        for lane in list(self._lanes.values()):
+            self._tasks.spawn(self._perform(lane, lane.resume()))
 
     def _superseded(self) -> None:
         log.warning("another registry has taken over")
         os._exit(EXIT_SUPERSEDED)
 
-    def _take_up(self, found: InFlight) -> None:
+    def _take_up(self, found: InFlight) -> list[Effect]:
         """Puts a run of the database back into its lane."""
         running = found.status is RunStatus.RUNNING
         run = _Run(
@@ -246,12 +267,15 @@ class RegistryActor:
         due_in_s = found.due_in_s or 0.0
         if running:
             stage = Stage.RUNNING
+        elif found.attempt:
+            stage = Stage.WAITING  # it lost its actor, and keeps the thread
         elif due_in_s > 0:
             stage = Stage.DELAYED
             self._later(due_in_s, run.run_id)
         else:
             stage = Stage.QUEUED
-        self._lane(run.thread_id).restore(run.run_id, stage)
+        lane = self._lane(run.thread_id)
+        return lane.restore(run.run_id, stage, found.multitask_strategy, has_run=found.attempt > 0)
 
     def _lane(self, thread_id: str) -> Lane:
         lane = self._lanes.get(thread_id)
@@ -259,31 +283,26 @@ class RegistryActor:
             lane = self._lanes[thread_id] = Lane(thread_id)
         return lane
 
-    async def _sweep(self) -> None:
-        """Forgets durable events whose time is up."""
-        while True:
-            await asyncio.sleep(SWEEP_INTERVAL_S)
-            await self._journal.commit(journal.forget_events(self._setup.resumable_ttl_s))
-
     # --- create --------------------------------------------------------------------------------
 
     async def create_many(self, requests: list[RunRequest]) -> list[CreatedRun | Exception]:
         """Admits runs, in order. A refusal is the result of its request, not of the call."""
         await self._ready()
-        decisions = [self._decide(request) for request in requests]
+        # Each is on its way to the database before the next is decided: one order for both.
+        admissions = [self._decide(request) for request in requests]
         return await asyncio.gather(
             *(
-                self._create(request, decision)
-                for request, decision in zip(requests, decisions, strict=True)
+                self._create(request, admission)
+                for request, admission in zip(requests, admissions, strict=True)
             )
         )
 
-    def _decide(self, request: RunRequest) -> list[Effect] | CreatedRun | Exception:
-        """The synchronous step: lane and place are reserved when this returns."""
+    def _decide(self, request: RunRequest) -> _Admission | GreenroomError | None:
+        """The synchronous step: lane and place are reserved when this returns. None: it is known."""
         if self._draining:
             return Unavailable("The server is stopping. Try again in a moment.")
         if request.run_id in self._runs:
-            return Unavailable("This run is being created already. Try again.")
+            return None
         if not self._keeper.knows(request.graph_id):
             return NotFound("Thread or assistant not found.")
         limit = self._setup.max_queued_runs
@@ -308,12 +327,15 @@ class RegistryActor:
             resumable=request.resumable,
             webhook=request.webhook,
         )
+        actor = None
         if Place(run.run_id) in effects:
             actor = self._keeper.claim(run.run_id, run.graph_id)
             if actor is not None:
                 self._assign(run, actor)
-                run.kwargs = request.kwargs
-        return effects
+        writes = [journal.admit(request, actor=actor)]
+        if actor is not None and request.resumes:
+            writes.append(journal.keep_heads(run.run_id))
+        return _Admission(run=run, actor=actor, rows=self._journal.write(*writes))
 
     def _assign(self, run: _Run, actor: str) -> None:
         """The next attempt is this actor's; durable a moment later."""
@@ -322,37 +344,36 @@ class RegistryActor:
         self._lane(run.thread_id).placed(run.run_id)
 
     async def _create(
-        self, request: RunRequest, decision: list[Effect] | CreatedRun | Exception
+        self, request: RunRequest, admission: _Admission | GreenroomError | None
     ) -> CreatedRun | Exception:
-        if isinstance(decision, Exception | CreatedRun):
-            return decision
-        run = self._runs[request.run_id]
-        lane = self._lane(request.thread_id)
-        immediate = run.kwargs is not None
-        others = [effect for effect in decision if not isinstance(effect, Place)]
-        writes = [journal.admit(request, actor=run.actor if immediate else None)]
-        if immediate and request.resumes:
-            writes.append(journal.keep_heads(run.run_id))
+        if isinstance(admission, GreenroomError):
+            return admission
+        if admission is None:
+            return await self._created_before(request)
+        run = admission.run
         try:
-            rows, *_ = await self._journal.commit(*writes, *self._drop_writes(others))
+            rows, *_ = await admission.rows
         except Superseded:
             raise
         except Exception as error:  # whatever the database says: the run was not admitted
             log.exception("admission not written", extra={"run_id": run.run_id})
-            self._withdraw(run, lane)
+            await self._withdraw(run)
             return Unavailable(f"The run could not be stored: {type(error).__name__}. Try again.")
         if not rows:
-            self._withdraw(run, lane)
+            await self._withdraw(run)
             return NotFound("Thread or assistant not found.")
-        ((created_at, is_new),) = rows
-        if not is_new:
+        ((created_at, is_current),) = rows
+        if not is_current:
             # A retried create of a run that is over by now: the same answer, nothing happens again.
-            self._withdraw(run, lane)
-        elif immediate:
-            self._order(run)
-        elif request.after_s > 0:
-            self._later(request.after_s, run.run_id)
-        self._perform_written(lane, others)
+            await self._withdraw(run)
+        elif self._runs.get(run.run_id) is run and not run.ending:
+            if admission.actor is None and request.after_s > 0:
+                self._later(request.after_s, run.run_id)
+            elif run.actor is not None and run.actor == admission.actor:
+                run.kwargs = request.kwargs
+                self._order(run)
+            lane = self._lane(run.thread_id)
+            await self._perform(lane, lane.admitted(run.run_id))
         return CreatedRun(
             run_id=run.run_id,
             thread_id=run.thread_id,
@@ -360,10 +381,30 @@ class RegistryActor:
             placement=run.placement,
         )
 
-    def _withdraw(self, run: _Run, lane: Lane) -> None:
+    async def _created_before(self, request: RunRequest) -> CreatedRun | Exception:
+        """The answer to a retried create of a run that is not over; its admission may be on its way
+        to the database, and the journal keeps the order."""
+        (rows,) = await self._journal.commit(journal.created(request.run_id))
+        if not rows:
+            return Unavailable("The run could not be stored. Try again.")
+        run = self._runs.get(request.run_id)
+        return CreatedRun(
+            run_id=request.run_id,
+            thread_id=request.thread_id,
+            created_at=rows[0][0].isoformat(),
+            placement=run.placement if run is not None else None,
+        )
+
+    async def _withdraw(self, run: _Run) -> None:
         """The run was not admitted after all; who waited behind it moves up."""
-        self._forget(run)
-        self._tasks.spawn(self._perform(lane, lane.ended(run.run_id)))
+        if self._runs.get(run.run_id) is run:
+            self._forget(run)
+        lane = self._lane(run.thread_id)
+        effects = lane.ended(run.run_id)
+        if not lane.has_runs:
+            # Who ended meanwhile left the thread busy for the run that did not come.
+            await self._journal.commit(journal.calm_thread(run.thread_id))
+        await self._perform(lane, effects)
 
     def _later(self, delay_s: float, run_id: str) -> None:
         def due() -> None:
@@ -394,10 +435,15 @@ class RegistryActor:
                     self._follow_up(run)
                 case Stop():
                     self._stop(run, effect.action)
+                case Abandon():
+                    self._keeper.release(run.run_id, run.graph_id, None)
+                    self._tasks.spawn(self._end_stopped(run))
                 case Place():
-                    actor = self._keeper.claim(run.run_id, run.graph_id)
-                    if actor is not None:
-                        self._granted(run.run_id, actor)
+                    # Perhaps it was stopped while the effects before it became durable.
+                    if lane.is_waiting(run.run_id) and not run.ending:
+                        actor = self._keeper.claim(run.run_id, run.graph_id)
+                        if actor is not None:
+                            self._granted(run.run_id, actor)
         self._tidy(lane)
 
     def _tidy(self, lane: Lane) -> None:
@@ -413,15 +459,21 @@ class RegistryActor:
             run = self._runs[effect.run_id]
             run.ending = True
             if effect.delete:
+                writes.append(outbox.announce(run.run_id, rolled_back=True))
                 writes += journal.delete_run(run.run_id)
             else:
                 writes.append(journal.end_run(run.run_id, RunStatus.INTERRUPTED, None))
+                writes.append(outbox.announce(run.run_id))
             if not self._lane(run.thread_id).has_runs:
                 writes.append(journal.calm_thread(run.thread_id))
         return writes
 
     def _granted(self, run_id: str, actor: str) -> None:
-        run = self._runs[run_id]
+        run = self._runs.get(run_id)
+        if run is None or run.ending or not self._lane(run.thread_id).is_waiting(run_id):
+            # Stopped while it stood in line: the place is the next one's.
+            self._keeper.vacate(run_id, actor)
+            return
         self._assign(run, actor)
         self._tasks.spawn(self._start(run, actor, run.attempt))
 
@@ -553,7 +605,9 @@ class RegistryActor:
         ticket = lane.find(run.run_id)
         if ticket is not None and ticket.stop == "rollback":
             await self._journal.commit(
-                journal.roll_back(run.run_id, run.thread_id), *journal.delete_run(run.run_id)
+                journal.roll_back(run.run_id, run.thread_id),
+                outbox.announce(run.run_id, rolled_back=True),
+                *journal.delete_run(run.run_id),
             )
             interrupts, has_next = await self._keeper.settle(run.graph_id, run.thread_id)
             status, error = RunStatus.INTERRUPTED, None
@@ -562,6 +616,7 @@ class RegistryActor:
         await self._journal.commit(
             journal.end_run(run.run_id, status, error),
             journal.rest_thread(run.thread_id, rest, interrupts, error),
+            *([outbox.announce(run.run_id)] if run.webhook else []),
         )
         self._forget(run)
         self._tasks.spawn(self._perform(lane, effects))
@@ -577,6 +632,8 @@ class RegistryActor:
 
     def _follow_up(self, run: _Run) -> None:
         """What comes after an end and must not delay it."""
+        if run.webhook:
+            self._webhooks.wake()
         if run.temporary:
             # Whoever waits for the run asks its actor, which still has log and output.
             self._tasks.spawn(self._delete_temporary(run.thread_id))
@@ -627,8 +684,7 @@ class RegistryActor:
             run.killer.cancel()
         ticket = lane.find(run_id)
         if ticket is None or ticket.stage is Stage.STOPPING:
-            interrupts, has_next = await self._keeper.settle(run.graph_id, run.thread_id)
-            await self._end(run, RunStatus.INTERRUPTED, has_next, interrupts, None)
+            await self._end_stopped(run)
             return
         if note is not None:
             await self._give_up(run, "MemoryLimitExceeded", note)
@@ -643,8 +699,13 @@ class RegistryActor:
             return
         lane.requeued(run_id)
         await asyncio.sleep(RETRY_BACKOFF_S[min(run.deaths, len(RETRY_BACKOFF_S)) - 1])
-        if self._runs.get(run_id) is run and not run.ending:
+        if self._runs.get(run_id) is run and not run.ending and lane.is_waiting(run_id):
             self._claim_again(run)
+
+    async def _end_stopped(self, run: _Run) -> None:
+        """The end of a run that was told to stop and that nobody executes any more."""
+        interrupts, has_next = await self._keeper.settle(run.graph_id, run.thread_id)
+        await self._end(run, RunStatus.INTERRUPTED, has_next, interrupts, None)
 
     async def _unstartable(self, run_id: str, reason: str | None) -> None:
         run = self._runs.get(run_id)
@@ -788,24 +849,65 @@ class RegistryActor:
         if not rows:
             raise NotFound(f"Thread with ID {thread_id} not found")
 
+    async def _delete_expired(self, thread_id: str) -> bool:
+        """Deletes a thread whose time to live is over; not one that was used again meanwhile.
+
+        Raises:
+            Conflict: a run is in flight, or another operation.
+        """
+        lane = self._lane(thread_id)
+
+        async def work() -> bool:
+            ttl_s = self._setup.thread_ttl_s
+            if not await upkeep.is_expired(self._database, thread_id, ttl_s) or lane.has_runs:
+                return False
+            lane.close()
+            try:
+                await self._journal.commit(*journal.delete_thread(thread_id))
+            finally:
+                lane.reopen()
+            return True
+
+        return await self._exclusively(thread_id, work)
+
+    async def prune_thread(self, thread_id: str) -> None:
+        """Deletes all but the newest checkpoints. Raises Conflict while a run is in flight."""
+        await self._ready()
+        await self._exclusively(thread_id, lambda: self._keeper.prune(thread_id))
+
     async def delete_run(self, thread_id: str, run_id: str) -> None:
-        """Stops the run if it is not over, then deletes it and its checkpoints."""
+        """Stops the run if it is not over, then deletes it and its checkpoints.
+
+        Raises:
+            NotFound: there is none.
+            Conflict: it is over, and another one is in flight on its thread.
+        """
         await self._ready()
         run = self._runs.get(run_id)
-        if run is not None and run.thread_id == thread_id:
+        stopped = run is not None and run.thread_id == thread_id
+        if stopped:
             lane = self._lane(thread_id)
-            await self._perform(lane, lane.stop(run_id, "interrupt"))
+            # A rollback deletes it at its end, before the next run of the thread starts.
+            await self._perform(lane, lane.stop(run_id, "rollback"))
             await self._until_over(run_id)
         found = await self._stored(run_id)
+        if found is None and stopped:
+            return
         if found is None or found.thread_id != thread_id:
             raise NotFound("Run not found")
+        if not found.attempt:
+            # Never executed, so it left nothing and is in nobody's way.
+            await self._journal.commit(*journal.delete_run(run_id))
+            return
+        graph_id = found.graph_id
 
         async def work() -> None:
-            await self._journal.commit(
-                journal.roll_back(run_id, thread_id), *journal.delete_run(run_id)
+            ((is_newest,),), *_ = await self._journal.commit(
+                journal.forget_run(run_id, thread_id), *journal.delete_run(run_id)
             )
-            interrupts, has_next = await self._keeper.settle(found.graph_id, thread_id)
-            rest = resting_status(RunStatus.SUCCESS, has_next=has_next)
-            await self._journal.commit(journal.rest_thread(thread_id, rest, interrupts, None))
+            interrupts, has_next = await self._keeper.settle(graph_id, thread_id)
+            if is_newest:
+                rest = resting_status(RunStatus.SUCCESS, has_next=has_next)
+                await self._journal.commit(journal.rest_thread(thread_id, rest, interrupts, None))
 
         await self._exclusively(thread_id, work)

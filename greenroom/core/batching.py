@@ -35,11 +35,15 @@ class Batcher(Generic[T, R]):
 
     async def submit(self, item: T) -> R:
         """Sends one item, with whatever else there is, and waits for its result."""
+        return await self.put(item)
+
+    def put(self, item: T) -> asyncio.Future[R]:
+        """Like `submit`, but the item has its place in the order when this returns."""
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._gathered.append((item, future))
         if self._task is None:
             self._task = asyncio.create_task(self._drain())
-        return await future
+        return future
 
     async def _drain(self) -> None:
         try:
@@ -53,6 +57,8 @@ class Batcher(Generic[T, R]):
     async def _send_batch(self, batch: list[tuple[T, asyncio.Future[R]]]) -> None:
         try:
             results = await self._send([item for item, _ in batch])
+            if len(results) != len(batch):
+                raise ValueError(f"{len(results)} results for {len(batch)} items")
         except asyncio.CancelledError:
             for _, future in batch:
                 future.cancel()

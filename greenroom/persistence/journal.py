@@ -24,7 +24,7 @@ from psycopg.rows import tuple_row
 
 from greenroom.core.batching import Batcher
 from greenroom.core.errors import DatabaseUnavailable, Fenced
-from greenroom.core.runs import RunOrder, RunRequest, RunStatus
+from greenroom.core.runs import MultitaskStrategy, RunOrder, RunRequest, RunStatus
 from greenroom.core.threads import ThreadStatus
 from greenroom.persistence.database import Connection, Pool
 
@@ -32,6 +32,7 @@ log = logging.getLogger("greenroom.journal")
 
 EPOCH_SUPERSEDED = "GR002"
 ATTEMPT_SUPERSEDED = "GR001"
+QUERY_CANCELED = "57014"
 
 
 class Superseded(Fenced):
@@ -75,7 +76,11 @@ class Journal:
             Superseded: another registry holds the epoch.
             psycopg.Error: the group itself is at fault.
         """
-        return await self._groups.submit(writes)
+        return await self.write(*writes)
+
+    def write(self, *writes: Write) -> asyncio.Future[list[list[Row]]]:
+        """Like `commit`, but the writes have their place in the order when this returns."""
+        return self._groups.put(writes)
 
     async def _write(self, groups: list[Sequence[Write]]) -> list[list[list[Row]] | Exception]:
         pause_s = 0.05
@@ -120,8 +125,14 @@ async def _rows(cursor: psycopg.AsyncCursor[Row]) -> list[Row]:
 
 def may_pass(error: psycopg.Error) -> bool:
     """Whether the connection, the server or its capacity failed, rather than the statement."""
+    if error.sqlstate is None:
+        # libpq's own words for a lost connection; psycopg's own about a value are other classes.
+        lost = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+        return lost and not isinstance(error, psycopg.errors.PipelineAborted)
+    if error.sqlstate == QUERY_CANCELED:
+        return False
     # 08 connection, 25 idle time-out, 40 serialisation, 53 disk or connections, 57 shutdown
-    return (error.sqlstate or "08")[:2] in ("08", "25", "40", "53", "57")
+    return error.sqlstate[:2] in ("08", "25", "40", "53", "57")
 
 
 # --- the registry's statements -------------------------------------------------------------------
@@ -130,42 +141,48 @@ def may_pass(error: psycopg.Error) -> bool:
 def admit(request: RunRequest, *, actor: str | None) -> Write:
     """A new run, and its thread ``busy``; with an actor it is running at once, in attempt 1.
 
-    Gives ``(created_at, is_new)``, or no row when the thread does not exist.
+    Gives ``(created_at, is_current)``, or no row when the thread does not exist. A run that is there
+    already is left as it is, and so is its thread; it is current unless it is over.
     """
     thread = (
         """
-        INSERT INTO greenroom.threads (thread_id, status, ever_ran, metadata, config)
-        VALUES (%(thread)s, 'busy', true, %(run_metadata)s::jsonb || %(thread_metadata)s::jsonb,
-                '{"configurable": {}}')
-        ON CONFLICT (thread_id) DO UPDATE SET status = 'busy', ever_ran = true,
+        INSERT INTO greenroom.threads (thread_id, status, metadata, config)
+        SELECT %(thread)s, 'busy', %(run_metadata)s::jsonb || %(thread_metadata)s::jsonb,
+            '{"configurable": {}}'
+        WHERE NOT EXISTS (SELECT 1 FROM known)
+        ON CONFLICT (thread_id) DO UPDATE SET status = 'busy',
             metadata = threads.metadata || %(thread_metadata)s::jsonb,
             config = '{"configurable": {}}'::jsonb || threads.config,
             updated_at = clock_timestamp()
         RETURNING thread_id"""
         if request.create_thread
         else """
-        UPDATE greenroom.threads SET status = 'busy', ever_ran = true,
+        UPDATE greenroom.threads SET status = 'busy',
             metadata = threads.metadata || %(thread_metadata)s::jsonb,
             config = '{"configurable": {}}'::jsonb || threads.config,
             updated_at = clock_timestamp()
-        WHERE thread_id = %(thread)s
+        WHERE thread_id = %(thread)s AND NOT EXISTS (SELECT 1 FROM known)
         RETURNING thread_id"""
     )
     sql = f"""
-    WITH thread AS ({thread}),
-    known AS (SELECT created_at FROM greenroom.runs WHERE run_id = %(run)s),
+    WITH known AS (
+        SELECT created_at, status IN ('pending', 'running') AS is_current
+        FROM greenroom.runs WHERE run_id = %(run)s),
+    thread AS ({thread}),
     made AS (
         INSERT INTO greenroom.runs (run_id, thread_id, assistant_id, graph_id, status, attempt,
-            actor, kwargs, metadata, multitask_strategy, temporary, resumable, resumes, webhook, due_at)
+            actor, kwargs, metadata, multitask_strategy, temporary, resumable, resumes, webhook,
+            due_at, started_at)
         SELECT %(run)s, thread_id, %(assistant)s, %(graph)s, %(status)s, %(attempt)s, %(actor)s,
             %(kwargs)s::json, %(run_metadata)s::jsonb, %(strategy)s, %(temporary)s, %(resumable)s,
             %(resumes)s, %(webhook)s,
             CASE WHEN %(after_s)s::float8 > 0
-                THEN clock_timestamp() + make_interval(secs => %(after_s)s::float8) END
+                THEN clock_timestamp() + make_interval(secs => %(after_s)s::float8) END,
+            CASE WHEN %(actor)s::text IS NOT NULL THEN clock_timestamp() END
         FROM thread
         ON CONFLICT (run_id) DO NOTHING
         RETURNING created_at)
-    SELECT created_at, true FROM made UNION ALL SELECT created_at, false FROM known"""
+    SELECT created_at, true FROM made UNION ALL SELECT created_at, is_current FROM known"""
     thread_metadata = (
         {}
         if request.temporary
@@ -194,12 +211,17 @@ def admit(request: RunRequest, *, actor: str | None) -> Write:
     )
 
 
+def created(run_id: str) -> Write:
+    """When a run was created: ``(created_at,)``, or no row; in order with what is being written."""
+    return Write("SELECT created_at FROM greenroom.runs WHERE run_id = %(run)s", {"run": run_id})
+
+
 def start(run_id: str, attempt: int, actor: str) -> Write:
     """A pending run has an actor: the attempt begins. Gives ``(kwargs,)``."""
     return Write(
         """
         UPDATE greenroom.runs SET status = 'running', attempt = %(attempt)s, actor = %(actor)s,
-            updated_at = clock_timestamp()
+            started_at = coalesce(started_at, clock_timestamp()), updated_at = clock_timestamp()
         WHERE run_id = %(run)s AND status IN ('pending', 'running') AND attempt <= %(attempt)s
         RETURNING kwargs::text""",
         {"run": run_id, "attempt": attempt, "actor": actor},
@@ -237,7 +259,7 @@ def rest_thread(
     """What a thread's record shows once a run is over; ``interrupts`` None leaves them."""
     return Write(
         """
-        UPDATE greenroom.threads SET status = %(status)s, error = %(error)s,
+        UPDATE greenroom.threads SET status = %(status)s, error = %(error)s, ever_ran = true,
             interrupts = coalesce(%(interrupts)s::json, interrupts), updated_at = clock_timestamp()
         WHERE thread_id = %(thread)s""",
         {
@@ -262,6 +284,21 @@ def calm_thread(thread_id: str) -> Write:
     )
 
 
+def calm_abandoned() -> Write:
+    """At a registry's start: no thread is ``busy`` without a run, whatever was half done."""
+    return Write(
+        """
+        UPDATE greenroom.threads t SET updated_at = clock_timestamp(), status = CASE
+            WHEN t.error IS NOT NULL THEN 'error'
+            WHEN t.interrupts::text <> '{}' THEN 'interrupted'
+            ELSE 'idle' END
+        WHERE status = 'busy' AND NOT EXISTS (
+            SELECT 1 FROM greenroom.runs r
+            WHERE r.thread_id = t.thread_id AND r.status IN ('pending', 'running'))""",
+        {},
+    )
+
+
 def delete_run(run_id: str) -> tuple[Write, Write]:
     """The run's record and its durable events."""
     return (
@@ -283,17 +320,18 @@ def keep_heads(run_id: str) -> Write:
 
 def roll_back(run_id: str, thread_id: str) -> Write:
     """Takes back what a run left in its thread's checkpoints; before the run is deleted."""
-    return Write("SELECT greenroom.roll_back(%(run)s, %(thread)s)", {"run": run_id, "thread": thread_id})
-
-
-def forget_events(ttl_s: float) -> Write:
-    """Deletes the durable events of runs that ended longer ago than ``ttl_s``."""
     return Write(
-        """
-        DELETE FROM greenroom.run_events e USING greenroom.runs r
-        WHERE r.run_id = e.run_id AND r.resumable AND r.status NOT IN ('pending', 'running')
-            AND r.updated_at < clock_timestamp() - make_interval(secs => %(ttl)s)""",
-        {"ttl": ttl_s},
+        "SELECT greenroom.roll_back(%(run)s, %(thread)s)", {"run": run_id, "thread": thread_id}
+    )
+
+
+def forget_run(run_id: str, thread_id: str) -> Write:
+    """Deletes what a run that is over left in its thread's checkpoints; before its record goes.
+
+    Gives ``(is_newest,)``: whether the thread's state was that of this run.
+    """
+    return Write(
+        "SELECT greenroom.forget_run(%(run)s, %(thread)s)", {"run": run_id, "thread": thread_id}
     )
 
 
@@ -331,7 +369,7 @@ def copy_thread(thread_id: str, copy_id: str) -> tuple[Write, ...]:
                 interrupts, error, ever_ran)
             SELECT %(copy)s, status, metadata, config, "values", interrupts, error, ever_ran
             FROM greenroom.threads WHERE thread_id = %(thread)s
-            ON CONFLICT (thread_id) DO NOTHING
+            ON CONFLICT (thread_id) DO UPDATE SET thread_id = excluded.thread_id
             RETURNING thread_id""",
             params,
         ),
@@ -377,12 +415,13 @@ class InFlight:
     temporary: bool
     resumable: bool
     webhook: str | None
+    multitask_strategy: MultitaskStrategy
     due_in_s: float | None
 
 
 _IN_FLIGHT = """
 SELECT run_id::text, thread_id, assistant_id::text, graph_id, status, attempt, actor, temporary,
-    resumable, webhook, extract(epoch FROM due_at - clock_timestamp())::float8 AS due_in_s
+    resumable, webhook, multitask_strategy, extract(epoch FROM due_at - clock_timestamp())::float8 AS due_in_s
 FROM greenroom.runs"""
 
 
