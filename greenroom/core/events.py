@@ -84,7 +84,8 @@ class EventLog:
         self._closed = False
         self._held: list[Event] = []
         self._lock = threading.Lock()
-        self._waiting: list[Callable[[], None]] = []
+        # A dict for its order and for leaving: a run may be silent through thousands of long polls.
+        self._waiting: dict[Callable[[], None], None] = {}
 
     @property
     def closed(self) -> bool:
@@ -103,21 +104,25 @@ class EventLog:
         """Adds an event and wakes the readers.
 
         Raises:
-            ValueError: the log was closed; whoever appends late is a bug of the caller.
+            ValueError: the log was closed, or a last event is held; whoever appends late is a bug
+                of the caller.
         """
         with self._lock:
-            if self._closed:
+            if self._closed or self._held:
                 raise ValueError("the log of this run is closed")
             event = Event(self._next_seq, at_ms, name, data)
             self._next_seq += 1
             self._events.append(event)
             self._bytes += len(data)
-            while self._bytes > self._max_bytes and len(self._events) > 1:
-                self._bytes -= len(self._events.popleft().data)
-            waiting, self._waiting = self._waiting, []
+            self._forget_oldest()
+            waiting, self._waiting = self._waiting, {}
         for wake in waiting:
             wake()
         return event
+
+    def _forget_oldest(self) -> None:
+        while self._bytes > self._max_bytes and len(self._events) > 1:
+            self._bytes -= len(self._events.popleft().data)
 
     def hold(self, name: str, data: bytes, at_ms: int) -> Event:
         """Numbers a last event that readers see only when the log closes.
@@ -138,8 +143,10 @@ class EventLog:
             self._closed = True
             self._events.extend(self._held)
             self._next_seq += len(self._held)
+            self._bytes += sum(len(event.data) for event in self._held)
             self._held.clear()
-            waiting, self._waiting = self._waiting, []
+            self._forget_oldest()
+            waiting, self._waiting = self._waiting, {}
         for wake in waiting:
             wake()
 
@@ -172,5 +179,10 @@ class EventLog:
         with self._lock:
             if self._closed or after < self._next_seq - 1:
                 return False
-            self._waiting.append(wake)
+            self._waiting[wake] = None
             return True
+
+    def leave(self, wake: Callable[[], None]) -> None:
+        """A reader does not wait any more; nothing happens if it was woken already."""
+        with self._lock:
+            self._waiting.pop(wake, None)

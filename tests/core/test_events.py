@@ -1,0 +1,228 @@
+"""EventLog: replay and live are one read, nothing is seen twice, no wake-up is lost."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+
+from greenroom.core.events import LIVE, EventLog, first_seq
+
+BOUND_S = 10.0
+LARGE = 1 << 30
+
+
+def log_of(*data: bytes, attempt: int = 1, max_bytes: int = LARGE) -> EventLog:
+    log = EventLog(attempt, max_bytes)
+    for each in data:
+        log.append("values", each, 5)
+    return log
+
+
+def read(log: EventLog, after: int) -> list[bytes]:
+    return [event.data for event in log.read(after).events]
+
+
+def test_a_read_from_nought_replays_and_the_cursor_continues() -> None:
+    log = log_of(b"a", b"b")
+    part = log.read(0)
+    assert [e.data for e in part.events] == [b"a", b"b"]
+    log.append("values", b"c", 6)
+    assert read(log, part.cursor) == [b"c"]
+    assert read(log, part.events[0].seq) == [b"b", b"c"]
+
+
+def test_a_reader_who_has_seen_everything_gets_nothing_and_keeps_its_cursor() -> None:
+    log = log_of(b"a")
+    cursor = log.read(0).cursor
+    part = log.read(cursor)
+    assert (part.events, part.cursor, part.closed) == ((), cursor, False)
+    assert cursor == log.end
+
+
+def test_a_cursor_from_the_future_gets_nothing() -> None:
+    log = log_of(b"a")
+    assert log.read(first_seq(9)).events == ()
+
+
+def test_live_skips_what_is_there_and_sees_what_comes() -> None:
+    log = log_of(b"old")
+    part = log.read(LIVE)
+    assert part.events == ()
+    log.append("values", b"new", 6)
+    assert read(log, part.cursor) == [b"new"]
+
+
+def test_live_on_an_empty_log_sees_the_first_event() -> None:
+    log = log_of()
+    cursor = log.read(LIVE).cursor
+    log.append("values", b"a", 1)
+    assert read(log, cursor) == [b"a"]
+
+
+def test_a_second_attempt_is_past_every_cursor_of_the_first() -> None:
+    first, second = log_of(b"a", b"b"), log_of(b"c", attempt=2)
+    assert read(second, first.end) == [b"c"]
+    assert second.read(0).events[0].attempt == 2
+
+
+def test_ids_are_time_and_sequence_and_differ_within_a_millisecond() -> None:
+    ids = [event.id for event in log_of(b"a", b"b").read(0).events]
+    assert ids == [f"5-{first_seq(1)}", f"5-{first_seq(1) + 1}"]
+
+
+def test_the_mode_of_an_event_is_its_name_without_the_namespace() -> None:
+    event = EventLog(1, LARGE).append("messages/partial|a:1", b"", 1)
+    assert event.mode == "messages/partial"
+
+
+def test_the_oldest_go_when_the_log_outgrows_its_bound_and_the_last_one_stays() -> None:
+    log = log_of(b"x" * 4, b"y" * 4, b"z" * 4, max_bytes=8)
+    assert read(log, 0) == [b"y" * 4, b"z" * 4]
+    assert log.size_bytes == 8
+    log.append("values", b"w" * 100, 6)
+    assert read(log, 0) == [b"w" * 100]
+
+
+def test_a_reader_that_was_passed_by_continues_with_the_oldest_that_is_left() -> None:
+    log = log_of(b"a", max_bytes=2)
+    cursor = log.read(0).cursor
+    for data in (b"b", b"c", b"d"):
+        log.append("values", data, 6)
+    assert read(log, cursor) == [b"c", b"d"]
+
+
+def test_a_held_event_is_seen_at_the_close_and_counts() -> None:
+    log = log_of(b"a")
+    held = log.hold("error", b"oops", 6)
+    assert read(log, 0) == [b"a"]
+    assert log.wait(log.end, lambda: None)
+    log.close()
+    part = log.read(0)
+    assert part.events[-1] == held
+    assert (part.closed, part.cursor, log.size_bytes) == (True, held.seq, 5)
+
+
+def test_several_held_events_keep_their_order_and_numbers() -> None:
+    log = log_of(b"a")
+    held = [log.hold("error", b"1", 6), log.hold("error", b"2", 6)]
+    log.close()
+    assert list(log.read(log.read(0).events[0].seq).events) == held
+
+
+def test_nothing_can_be_appended_behind_a_held_event_or_a_close() -> None:
+    log = log_of()
+    log.hold("error", b"", 1)
+    with pytest.raises(ValueError, match="closed"):
+        log.append("values", b"", 1)
+    log.close()
+    with pytest.raises(ValueError, match="closed"):
+        log.append("values", b"", 1)
+
+
+def test_closing_twice_is_closing_once() -> None:
+    log = log_of(b"a")
+    log.hold("error", b"e", 1)
+    log.close()
+    log.close()
+    assert read(log, 0) == [b"a", b"e"]
+
+
+def test_whoever_waits_is_woken_once_by_an_append_or_the_close() -> None:
+    for act in (lambda log: log.append("values", b"", 1), lambda log: log.close()):
+        log = log_of()
+        woken: list[int] = []
+        assert log.wait(log.end, partial(woken.append, 1))
+        act(log)
+        if not log.closed:
+            log.append("values", b"", 1)
+        assert woken == [1]
+
+
+def test_nobody_waits_for_what_is_there_already() -> None:
+    log = log_of(b"a")
+    assert not log.wait(0, lambda: None)
+    log.close()
+    assert not log.wait(log.end, lambda: None)
+
+
+def test_a_reader_that_gives_up_leaves_nothing_behind() -> None:
+    log, woken = log_of(), []
+
+    def wake() -> None:
+        woken.append(1)
+
+    assert log.wait(log.end, wake)
+    log.leave(wake)
+    log.leave(wake)
+    log.append("values", b"", 1)
+    assert woken == []
+    assert log._waiting == {}
+
+
+def test_readers_beside_a_writer_see_every_event_once_and_no_wake_up_is_lost() -> None:
+    """Each reader reads, registers when there is nothing, and blocks until it is woken: a lost
+    wake-up would block it for good. Readers attach while the writer is at work."""
+    count, readers = 3_000, 6
+    log = EventLog(1, LARGE)
+    seen: list[list[int]] = [[] for _ in range(readers)]
+
+    def follow(into: list[int]) -> None:
+        cursor = 0
+        while True:
+            part = log.read(cursor)
+            into.extend(int(event.data) for event in part.events)
+            cursor = part.cursor
+            if part.closed:
+                return
+            event = threading.Event()
+            if log.wait(cursor, event.set):
+                assert event.wait(BOUND_S), "a wake-up was lost"
+
+    def write() -> None:
+        for number in range(count):
+            log.append("values", str(number).encode(), 1)
+            starts = number % (count // readers) == 0
+            if starts and number // (count // readers) < readers:
+                threads[number // (count // readers)].start()
+        log.close()
+
+    threads = [threading.Thread(target=follow, args=(into,), daemon=True) for into in seen]
+    writer = threading.Thread(target=write, daemon=True)
+    writer.start()
+    writer.join(BOUND_S)
+    for thread in threads:
+        thread.join(BOUND_S)
+        assert not thread.is_alive()
+    assert seen == [list(range(count))] * readers
+
+
+def test_an_event_between_the_read_and_the_registration_is_not_missed() -> None:
+    """The interleaving: reader reads (nothing), writer appends, reader registers."""
+    log = log_of()
+    cursor = log.read(0).cursor
+    log.append("values", b"a", 1)
+    wakes: list[Callable[[], None]] = []
+    assert not log.wait(cursor, lambda: wakes.append(lambda: None))
+    assert read(log, cursor) == [b"a"]
+
+
+def test_an_event_published_while_a_live_reader_attaches_is_seen_exactly_once() -> None:
+    """Replay up to the cursor and what is read from it never overlap, wherever the append falls."""
+    for position in range(3):
+        log, seen = log_of(b"0"), []
+        steps = [lambda: log.append("values", b"1", 1)]  # noqa: B023
+        if position == 0:
+            steps.pop()()
+        part = log.read(0)
+        seen += [event.data for event in part.events]
+        if position == 1:
+            steps.pop()()
+        registered = log.wait(part.cursor, lambda: None)
+        assert registered is (position != 1)
+        if position == 2:
+            steps.pop()()
+        seen += read(log, part.cursor)
+        assert seen == [b"0", b"1"]
