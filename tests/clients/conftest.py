@@ -1,0 +1,74 @@
+"""One real server for all tests of this folder, and the programs that drive it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.clients import npm
+from tests.clients.chromium import Browser
+from tests.serving import Served, serving
+
+HERE = Path(__file__).parent
+SCENARIO_PATIENCE_S = 60.0
+
+Told = dict[str, Any]
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with serving(tmp_path_factory.mktemp("clients"), HERE / "langgraph.json") as served:
+        yield served
+
+
+@pytest.fixture(scope="session")
+def node() -> str:
+    try:
+        return npm.node()
+    except npm.Missing as missing:
+        pytest.skip(f"{missing}.")
+
+
+@pytest.fixture(scope="session")
+def browser(node: str) -> Iterator[Browser]:
+    try:
+        chromium = npm.chromium()
+    except npm.Missing as missing:
+        pytest.skip(f"{missing}.")
+    with Browser.launched(node, chromium) as browser:
+        yield browser
+
+
+class Sdk:
+    """One version of the JavaScript SDK, on Node.js."""
+
+    def __init__(self, node: str, version: str, url: str) -> None:
+        self._node = node
+        self._version = version
+        self._url = url
+
+    async def play(self, scenario: str, url: str | None = None, **arguments: Any) -> list[Told]:
+        """What the scenario of js/driver.mjs tells, in order."""
+        command = [self._node, "js/driver.mjs", self._version, scenario, url or self._url]
+        played = await asyncio.to_thread(
+            subprocess.run,
+            [*command, json.dumps(arguments)],
+            cwd=HERE,
+            capture_output=True,
+            text=True,
+            timeout=SCENARIO_PATIENCE_S,
+        )
+        assert played.returncode == 0, played.stderr
+        assert played.stderr == ""
+        return [json.loads(line) for line in played.stdout.splitlines()]
+
+
+@pytest.fixture(params=["2", "1"], ids=["2.0.0", "1.15.0"])
+def sdk(request: pytest.FixtureRequest, node: str, server: Served) -> Sdk:
+    return Sdk(node, request.param, server.url)

@@ -1,0 +1,214 @@
+// Plays scenarios in Chromium with a page that uses useStream, served from an origin of its own:
+//   node browser.mjs <chromium> <profile directory>
+// One JSON object a line comes in ({scenario, version, api, ...}) and one goes out.
+import { createServer } from "node:http";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
+import { build } from "esbuild";
+import { chromium } from "playwright-core";
+
+const [executablePath, profile] = process.argv.slice(2);
+const PATIENCE_MS = 20_000;
+
+const bundles = {};
+function bundle(version) {
+  return (bundles[version] ??= build({
+    entryPoints: [fileURLToPath(new URL("page.jsx", import.meta.url))],
+    alias: { "@langchain/langgraph-sdk": `langgraph-sdk-${version}` },
+    bundle: true,
+    write: false,
+    format: "esm",
+    jsx: "automatic",
+    define: { "process.env.NODE_ENV": '"production"' },
+    logLevel: "error",
+  }).then((built) => built.outputFiles[0].text));
+}
+
+const pages = createServer(async (request, response) => {
+  const [, version, file] = new URL(request.url, "http://page").pathname.split("/");
+  if (file === "page.js") {
+    response.setHeader("content-type", "text/javascript");
+    response.end(await bundle(version));
+  } else if (file === "") {
+    response.setHeader("content-type", "text/html");
+    response.end('<!doctype html><div id="root"></div><script type="module" src="page.js"></script>');
+  } else {
+    response.writeHead(404).end();
+  }
+});
+await new Promise((listening) => pages.listen(0, "127.0.0.1", listening));
+const origin = `http://127.0.0.1:${pages.address().port}`;
+
+const context = await chromium.launchPersistentContext(profile, {
+  executablePath,
+  headless: true,
+  args: [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+  ],
+});
+
+class Chat {
+  constructor(page) {
+    this.page = page;
+    this.requests = [];
+    this.problems = [];
+    page.setDefaultTimeout(PATIENCE_MS);
+    page.on("pageerror", (error) => this.problems.push(String(error)));
+    page.on("request", (request) => {
+      const path = new URL(request.url()).pathname;
+      if (request.url().startsWith(origin)) return;
+      const lastEventId = request.headers()["last-event-id"];
+      this.requests.push({ method: request.method(), path, lastEventId });
+    });
+  }
+
+  static async open({ version, api, graph = "agent", input = {}, reconnect = false }) {
+    const chat = new Chat(await context.newPage());
+    const query = new URLSearchParams({ api, graph, input: JSON.stringify(input) });
+    if (reconnect) query.set("reconnect", "1");
+    await chat.page.goto(`${origin}/${version}/?${query}`);
+    return chat;
+  }
+
+  write(text) {
+    return this.page.fill("input", text);
+  }
+
+  click(selector) {
+    return this.page.click(selector);
+  }
+
+  // Waits until `condition`, which runs in the page, holds.
+  until(condition, argument) {
+    return this.page.waitForFunction(condition, argument, { timeout: PATIENCE_MS });
+  }
+
+  untilTokens(count) {
+    return this.until((count) => {
+      const answers = document.querySelectorAll(".message.ai");
+      return (answers[answers.length - 1]?.textContent.split(" ").length ?? 0) > count;
+    }, count);
+  }
+
+  untilIdle(answers = 0) {
+    return this.until((answers) => {
+      const loading = document.querySelector("#loading").textContent;
+      return loading === "idle" && document.querySelectorAll(".message.ai").length >= answers;
+    }, answers);
+  }
+
+  texts(selector) {
+    return this.page.locator(selector).allTextContents();
+  }
+
+  text(selector) {
+    return this.page.locator(selector).textContent();
+  }
+
+  async told(more = {}) {
+    return {
+      messages: await this.texts(".message"),
+      thread: await this.text("#thread"),
+      error: await this.text("#error"),
+      loading: await this.text("#loading"),
+      shown: await this.page.evaluate(() => window.shown),
+      origin: await this.page.evaluate(() => location.origin),
+      requests: this.requests,
+      problems: this.problems,
+      ...more,
+    };
+  }
+}
+
+const SCENARIOS = {
+  async send(chat) {
+    await chat.write("hello");
+    await chat.click("#send");
+    await chat.untilIdle(1);
+    return chat.told();
+  },
+
+  async stop(chat) {
+    await chat.write("hello");
+    await chat.click("#send");
+    await chat.untilTokens(3);
+    await chat.click("#stop");
+    await chat.untilIdle();
+    return chat.told();
+  },
+
+  async interrupt(chat) {
+    await chat.click("#submit");
+    await chat.until(() => document.querySelector("#interrupt").textContent !== "");
+    await chat.untilIdle();
+    const asked = JSON.parse(await chat.text("#interrupt"));
+    await chat.write("yes");
+    await chat.click("#resume");
+    await chat.until(() => document.querySelector("#values").textContent.includes('"done"'));
+    await chat.untilIdle();
+    const values = JSON.parse(await chat.text("#values"));
+    return chat.told({ asked, values, interrupt: await chat.text("#interrupt") });
+  },
+
+  async reload(chat) {
+    await chat.write("hello");
+    await chat.click("#send");
+    await chat.untilTokens(3);
+    chat.requests.length = 0;
+    await chat.page.reload();
+    await chat.untilTokens(3);
+    const loading = await chat.text("#loading");
+    await chat.untilIdle(1);
+    return chat.told({ rejoined: loading });
+  },
+
+  async edit(chat) {
+    await chat.write("first");
+    await chat.click("#send");
+    await chat.untilIdle(1);
+    await chat.write("second");
+    await chat.click("#send");
+    await chat.untilIdle(2);
+    const before = await chat.texts(".message");
+    await chat.write("edited");
+    await chat.click("li:first-child .edit");
+    await chat.until(() => document.querySelector(".message.human").textContent === "edited");
+    await chat.untilIdle(1);
+    await chat.until(() => document.querySelector("li:first-child .branch") !== null);
+    const edited = await chat.texts(".message");
+    const branch = await chat.text("li:first-child .branch");
+    await chat.click("li:first-child .earlier");
+    await chat.until(() => document.querySelector(".message.human").textContent === "first");
+    return chat.told({ before, edited, branch });
+  },
+
+  async fail(chat) {
+    await chat.click("#submit");
+    await chat.until(() => document.querySelector("#error").textContent !== "");
+    await chat.untilIdle();
+    return chat.told();
+  },
+};
+
+for await (const line of createInterface({ input: process.stdin })) {
+  const { scenario, ...options } = JSON.parse(line);
+  let chat;
+  try {
+    chat = await Chat.open(options);
+    console.log(JSON.stringify(await SCENARIOS[scenario](chat)));
+  } catch (error) {
+    const page = await chat?.page.locator("body").innerText().catch(String);
+    const { requests, problems } = chat ?? {};
+    console.log(JSON.stringify({ failed: error.stack, page, requests, problems }));
+  } finally {
+    await chat?.page.close();
+  }
+}
+await context.close();
+pages.close();

@@ -1,0 +1,113 @@
+"""useStream, unmodified, in a real browser, on a page that comes from another origin than the API."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from tests.clients.breaking import BreakingProxy
+from tests.clients.chromium import Browser
+from tests.serving import Served
+
+
+def tokens(count: int) -> str:
+    return "".join(f"tok{number} " for number in range(count))
+
+
+class Page:
+    """The page with one version of useStream."""
+
+    def __init__(self, browser: Browser, version: str, api: str) -> None:
+        self._browser = browser
+        self._version = version
+        self._api = api
+
+    async def play(self, scenario: str, **options: Any) -> dict[str, Any]:
+        options = {"version": self._version, "api": self._api, **options}
+        return await self._browser.play(scenario, **options)
+
+
+@pytest.fixture(params=["2", "1"], ids=["2.0.0", "1.15.0"])
+def page(request: pytest.FixtureRequest, browser: Browser, server: Served) -> Page:
+    return Page(browser, request.param, server.url)
+
+
+async def the_run_of(thread_id: str, url: str) -> dict[str, Any]:
+    """The only run of a thread, as soon as it is over."""
+    async with httpx.AsyncClient(base_url=url, timeout=30) as http:
+        (run,) = (await http.get(f"/threads/{thread_id}/runs")).json()
+        path = f"/threads/{thread_id}/runs/{run['run_id']}"
+        await http.get(f"{path}/join")
+        return (await http.get(path)).json()
+
+
+async def test_tokens_arrive_one_by_one_on_a_page_of_another_origin(
+    page: Page, server: Served
+) -> None:
+    told = await page.play("send", input={"n_tokens": 15, "delay": 0.05})
+    assert told["messages"] == ["hello", tokens(15)]
+    assert told["error"] == ""
+    assert urlsplit(told["origin"]).port != urlsplit(server.url).port
+    shown = told["shown"]
+    assert len(shown) > 5
+    assert all(later.startswith(earlier) for earlier, later in zip(shown, shown[1:], strict=False))
+
+
+@pytest.mark.parametrize("reconnect", [False, True], ids=["by_leaving", "by_cancelling"])
+async def test_stop_ends_the_run_and_keeps_what_was_said(
+    page: Page, server: Served, reconnect: bool
+) -> None:
+    """Without reconnectOnMount the page only closes the stream; with it, it cancels the run."""
+    told = await page.play("stop", reconnect=reconnect, input={"n_tokens": 400, "delay": 0.05})
+    assert told["messages"][0] == "hello"
+    assert told["messages"][1].startswith("tok0 tok1 ")
+    cancels = [one for one in told["requests"] if one["path"].endswith("/cancel")]
+    assert len(cancels) == reconnect
+    run = await the_run_of(told["thread"], server.url)
+    assert run["status"] == "interrupted"
+
+
+async def test_an_interrupt_is_shown_and_resumed(page: Page) -> None:
+    told = await page.play("interrupt", graph="approval", input={"question": "May I?"})
+    assert told["asked"] == {"question": "May I?"}
+    assert told["values"] == {"question": "May I?", "answer": "yes", "done": True}
+    assert (told["interrupt"], told["error"]) == ("", "")
+
+
+async def test_a_reload_in_mid_run_rejoins_the_run(page: Page) -> None:
+    told = await page.play("reload", reconnect=True, input={"n_tokens": 40, "delay": 0.05})
+    assert told["rejoined"] == "loading"
+    assert told["messages"] == ["hello", tokens(40)]
+    joined = [one for one in told["requests"] if one["path"].endswith("/stream")]
+    assert [(one["method"], one["lastEventId"]) for one in joined] == [("GET", "-1")]
+
+
+async def test_a_message_is_edited_and_the_branch_before_it_stays(page: Page) -> None:
+    told = await page.play("edit", input={"n_tokens": 3})
+    answer = tokens(3)
+    assert told["before"] == ["first", answer, "second", answer]
+    assert told["edited"] == ["edited", answer]
+    assert told["branch"] == "2/2"
+    assert told["messages"] == told["before"]  # back on the first branch
+
+
+async def test_a_broken_stream_goes_on_in_the_browser(page: Page, server: Served) -> None:
+    """The page may read Location and send Last-Event-ID, although it is of another origin."""
+    async with BreakingProxy(server.url, cuts=[5]).open() as proxy:
+        told = await page.play(
+            "send", api=proxy.url, input={"n_tokens": 30, "delay": 0.05}, reconnect=True
+        )
+    assert proxy.broken == 1
+    assert told["messages"] == ["hello", tokens(30)]
+    assert told["error"] == ""
+    streams = [one for one in told["requests"] if one["path"].endswith("/stream")]
+    assert [one["method"] for one in streams] == ["POST", "GET"]
+    assert streams[1]["lastEventId"]
+
+
+async def test_an_error_of_the_graph_is_shown(page: Page) -> None:
+    told = await page.play("fail", graph="fails", input={"x": 0})
+    assert told["error"] == "boom: x=1"
