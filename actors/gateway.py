@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
 from fastapi import FastAPI
 from ray import serve
@@ -19,6 +20,8 @@ from greenroom.persistence.database import open_pool
 from greenroom.persistence.records import PostgresRecords
 from greenroom.settings import Settings
 
+log = logging.getLogger("greenroom.gateway")
+
 DATABASE_CONNECTIONS = 4
 MAX_ONGOING_REQUESTS = 10_000
 """A stream holds one for its whole life; Serve's default is 5."""
@@ -34,7 +37,7 @@ class Gateway:
 
     async def __init__(self, settings: Settings, setup: RegistrySetup) -> None:
         handles = Handles(settings.ray_namespace)
-        hello = await _find_registry(handles, setup)
+        hello = await find_registry(handles, setup)
         self._database = await open_pool(
             hello["dsn"], application_name="greenroom:gateway", max_size=DATABASE_CONNECTIONS
         )
@@ -46,7 +49,9 @@ class Gateway:
             graphs=list(configuration.graphs),
             default_graph=configuration.default_graph,
             settings=HttpSettings(
-                heartbeat_s=settings.heartbeat_s, max_body_bytes=settings.max_body_bytes
+                heartbeat_s=settings.heartbeat_s,
+                max_body_bytes=settings.max_body_bytes,
+                webhook_allow_private=settings.webhook_allow_private,
             ),
         )
 
@@ -59,12 +64,21 @@ class Gateway:
         await self._database.close()
 
 
-async def _find_registry(handles: Handles, setup: RegistrySetup) -> dict[str, str]:
-    """What the registry says of itself; makes one unless there is one."""
+async def find_registry(handles: Handles, setup: RegistrySetup) -> dict[str, str]:
+    """What the registry says of itself; makes one unless there is one.
+
+    One that runs older code (detached actors survive a redeploy) is relieved: its runs stop after
+    their superstep, and the new registry takes them up.
+    """
     while True:
         try:
             registry = await asyncio.to_thread(handles.make_registry, setup)
-            return await answer(registry.hello.remote(), REGISTRY)
+            hello = await answer(registry.hello.remote(), REGISTRY)
+            if hello["version"] == setup.version or hello["generation"] >= setup.generation:
+                return hello
+            log.info("relieving a registry that runs older code", extra={"pid": hello["pid"]})
+            await answer(registry.drain.remote(setup.drain_s), REGISTRY)
+            await asyncio.to_thread(handles.kill, REGISTRY)
         except (ActorGone, Unavailable):
             # For some milliseconds after its death Ray still gives out the dead one.
             handles.forget(REGISTRY)

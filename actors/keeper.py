@@ -21,7 +21,7 @@ from actors.pool import Pool, PoolSpec
 from actors.setup import RegistrySetup, RunActorSetup
 from actors.tasks import Tasks
 from greenroom.core.batching import Batcher
-from greenroom.core.errors import ConfigurationError, GreenroomError, Unavailable
+from greenroom.core.errors import ConfigurationError, Fenced, GreenroomError, Unavailable
 from greenroom.core.runs import RunOrder
 from greenroom.graphs.configuration import Configuration
 
@@ -32,7 +32,9 @@ IDLE_S = 60.0
 ADOPT_WAIT_S = 10.0
 ASK_WAIT_S = 1.0
 INSPECTOR_WAIT_S = 30.0
+INSPECTOR_PAUSE_S = 1.0
 MAX_FAILED_STARTS = 3
+RECONNECT_S = 0.1
 
 Granted = Callable[[str, str], None]
 """Called with a run and the actor that it got."""
@@ -74,7 +76,7 @@ class Keeper:
             graph_id: graph.placement.max_attempts
             for graph_id, graph in configuration.graphs.items()
         }
-        self._pools = _pools(configuration, setup.default_max_actors)
+        self._pools = _pools(configuration, setup)
         self._all_graphs = tuple(configuration.graphs)
         self._pool_of_actor: dict[str, Pool] = {}
         self._starters: dict[str, Batcher[RunOrder, None]] = {}
@@ -82,8 +84,10 @@ class Keeper:
         self._pids: dict[str, int] = {}
         self._epoch = 0
         self._growing = False
+        self._retry: asyncio.TimerHandle | None = None
         self._draining = False
         self._problem = ""
+        self._making_inspector = False
         self._inspector: str | None = None
         self._inspector_ready = asyncio.Event()
 
@@ -92,7 +96,7 @@ class Keeper:
 
     def max_attempts(self, graph_id: str) -> int:
         """How often a run of the graph is started when its process dies."""
-        return self._max_attempts[graph_id]
+        return self._max_attempts.get(graph_id, 1)
 
     # --- life ----------------------------------------------------------------------------------
 
@@ -117,7 +121,11 @@ class Keeper:
             spec, self._pids[name], runs = await asyncio.wait_for(
                 answer(handle.adopt.remote(self._epoch), name), ADOPT_WAIT_S
             )
-        except (GreenroomError, TimeoutError):
+        except Fenced:
+            # Its registry is newer than this one: nothing here is ours to end.
+            raise
+        except Exception:  # an actor of older code may answer anything
+            log.warning("an actor could not be adopted", extra={"actor": name}, exc_info=True)
             await self.kill(name)
             return {}
         pool = next((pool for pool in self._pools.values() if pool.spec == spec), None)
@@ -150,18 +158,21 @@ class Keeper:
         """Never ends: keeps the pools at their size, and tells the actors that a registry is there."""
         self.wake()
         if self._inspector is None:
-            self._tasks.spawn(self._make_inspector())
+            self._want_inspector()
         while True:
             await asyncio.sleep(KEEP_INTERVAL_S)
             for name in [*self._pool_of_actor, *([self._inspector] if self._inspector else [])]:
                 self._tasks.spawn(self._beat(name))
             now_s = time.monotonic()
             for pool in self._distinct_pools:
-                for name in pool.surplus(now_s=now_s, idle_s=IDLE_S):
-                    pool.stopped(name)
-                    self._pool_of_actor.pop(name, None)
-                    self._tasks.spawn(self.kill(name))
+                self._shrink(pool, now_s)
             self.wake()
+
+    def _shrink(self, pool: Pool, now_s: float) -> None:
+        for name in pool.surplus(now_s=now_s, idle_s=IDLE_S):
+            pool.stopped(name)
+            self._pool_of_actor.pop(name, None)
+            self._tasks.spawn(self.kill(name))
 
     async def _beat(self, name: str) -> None:
         with suppress(GreenroomError):
@@ -225,17 +236,18 @@ class Keeper:
 
     def release(self, run_id: str, graph_id: str, actor: str | None) -> None:
         """A run has left its actor, or the line."""
-        pool = self._pools[graph_id]
-        if actor is None:
-            pool.leave(run_id)
-        else:
-            self._tell(pool.release(actor, run_id, now_s=time.monotonic()))
+        if actor is not None:
+            self.vacate(run_id, actor)
+        elif graph_id in self._pools:
+            self._pools[graph_id].leave(run_id)
 
     def vacate(self, run_id: str, actor: str) -> None:
-        """An actor does not execute a run (any more) that the registry knows nothing of."""
+        """An actor does not execute a run (any more), perhaps one that the registry knows not."""
         pool = self._pool_of_actor.get(actor)
         if pool is not None:
             self._tell(pool.release(actor, run_id, now_s=time.monotonic()))
+            # It may have been the actor's last: a fresh one takes its place.
+            self.wake()
 
     def _tell(self, granted: Iterable[tuple[str, str]]) -> None:
         for run_id, actor in granted:
@@ -253,15 +265,22 @@ class Keeper:
             starter = self._starters[actor] = Batcher(
                 lambda orders: self._start_many(actor, orders)
             )
-        with suppress(ActorGone, Unavailable):
+        with suppress(ActorGone):
             await starter.submit(order)
 
     async def _start_many(self, actor: str, orders: list[RunOrder]) -> list[None]:
-        handle = await self._handles.find(actor)
-        await answer(handle.start_many.remote(self._epoch, orders), actor)
-        return [None] * len(orders)
+        while True:
+            try:
+                handle = await self._handles.find(actor)
+                await answer(handle.start_many.remote(self._epoch, orders), actor)
+                return [None] * len(orders)
+            except Unavailable:
+                # A broken connection is not a death, and an attempt starts once however often it
+                # is ordered: an order that got lost would leave its run running for ever.
+                await asyncio.sleep(RECONNECT_S)
 
     async def cancel(self, actor: str, run_id: str, attempt: int, *, keep_values: bool) -> None:
+        """Asks an attempt to stop; whoever does not hear it is killed after its grace."""
         with suppress(ActorGone, Unavailable):
             handle = await self._handles.find(actor)
             await answer(handle.cancel.remote(run_id, attempt, keep_values), actor)
@@ -285,7 +304,7 @@ class Keeper:
                 break
             except Unavailable:
                 # A broken connection is not a death.
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(RECONNECT_S)
         self._bury(name)
 
     def _bury(self, name: str) -> None:
@@ -296,7 +315,7 @@ class Keeper:
         if name == self._inspector:
             self._inspector = None
             self._inspector_ready.clear()
-            self._tasks.spawn(self._make_inspector())
+            self._want_inspector()
         pool = self._pool_of_actor.pop(name, None)
         if pool is None:
             return
@@ -315,7 +334,9 @@ class Keeper:
         if self._draining:
             return
         now_s = time.monotonic()
+        retries_s: list[float] = []
         for pool in self._distinct_pools:
+            self._shrink(pool, now_s)
             for _ in range(pool.wanted(now_s=now_s)):
                 name = new_run_actor_name()
                 pool.starting(name)
@@ -323,7 +344,11 @@ class Keeper:
                 self._tasks.spawn(self._start_actor(name, pool))
             retry_s = pool.retry_after_s(now_s=now_s)
             if retry_s is not None:
-                asyncio.get_running_loop().call_later(retry_s, self.wake)
+                retries_s.append(retry_s)
+        if self._retry is not None:
+            self._retry.cancel()
+        loop = asyncio.get_running_loop()
+        self._retry = loop.call_later(min(retries_s), self.wake) if retries_s else None
 
     async def _start_actor(self, name: str, pool: Pool) -> None:
         problem = await self._make(name, pool.spec)
@@ -366,7 +391,13 @@ class Keeper:
 
     @property
     def _inspector_spec(self) -> PoolSpec:
-        return PoolSpec(graphs=self._all_graphs, runs_per_actor=8)
+        return PoolSpec(graphs=self._all_graphs, version=self._setup.version, runs_per_actor=8)
+
+    def _want_inspector(self) -> None:
+        """Has one made, unless one is on its way."""
+        if not self._making_inspector:
+            self._making_inspector = True
+            self._tasks.spawn(self._make_inspector())
 
     async def _make_inspector(self) -> None:
         while True:
@@ -375,7 +406,8 @@ class Keeper:
             if problem is None:
                 break
             log.error("the inspector did not start", extra={"reason": problem})
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(INSPECTOR_PAUSE_S)
+        self._making_inspector = False
         self._inspector = name
         self._inspector_ready.set()
         self._tasks.spawn(self._watch(name))
@@ -393,19 +425,34 @@ class Keeper:
         assert self._inspector is not None
         return self._inspector
 
-    async def settle(self, graph_id: str, thread_id: str) -> tuple[bytes, bool]:
+    async def settle(self, graph_id: str, thread_id: str) -> tuple[bytes | None, bool]:
         """Has the inspector bring a thread's record in line with its checkpoints.
 
+        Never fails: the end of a run hangs on it. What the graph refuses stays as it is.
+
         Returns:
-            the thread's interrupts as JSON, and whether it has a next step.
+            the thread's interrupts as JSON (None leaves them), and whether it has a next step.
         """
         while True:
-            name = await self.inspector()
             try:
+                name = await self.inspector()
                 handle = await self._handles.find(name)
                 return await answer(handle.settle.remote(graph_id, thread_id), name)
             except (ActorGone, Unavailable):
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(RECONNECT_S)
+            except Exception:  # a graph's factory raises anything; a graph may be gone by now
+                log.exception("a thread could not be settled", extra={"thread_id": thread_id})
+                return None, False
+
+    async def prune(self, thread_id: str) -> None:
+        """Has the inspector delete a thread's older checkpoints; doing it twice is doing it once."""
+        while True:
+            try:
+                name = await self.inspector()
+                handle = await self._handles.find(name)
+                return await answer(handle.prune.remote(thread_id), name)
+            except ActorGone:
+                await asyncio.sleep(RECONNECT_S)
 
     async def update(self, update: Any) -> tuple[bytes, bytes, bool]:
         """Has the inspector change a thread's state; ``update`` is an ObjectRef.
@@ -421,16 +468,17 @@ class Keeper:
             raise Unavailable("The inspector died over this update. Try again.") from None
 
 
-def _pools(configuration: Configuration, default_max_actors: int) -> dict[str, Pool]:
+def _pools(configuration: Configuration, setup: RegistrySetup) -> dict[str, Pool]:
     """The pool of each graph; graphs with the same placement share one."""
     graphs_of: dict[PoolSpec, list[str]] = {}
     for graph in configuration.graphs.values():
         placement = graph.placement
         spec = PoolSpec(
             graphs=(),
+            version=setup.version,
             runs_per_actor=placement.runs_per_actor,
             warm=placement.warm,
-            max_actors=placement.max_actors or default_max_actors,
+            max_actors=placement.max_actors or setup.default_max_actors,
             num_cpus=placement.num_cpus,
             num_gpus=placement.num_gpus,
             resources=tuple(sorted(placement.resources.items())),

@@ -41,8 +41,8 @@ from actors.handles import REGISTRY, ActorGone, Handles, answer
 from actors.pool import PoolSpec
 from actors.setup import RunActorSetup
 from greenroom.core.batching import Batcher
-from greenroom.core.errors import Fenced, GreenroomError, NotFound, Unavailable
-from greenroom.core.events import Event, EventLog
+from greenroom.core.errors import BadRequest, Fenced, GreenroomError, NotFound, Unavailable
+from greenroom.core.events import LIVE, Event, EventLog, first_seq
 from greenroom.core.ports import Question, Update
 from greenroom.core.runs import Batch, Ending, Report, RunOrder, RunStatus
 from greenroom.graphs import execution as graph_execution
@@ -63,6 +63,9 @@ ARRIVAL_WAIT_S = 5.0
 
 FINISHED_KEPT = 256
 TAIL_INTERVAL_S = 0.05
+REPEATED = frozenset({"values", "checkpoints", "debug"})
+"""What LangGraph says again when another attempt goes on. Whether readers were told must be known
+then: of a run whose events are kept, they see these only once they are durable."""
 EXIT_FENCED = 75
 EXIT_SILENCE = 76
 EXIT_MEMORY = 77
@@ -83,6 +86,8 @@ class _Execution:
     ending: Ending | None = None
     tail: list[Event] = field(default_factory=list)
     tail_task: asyncio.Task[None] | None = None
+    tail_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    hurry: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class RunActor:
@@ -191,6 +196,8 @@ class RunActor:
                     checkpointer=self._saver(order),
                     store=self._store,
                     control=execution.control,
+                    flush=(lambda: self._flush_tail(execution)) if order.resumable else None,
+                    tail=_Tail(self._connections, order) if order.resumable else None,
                 )
         except TimeoutError:
             if not deadline.expired():
@@ -226,17 +233,24 @@ class RunActor:
         return FencedSaver(self._pool, run_id=order.run_id, attempt=order.attempt)
 
     def _emit(self, execution: _Execution, name: str, data: bytes) -> None:
-        event = execution.log.append(name, data, time.time_ns() // 1_000_000)
-        if execution.order.resumable:
-            execution.tail.append(event)
-            if execution.tail_task is None:
-                execution.tail_task = asyncio.create_task(self._write_tail(execution))
+        at_ms = time.time_ns() // 1_000_000
+        if not execution.order.resumable:
+            execution.log.append(name, data, at_ms)
+            return
+        repeated = name.partition("|")[0] in REPEATED
+        execution.tail.append(execution.log.append(name, data, at_ms, shown=not repeated))
+        if repeated:
+            execution.hurry.set()
+        if execution.tail_task is None:
+            execution.tail_task = asyncio.create_task(self._write_tail(execution))
 
     async def _write_tail(self, execution: _Execution) -> None:
         """Stores what has gathered, a little later, so that a token is not a transaction."""
         try:
-            await asyncio.sleep(TAIL_INTERVAL_S)
-            await self._flush_tail(execution)
+            while execution.tail:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(execution.hurry.wait(), TAIL_INTERVAL_S)
+                await self._flush_tail(execution)
         except Fenced:
             self._step_down(execution)
         except Exception:  # the next flush tries again; the last one is awaited by `_finish`
@@ -245,13 +259,17 @@ class RunActor:
             execution.tail_task = None
 
     async def _flush_tail(self, execution: _Execution) -> None:
-        events = execution.tail[:]
-        if not events:
-            return
+        """Makes durable everything emitted so far; waits while the database is away."""
         order = execution.order
-        assert self._pool is not None
-        await tails.append(self._pool, order.run_id, order.attempt, events)
-        del execution.tail[: len(events)]
+        async with execution.tail_lock:
+            execution.hurry.clear()
+            events = execution.tail[:]
+            if not events:
+                return
+            pool = self._connections
+            await _until_done(lambda: tails.append(pool, order.run_id, order.attempt, events))
+            del execution.tail[: len(events)]
+            execution.log.reveal(events[-1].seq)
 
     async def _finish(self, execution: _Execution, ending: Ending) -> None:
         """Stores what the run left, reports, and lets readers see the end once it is committed."""
@@ -260,10 +278,8 @@ class RunActor:
             held = execution.log.hold("error", ending.error, time.time_ns() // 1_000_000)
             if order.resumable:
                 execution.tail.append(held)
-        if execution.tail_task is not None:
-            await asyncio.gather(execution.tail_task, return_exceptions=True)
         if order.resumable:
-            await _until_done(lambda: self._flush_tail(execution))
+            await self._flush_tail(execution)
         keeps = ending.values is not None and not order.temporary and execution.keeps_values
         if keeps:
             assert self._pool is not None
@@ -294,7 +310,7 @@ class RunActor:
     async def _hand_back(self, execution: _Execution) -> None:
         order = execution.order
         if order.resumable:
-            await _until_done(lambda: self._flush_tail(execution))
+            await self._flush_tail(execution)
         await self._reports.submit(
             Report(
                 run_id=order.run_id,
@@ -342,7 +358,7 @@ class RunActor:
             execution.task.cancel()
         self._current.pop(execution.order.run_id, None)
         # Readers are sent to the registry, which knows the attempt that is current.
-        execution.log.close()
+        execution.log.close(whole=False)
 
     async def ask(self, question: Question) -> bytes:
         """Answers a question about a graph or a thread's state (the inspector's work)."""
@@ -382,6 +398,17 @@ class RunActor:
             values, interrupts, has_next = await graph_state.head_state(graph, config)
         await store_values(self._connections, thread_id, values)
         return interrupts, has_next
+
+    async def prune(self, thread_id: str) -> None:
+        """Deletes all but the newest checkpoint of each namespace (the inspector's work).
+
+        Raises:
+            BadRequest: the thread's state is rebuilt from older checkpoints.
+        """
+        try:
+            await PooledSaver(self._connections).aprune([thread_id], strategy="keep_latest")
+        except NotImplementedError as error:
+            raise BadRequest(str(error)) from None
 
     def _graph_of(self, graph_id: str) -> LoadedGraph:
         graph = self._graphs.get(graph_id)
@@ -457,6 +484,9 @@ class RunActor:
         if execution is None:
             return Batch(body=b"", cursor=after, closed=True, known=False)
         deadline_s = time.monotonic() + wait_s
+        if after == LIVE:
+            # Told at once where it stands, a reader misses nothing should this process die.
+            return Batch(body=b"", cursor=execution.log.end, closed=False)
         while True:
             part = execution.log.read(after)
             frames = [
@@ -535,6 +565,19 @@ class RunActor:
             )
             del note
             time.sleep(0.1)  # lets the message leave before the process does
+
+
+@dataclass(frozen=True, slots=True)
+class _Tail:
+    """What the attempts before this one have made durable: `graphs.resume.Tail`."""
+
+    pool: Pool
+    order: RunOrder
+
+    async def has(self, name: str, data: bytes, *, whole: bool) -> bool:
+        order = self.order
+        before = first_seq(order.attempt)
+        return await tails.has(self.pool, order.run_id, name, data, whole=whole, before=before)
 
 
 class _CountingExecutor(ThreadPoolExecutor):

@@ -293,6 +293,9 @@ class RayRuntime:
     async def delete_thread(self, thread_id: str) -> None:
         await self._registry(lambda r: r.delete_thread.remote(thread_id))
 
+    async def prune_thread(self, thread_id: str) -> None:
+        await self._registry(lambda r: r.prune_thread.remote(thread_id))
+
     async def delete_run(self, thread_id: str, run_id: str) -> None:
         await self._registry(lambda r: r.delete_run.remote(thread_id, run_id))
 

@@ -7,13 +7,14 @@ application, and takes only those away again.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import os
 import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import ray
@@ -22,9 +23,10 @@ import ray.exceptions
 from ray import serve
 from ray.serve.config import HTTPOptions
 
+import greenroom
 from actors import gateway, processes
 from actors.handles import INSPECTOR, REGISTRY, Handles, is_run_actor
-from actors.setup import RegistrySetup
+from actors.setup import RegistrySetup, WebhookSettings
 from greenroom.core.errors import ConfigurationError, GreenroomError
 from greenroom.graphs.configuration import Configuration
 from greenroom.persistence.database import open_pool
@@ -42,6 +44,9 @@ ACTORS_SHUTDOWN_S = 5.0
 RAY_SHUTDOWN_S = 10.0
 DRAIN_MARGIN_S = 2.0
 DESCENDANTS_GRACE_S = 1.0
+
+MAX_SOURCES = 5000
+SKIPPED = frozenset({"node_modules", "site-packages", "__pycache__"})
 
 Progress = Callable[[str], None]
 
@@ -72,14 +77,16 @@ class Server:
         dsn = self._settings.database_url
         if dsn is None:
             progress("Starting PostgreSQL")
-            self._embedded = start_embedded(self._settings.data_dir / "pg")
+            self._embedded = start_embedded(embedded_directory(self._settings))
             dsn = self._embedded.dsn
         progress("Preparing the database")
         asyncio.run(prepare_database(dsn, list(self._configuration.graphs)))
         progress("Starting Ray")
         self._start_ray()
-        setup = registry_setup(self._settings, dsn)
+        setup = registry_setup(self._settings, self._configuration, dsn)
         progress("Starting the registry and warm actors")
+        if self._settings.ray_address is not None:
+            asyncio.run(gateway.find_registry(self._handles, setup))
         registry = self._handles.make_registry(setup)
         hello = registry.hello.remote()
         progress("Starting the gateway")
@@ -183,11 +190,15 @@ def _bounded(step: Callable[[], None], limit_s: float) -> None:
     thread.join(limit_s)
 
 
-def registry_setup(settings: Settings, dsn: str) -> RegistrySetup:
+def registry_setup(settings: Settings, configuration: Configuration, dsn: str) -> RegistrySetup:
     """What a registry of this server is made of."""
     return RegistrySetup(
         namespace=settings.ray_namespace,
+        version=code_version(configuration),
+        generation=time.time_ns(),
         dsn=dsn,
+        embedded=embedded_directory(settings) if settings.database_url is None else None,
+        drain_s=settings.drain_s,
         config_path=settings.config.resolve(),
         default_max_actors=settings.default_max_actors,
         cancel_grace_s=settings.cancel_grace_s,
@@ -195,7 +206,40 @@ def registry_setup(settings: Settings, dsn: str) -> RegistrySetup:
         log_max_bytes=settings.log_max_bytes,
         max_queued_runs=settings.max_queued_runs,
         resumable_ttl_s=settings.resumable_ttl_s,
+        thread_ttl_s=settings.thread_ttl_s,
+        sweep_interval_s=settings.sweep_interval_s,
+        webhooks=WebhookSettings(
+            allow_private=settings.webhook_allow_private,
+            timeout_s=settings.webhook_timeout_s,
+            max_attempts=settings.webhook_attempts,
+            first_retry_s=settings.webhook_retry_s,
+        ),
     )
+
+
+def embedded_directory(settings: Settings) -> Path:
+    """Where the embedded database of a data directory lives."""
+    return settings.data_dir.resolve() / "pg"
+
+
+def code_version(configuration: Configuration) -> str:
+    """Changes with Greenroom's code, the configuration, and Python files beside the graphs.
+
+    Detached actors outlive a redeploy; this tells those that run other code.
+    """
+    ours = Path(greenroom.__file__).parent
+    digest = hashlib.sha256(repr(configuration).encode())
+    for root in (ours, Path(__file__).parent, configuration.root):
+        for file in sorted(_sources(root))[:MAX_SOURCES]:
+            status = file.stat()
+            digest.update(f"{file}:{status.st_mtime_ns}:{status.st_size}".encode())
+    return digest.hexdigest()[:12]
+
+
+def _sources(root: Path) -> Iterator[Path]:
+    for folder, folders, files in os.walk(root):
+        folders[:] = [each for each in folders if not each.startswith(".") and each not in SKIPPED]
+        yield from (Path(folder) / name for name in files if name.endswith(".py"))
 
 
 async def prepare_database(dsn: str, graphs: list[str]) -> None:

@@ -33,24 +33,55 @@ class RunActorSetup:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class WebhookSettings:
+    """How webhooks are sent.
+
+    Attributes:
+        allow_private: they may go to this machine and to private networks.
+        timeout_s: what a receiver gets for one attempt, from looking up its name to its answer.
+        max_attempts: how often a letter is posted before it is given up.
+        first_retry_s: the pause after the first attempt; every following one is twice as long.
+    """
+
+    allow_private: bool = False
+    timeout_s: float = 10.0
+    max_attempts: int = 6
+    first_retry_s: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class RegistrySetup:
     """What a registry needs to know.
 
     Attributes:
+        version: of the code and the configuration; a registry of another version is relieved.
+        generation: grows from start to start; of two versions the later one stays.
         dsn: the database.
+        embedded: directory of the embedded database that the registry keeps running, or None.
         config_path: the configuration file, on the registry's node.
+        drain_s: what running runs get when the registry is relieved.
         default_max_actors: for placements that name no bound.
         cancel_grace_s: what a cancelled run gets to stop by itself.
         max_queued_runs: pending runs of the whole server, or None for no limit.
         resumable_ttl_s: how long the durable events of a finished run are kept.
+        thread_ttl_s: threads without a time to live of their own are deleted when they were left
+            alone for so long; None: never.
+        sweep_interval_s: how often what nobody needs any more is looked for.
     """
 
     namespace: str
+    version: str
+    generation: int
     dsn: str
+    embedded: Path | None
     config_path: Path
+    drain_s: float
     default_max_actors: int
     cancel_grace_s: float
     registry_silence_s: float
     log_max_bytes: int
     max_queued_runs: int | None
     resumable_ttl_s: float
+    thread_ttl_s: float | None = None
+    sweep_interval_s: float = 10.0
+    webhooks: WebhookSettings = WebhookSettings()

@@ -122,6 +122,10 @@ class Settings(BaseSettings):
     thread_ttl_s: PositiveS | None = Field(
         default=None, description="Threads untouched for this long are deleted; unset, never."
     )
+    sweep_interval_s: PositiveS = Field(
+        default=10.0,
+        description="How often expired threads and other things nobody needs are looked for.",
+    )
     log_max_bytes: int = Field(
         default=64 * MIB,
         ge=64 * KIB,
@@ -139,6 +143,24 @@ class Settings(BaseSettings):
         default=None,
         ge=1,
         description="Pending runs of the whole server; one more is answered 429. Unset: no limit.",
+    )
+
+    webhook_allow_private: bool = Field(
+        default=False,
+        description="Webhooks may go to this machine and to private networks.",
+    )
+    webhook_timeout_s: PositiveS = Field(
+        default=10.0, description="What the receiver of a webhook gets for one attempt."
+    )
+    webhook_attempts: int = Field(
+        default=6,
+        ge=1,
+        description="How often a webhook is sent before it is given up: again after an answer 5xx,"
+        " 408, 425 or 429, or none.",
+    )
+    webhook_retry_s: PositiveS = Field(
+        default=1.0,
+        description="The pause after the first attempt; every following one is twice as long.",
     )
 
     log_level: LogLevel = Field(default="info", description="The least severe line that is logged.")
@@ -232,6 +254,13 @@ GROUPS = {
         "registry_silence_s",
         "resumable_ttl_s",
         "thread_ttl_s",
+        "sweep_interval_s",
+    ),
+    "Webhooks": (
+        "webhook_allow_private",
+        "webhook_timeout_s",
+        "webhook_attempts",
+        "webhook_retry_s",
     ),
     "Limits": ("default_max_actors", "max_queued_runs", "log_max_bytes", "max_body_bytes"),
     "Log": ("log_level", "log_format"),

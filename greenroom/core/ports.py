@@ -192,6 +192,15 @@ class Runtime(Protocol):
         """Stops the thread's runs, then deletes them, its state and itself. Raises NotFound."""
         ...
 
+    async def prune_thread(self, thread_id: str) -> None:
+        """Keeps only the newest checkpoints of a thread.
+
+        Raises:
+            Conflict: a run is in flight.
+            BadRequest: the thread's state is rebuilt from older checkpoints.
+        """
+        ...
+
     async def delete_run(self, thread_id: str, run_id: str) -> None:
         """Stops the run if it is not over, then deletes it and its checkpoints. Raises NotFound."""
         ...
@@ -262,6 +271,10 @@ class Records(Protocol):
     async def patch_thread(
         self, thread_id: str, *, metadata: Mapping[str, Any] | None, ttl: Mapping[str, Any] | None
     ) -> JsonObject | None: ...
+    async def thread_storage(self, thread_id: str) -> JsonObject | None:
+        """How much a thread keeps in the database, in the API's shape; None when there is none."""
+        ...
+
     async def search_threads(
         self, where: ThreadFilter, *, limit: int, offset: int, sort_by: str, descending: bool
     ) -> Page: ...

@@ -153,20 +153,34 @@ async def count(request: Request) -> Response:
 
 @router.post(
     "/threads/prune",
-    summary="Delete several threads",
+    summary="Delete several threads, or all but their newest checkpoints",
     **doc({200: answers.Pruned}, body=ThreadsPrune),
 )
 async def prune(request: Request) -> Response:
     edge, dialect = edge_of(request), dialect_of(request)
     body = await parse(request, ThreadsPrune)
-    pruned = 0
-    for thread_id in dict.fromkeys(thread_id_of(dialect, t) for t in body.thread_ids):
-        try:
-            await edge.runtime.delete_thread(thread_id)
-        except NotFound:
-            continue
-        pruned += 1
-    return json({"pruned_count": pruned})
+    one = _keep_latest if body.strategy == "keep_latest" else _delete
+    ids = dict.fromkeys(thread_id_of(dialect, t) for t in body.thread_ids)
+    return json({"pruned_count": sum([await one(edge, thread_id) for thread_id in ids])})
+
+
+async def _delete(edge: Edge, thread_id: str) -> bool:
+    try:
+        await edge.runtime.delete_thread(thread_id)
+    except NotFound:
+        return False
+    return True
+
+
+async def _keep_latest(edge: Edge, thread_id: str) -> bool:
+    """A thread that is busy is left for another time, as its runs may need older checkpoints."""
+    if await edge.records.get_thread(thread_id) is None:
+        return False
+    try:
+        await edge.runtime.prune_thread(thread_id)
+    except (Conflict, NotFound):
+        return False
+    return True
 
 
 @router.get(
@@ -229,6 +243,19 @@ async def copy(request: Request, thread_id: str) -> Response:
     except (Conflict, NotFound):
         raise Conflict("Conflict") from None  # the reference says no more
     return json(_shown(request, await existing_thread(edge, copy_id)))
+
+
+@router.get(
+    "/threads/{thread_id}/storage",
+    summary="How many bytes a thread's checkpoints, values and writes take",
+    **doc({200: answers.ThreadStorage}, errors=(404,)),
+)
+async def storage(request: Request, thread_id: str) -> Response:
+    thread_id = thread_id_of(dialect_of(request), thread_id)
+    stored = await edge_of(request).records.thread_storage(thread_id)
+    if stored is None:
+        raise thread_not_found(thread_id)
+    return json(stored)
 
 
 @router.get(

@@ -1,10 +1,13 @@
-"""Which webhook URLs a run may name (platform API, section 7); the registry calls them later."""
+"""Which webhook URLs a run may name (platform API, section 7).
+
+The registry calls them later, and then judges the addresses that a name leads to.
+"""
 
 from __future__ import annotations
 
-from ipaddress import ip_address
 from urllib.parse import urlsplit
 
+from greenroom.core.addresses import blocked
 from greenroom.core.errors import InvalidRequest
 
 _MAX_URL = 2048
@@ -37,14 +40,11 @@ def _refuse_private(host: str) -> None:
     if host in _LOOPBACK or host.endswith(".localhost"):
         raise InvalidRequest(f"Webhook host blocked: loopback host '{host}'")
     try:
-        address = ip_address(host.partition("%")[0])
+        why = blocked(host)
     except ValueError:
         if host.replace(".", "").isdigit() or host.startswith("0x"):
             # 2130706433 and 127.1 are 127.0.0.1 to a resolver, though not to this module.
             raise InvalidRequest(f"Invalid webhook hostname '{host}'") from None
         return
-    address = getattr(address, "ipv4_mapped", None) or address
-    if address.is_loopback:
-        raise InvalidRequest("Webhook host blocked: loopback IP range")
-    if not address.is_global or address.is_multicast:
-        raise InvalidRequest("Webhook host blocked: private IP range")
+    if why is not None:
+        raise InvalidRequest(f"Webhook host blocked: {why} IP range")

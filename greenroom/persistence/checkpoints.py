@@ -18,7 +18,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
-import psycopg
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
     ChannelVersions,
@@ -34,39 +33,10 @@ from psycopg import AsyncConnection, AsyncCursor
 from psycopg.rows import DictRow, dict_row
 from psycopg.types.json import Jsonb
 
-from greenroom.core.errors import Fenced
 from greenroom.persistence.database import Connection, Pool, patiently
+from greenroom.persistence.fence import fenced
 
 T = TypeVar("T")
-
-ATTEMPT_SUPERSEDED = "GR001"
-FENCE = "SELECT greenroom.fence(%s, %s)"
-
-
-@asynccontextmanager
-async def fenced(conn: Connection, run_id: str, attempt: int) -> AsyncIterator[None]:
-    """A pipeline on ``conn`` that is one transaction and holds the run for this attempt.
-
-    Raises:
-        Fenced: the attempt is not the current one; nothing was written.
-    """
-    try:
-        async with conn.pipeline():
-            await conn.execute(FENCE, (run_id, attempt))
-            yield
-    except psycopg.Error as error:
-        if is_superseded(error):
-            raise Fenced(f"Attempt {attempt} of run {run_id} is not the current one.") from None
-        raise
-
-
-def is_superseded(error: BaseException | None) -> bool:
-    """Whether the fence is the cause; in a pipeline a later statement may be what complains."""
-    while error is not None:
-        if isinstance(error, psycopg.Error) and error.sqlstate == ATTEMPT_SUPERSEDED:
-            return True
-        error = error.__cause__ or error.__context__
-    return False
 
 
 class PooledSaver(AsyncPostgresSaver):
@@ -266,15 +236,3 @@ async def roll_back_run(conn: AsyncConnection[Any], run_id: str, thread_id: str)
     Nothing may run on the thread. The run's record must still exist, as the copy goes with it.
     """
     await conn.execute("SELECT greenroom.roll_back(%s, %s)", (run_id, thread_id))
-
-
-async def delete_saved_heads(conn: AsyncConnection[Any], older_than_s: float) -> int:
-    """Deletes the copies of runs that were over before; returns of how many heads."""
-    over = (
-        "run_id IN (SELECT s.run_id FROM greenroom.saved_heads s JOIN greenroom.runs r"
-        " USING (run_id) WHERE r.status NOT IN ('pending', 'running')"
-        " AND r.updated_at < clock_timestamp() - make_interval(secs => %s))"
-    )
-    await conn.execute(f"DELETE FROM greenroom.saved_writes WHERE {over}", (older_than_s,))
-    cursor = await conn.execute(f"DELETE FROM greenroom.saved_heads WHERE {over}", (older_than_s,))
-    return cursor.rowcount

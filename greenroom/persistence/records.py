@@ -32,12 +32,35 @@ _ASSISTANT = (
 )
 _THREAD = (
     "thread_id, created_at, updated_at, state_updated_at, metadata, status, config,"
-    ' "values", error, interrupts, ever_ran'
+    ' "values", error, interrupts, ever_ran, ttl_minutes, ttl_strategy, expires_at'
 )
 _RUN = (
     "run_id, thread_id, assistant_id, metadata, status, kwargs, multitask_strategy, created_at,"
     " updated_at"
 )
+_STORAGE = """
+WITH stored AS (
+    SELECT checkpoint_ns, channel, version, coalesce(octet_length(blob), 0) AS bytes
+    FROM checkpoint_blobs WHERE thread_id = %s
+    UNION ALL
+    SELECT c.checkpoint_ns, v.key, c.checkpoint -> 'channel_versions' ->> v.key,
+        octet_length(v.value::text)
+    FROM checkpoints c CROSS JOIN LATERAL jsonb_each(c.checkpoint -> 'channel_values') v
+    WHERE c.thread_id = %s),
+versions AS (
+    SELECT channel, max(bytes) AS bytes FROM stored GROUP BY checkpoint_ns, channel, version),
+channels AS (
+    SELECT channel, count(*)::int8 AS versions, sum(bytes)::int8 AS bytes
+    FROM versions GROUP BY channel ORDER BY channel)
+SELECT t.thread_id, c.*, w.*, (SELECT jsonb_agg(to_jsonb(channels)) FROM channels) AS channels
+FROM greenroom.threads t,
+    (SELECT count(*) AS checkpoints,
+            coalesce(sum(octet_length((checkpoint - 'channel_values')::text)
+                + octet_length(metadata::text)), 0)::int8 AS checkpoint_bytes
+        FROM checkpoints WHERE thread_id = %s) c,
+    (SELECT count(*) AS writes, coalesce(sum(octet_length(blob)), 0)::int8 AS write_bytes
+        FROM checkpoint_writes WHERE thread_id = %s) w
+WHERE t.thread_id = %s"""
 _ASSISTANT_ORDERS = frozenset({"assistant_id", "graph_id", "name", "created_at", "updated_at"})
 _THREAD_ORDERS = frozenset({"thread_id", "status", "created_at", "updated_at", "state_updated_at"})
 
@@ -123,8 +146,8 @@ class PostgresRecords:
         while True:
             rows = await self._rows(
                 "INSERT INTO greenroom.threads (thread_id, metadata, ttl_minutes, ttl_strategy,"
-                " expires_at, created_at, updated_at, state_updated_at)"
-                " SELECT %s, %s, m, %s, t + make_interval(secs => m * 60), t, t, t"
+                " created_at, updated_at, state_updated_at)"
+                " SELECT %s, %s, m, %s, t, t, t"
                 " FROM (SELECT %s::float8 AS m, clock_timestamp() AS t) AS given"
                 f" ON CONFLICT (thread_id) DO NOTHING RETURNING {_THREAD}",
                 [thread_id, Jsonb(dict(metadata)), strategy, minutes],
@@ -151,12 +174,32 @@ class PostgresRecords:
         rows = await self._rows(
             "UPDATE greenroom.threads SET metadata = metadata || %s,"
             " updated_at = clock_timestamp(), ttl_minutes = coalesce(m, ttl_minutes),"
-            " ttl_strategy = coalesce(%s, ttl_strategy),"
-            " expires_at = coalesce(clock_timestamp() + make_interval(secs => m * 60), expires_at)"
+            " ttl_strategy = coalesce(%s, ttl_strategy)"
             f" FROM (SELECT %s::float8 AS m) AS given WHERE thread_id = %s RETURNING {_THREAD}",
             [Jsonb(dict(metadata or {})), strategy, minutes, thread_id],
         )
         return _thread(rows[0]) if rows else None
+
+    async def thread_storage(self, thread_id: str) -> JsonObject | None:
+        """How much a thread keeps: JSON as text, blobs as they are; None when there is none.
+
+        A channel's values are counted once per version, whether they are blobs or stand in the
+        checkpoint itself.
+        """
+        rows = await self._rows(_STORAGE, [thread_id] * 5)
+        if not rows:
+            return None
+        row = rows[0]
+        channels = row["channels"] or []
+        values = {"count": sum(c["versions"] for c in channels)}
+        values["bytes"] = sum(c["bytes"] for c in channels)
+        return {
+            "thread_id": row["thread_id"],
+            "total_bytes": row["checkpoint_bytes"] + values["bytes"] + row["write_bytes"],
+            "checkpoints": {"count": row["checkpoints"], "bytes": row["checkpoint_bytes"]},
+            "channel_values": {**values, "by_channel": {c.pop("channel"): c for c in channels}},
+            "pending_writes": {"count": row["writes"], "bytes": row["write_bytes"]},
+        }
 
     async def search_threads(
         self, where: ThreadFilter, *, limit: int, offset: int, sort_by: str, descending: bool
@@ -366,7 +409,7 @@ def _assistant(row: JsonObject) -> JsonObject:
 
 
 def _thread(row: JsonObject) -> JsonObject:
-    """Before its first run a thread has neither ``error`` nor ``interrupts``."""
+    """Until its first run has ended, a thread has neither ``error`` nor ``interrupts``."""
     thread = {
         "thread_id": row["thread_id"],
         "created_at": _iso(row["created_at"]),
@@ -380,6 +423,12 @@ def _thread(row: JsonObject) -> JsonObject:
     if row["ever_ran"]:
         thread["error"] = row["error"]
         thread["interrupts"] = row["interrupts"] or orjson.Fragment(b"{}")
+    if row["ttl_minutes"] is not None:
+        thread["ttl"] = {
+            "strategy": row["ttl_strategy"],
+            "ttl_minutes": row["ttl_minutes"],
+            "expires_at": _iso(row["expires_at"]),
+        }
     return thread
 
 

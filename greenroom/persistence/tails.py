@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from greenroom.core.events import Event
-from greenroom.persistence.checkpoints import fenced
 from greenroom.persistence.database import Connection, Pool, retrying
+from greenroom.persistence.fence import fenced
 
 # One row per array element, however many: one statement, one plan. %b: bytea as bytes, not as hex.
 _APPEND = (
@@ -70,6 +70,21 @@ async def read(pool: Pool, run_id: str, after: int, limit: int) -> list[Event]:
             Event(row["seq"], row["at_ms"], row["name"], bytes(row["data"]))
             for row in await cursor.fetchall()
         ]
+
+    return await retrying(pool, select)
+
+
+async def has(pool: Pool, run_id: str, name: str, data: bytes, *, whole: bool, before: int) -> bool:
+    """Whether a run has an event before a sequence number that is this data, or has it in it."""
+    same = "data = %s::bytea" if whole else "position(%s::bytea in data) > 0"
+
+    async def select(conn: Connection) -> bool:
+        cursor = await conn.execute(
+            "SELECT 1 FROM greenroom.run_events"
+            f" WHERE run_id = %s AND seq < %s AND name = %s AND {same} LIMIT 1",
+            (run_id, before, name, data),
+        )
+        return await cursor.fetchone() is not None
 
     return await retrying(pool, select)
 

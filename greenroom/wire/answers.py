@@ -75,5 +75,18 @@ class Assistant(Answer):
     updated_at: str
 
 
+class Stored(Answer):
+    count: int
+    bytes: int
+
+
+class ThreadStorage(Answer):
+    thread_id: str
+    total_bytes: int
+    checkpoints: Stored
+    channel_values: Stored
+    pending_writes: Stored
+
+
 class Pruned(Answer):
     pruned_count: int

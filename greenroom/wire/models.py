@@ -218,7 +218,7 @@ class ThreadSearch(ThreadCount):
 
 class ThreadsPrune(Body):
     thread_ids: list[str]
-    strategy: Literal["delete"] | None = None
+    strategy: Literal["delete", "keep_latest"] | None = None
 
 
 class StateRead(Body):

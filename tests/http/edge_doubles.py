@@ -72,6 +72,12 @@ class MemoryRecords:
             thread["metadata"] = {**thread["metadata"], **(metadata or {})}
         return thread
 
+    async def thread_storage(self, thread_id: str) -> JsonObject | None:
+        if thread_id not in self.threads:
+            return None
+        nothing = {"count": 0, "bytes": 0}
+        return {"thread_id": thread_id, "total_bytes": 0, "checkpoints": nothing}
+
     async def search_threads(self, where, *, limit, offset, sort_by, descending) -> Page:
         self.asked.append(("search_threads", where, sort_by, descending))
         found = [t for t in self.threads.values() if where.status in (None, t["status"])]
@@ -126,6 +132,7 @@ class MemoryRuntime:
         self.stopped.set()
         self.counts: JsonObject = {"runs": {"pending": 1}, "actors": 2}
         self.thread_frames: list[bytes] = []
+        self.pruned: list[str] = []
 
     async def create(self, request: RunRequest) -> CreatedRun:
         if self.fail:
@@ -249,6 +256,11 @@ class MemoryRuntime:
     async def delete_thread(self, thread_id: str) -> None:
         if self.records.threads.pop(thread_id, None) is None:
             raise NotFound("no such thread")
+
+    async def prune_thread(self, thread_id: str) -> None:
+        if self.fail:
+            raise self.fail
+        self.pruned.append(thread_id)
 
     async def delete_run(self, thread_id: str, run_id: str) -> None:
         if self.records.runs.pop(run_id, None) is None:

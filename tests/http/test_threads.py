@@ -226,9 +226,27 @@ async def test_several_threads_are_pruned(client, records):
     records.add_thread()
     body = {"thread_ids": [THREAD, THREAD, UNKNOWN]}
     assert (await client.post("/threads/prune", json=body)).json() == {"pruned_count": 1}
-    refused = await client.post("/threads/prune", json=body | {"strategy": "keep_latest"})
-    assert refused.status_code == 422
     assert (await client.post("/threads/prune", json={})).status_code == 422
+    refused = await client.post("/threads/prune", json=body | {"strategy": "bogus"})
+    assert refused.status_code == 422
+
+
+async def test_only_idle_threads_lose_their_older_checkpoints(client, records, runtime):
+    records.add_thread()
+    body = {"thread_ids": [THREAD, UNKNOWN], "strategy": "keep_latest"}
+    assert (await client.post("/threads/prune", json=body)).json() == {"pruned_count": 1}
+    assert runtime.pruned == [THREAD]
+    runtime.fail = Conflict("a run is in flight")
+    assert (await client.post("/threads/prune", json=body)).json() == {"pruned_count": 0}
+    runtime.fail = BadRequest("it uses a DeltaChannel")
+    assert (await client.post("/threads/prune", json=body)).status_code == 400
+
+
+async def test_the_storage_of_a_thread_is_told(client, records):
+    records.add_thread()
+    assert (await client.get(f"{PATH}/storage")).json()["thread_id"] == THREAD
+    assert (await client.get(f"/threads/{UNKNOWN}/storage")).status_code == 404
+    assert (await client.get("/threads/not-a-uuid/storage")).status_code == 422
 
 
 async def test_a_copy_is_a_new_thread(client, records):

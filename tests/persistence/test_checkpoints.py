@@ -19,12 +19,12 @@ from greenroom.core.errors import Fenced
 from greenroom.persistence.checkpoints import (
     FencedSaver,
     PooledSaver,
-    delete_saved_heads,
-    fenced,
     roll_back_run,
     save_head_writes,
 )
 from greenroom.persistence.database import Pool, open_pool, terminate_backends
+from greenroom.persistence.fence import fenced
+from greenroom.persistence.upkeep import delete_saved_heads
 
 BOUND_S = 10.0
 
@@ -318,12 +318,14 @@ async def test_deleting_runs_keeps_the_state_of_others(pool: Pool) -> None:
     assert await snapshot(pool) == [[], [], []]
 
 
-async def test_copies_of_finished_runs_are_swept(pool: Pool) -> None:
+async def test_copies_of_finished_runs_are_swept_but_for_the_newest(pool: Pool) -> None:
     await run_graph(pool, {"log": []})
     await run_graph(pool, Command(resume="YES"))
+    await run_graph(pool, {"log": []})
+    assert await delete_saved_heads(pool, 0) == 0  # none is over
     async with pool.connection() as conn:
-        assert await delete_saved_heads(conn, 0) == 0
         await conn.execute("UPDATE greenroom.runs SET status = 'success'")
-        assert await delete_saved_heads(conn, 3600) == 0
-        assert await delete_saved_heads(conn, 0) > 0
-    assert await rows(pool, "SELECT 1 FROM greenroom.saved_writes") == []
+    assert await delete_saved_heads(pool, 3600) == 0
+    assert await delete_saved_heads(pool, 0) == 1
+    assert len(await rows(pool, "SELECT DISTINCT run_id FROM greenroom.saved_heads")) == 1
+    assert await delete_saved_heads(pool, 0) == 0

@@ -1,0 +1,81 @@
+"""Deletes what nobody needs any more, now and then, in small batches.
+
+Expired threads go through the registry, which keeps runs away meanwhile; the rest is rows that
+nothing refers to. Batches follow one another with the loop free in between, and every interval
+begins anew: what one sweep leaves, the next one finds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+import psycopg
+
+from actors.setup import RegistrySetup
+from greenroom.core.errors import DatabaseUnavailable, GreenroomError
+from greenroom.persistence import outbox, tails, upkeep
+from greenroom.persistence.database import Pool
+
+log = logging.getLogger("greenroom.sweeping")
+
+BATCH = 100
+MAX_BATCHES = 100
+SAVED_HEADS_KEPT_S = 3600.0
+WEBHOOKS_KEPT_S = 86_400.0
+
+
+class Sweeper:
+    """Sweeps at intervals.
+
+    Args:
+        delete_expired: deletes a thread unless it was used again; says whether it did.
+    """
+
+    def __init__(
+        self, pool: Pool, setup: RegistrySetup, delete_expired: Callable[[str], Awaitable[bool]]
+    ) -> None:
+        self._pool = pool
+        self._setup = setup
+        self._delete_expired = delete_expired
+
+    async def keep(self) -> None:
+        """Never ends."""
+        while True:
+            await asyncio.sleep(self._setup.sweep_interval_s)
+            try:
+                await self.sweep()
+            except (DatabaseUnavailable, psycopg.Error) as error:
+                log.warning("not swept this time", extra={"reason": str(error)[:200]})
+
+    async def sweep(self) -> None:
+        """One sweep over everything."""
+        await _in_batches(self._delete_threads)
+        await _in_batches(
+            lambda: tails.delete_expired(self._pool, self._setup.resumable_ttl_s, max_runs=BATCH)
+        )
+        await _in_batches(
+            lambda: upkeep.delete_saved_heads(self._pool, SAVED_HEADS_KEPT_S, max_runs=BATCH)
+        )
+        await _in_batches(
+            lambda: outbox.delete_settled(self._pool, WEBHOOKS_KEPT_S, max_rows=BATCH)
+        )
+
+    async def _delete_threads(self) -> int:
+        """Deletes one batch of expired threads; returns how many are gone."""
+        expired = await upkeep.expired_threads(self._pool, self._setup.thread_ttl_s, limit=BATCH)
+        deleted = 0
+        for thread_id in expired:
+            try:
+                deleted += await self._delete_expired(thread_id)
+            except GreenroomError as error:  # in use again, or by another request: another time
+                log.debug("thread not deleted", extra={"reason": str(error)})
+        return deleted
+
+
+async def _in_batches(step: Callable[[], Awaitable[int]]) -> None:
+    """Repeats a step while it finds a full batch, within bounds."""
+    for _ in range(MAX_BATCHES):
+        if await step() < BATCH:
+            return

@@ -1,0 +1,210 @@
+"""Webhooks on their way: written with the end of their run, kept until they are delivered.
+
+A row is the letter as the receiver gets it, whatever becomes of the run and its thread meanwhile.
+`announce` puts it there in the transaction that ends the run, so there is one exactly when the run
+is over; `actors.webhooks` sends what is due. A row is *settled* when it is delivered or given up.
+It stays a while after that, without its contents, so that an announcement that is repeated (the
+journal may commit twice) is not a second letter.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import orjson
+
+from greenroom.persistence.database import Connection, Pool, retrying
+from greenroom.persistence.journal import Write
+
+_STOPPED = {
+    action: json.dumps(
+        {
+            "error": name,
+            "message": f"{action} requested via POST /threads/{{thread_id}}/runs/{{run_id}}/cancel",
+        }
+    )
+    for action, name in (("interrupt", "UserInterrupt"), ("rollback", "UserRollback"))
+}
+"""The error of a run that was stopped (platform API, section 7); the placeholders are literal."""
+
+
+def announce(run_id: str, *, rolled_back: bool = False) -> Write:
+    """The letter about a run that has just ended, if it names a webhook. May be repeated.
+
+    Belongs behind the writes that end the run; of a run that is rolled back, before those that
+    delete it.
+    """
+    return Write(
+        """
+        INSERT INTO greenroom.webhooks (run_id, url, thread_id, assistant_id, metadata, status,
+            kwargs, multitask_strategy, created_at, started_at, ended_at, "values", error)
+        SELECT r.run_id, r.webhook, r.thread_id, r.assistant_id, r.metadata::json,
+            CASE WHEN r.status IN ('pending', 'running') THEN 'interrupted' ELSE r.status END,
+            r.kwargs, r.multitask_strategy, r.created_at,
+            -- A run that starts at its admission may have been started microseconds before.
+            CASE WHEN r.started_at IS NOT NULL THEN greatest(r.started_at, r.created_at) END,
+            CASE WHEN r.status IN ('pending', 'running') THEN clock_timestamp()
+                ELSE r.updated_at END,
+            CASE WHEN NOT r.temporary THEN t."values" END,
+            coalesce(r.error, CASE WHEN r.status IN ('pending', 'running', 'interrupted')
+                THEN %(stopped)s::json END)
+        FROM greenroom.runs r LEFT JOIN greenroom.threads t USING (thread_id)
+        WHERE r.run_id = %(run)s AND r.webhook IS NOT NULL
+        ON CONFLICT (run_id) DO NOTHING""",
+        {"run": run_id, "stopped": _STOPPED["rollback" if rolled_back else "interrupt"]},
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Due:
+    """A letter that is to be sent now, and to whom: host and port."""
+
+    run_id: str
+    receiver: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Letter:
+    """What is posted.
+
+    Attributes:
+        attempts: how often it was tried before.
+        sent_at: when it was tried first, or None.
+    """
+
+    run_id: str
+    url: str
+    receiver: str
+    attempts: int
+    sent_at: datetime | None
+    about: dict[str, Any]
+
+    def body(self, sent_at: datetime) -> bytes:
+        """JSON of the run with what became of it; the same at every attempt."""
+        row = self.about
+        letter = {
+            "run_id": self.run_id,
+            "thread_id": row["thread_id"],
+            "assistant_id": str(row["assistant_id"]),
+            "metadata": row["metadata"],
+            "status": row["status"],
+            "kwargs": row["kwargs"],
+            "multitask_strategy": row["multitask_strategy"],
+            "created_at": _iso(row["created_at"]),
+            "updated_at": _iso(row["ended_at"]),
+            "langsmith_session_name": None,
+            "run_started_at": _iso(row["started_at"]),
+            "run_ended_at": _iso(row["ended_at"]),
+            "webhook_sent_at": _iso(self.sent_at or sent_at),
+            "values": row["values"],
+        }
+        if row["error"] is not None:
+            letter["error"] = row["error"]
+        return orjson.dumps(letter)
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return moment.isoformat(timespec="microseconds") if moment is not None else None
+
+
+async def due(
+    pool: Pool, limit: int, *, but: Collection[str] = (), not_to: Collection[str] = ()
+) -> list[Due]:
+    """Letters whose time has come, the oldest first.
+
+    Args:
+        but: runs whose letters are being sent.
+        not_to: receivers that have enough on their hands.
+    """
+    rows = await _rows(
+        pool,
+        "SELECT run_id::text, receiver FROM greenroom.webhooks WHERE settled_at IS NULL"
+        " AND due_at <= clock_timestamp() AND run_id <> ALL(%s::uuid[])"
+        " AND receiver <> ALL(%s::text[]) ORDER BY due_at LIMIT %s",
+        (list(but), list(not_to), limit),
+    )
+    return [Due(**row) for row in rows]
+
+
+async def next_due_s(
+    pool: Pool, *, but: Collection[str] = (), not_to: Collection[str] = ()
+) -> float | None:
+    """Seconds until a letter is due (negative: one is); None when none is waiting."""
+    rows = await _rows(
+        pool,
+        "SELECT extract(epoch FROM min(due_at) - clock_timestamp())::float8 AS due_in_s"
+        " FROM greenroom.webhooks WHERE settled_at IS NULL AND run_id <> ALL(%s::uuid[])"
+        " AND receiver <> ALL(%s::text[])",
+        (list(but), list(not_to)),
+    )
+    return rows[0]["due_in_s"]
+
+
+async def find(pool: Pool, run_id: str) -> Letter | None:
+    """A letter that is not settled."""
+    rows = await _rows(
+        pool,
+        "SELECT * FROM greenroom.webhooks WHERE run_id = %s AND settled_at IS NULL",
+        (run_id,),
+    )
+    if not rows:
+        return None
+    row = rows[0]
+    return Letter(
+        run_id=run_id,
+        url=row["url"],
+        receiver=row["receiver"],
+        attempts=row["attempts"],
+        sent_at=row["sent_at"],
+        about=row,
+    )
+
+
+async def postpone(
+    pool: Pool, run_id: str, *, sent_at: datetime, delay_s: float, said: str
+) -> None:
+    """An attempt failed; the next one is due in ``delay_s``."""
+    await _rows(
+        pool,
+        "UPDATE greenroom.webhooks SET attempts = attempts + 1, said = %s,"
+        " sent_at = coalesce(sent_at, %s),"
+        " due_at = clock_timestamp() + make_interval(secs => %s)"
+        " WHERE run_id = %s AND settled_at IS NULL RETURNING 1",
+        (said, sent_at, delay_s, run_id),
+    )
+
+
+async def settle(pool: Pool, run_id: str, *, sent_at: datetime, said: str) -> None:
+    """The letter was delivered, or given up; its contents go."""
+    await _rows(
+        pool,
+        "UPDATE greenroom.webhooks SET attempts = attempts + 1, said = %s,"
+        " sent_at = coalesce(sent_at, %s), settled_at = clock_timestamp(),"
+        """ kwargs = '{}', "values" = NULL WHERE run_id = %s AND settled_at IS NULL RETURNING 1""",
+        (said, sent_at, run_id),
+    )
+
+
+async def delete_settled(pool: Pool, older_than_s: float, *, max_rows: int = 1000) -> int:
+    """Deletes letters that were settled before; ``max_rows`` means that there may be more."""
+    return len(
+        await _rows(
+            pool,
+            "DELETE FROM greenroom.webhooks WHERE run_id IN (SELECT run_id FROM greenroom.webhooks"
+            " WHERE settled_at < clock_timestamp() - make_interval(secs => %s) LIMIT %s)"
+            " RETURNING run_id",
+            (older_than_s, max_rows),
+        )
+    )
+
+
+async def _rows(pool: Pool, sql: str, params: tuple[Any, ...]) -> list[dict[str, Any]]:
+    async def fetch(conn: Connection) -> list[dict[str, Any]]:
+        cursor = await conn.execute(sql.encode(), params)
+        return await cursor.fetchall()
+
+    return await retrying(pool, fetch)

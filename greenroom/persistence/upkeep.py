@@ -1,0 +1,78 @@
+"""What a sweep looks for: threads whose time is up, copies that no rollback will ask for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from greenroom.persistence.database import Connection, Pool, retrying
+
+_DEFAULT = "updated_at < clock_timestamp() - make_interval(secs => %(default_ttl_s)s)"
+
+
+async def expired_threads(pool: Pool, default_ttl_s: float | None, *, limit: int) -> list[str]:
+    """Threads whose time to live is over and on which no run is, the longest expired first.
+
+    Args:
+        default_ttl_s: for threads that name none, counted from their last change; None: for ever.
+    """
+    sql = (
+        "(SELECT thread_id, expires_at AS since FROM greenroom.threads"
+        " WHERE expires_at <= clock_timestamp() AND status <> 'busy'"
+        " ORDER BY expires_at LIMIT %(limit)s)"
+    )
+    if default_ttl_s is not None:
+        sql += (
+            " UNION ALL (SELECT thread_id, updated_at AS since FROM greenroom.threads"
+            f" WHERE {_DEFAULT} AND ttl_minutes IS NULL AND status <> 'busy'"
+            " ORDER BY updated_at LIMIT %(limit)s)"
+        )
+    rows = await _rows(
+        pool,
+        f"SELECT thread_id FROM ({sql}) AS expired ORDER BY since LIMIT %(limit)s",
+        {"default_ttl_s": default_ttl_s, "limit": limit},
+    )
+    return [row["thread_id"] for row in rows]
+
+
+async def is_expired(pool: Pool, thread_id: str, default_ttl_s: float | None) -> bool:
+    """Whether a thread is still there, and its time to live still over."""
+    rows = await _rows(
+        pool,
+        "SELECT CASE WHEN ttl_minutes IS NOT NULL THEN expires_at <= clock_timestamp()"
+        f" ELSE coalesce({_DEFAULT}, false) END AS expired"
+        " FROM greenroom.threads WHERE thread_id = %(thread)s AND status <> 'busy'",
+        {"default_ttl_s": default_ttl_s, "thread": thread_id},
+    )
+    return bool(rows and rows[0]["expired"])
+
+
+async def delete_saved_heads(pool: Pool, older_than_s: float, *, max_runs: int = 100) -> int:
+    """Deletes the copies of runs that were over before; returns of how many runs.
+
+    The newest run of a thread keeps its copy: when it is deleted, it is undone with that.
+    """
+    rows = await _rows(
+        pool,
+        """
+        WITH done AS (
+            SELECT DISTINCT r.run_id
+            FROM greenroom.saved_heads s JOIN greenroom.runs r USING (run_id)
+            WHERE r.status NOT IN ('pending', 'running')
+                AND r.updated_at < clock_timestamp() - make_interval(secs => %(older_than_s)s)
+                AND EXISTS (SELECT 1 FROM greenroom.runs newer WHERE newer.thread_id = r.thread_id
+                    AND newer.attempt > 0 AND newer.admitted > r.admitted)
+            LIMIT %(max_runs)s),
+        writes AS (DELETE FROM greenroom.saved_writes w USING done WHERE w.run_id = done.run_id),
+        heads AS (DELETE FROM greenroom.saved_heads h USING done WHERE h.run_id = done.run_id)
+        SELECT run_id FROM done""",
+        {"older_than_s": older_than_s, "max_runs": max_runs},
+    )
+    return len(rows)
+
+
+async def _rows(pool: Pool, sql: str, params: dict[str, Any]) -> list[dict[str, Any]]:
+    async def fetch(conn: Connection) -> list[dict[str, Any]]:
+        cursor = await conn.execute(sql.encode(), params)
+        return await cursor.fetchall()
+
+    return await retrying(pool, fetch)

@@ -1,0 +1,333 @@
+"""The outbox of webhooks, expiry, and what a finished run leaves, on a real PostgreSQL."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from greenroom.core.runs import RunRequest, RunStatus
+from greenroom.core.threads import ThreadStatus
+from greenroom.persistence import journal, outbox, upkeep
+from greenroom.persistence.database import Pool
+from greenroom.persistence.journal import Write
+from greenroom.persistence.records import PostgresRecords
+
+NOW = datetime(2026, 11, 22, 7, 11, 8, 273271, tzinfo=UTC)
+URL = "https://user:secret@Hooks.example.com:8443/a?b=c"
+STOPPED = "{} requested via POST /threads/{{thread_id}}/runs/{{run_id}}/cancel"
+
+
+def a_request(thread_id: str, **more: Any) -> RunRequest:
+    given: dict[str, Any] = {
+        "run_id": str(uuid.uuid4()),
+        "thread_id": thread_id,
+        "assistant_id": str(uuid.uuid4()),
+        "graph_id": "g",
+        "kwargs": b'{"z": 1, "a": {"b": null}}',
+        "metadata": b'{"m": 1}',
+        "multitask_strategy": "enqueue",
+        "create_thread": True,
+        "webhook": URL,
+    }
+    return RunRequest(**(given | more))
+
+
+async def commit(pool: Pool, *writes: Write) -> list[Any]:
+    """What the registry's journal does with a group, and the rows of each."""
+    found = []
+    async with pool.connection() as conn, conn.transaction():
+        for write in writes:
+            cursor = await conn.execute(write.sql.encode(), write.params)
+            found.append(await cursor.fetchall() if cursor.description else [])
+    return found
+
+
+async def a_run(pool: Pool, thread_id: str, *, actor: str | None = "a", **more: Any) -> str:
+    request = a_request(thread_id, **more)
+    await commit(pool, journal.admit(request, actor=actor))
+    return request.run_id
+
+
+async def end(
+    pool: Pool, run_id: str, status: RunStatus = RunStatus.SUCCESS, error: bytes | None = None
+) -> None:
+    await commit(pool, journal.end_run(run_id, status, error), outbox.announce(run_id))
+
+
+async def store_values(pool: Pool, thread_id: str, values: str) -> None:
+    await journal.store_values(pool, thread_id, values.encode())
+
+
+async def body_of(pool: Pool, run_id: str) -> dict[str, Any]:
+    letter = await outbox.find(pool, run_id)
+    assert letter is not None
+    return json.loads(letter.body(NOW))
+
+
+async def change(pool: Pool, sql: str) -> None:
+    async with pool.connection() as conn:
+        await conn.execute(sql.encode())
+
+
+# --- what a letter says -------------------------------------------------------------------------
+
+
+async def test_a_letter_is_the_run_with_what_became_of_it(pool: Pool) -> None:
+    run_id = await a_run(pool, "t")
+    await store_values(pool, "t", '{"count": 3, "log": ["one"]}')
+    await end(pool, run_id)
+    body = await body_of(pool, run_id)
+    assert list(body) == [
+        "run_id",
+        "thread_id",
+        "assistant_id",
+        "metadata",
+        "status",
+        "kwargs",
+        "multitask_strategy",
+        "created_at",
+        "updated_at",
+        "langsmith_session_name",
+        "run_started_at",
+        "run_ended_at",
+        "webhook_sent_at",
+        "values",
+    ]
+    assert (body["run_id"], body["thread_id"], body["status"]) == (run_id, "t", "success")
+    assert (body["metadata"], body["values"]) == ({"m": 1}, {"count": 3, "log": ["one"]})
+    assert body["created_at"] <= body["run_started_at"] <= body["run_ended_at"]
+    assert body["webhook_sent_at"] == "2026-11-22T07:11:08.273271+00:00"
+
+
+async def test_a_letter_holds_the_kwargs_byte_for_byte(pool: Pool) -> None:
+    run_id = await a_run(pool, "t", kwargs=b'{"z": 1.50, "a": {"b": null}}')
+    await end(pool, run_id)
+    letter = await outbox.find(pool, run_id)
+    assert letter is not None
+    assert b'"kwargs":{"z": 1.50, "a": {"b": null}}' in letter.body(NOW)
+
+
+async def test_a_failed_run_says_why(pool: Pool) -> None:
+    run_id = await a_run(pool, "t")
+    await end(pool, run_id, RunStatus.ERROR, b'{"error": "ValueError", "message": "boom: x=1"}')
+    body = await body_of(pool, run_id)
+    assert body["status"] == "error"
+    assert body["error"] == {"error": "ValueError", "message": "boom: x=1"}
+
+
+@pytest.mark.parametrize("actor", ["a", None])
+async def test_a_stopped_run_says_who_stopped_it(pool: Pool, actor: str | None) -> None:
+    run_id = await a_run(pool, "t", actor=actor)
+    await end(pool, run_id, RunStatus.INTERRUPTED)
+    body = await body_of(pool, run_id)
+    assert body["status"] == "interrupted"
+    assert body["error"] == {"error": "UserInterrupt", "message": STOPPED.format("interrupt")}
+    assert (body["run_started_at"] is None) == (actor is None)
+
+
+async def test_a_run_that_is_rolled_back_is_announced_before_it_goes(pool: Pool) -> None:
+    run_id = await a_run(pool, "t")
+    await commit(pool, outbox.announce(run_id, rolled_back=True), *journal.delete_run(run_id))
+    body = await body_of(pool, run_id)
+    assert body["status"] == "interrupted"
+    assert body["error"] == {"error": "UserRollback", "message": STOPPED.format("rollback")}
+    assert body["run_ended_at"] > body["run_started_at"]
+
+
+async def test_the_values_of_a_temporary_thread_are_not_told(pool: Pool) -> None:
+    run_id = await a_run(pool, "t", temporary=True)
+    await store_values(pool, "t", "{}")
+    await end(pool, run_id)
+    await commit(pool, *journal.delete_thread("t"))
+    assert (await body_of(pool, run_id))["values"] is None
+
+
+async def test_the_next_run_does_not_change_the_letter_about_the_last_one(pool: Pool) -> None:
+    run_id = await a_run(pool, "t")
+    await store_values(pool, "t", '{"count": 1}')
+    await end(pool, run_id)
+    await store_values(pool, "t", '{"count": 2}')
+    assert (await body_of(pool, run_id))["values"] == {"count": 1}
+
+
+async def test_a_run_without_a_webhook_has_no_letter(pool: Pool) -> None:
+    await end(pool, await a_run(pool, "t", webhook=None))
+    assert await outbox.due(pool, 10) == []
+
+
+async def test_an_end_that_is_committed_twice_is_announced_once(pool: Pool) -> None:
+    run_id = await a_run(pool, "t")
+    await end(pool, run_id)
+    await end(pool, run_id)
+    assert [each.run_id for each in await outbox.due(pool, 10)] == [run_id]
+    await outbox.settle(pool, run_id, sent_at=NOW, said="200")
+    await commit(pool, outbox.announce(run_id))
+    assert await outbox.due(pool, 10) == []
+
+
+async def test_a_second_attempt_keeps_the_time_of_the_first(pool: Pool) -> None:
+    run_id = await a_run(pool, "t")
+    started = "SELECT greatest(started_at, created_at) AS s FROM greenroom.runs"
+    ((first,),) = [[row["s"] for row in rows] for rows in await commit(pool, Write(started, {}))]
+    await commit(pool, journal.requeue(run_id, 1), journal.start(run_id, 2, "b"))
+    await end(pool, run_id)
+    assert (await body_of(pool, run_id))["run_started_at"] == first.isoformat(
+        timespec="microseconds"
+    )
+
+
+# --- what is due --------------------------------------------------------------------------------
+
+
+async def test_a_letter_is_due_until_it_is_settled(pool: Pool) -> None:
+    run_id = await a_run(pool, "t")
+    await end(pool, run_id)
+    assert await outbox.due(pool, 10) == [
+        outbox.Due(run_id=run_id, receiver="hooks.example.com:8443")
+    ]
+    assert (await outbox.next_due_s(pool) or 0) <= 0
+    await outbox.settle(pool, run_id, sent_at=NOW, said="200")
+    assert await outbox.due(pool, 10) == []
+    assert await outbox.next_due_s(pool) is None
+    assert await outbox.find(pool, run_id) is None
+
+
+async def test_a_postponed_letter_is_due_later_and_stays_the_same(pool: Pool) -> None:
+    run_id = await a_run(pool, "t")
+    await end(pool, run_id)
+    first = await outbox.find(pool, run_id)
+    assert first is not None
+    await outbox.postpone(pool, run_id, sent_at=NOW, delay_s=60, said="500")
+    assert await outbox.due(pool, 10) == []
+    assert 50 < (await outbox.next_due_s(pool) or 0) <= 60
+    again = await outbox.find(pool, run_id)
+    assert again is not None
+    assert again.attempts == 1
+    assert again.body(datetime.now(UTC)) == first.body(NOW)
+
+
+async def test_letters_and_receivers_can_be_passed_over(pool: Pool) -> None:
+    first, second = [await a_run(pool, "t", webhook=f"https://{n}.org/") for n in "ab"]
+    await end(pool, first)
+    await end(pool, second)
+    assert [each.run_id for each in await outbox.due(pool, 10)] == [first, second]
+    assert [each.run_id for each in await outbox.due(pool, 1)] == [first]
+    assert [each.run_id for each in await outbox.due(pool, 10, but=[first])] == [second]
+    assert [each.run_id for each in await outbox.due(pool, 10, not_to=["a.org"])] == [second]
+    assert await outbox.next_due_s(pool, but=[first], not_to=["b.org"]) is None
+
+
+async def test_settled_letters_lose_their_contents_and_then_go(pool: Pool) -> None:
+    settled, waiting = await a_run(pool, "t"), await a_run(pool, "u")
+    await store_values(pool, "t", '{"a": 1}')
+    await end(pool, settled)
+    await end(pool, waiting)
+    await outbox.settle(pool, settled, sent_at=NOW, said="200")
+    ((row,),) = await commit(
+        pool,
+        Write(
+            'SELECT kwargs::text AS k, "values"::text AS v, said, attempts'
+            " FROM greenroom.webhooks WHERE settled_at IS NOT NULL",
+            {},
+        ),
+    )
+    assert row == {"k": "{}", "v": None, "said": "200", "attempts": 1}
+    assert await outbox.delete_settled(pool, 3600) == 0
+    assert await outbox.delete_settled(pool, 0) == 1
+    assert [each.run_id for each in await outbox.due(pool, 10)] == [waiting]
+
+
+# --- when threads expire ------------------------------------------------------------------------
+
+
+async def a_thread(pool: Pool, thread_id: str, minutes: float | None = None) -> dict[str, Any]:
+    ttl = {"ttl": minutes} if minutes else None
+    return await PostgresRecords(pool).create_thread(
+        thread_id, metadata={}, if_exists="raise", ttl=ttl
+    )
+
+
+async def age(pool: Pool, seconds: float) -> None:
+    """Makes every thread's last change older."""
+    await change(
+        pool,
+        f"UPDATE greenroom.threads SET updated_at = updated_at - make_interval(secs => {seconds})",
+    )
+
+
+async def test_a_thread_expires_when_it_was_left_alone_for_its_time_to_live(pool: Pool) -> None:
+    await a_thread(pool, "t", 1)
+    await a_thread(pool, "u", 10)
+    await a_thread(pool, "v")
+    await age(pool, 59)
+    assert await upkeep.expired_threads(pool, None, limit=10) == []
+    await age(pool, 2)
+    assert await upkeep.expired_threads(pool, None, limit=10) == ["t"]
+    assert await upkeep.is_expired(pool, "t", None)
+    assert not await upkeep.is_expired(pool, "u", None)
+    assert not await upkeep.is_expired(pool, "nobody", 1)
+
+
+async def test_threads_without_one_have_the_servers_time_to_live(pool: Pool) -> None:
+    await a_thread(pool, "t", 10)
+    await a_thread(pool, "u")
+    await a_thread(pool, "v")
+    await age(pool, 61)
+    assert sorted(await upkeep.expired_threads(pool, 60, limit=10)) == ["u", "v"]
+    assert len(await upkeep.expired_threads(pool, 60, limit=1)) == 1
+    assert await upkeep.is_expired(pool, "u", 60)
+    assert not await upkeep.is_expired(pool, "t", 60)
+
+
+@pytest.mark.parametrize("use", ["run", "patch", "state"])
+async def test_whoever_uses_a_thread_refreshes_its_time_to_live(pool: Pool, use: str) -> None:
+    await a_thread(pool, "t", 1)
+    await age(pool, 100)
+    assert await upkeep.is_expired(pool, "t", None)
+    match use:
+        case "run":
+            run_id = await a_run(pool, "t")
+            await age(pool, 100)
+            assert await upkeep.expired_threads(pool, None, limit=10) == []  # it is busy
+            rest = journal.rest_thread("t", ThreadStatus.IDLE, None, None)
+            await commit(pool, journal.end_run(run_id, RunStatus.SUCCESS, None), rest)
+        case "patch":
+            await PostgresRecords(pool).patch_thread("t", metadata={"a": 1}, ttl=None)
+        case _:
+            await store_values(pool, "t", "{}")
+    assert not await upkeep.is_expired(pool, "t", None)
+    assert await upkeep.expired_threads(pool, None, limit=10) == []
+
+
+async def test_a_thread_tells_its_time_to_live(pool: Pool) -> None:
+    made = await a_thread(pool, "t", 5)
+    assert made["ttl"] | {"expires_at": ""} == {
+        "strategy": "delete",
+        "ttl_minutes": 5.0,
+        "expires_at": "",
+    }
+    lives = datetime.fromisoformat(made["ttl"]["expires_at"]) - datetime.fromisoformat(
+        made["updated_at"]
+    )
+    assert lives.total_seconds() == 300
+    assert "ttl" not in await a_thread(pool, "u")
+    patched = await PostgresRecords(pool).patch_thread("u", metadata=None, ttl={"ttl": 0.5})
+    assert patched is not None
+    assert patched["ttl"]["ttl_minutes"] == 0.5
+
+
+async def test_error_and_interrupts_are_told_once_the_first_run_has_ended(pool: Pool) -> None:
+    records = PostgresRecords(pool)
+    run_id = await a_run(pool, "t")
+    running = await records.get_thread("t")
+    assert running is not None
+    assert running["status"] == "busy"
+    assert {"error", "interrupts"} & set(running) == set()
+    rest = journal.rest_thread("t", ThreadStatus.IDLE, b"{}", None)
+    await commit(pool, journal.end_run(run_id, RunStatus.SUCCESS, None), rest)
+    await a_run(pool, "t")
+    assert {"error", "interrupts"} <= set(await records.get_thread("t") or {})
