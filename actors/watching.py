@@ -46,17 +46,23 @@ class Doing:
 
 @dataclass(slots=True)
 class _Watched:
+    asked_s: float
     doings: deque[Doing] = field(default_factory=lambda: deque(maxlen=KEPT))
     waiting: list[asyncio.Future[None]] = field(default_factory=list)
-    asked_s: float = field(default_factory=time.monotonic)
 
 
 class Doings:
-    """What begins on the threads that are watched; the registry's side."""
+    """What begins on the threads that are watched; the registry's side.
 
-    def __init__(self) -> None:
+    Args:
+        clock: seconds; whoever has not asked for `FORGET_AFTER_S` of them watches no more.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._threads: dict[str, _Watched] = {}
         self._number = 0
+        self._looked_s = clock()
 
     def note(
         self,
@@ -69,9 +75,6 @@ class Doings:
         """Something has begun; tells who waits for it."""
         watched = self._threads.get(thread_id)
         if watched is None:
-            return
-        if not watched.waiting and time.monotonic() - watched.asked_s > FORGET_AFTER_S:
-            del self._threads[thread_id]
             return
         self._number += 1
         watched.doings.append(
@@ -86,30 +89,42 @@ class Doings:
         for future in watched.waiting:
             if not future.done():
                 future.set_result(None)
-        watched.waiting.clear()
+
+    def _forget_the_unwatched(self) -> None:
+        """Now and then; threads that nothing happens on any more are forgotten too."""
+        now_s = self._clock()
+        if now_s - self._looked_s < FORGET_AFTER_S / 4:
+            return
+        self._looked_s = now_s
+        self._threads = {
+            thread_id: watched
+            for thread_id, watched in self._threads.items()
+            if watched.waiting or now_s - watched.asked_s <= FORGET_AFTER_S
+        }
 
     async def after(self, thread_id: str, number: int | None, wait_s: float) -> list[Doing]:
         """What has begun past ``number``; a long poll. None: from now on.
 
         With None the answer comes at once and tells only the number to continue from.
         """
-        watched = self._threads.setdefault(thread_id, _Watched())
-        watched.asked_s = time.monotonic()
+        self._forget_the_unwatched()
+        watched = self._threads.get(thread_id)
+        if watched is None:
+            watched = self._threads[thread_id] = _Watched(self._clock())
+        watched.asked_s = self._clock()
         if number is None:
             return [Doing(number=self._number, kind="state", at_ms=0, joined=True)]
-        deadline_s = time.monotonic() + wait_s
-        while True:
-            found = [doing for doing in watched.doings if doing.number > number]
-            if found:
-                return found
-            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            watched.waiting.append(future)
-            try:
-                await asyncio.wait_for(future, max(0.0, deadline_s - time.monotonic()))
-            except TimeoutError:
-                return []
-            finally:
-                watched.asked_s = time.monotonic()
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        watched.waiting.append(future)
+        try:
+            if not any(doing.number > number for doing in watched.doings):
+                await asyncio.wait_for(future, wait_s)
+        except TimeoutError:
+            return []
+        finally:
+            watched.waiting.remove(future)
+            watched.asked_s = self._clock()
+        return [doing for doing in watched.doings if doing.number > number]
 
 
 class Poll(Protocol):
@@ -144,11 +159,14 @@ async def thread_frames(
         after: a ``Last-Event-ID``; of a run that is executed, what came later is sent again.
         modes: of ``run_modes``, ``lifecycle``, ``state_update``.
     """
-    number: int | None = None
     seen_ms, _, seen_seq = (after or "").partition("-")
-    while True:
-        for doing in await poll(number):
-            number = doing.number
+    begun: asyncio.Queue[Doing | Exception] = asyncio.Queue()
+    asking = asyncio.create_task(_ask_on(poll, begun))
+    try:
+        while True:
+            doing = await begun.get()
+            if isinstance(doing, Exception):
+                raise doing
             if doing.kind == "run" and doing.placement is not None:
                 placement = doing.placement
                 if "run_modes" in modes:
@@ -160,8 +178,8 @@ async def thread_frames(
                         yield batch.body
                 elif "lifecycle" in modes:
                     if not doing.joined:
-                        begun = {"run_id": placement.run_id, "attempt": placement.attempt}
-                        yield _frame("metadata", dumps(begun))
+                        start = {"run_id": placement.run_id, "attempt": placement.attempt}
+                        yield _frame("metadata", dumps(start))
                     await ended(placement.run_id)
                 if modes & {"run_modes", "lifecycle"}:
                     done = {"status": "run_done", "run_id": placement.run_id}
@@ -169,6 +187,21 @@ async def thread_frames(
             elif not doing.joined and "state_update" in modes:
                 body = b'{"state":%b,"thread_id":%b}' % (await state(), dumps(thread_id))
                 yield _frame("state_update", body)
+    finally:
+        asking.cancel()
+
+
+async def _ask_on(poll: Poll, begun: asyncio.Queue[Doing | Exception]) -> None:
+    """Keeps asking, also while a run is followed for hours: whoever falls silent is forgotten by
+    the registry, and would miss the run after that one."""
+    number: int | None = None
+    try:
+        while True:
+            for doing in await poll(number):
+                number = doing.number
+                begun.put_nowait(doing)
+    except Exception as error:  # noqa: BLE001 - it is raised where the stream is read
+        begun.put_nowait(error)
 
 
 def _frame(name: str, data: bytes) -> bytes:

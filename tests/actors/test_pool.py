@@ -1,0 +1,289 @@
+"""Pool: who gets a place, how many actors there are, and what a death takes along."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from actors.pool import START_BACKOFF_S, MemberState, Pool, PoolSpec
+
+SPEC = PoolSpec(graphs=("g",), runs_per_actor=1, warm=1, max_actors=3)
+
+
+def pool_of(*ready: str, **changes: int) -> Pool:
+    pool = Pool(dataclasses.replace(SPEC, **changes))  # type: ignore[arg-type]
+    for name in ready:
+        pool.starting(name)
+        pool.ready(name, now_s=0.0)
+    return pool
+
+
+def test_runs_get_places_in_the_order_in_which_they_came() -> None:
+    pool = pool_of("x")
+    assert pool.claim("a") == "x"
+    assert [pool.claim(run_id) for run_id in "bcd"] == [None] * 3
+    assert pool.release("x", "a", now_s=1.0) == [("b", "x")]
+    assert pool.release("x", "b", now_s=1.0) == [("c", "x")]
+
+
+def test_a_run_that_lost_its_actor_goes_to_the_head_of_the_line() -> None:
+    pool = pool_of("x")
+    pool.claim("a")
+    pool.claim("b")
+    assert pool.claim_again("lost") is None
+    assert pool.release("x", "a", now_s=1.0) == [("lost", "x")]
+
+
+def test_a_run_that_lost_its_actor_takes_a_free_place_at_once() -> None:
+    assert pool_of("x").claim_again("lost") == "x"
+
+
+def test_a_run_that_leaves_the_line_is_passed_over() -> None:
+    pool = pool_of("x")
+    for run_id in "abc":
+        pool.claim(run_id)
+    pool.leave("b")
+    pool.leave("nobody")
+    assert pool.release("x", "a", now_s=1.0) == [("c", "x")]
+
+
+def test_an_actor_that_gets_ready_serves_who_waits() -> None:
+    pool = pool_of()
+    pool.claim("a")
+    pool.starting("x")
+    assert pool.ready("x", now_s=0.0) == [("a", "x")]
+    assert pool.ready("x", now_s=0.0) == []
+
+
+def test_dense_actors_are_filled_before_others_so_that_those_can_go() -> None:
+    pool = pool_of("x", "y", runs_per_actor=3)
+    names = {pool.claim(run_id) for run_id in "abc"}
+    assert len(names) == 1
+    assert pool.claim("d") not in names
+
+
+@pytest.mark.parametrize(
+    ("waiting", "warm", "places", "wanted"),
+    [(0, 1, 1, 1), (0, 0, 1, 0), (2, 1, 1, 3), (9, 1, 1, 3), (5, 0, 4, 2), (4, 1, 4, 2)],
+)
+def test_an_empty_pool_wants_actors_for_who_waits_and_its_warm_ones(
+    waiting: int, warm: int, places: int, wanted: int
+) -> None:
+    pool = pool_of(warm=warm, runs_per_actor=places)
+    for number in range(waiting):
+        pool.claim(str(number))
+    assert pool.wanted(now_s=0.0) == wanted
+
+
+def test_actors_that_start_or_are_free_count_towards_what_is_wanted() -> None:
+    pool = pool_of("x", warm=2)
+    assert pool.wanted(now_s=0.0) == 1
+    pool.starting("y")
+    assert pool.wanted(now_s=0.0) == 0
+    pool.claim("a")
+    assert pool.wanted(now_s=0.0) == 1
+
+
+def test_idle_actors_beyond_the_warm_ones_go_the_longest_idle_first() -> None:
+    pool = pool_of("x", "y", "z")
+    pool.claim("a")
+    pool.release("x", "a", now_s=50.0)
+    assert pool.surplus(now_s=59.0, idle_s=60.0) == []
+    assert pool.surplus(now_s=60.0, idle_s=60.0) == ["y", "z"]
+
+
+def test_an_actor_that_is_busy_is_never_surplus() -> None:
+    pool = pool_of("x", "y", warm=0)
+    pool.claim("a")
+    pool.retire("x")
+    assert pool.surplus(now_s=100.0, idle_s=1.0) == ["y"]
+    pool.release("x", "a", now_s=100.0)
+    assert pool.surplus(now_s=100.0, idle_s=1000.0) == ["x"]
+
+
+def test_an_actor_is_replaced_after_as_many_runs_as_it_may_execute() -> None:
+    pool = pool_of("x", max_runs=2, runs_per_actor=2, max_actors=1, warm=0)
+    assert pool.claim("a") == "x"
+    pool.release("x", "a", now_s=0.0)
+    assert pool.claim("b") == "x"
+    # It has one run left in it, and that is taken.
+    assert pool.claim("c") is None
+    assert pool.release("x", "b", now_s=0.0) == []
+    assert pool.members["x"].state is MemberState.RETIRING
+    assert pool.wanted(now_s=0.0) == 0
+    assert pool.surplus(now_s=0.0, idle_s=60.0) == ["x"]
+    pool.stopped("x")
+    assert pool.wanted(now_s=0.0) == 1
+
+
+def test_a_death_gives_back_the_runs_and_frees_the_room() -> None:
+    pool = pool_of("x", runs_per_actor=2, max_actors=1, warm=0)
+    pool.claim("a")
+    pool.claim("b")
+    assert pool.died("x", now_s=0.0) == {"a", "b"}
+    assert pool.died("x", now_s=0.0) == set()
+    assert pool.release("x", "a", now_s=0.0) == []
+    pool.claim_again("a")
+    assert pool.wanted(now_s=0.0) == 1
+
+
+def test_starts_that_fail_are_tried_again_after_growing_pauses() -> None:
+    pool, now_s, pauses = pool_of(), 100.0, []
+    for number in range(len(START_BACKOFF_S) + 1):
+        assert pool.wanted(now_s=now_s) == 1
+        pool.starting(f"x{number}")
+        pool.died(f"x{number}", now_s=now_s)
+        assert pool.wanted(now_s=now_s) == 0
+        pause_s = pool.retry_after_s(now_s=now_s)
+        assert pause_s is not None
+        pauses.append(round(pause_s, 3))
+        now_s += pause_s
+    assert pauses == [*START_BACKOFF_S[1:], START_BACKOFF_S[-1], START_BACKOFF_S[-1]]
+    assert pool.retry_after_s(now_s=now_s) is None
+    pool.starting("y")
+    pool.ready("y", now_s=now_s)
+    assert pool.failed_starts == 0
+
+
+def test_a_death_at_work_is_no_failed_start() -> None:
+    pool = pool_of("x")
+    pool.claim("a")
+    pool.died("x", now_s=0.0)
+    assert (pool.failed_starts, pool.wanted(now_s=0.0)) == (0, 1)
+
+
+def test_an_adopted_actor_keeps_what_it_executes() -> None:
+    pool = pool_of(runs_per_actor=2)
+    pool.adopt("x", ["a"], now_s=0.0)
+    assert pool.claim("b") == "x"
+    assert pool.claim("c") is None
+    assert pool.release("x", "a", now_s=0.0) == [("c", "x")]
+
+
+class Places(RuleBasedStateMachine):
+    """Random claims, ends, births and deaths against who must be where."""
+
+    @initialize(places=st.integers(1, 3), warm=st.integers(0, 2), max_runs=st.integers(0, 3))
+    def begin(self, places: int, warm: int, max_runs: int) -> None:
+        self.pool = pool_of(runs_per_actor=places, warm=warm, max_runs=max_runs, max_actors=4)
+        self.at: dict[str, str] = {}
+        self.line: list[str] = []
+        self.names = 0
+        self.runs = 0
+        self.now_s = 0.0
+
+    def granted(self, grants: list[tuple[str, str]]) -> None:
+        for run_id, name in grants:
+            assert self.line.pop(0) == run_id, "first come, first served"
+            self.at[run_id] = name
+
+    def took(self, run_id: str, name: str | None, *, first: bool = False) -> None:
+        if name is not None:
+            self.at[run_id] = name
+        elif first:
+            self.line.insert(0, run_id)
+        else:
+            self.line.append(run_id)
+
+    @rule()
+    def claim(self) -> None:
+        self.runs += 1
+        run_id = f"r{self.runs}"
+        self.took(run_id, self.pool.claim(run_id))
+
+    @precondition(lambda self: self.at)
+    @rule(pick=st.integers(0, 99))
+    def run_ends(self, pick: int) -> None:
+        run_id = sorted(self.at)[pick % len(self.at)]
+        self.granted(self.pool.release(self.at.pop(run_id), run_id, now_s=self.now_s))
+
+    @precondition(lambda self: self.line)
+    @rule(pick=st.integers(0, 99))
+    def run_leaves(self, pick: int) -> None:
+        self.pool.leave(self.line.pop(pick % len(self.line)))
+
+    @rule()
+    def grow(self) -> None:
+        for _ in range(self.pool.wanted(now_s=self.now_s)):
+            self.names += 1
+            self.pool.starting(f"x{self.names}")
+
+    @rule(pick=st.integers(0, 99), succeeds=st.booleans())
+    def start_is_over(self, pick: int, succeeds: bool) -> None:
+        names = [m.name for m in self.pool.members.values() if m.state is MemberState.STARTING]
+        if names:
+            name = names[pick % len(names)]
+            if succeeds:
+                self.granted(self.pool.ready(name, now_s=self.now_s))
+            else:
+                assert self.pool.died(name, now_s=self.now_s) == set()
+
+    @rule(pick=st.integers(0, 99))
+    def actor_dies(self, pick: int) -> None:
+        names = [m.name for m in self.pool.members.values() if m.state is not MemberState.STARTING]
+        if not names:
+            return
+        name = names[pick % len(names)]
+        lost = self.pool.died(name, now_s=self.now_s)
+        assert lost == {run_id for run_id, at in self.at.items() if at == name}
+        for run_id in sorted(lost):
+            del self.at[run_id]
+            self.took(run_id, self.pool.claim_again(run_id), first=True)
+
+    @rule(pick=st.integers(0, 99))
+    def retire(self, pick: int) -> None:
+        names = [m.name for m in self.pool.members.values() if m.state is MemberState.READY]
+        if names:
+            self.pool.retire(names[pick % len(names)])
+
+    @rule(idle_s=st.sampled_from([0.0, 5.0]))
+    def shrink(self, idle_s: float) -> None:
+        for name in self.pool.surplus(now_s=self.now_s, idle_s=idle_s):
+            assert name not in self.at.values(), "stopped at work"
+            self.pool.stopped(name)
+
+    @rule()
+    def time_passes(self) -> None:
+        self.now_s += 4.0
+
+    @invariant()
+    def every_run_is_in_one_place_or_in_line(self) -> None:
+        placed = [(run_id, m.name) for m in self.pool.members.values() for run_id in m.runs]
+        assert sorted(placed) == sorted(self.at.items())
+        assert list(self.pool.waiting) == self.line
+
+    @invariant()
+    def nobody_waits_while_a_place_is_free(self) -> None:
+        assert not (self.line and self.pool._free_member() is not None)
+
+    @invariant()
+    def no_actor_has_more_than_it_may(self) -> None:
+        spec = self.pool.spec
+        assert len(self.pool.members) <= spec.max_actors
+        for member in self.pool.members.values():
+            assert len(member.runs) <= spec.runs_per_actor
+            if spec.max_runs:
+                assert member.served + len(member.runs) <= spec.max_runs
+
+    def teardown(self) -> None:
+        """Whoever still waits comes to a place once actors start and runs end."""
+        for _ in range(4 * self.runs + 8 if hasattr(self, "pool") else 0):
+            self.now_s += 60.0
+            for run_id in list(self.at):
+                self.granted(self.pool.release(self.at.pop(run_id), run_id, now_s=self.now_s))
+            self.shrink(0.0)
+            self.grow()
+            for member in [*self.pool.members.values()]:
+                if member.state is MemberState.STARTING:
+                    self.granted(self.pool.ready(member.name, now_s=self.now_s))
+        if hasattr(self, "pool"):
+            assert not self.line
+            assert not self.at
+
+
+TestPlaces = Places.TestCase
+TestPlaces.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
