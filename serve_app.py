@@ -1,7 +1,7 @@
 """The Ray way to serve: ``serve run serve_app:app``, configured by ``GREENROOM_*``.
 
 `app` is built from the settings alone. The database must exist (``GREENROOM_DATABASE_URL``) or is the
-embedded one of ``GREENROOM_DATA_DIR``, which this process then keeps running. Ray's own environment
+embedded one of ``GREENROOM_DATA_DIR``, which the registry then keeps running. Ray's own environment
 (HAProxy, throughput mode) has to be set where the cluster is started: see docs/settings.md.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 
 from actors.gateway import application
-from actors.server import prepare_database, registry_setup
+from actors.server import embedded_directory, prepare_database, registry_setup
 from greenroom.graphs.configuration import read_configuration
 from greenroom.persistence.embedded import start_embedded
 from greenroom.settings import Settings
@@ -18,10 +18,10 @@ from greenroom.settings import Settings
 settings = Settings.read()
 configuration = read_configuration(settings.config)
 if settings.database_url is None:
-    embedded = start_embedded(settings.data_dir / "pg")
+    embedded = start_embedded(embedded_directory(settings))
     dsn = embedded.dsn
 else:
     dsn = settings.database_url
 asyncio.run(prepare_database(dsn, list(configuration.graphs)))
 
-app = application(settings, registry_setup(settings, dsn))
+app = application(settings, registry_setup(settings, configuration, dsn))

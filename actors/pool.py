@@ -28,6 +28,7 @@ class PoolSpec:
 
     Attributes:
         graphs: ids of the graphs that the actors load.
+        version: of the code that they load; actors of another version are not adopted.
         runs_per_actor: how many runs one actor executes at once.
         warm: how many free places' worth of actors to keep ready.
         max_actors: the most actors of this placement, on the whole cluster.
@@ -37,6 +38,7 @@ class PoolSpec:
     """
 
     graphs: tuple[str, ...]
+    version: str = ""
     runs_per_actor: int = 1
     warm: int = 2
     max_actors: int = 8

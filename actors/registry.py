@@ -18,6 +18,7 @@ Nothing of LangGraph is imported here: that would be a second of every restart.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import logging
 import os
@@ -54,7 +55,8 @@ from greenroom.core.runs import (
 from greenroom.core.threads import ThreadStatus, resting_status
 from greenroom.graphs.configuration import read_configuration
 from greenroom.persistence import journal, outbox, upkeep
-from greenroom.persistence.database import Pool, open_pool
+from greenroom.persistence.database import Pool, open_pool, retrying, terminate_backends
+from greenroom.persistence.embedded import Embedded, start_embedded
 from greenroom.persistence.journal import InFlight, Journal, Superseded, Write
 
 log = logging.getLogger("greenroom.registry")
@@ -135,8 +137,11 @@ class _Admission:
 class RegistryActor:
     """Admits runs, has them executed, hears how they ended."""
 
-    def __init__(self, setup: RegistrySetup) -> None:
+    def __init__(
+        self, setup: RegistrySetup, make_handles: Callable[[str], Handles] = Handles
+    ) -> None:
         self._setup = setup
+        self._make_handles = make_handles
         self._lanes: dict[str, Lane] = {}
         self._runs: dict[str, _Run] = {}
         self._followers: dict[str, list[asyncio.Future[None]]] = {}
@@ -145,6 +150,7 @@ class RegistryActor:
         self._epoch = 0
         self._draining = False
         self._recovered: asyncio.Event | None = None
+        self._embedded: Embedded | None = None
         self._keeper: Keeper
         self._journal: Journal
         self._database: Pool
@@ -155,7 +161,13 @@ class RegistryActor:
     async def hello(self) -> dict[str, Any]:
         """What everyone else learns from the registry; answers once it has recovered."""
         await self._ready()
-        return {"dsn": self._setup.dsn, "epoch": self._epoch, "pid": os.getpid()}
+        return {
+            "dsn": self._setup.dsn,
+            "version": self._setup.version,
+            "generation": self._setup.generation,
+            "epoch": self._epoch,
+            "pid": os.getpid(),
+        }
 
     async def is_warm(self, wait_s: float) -> bool:
         """Whether every pool has a free actor, or as many as it may have; waits for it.
@@ -217,8 +229,12 @@ class RegistryActor:
         """Takes the epoch, then rebuilds lanes and pools from the database and living actors."""
         self._lanes.clear()
         self._runs.clear()
+        if self._setup.embedded is not None:
+            # Attaches, or starts it again: it runs as long as one of its users does.
+            self._embedded = await asyncio.to_thread(start_embedded, self._setup.embedded)
+            self._setup = dataclasses.replace(self._setup, dsn=self._embedded.dsn)
         self._keeper = Keeper(
-            Handles(self._setup.namespace),
+            self._make_handles(self._setup.namespace),
             await asyncio.to_thread(read_configuration, self._setup.config_path),
             self._setup,
             self._tasks,
@@ -241,6 +257,10 @@ class RegistryActor:
         # What was displaced before the restart and had not ended is displaced now.
         for thread_id, displaced in effects:
             self._tasks.spawn(self._perform(self._lane(thread_id), displaced))
+        for run in list(self._runs.values()):
+            if not self._keeper.knows(run.graph_id):
+                reason = f"The graph '{run.graph_id}' is not served any more."
+                self._tasks.spawn(self._give_up(run, "GraphNotFound", reason))
         for lane in list(self._lanes.values()):
             self._tasks.spawn(self._perform(lane, lane.resume()))
 
@@ -440,7 +460,8 @@ class RegistryActor:
                     self._tasks.spawn(self._end_stopped(run))
                 case Place():
                     # Perhaps it was stopped while the effects before it became durable.
-                    if lane.is_waiting(run.run_id) and not run.ending:
+                    known = self._keeper.knows(run.graph_id)
+                    if known and lane.is_waiting(run.run_id) and not run.ending:
                         actor = self._keeper.claim(run.run_id, run.graph_id)
                         if actor is not None:
                             self._granted(run.run_id, actor)
@@ -529,8 +550,7 @@ class RegistryActor:
         return Conflict(f"Run ID is not cancellable (status: {found.status})")
 
     async def _stored(self, run_id: str) -> InFlight | None:
-        async with self._database.connection() as connection:
-            return await journal.find_run(connection, run_id)
+        return await retrying(self._database, lambda conn: journal.find_run(conn, run_id))
 
     async def cancel_all(
         self, status: Literal["pending", "running", "all"], action: CancelAction
@@ -581,6 +601,8 @@ class RegistryActor:
             found = await self._stored(report.run_id)
             return found is not None and found.attempt == report.attempt
         if run.attempt != report.attempt or run.actor != report.actor:
+            if run.actor != report.actor:
+                self._keeper.vacate(report.run_id, report.actor)
             return False
         if report.status is RunStatus.PENDING:
             await self._handed_back(run)
@@ -721,12 +743,13 @@ class RegistryActor:
 
     async def _end_backends(self, actor: str) -> None:
         """Ends what a dead, or presumed dead, actor still has open in the database."""
-        async with self._database.connection() as connection:
-            await connection.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                " WHERE application_name = %s",
-                (f"greenroom:{actor}",),
-            )
+        while True:
+            try:
+                await retrying(self._database, lambda conn: terminate_backends(conn, actor))
+                return
+            except Unavailable:
+                # The run hangs on it: whatever the database's absence lasts, it goes on after it.
+                log.warning("the database is away, trying again", extra={"actor": actor})
 
     # --- questions -----------------------------------------------------------------------------
 
@@ -750,6 +773,8 @@ class RegistryActor:
                 await asyncio.wait_for(future, max(0.0, deadline_s - time.monotonic()))
             except TimeoutError:
                 return None
+            finally:
+                self._leave(run_id, future)
 
     async def doings(self, thread_id: str, number: int | None, wait_s: float) -> list[Doing]:
         """What begins on a thread, past ``number``; None begins, with the run that is executed."""
@@ -770,6 +795,14 @@ class RegistryActor:
             joined=True,
         )
         return [*found, active]
+
+    def _leave(self, run_id: str, future: asyncio.Future[None]) -> None:
+        """A follower does not wait any more: a run may be polled for days before it ends."""
+        waiting = self._followers.get(run_id, [])
+        if future in waiting:
+            waiting.remove(future)
+            if not waiting:
+                del self._followers[run_id]
 
     def _tell_followers(self, run_id: str) -> None:
         for future in self._followers.pop(run_id, []):
@@ -806,6 +839,7 @@ class RegistryActor:
             return await work()
         finally:
             await self._perform(lane, lane.end_exclusive(operation))
+            self._tell_followers(operation)
 
     async def update_state(self, thread_id: str, update: list[Any]) -> bytes:
         """Changes a thread's state. ``update`` is a list of one ObjectRef: the values may be large,
@@ -815,6 +849,8 @@ class RegistryActor:
         async def work() -> bytes:
             reply, interrupts, has_next = await self._keeper.update(update[0])
             rest = resting_status(RunStatus.SUCCESS, has_next=has_next)
+            if self._lane(thread_id).has_runs:
+                rest = ThreadStatus.BUSY  # admitted meanwhile; it waits for this
             await self._journal.commit(journal.rest_thread(thread_id, rest, interrupts, None))
             self._doings.note(thread_id, "state")
             return reply
@@ -842,6 +878,10 @@ class RegistryActor:
             await self._perform(lane, effects)
             if active is not None:
                 await self._until_over(active)
+            while (operation := lane.exclusive) is not None:
+                done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+                self._followers.setdefault(operation, []).append(done)
+                await done
             *_, rows = await self._journal.commit(*journal.delete_thread(thread_id))
         finally:
             lane.reopen()
