@@ -46,15 +46,24 @@ class Bench:
         together = [each for each in workloads if not each.alone]
         needed = {name for each in together for name in each.of}
         try:
-            for name, subject in self.subjects.items():
-                if name in needed:
-                    self._say(f"starting {name}")
-                    await subject.start()
+            for name, subject in list(self.subjects.items()):
+                if name in needed and not await self._started(subject):
+                    del self.subjects[name]
             for workload in together:
                 await self._rounds(workload, self.rounds)
         finally:
             for subject in self.subjects.values():
                 await subject.stop()
+
+    async def _started(self, subject: Subject) -> bool:
+        self._say(f"starting {subject.name}")
+        try:
+            await subject.start()
+        except Exception as error:  # noqa: BLE001 - the others can still be measured
+            record = {"workload": "start", "subject": subject.name, "failure": str(error)[-500:]}
+            self._write(record)
+            return False
+        return True
 
     async def _rounds(self, workload: Workload, rounds: int) -> None:
         for number in range(rounds):
@@ -63,7 +72,11 @@ class Bench:
                     await self._once(workload, subject, number)
 
     async def _once(self, workload: Workload, subject: Subject, number: int) -> None:
-        record = {"workload": workload.name, "subject": subject.name, "round": number + 1}
+        record: report.Record = {
+            "workload": workload.name,
+            "subject": subject.name,
+            "round": number + 1,
+        }
         began = time.monotonic()
         try:
             figures = await workload.run(subject, self.scale)
@@ -71,6 +84,9 @@ class Bench:
         except Exception as error:  # noqa: BLE001 - one failure must not cost the hour of the others
             record["failure"] = f"{type(error).__name__}: {error}"[:500]
         record["took_s"] = round(time.monotonic() - began, 1)
+        self._write(record)
+
+    def _write(self, record: report.Record) -> None:
         line = json.dumps(record)
         self.output.write(line + "\n")
         self.output.flush()

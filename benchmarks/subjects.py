@@ -174,6 +174,11 @@ class Server(Subject):
         return None
 
     @property
+    def directory(self) -> Path:
+        """Where it is started."""
+        return self.scratch
+
+    @property
     def log(self) -> Path:
         return self.scratch / "server.log"
 
@@ -196,7 +201,7 @@ class Server(Subject):
         with self.log.open("wb") as output:
             return subprocess.Popen(
                 self.command(port),
-                cwd=self.scratch,
+                cwd=self.directory,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -278,12 +283,16 @@ class Reference(Server):
         self._python = python
         self._jobs = jobs
 
+    @property
+    def directory(self) -> Path:
+        return self.scratch / "graphs"
+
     def command(self, port: int) -> list[str]:
-        # It leaves a directory beside the configuration.
-        shutil.copytree(GRAPHS, self.scratch / "graphs", dirs_exist_ok=True)
+        # It leaves a directory beside the configuration, and takes paths from where it is started.
+        shutil.copytree(GRAPHS, self.directory, dirs_exist_ok=True)
         return [
             *(str(self._python.parent / "langgraph"), "dev", "--no-browser", "--no-reload"),
-            *("--config", str(self.scratch / "graphs" / "langgraph.json")),
+            *("--config", str(self.directory / "langgraph.json")),
             *("--port", str(port), "--n-jobs-per-worker", str(self._jobs)),
         ]
 
