@@ -82,6 +82,7 @@ class EventLog:
         self._bytes = 0
         self._max_bytes = max_bytes
         self._closed = False
+        self._hidden: list[Event] = []
         self._held: list[Event] = []
         self._lock = threading.Lock()
         # A dict for its order and for leaving: a run may be silent through thousands of long polls.
@@ -100,8 +101,11 @@ class EventLog:
         """The cursor of a reader that has seen everything so far."""
         return self._next_seq - 1
 
-    def append(self, name: str, data: bytes, at_ms: int) -> Event:
+    def append(self, name: str, data: bytes, at_ms: int, *, shown: bool = True) -> Event:
         """Adds an event and wakes the readers.
+
+        Args:
+            shown: otherwise readers see neither it nor what is appended after it until `reveal`.
 
         Raises:
             ValueError: the log was closed, or a last event is held; whoever appends late is a bug
@@ -110,7 +114,10 @@ class EventLog:
         with self._lock:
             if self._closed or self._held:
                 raise ValueError("the log of this run is closed")
-            event = Event(self._next_seq, at_ms, name, data)
+            event = Event(self._next_seq + len(self._hidden), at_ms, name, data)
+            if self._hidden or not shown:
+                self._hidden.append(event)
+                return event
             self._next_seq += 1
             self._events.append(event)
             self._bytes += len(data)
@@ -119,6 +126,25 @@ class EventLog:
         for wake in waiting:
             wake()
         return event
+
+    def reveal(self, through: int) -> None:
+        """Shows what was appended without being shown, up to a sequence number."""
+        with self._lock:
+            count = sum(1 for event in self._hidden if event.seq <= through)
+            if self._closed or not count:
+                return
+            self._show_hidden(count)
+            waiting, self._waiting = self._waiting, {}
+        for wake in waiting:
+            wake()
+
+    def _show_hidden(self, count: int) -> None:
+        shown = self._hidden[:count]
+        del self._hidden[:count]
+        self._events.extend(shown)
+        self._next_seq += count
+        self._bytes += sum(len(event.data) for event in shown)
+        self._forget_oldest()
 
     def _forget_oldest(self) -> None:
         while self._bytes > self._max_bytes and len(self._events) > 1:
@@ -131,16 +157,25 @@ class EventLog:
         seen before the status is stored; and the durable tail needs it before that.
         """
         with self._lock:
-            event = Event(self._next_seq + len(self._held), at_ms, name, data)
+            before = len(self._hidden) + len(self._held)
+            event = Event(self._next_seq + before, at_ms, name, data)
             self._held.append(event)
             return event
 
-    def close(self) -> None:
-        """Says that no event follows; readers see the end once they have read what is there."""
+    def close(self, *, whole: bool = True) -> None:
+        """Says that no event follows; readers see the end once they have read what is there.
+
+        Args:
+            whole: show what is hidden and held as well; an attempt that was superseded must not.
+        """
         with self._lock:
             if self._closed:
                 return
             self._closed = True
+            if not whole:
+                self._hidden.clear()
+                self._held.clear()
+            self._show_hidden(len(self._hidden))
             self._events.extend(self._held)
             self._next_seq += len(self._held)
             self._bytes += sum(len(event.data) for event in self._held)

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -40,7 +40,15 @@ from greenroom.core.errors import Fenced
 from greenroom.core.runs import Ending, RunOrder, RunStatus
 from greenroom.graphs.instructions import Instructions, instructions
 from greenroom.graphs.loading import Graph, LoadedGraph, Saver
-from greenroom.graphs.resume import INTERRUPT, Repetition, Start, prepare, with_clock
+from greenroom.graphs.resume import (
+    INTERRUPT,
+    Repetition,
+    Start,
+    Tail,
+    emitting_first,
+    prepare,
+    with_clock,
+)
 from greenroom.graphs.state import checkpoint_of, head_state
 from greenroom.wire.encoding import dumps
 
@@ -61,6 +69,8 @@ async def execute(
     checkpointer: Saver,
     store: BaseStore | None,
     control: RunControl | None = None,
+    flush: Callable[[], Awaitable[None]] | None = None,
+    tail: Tail | None = None,
 ) -> Ending:
     """Runs one attempt to its end; emits every event except ``metadata`` and ``error``.
 
@@ -68,6 +78,8 @@ async def execute(
 
     Args:
         control: asks the graph to stop after the current superstep (``request_drain``).
+        flush: makes durable what was emitted; called before anything of the graph is saved.
+        tail: what `flush` kept of earlier attempts.
 
     Raises:
         asyncio.CancelledError: it was cancelled; `state_after` tells what it left.
@@ -78,6 +90,9 @@ async def execute(
     try:
         todo = instructions(order)
         saver = with_clock(checkpointer)
+        deciding = asyncio.Lock()
+        if flush is not None:
+            saver = emitting_first(saver, flush, deciding)
         async with loaded.open(
             todo.config,
             checkpointer=saver,
@@ -86,12 +101,12 @@ async def execute(
             context=todo.context,
         ) as graph:
             try:
-                start = await prepare(graph, saver, order, todo)
+                start = await prepare(graph, saver, order, todo, tail)
                 if start.stopped:
-                    await _stop_again(graph, order, todo, emit, progress)
+                    await _stop_again(graph, order, todo, emit, progress, tail)
                 else:
                     chunks = _chunks(graph, todo, start, emit, control)
-                    await _follow(chunks, todo, emit, progress, start.repetition)
+                    await _follow(chunks, todo, emit, progress, start.repetition, deciding)
             except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - user code ran
                 _reraise_signals(error)
                 return await _failure(graph, todo.config, error)
@@ -176,14 +191,20 @@ async def _chunks(
 
 
 async def _stop_again(
-    graph: Graph, order: RunOrder, todo: Instructions, emit: Emit, progress: Progress
+    graph: Graph,
+    order: RunOrder,
+    todo: Instructions,
+    emit: Emit,
+    progress: Progress,
+    tail: Tail | None,
 ) -> None:
     """An earlier attempt stopped at a breakpoint and died; this one only says so."""
     progress.stopped = True
-    if "values" in todo.modes and not order.resumable:
-        # As `Repetition` does: nobody knows whether the client got the last state.
+    if "values" in todo.modes and (tail is not None or not order.resumable):
+        # As `Repetition` does.
         values, _, _ = await head_state(graph, todo.config)
-        emit("values", values or b"null")
+        if tail is None or not await tail.has("values", values or b"null", whole=True):
+            emit("values", values or b"null")
     if "updates" in todo.modes:
         emit("updates", dumps({INTERRUPT: []}))
 
@@ -194,15 +215,19 @@ async def _follow(
     emit: Emit,
     progress: Progress,
     repetition: Repetition | None,
+    deciding: asyncio.Lock,
 ) -> None:
     wanted = todo.modes
     messages = TupleMessages(emit) if "messages-tuple" in wanted else AccumulatedMessages(emit)
     async with aclosing(cast(Any, chunks)) as stream:
         async for namespace, mode, payload in stream:
-            if repetition is not None and await repetition.drops(namespace, mode, payload):
-                if mode == "values" and not namespace:
-                    progress.values, progress.seen = payload, True
-                continue
+            if repetition is not None:
+                async with deciding:
+                    repeated = await repetition.drops(namespace, mode, payload)
+                if repeated:
+                    if mode == "values" and not namespace:
+                        progress.values, progress.seen = payload, True
+                    continue
             if mode == "messages":
                 messages.add(namespace, *payload)
                 continue

@@ -18,8 +18,12 @@ even if it died before it could say so; None would carry it past (`_stopped_at`)
 
 On resume LangGraph repeats itself, per namespace: ``values``, ``checkpoints`` and ``debug`` of the
 checkpoint it starts from, ``tasks`` starts of tasks that are done, and their ``updates``, marked
-cached. `Repetition` drops those until the first event of new work. One stays: the root's
-``values`` of a run whose events are not kept, because nobody knows whether its client got them.
+cached. `Repetition` drops those until the first event of new work, unless nobody was told:
+
+    events kept        what the durable tail lacks comes now. It can only lack the ``values``,
+                       ``checkpoints`` and ``debug`` around the last checkpoint, because what was
+                       emitted before a write of the saver is durable before it (`emitting_first`)
+    events not kept    the root's ``values`` come again; nobody knows whether the client got them
 
 "The latest checkpoint" is the one with the largest UUIDv6, which is wall clock: on a machine whose
 clock is behind, what a run writes would lie before what it started from, and be invisible. So a
@@ -33,7 +37,7 @@ import copy
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Protocol, cast
 from uuid import UUID
 
 from langchain_core.runnables import RunnableConfig
@@ -49,6 +53,15 @@ from greenroom.core.runs import RunOrder
 from greenroom.graphs.instructions import Instructions
 from greenroom.graphs.loading import Graph, Saver
 from greenroom.wire.encoding import dumps
+
+
+class Tail(Protocol):
+    """What earlier attempts have made durable."""
+
+    async def has(self, name: str, data: bytes, *, whole: bool) -> bool:
+        """Whether an event of this name is this data, or (not ``whole``) has it in it."""
+        ...
+
 
 INTERRUPT = "__interrupt__"
 _ADDRESS = ("checkpoint_id", "checkpoint_ns", "checkpoint_map")
@@ -71,8 +84,14 @@ class Start:
     stopped: bool = False
 
 
-async def prepare(graph: Graph, saver: Saver, order: RunOrder, todo: Instructions) -> Start:
-    """Decides how this attempt begins; see the head of this module."""
+async def prepare(
+    graph: Graph, saver: Saver, order: RunOrder, todo: Instructions, tail: Tail | None = None
+) -> Start:
+    """Decides how this attempt begins; see the head of this module.
+
+    Args:
+        tail: of a resumable run; None takes it that nothing is missing there.
+    """
     if order.attempt <= 1:
         return Start(input=todo.input, config=todo.config)
     head = await _newest_of_run(saver, order)
@@ -86,7 +105,7 @@ async def prepare(graph: Graph, saver: Saver, order: RunOrder, todo: Instruction
     return Start(
         input=None,
         config=config,
-        repetition=Repetition(saver, order, head),
+        repetition=Repetition(saver, order, head, tail),
         stopped=await _stopped_at(graph, head, todo),
     )
 
@@ -176,11 +195,13 @@ class _Repeating:
     Attributes:
         checkpoint_id: where it goes on from.
         done: the tasks of the unfinished superstep that are done.
+        stepped: it was left by a superstep, which reported ``values``, and not by an input.
         values_due: its first ``values`` is still to come.
     """
 
     checkpoint_id: str
     done: frozenset[str]
+    stepped: bool
     values_due: bool = True
 
 
@@ -189,17 +210,23 @@ class Repetition:
 
     Args:
         head: the root checkpoint that the attempt goes on from.
+        tail: see `prepare`.
     """
 
-    def __init__(self, saver: Saver, order: RunOrder, head: CheckpointTuple) -> None:
+    def __init__(
+        self, saver: Saver, order: RunOrder, head: CheckpointTuple, tail: Tail | None
+    ) -> None:
         self._saver = saver
         self._order = order
-        self._namespaces: dict[tuple[str, ...], _Repeating | None] = {(): _repeating(head)}
+        self._head = head
+        self._tail = tail
+        self._namespaces: dict[tuple[str, ...], _Repeating | None] = {}
 
     async def drops(self, namespace: tuple[str, ...], mode: str, payload: Any) -> bool:
         """Whether the event was reported by an earlier attempt."""
         if namespace not in self._namespaces:
-            self._namespaces[namespace] = await self._found(namespace)
+            saved = await self._found(namespace) if namespace else self._head
+            self._namespaces[namespace] = _repeating(saved) if saved is not None else None
         here = self._namespaces[namespace]
         if here is None:
             return False
@@ -209,9 +236,15 @@ class Repetition:
             body = payload["payload"]
         if kind == "values" and here.values_due and not _interrupted(body):
             here.values_due = False
-            return bool(namespace) or self._order.resumable
+            if not self._order.resumable:
+                return bool(namespace)
+            return not here.stepped or await self._told(namespace, mode, dumps(body), whole=True)
         if kind == "checkpoints":
-            repeated = body["config"]["configurable"]["checkpoint_id"] <= here.checkpoint_id
+            checkpoint_id: str = body["config"]["configurable"]["checkpoint_id"]
+            if checkpoint_id <= here.checkpoint_id:
+                # In the data of the next checkpoint's event it is as well, and that came later.
+                return await self._told(namespace, mode, checkpoint_id.encode(), whole=False)
+            repeated = False
         elif kind == "tasks" and "triggers" in body:
             # Starts come before the cached updates of other tasks, so they open nothing.
             return body["id"] in here.done
@@ -221,7 +254,14 @@ class Repetition:
             self._namespaces[namespace] = None
         return repeated
 
-    async def _found(self, namespace: tuple[str, ...]) -> _Repeating | None:
+    async def _told(
+        self, namespace: tuple[str, ...], mode: str, data: bytes, *, whole: bool
+    ) -> bool:
+        if self._tail is None:
+            return True
+        return await self._tail.has("|".join((mode, *namespace)), data, whole=whole)
+
+    async def _found(self, namespace: tuple[str, ...]) -> CheckpointTuple | None:
         """What an earlier attempt left in the namespace of a subgraph."""
         config: RunnableConfig | None = {
             "configurable": {
@@ -236,7 +276,7 @@ class Repetition:
             if saved is None or metadata.get("run_id") != self._order.run_id:
                 return None
             if metadata.get("run_attempt") != self._order.attempt:
-                return _repeating(saved)
+                return saved
             config = saved.parent_config
         return None
 
@@ -246,6 +286,7 @@ def _repeating(saved: CheckpointTuple) -> _Repeating:
     return _Repeating(
         checkpoint_id=saved.checkpoint["id"],
         done=frozenset(task_id for task_id, status in statuses.items() if status.finished),
+        stepped=saved.metadata.get("source") != "input",
     )
 
 
@@ -255,6 +296,50 @@ def _interrupted(payload: Any) -> bool:
 
 def _cached(payload: Any) -> bool:
     return bool(isinstance(payload, dict) and payload.get("__metadata__", {}).get("cached"))
+
+
+# --- events before writes -------------------------------------------------------------------------
+
+TURNS = 32
+"""Turns of the loop after which LangGraph has yielded what it had put into its queues. One is
+needed (as the tests show when it is changed), and two more for every level of subgraphs."""
+
+
+def emitting_first(
+    saver: Saver, flush: Callable[[], Awaitable[None]], deciding: asyncio.Lock
+) -> Saver:
+    """The saver, but when it writes, everything that was reported until then is durable.
+
+    LangGraph hands over a task's writes before it yields the task's events, so the write waits for
+    them to arrive.
+
+    Args:
+        flush: makes durable what was emitted.
+        deciding: held while it is open whether an event is emitted at all.
+    """
+    ordered = copy.copy(saver)
+
+    async def first() -> None:
+        while True:
+            for _ in range(TURNS):
+                await asyncio.sleep(0)
+            if not deciding.locked():
+                break
+            async with deciding:
+                pass
+        await flush()
+
+    async def put(config: Any, checkpoint: Any, metadata: Any, new_versions: Any) -> Any:
+        await first()
+        return await saver.aput(config, checkpoint, metadata, new_versions)
+
+    async def put_writes(config: Any, writes: Any, task_id: str, task_path: str = "") -> None:
+        await first()
+        await saver.aput_writes(config, writes, task_id, task_path)
+
+    setattr(ordered, "aput", put)  # noqa: B010 - as in `with_clock`
+    setattr(ordered, "aput_writes", put_writes)  # noqa: B010
+    return ordered
 
 
 # --- clocks ---------------------------------------------------------------------------------------
