@@ -11,6 +11,7 @@ import asyncio
 import json
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -18,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import FrameType
 from typing import TextIO
 
 from benchmarks import report
@@ -131,7 +133,13 @@ def chosen(given: str | None, known: Sequence[str]) -> list[str]:
     return [name for name in known if name in names]
 
 
+def _terminated(number: int, frame: FrameType | None) -> None:
+    # As Ctrl-C does it: the servers are stopped first.
+    raise KeyboardInterrupt
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
+    signal.signal(signal.SIGTERM, _terminated)
     options = parsed(arguments)
     if options.table:
         lines = [line for path in options.table for line in path.read_text().splitlines()]
