@@ -1,0 +1,183 @@
+"""Actors in memory: what `actors.handles.Handles` gives, without Ray.
+
+A call of an actor is a coroutine; a dead actor raises `ActorGone`, a scripted one what it is told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from actors.handles import ActorGone
+from actors.pool import PoolSpec
+from actors.setup import RegistrySetup
+from greenroom.core.runs import RunOrder
+
+BOUND_S = 10.0
+
+
+def setup_of(**changes: Any) -> RegistrySetup:
+    """A registry's setup; what a test does not name does not matter to it."""
+    given: dict[str, Any] = {
+        "namespace": "n",
+        "version": "v",
+        "generation": 1,
+        "dsn": "",
+        "embedded": None,
+        "config_path": Path("langgraph.json"),
+        "drain_s": 1.0,
+        "default_max_actors": 2,
+        "max_starts": 2,
+        "cancel_grace_s": 0.05,
+        "registry_silence_s": 60.0,
+        "log_max_bytes": 1000,
+        "max_queued_runs": None,
+        "resumable_ttl_s": 60.0,
+    }
+    return RegistrySetup(**(given | changes))
+
+
+async def until(holds: Callable[[], object]) -> None:
+    """Waits, bounded, until something holds; what it waits for happens on this loop."""
+    async with asyncio.timeout(BOUND_S):
+        while not holds():  # noqa: ASYNC110 - it has no event
+            await asyncio.sleep(0.001)
+
+
+class Method:
+    """``handle.method.remote(...)``."""
+
+    def __init__(self, call: Callable[..., Awaitable[Any]]) -> None:
+        self._call = call
+
+    def remote(self, *args: Any) -> Awaitable[Any]:
+        return self._call(*args)
+
+
+class FakeActor:
+    """A run actor or inspector that only remembers what it was told."""
+
+    def __init__(self, name: str, cluster: Cluster, spec: PoolSpec) -> None:
+        self.name = name
+        self.cluster = cluster
+        self.spec = spec
+        self.orders: list[RunOrder] = []
+        self.current: dict[str, int] = {}
+        self.cancelled: list[tuple[str, int, bool]] = []
+        self.settled: list[str] = []
+        self.beats = 0
+        self.dead = asyncio.Event()
+
+    def __getattr__(self, name: str) -> Method:
+        async def call(*args: Any) -> Any:
+            await asyncio.sleep(0)
+            if self.dead.is_set():
+                raise ActorGone(self.name)
+            script = self.cluster.scripts.get(name, [])
+            if script:
+                step = script.pop(0)
+                answer = step(*args) if callable(step) else step
+                if isinstance(answer, Awaitable):
+                    answer = await answer
+                if isinstance(answer, Exception):
+                    raise answer
+                if answer is not None:
+                    return answer
+            if self.dead.is_set():
+                raise ActorGone(self.name)
+            return await getattr(self, f"_{name}")(*args)
+
+        return Method(call)
+
+    async def _prepare(self) -> int:
+        return 4711
+
+    async def _adopt(self, epoch: int) -> tuple[PoolSpec, int, list[tuple[str, int]]]:
+        return self.spec, 4711, list(self.current.items())
+
+    async def _beat(self, epoch: int) -> None:
+        self.beats += 1
+
+    async def _alive(self) -> None:
+        await self.dead.wait()
+        raise ActorGone(self.name)
+
+    async def _start_many(self, epoch: int, orders: list[RunOrder]) -> None:
+        for order in orders:
+            if self.current.get(order.run_id, 0) < order.attempt:
+                self.orders.append(order)
+                self.current[order.run_id] = order.attempt
+
+    async def _cancel(self, run_id: str, attempt: int, keep_values: bool) -> None:
+        self.cancelled.append((run_id, attempt, keep_values))
+
+    async def _settle(self, graph_id: str, thread_id: str) -> tuple[bytes, bool]:
+        self.settled.append(thread_id)
+        return b"{}", False
+
+    async def _update(self, update: Any) -> tuple[bytes, bytes, bool]:
+        return b"{}", b"{}", False
+
+
+class Cluster:
+    """The actors that are alive, and what their methods do next.
+
+    Attributes:
+        scripts: per method, what its next calls give: a value, an exception, a function of the
+            arguments, or None for the usual answer.
+    """
+
+    def __init__(self) -> None:
+        self.actors: dict[str, FakeActor] = {}
+        self.ever: list[FakeActor] = []
+        self.scripts: dict[str, list[Any]] = {}
+        self.killed: list[str] = []
+
+    def add(self, name: str, spec: PoolSpec) -> FakeActor:
+        actor = self.actors[name] = FakeActor(name, self, spec)
+        self.ever.append(actor)
+        return actor
+
+    def die(self, name: str) -> None:
+        self.actors.pop(name).dead.set()
+
+    def workers(self) -> list[FakeActor]:
+        return [actor for name, actor in self.actors.items() if name.startswith("run-")]
+
+    def inspectors(self) -> list[FakeActor]:
+        return [actor for name, actor in self.actors.items() if name.startswith("inspector")]
+
+    def executing(self, run_id: str) -> FakeActor | None:
+        """The living actor that was ordered to execute a run."""
+        return next((a for a in self.workers() if run_id in a.current), None)
+
+
+class FakeHandles:
+    """`Handles` over a `Cluster`."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self.loop = asyncio.get_running_loop()
+
+    async def find(self, name: str) -> FakeActor:
+        if name not in self.cluster.actors:
+            raise ActorGone(name)
+        return self.cluster.actors[name]
+
+    def forget(self, name: str) -> None:
+        pass
+
+    def names(self) -> list[str]:
+        return [*self.cluster.actors, "registry"]
+
+    def kill(self, name: str) -> None:
+        """Called from a thread, as with Ray."""
+        self.cluster.killed.append(name)
+        actor = self.cluster.actors.pop(name, None)
+        if actor is not None:
+            self.loop.call_soon_threadsafe(actor.dead.set)
+
+    def make_run_actor(self, name: str, setup: Any, spec: PoolSpec) -> None:
+        self.cluster.add(name, spec)

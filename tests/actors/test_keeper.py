@@ -1,0 +1,344 @@
+"""Keeper over actors in memory: deaths, starts that fail, adoption, orders, the inspector."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from actors import keeper as keeping
+from actors.handles import Handles
+from actors.keeper import Keeper
+from actors.tasks import Tasks
+from greenroom.core.errors import ConfigurationError, Fenced, Unavailable
+from greenroom.core.runs import RunOrder
+from greenroom.graphs.configuration import Configuration, GraphSpec, PlacementSpec
+from tests.actors.doubles import BOUND_S, Cluster, FakeHandles, setup_of, until
+
+
+def graphs(**placements: PlacementSpec) -> Configuration:
+    return Configuration(
+        root=Path(),
+        graphs={
+            name: GraphSpec(graph_id=name, target=f"m:{name}", placement=placement)
+            for name, placement in placements.items()
+        },
+    )
+
+
+class Stage:
+    """A keeper, its cluster, and what it said."""
+
+    def __init__(self, configuration: Configuration, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self.granted: list[tuple[str, str]] = []
+        self.lost: list[tuple[str, str | None]] = []
+        self.unstartable: list[tuple[str, str | None]] = []
+        self.tasks = Tasks()
+        self.keeper = Keeper(
+            cast(Handles, FakeHandles(cluster)),
+            configuration,
+            setup_of(),
+            self.tasks,
+            granted=lambda run_id, actor: self.granted.append((run_id, actor)),
+            lost=lambda run_id, note: self.lost.append((run_id, note)),
+            unstartable=lambda run_id, reason: self.unstartable.append((run_id, reason)),
+        )
+
+    @property
+    def states(self) -> list[str]:
+        return [member["state"] for member in self.keeper.counts()["pool"]]
+
+    async def warm(self) -> None:
+        self.tasks.spawn(self.keeper.keep())
+        assert await self.keeper.is_warm(BOUND_S)
+
+    async def end(self) -> None:
+        for task in [*self.tasks._running]:
+            task.cancel()
+        await asyncio.gather(*self.tasks._running, return_exceptions=True)
+
+
+def order(run_id: str, attempt: int = 1) -> RunOrder:
+    return RunOrder(
+        run_id=run_id,
+        thread_id="t",
+        assistant_id="a",
+        graph_id="g",
+        attempt=attempt,
+        kwargs=b"{}",
+        temporary=False,
+        resumable=False,
+    )
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keeping, "KEEP_INTERVAL_S", 0.01)
+    monkeypatch.setattr(keeping, "RECONNECT_S", 0.001)
+    monkeypatch.setattr(keeping, "INSPECTOR_PAUSE_S", 0.001)
+    monkeypatch.setattr("actors.pool.START_BACKOFF_S", (0.0, 0.001, 0.002))
+
+
+@pytest.fixture
+async def stage() -> AsyncIterator[Stage]:
+    stage = Stage(graphs(g=PlacementSpec(warm=1, max_actors=2)), Cluster())
+    yield stage
+    await stage.end()
+
+
+async def test_a_keeper_makes_its_warm_actors_and_an_inspector_and_tells_them_it_is_there(
+    stage: Stage,
+) -> None:
+    await stage.warm()
+    assert stage.states == ["ready"]
+    assert len(stage.cluster.inspectors()) == 1
+    await until(lambda: all(actor.beats for actor in stage.cluster.actors.values()))
+
+
+async def test_a_run_that_finds_no_place_gets_one_from_a_new_actor(stage: Stage) -> None:
+    await stage.warm()
+    first = stage.keeper.claim("a", "g")
+    assert first is not None
+    assert stage.keeper.claim("b", "g") is None
+    await until(lambda: stage.granted)
+    assert stage.granted[0][0] == "b"
+    assert stage.granted[0][1] != first
+    assert stage.keeper.claim("c", "g") is None
+    stage.keeper.release("a", "g", first)
+    assert stage.granted[1] == ("c", first)
+
+
+async def test_a_death_is_told_with_what_the_actor_said_about_it(stage: Stage) -> None:
+    await stage.warm()
+    name = stage.keeper.claim("a", "g")
+    assert name is not None
+    stage.keeper.note(name, "too large")
+    stage.cluster.die(name)
+    await until(lambda: stage.lost)
+    assert stage.lost == [("a", "too large")]
+    await until(lambda: "ready" in stage.states)
+
+
+async def test_a_broken_connection_is_not_a_death(stage: Stage) -> None:
+    stage.cluster.scripts["alive"] = [Unavailable("no route")] * 6
+    await stage.warm()
+    name = stage.keeper.claim("a", "g")
+    await until(lambda: not stage.cluster.scripts["alive"])
+    assert stage.lost == []
+    assert name in stage.cluster.actors
+
+
+async def test_an_order_is_sent_again_until_it_is_heard_and_executed_once(stage: Stage) -> None:
+    await stage.warm()
+    name = stage.keeper.claim("a", "g")
+    assert name is not None
+    stage.cluster.scripts["start_many"] = [Unavailable("no route")] * 3
+    stage.keeper.start(name, order("a"))
+    stage.keeper.start(name, order("a"))
+    actor = stage.cluster.actors[name]
+    await until(lambda: actor.orders)
+    assert [each.run_id for each in actor.orders] == ["a"]
+
+
+async def test_an_order_for_a_dead_actor_ends_with_the_notice_of_its_death(stage: Stage) -> None:
+    await stage.warm()
+    name = stage.keeper.claim("a", "g")
+    assert name is not None
+    stage.cluster.die(name)
+    stage.keeper.start(name, order("a"))
+    await until(lambda: stage.lost)
+    assert stage.lost == [("a", None)]
+    assert name not in stage.keeper._starters
+
+
+async def test_cancel_passes_over_a_broken_connection_and_a_dead_actor(stage: Stage) -> None:
+    await stage.warm()
+    name = stage.keeper.claim("a", "g")
+    assert name is not None
+    stage.cluster.scripts["cancel"] = [Unavailable("no route")]
+    await stage.keeper.cancel(name, "a", 1, keep_values=True)
+    await stage.keeper.cancel(name, "a", 1, keep_values=False)
+    assert stage.cluster.actors[name].cancelled == [("a", 1, False)]
+    await stage.keeper.cancel("run-nobody", "a", 1, keep_values=True)
+
+
+async def test_a_start_that_fails_is_tried_again(stage: Stage) -> None:
+    stage.cluster.scripts["prepare"] = [RuntimeError("no GPU")]
+    stage.keeper.wake()
+    assert stage.keeper.claim("a", "g") is None
+    await until(lambda: stage.granted)
+    assert stage.unstartable == []
+
+
+async def test_after_three_failed_starts_who_waits_is_told_why(stage: Stage) -> None:
+    stage.cluster.scripts["prepare"] = [ConfigurationError("no module named cats")] * 20
+    assert stage.keeper.claim("a", "g") is None
+    await until(lambda: stage.unstartable)
+    assert stage.unstartable == [("a", "no module named cats")]
+    with pytest.raises(ConfigurationError, match="no module named cats"):
+        await stage.keeper.is_warm(BOUND_S)
+
+
+async def test_a_process_that_dies_while_it_loads_counts_as_a_failed_start(stage: Stage) -> None:
+    def die(*_: Any) -> None:
+        stage.cluster.die(stage.cluster.workers()[0].name)
+
+    stage.cluster.scripts["prepare"] = [die] * 3
+    assert stage.keeper.claim("a", "g") is None
+    await until(lambda: stage.unstartable)
+    assert "died while it loaded" in str(stage.unstartable[0][1])
+
+
+async def test_only_one_timer_waits_for_the_next_start(stage: Stage) -> None:
+    stage.cluster.scripts["prepare"] = [RuntimeError("no")] * 100
+    for number in range(50):
+        stage.keeper.claim(str(number), "g")
+        await asyncio.sleep(0)
+    await until(lambda: stage.keeper._retry is not None)
+    assert isinstance(stage.keeper._retry, asyncio.TimerHandle)
+
+
+async def test_an_actor_at_the_end_of_its_life_is_replaced_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(keeping, "KEEP_INTERVAL_S", 3600.0)
+    placement = PlacementSpec(warm=1, max_actors=1, max_runs_per_actor_life=1)
+    stage = Stage(graphs(g=placement), Cluster())
+    await stage.warm()
+    first = stage.keeper.claim("a", "g")
+    assert stage.keeper.claim("b", "g") is None
+    stage.keeper.release("a", "g", first)
+    await until(lambda: stage.granted)
+    assert stage.granted[0][0] == "b"
+    await until(lambda: first in stage.cluster.killed)
+    assert stage.lost == []
+    await stage.end()
+
+
+async def test_graphs_with_one_placement_share_actors_and_others_do_not() -> None:
+    warm = PlacementSpec(warm=1)
+    stage = Stage(graphs(a=warm, b=warm, gpu=dataclasses.replace(warm, num_gpus=1)), Cluster())
+    await stage.warm()
+    assert sorted(actor.spec.graphs for actor in stage.cluster.workers()) == [("a", "b"), ("gpu",)]
+    await stage.end()
+
+
+async def test_a_restarted_keeper_adopts_who_is_there_and_keeps_what_they_execute() -> None:
+    configuration, cluster = graphs(g=PlacementSpec(warm=1, max_actors=2)), Cluster()
+    old = Stage(configuration, cluster)
+    await old.warm()
+    name = old.keeper.claim("a", "g")
+    assert name is not None
+    old.keeper.start(name, order("a"))
+    await until(lambda: cluster.executing("a"))
+    await old.end()
+    made = len(cluster.ever)
+
+    new = Stage(configuration, cluster)
+    assert await new.keeper.adopt(2) == {"a": (name, 1)}
+    assert await new.keeper.inspector() in cluster.actors
+    new.keeper.release("a", "g", name)
+    assert new.keeper.claim("b", "g") is not None
+    await new.warm()
+    assert len(cluster.inspectors()) == 1
+    assert len(cluster.ever) <= made + 1
+    cluster.die(name)
+    await until(lambda: name not in [m["actor"] for m in new.keeper.counts()["pool"]])
+    await new.end()
+
+
+async def test_actors_of_another_configuration_and_silent_ones_are_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(keeping, "ADOPT_WAIT_S", 0.02)
+    cluster = Cluster()
+    old = Stage(graphs(g=PlacementSpec(warm=1), x=PlacementSpec(warm=1, num_gpus=1)), cluster)
+    await old.warm()
+    await old.end()
+    foreign = next(a.name for a in cluster.workers() if a.spec.graphs == ("x",))
+    silent = next(a.name for a in cluster.workers() if a.spec.graphs == ("g",))
+    cluster.scripts["adopt"] = [
+        asyncio.Event().wait() if name == silent else None for name in cluster.actors
+    ]
+    new = Stage(graphs(g=PlacementSpec(warm=1)), cluster)
+    assert await new.keeper.adopt(2) == {}
+    assert {foreign, silent} <= set(cluster.killed)
+    assert new.keeper.counts()["actors"] == 0
+    await new.end()
+
+
+async def test_an_actor_that_answers_nonsense_is_ended_and_does_not_stop_the_start(
+    stage: Stage,
+) -> None:
+    name = "run-old"
+    stage.cluster.add(name, next(iter(stage.keeper._pools.values())).spec)
+    stage.cluster.scripts["adopt"] = [("only", "two")]
+    assert await stage.keeper.adopt(1) == {}
+    assert stage.cluster.killed == [name]
+
+
+async def test_a_keeper_of_the_past_ends_nobody(stage: Stage) -> None:
+    stage.cluster.add("run-new", next(iter(stage.keeper._pools.values())).spec)
+    stage.cluster.scripts["adopt"] = [Fenced("epoch 1 was superseded by 2")]
+    with pytest.raises(Fenced):
+        await stage.keeper.adopt(1)
+    assert stage.cluster.killed == []
+
+
+async def test_the_inspector_is_replaced_when_it_dies(stage: Stage) -> None:
+    await stage.warm()
+    first = await stage.keeper.inspector()
+    stage.cluster.die(first)
+    await until(lambda: stage.keeper._inspector not in (None, first))
+    assert len(stage.cluster.inspectors()) == 1
+    assert stage.lost == []
+
+
+async def test_an_inspector_that_does_not_start_is_tried_again() -> None:
+    cluster = Cluster()
+    stage = Stage(graphs(g=PlacementSpec(warm=0)), cluster)
+    cluster.scripts["prepare"] = [RuntimeError("no")] * 3
+    stage.tasks.spawn(stage.keeper.keep())
+    assert await asyncio.wait_for(stage.keeper.inspector(), BOUND_S) in cluster.actors
+    await stage.end()
+
+
+async def test_settling_waits_for_an_inspector_and_outlives_it_and_the_graphs_errors(
+    stage: Stage,
+) -> None:
+    await stage.warm()
+    first = await stage.keeper.inspector()
+    stage.cluster.scripts["settle"] = [lambda *_: stage.cluster.die(first), Unavailable("busy")]
+    assert await asyncio.wait_for(stage.keeper.settle("g", "t"), BOUND_S) == (b"{}", False)
+    stage.cluster.scripts["settle"] = [ValueError("the factory of g")]
+    assert await stage.keeper.settle("g", "t") == (None, False)
+
+
+async def test_a_graph_that_is_not_served_any_more_breaks_nothing(stage: Stage) -> None:
+    assert not stage.keeper.knows("gone")
+    stage.keeper.release("a", "gone", None)
+    stage.keeper.release("a", "gone", "run-gone")
+    assert stage.keeper.max_attempts("gone") == 1
+
+
+async def test_nothing_is_kept_of_actors_that_are_gone(stage: Stage) -> None:
+    await stage.warm()
+    for number in range(5):
+        name = stage.keeper.claim(str(number), "g")
+        if name is None:
+            await until(lambda: stage.granted)
+            _, name = stage.granted.pop()
+        stage.keeper.start(name, order(str(number)))
+        await until(lambda: stage.cluster.executing(str(number)))  # noqa: B023
+        stage.cluster.die(name)
+        await until(lambda: len(stage.lost) == number + 1)  # noqa: B023
+    alive = set(stage.cluster.actors)
+    assert set(stage.keeper._pids) <= alive
+    assert set(stage.keeper._pool_of_actor) <= alive
+    assert not stage.keeper._starters
+    assert not stage.keeper._notes
