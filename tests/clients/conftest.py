@@ -48,14 +48,14 @@ def browser(node: str) -> Iterator[Browser]:
 class Sdk:
     """One version of the JavaScript SDK, on Node.js."""
 
-    def __init__(self, node: str, version: str, url: str) -> None:
+    def __init__(self, node: str, package: str, url: str) -> None:
         self._node = node
-        self._version = version
+        self._package = package
         self._url = url
 
     async def play(self, scenario: str, url: str | None = None, **arguments: Any) -> list[Told]:
         """What the scenario of js/driver.mjs tells, in order."""
-        command = [self._node, "js/driver.mjs", self._version, scenario, url or self._url]
+        command = [self._node, "js/driver.mjs", self._package, scenario, url or self._url]
         played = await asyncio.to_thread(
             subprocess.run,
             [*command, json.dumps(arguments)],
@@ -69,6 +69,6 @@ class Sdk:
         return [json.loads(line) for line in played.stdout.splitlines()]
 
 
-@pytest.fixture(params=["2", "1"], ids=["2.0.0", "1.15.0"])
+@pytest.fixture(params=npm.SDKS, ids=list(npm.SDKS))
 def sdk(request: pytest.FixtureRequest, node: str, server: Served) -> Sdk:
-    return Sdk(node, request.param, server.url)
+    return Sdk(node, npm.SDKS[request.param], server.url)

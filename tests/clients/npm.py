@@ -19,6 +19,9 @@ PACKAGES = HERE / "package.json"
 NEEDED_NODE = 20
 INSTALL_PATIENCE_S = 100.0
 INSTALL = ("npm", "install", "--no-audit", "--no-fund", "--no-package-lock")
+SDKS = {"2.0.0": "@langchain/langgraph-sdk", "1.15.0": "langgraph-sdk-1"}
+"""Under which names package.json has the two code lines of the SDK."""
+
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 

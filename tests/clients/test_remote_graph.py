@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.pregel.remote import RemoteException, RemoteGraph
-from langgraph.types import Command
+from langgraph.types import Command, StateSnapshot
 from langgraph_sdk import get_client, get_sync_client
 
 from tests.graphs import probe_graphs
@@ -95,12 +96,13 @@ async def test_one_mode_streams_what_the_graph_itself_streams(remote: Remote, mo
     assert there == here
 
 
-def test_a_synchronous_stream_of_several_modes(remote_sync: Remote) -> None:
+async def test_a_synchronous_stream_of_several_modes(remote: Remote) -> None:
     modes: Any = ["values", "updates", "custom"]
-    given = {"count": 1}
-    stream: Any = remote_sync("counter").stream(given, stream_mode=modes)
-    here = [(mode, data) for mode, data in _local("counter", given, modes)]
-    assert [(part.event, part.data) for part in stream] == here
+    given = {"count": 1, "log": []}
+    stream: Any = remote("counter").stream(given, stream_mode=modes)
+    there = [(part.event, part.data) for part in await asyncio.to_thread(list, stream)]
+    here: Any = probe_graphs.counter.astream(given, stream_mode=modes)
+    assert there == [chunk async for chunk in here]
 
 
 async def test_tasks_and_checkpoints_stream_too(remote: Remote, thread: RunnableConfig) -> None:
@@ -261,12 +263,19 @@ def test_an_update_at_an_earlier_checkpoint_forks(
     assert forked.parent_config == after_one.config
 
 
-async def test_the_state_of_a_subgraph_is_told_on_request(
+async def test_a_subgraph_tells_its_state_and_its_interrupt_is_resumed(
     remote: Remote, thread: RunnableConfig
 ) -> None:
-    parent = remote("parent")
-    await parent.ainvoke({"value": 0}, thread, interrupt_before=["child"])
-    assert (await parent.aget_state(thread, subgraphs=True)).next == ("child",)
+    trip = remote("trip")
+    await trip.ainvoke({"place": "Oslo"}, thread)
+    state = await trip.aget_state(thread, subgraphs=True)
+    (task,) = state.tasks
+    assert isinstance(task.state, StateSnapshot)
+    assert (task.name, task.state.next) == ("booking", ("approve",))
+    assert task.state.values == {"place": "Oslo"}
+    assert [one.value for one in task.state.interrupts] == [{"book": "Oslo"}]
+    done = await trip.ainvoke(Command(resume=True), thread)
+    assert done == {"place": "Oslo", "approved": True}
 
 
 def test_the_drawing_is_that_of_the_graph(remote_sync: Remote) -> None:
@@ -281,13 +290,3 @@ def test_the_drawing_is_that_of_the_graph(remote_sync: Remote) -> None:
 async def test_a_drawing_can_be_awaited(remote: Remote) -> None:
     drawn = await remote("counter").aget_graph()
     assert set(drawn.nodes) == {"__start__", "one", "two", "three", "__end__"}
-
-
-def _local(name: str, given: dict[str, Any], modes: Any) -> list[tuple[str, Any]]:
-    import asyncio
-
-    async def streamed() -> list[Any]:
-        stream = getattr(probe_graphs, name).astream(given, stream_mode=modes)
-        return [chunk async for chunk in stream]
-
-    return asyncio.run(streamed())

@@ -1,13 +1,15 @@
-"""useStream, unmodified, in a real browser, on a page that comes from another origin than the API."""
+"""useStream, unmodified, in a real browser, on a page from another origin than the API."""
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
+from tests.clients import npm
 from tests.clients.breaking import BreakingProxy
 from tests.clients.chromium import Browser
 from tests.serving import Served
@@ -20,19 +22,19 @@ def tokens(count: int) -> str:
 class Page:
     """The page with one version of useStream."""
 
-    def __init__(self, browser: Browser, version: str, api: str) -> None:
+    def __init__(self, browser: Browser, sdk: str, api: str) -> None:
         self._browser = browser
-        self._version = version
+        self._sdk = sdk
         self._api = api
 
     async def play(self, scenario: str, **options: Any) -> dict[str, Any]:
-        options = {"version": self._version, "api": self._api, **options}
+        options = {"sdk": self._sdk, "api": self._api, **options}
         return await self._browser.play(scenario, **options)
 
 
-@pytest.fixture(params=["2", "1"], ids=["2.0.0", "1.15.0"])
+@pytest.fixture(params=npm.SDKS, ids=list(npm.SDKS))
 def page(request: pytest.FixtureRequest, browser: Browser, server: Served) -> Page:
-    return Page(browser, request.param, server.url)
+    return Page(browser, npm.SDKS[request.param], server.url)
 
 
 async def the_run_of(thread_id: str, url: str) -> dict[str, Any]:
@@ -53,7 +55,7 @@ async def test_tokens_arrive_one_by_one_on_a_page_of_another_origin(
     assert urlsplit(told["origin"]).port != urlsplit(server.url).port
     shown = told["shown"]
     assert len(shown) > 5
-    assert all(later.startswith(earlier) for earlier, later in zip(shown, shown[1:], strict=False))
+    assert all(later.startswith(earlier) for earlier, later in pairwise(shown))
 
 
 @pytest.mark.parametrize("reconnect", [False, True], ids=["by_leaving", "by_cancelling"])

@@ -1,8 +1,8 @@
 // Plays one scenario with one version of the JavaScript SDK and prints what it saw, a JSON object
-// a line:  node driver.mjs <1|2> <scenario> <API URL> [JSON arguments]
+// a line:  node driver.mjs <package> <scenario> <API URL> [JSON arguments]
 
-const [version, scenario, apiUrl, given] = process.argv.slice(2);
-const { Client } = await import(`langgraph-sdk-${version}`);
+const [sdk, scenario, apiUrl, given] = process.argv.slice(2);
+const { Client } = await import(sdk);
 const client = new Client({ apiUrl });
 const args = given ? JSON.parse(given) : {};
 const question = (text = "hi") => ({ messages: [{ role: "user", content: text }] });
@@ -13,7 +13,7 @@ async function newThread() {
   return (await client.threads.create()).thread_id;
 }
 
-// Prints the parts of a stream as `kind`; returns the id of its run.
+// Prints the parts of a stream as `kind`.
 async function follow(stream, kind = "part", seen = () => {}) {
   for await (const { event, data, id } of stream) {
     say(kind, { event, data, id });
@@ -27,7 +27,7 @@ async function status(threadId, runId) {
   say("status", { run: run.status, thread: thread.status, values: thread.values });
 }
 
-// A stream whose first `values` or token hands control back, so that something happens in mid-run.
+// A stream that has told its first event after the metadata: its run is under way.
 async function underWay(threadId, graph, payload) {
   let created;
   const stream = client.runs.stream(threadId, graph, {
@@ -37,7 +37,7 @@ async function underWay(threadId, graph, payload) {
   for (;;) {
     const { value, done } = await stream.next();
     if (done) throw new Error("The run ended before it was under way.");
-    if (value.event !== "metadata") return { stream, first: value, runId: created.run_id };
+    if (value.event !== "metadata") return { stream, runId: created.run_id };
   }
 }
 

@@ -1,6 +1,6 @@
 // Plays scenarios in Chromium with a page that uses useStream, served from an origin of its own:
 //   node browser.mjs <chromium> <profile directory>
-// One JSON object a line comes in ({scenario, version, api, ...}) and one goes out.
+// One JSON object a line comes in ({scenario, sdk, api, ...}) and one goes out.
 import { createServer } from "node:http";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
@@ -11,10 +11,10 @@ const [executablePath, profile] = process.argv.slice(2);
 const PATIENCE_MS = 20_000;
 
 const bundles = {};
-function bundle(version) {
-  return (bundles[version] ??= build({
+function bundle(sdk) {
+  return (bundles[sdk] ??= build({
     entryPoints: [fileURLToPath(new URL("page.jsx", import.meta.url))],
-    alias: { "@langchain/langgraph-sdk": `langgraph-sdk-${version}` },
+    alias: { "@langchain/langgraph-sdk": sdk },
     bundle: true,
     write: false,
     format: "esm",
@@ -25,10 +25,10 @@ function bundle(version) {
 }
 
 const pages = createServer(async (request, response) => {
-  const [, version, file] = new URL(request.url, "http://page").pathname.split("/");
+  const [, sdk, file] = new URL(request.url, "http://page").pathname.split("/");
   if (file === "page.js") {
     response.setHeader("content-type", "text/javascript");
-    response.end(await bundle(version));
+    response.end(await bundle(decodeURIComponent(sdk)));
   } else if (file === "") {
     response.setHeader("content-type", "text/html");
     response.end('<!doctype html><div id="root"></div><script type="module" src="page.js"></script>');
@@ -68,11 +68,17 @@ class Chat {
     });
   }
 
-  static async open({ version, api, graph = "agent", input = {}, reconnect = false }) {
+  static async visit({ page }) {
+    const chat = new Chat(await context.newPage());
+    await chat.page.goto(page);
+    return chat;
+  }
+
+  static async open({ sdk, api, graph = "agent", input = {}, reconnect = false }) {
     const chat = new Chat(await context.newPage());
     const query = new URLSearchParams({ api, graph, input: JSON.stringify(input) });
     if (reconnect) query.set("reconnect", "1");
-    await chat.page.goto(`${origin}/${version}/?${query}`);
+    await chat.page.goto(`${origin}/${encodeURIComponent(sdk)}/?${query}`);
     return chat;
   }
 
@@ -188,6 +194,13 @@ const SCENARIOS = {
     return chat.told({ before, edited, branch });
   },
 
+  // A page of another server: presses its button and waits until it says what is expected.
+  async press(chat, { expected }) {
+    await chat.click("button");
+    await chat.until((expected) => document.body.innerText.includes(expected), expected);
+    return { problems: chat.problems };
+  },
+
   async fail(chat) {
     await chat.click("#submit");
     await chat.until(() => document.querySelector("#error").textContent !== "");
@@ -200,8 +213,8 @@ for await (const line of createInterface({ input: process.stdin })) {
   const { scenario, ...options } = JSON.parse(line);
   let chat;
   try {
-    chat = await Chat.open(options);
-    console.log(JSON.stringify(await SCENARIOS[scenario](chat)));
+    chat = options.page ? await Chat.visit(options) : await Chat.open(options);
+    console.log(JSON.stringify(await SCENARIOS[scenario](chat, options)));
   } catch (error) {
     const page = await chat?.page.locator("body").innerText().catch(String);
     const { requests, problems } = chat ?? {};
