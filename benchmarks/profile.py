@@ -8,7 +8,7 @@ it spends that on, and leaves the folded stacks for a flame graph.
 By hand, for a server that is running already (process ids: `GET /info`, `counts.pool`; titles
 `ray::RegistryActor`, `ray::ServeReplica:...`, `ray::RunActor`):
 
-    py-spy record --pid PID --duration 10 --rate 200 --format raw --output stacks.txt
+    py-spy record --pid PID --duration 10 --rate 100 --format raw --output stacks.txt
     py-spy dump --pid PID
 """
 
@@ -33,7 +33,10 @@ from benchmarks.subjects import Greenroom, makers
 from benchmarks.workloads import WORKLOADS, Scale
 
 WATCHED = ("ray::RegistryActor", "ray::ServeReplica", "ray::RunActor")
-RATE = 200
+RATE = 100
+WARM_UP_S = 8.0
+"""In which the pool grows to what the clients need."""
+
 LIBRARIES = re.compile(r".*/(site-packages|python3\.\d+)/")
 
 
@@ -60,7 +63,7 @@ def sample(subject: Greenroom, seconds: float, directory: Path) -> list[Sampled]
             stacks = directory / f"{title.removeprefix('ray::')}-{process.pid}.txt"
             command = [_py_spy(), "record", "--pid", str(process.pid), "--rate", str(RATE)]
             command += ["--duration", str(round(seconds)), "--format", "raw"]
-            command += ["--nonblocking", "--output", str(stacks)]
+            command += ["--output", str(stacks)]
             recorder = subprocess.Popen(
                 command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
             )
@@ -99,13 +102,15 @@ def hot(stacks: Path, top: int) -> list[tuple[str, float, float]]:
     ][:top]
 
 
-async def profile(subject: Greenroom, workload: str, seconds: float, top: int, out: Path) -> None:
+async def profile(
+    subject: Greenroom, workload: str, clients: int, seconds: float, top: int, out: Path
+) -> None:
     """Starts the subject, measures and samples at once, prints what was seen."""
     await subject.start()
     try:
-        await WORKLOADS[workload].run(subject, Scale(rps_s=2.0, ttft_runs=10))
-        work = asyncio.create_task(_repeated(subject, workload))
-        await asyncio.sleep(1.0)
+        steady = _runs(subject, clients) if workload == "rps" else _repeated(subject, workload)
+        work = asyncio.create_task(steady)
+        await asyncio.sleep(WARM_UP_S)
         watch = Stopwatch()
         watched = sample(subject, seconds, out)
         await asyncio.gather(*(asyncio.to_thread(each.recorder.wait) for each in watched))
@@ -121,22 +126,44 @@ async def profile(subject: Greenroom, workload: str, seconds: float, top: int, o
             print(f"  {total:6.1%} {own:6.1%}  {name}")
 
 
+async def _runs(subject: Greenroom, clients: int) -> None:
+    """Trivial runs for ever, with the rate now and then."""
+    done = 0
+
+    async def client() -> None:
+        nonlocal done
+        while True:
+            await api.wait(await api.thread(), "trivial", {"x": 1})
+            done += 1
+
+    async def rate() -> None:
+        while True:
+            before, watch = done, Stopwatch()
+            await asyncio.sleep(2.0)
+            print(f"{(done - before) / watch.s:.0f} runs/s", file=sys.stderr)
+
+    async with subject.connect(clients + 4) as api:
+        await asyncio.gather(rate(), *(client() for _ in range(clients)))
+
+
 async def _repeated(subject: Greenroom, workload: str) -> None:
     while True:
-        print(await WORKLOADS[workload].run(subject, Scale(rps_s=5.0)), file=sys.stderr)
+        print(await WORKLOADS[workload].run(subject, Scale()), file=sys.stderr)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.profile")
     parser.add_argument("workload", choices=[n for n, w in WORKLOADS.items() if not w.alone])
     parser.add_argument("--subject", choices=["greenroom", "dense"], default="greenroom")
+    parser.add_argument("--clients", type=int, default=8, help="of rps")
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--top", type=int, default=40)
     options = parser.parse_args(arguments)
     out = Path(tempfile.mkdtemp(prefix="greenroom-profile-"))
     subject = makers(Path, 1)[options.subject](out / "server")
     assert isinstance(subject, Greenroom)
-    asyncio.run(profile(subject, options.workload, options.seconds, options.top, out))
+    watched = profile(subject, options.workload, options.clients, options.seconds, options.top, out)
+    asyncio.run(watched)
 
 
 if __name__ == "__main__":
