@@ -29,6 +29,7 @@ log = logging.getLogger("greenroom.keeper")
 
 KEEP_INTERVAL_S = 5.0
 IDLE_S = 60.0
+GROW_PATIENCE_S = 0.25
 ADOPT_WAIT_S = 10.0
 ASK_WAIT_S = 1.0
 INSPECTOR_WAIT_S = 30.0
@@ -83,6 +84,7 @@ class Keeper:
         self._notes: dict[str, str] = {}
         self._pids: dict[str, int] = {}
         self._epoch = 0
+        self._starts = asyncio.Semaphore(setup.max_starts)
         self._growing = False
         self._retry: asyncio.TimerHandle | None = None
         self._draining = False
@@ -260,6 +262,8 @@ class Keeper:
         self._tasks.spawn(self._start(actor, order))
 
     async def _start(self, actor: str, order: RunOrder) -> None:
+        if actor not in self._pool_of_actor:
+            return  # it died, and `lost` was told
         starter = self._starters.get(actor)
         if starter is None:
             starter = self._starters[actor] = Batcher(
@@ -377,9 +381,10 @@ class Keeper:
             registry_silence_s=self._setup.registry_silence_s,
         )
         try:
-            await asyncio.to_thread(self._handles.make_run_actor, name, setup, spec)
-            handle = await self._handles.find(name)
-            self._pids[name] = await answer(handle.prepare.remote(), name)
+            async with self._starts:
+                await asyncio.to_thread(self._handles.make_run_actor, name, setup, spec)
+                handle = await self._handles.find(name)
+                self._pids[name] = await answer(handle.prepare.remote(), name)
         except ActorGone:
             return "its process died while it loaded the graphs"
         except Exception as error:  # noqa: BLE001 - user code raises anything while it is imported
@@ -488,6 +493,7 @@ def _pools(configuration: Configuration, setup: RegistrySetup) -> dict[str, Pool
         graphs_of.setdefault(spec, []).append(graph.graph_id)
     pools: dict[str, Pool] = {}
     for spec, graph_ids in graphs_of.items():
-        pool = Pool(dataclasses.replace(spec, graphs=tuple(graph_ids)))
+        spec = dataclasses.replace(spec, graphs=tuple(graph_ids))
+        pool = Pool(spec, patience_s=GROW_PATIENCE_S)
         pools.update(dict.fromkeys(graph_ids, pool))
     return pools

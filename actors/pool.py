@@ -71,10 +71,14 @@ class Pool:
 
     Args:
         spec: the placement.
+        patience_s: how long actors must be missing before more are started. Starting one takes a
+            second of a CPU that a burst of short runs has better use for.
     """
 
-    def __init__(self, spec: PoolSpec) -> None:
+    def __init__(self, spec: PoolSpec, *, patience_s: float = 0.0) -> None:
         self.spec = spec
+        self._patience_s = patience_s
+        self._short_since_s: float | None = None
         self.members: dict[str, Member] = {}
         self.waiting: deque[str] = deque()
         self.failed_starts = 0
@@ -169,11 +173,22 @@ class Pool:
         starting = sum(1 for m in live if m.state is MemberState.STARTING)
         for_waiting = -(-len(self.waiting) // self.spec.runs_per_actor)
         free = sum(1 for m in live if m.state is MemberState.READY and not m.runs)
-        return max(0, min(room, for_waiting + self.spec.warm - free - starting))
+        missing = max(0, min(room, for_waiting + self.spec.warm - free - starting))
+        if not missing or not live:
+            self._short_since_s = None
+            return missing
+        if self._short_since_s is None:
+            self._short_since_s = now_s
+        return missing if now_s - self._short_since_s >= self._patience_s else 0
 
     def retry_after_s(self, *, now_s: float) -> float | None:
-        """Seconds until a start that failed may be tried again, if something is wanted."""
-        return self._not_before_s - now_s if now_s < self._not_before_s else None
+        """Seconds until `wanted` may say more than it just did, if that needs only time."""
+        if now_s < self._not_before_s:
+            return self._not_before_s - now_s
+        if self._short_since_s is None:
+            return None
+        remaining_s = self._short_since_s + self._patience_s - now_s
+        return remaining_s if remaining_s > 0 else None
 
     def starting(self, name: str) -> None:
         self.members[name] = Member(name, MemberState.STARTING)
