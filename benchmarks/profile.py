@@ -3,12 +3,13 @@
 Runs a workload against a server of its own and samples, meanwhile, registry, gateway, run actors
 and inspector with py-spy (`pip install py-spy`; it needs the right to trace: root, or
 `kernel.yama.ptrace_scope` 0). Prints, for each process, its share of a core and the functions that
-it spends that on, and leaves the folded stacks for a flame graph.
+it spends that on, and leaves the folded stacks for a flame graph. Only threads that hold the
+interpreter's lock are sampled: others mostly wait, and py-spy cannot always tell.
 
 By hand, for a server that is running already (process ids: `GET /info`, `counts.pool`; titles
 `ray::RegistryActor`, `ray::ServeReplica:...`, `ray::RunActor`):
 
-    py-spy record --pid PID --duration 10 --rate 100 --format raw --output stacks.txt
+    py-spy record --pid PID --duration 10 --rate 100 --gil --format raw --output stacks.txt
     py-spy dump --pid PID
 """
 
@@ -63,7 +64,7 @@ def sample(subject: Greenroom, seconds: float, directory: Path) -> list[Sampled]
             stacks = directory / f"{title.removeprefix('ray::')}-{process.pid}.txt"
             command = [_py_spy(), "record", "--pid", str(process.pid), "--rate", str(RATE)]
             command += ["--duration", str(round(seconds)), "--format", "raw"]
-            command += ["--output", str(stacks)]
+            command += ["--gil", "--output", str(stacks)]
             recorder = subprocess.Popen(
                 command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
             )
@@ -111,15 +112,18 @@ async def profile(
         steady = _runs(subject, clients) if workload == "rps" else _repeated(subject, workload)
         work = asyncio.create_task(steady)
         await asyncio.sleep(WARM_UP_S)
+        everything_s = subject.processes.cpu_s()
         watch = Stopwatch()
         watched = sample(subject, seconds, out)
         await asyncio.gather(*(asyncio.to_thread(each.recorder.wait) for each in watched))
         elapsed_s = watch.s
+        everything = (subject.processes.cpu_s() - everything_s) / elapsed_s
         shares = [(_cpu_s(each.process) - each.cpu_s) / elapsed_s for each in watched]
         work.cancel()
         await asyncio.gather(work, return_exceptions=True)
     finally:
         await subject.stop()
+    print(f"All processes together: {everything:.0%} of a core")
     for each, share in zip(watched, shares, strict=True):
         print(f"\n{each.title} {each.process.pid}: {share:.0%} of a core; {each.stacks}")
         for name, total, own in hot(each.stacks, top):
