@@ -35,6 +35,7 @@ from greenroom.core.runs import (
 from greenroom.persistence import tails
 from greenroom.persistence.database import Pool
 from greenroom.wire import sse
+from greenroom.wire.encoding import dumps, loads
 
 log = logging.getLogger("greenroom.runtime")
 
@@ -259,11 +260,16 @@ class RayRuntime:
             raise NotFound("Run not found")
         values = (row["values"] or "null").encode()
         error = row["error"].encode() if row["error"] is not None else None
+        interrupts = (row["interrupts"] or "{}").encode()
         return Ending(
             status=RunStatus(row["status"]),
-            output=b'{"__error__": %b}' % error if error is not None else values,
+            output=(
+                b'{"__error__": %b}' % error
+                if error is not None
+                else _with_interrupts(values, interrupts)
+            ),
             values=values,
-            interrupts=(row["interrupts"] or "{}").encode(),
+            interrupts=interrupts,
             has_next=row["thread_status"] == "interrupted",
             error=error,
         )
@@ -301,3 +307,12 @@ class RayRuntime:
 
     async def info(self) -> dict[str, Any]:
         return await self._registry(lambda r: r.info.remote())
+
+
+def _with_interrupts(values: bytes, interrupts: bytes) -> bytes:
+    """What ``wait`` answers of a thread's record: its values, and what it waits for."""
+    waiting = [one for of_task in loads(interrupts).values() for one in of_task]
+    if not waiting:
+        return values
+    state = loads(values)
+    return dumps({**(state if isinstance(state, dict) else {}), "__interrupt__": waiting})

@@ -40,12 +40,19 @@ def event_frame(name: str, data: bytes, event_id: str | None = None) -> bytes:
 
 
 def cursor_of(last_event_id: str) -> int | None:
-    """The sequence number that a ``Last-Event-ID`` names; 0 is the start, None is garbage."""
+    """The sequence number that a ``Last-Event-ID`` names; 0 is the start, None is garbage.
+
+    ``1795329693413-0`` has the shape of ours, but no event of ours has that number: another server
+    gave it, and here it would mean a second replay of everything.
+    """
     value = last_event_id.strip()
     if value in _FROM_THE_START:
         return 0
     match = _ID.fullmatch(value)
-    return int(match[2]) if match else None
+    if match is None:
+        return None
+    number = int(match[2])
+    return number if number > 0 or value == "0-0" else None
 
 
 def is_event_id(value: str) -> bool:

@@ -41,6 +41,7 @@ def test_an_event_outside_a_log_is_framed_alike():
         (" 0 ", 0),
         ("0-0", 0),
         ("1795329693413-4294967298", 4294967298),
+        ("1795329693413-0", None),
         ("garbage", None),
         ("", None),
         ("12", None),

@@ -1,0 +1,79 @@
+"""One server for all scenarios: that of `CONFORMANCE_URL`, or one of this session's own.
+
+Scenarios keep apart by their threads. Against another server than ours those in `DIFFERENCES` are
+expected to fail, strictly: a difference that is gone is to be struck from the table.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Iterator
+
+import httpx
+import pytest
+from langgraph_sdk import get_client
+from langgraph_sdk.client import LangGraphClient
+
+from tests.conformance.differences import reason_of
+from tests.conformance.folder import write_folder
+from tests.conformance.talking import BOUND_S, Talk
+from tests.serving import serving
+
+URL = os.environ.get("CONFORMANCE_URL")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if URL is None or _is_ours(URL):
+        return
+    for item in items:
+        reason = reason_of(item.nodeid)
+        if reason is not None:
+            item.add_marker(pytest.mark.xfail(reason=reason, strict=True))
+
+
+def _is_ours(url: str) -> bool:
+    return httpx.get(f"{url}/openapi.json").json()["info"]["title"] == "Greenroom"
+
+
+@pytest.fixture(scope="session")
+def base_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    if URL is not None:
+        yield URL.rstrip("/")
+        return
+    folder = tmp_path_factory.mktemp("conformance")
+    with serving(folder / "data", write_folder(folder / "graphs")) as served:
+        yield served.url
+
+
+@pytest.fixture
+async def http(base_url: str) -> AsyncIterator[httpx.AsyncClient]:
+    limits = httpx.Limits(max_connections=None)
+    async with httpx.AsyncClient(base_url=base_url, timeout=BOUND_S, limits=limits) as http:
+        yield http
+
+
+@pytest.fixture
+async def talk(http: httpx.AsyncClient) -> AsyncIterator[Talk]:
+    """The Platform's mount."""
+    talk = Talk(http)
+    yield talk
+    await talk.leave()
+
+
+@pytest.fixture
+async def gateway(http: httpx.AsyncClient) -> AsyncIterator[Talk]:
+    """The mount under ``/api``."""
+    talk = Talk(http, "/api")
+    yield talk
+    await talk.leave()
+
+
+@pytest.fixture
+async def sdk(base_url: str) -> AsyncIterator[LangGraphClient]:
+    async with get_client(url=base_url, api_key=None) as sdk:
+        yield sdk
+
+
+@pytest.fixture
+async def thread_id(talk: Talk) -> str:
+    return await talk.new_thread()
