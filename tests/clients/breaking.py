@@ -25,6 +25,10 @@ class Request:
 class BreakingProxy:
     """Passes bytes between clients and a server, and breaks what it was told to break.
 
+    A stream that is to be cut stops in the middle of an event and breaks when somebody asks for
+    ``/break``: whoever has read what came before. (A client may drop what it has received and not
+    yet read when its connection breaks, so a cut without asking would race with the reading.)
+
     Args:
         target: base address of the server.
         cuts: how many events pass on the first, second, ... event stream before it is cut in the
@@ -40,7 +44,9 @@ class BreakingProxy:
         address = urlsplit(target)
         self._target = (address.hostname, address.port)
         self._cuts = list(cuts)
+        self._asked = asyncio.Event()
         self._connections: set[asyncio.Task[None]] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
         self.url = ""
         self.requests: list[Request] = []
         self.broken = 0
@@ -53,9 +59,10 @@ class BreakingProxy:
             yield self
         finally:
             server.close()
-            for connection in list(self._connections):
-                connection.cancel()
-            await asyncio.gather(*self._connections, return_exceptions=True)
+            self._asked.set()
+            for writer in self._writers:
+                writer.close()
+            await asyncio.gather(*self._connections)
             await server.wait_closed()
 
     async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -63,38 +70,47 @@ class BreakingProxy:
         assert connection is not None
         self._connections.add(connection)
         up_reader, up_writer = await asyncio.open_connection(*self._target)
+        ends = {writer, up_writer}
+        self._writers |= ends
         ways = [
-            asyncio.create_task(self._requests(reader, up_writer)),
-            asyncio.create_task(self._answers(up_reader, writer)),
+            asyncio.create_task(self._forward(reader, writer, up_writer)),
+            asyncio.create_task(self._answer(up_reader, writer)),
         ]
-        try:
-            # When one way ends, the other has nothing left to say.
-            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for way in ways:
-                way.cancel()
-            await asyncio.gather(*ways, return_exceptions=True)
-            for end in (writer, up_writer):
-                end.close()
-                with contextlib.suppress(OSError):
-                    await end.wait_closed()
-            self._connections.discard(connection)
+        # When one way ends, the other has nothing left to say.
+        await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        for way in ways:
+            way.cancel()
+        await asyncio.gather(*ways, return_exceptions=True)
+        for end in ends:
+            end.close()
+            with contextlib.suppress(OSError):
+                await end.wait_closed()
+        self._writers -= ends
+        self._connections.discard(connection)
 
-    async def _requests(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _forward(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        up_writer: asyncio.StreamWriter,
+    ) -> None:
         while data := await reader.read(65536):
             if match := _REQUEST.match(data):
                 header = re.search(rb"(?i)^last-event-id: (.*?)\r?$", match[3], re.MULTILINE)
-                self.requests.append(
-                    Request(
-                        method=match[1].decode(),
-                        path=match[2].decode(),
-                        last_event_id=header[1].decode() if header else None,
-                    )
+                request = Request(
+                    method=match[1].decode(),
+                    path=match[2].decode(),
+                    last_event_id=header[1].decode() if header else None,
                 )
-            writer.write(data)
-            await writer.drain()
+                if request.path == "/break":
+                    self._asked.set()
+                    writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+                    continue
+                self.requests.append(request)
+            up_writer.write(data)
+            await up_writer.drain()
 
-    async def _answers(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         seen = b""
         passing: int | None = None
         while data := await reader.read(65536):
@@ -105,9 +121,10 @@ class BreakingProxy:
             if passing is not None:
                 starts = [match.start() for match in re.finditer(_EVENT, seen)]
                 if len(starts) > passing:
-                    end = starts[passing] + _INTO_THE_EVENT
-                    writer.write(seen[already:end])
+                    writer.write(seen[already : starts[passing] + _INTO_THE_EVENT])
                     await writer.drain()
+                    await self._asked.wait()
+                    self._asked.clear()
                     self.broken += 1
                     return
             writer.write(data)

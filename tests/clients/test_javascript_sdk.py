@@ -93,7 +93,9 @@ async def test_a_broken_stream_goes_on_without_a_gap_or_a_repetition(
 ) -> None:
     """The connection breaks twice: in mid-run, and while the rest is being replayed."""
     async with BreakingProxy(server.url, cuts=[5, 4]).open() as proxy:
-        told = await sdk.play("reconnect", proxy.url, directUrl=server.url, nTokens=30, delay=0.05)
+        told = await sdk.play(
+            "reconnect", proxy.url, directUrl=server.url, nTokens=30, delay=0.05, breakAfter=[5, 9]
+        )
     assert proxy.broken == 2
     parts, complete = of(told, "part"), of(told, "complete")
     assert text(parts) == tokens(30)
@@ -108,7 +110,9 @@ async def test_a_stream_that_breaks_when_the_run_is_over_is_replayed_to_its_end(
     sdk: Sdk, server: Served
 ) -> None:
     async with BreakingProxy(server.url, cuts=[3]).open() as proxy:
-        told = await sdk.play("reconnect", proxy.url, directUrl=server.url, nTokens=10, delay=0)
+        told = await sdk.play(
+            "reconnect", proxy.url, directUrl=server.url, nTokens=10, delay=0, breakAfter=[3]
+        )
     assert proxy.broken == 1
     assert of(told, "part") == of(told, "complete")
     assert text(of(told, "part")) == tokens(10)

@@ -89,19 +89,24 @@ const SCENARIOS = {
     await status(threadId, run.run_id);
   },
 
-  async reconnect() {
+  async reconnect({ nTokens, delay, breakAfter, directUrl }) {
     const threadId = await newThread();
     let created;
+    let count = 0;
     await follow(
       client.runs.stream(threadId, "agent", {
-        input: { ...question(), n_tokens: args.nTokens, delay: args.delay },
+        input: { ...question(), n_tokens: nTokens, delay },
         streamMode: ["messages-tuple", "values"],
         streamResumable: true,
         onRunCreated: (run) => (created = run),
       }),
+      "part",
+      async () => {
+        if (breakAfter.includes(++count)) await fetch(`${apiUrl}/break`);
+      },
     );
     // What the run has emitted, as a client of an unbroken connection reads it.
-    const direct = new Client({ apiUrl: args.directUrl });
+    const direct = new Client({ apiUrl: directUrl });
     await follow(
       direct.runs.joinStream(threadId, created.run_id, { lastEventId: "-1" }),
       "complete",
@@ -229,8 +234,7 @@ const SCENARIOS = {
     say("output", { answer: messages.at(-1).content });
   },
 
-  async threads() {
-    const mark = args.mark;
+  async threads({ mark }) {
     const thread = await client.threads.create({ metadata: { mark }, graphId: "counter" });
     const threadId = thread.thread_id;
     await client.runs.wait(threadId, "counter", { input: { count: 1 } });

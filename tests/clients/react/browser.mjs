@@ -1,6 +1,7 @@
 // Plays scenarios in Chromium with a page that uses useStream, served from an origin of its own:
 //   node browser.mjs <chromium> <profile directory>
 // One JSON object a line comes in ({scenario, sdk, api, ...}) and one goes out.
+import { writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
@@ -140,6 +141,17 @@ const SCENARIOS = {
     return chat.told();
   },
 
+  // The connection breaks when the page shows the first tokens; then the answer goes on.
+  async lose(chat, { api, input }) {
+    await chat.write("hello");
+    await chat.click("#send");
+    await chat.untilTokens(3);
+    await fetch(`${api}/break`);
+    await writeFile(input.gate, "");
+    await chat.untilIdle(1);
+    return chat.told();
+  },
+
   async stop(chat) {
     await chat.write("hello");
     await chat.click("#send");
@@ -162,7 +174,8 @@ const SCENARIOS = {
     return chat.told({ asked, values, interrupt: await chat.text("#interrupt") });
   },
 
-  async reload(chat) {
+  // The answer waits at its gate in the middle, until the reloaded page shows what there is.
+  async reload(chat, { input }) {
     await chat.write("hello");
     await chat.click("#send");
     await chat.untilTokens(3);
@@ -170,6 +183,7 @@ const SCENARIOS = {
     await chat.page.reload();
     await chat.untilTokens(3);
     const loading = await chat.text("#loading");
+    await writeFile(input.gate, "");
     await chat.untilIdle(1);
     return chat.told({ rejoined: loading });
   },

@@ -1,0 +1,75 @@
+"""Graphs for what the probes do not have: interrupts in a subgraph, and an answer that waits."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from langchain_core.messages import AIMessageChunk
+from langchain_core.outputs import ChatGenerationChunk
+from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.types import interrupt
+from probe_graphs import FakeStreamingModel
+from typing_extensions import TypedDict
+
+GATE_PATIENCE_S = 90.0
+
+
+# trip: asks a person from inside its subgraph ------------------------------------------------
+class TripState(TypedDict, total=False):
+    place: str
+    approved: Any
+
+
+async def plan(state: TripState) -> TripState:
+    return {"place": state.get("place", "Rome")}
+
+
+async def approve(state: TripState) -> TripState:
+    return {"approved": interrupt({"book": state["place"]})}
+
+
+_booking = StateGraph(TripState)
+_booking.add_node("approve", approve)
+_booking.add_edge(START, "approve")
+
+_trip = StateGraph(TripState)
+_trip.add_node("plan", plan)
+_trip.add_node("booking", _booking.compile())
+_trip.add_edge(START, "plan")
+_trip.add_edge("plan", "booking")
+trip = _trip.compile()
+
+
+# gated: ten tokens, of which the second half waits until the file `gate` is there -------------
+class GatedState(MessagesState):
+    gate: str
+
+
+class GatedModel(FakeStreamingModel):
+    gate: str
+
+    async def _astream(
+        self, messages: Any, stop: Any = None, run_manager: Any = None, **kwargs: Any
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        for number in range(10):
+            if number == 5:
+                async with asyncio.timeout(GATE_PATIENCE_S):
+                    while not Path(self.gate).exists():  # noqa: ASYNC110, ASYNC240 - of another process
+                        await asyncio.sleep(0.01)
+            chunk = ChatGenerationChunk(message=AIMessageChunk(content=f"tok{number} "))
+            if run_manager:
+                await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+            yield chunk
+
+
+async def answer(state: GatedState) -> dict[str, Any]:
+    return {"messages": [await GatedModel(gate=state["gate"]).ainvoke(state["messages"])]}
+
+
+_gated = StateGraph(GatedState)
+_gated.add_node("answer", answer)
+_gated.add_edge(START, "answer")
+gated = _gated.compile()
