@@ -32,14 +32,21 @@ class Processes:
                 lines = (self._database / "data" / "postmaster.pid").read_text().splitlines()
                 yield from _family(int(lines[0]))
 
-    def cpu_s(self) -> float:
-        """CPU seconds that they have used, user and system."""
-        used = 0.0
+    def cpu_s(self) -> dict[int, float]:
+        """CPU seconds that each has used, user and system, by process id."""
+        used: dict[int, float] = {}
         for process in self:
             with contextlib.suppress(psutil.Error):
                 times = process.cpu_times()
-                used += times.user + times.system
+                used[process.pid] = times.user + times.system
         return used
+
+    def cpu_s_since(self, before: dict[int, float]) -> float:
+        """CPU seconds of all together since `cpu_s` gave ``before``.
+
+        What a process used that has ended meanwhile is not known any more.
+        """
+        return sum(now - before.get(pid, 0.0) for pid, now in self.cpu_s().items())
 
     def pss_mib(self) -> float:
         """Memory, where a page that several processes share is counted once."""

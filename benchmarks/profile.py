@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import re
 import shutil
 import subprocess
@@ -84,6 +85,21 @@ def _py_spy() -> str:
     return found
 
 
+def by_kind(subject: Greenroom, before: dict[int, float], elapsed_s: float) -> Counter[str]:
+    """Shares of a core, by what the processes are."""
+    kinds: Counter[str] = Counter()
+    for process in subject.processes:
+        with contextlib.suppress(psutil.Error, IndexError):
+            words = process.cmdline()[0].split()
+            kind = Path(words[0]).name
+            if kind == "postgres:":
+                kind = "postgres" if "[local]" in words else "postgres, in the background"
+            elif kind.startswith("ray::"):
+                kind = kind.partition(".")[0]
+            kinds[kind] += (_cpu_s(process) - before.get(process.pid, 0.0)) / elapsed_s
+    return kinds
+
+
 def hot(stacks: Path, top: int) -> list[tuple[str, float, float]]:
     """Functions by the share of samples that they are in: ``(function, in it or below, in it)``."""
     total = 0
@@ -112,18 +128,20 @@ async def profile(
         steady = _runs(subject, clients) if workload == "rps" else _repeated(subject, workload)
         work = asyncio.create_task(steady)
         await asyncio.sleep(WARM_UP_S)
-        everything_s = subject.processes.cpu_s()
+        before = subject.processes.cpu_s()
         watch = Stopwatch()
         watched = sample(subject, seconds, out)
         await asyncio.gather(*(asyncio.to_thread(each.recorder.wait) for each in watched))
         elapsed_s = watch.s
-        everything = (subject.processes.cpu_s() - everything_s) / elapsed_s
+        kinds = by_kind(subject, before, elapsed_s)
         shares = [(_cpu_s(each.process) - each.cpu_s) / elapsed_s for each in watched]
         work.cancel()
         await asyncio.gather(work, return_exceptions=True)
     finally:
         await subject.stop()
-    print(f"All processes together: {everything:.0%} of a core")
+    print(f"All processes together: {sum(kinds.values()):.0%} of a core")
+    for kind, share in kinds.most_common(12):
+        print(f"  {share:6.1%}  {kind}")
     for each, share in zip(watched, shares, strict=True):
         print(f"\n{each.title} {each.process.pid}: {share:.0%} of a core; {each.stacks}")
         for name, total, own in hot(each.stacks, top):
