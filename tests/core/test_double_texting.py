@@ -35,6 +35,10 @@ class Row:
     end: str | None = None
 
 
+def number(run_id: str) -> int:
+    return int(run_id[1:])
+
+
 class DoubleTexting(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
@@ -46,11 +50,16 @@ class DoubleTexting(RuleBasedStateMachine):
         self.begun: list[str] = []
         self.exclusive_held = False
         self.closing = False
+        self.cancelled = ""
 
     # --- the world ---------------------------------------------------------------------------
 
-    def perform(self, effects: list[Effect]) -> None:
+    def perform(self, effects: list[Effect], *, by: str | None = None) -> None:
+        """``by`` is the run that displaces others, the run that is cancelled, or None."""
         for effect in effects:
+            if isinstance(effect, Drop | Stop | Abandon) and by is not None:
+                displaces = number(effect.run_id) < number(by)
+                assert displaces or effect.run_id == self.cancelled, "nobody asked for this"
             match effect:
                 case Place(run_id):
                     assert run_id not in self.in_line, "placed twice"
@@ -84,8 +93,9 @@ class DoubleTexting(RuleBasedStateMachine):
 
     # --- clients -----------------------------------------------------------------------------
 
-    @rule(strategy=strategies, delayed=st.booleans())
-    def create(self, strategy: MultitaskStrategy, delayed: bool) -> None:
+    @rule(strategy=strategies, delayed=st.booleans(), promptly=st.booleans())
+    def create(self, strategy: MultitaskStrategy, delayed: bool, promptly: bool) -> None:
+        """``promptly``: the database and the pool answer before anything else happens."""
         run_id = f"r{len(self.rows)}"
         taken = bool(self.alive()) or self.exclusive_held
         try:
@@ -102,6 +112,10 @@ class DoubleTexting(RuleBasedStateMachine):
         self.rows[run_id] = Row(run_id, strategy, delayed)
         self.storing.append(run_id)
         self.perform(effects)
+        while promptly and self.storing:
+            self.admission_is_stored()
+        if promptly and self.in_line:
+            self.a_place_is_found()
 
     @precondition(lambda self: self.storing)
     @rule()
@@ -110,10 +124,9 @@ class DoubleTexting(RuleBasedStateMachine):
         run_id = self.storing.pop(0)
         row = self.rows[run_id]
         row.stored = True
-        effects = self.lane.admitted(run_id)
-        self.perform(effects)
+        self.perform(self.lane.admitted(run_id), by=run_id)
         if row.strategy in ("interrupt", "rollback") and row.end is None:
-            older = [r for r in self.alive() if int(r.run_id[1:]) < int(run_id[1:])]
+            older = [r for r in self.alive() if number(r.run_id) < number(run_id)]
             assert len(older) <= 1, "only what is being stopped is left before it"
             assert all(r.run_id in self.told for r in older)
 
@@ -134,7 +147,9 @@ class DoubleTexting(RuleBasedStateMachine):
     @rule(pick=picks, action=actions)
     def cancel(self, pick: int, action: CancelAction) -> None:
         rows = self.alive()
-        self.perform(self.lane.stop(rows[pick % len(rows)].run_id, action))
+        self.cancelled = rows[pick % len(rows)].run_id
+        self.perform(self.lane.stop(self.cancelled, action), by="r0")
+        self.cancelled = ""
 
     @rule(pick=picks, action=actions)
     def cancel_what_is_over(self, pick: int, action: CancelAction) -> None:
@@ -160,7 +175,7 @@ class DoubleTexting(RuleBasedStateMachine):
         self.exclusive_held = False
         self.perform(self.lane.end_exclusive("op"))
 
-    @precondition(lambda self: not self.closing)
+    @precondition(lambda self: not self.closing and len(self.rows) % 4 == 3)
     @rule()
     def close(self) -> None:
         self.closing = True
@@ -224,6 +239,7 @@ class DoubleTexting(RuleBasedStateMachine):
 
     # --- the registry ------------------------------------------------------------------------
 
+    @precondition(lambda self: self.rows)
     @rule()
     def the_registry_restarts(self) -> None:
         """What was not stored never was; what was told to stop was told by the old registry."""
@@ -324,4 +340,4 @@ class DoubleTexting(RuleBasedStateMachine):
 
 
 TestDoubleTexting = DoubleTexting.TestCase
-TestDoubleTexting.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestDoubleTexting.settings = settings(max_examples=250, stateful_step_count=50, deadline=None)

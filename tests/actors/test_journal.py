@@ -1,0 +1,501 @@
+"""The journal on a real PostgreSQL: group commits, who may write, and what each write does."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from typing import Any
+
+import psycopg
+import pytest
+
+from greenroom.core.errors import Fenced
+from greenroom.core.runs import RunOrder, RunRequest, RunStatus
+from greenroom.core.threads import ThreadStatus
+from greenroom.persistence import journal
+from greenroom.persistence.database import Pool
+from greenroom.persistence.journal import Journal, Superseded, Write, may_pass
+from tests.persistence.conftest import dsn, pool, postgres, template  # noqa: F401 - fixtures
+
+# ruff: noqa: F811 - fixtures are named as arguments
+
+BOUND_S = 20.0
+
+
+async def new_journal(pool: Pool) -> Journal:
+    async with pool.connection() as connection:
+        epoch = await journal.take_epoch(connection)
+    return Journal(pool, epoch, lambda: superseded.append(epoch))
+
+
+superseded: list[int] = []
+
+
+@pytest.fixture
+async def pen(pool: Pool) -> Journal:
+    superseded.clear()
+    return await new_journal(pool)
+
+
+def request(**changes: Any) -> RunRequest:
+    given: dict[str, Any] = {
+        "run_id": str(uuid.uuid4()),
+        "thread_id": "t",
+        "assistant_id": str(uuid.uuid4()),
+        "graph_id": "g",
+        "kwargs": b'{"b": 1, "a": 2}',
+        "metadata": b'{"mine": true}',
+        "multitask_strategy": "enqueue",
+        "create_thread": True,
+    }
+    return RunRequest(**(given | changes))
+
+
+async def rows(pool: Pool, sql: str, *params: Any) -> list[tuple[Any, ...]]:
+    async with pool.connection() as connection:
+        cursor = await connection.execute(sql, params)  # type: ignore[arg-type]
+        return [tuple(row.values()) for row in await cursor.fetchall()]
+
+
+async def run_row(pool: Pool, run_id: str) -> tuple[Any, ...] | None:
+    found = await rows(
+        pool, "SELECT status, attempt, actor FROM greenroom.runs WHERE run_id = %s", run_id
+    )
+    return found[0] if found else None
+
+
+async def thread_row(pool: Pool, thread_id: str = "t") -> tuple[Any, ...] | None:
+    found = await rows(
+        pool,
+        "SELECT status, interrupts::text, error::text FROM greenroom.threads WHERE thread_id = %s",
+        thread_id,
+    )
+    return found[0] if found else None
+
+
+def marked(number: int) -> Write:
+    """A write that shows which transaction made it."""
+    return Write(
+        "INSERT INTO greenroom.threads (thread_id, metadata)"
+        " VALUES (%(id)s, jsonb_build_object('tx', pg_current_xact_id()::text))"
+        " ON CONFLICT DO NOTHING",
+        {"id": f"m{number}"},
+    )
+
+
+async def transactions(pool: Pool) -> list[str]:
+    found = await rows(
+        pool, "SELECT DISTINCT metadata->>'tx' FROM greenroom.threads WHERE thread_id LIKE 'm%%'"
+    )
+    return [row[0] for row in found]
+
+
+BROKEN = Write("SELECT 1/0", {})
+
+
+# --- groups ----------------------------------------------------------------------------------------
+
+
+async def test_groups_that_gathered_are_one_transaction(pen: Journal, pool: Pool) -> None:
+    await asyncio.gather(*(pen.commit(marked(number)) for number in range(50)))
+    assert len(await transactions(pool)) == 1
+
+
+async def test_a_group_that_fails_fails_alone_and_wholly(pen: Journal, pool: Pool) -> None:
+    writes = [
+        pen.commit(marked(1)),
+        pen.commit(marked(2), BROKEN, marked(3)),
+        pen.commit(marked(4)),
+    ]
+    first, second, third = await asyncio.gather(*writes, return_exceptions=True)
+    assert isinstance(second, psycopg.errors.DivisionByZero)
+    assert not isinstance(first, BaseException)
+    assert not isinstance(third, BaseException)
+    found = await rows(pool, "SELECT thread_id FROM greenroom.threads ORDER BY 1")
+    assert found == [("m1",), ("m4",)]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        Write("SELECT %(text)s::text", {"text": "a\x00b"}),
+        Write("SELECT %(text)s::jsonb", {"text": '"\\u0000"'}),
+        Write("SELECT %(text)s::jsonb", {"text": "{"}),
+        Write("SELECT * FROM nowhere", {}),
+        Write("SELECT %(missing)s", {}),
+    ],
+    ids=["nul", "escaped nul", "no json", "no table", "no parameter"],
+)
+async def test_a_value_that_cannot_be_stored_is_its_groups_fault_and_stops_nobody(
+    pen: Journal, pool: Pool, bad: Write
+) -> None:
+    results = await asyncio.wait_for(
+        asyncio.gather(pen.commit(marked(1)), pen.commit(bad), return_exceptions=True), BOUND_S
+    )
+    assert not isinstance(results[0], BaseException)
+    assert isinstance(results[1], Exception)
+    await asyncio.wait_for(pen.commit(marked(2)), BOUND_S)
+
+
+async def test_writes_have_their_place_in_the_order_when_they_are_asked_for(pen: Journal) -> None:
+    first = pen.write(Write("SELECT 1", {}), Write("SELECT 2 UNION SELECT 3", {}))
+    second = pen.write(Write("DELETE FROM greenroom.threads", {}))
+    assert await first == [[(1,)], [(2,), (3,)]]
+    assert await second == [[]]
+
+
+async def test_a_registry_of_the_past_writes_nothing(pen: Journal, pool: Pool) -> None:
+    newer = await new_journal(pool)
+    with pytest.raises(Superseded):
+        await asyncio.wait_for(pen.commit(marked(1), marked(2)), BOUND_S)
+    assert superseded == [1]
+    assert await transactions(pool) == []
+    await newer.commit(marked(3))
+    assert len(await transactions(pool)) == 1
+
+
+async def test_a_takeover_waits_for_the_commit_that_is_under_way(pen: Journal, pool: Pool) -> None:
+    """The epoch is held by the transaction: none of it lands after the newer one has read."""
+    writing = asyncio.create_task(pen.commit(Write("SELECT pg_sleep(0.1)", {}), marked(1)))
+    async with asyncio.timeout(BOUND_S):
+        while not await rows(  # noqa: ASYNC110 - the server says when it has begun
+            pool, "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+        ):
+            await asyncio.sleep(0.001)
+    await new_journal(pool)
+    assert len(await transactions(pool)) == 1
+    await writing
+
+
+async def test_a_lost_connection_is_waited_for_and_nothing_is_written_twice_or_lost(
+    pen: Journal, pool: Pool, dsn: str
+) -> None:
+    await pen.commit(marked(0))
+    asked = [request(thread_id=f"t{number}") for number in range(20)]
+    writing = [asyncio.create_task(pen.commit(journal.admit(each, actor="x"))) for each in asked]
+    writing.append(asyncio.create_task(pen.commit(Write("SELECT pg_sleep(0.2)", {}))))
+    async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as other:
+        ended = False
+        async with asyncio.timeout(BOUND_S):
+            while not ended:
+                cursor = await other.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    " WHERE wait_event = 'PgSleep'"
+                )
+                ended = bool(await cursor.fetchall())
+                await asyncio.sleep(0)
+    results = await asyncio.wait_for(asyncio.gather(*writing), BOUND_S)
+    assert all(result[0][0][1] is True for result in results[:-1])
+    assert (await rows(pool, "SELECT count(*) FROM greenroom.runs"))[0][0] == 20
+
+
+def test_which_errors_pass() -> None:
+    assert may_pass(psycopg.OperationalError("server closed the connection unexpectedly"))
+    assert may_pass(psycopg.errors.AdminShutdown())
+    assert may_pass(psycopg.errors.DeadlockDetected())
+    assert may_pass(psycopg.errors.TooManyConnections())
+    assert not may_pass(psycopg.errors.PipelineAborted())
+    assert not may_pass(psycopg.errors.QueryCanceled())
+    assert not may_pass(psycopg.DataError("cannot contain NUL (0x00) bytes"))
+    assert not may_pass(psycopg.errors.UniqueViolation())
+
+
+# --- admissions ------------------------------------------------------------------------------------
+
+
+async def admitted(pen: Journal, actor: str | None = None, **changes: Any) -> str:
+    asked = request(**changes)
+    ((_, is_current),) = (await pen.commit(journal.admit(asked, actor=actor)))[0]
+    assert is_current
+    return asked.run_id
+
+
+async def test_an_admission_makes_thread_and_run(pen: Journal, pool: Pool) -> None:
+    pending = await admitted(pen)
+    running = await admitted(pen, "x", thread_id="u")
+    assert await run_row(pool, pending) == ("pending", 0, None)
+    assert await run_row(pool, running) == ("running", 1, "x")
+    assert await thread_row(pool) == ("busy", "{}", None)
+    ((metadata, kwargs),) = await rows(
+        pool,
+        "SELECT t.metadata, r.kwargs::text FROM greenroom.runs r"
+        " JOIN greenroom.threads t USING (thread_id) WHERE run_id = %s",
+        pending,
+    )
+    assert metadata["mine"] is True
+    assert metadata["graph_id"] == "g"
+    assert kwargs == '{"b": 1, "a": 2}'
+
+
+async def test_an_admission_to_an_unknown_thread_gives_no_row_and_leaves_none(
+    pen: Journal, pool: Pool
+) -> None:
+    assert await pen.commit(journal.admit(request(create_thread=False), actor=None)) == [[]]
+    assert await rows(pool, "SELECT 1 FROM greenroom.runs") == []
+    assert await thread_row(pool) is None
+
+
+@pytest.mark.parametrize("create_thread", [False, True])
+async def test_an_admission_repeated_is_the_same_run_until_it_is_over(
+    pen: Journal, pool: Pool, create_thread: bool
+) -> None:
+    await pen.commit(marked(0))
+    asked = request(thread_id="m0", create_thread=create_thread)
+    ((first, _),) = (await pen.commit(journal.admit(asked, actor="x")))[0]
+    assert (await pen.commit(journal.admit(asked, actor="x")))[0] == [(first, True)]
+    await pen.commit(
+        journal.end_run(asked.run_id, RunStatus.SUCCESS, None),
+        journal.rest_thread("m0", ThreadStatus.IDLE, None, None),
+    )
+    assert (await pen.commit(journal.admit(asked, actor="x")))[0] == [(first, False)]
+    assert (await thread_row(pool, "m0") or ())[0] == "idle"
+    assert await run_row(pool, asked.run_id) == ("success", 1, "x")
+    assert await pen.commit(journal.created(asked.run_id)) == [[(first,)]]
+    assert await pen.commit(journal.created(str(uuid.uuid4()))) == [[]]
+
+
+async def test_a_retried_admission_does_not_bring_a_deleted_thread_back(
+    pen: Journal, pool: Pool
+) -> None:
+    asked = request()
+    await pen.commit(journal.admit(asked, actor=None))
+    async with pool.connection() as connection:
+        await connection.execute("DELETE FROM greenroom.threads")
+    ((_, is_current),) = (await pen.commit(journal.admit(asked, actor=None)))[0]
+    assert is_current
+    assert await thread_row(pool) is None
+
+
+# --- attempts --------------------------------------------------------------------------------------
+
+
+async def test_a_start_gives_the_kwargs_and_only_ever_counts_up(pen: Journal, pool: Pool) -> None:
+    run_id = await admitted(pen)
+    for _ in range(2):
+        assert await pen.commit(journal.start(run_id, 2, "x")) == [[('{"b": 1, "a": 2}',)]]
+    assert await pen.commit(journal.start(run_id, 1, "old")) == [[]]
+    assert await run_row(pool, run_id) == ("running", 2, "x")
+
+
+async def test_a_requeue_fences_the_attempt_and_no_other(pen: Journal, pool: Pool) -> None:
+    run_id = await admitted(pen, "x")
+    await pen.commit(journal.start(run_id, 2, "y"))
+    await pen.commit(journal.requeue(run_id, 1))
+    assert await run_row(pool, run_id) == ("running", 2, "y")
+    for _ in range(2):
+        await pen.commit(journal.requeue(run_id, 2))
+        assert await run_row(pool, run_id) == ("pending", 2, None)
+    order = RunOrder(
+        run_id=run_id,
+        thread_id="t",
+        assistant_id="a",
+        graph_id="g",
+        attempt=2,
+        kwargs=b"{}",
+        temporary=False,
+        resumable=False,
+    )
+    with pytest.raises(Fenced):
+        await journal.write_values(pool, order, b'{"late": true}')
+    assert await rows(pool, 'SELECT "values" FROM greenroom.threads') == [(None,)]
+
+
+async def test_the_values_of_the_current_attempt_are_stored(pen: Journal, pool: Pool) -> None:
+    run_id = await admitted(pen, "x")
+    order = RunOrder(
+        run_id=run_id,
+        thread_id="t",
+        assistant_id="a",
+        graph_id="g",
+        attempt=1,
+        kwargs=b"{}",
+        temporary=False,
+        resumable=False,
+    )
+    await journal.write_values(pool, order, b'{"x": 1}')
+    assert await rows(pool, 'SELECT "values"::text FROM greenroom.threads') == [('{"x": 1}',)]
+
+
+async def test_an_end_is_final(pen: Journal, pool: Pool) -> None:
+    run_id = await admitted(pen, "x")
+    await pen.commit(journal.end_run(run_id, RunStatus.ERROR, b'{"error": "E"}'))
+    await pen.commit(journal.end_run(run_id, RunStatus.SUCCESS, None))
+    assert await pen.commit(journal.start(run_id, 9, "y")) == [[]]
+    await pen.commit(journal.requeue(run_id, 1))
+    assert await run_row(pool, run_id) == ("error", 1, "x")
+    ((error,),) = await rows(pool, "SELECT error::text FROM greenroom.runs")
+    assert json.loads(error) == {"error": "E"}
+
+
+# --- threads ---------------------------------------------------------------------------------------
+
+
+async def test_rest_leaves_the_interrupts_unless_it_is_given_some(pen: Journal, pool: Pool) -> None:
+    await admitted(pen)
+    await pen.commit(journal.rest_thread("t", ThreadStatus.INTERRUPTED, b'{"a": []}', None))
+    await pen.commit(journal.rest_thread("t", ThreadStatus.ERROR, None, b'{"error": "E"}'))
+    assert await thread_row(pool) == ("error", '{"a": []}', '{"error": "E"}')
+
+
+@pytest.mark.parametrize(
+    ("interrupts", "error", "status"),
+    [
+        (b"{}", None, "idle"),
+        (b'{"a": []}', None, "interrupted"),
+        (b"{}", b"{}", "error"),
+    ],
+)
+async def test_calm_says_what_the_state_and_the_last_run_say(
+    pen: Journal, pool: Pool, interrupts: bytes, error: bytes | None, status: str
+) -> None:
+    await admitted(pen)
+    await pen.commit(journal.rest_thread("t", ThreadStatus.BUSY, interrupts, error))
+    for _ in range(2):
+        await pen.commit(journal.calm_thread("t"))
+        assert (await thread_row(pool) or ())[0] == status
+
+
+async def test_only_threads_without_a_run_are_calmed_at_a_start(pen: Journal, pool: Pool) -> None:
+    kept = await admitted(pen, thread_id="kept")
+    over = await admitted(pen, thread_id="over")
+    gone = await admitted(pen, thread_id="gone")
+    await pen.commit(
+        journal.end_run(over, RunStatus.SUCCESS, None),
+        *journal.delete_run(gone),
+    )
+    await pen.commit(journal.calm_abandoned())
+    assert [(await thread_row(pool, t) or ())[0] for t in ("kept", "over", "gone")] == [
+        "busy",
+        "idle",
+        "idle",
+    ]
+    assert await run_row(pool, kept) == ("pending", 0, None)
+
+
+async def checkpoint(pool: Pool, run_id: str, checkpoint_id: str, thread_id: str = "t") -> None:
+    async with pool.connection() as connection:
+        await connection.execute(
+            "INSERT INTO checkpoints (thread_id, checkpoint_ns, checkpoint_id, checkpoint, metadata)"
+            " VALUES (%s, '', %s, %s, %s)",
+            (
+                thread_id,
+                checkpoint_id,
+                json.dumps({"channel_versions": {"c": checkpoint_id}}),
+                json.dumps({"run_id": run_id}),
+            ),
+        )
+        await connection.execute(
+            "INSERT INTO checkpoint_blobs (thread_id, checkpoint_ns, channel, version, type)"
+            " VALUES (%s, '', 'c', %s, 'empty')",
+            (thread_id, checkpoint_id),
+        )
+
+
+async def write_on(pool: Pool, checkpoint_id: str, channel: str) -> None:
+    async with pool.connection() as connection:
+        await connection.execute(
+            "INSERT INTO checkpoint_writes (thread_id, checkpoint_ns, checkpoint_id, task_id, idx,"
+            " channel, type, blob) VALUES ('t', '', %s, %s, 0, %s, 'null', '')",
+            (checkpoint_id, channel, channel),
+        )
+
+
+async def state(pool: Pool, thread_id: str = "t") -> tuple[list[str], list[str], list[str]]:
+    """Checkpoints, versions of blobs and channels of writes of a thread."""
+    parts = (
+        "checkpoint_id FROM checkpoints",
+        "version FROM checkpoint_blobs",
+        "channel FROM checkpoint_writes",
+    )
+    found = [
+        [
+            row[0]
+            for row in await rows(pool, f"SELECT {p} WHERE thread_id = %s ORDER BY 1", thread_id)
+        ]
+        for p in parts
+    ]
+    return found[0], found[1], found[2]
+
+
+async def test_a_rollback_takes_back_the_run_and_restores_what_it_wrote_onto(
+    pen: Journal, pool: Pool
+) -> None:
+    before, run_id = str(uuid.uuid4()), await admitted(pen, "x", resumes=True)
+    await checkpoint(pool, before, "1")
+    await write_on(pool, "1", "question")
+    await pen.commit(journal.keep_heads(run_id))
+    await write_on(pool, "1", "answer")
+    await pen.commit(journal.keep_heads(run_id))
+    await checkpoint(pool, run_id, "2")
+    await write_on(pool, "2", "later")
+    for _ in range(2):
+        await pen.commit(journal.roll_back(run_id, "t"))
+        assert await state(pool) == (["1"], ["1"], ["question"])
+    await pen.commit(*journal.delete_run(run_id))
+    await pen.commit(journal.roll_back(run_id, "t"), *journal.delete_run(run_id))
+    assert await state(pool) == (["1"], ["1"], ["question"])
+    assert await run_row(pool, run_id) is None
+    assert await rows(pool, "SELECT 1 FROM greenroom.saved_heads") == []
+
+
+async def test_a_copy_has_record_and_state_and_is_made_once(pen: Journal, pool: Pool) -> None:
+    run_id = await admitted(pen)
+    await checkpoint(pool, run_id, "1")
+    await write_on(pool, "1", "question")
+    await pen.commit(journal.rest_thread("t", ThreadStatus.INTERRUPTED, b'{"a": []}', None))
+    for _ in range(2):
+        made, *_ = await pen.commit(*journal.copy_thread("t", "copy"))
+        assert made == [("copy",)]
+    assert await thread_row(pool, "copy") == await thread_row(pool)
+    assert await state(pool, "copy") == await state(pool)
+    made, *_ = await pen.commit(*journal.copy_thread("nobody", "other"))
+    assert made == []
+    assert await thread_row(pool, "other") is None
+
+
+async def test_a_deleted_thread_leaves_nothing(pen: Journal, pool: Pool) -> None:
+    run_id = await admitted(pen, resumes=True)
+    await checkpoint(pool, run_id, "1")
+    await write_on(pool, "1", "question")
+    await pen.commit(journal.keep_heads(run_id))
+    other = await admitted(pen, thread_id="other")
+    async with pool.connection() as connection:
+        await connection.execute(
+            "INSERT INTO greenroom.run_events VALUES (%s, 1, 1, 'values', '')", (run_id,)
+        )
+    *_, deleted = await pen.commit(*journal.delete_thread("t"))
+    assert deleted == [("t",)]
+    *_, deleted = await pen.commit(*journal.delete_thread("t"))
+    assert deleted == []
+    assert await state(pool) == ([], [], [])
+    for table in ("run_events", "saved_heads", "saved_writes"):
+        assert await rows(pool, f"SELECT 1 FROM greenroom.{table}") == []
+    assert await rows(pool, "SELECT run_id::text FROM greenroom.runs") == [(other,)]
+
+
+# --- recovery --------------------------------------------------------------------------------------
+
+
+async def test_what_is_in_flight_comes_in_the_order_of_admission(pen: Journal, pool: Pool) -> None:
+    first = await admitted(pen, "x")
+    delayed = await admitted(pen, after_s=60.0, multitask_strategy="rollback")
+    over = await admitted(pen)
+    last = await admitted(pen)
+    await pen.commit(journal.end_run(over, RunStatus.SUCCESS, None))
+    async with pool.connection() as connection:
+        found = await journal.in_flight(connection)
+        assert [each.run_id for each in found] == [first, delayed, last]
+        assert (found[0].actor, found[0].attempt, found[0].due_in_s) == ("x", 1, None)
+        assert 59 < (found[1].due_in_s or 0) <= 60
+        assert found[1].multitask_strategy == "rollback"
+        ended = await journal.find_run(connection, over)
+        assert ended is not None
+        assert ended.status is RunStatus.SUCCESS
+        assert await journal.find_run(connection, str(uuid.uuid4())) is None
+
+
+async def test_epochs_only_grow(pool: Pool) -> None:
+    async with pool.connection() as connection:
+        epochs = [await journal.take_epoch(connection) for _ in range(3)]
+    assert epochs == [epochs[0], epochs[0] + 1, epochs[0] + 2]
