@@ -248,6 +248,7 @@ class RegistryActor:
             found = await journal.in_flight(connection)
         self._journal = Journal(self._database, self._epoch, self._superseded)
         self._webhooks = WebhookSender(self._database, self._setup.webhooks)
+        await self._journal.commit(journal.calm_abandoned())
         executed = await self._keeper.adopt(self._epoch)
         effects = [(each.thread_id, self._take_up(each)) for each in found]
         for run in list(self._runs.values()):

@@ -1,0 +1,209 @@
+"""Webhooks of a real server, received by a real one."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.receiving import Receiver, receiving
+from tests.serving import free_port, serving
+
+SLOW = {"steps": 200, "delay": 0.05}
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    async with receiving() as receiver:
+        yield receiver
+
+
+@pytest.fixture
+async def thread(tended_http: httpx.AsyncClient) -> str:
+    """The path of a new thread."""
+    return f"/threads/{(await tended_http.post('/threads', json={})).json()['thread_id']}"
+
+
+async def start(http: httpx.AsyncClient, thread: str, assistant: str, **body: Any) -> str:
+    """Creates a run in the background; returns its path."""
+    answer = await http.post(f"{thread}/runs", json={"assistant_id": assistant, **body})
+    assert answer.status_code == 200, answer.text
+    return f"{thread}/runs/{answer.json()['run_id']}"
+
+
+async def until_running(http: httpx.AsyncClient, run: str) -> None:
+    """Returns with the first values of the run, so that it has a state."""
+    async with asyncio.timeout(20), http.stream("GET", f"{run}/stream") as stream:
+        async for line in stream.aiter_lines():
+            if line.startswith("event: values"):
+                return
+
+
+async def test_the_receiver_gets_the_run_as_it_ended(
+    tended_http: httpx.AsyncClient, thread: str, receiver: Receiver
+) -> None:
+    run = await start(
+        tended_http,
+        thread,
+        "counter",
+        input={"count": 0},
+        webhook=receiver.url,
+        metadata={"m": 1},
+    )
+    letter = await receiver.next()
+    assert (letter.method, letter.headers["content-type"]) == ("POST", "application/json")
+    body = letter.body
+    stored = (await tended_http.get(run)).json()
+    assert {key: body[key] for key in stored} == stored
+    assert body["status"] == "success"
+    assert body["kwargs"]["webhook"] == receiver.url
+    assert body["values"] == {"count": 3, "log": ["one", "two", "three"]}
+    assert "error" not in body
+    times = ["created_at", "run_started_at", "run_ended_at", "webhook_sent_at"]
+    moments = [datetime.fromisoformat(body[name]) for name in times]
+    assert moments == sorted(moments)
+
+
+async def test_a_failed_run_says_what_failed(
+    tended_http: httpx.AsyncClient, thread: str, receiver: Receiver
+) -> None:
+    await start(tended_http, thread, "fails", input={"x": 0}, webhook=receiver.url)
+    body = (await receiver.next()).body
+    assert (body["status"], body["values"]) == ("error", {"x": 1})
+    assert body["error"] == {"error": "ValueError", "message": "boom: x=1"}
+
+
+async def test_a_run_that_stops_at_an_interrupt_is_a_success(
+    tended_http: httpx.AsyncClient, thread: str, receiver: Receiver
+) -> None:
+    await start(tended_http, thread, "approval", input={"question": "w"}, webhook=receiver.url)
+    body = (await receiver.next()).body
+    assert (body["status"], body["values"]) == ("success", {"question": "w"})
+
+
+async def test_a_cancelled_run_says_by_whom(
+    tended_http: httpx.AsyncClient, thread: str, receiver: Receiver
+) -> None:
+    run = await start(tended_http, thread, "slow", input=SLOW, webhook=receiver.url)
+    await until_running(tended_http, run)
+    await tended_http.post(f"{run}/cancel?wait=1")
+    body = (await receiver.next()).body
+    assert body["status"] == "interrupted"
+    assert body["values"]["steps"] == SLOW["steps"]
+    assert body["error"] == {
+        "error": "UserInterrupt",
+        "message": "interrupt requested via POST /threads/{thread_id}/runs/{run_id}/cancel",
+    }
+
+
+async def test_a_run_that_is_rolled_back_is_told_though_it_is_gone(
+    tended_http: httpx.AsyncClient, thread: str, receiver: Receiver
+) -> None:
+    run = await start(tended_http, thread, "slow", input=SLOW, webhook=receiver.url)
+    await until_running(tended_http, run)
+    await tended_http.post(f"{run}/cancel?wait=1&action=rollback")
+    body = (await receiver.next()).body
+    assert run.endswith(body["run_id"])
+    assert (body["status"], body["values"]) == ("interrupted", None)
+    assert body["error"]["error"] == "UserRollback"
+    assert (await tended_http.get(run)).status_code == 404
+
+
+@pytest.mark.parametrize("strategy", ["interrupt", "rollback"])
+async def test_every_run_that_another_one_displaces_is_told(
+    tended_http: httpx.AsyncClient, thread: str, receiver: Receiver, strategy: str
+) -> None:
+    running = await start(tended_http, thread, "slow", input=SLOW, webhook=receiver.url)
+    await until_running(tended_http, running)
+    waiting = await start(tended_http, thread, "slow", input=SLOW, webhook=receiver.url)
+    last = await start(
+        tended_http,
+        thread,
+        "counter",
+        input={"count": 0},
+        webhook=receiver.url,
+        multitask_strategy=strategy,
+    )
+    bodies = [(await receiver.next()).body for _ in range(3)]
+    told = {f"{thread}/runs/{body['run_id']}": body for body in bodies}
+    assert set(told) == {running, waiting, last}
+    assert told[last]["status"] == "success"
+    for run in (running, waiting):
+        assert told[run]["status"] == "interrupted"
+        assert told[run]["error"]["error"] == f"User{strategy.capitalize()}"
+    assert told[waiting]["run_started_at"] is None
+
+
+async def test_a_stateless_run_tells_no_values(
+    tended_http: httpx.AsyncClient, receiver: Receiver
+) -> None:
+    body = {"assistant_id": "counter", "input": {"count": 0}, "webhook": receiver.url}
+    assert (await tended_http.post("/runs/wait", json=body)).json()["count"] == 3
+    told = (await receiver.next()).body
+    assert (told["status"], told["values"], told["kwargs"]["temporary"]) == ("success", None, True)
+
+
+async def test_a_receiver_that_does_not_answer_delays_no_end(
+    tended_http: httpx.AsyncClient, thread: str, receiver: Receiver
+) -> None:
+    receiver.gate.clear()
+    body = {"assistant_id": "counter", "input": {"count": 0}, "webhook": receiver.url}
+    for _ in range(3):
+        async with asyncio.timeout(10):
+            await tended_http.post(f"{thread}/runs/wait", json=body)
+        assert (await tended_http.get(thread)).json()["status"] == "idle"
+    receiver.gate.set()
+
+
+async def test_a_receiver_in_trouble_gets_the_same_letter_again(
+    tended_http: httpx.AsyncClient, thread: str, receiver: Receiver
+) -> None:
+    receiver.statuses.extend([500, 503])
+    await start(tended_http, thread, "trivial", input={"x": 0}, webhook=receiver.url)
+    bodies = [(await receiver.next()).body for _ in range(3)]
+    assert bodies[0] == bodies[1] == bodies[2]
+
+
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [
+        ("/hook", "Invalid webhook hostname ''"),
+        ("http://127.0.0.1/x", "Webhook host blocked: loopback IP range"),
+        ("http://[::1]/x", "Webhook host blocked: loopback IP range"),
+        ("http://localhost:99/x", "Webhook host blocked: loopback host 'localhost'"),
+        ("http://192.168.1.1/x", "Webhook host blocked: private IP range"),
+        ("http://169.254.169.254/latest", "Webhook host blocked: private IP range"),
+    ],
+)
+async def test_a_server_does_not_take_orders_to_call_its_own_network(
+    http: httpx.AsyncClient, url: str, sentence: str
+) -> None:
+    body = {"assistant_id": "counter", "input": {"count": 0}, "webhook": url}
+    answer = await http.post("/runs", json=body)
+    assert (answer.status_code, answer.json()) == (422, {"detail": sentence})
+
+
+async def test_a_letter_survives_the_death_of_the_server(tmp_path: Path) -> None:
+    """The receiver is down, then the whole server is killed; a new one delivers."""
+    port = free_port()
+    environment = {"GREENROOM_WEBHOOK_ALLOW_PRIVATE": "true", "GREENROOM_WEBHOOK_RETRY_S": "0.5"}
+    body = {
+        "assistant_id": "counter",
+        "input": {"count": 0},
+        "webhook": f"http://127.0.0.1:{port}/hook",
+    }
+    with serving(tmp_path, environment=environment) as served:
+        async with httpx.AsyncClient(base_url=served.url, timeout=60) as http:
+            assert (await http.post("/runs/wait", json=body)).status_code == 200
+        served.stop(signal.SIGKILL)
+    async with receiving(port=port) as receiver:
+        with serving(tmp_path, environment=environment):
+            # It may come while the server is still starting: the loop is free again afterwards.
+            letter = await receiver.next()
+        assert (letter.path, letter.body["status"]) == ("/hook", "success")
