@@ -943,11 +943,14 @@ class RegistryActor:
         graph_id = found.graph_id
 
         async def work() -> None:
-            ((is_newest,),), *_ = await self._journal.commit(
-                journal.forget_run(run_id, thread_id), *journal.delete_run(run_id)
+            ((is_newest,),), *_, left = await self._journal.commit(
+                journal.forget_run(run_id, thread_id),
+                *journal.delete_run(run_id),
+                journal.newest_graph(thread_id),
             )
-            interrupts, has_next = await self._keeper.settle(graph_id, thread_id)
             if is_newest:
+                newest = left[0][0] if left else graph_id
+                interrupts, has_next = await self._keeper.settle(newest, thread_id)
                 rest = resting_status(RunStatus.SUCCESS, has_next=has_next)
                 await self._journal.commit(journal.rest_thread(thread_id, rest, interrupts, None))
 

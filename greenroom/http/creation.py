@@ -88,12 +88,13 @@ async def run_request(
     thread_id = thread_id or new_id()
     metadata = _metadata(assistant, body, stateless)
     temporary = stateless and body.on_completion != "keep"
+    kwargs = _kwargs(body, assistant, metadata, run_id, thread_id, temporary)
     return RunRequest(
         run_id=run_id,
         thread_id=thread_id,
         assistant_id=str(assistant["assistant_id"]),
         graph_id=assistant["graph_id"],
-        kwargs=dumps(_kwargs(body, assistant, metadata, run_id, thread_id, temporary)),
+        kwargs=dumps(kwargs),
         metadata=dumps(metadata),
         multitask_strategy=body.multitask_strategy or dialect.multitask_strategy,
         create_thread=stateless or (body.if_not_exists or dialect.if_not_exists) == "create",
@@ -101,6 +102,9 @@ async def run_request(
         resumable=bool(body.stream_resumable),
         after_s=max(0.0, float(body.after_seconds or 0)),
         webhook=webhook,
+        resumes=kwargs["command"] is not None
+        or kwargs["input"] is None
+        or "checkpoint_id" in kwargs["config"]["configurable"],
     )
 
 

@@ -335,6 +335,16 @@ def forget_run(run_id: str, thread_id: str) -> Write:
     )
 
 
+def newest_graph(thread_id: str) -> Write:
+    """The graph of the thread's newest run that was executed: ``(graph_id,)``, or no row."""
+    return Write(
+        """
+        SELECT graph_id FROM greenroom.runs WHERE thread_id = %(thread)s AND attempt > 0
+        ORDER BY admitted DESC LIMIT 1""",
+        {"thread": thread_id},
+    )
+
+
 def delete_thread(thread_id: str) -> tuple[Write, ...]:
     """Everything of a thread: events, runs, record and checkpoints."""
     params = {"thread": thread_id}

@@ -8,10 +8,10 @@ from typing import Any
 import httpx
 import orjson
 import pytest
-from tests.http.edge_doubles import NOW, THREAD, UNKNOWN, MemoryRecords, MemoryRuntime
 
 from greenroom.core.errors import Conflict, Unavailable
 from greenroom.http.edge import system_assistant_id
+from tests.http.edge_doubles import NOW, RUN, THREAD, UNKNOWN, MemoryRecords, MemoryRuntime
 
 COUNTER = system_assistant_id("counter")
 RUNS = f"/threads/{THREAD}/runs"
@@ -262,6 +262,24 @@ async def test_every_other_option_is_passed_on(client, runtime):
     assert request.webhook == kwargs["webhook"] == "https://example.com/hook"
     assert (request.multitask_strategy, request.after_s) == ("rollback", 1.5)
     assert request.create_thread
+
+
+@pytest.mark.parametrize(
+    ("body", "resumes"),
+    [
+        ({"input": {"a": 1}}, False),
+        ({"input": None}, True),
+        ({"input": {"a": 1}, "command": {"resume": "yes"}}, True),
+        ({"input": {"a": 1}, "checkpoint_id": RUN}, True),
+        ({"input": {"a": 1}, "checkpoint": {"checkpoint_id": "x"}}, True),
+        ({"input": {"a": 1}, "config": {"configurable": {"checkpoint_id": "x"}}}, True),
+    ],
+)
+async def test_a_run_that_writes_onto_earlier_checkpoints_says_so(client, runtime, body, resumes):
+    """Else a rollback, or its deletion, leaves its answer on the checkpoint before it."""
+    await kwargs_of(client, **body)
+    (request,) = runtime.requests
+    assert request.resumes is resumes
 
 
 async def test_what_real_sdks_send_is_accepted(client):

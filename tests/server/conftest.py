@@ -28,3 +28,21 @@ async def client(server: Served) -> AsyncIterator[LangGraphClient]:
 async def http(server: Served) -> AsyncIterator[httpx.AsyncClient]:
     async with httpx.AsyncClient(base_url=server.url, timeout=60) as http:
         yield http
+
+
+@pytest.fixture(scope="session")
+def tended(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A server that may call this machine, tries again at once and sweeps all the time."""
+    environment = {
+        "GREENROOM_WEBHOOK_ALLOW_PRIVATE": "true",
+        "GREENROOM_WEBHOOK_RETRY_S": "0.1",
+        "GREENROOM_SWEEP_INTERVAL_S": "0.2",
+    }
+    with serving(tmp_path_factory.mktemp("tended"), environment=environment) as served:
+        yield served
+
+
+@pytest.fixture
+async def tended_http(tended: Served) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=tended.url, timeout=60) as http:
+        yield http
