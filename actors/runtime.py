@@ -20,7 +20,7 @@ from actors.registry import ANY_ATTEMPT, Whereabouts
 from actors.watching import Doing, thread_frames
 from greenroom.core.batching import Batcher
 from greenroom.core.errors import NotFound, Unavailable
-from greenroom.core.events import LIVE
+from greenroom.core.events import LIVE, Event, first_seq
 from greenroom.core.ports import Question, StateQuestion, Update
 from greenroom.core.runs import (
     Batch,
@@ -129,7 +129,8 @@ class RayRuntime:
                 # An earlier attempt's events are in the tail only, and no actor has them.
                 async for batch in self._replayed(run_id, after, modes, with_ids, before=attempt):
                     after = batch.cursor
-                    yield batch
+                    if batch.body:
+                        yield batch
             async for batch in self._live(run_id, placement, after, modes, with_ids):
                 after = batch.cursor
                 if batch.body:
@@ -139,6 +140,12 @@ class RayRuntime:
             placement = None
         if resumable and after != LIVE:
             async for batch in self._replayed(run_id, after, modes, with_ids, before=ANY_ATTEMPT):
+                after = batch.cursor
+                if batch.body:
+                    yield batch
+        if resumable or attempt:
+            batch = await self._untold_error(run_id, after, modes, with_ids)
+            if batch is not None:
                 yield batch
 
     async def _live(
@@ -175,17 +182,45 @@ class RayRuntime:
         *,
         before: int,
     ) -> AsyncIterator[Batch]:
-        """The durable events of the attempts before ``before``."""
+        """The durable events of the attempts before ``before``.
+
+        An ``error`` that something follows was no end: its attempt died before it was reported.
+        """
+        error: list[Event] = []
         while True:
             page = await tails.read(self._database, run_id, after, REPLAY_PAGE)
             events = [event for event in page if event.attempt < before]
             if not events:
-                return
+                break
             after = events[-1].seq
-            body = b"".join(
-                sse.frame(event, with_ids) for event in events if sse.passes(event.name, modes)
+            error = [events[-1]] if events[-1].name == "error" else []
+            yield _batch([e for e in events if e.name != "error"], after, modes, with_ids)
+        if error and before == ANY_ATTEMPT:
+            yield _batch(error, after, modes, with_ids)
+
+    async def _untold_error(
+        self, run_id: str, after: int, modes: frozenset[str] | None, with_ids: bool
+    ) -> Batch | None:
+        """The ``error`` event of a run that failed without an actor to say so."""
+        async with self._database.connection() as connection:
+            cursor = await connection.execute(
+                """
+                SELECT attempt, error::text AS error,
+                    (extract(epoch FROM updated_at) * 1000)::bigint AS at_ms
+                FROM greenroom.runs WHERE run_id = %s AND status IN ('error', 'timeout')""",
+                (run_id,),
             )
-            yield Batch(body=body, cursor=after, closed=False)
+            row = await cursor.fetchone()
+        if row is None or row["error"] is None:
+            return None
+        error = row["error"].encode()
+        # After everything that the last attempt can have said.
+        seq = first_seq(row["attempt"] + 1)
+        if after >= seq or await tails.has(
+            self._database, run_id, "error", error, whole=True, before=seq
+        ):
+            return None
+        return _batch([Event(seq, row["at_ms"], "error", error)], seq, modes, with_ids)
 
     async def thread_events(
         self, thread_id: str, *, after: str | None, modes: frozenset[str]
@@ -307,6 +342,11 @@ class RayRuntime:
 
     async def info(self) -> dict[str, Any]:
         return await self._registry(lambda r: r.info.remote())
+
+
+def _batch(events: list[Event], cursor: int, modes: frozenset[str] | None, with_ids: bool) -> Batch:
+    frames = (sse.frame(event, with_ids) for event in events if sse.passes(event.name, modes))
+    return Batch(body=b"".join(frames), cursor=cursor, closed=False)
 
 
 def _with_interrupts(values: bytes, interrupts: bytes) -> bytes:

@@ -71,15 +71,16 @@ def serving(
     arguments: tuple[str, ...] = (),
     environment: Mapping[str, str] | None = None,
     port: int | None = None,
+    program: tuple[str, ...] = ("-m", "greenroom", "serve"),
 ) -> Iterator[Served]:
     """Starts a server, waits until it answers, and ends it whatever happens."""
     port = port or free_port()
     data_dir.mkdir(parents=True, exist_ok=True)
     log = data_dir / "server.log"
-    with log.open("ab") as output:
+    with log.open("wb") as output:
         process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "greenroom", "serve", "--config", str(config)),
+                *(sys.executable, *program, "--config", str(config)),
                 *("--port", str(port), "--data-dir", str(data_dir), *arguments),
             ],
             stdout=output,

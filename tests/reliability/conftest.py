@@ -1,0 +1,41 @@
+"""One server that survives what the tests of this folder do to its parts."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from langgraph_sdk import get_client
+from langgraph_sdk.client import LangGraphClient
+
+from tests.reliability.witness import Effects
+from tests.serving import Served, serving
+
+MORTAL = Path(__file__).parent / "langgraph.json"
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    # Without HAProxy it starts sooner; what concerns that has a server of its own.
+    directory = tmp_path_factory.mktemp("reliability")
+    with serving(directory, MORTAL, environment={"GREENROOM_HAPROXY": "false"}) as served:
+        yield served
+
+
+@pytest.fixture
+async def client(server: Served) -> AsyncIterator[LangGraphClient]:
+    async with get_client(url=server.url) as client:
+        yield client
+
+
+@pytest.fixture
+async def http(server: Served) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=server.url, timeout=60) as http:
+        yield http
+
+
+@pytest.fixture
+def effects(tmp_path: Path) -> Effects:
+    return Effects(tmp_path)
