@@ -23,7 +23,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,9 +85,9 @@ def _py_spy() -> str:
     return found
 
 
-def by_kind(subject: Greenroom, before: dict[int, float], elapsed_s: float) -> Counter[str]:
+def by_kind(subject: Greenroom, before: dict[int, float], elapsed_s: float) -> dict[str, float]:
     """Shares of a core, by what the processes are."""
-    kinds: Counter[str] = Counter()
+    kinds: dict[str, float] = defaultdict(float)
     for process in subject.processes:
         with contextlib.suppress(psutil.Error, IndexError):
             words = process.cmdline()[0].split()
@@ -140,7 +140,7 @@ async def profile(
     finally:
         await subject.stop()
     print(f"All processes together: {sum(kinds.values()):.0%} of a core")
-    for kind, share in kinds.most_common(12):
+    for kind, share in sorted(kinds.items(), key=lambda item: -item[1])[:12]:
         print(f"  {share:6.1%}  {kind}")
     for each, share in zip(watched, shares, strict=True):
         print(f"\n{each.title} {each.process.pid}: {share:.0%} of a core; {each.stacks}")
