@@ -379,6 +379,7 @@ class Keeper:
             timeouts_s=self._timeouts_s,
             log_max_bytes=self._setup.log_max_bytes,
             registry_silence_s=self._setup.registry_silence_s,
+            faults=self._setup.faults,
         )
         try:
             async with self._starts:

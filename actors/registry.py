@@ -141,6 +141,7 @@ class RegistryActor:
         self, setup: RegistrySetup, make_handles: Callable[[str], Handles] = Handles
     ) -> None:
         self._setup = setup
+        self._faults = setup.faults
         self._make_handles = make_handles
         self._lanes: dict[str, Lane] = {}
         self._runs: dict[str, _Run] = {}
@@ -296,7 +297,12 @@ class RegistryActor:
         else:
             stage = Stage.QUEUED
         lane = self._lane(run.thread_id)
-        return lane.restore(run.run_id, stage, found.multitask_strategy, has_run=found.attempt > 0)
+        has_run = found.attempt > 0
+        effects = lane.restore(run.run_id, stage, found.multitask_strategy, has_run=has_run)
+        if found.stop is not None:
+            # It was told so by a registry before this one; perhaps nobody heard it.
+            effects += lane.stop(run.run_id, found.stop)
+        return effects
 
     def _lane(self, thread_id: str) -> Lane:
         lane = self._lanes.get(thread_id)
@@ -373,7 +379,9 @@ class RegistryActor:
             return await self._created_before(request)
         run = admission.run
         try:
+            await self._faults.at("admit")
             rows, *_ = await admission.rows
+            await self._faults.at("admitted")
         except Superseded:
             raise
         except Exception as error:  # whatever the database says: the run was not admitted
@@ -441,8 +449,12 @@ class RegistryActor:
     async def _perform(self, lane: Lane, effects: Sequence[Effect]) -> None:
         """Makes effects durable, then performs them."""
         writes = self._drop_writes(effects)
+        stops = [effect for effect in effects if isinstance(effect, Stop | Abandon)]
+        writes += [journal.tell_stop(stop.run_id, stop.action) for stop in stops]
         if writes:
             await self._journal.commit(*writes)
+        if stops:
+            await self._faults.at("stop")
         self._perform_written(lane, effects)
 
     def _perform_written(self, lane: Lane, effects: Sequence[Effect]) -> None:
@@ -501,9 +513,11 @@ class RegistryActor:
 
     async def _start(self, run: _Run, actor: str, attempt: int) -> None:
         """Stores that the attempt is running, then orders it."""
+        await self._faults.at("start")
         rows, _ = await self._journal.commit(
             journal.start(run.run_id, attempt, actor), journal.keep_heads(run.run_id)
         )
+        await self._faults.at("started")
         if not rows or run.attempt != attempt or run.actor != actor:
             return  # withdrawn, or lost its actor, in the meantime
         run.kwargs = rows[0][0].encode()
@@ -627,13 +641,16 @@ class RegistryActor:
         lane = self._lane(run.thread_id)
         ticket = lane.find(run.run_id)
         if ticket is not None and ticket.stop == "rollback":
+            await self._faults.at("roll_back")
             await self._journal.commit(
                 journal.roll_back(run.run_id, run.thread_id),
                 outbox.announce(run.run_id, rolled_back=True),
                 *journal.delete_run(run.run_id),
             )
+            await self._faults.at("rolled_back")
             interrupts, has_next = await self._keeper.settle(run.graph_id, run.thread_id)
             status, error = RunStatus.INTERRUPTED, None
+        await self._faults.at("end")
         effects = lane.ended(run.run_id)
         rest = ThreadStatus.BUSY if lane.has_runs else resting_status(status, has_next=has_next)
         await self._journal.commit(
@@ -641,6 +658,7 @@ class RegistryActor:
             journal.rest_thread(run.thread_id, rest, interrupts, error),
             *([outbox.announce(run.run_id)] if run.webhook else []),
         )
+        await self._faults.at("ended")
         self._forget(run)
         self._tasks.spawn(self._perform(lane, effects))
         self._follow_up(run)
@@ -702,7 +720,9 @@ class RegistryActor:
         lane = self._lane(run.thread_id)
         actor, run.actor, run.started = run.actor, None, False
         await self._end_backends(actor)
+        await self._faults.at("requeue")
         await self._journal.commit(journal.requeue(run_id, run.attempt))
+        await self._faults.at("requeued")
         if run.killer is not None:
             run.killer.cancel()
         ticket = lane.find(run_id)

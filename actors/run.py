@@ -25,7 +25,7 @@ import sys
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -43,6 +43,7 @@ from actors.setup import RunActorSetup
 from greenroom.core.batching import Batcher
 from greenroom.core.errors import BadRequest, Fenced, GreenroomError, NotFound, Unavailable
 from greenroom.core.events import LIVE, Event, EventLog, first_seq
+from greenroom.core.faults import Faults
 from greenroom.core.ports import Question, Update
 from greenroom.core.runs import Batch, Ending, Report, RunOrder, RunStatus
 from greenroom.graphs import execution as graph_execution
@@ -51,7 +52,7 @@ from greenroom.graphs.configuration import read_configuration
 from greenroom.graphs.loading import LoadedGraph, load_graph
 from greenroom.persistence import tails
 from greenroom.persistence.checkpoints import FencedSaver, PooledSaver
-from greenroom.persistence.database import Pool, open_pool
+from greenroom.persistence.database import Connection, Pool, open_pool
 from greenroom.persistence.journal import store_values, write_values
 from greenroom.wire import sse
 from greenroom.wire.encoding import dumps
@@ -100,6 +101,7 @@ class RunActor:
         # A control call beside a node that computes waits for the interpreter's switch interval.
         sys.setswitchinterval(0.0005)
         self._setup = setup
+        self._faults = setup.faults
         self._handles = Handles(setup.namespace)
         self._graphs: dict[str, LoadedGraph] = {}
         self._current: dict[str, _Execution] = {}
@@ -185,6 +187,12 @@ class RunActor:
 
     async def _graph(self, execution: _Execution) -> Ending:
         order = execution.order
+
+        async def flush() -> None:
+            await self._flush_tail(execution)
+            await self._faults.at("saving")
+
+        await self._faults.at("attempt" if order.attempt == 1 else "resume")
         timeout_s = self._setup.timeouts_s.get(order.graph_id)
         deadline = asyncio.timeout(timeout_s)
         try:
@@ -196,7 +204,7 @@ class RunActor:
                     checkpointer=self._saver(order),
                     store=self._store,
                     control=execution.control,
-                    flush=(lambda: self._flush_tail(execution)) if order.resumable else None,
+                    flush=flush if order.resumable else None,
                     tail=_Tail(self._connections, order) if order.resumable else None,
                 )
         except TimeoutError:
@@ -229,8 +237,9 @@ class RunActor:
         )
 
     def _saver(self, order: RunOrder) -> Any:
-        assert self._pool is not None
-        return FencedSaver(self._pool, run_id=order.run_id, attempt=order.attempt)
+        return _Saver(
+            self._connections, run_id=order.run_id, attempt=order.attempt, faults=self._faults
+        )
 
     def _emit(self, execution: _Execution, name: str, data: bytes) -> None:
         at_ms = time.time_ns() // 1_000_000
@@ -285,7 +294,9 @@ class RunActor:
             assert self._pool is not None
             pool, values = self._pool, ending.values
             assert values is not None
+            await self._faults.at("values")
             await _until_done(lambda: write_values(pool, order, values))
+        await self._faults.at("report")
         accepted = await self._reports.submit(
             Report(
                 run_id=order.run_id,
@@ -300,6 +311,7 @@ class RunActor:
         )
         if not accepted:
             raise Fenced(order.run_id)
+        await self._faults.at("reported")
         self._close(execution, ending)
 
     async def drain(self) -> None:
@@ -565,6 +577,27 @@ class RunActor:
             )
             del note
             time.sleep(0.1)  # lets the message leave before the process does
+
+
+class _Saver(FencedSaver):
+    """The saver of an attempt, with the places where tests stop it."""
+
+    def __init__(self, pool: Pool, *, run_id: str, attempt: int, faults: Faults) -> None:
+        super().__init__(pool, run_id=run_id, attempt=attempt)
+        self._faults = faults
+
+    @contextlib.asynccontextmanager
+    async def _writing(self, conn: Connection) -> AsyncIterator[None]:
+        async with super()._writing(conn):
+            await self._faults.at("fenced")
+            yield
+
+    async def aput(
+        self, config: Any, checkpoint: Any, metadata: Any, new_versions: Any
+    ) -> RunnableConfig:
+        saved = await super().aput(config, checkpoint, metadata, new_versions)
+        await self._faults.at("saved")
+        return saved
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ from actors import gateway, processes
 from actors.handles import INSPECTOR, REGISTRY, Handles, is_run_actor
 from actors.setup import RegistrySetup, WebhookSettings
 from greenroom.core.errors import ConfigurationError, GreenroomError
+from greenroom.core.faults import NO_FAULTS, Faults
 from greenroom.graphs.configuration import Configuration
 from greenroom.persistence.database import open_pool
 from greenroom.persistence.embedded import Embedded, start_embedded
@@ -57,11 +58,15 @@ class Server:
     Args:
         settings: of the server; ``ray_address`` None starts a Ray of its own.
         configuration: already read, so that its errors came first.
+        faults: for tests.
     """
 
-    def __init__(self, settings: Settings, configuration: Configuration) -> None:
+    def __init__(
+        self, settings: Settings, configuration: Configuration, *, faults: Faults = NO_FAULTS
+    ) -> None:
         self._settings = settings
         self._configuration = configuration
+        self._faults = faults
         self._embedded: Embedded | None = None
         self._handles = Handles(settings.ray_namespace)
         self._ray_dir: Path | None = None
@@ -83,7 +88,7 @@ class Server:
         asyncio.run(prepare_database(dsn, list(self._configuration.graphs)))
         progress("Starting Ray")
         self._start_ray()
-        setup = registry_setup(self._settings, self._configuration, dsn)
+        setup = registry_setup(self._settings, self._configuration, dsn, faults=self._faults)
         progress("Starting the registry and warm actors")
         if self._settings.ray_address is not None:
             asyncio.run(gateway.find_registry(self._handles, setup))
@@ -190,7 +195,9 @@ def _bounded(step: Callable[[], None], limit_s: float) -> None:
     thread.join(limit_s)
 
 
-def registry_setup(settings: Settings, configuration: Configuration, dsn: str) -> RegistrySetup:
+def registry_setup(
+    settings: Settings, configuration: Configuration, dsn: str, *, faults: Faults = NO_FAULTS
+) -> RegistrySetup:
     """What a registry of this server is made of."""
     return RegistrySetup(
         namespace=settings.ray_namespace,
@@ -215,6 +222,7 @@ def registry_setup(settings: Settings, configuration: Configuration, dsn: str) -
             max_attempts=settings.webhook_attempts,
             first_retry_s=settings.webhook_retry_s,
         ),
+        faults=faults,
     )
 
 

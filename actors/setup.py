@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from actors.pool import PoolSpec
+from greenroom.core.faults import NO_FAULTS, Faults
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -20,6 +21,7 @@ class RunActorSetup:
         timeouts_s: per graph, how long a run may take; a graph that is not named may take for ever.
         log_max_bytes: encoded events that one run keeps in memory.
         registry_silence_s: without a word from a registry for so long, the actor ends itself.
+        faults: for tests.
     """
 
     name: str
@@ -30,6 +32,7 @@ class RunActorSetup:
     timeouts_s: dict[str, float]
     log_max_bytes: int
     registry_silence_s: float
+    faults: Faults = NO_FAULTS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,3 +90,4 @@ class RegistrySetup:
     thread_ttl_s: float | None = None
     sweep_interval_s: float = 10.0
     webhooks: WebhookSettings = WebhookSettings()
+    faults: Faults = NO_FAULTS

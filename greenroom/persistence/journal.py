@@ -24,7 +24,7 @@ from psycopg.rows import tuple_row
 
 from greenroom.core.batching import Batcher
 from greenroom.core.errors import DatabaseUnavailable, Fenced
-from greenroom.core.runs import MultitaskStrategy, RunOrder, RunRequest, RunStatus
+from greenroom.core.runs import CancelAction, MultitaskStrategy, RunOrder, RunRequest, RunStatus
 from greenroom.core.threads import ThreadStatus
 from greenroom.persistence.database import Connection, Pool
 
@@ -228,6 +228,14 @@ def start(run_id: str, attempt: int, actor: str) -> Write:
     )
 
 
+def tell_stop(run_id: str, action: CancelAction) -> Write:
+    """The run was told to stop; the first time counts."""
+    return Write(
+        "UPDATE greenroom.runs SET stop = coalesce(stop, %(stop)s) WHERE run_id = %(run)s",
+        {"run": run_id, "stop": action},
+    )
+
+
 def requeue(run_id: str, attempt: int) -> Write:
     """The attempt's actor is gone; from now on nothing that it still does is accepted."""
     return Write(
@@ -426,12 +434,14 @@ class InFlight:
     resumable: bool
     webhook: str | None
     multitask_strategy: MultitaskStrategy
+    stop: CancelAction | None
     due_in_s: float | None
 
 
 _IN_FLIGHT = """
 SELECT run_id::text, thread_id, assistant_id::text, graph_id, status, attempt, actor, temporary,
-    resumable, webhook, multitask_strategy, extract(epoch FROM due_at - clock_timestamp())::float8 AS due_in_s
+    resumable, webhook, multitask_strategy, stop,
+    extract(epoch FROM due_at - clock_timestamp())::float8 AS due_in_s
 FROM greenroom.runs"""
 
 
