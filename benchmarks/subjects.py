@@ -266,8 +266,15 @@ class Greenroom(Server):
 
     async def actors(self) -> int:
         """How many run actors it has."""
+        return (await self._counts())["actors"]
+
+    async def is_growing(self) -> bool:
+        """Whether a run actor is being started."""
+        return any(actor["state"] == "starting" for actor in (await self._counts())["pool"])
+
+    async def _counts(self) -> dict[str, Any]:
         async with self.connect(1) as api:
-            return (await api.http.get("/info")).json()["counts"]["actors"]
+            return (await api.http.get("/info")).json()["counts"]
 
 
 class Reference(Server):
