@@ -103,7 +103,9 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="small and rough, to try it out")
     parser.add_argument("--rounds", type=int, help="of each workload (default 3; quick: 1)")
     parser.add_argument("--only", help=f"some of: {','.join(WORKLOADS)}")
-    parser.add_argument("--subjects", help="some of: bare,bare-pooled,greenroom,dense,reference")
+    parser.add_argument(
+        "--subjects", help="some of: bare,bare-pooled,greenroom,dense,reference,reference-few"
+    )
     parser.add_argument(
         "--reference",
         type=Path,
@@ -111,7 +113,7 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="environment, or its Python, with langgraph-cli[inmem] (default: $REFERENCE_PYTHON,"
         " else .venv-reference, made when it is not there)",
     )
-    parser.add_argument("--reference-jobs", type=int, default=100, help="its --n-jobs-per-worker")
+    parser.add_argument("--reference-jobs", type=int, default=500, help="its --n-jobs-per-worker")
     parser.add_argument("--results", type=Path, default=RESULTS, help="JSON lines, written anew")
     parser.add_argument(
         "--table", type=Path, nargs="+", help="measure nothing: the table of these JSON lines"
@@ -178,9 +180,7 @@ def _about(subjects: dict[str, Subject], options: argparse.Namespace, rounds: in
     about["quick"] = bool(options.quick)
     reference = subjects.get("reference")
     if isinstance(reference, Server) and isinstance(reference, Reference):
-        about["reference"] = (
-            f"langgraph-api {reference.version()}, --n-jobs-per-worker {options.reference_jobs}"
-        )
+        about["reference"] = f"langgraph-api {reference.version()}"
     return about
 
 

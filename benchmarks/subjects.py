@@ -28,6 +28,10 @@ START_PATIENCE_S = 180.0
 STOP_PATIENCE_S = 60.0
 BARE_CONNECTIONS = 8
 
+FEW_JOBS = 10
+"""With few jobs its queue stays full under load, and it polls less: more trivial runs a second, and
+far fewer that sleep."""
+
 REFERENCE_PACKAGES = ("langgraph-cli[inmem]", "langgraph-api==0.16.7")
 
 
@@ -285,8 +289,8 @@ class Reference(Server):
         jobs: runs that its worker executes at once.
     """
 
-    def __init__(self, scratch: Path, python: Path, jobs: int) -> None:
-        super().__init__("reference", "reference server, in memory", scratch)
+    def __init__(self, name: str, scratch: Path, python: Path, jobs: int) -> None:
+        super().__init__(name, f"reference server, in memory, {jobs} jobs", scratch)
         self._python = python
         self._jobs = jobs
 
@@ -335,7 +339,8 @@ def makers(reference: Callable[[], Path], jobs: int) -> dict[str, Callable[[Path
             "greenroom", "Greenroom, one run per actor", scratch, "langgraph.json"
         ),
         "dense": lambda scratch: Greenroom("dense", "Greenroom, dense", scratch, "dense.json"),
-        "reference": lambda scratch: Reference(scratch, reference(), jobs),
+        "reference": lambda scratch: Reference("reference", scratch, reference(), jobs),
+        "reference-few": lambda scratch: Reference("reference-few", scratch, reference(), FEW_JOBS),
     }
 
 
