@@ -21,7 +21,7 @@ SCENARIO_PATIENCE_S = 60.0
 Told = dict[str, Any]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     with serving(tmp_path_factory.mktemp("clients"), HERE / "langgraph.json") as served:
         yield served

@@ -12,7 +12,7 @@ from langgraph_sdk.client import LangGraphClient
 from tests.serving import Served, serving
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     with serving(tmp_path_factory.mktemp("server")) as served:
         yield served
@@ -30,7 +30,7 @@ async def http(server: Served) -> AsyncIterator[httpx.AsyncClient]:
         yield http
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def tended(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A server that may call this machine, tries again at once and sweeps all the time."""
     environment = {
