@@ -972,6 +972,8 @@ class RegistryActor:
                 newest = left[0][0] if left else graph_id
                 interrupts, has_next = await self._keeper.settle(newest, thread_id)
                 rest = resting_status(RunStatus.SUCCESS, has_next=has_next)
+                if self._lane(thread_id).has_runs:
+                    rest = ThreadStatus.BUSY  # admitted meanwhile; it waits for this
                 await self._journal.commit(journal.rest_thread(thread_id, rest, interrupts, None))
 
         await self._exclusively(thread_id, work)

@@ -462,8 +462,14 @@ class RunActor:
         what: ``(run, attempt)``.
 
         Includes attempts that have ended and whose report has not been heard.
+
+        Raises:
+            Unavailable: the graphs are not loaded. The registry that had them loaded is gone, and
+                perhaps died before it asked for it: nobody can say that they ever will be.
         """
         self._hear(epoch)
+        if self._pool is None:
+            raise Unavailable("This actor has not loaded its graphs yet.")
         executing = [(each.order.run_id, each.order.attempt) for each in [*self._current.values()]]
         return self._setup.spec, os.getpid(), executing
 
@@ -674,12 +680,15 @@ async def _appended(event_log: EventLog, after: int, wait_s: float) -> bool:
     """Waits until the log has something past the cursor or is closed; False when the time is up."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[None] = loop.create_future()
-    if not event_log.wait(after, _waker(loop, future)):
+    wake = _waker(loop, future)
+    if not event_log.wait(after, wake):
         return True
     try:
         await asyncio.wait_for(future, max(wait_s, 0))
     except TimeoutError:
         return False
+    finally:
+        event_log.leave(wake)
     return True
 
 

@@ -282,6 +282,18 @@ async def test_an_actor_that_answers_nonsense_is_ended_and_does_not_stop_the_sta
     assert stage.cluster.killed == [name]
 
 
+async def test_an_actor_that_was_still_loading_when_its_registry_died_is_ended(
+    stage: Stage,
+) -> None:
+    """Nobody knows whether it was ever told to load: a run given to it would fail."""
+    name = "run-half"
+    stage.cluster.add(name, next(iter(stage.keeper._pools.values())).spec)
+    stage.cluster.scripts["adopt"] = [Unavailable("This actor has not loaded its graphs yet.")]
+    assert await stage.keeper.adopt(2) == {}
+    assert stage.cluster.killed == [name]
+    assert stage.keeper.counts()["actors"] == 0
+
+
 async def test_a_keeper_of_the_past_ends_nobody(stage: Stage) -> None:
     stage.cluster.add("run-new", next(iter(stage.keeper._pools.values())).spec)
     stage.cluster.scripts["adopt"] = [Fenced("epoch 1 was superseded by 2")]
