@@ -7,15 +7,18 @@ PORT   ?= 8000
 CONFIG ?= examples/langgraph.json
 ARGS   ?=
 
+# The reference server has an environment of its own: nothing of ours depends on it.
+REFERENCE := .venv-reference
+
 BIN := $(VENV)/bin
 # Whatever index this machine is configured for is used; pip is asked to be brief.
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve stop test lint check bench settings constraints clean
+.PHONY: help install serve stop test chaos soak lint check bench settings constraints conformance-reference clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-21s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo "  PYTHON=$(PYTHON) HOST=$(HOST) PORT=$(PORT) CONFIG=$(CONFIG) can be given, and ARGS are passed on,"
 	@echo "  for example: make serve PORT=8001, or make test ARGS='-k settings'"
@@ -30,6 +33,13 @@ stop: $(VENV)/.installed ## End the server that `make serve` has started here
 
 test: $(VENV)/.installed-dev ## Run the tests
 	@$(BIN)/python -m pytest $(ARGS)
+
+chaos: $(VENV)/.installed-dev ## Kill everything at random, for minutes; then the slow tests
+	@$(BIN)/python -m tests.reliability.chaos --runs 300 --keep $(ARGS)
+	@$(BIN)/python -m pytest -m slow tests/reliability
+
+soak: $(VENV)/.installed-dev ## Ten minutes of the same, and no process may grow
+	@$(BIN)/python -m tests.reliability.chaos --minutes 10 --memory --kill 0.05 $(ARGS)
 
 lint: $(VENV)/.installed-dev ## Formatting and lint
 	@$(BIN)/ruff format --check .
@@ -50,8 +60,11 @@ constraints: $(VENV)/.installed-dev ## Write constraints.txt anew from what is i
 	 } > $(VENV)/constraints.txt
 	@mv $(VENV)/constraints.txt constraints.txt
 
+conformance-reference: $(VENV)/.installed-dev $(REFERENCE)/.installed ## Ask the reference server what the tests ask ours
+	@$(BIN)/python -m tests.conformance.reference $(REFERENCE)
+
 clean: ## Remove the environment and caches (the data in .greenroom stays)
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf $(VENV) $(REFERENCE) .pytest_cache .ruff_cache .hypothesis build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp says which pyproject.toml and constraints.txt the environment was made from, so that
@@ -68,4 +81,11 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 $(VENV)/.installed-dev: $(VENV)/.installed
 	@echo "Installing what the tests need ..."
 	@$(PIP_INSTALL) -e '.[dev]'
+	@touch $@
+
+$(REFERENCE)/.installed:
+	@test -x $(REFERENCE)/bin/python || $(PYTHON) -m venv $(REFERENCE)
+	@echo "Installing the reference server (Elastic licence; it is only asked, never read) ..."
+	@$(REFERENCE)/bin/python -m pip install --quiet --disable-pip-version-check \
+	  'langgraph-cli[inmem]' 'langgraph-api==0.16.7'
 	@touch $@

@@ -1,0 +1,368 @@
+"""Hundreds of runs with viewers that come and go, while processes are killed at random.
+
+    python -m tests.reliability.chaos --runs 300 --seed 7          (`make chaos`)
+    python -m tests.reliability.chaos --minutes 10 --memory        (`make soak`)
+
+Afterwards it proves, from side effects and from what the viewers saw, that nothing was lost,
+repeated or stuck, and writes its table into docs/reliability.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import random
+import statistics
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+from tests.reliability.witness import Effects, Seen, frames, process_titled, until
+from tests.serving import Served, serving
+
+HERE = Path(__file__).parent
+PAGE = HERE.parent.parent / "docs" / "reliability.md"
+BEGIN, END = "<!-- chaos -->", "<!-- /chaos -->"
+AT_ONCE = 8
+STUCK_S = 120.0
+MOST_KILLS_OF_A_RUN = 2
+"""One less than max_attempts: who is killed more often ends in error, as promised."""
+
+
+@dataclass
+class Life:
+    """One run, as it was asked for and as it was seen."""
+
+    number: int
+    steps: int
+    thread_id: str = ""
+    run_id: str = ""
+    viewers: list[Seen] = field(default_factory=list)
+    killed_s: list[float] = field(default_factory=list)
+    recovered_s: list[float] = field(default_factory=list)
+    status: str = ""
+
+
+@dataclass
+class Result:
+    runs: int = 0
+    seconds: float = 0.0
+    kills: Counter[str] = field(default_factory=Counter)
+    broken: int = 0
+    recoveries_s: list[float] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+    repeated: list[str] = field(default_factory=list)
+    stuck: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+    memory_mib: dict[str, list[float]] = field(default_factory=dict)
+
+    @property
+    def problems(self) -> list[str]:
+        return [*self.lost, *self.repeated, *self.stuck, *self.left]
+
+    def recovery(self, share: float) -> float:
+        ordered = sorted(self.recoveries_s)
+        return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else 0.0
+
+    def table(self, seed: int) -> str:
+        p50 = statistics.median(self.recoveries_s) if self.recoveries_s else 0.0
+        longest = max(self.recoveries_s, default=0.0)
+        killed = ", ".join(f"{count} {kind}" for kind, count in sorted(self.kills.items()))
+        return "\n".join(
+            [
+                "| | |",
+                "|---|---|",
+                f"| runs | {self.runs} in {self.seconds:.0f} s, seed {seed} |",
+                f"| kills | {killed or 'none'} |",
+                f"| connections broken by viewers | {self.broken} |",
+                f"| recovery of a killed run, p50 / p95 / max | {p50:.2f} / "
+                f"{self.recovery(0.95):.2f} / {longest:.2f} s |",
+                f"| lost | {len(self.lost)} |",
+                f"| repeated | {len(self.repeated)} |",
+                f"| stuck | {len(self.stuck)} |",
+                f"| left over | {len(self.left)} |",
+            ]
+        )
+
+
+class Chaos:
+    """Drives one server.
+
+    Args:
+        kill: how often a second something is killed, on average.
+    """
+
+    def __init__(self, server: Served, effects: Effects, seed: int, *, kill: float) -> None:
+        self._server = server
+        self._effects = effects
+        self._random = random.Random(seed)
+        self._kill = kill
+        self._lives: list[Life] = []
+        self._current: dict[str, Life] = {}
+        self.result = Result()
+
+    async def run(self, *, runs: int | None, seconds: float | None) -> Result:
+        begun_s = time.monotonic()
+        limits = httpx.Limits(max_connections=200, max_keepalive_connections=0)
+        async with httpx.AsyncClient(
+            base_url=self._server.url, timeout=STUCK_S, limits=limits
+        ) as http:
+            killer = asyncio.create_task(self._kill_at_random(http))
+
+            async def work() -> None:
+                while True:
+                    number = len(self._lives)
+                    over = seconds is not None and time.monotonic() - begun_s > seconds
+                    if over or (runs is not None and number >= runs):
+                        return
+                    life = Life(number, steps=self._random.randint(4, 14))
+                    self._lives.append(life)
+                    await self._live(http, life)
+
+            await asyncio.gather(*(work() for _ in range(AT_ONCE)))
+            killer.cancel()
+            await asyncio.gather(killer, return_exceptions=True)
+            self.result.seconds = time.monotonic() - begun_s
+            self.result.runs = len(self._lives)
+            await self._prove(http)
+        return self.result
+
+    async def _live(self, http: httpx.AsyncClient, life: Life) -> None:
+        try:
+            async with asyncio.timeout(STUCK_S):
+                graph = self._random.choice(["steps", "steps", "crowd"])
+                state = self._effects.input(n=life.steps, delay=self._random.uniform(0.03, 0.15))
+                body = {"assistant_id": graph, "input": state, "durability": "sync"}
+                body |= {"stream_mode": ["updates", "values"], "stream_resumable": True}
+                life.thread_id = (await self._ask(http, "POST", "/threads", {}))["thread_id"]
+                path = f"/threads/{life.thread_id}/runs"
+                life.run_id = await self._create(http, path, body)
+                self._current[life.run_id] = life
+                life.viewers = [Seen() for _ in range(self._random.randint(1, 3))]
+                await asyncio.gather(*(self._view(http, life, seen) for seen in life.viewers))
+                found = await self._ask(http, "GET", f"{path}/{life.run_id}")
+                life.status = found["status"]
+        except TimeoutError:
+            self.result.stuck.append(f"run {life.number} ({life.run_id}) after {STUCK_S:g} s")
+        finally:
+            self._current.pop(life.run_id, None)
+
+    async def _create(self, http: httpx.AsyncClient, path: str, body: Any) -> str:
+        """A client that does not know whether its request arrived looks before it asks again."""
+        while True:
+            with contextlib.suppress(httpx.TransportError):
+                answer = await http.post(path, json=body)
+                if answer.is_success:
+                    return answer.json()["run_id"]
+            await asyncio.sleep(0.2)
+            known = await self._ask(http, "GET", path)
+            if known:
+                return known[0]["run_id"]
+
+    async def _ask(self, http: httpx.AsyncClient, method: str, path: str, body: Any = None) -> Any:
+        while True:
+            with contextlib.suppress(httpx.TransportError):
+                answer = await http.request(method, path, json=body)
+                if answer.is_success:
+                    return answer.json()
+                if answer.status_code < 500:
+                    raise AssertionError(f"{method} {path}: {answer.text}")
+            await asyncio.sleep(0.1)
+
+    async def _view(self, http: httpx.AsyncClient, life: Life, seen: Seen) -> None:
+        """Reads the run's stream to its end, over as many connections as that takes."""
+        path = f"/threads/{life.thread_id}/runs/{life.run_id}/stream"
+        last = "-1"
+        while True:
+            patience = self._random.choice([2, 5, 10, 1000, 1000])
+            with contextlib.suppress(httpx.TransportError):
+                async with http.stream("GET", path, headers={"last-event-id": last}) as answer:
+                    if not answer.is_success:
+                        await asyncio.sleep(0.1)
+                        continue
+                    async for event_id, name, data in frames(answer):
+                        self._recovered(life, name, data)
+                        seen.add(event_id, name, data)
+                        last = event_id or last
+                        patience -= 1
+                        if not patience:
+                            break
+                    else:
+                        return
+                self.result.broken += 1
+            await asyncio.sleep(0.02)
+
+    def _recovered(self, life: Life, name: str, data: Any) -> None:
+        """The first event of a next attempt, for whichever viewer is first."""
+        if name == "metadata" and len(life.recovered_s) < data["attempt"] - 1 <= len(life.killed_s):
+            killed_s = life.killed_s[data["attempt"] - 2]
+            life.recovered_s.append(time.monotonic() - killed_s)
+            self.result.recoveries_s.append(life.recovered_s[-1])
+
+    # --- killing -------------------------------------------------------------------------------
+
+    async def _kill_at_random(self, http: httpx.AsyncClient) -> None:
+        while True:
+            await asyncio.sleep(self._random.expovariate(self._kill))
+            kind = self._random.choices(["run actor", "registry", "gateway"], [7, 2, 1])[0]
+            with contextlib.suppress(psutil.NoSuchProcess, StopIteration, httpx.HTTPError):
+                match kind:
+                    case "run actor":
+                        killed = await self._kill_run_actor(http)
+                    case "registry":
+                        killed = process_titled(self._server, "RegistryActor").kill() is None
+                    case _:
+                        killed = process_titled(self._server, "ServeReplica").kill() is None
+                self.result.kills[kind] += killed
+
+    async def _kill_run_actor(self, http: httpx.AsyncClient) -> bool:
+        answer = await http.get("/info", timeout=5.0)
+        for member in self._random.sample(pool := answer.json()["counts"]["pool"], len(pool)):
+            lives = [self._current[run] for run in member["runs"] if run in self._current]
+            tired = any(len(life.killed_s) >= MOST_KILLS_OF_A_RUN for life in lives)
+            if lives and not tired and member["pid"]:
+                psutil.Process(member["pid"]).kill()
+                for life in lives:
+                    life.killed_s.append(time.monotonic())
+                return True
+        return False
+
+    # --- proving -------------------------------------------------------------------------------
+
+    async def _prove(self, http: httpx.AsyncClient) -> None:
+        effects: dict[str, list[int]] = {}
+        for line in self._effects.path.read_text().splitlines():
+            run_id, name, _ = line.split(" ")
+            effects.setdefault(run_id, []).append(int(name.removeprefix("step-")))
+        for life in self._lives:
+            if life.status:
+                self._prove_effects(life, effects.get(life.run_id, []))
+                self._prove_streams(life)
+                thread = await self._ask(http, "GET", f"/threads/{life.thread_id}")
+                if thread["status"] != "idle":
+                    self.result.left.append(f"thread of run {life.number}: {thread['status']}")
+        await self._prove_nothing_is_left(http)
+
+    def _prove_effects(self, life: Life, done: list[int]) -> None:
+        name = f"run {life.number} ({life.run_id})"
+        if life.status != "success" or set(done) != set(range(1, life.steps + 1)):
+            self.result.lost.append(f"{name} {life.status}: steps {done}")
+        # A step that begins has the checkpoint of the one before it: nobody may go back.
+        if done != sorted(done) or len(done) - life.steps > len(life.killed_s):
+            self.result.repeated.append(f"{name}, {len(life.killed_s)} kills: steps {done}")
+
+    def _prove_streams(self, life: Life) -> None:
+        wanted = list(range(1, life.steps + 1))
+        for seen in life.viewers:
+            name = f"a viewer of run {life.number} ({life.run_id})"
+            states = [data["i"] for data in seen.of("values") if "i" in data]
+            if not (set(wanted) <= set(seen.steps) and set(wanted) <= set(states)):
+                self.result.lost.append(f"{name}: {seen.steps}, {states}")
+            if len(seen.steps) > life.steps or len(states) > life.steps:
+                self.result.repeated.append(f"{name}: {seen.steps}, {states}")
+            if seen.numbers != sorted(set(seen.numbers)):
+                self.result.repeated.append(f"{name}: ids {seen.numbers}")
+
+    async def _prove_nothing_is_left(self, http: httpx.AsyncClient) -> None:
+        async def at_rest() -> bool:
+            counts = (await self._ask(http, "GET", "/info"))["counts"]
+            idle = not counts["running"] and not counts["pending"]
+            return idle and not any(member["runs"] for member in counts["pool"])
+
+        try:
+            await until(at_rest, within_s=30.0)
+        except AssertionError:
+            self.result.left.append(f"at work: {await self._ask(http, 'GET', '/info')}")
+        alive = Counter(name.partition(".")[0].partition("#")[0] for name in self._server.actors())
+        if alive["RegistryActor"] != 1:
+            self.result.left.append(f"processes: {alive}")
+
+    async def watch_memory(self, every_s: float) -> None:
+        while True:
+            for name, process in self._server.actors().items():
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    mib = process.memory_info().rss / (1 << 20)
+                    key = f"{name.partition('.')[0].partition('#')[0]} {process.pid}"
+                    self.result.memory_mib.setdefault(key, []).append(mib)
+            await asyncio.sleep(every_s)
+
+
+async def chaos(
+    server: Served,
+    effects: Effects,
+    *,
+    seed: int,
+    runs: int | None = None,
+    seconds: float | None = None,
+    kill: float = 0.8,
+    memory: bool = False,
+) -> Result:
+    driver = Chaos(server, effects, seed, kill=kill)
+    watcher = asyncio.create_task(driver.watch_memory(10.0)) if memory else None
+    try:
+        return await driver.run(runs=runs, seconds=seconds)
+    finally:
+        if watcher is not None:
+            watcher.cancel()
+
+
+def growing(memory_mib: dict[str, list[float]]) -> list[str]:
+    """Processes that lived through the second half and grew by more than a fifth in it."""
+    found = []
+    for name, samples in memory_mib.items():
+        late = samples[len(samples) // 2 :]
+        if len(samples) >= 20 and late[-1] > late[0] * 1.2 + 20:
+            found.append(f"{name}: {late[0]:.0f} -> {late[-1]:.0f} MiB")
+    return found
+
+
+def keep(table: str) -> None:
+    page = PAGE.read_text()
+    head, _, rest = page.partition(BEGIN)
+    _, _, tail = rest.partition(END)
+    PAGE.write_text(f"{head}{BEGIN}\n{table}\n{END}{tail}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--runs", type=int)
+    parser.add_argument("--minutes", type=float)
+    parser.add_argument("--seed", type=int, default=int(time.time()))
+    parser.add_argument("--kill", type=float, default=0.5, help="kills a second")
+    parser.add_argument("--memory", action="store_true", help="prove that no process grows")
+    parser.add_argument("--keep", action="store_true", help="write the table into the docs")
+    given = parser.parse_args()
+    environment = {"GREENROOM_GATEWAY_REPLICAS": "2", "GREENROOM_HAPROXY": "false"}
+    with tempfile.TemporaryDirectory() as scratch:
+        effects = Effects(Path(scratch))
+        config = HERE / "langgraph.json"
+        with serving(Path(scratch) / "server", config, environment=environment) as server:
+            result = asyncio.run(
+                chaos(
+                    server,
+                    effects,
+                    seed=given.seed,
+                    runs=given.runs,
+                    seconds=given.minutes * 60 if given.minutes else None,
+                    kill=given.kill,
+                    memory=given.memory,
+                )
+            )
+    print(result.table(given.seed))
+    if given.keep:
+        keep(result.table(given.seed))
+    problems = [*result.problems, *(growing(result.memory_mib) if given.memory else [])]
+    print(*problems, sep="\n")
+    sys.exit(1 if problems else 0)
+
+
+if __name__ == "__main__":
+    main()

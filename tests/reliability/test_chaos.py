@@ -1,0 +1,15 @@
+"""The short, seeded form of `make chaos`."""
+
+from __future__ import annotations
+
+from tests.reliability.chaos import chaos
+from tests.reliability.witness import Effects
+from tests.serving import Served
+
+
+async def test_runs_and_their_viewers_survive_what_is_killed_at_random(
+    server: Served, effects: Effects
+) -> None:
+    result = await chaos(server, effects, seed=11, runs=25, kill=0.4)
+    assert result.runs == 25
+    assert not result.problems, "\n".join(result.problems)
