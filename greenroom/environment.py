@@ -12,15 +12,19 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
+import random
 import shutil
 import socket
 import sys
 import tempfile
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from greenroom.core.errors import ConfigurationError
 from greenroom.settings import Settings
+
+BLOCKS = (20_000, 30_000)
+PORTS = 32
 
 
 def ray_environment(settings: Settings) -> dict[str, str]:
@@ -95,22 +99,32 @@ def remove_haproxy_dir(data_dir: Path) -> None:
     shutil.rmtree(haproxy_dir(data_dir), ignore_errors=True)
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on. Held open together, so that no two are the same."""
-    with ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("", 0))
-        return [each.getsockname()[1] for each in sockets]
+def free_block(size: int) -> range:
+    """Neighbouring ports that nobody listens on.
+
+    Below the range from which a machine takes the ports of its outgoing connections: one of those
+    could be gone by the time that HAProxy binds it. At random, so that servers that start at once
+    do not meet.
+    """
+    for _ in range(100):
+        first = random.randrange(*BLOCKS, size)
+        block = range(first, first + size)
+        with ExitStack() as held, suppress(OSError):
+            for port in block:
+                held.enter_context(socket.socket()).bind(("", port))
+            return block
+    raise ConfigurationError(f"There are no {size} neighbouring ports free for Ray Serve.")
 
 
 def _haproxy_environment(data_dir: Path) -> dict[str, str]:
     folder = haproxy_dir(data_dir)
-    # A second server on a machine fails on the fixed default ports.
-    stats_port, metrics_port = free_ports(2)
+    # A second server on a machine fails on the fixed default ports, or meets the first one there.
+    *replica_ports, stats_port, metrics_port = free_block(PORTS)
     return {
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+        "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(replica_ports[0]),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(replica_ports[-1]),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(stats_port),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics_port),
         # Ray's template splices request bodies, and then HAProxy notices a client that has left no

@@ -23,8 +23,9 @@ from greenroom import datadir
 from greenroom.checks import GraphCheck, GraphReport, check_database, check_port
 from greenroom.cli import curl, main, placement
 from greenroom.core.errors import ConfigurationError, DatabaseUnavailable
-from greenroom.environment import free_ports, haproxy_dir, remove_haproxy_dir
+from greenroom.environment import haproxy_dir, remove_haproxy_dir
 from greenroom.graphs.configuration import PlacementSpec
+from tests.serving import free_port
 
 ROOT = Path(__file__).parent.parent
 WAIT_S = 20
@@ -87,7 +88,7 @@ def serve(project: Path) -> Iterator[Start]:
         process = subprocess.Popen(
             [
                 *(sys.executable, "-c", SERVE.format(start=start, stop=stop), "serve"),
-                *("--port", str(port or free_ports(1)[0]), *options),
+                *("--port", str(port or free_port()), *options),
             ],
             cwd=project,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -217,7 +218,7 @@ def test_an_address_of_another_machine_is_refused() -> None:
 
 
 def test_a_database_that_does_not_answer_is_named_without_its_password() -> None:
-    (port,) = free_ports(1)
+    port = free_port()
     with pytest.raises(DatabaseUnavailable, match="--database-url") as raised:
         check_database(f"postgresql://ada:secret@127.0.0.1:{port}/db")
     assert f"127.0.0.1:{port}" in str(raised.value)

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import pickle
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from pydantic import ValidationError
 
 from greenroom import environment
 from greenroom.core.errors import ConfigurationError
-from greenroom.environment import free_ports, haproxy_dir, ray_environment
+from greenroom.environment import free_block, haproxy_dir, ray_environment
 from greenroom.logs import configure_logs
 from greenroom.settings import GROUPS, Settings, variable
 
@@ -201,8 +202,13 @@ def test_setting_the_environment_after_ray_was_imported_is_a_bug_that_is_said(
         environment.apply_ray_environment(Settings.read())
 
 
-def test_free_ports_are_different_ones() -> None:
-    assert len(set(free_ports(20))) == 20
+def test_a_block_of_ports_is_free_and_below_those_of_outgoing_connections() -> None:
+    block = free_block(8)
+    assert len(block) == 8
+    assert block[-1] < 32_768
+    for port in block:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
 
 
 def test_the_folder_of_haproxy_belongs_to_one_data_directory(tmp_path: Path) -> None:

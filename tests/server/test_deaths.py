@@ -47,6 +47,11 @@ async def test_a_killed_run_goes_on_from_its_checkpoint_in_the_same_stream(
             killed_s = time.monotonic()
     assert [p.data["attempt"] for p in parts if p.event == "metadata"] == [1, 2]
     steps = [p.data["step"]["trail"][0] for p in parts if p.event == "updates" and "step" in p.data]
+    # The step at whose event the process was killed may not have reached its checkpoint: then, and
+    # only then, it is executed and reported again.
+    at_death = parts[7].data["step"]["trail"][0]
+    if steps.count(at_death) == 2:
+        steps.remove(at_death)
     assert steps == [str(n) for n in range(1, 21)]
     sequence = [int(part.id.partition("-")[2]) for part in parts]
     assert sequence == sorted(set(sequence))
