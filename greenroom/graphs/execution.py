@@ -105,7 +105,8 @@ async def execute(
                 if start.stopped:
                     await _stop_again(graph, order, todo, emit, progress, tail)
                 else:
-                    chunks = _chunks(graph, todo, start, emit, control)
+                    eager = flush is not None
+                    chunks = _chunks(graph, todo, start, emit, control, eager=eager)
                     await _follow(chunks, todo, emit, progress, start.repetition, deciding)
             except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - user code ran
                 _reraise_signals(error)
@@ -157,10 +158,15 @@ async def _chunks(
     start: Start,
     emit: Emit,
     control: RunControl | None,
+    *,
+    eager: bool,
 ) -> AsyncIterator[Chunk]:
     """The graph's stream; with ``events`` its events are emitted on the way."""
     config = start.config
     modes = {"messages" if mode == "messages-tuple" else mode for mode in todo.modes}
+    if eager:
+        # Else LangGraph yields what a step reported only once the step's checkpoint is saved.
+        modes.add("custom")
     asked: dict[str, Any] = {
         "stream_mode": [*(modes - {"events", "values", "updates"}), "values", "updates"],
         "subgraphs": todo.subgraphs,

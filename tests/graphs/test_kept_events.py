@@ -156,12 +156,13 @@ def readable(events: list[tuple[str, bytes]]) -> Counter[str]:
 
 @pytest.mark.parametrize("durability", ["sync", "async", "exit"])
 @pytest.mark.parametrize("graph_id", GRAPHS)
+@pytest.mark.parametrize("modes", [MODES, ["updates", "values"]], ids=["all modes", "two modes"])
 async def test_wherever_it_dies_no_event_of_a_checkpointed_step_is_missed_or_told_twice(
-    graph_id: str, durability: str
+    graph_id: str, durability: str, modes: list[str]
 ) -> None:
     graph = GRAPHS[graph_id]()
-    asked = {"input": {"log": []}, "stream_mode": MODES, "durability": durability}
-    asked |= {"subgraphs": True, "resumable": True}
+    asked = {"input": {"log": []}, "stream_mode": modes, "durability": durability}
+    asked |= {"subgraphs": graph_id == "nested", "resumable": True}
     whole = Process(InMemorySaver(), [], dies_at=0)
     await whole.run(graph, order(**asked))
     told = readable(whole.tail)
