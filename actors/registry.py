@@ -37,6 +37,7 @@ from actors.webhooks import WebhookSender
 from greenroom.core.admission import Abandon, Drop, Effect, Lane, Place, Stage, Stop
 from greenroom.core.errors import (
     Conflict,
+    Fenced,
     GreenroomError,
     NotFound,
     TooManyRequests,
@@ -52,7 +53,7 @@ from greenroom.core.runs import (
     RunRequest,
     RunStatus,
 )
-from greenroom.core.threads import ThreadStatus, resting_status
+from greenroom.core.threads import resting_status
 from greenroom.graphs.configuration import read_configuration
 from greenroom.persistence import journal, outbox, upkeep
 from greenroom.persistence.database import Pool, open_pool, retrying, terminate_backends
@@ -214,7 +215,8 @@ class RegistryActor:
             try:
                 await self._recover()
                 break
-            except Superseded:
+            except Fenced:  # by the database, or by an actor that has heard from a newer one
+                self._superseded()
                 raise
             except Exception:  # the database is away, or Ray: nothing but trying again helps
                 log.exception("recovery failed, trying again")
@@ -247,7 +249,11 @@ class RegistryActor:
         async with self._database.connection() as connection:
             self._epoch = await journal.take_epoch(connection)
             found = await journal.in_flight(connection)
+            abandoned = await journal.abandoned_threads(connection)
         self._journal = Journal(self._database, self._epoch, self._superseded)
+        for thread_id in abandoned:
+            # Its run had ended; the registry before died over the deletion.
+            self._tasks.spawn(self._delete_temporary(thread_id))
         self._webhooks = WebhookSender(self._database, self._setup.webhooks)
         await self._journal.commit(journal.calm_abandoned())
         executed = await self._keeper.adopt(self._epoch)
@@ -652,10 +658,10 @@ class RegistryActor:
             status, error = RunStatus.INTERRUPTED, None
         await self._faults.at("end")
         effects = lane.ended(run.run_id)
-        rest = ThreadStatus.BUSY if lane.has_runs else resting_status(status, has_next=has_next)
+        rest = resting_status(status, has_next=has_next)
         await self._journal.commit(
             journal.end_run(run.run_id, status, error),
-            journal.rest_thread(run.thread_id, rest, interrupts, error),
+            journal.rest_thread(run.thread_id, rest, interrupts, error, busy=lane.has_runs),
             *([outbox.announce(run.run_id)] if run.webhook else []),
         )
         await self._faults.at("ended")
@@ -862,6 +868,14 @@ class RegistryActor:
             await self._perform(lane, lane.end_exclusive(operation))
             self._tell_followers(operation)
 
+    async def _rest(self, thread_id: str, interrupts: bytes | None, *, has_next: bool) -> None:
+        """What the thread's record shows after its state was changed from outside."""
+        rest = resting_status(RunStatus.SUCCESS, has_next=has_next)
+        busy = self._lane(thread_id).has_runs  # admitted meanwhile; it waits for this
+        await self._journal.commit(
+            journal.rest_thread(thread_id, rest, interrupts, None, busy=busy)
+        )
+
     async def update_state(self, thread_id: str, update: list[Any]) -> bytes:
         """Changes a thread's state. ``update`` is a list of one ObjectRef: the values may be large,
         so only their reference passes through here."""
@@ -869,10 +883,7 @@ class RegistryActor:
 
         async def work() -> bytes:
             reply, interrupts, has_next = await self._keeper.update(update[0])
-            rest = resting_status(RunStatus.SUCCESS, has_next=has_next)
-            if self._lane(thread_id).has_runs:
-                rest = ThreadStatus.BUSY  # admitted meanwhile; it waits for this
-            await self._journal.commit(journal.rest_thread(thread_id, rest, interrupts, None))
+            await self._rest(thread_id, interrupts, has_next=has_next)
             self._doings.note(thread_id, "state")
             return reply
 
@@ -971,9 +982,6 @@ class RegistryActor:
             if is_newest:
                 newest = left[0][0] if left else graph_id
                 interrupts, has_next = await self._keeper.settle(newest, thread_id)
-                rest = resting_status(RunStatus.SUCCESS, has_next=has_next)
-                if self._lane(thread_id).has_runs:
-                    rest = ThreadStatus.BUSY  # admitted meanwhile; it waits for this
-                await self._journal.commit(journal.rest_thread(thread_id, rest, interrupts, None))
+                await self._rest(thread_id, interrupts, has_next=has_next)
 
         await self._exclusively(thread_id, work)

@@ -262,17 +262,30 @@ def end_run(run_id: str, status: RunStatus, error: bytes | None) -> Write:
 
 
 def rest_thread(
-    thread_id: str, status: ThreadStatus, interrupts: bytes | None, error: bytes | None
+    thread_id: str,
+    resting: ThreadStatus,
+    interrupts: bytes | None,
+    error: bytes | None,
+    *,
+    busy: bool = False,
 ) -> Write:
-    """What a thread's record shows once a run is over; ``interrupts`` None leaves them."""
+    """What a thread's record shows once a run is over.
+
+    Args:
+        resting: its status while no run is on it.
+        interrupts: None leaves them.
+        busy: another run is waiting already.
+    """
     return Write(
         """
-        UPDATE greenroom.threads SET status = %(status)s, error = %(error)s, ever_ran = true,
-            interrupts = coalesce(%(interrupts)s::json, interrupts), updated_at = clock_timestamp()
+        UPDATE greenroom.threads SET status = %(status)s, resting = %(resting)s, error = %(error)s,
+            interrupts = coalesce(%(interrupts)s::json, interrupts), ever_ran = true,
+            updated_at = clock_timestamp()
         WHERE thread_id = %(thread)s""",
         {
             "thread": thread_id,
-            "status": status,
+            "status": ThreadStatus.BUSY if busy else resting,
+            "resting": resting,
             "interrupts": interrupts.decode() if interrupts is not None else None,
             "error": error.decode() if error is not None else None,
         },
@@ -280,13 +293,10 @@ def rest_thread(
 
 
 def calm_thread(thread_id: str) -> Write:
-    """A thread whose pending run was dropped is as it was before: by its state and its last run."""
+    """A thread whose pending run was dropped is as it was before."""
     return Write(
         """
-        UPDATE greenroom.threads t SET updated_at = clock_timestamp(), status = CASE
-            WHEN t.error IS NOT NULL THEN 'error'
-            WHEN t.interrupts::text <> '{}' THEN 'interrupted'
-            ELSE 'idle' END
+        UPDATE greenroom.threads SET status = resting, updated_at = clock_timestamp()
         WHERE thread_id = %(thread)s""",
         {"thread": thread_id},
     )
@@ -296,10 +306,7 @@ def calm_abandoned() -> Write:
     """At a registry's start: no thread is ``busy`` without a run, whatever was half done."""
     return Write(
         """
-        UPDATE greenroom.threads t SET updated_at = clock_timestamp(), status = CASE
-            WHEN t.error IS NOT NULL THEN 'error'
-            WHEN t.interrupts::text <> '{}' THEN 'interrupted'
-            ELSE 'idle' END
+        UPDATE greenroom.threads t SET updated_at = clock_timestamp(), status = resting
         WHERE status = 'busy' AND NOT EXISTS (
             SELECT 1 FROM greenroom.runs r
             WHERE r.thread_id = t.thread_id AND r.status IN ('pending', 'running'))""",
@@ -383,9 +390,9 @@ def copy_thread(thread_id: str, copy_id: str) -> tuple[Write, ...]:
     return (
         Write(
             """
-            INSERT INTO greenroom.threads (thread_id, status, metadata, config, "values",
+            INSERT INTO greenroom.threads (thread_id, status, resting, metadata, config, "values",
                 interrupts, error, ever_ran)
-            SELECT %(copy)s, status, metadata, config, "values", interrupts, error, ever_ran
+            SELECT %(copy)s, status, resting, metadata, config, "values", interrupts, error, ever_ran
             FROM greenroom.threads WHERE thread_id = %(thread)s
             ON CONFLICT (thread_id) DO UPDATE SET thread_id = excluded.thread_id
             RETURNING thread_id""",
@@ -451,6 +458,15 @@ async def in_flight(connection: Connection) -> list[InFlight]:
         f"{_IN_FLIGHT} WHERE status IN ('pending', 'running') ORDER BY admitted"
     )
     return [_found(row) for row in await cursor.fetchall()]
+
+
+async def abandoned_threads(connection: Connection) -> list[str]:
+    """Temporary threads whose run is over, and which should be gone."""
+    cursor = await connection.execute(
+        "SELECT thread_id FROM greenroom.runs"
+        " WHERE temporary AND status NOT IN ('pending', 'running')"
+    )
+    return [row["thread_id"] for row in await cursor.fetchall()]
 
 
 async def find_run(connection: Connection, run_id: str) -> InFlight | None:

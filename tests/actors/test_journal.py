@@ -338,22 +338,16 @@ async def test_rest_leaves_the_interrupts_unless_it_is_given_some(pen: Journal, 
     assert await thread_row(pool) == ("error", '{"a": []}', '{"error": "E"}')
 
 
-@pytest.mark.parametrize(
-    ("interrupts", "error", "status"),
-    [
-        (b"{}", None, "idle"),
-        (b'{"a": []}', None, "interrupted"),
-        (b"{}", b"{}", "error"),
-    ],
-)
-async def test_calm_says_what_the_state_and_the_last_run_say(
-    pen: Journal, pool: Pool, interrupts: bytes, error: bytes | None, status: str
+@pytest.mark.parametrize("resting", ["idle", "interrupted", "error"])
+async def test_calm_makes_a_thread_what_it_was_at_rest(
+    pen: Journal, pool: Pool, resting: str
 ) -> None:
     await admitted(pen)
-    await pen.commit(journal.rest_thread("t", ThreadStatus.BUSY, interrupts, error))
+    await pen.commit(journal.rest_thread("t", ThreadStatus(resting), b"{}", None, busy=True))
+    assert (await thread_row(pool) or ())[0] == "busy"
     for _ in range(2):
         await pen.commit(journal.calm_thread("t"))
-        assert (await thread_row(pool) or ())[0] == status
+        assert (await thread_row(pool) or ())[0] == resting
 
 
 async def test_only_threads_without_a_run_are_calmed_at_a_start(pen: Journal, pool: Pool) -> None:
