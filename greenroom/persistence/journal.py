@@ -104,11 +104,8 @@ class Journal:
 
     async def _transaction(self, groups: list[Sequence[Write]]) -> list[list[list[Row]]]:
         cursors: list[list[psycopg.AsyncCursor[Row]]] = []
-        async with (
-            self._pool.connection() as connection,
-            connection.pipeline(),
-            connection.transaction(),
-        ):
+        # A pipeline without a BEGIN is one transaction, ended by its one Sync.
+        async with self._pool.connection() as connection, connection.pipeline():
             await connection.execute("SELECT greenroom.hold_epoch(%s)", (self._epoch,))
             for group in groups:
                 cursors.append([])
