@@ -9,6 +9,7 @@ this choice itself, since it does not know how common a piece of JSON is.
 from __future__ import annotations
 
 import json
+import time
 import uuid
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -61,6 +62,9 @@ FROM greenroom.threads t,
     (SELECT count(*) AS writes, coalesce(sum(octet_length(blob)), 0)::int8 AS write_bytes
         FROM checkpoint_writes WHERE thread_id = %s) w
 WHERE t.thread_id = %s"""
+ASSISTANT_KEPT_S = 5.0
+ASSISTANTS_KEPT = 1000
+
 _ASSISTANT_ORDERS = frozenset({"assistant_id", "graph_id", "name", "created_at", "updated_at"})
 _THREAD_ORDERS = frozenset({"thread_id", "status", "created_at", "updated_at", "state_updated_at"})
 
@@ -93,6 +97,7 @@ class PostgresRecords:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
+        self._assistants: dict[str, tuple[float, JsonObject]] = {}
 
     async def ready(self) -> None:
         """Raises DatabaseUnavailable with a sentence when the database cannot be reached."""
@@ -102,6 +107,18 @@ class PostgresRecords:
     # --- assistants
 
     async def get_assistant(self, assistant_id: str) -> JsonObject | None:
+        """An assistant as it was at most some seconds ago: every create of a run asks for one."""
+        kept = self._assistants.get(assistant_id)
+        if kept is not None and time.monotonic() < kept[0]:
+            return kept[1]
+        found = await self._find_assistant(assistant_id)
+        if found is not None:
+            if len(self._assistants) >= ASSISTANTS_KEPT:
+                self._assistants.clear()
+            self._assistants[assistant_id] = (time.monotonic() + ASSISTANT_KEPT_S, found)
+        return found
+
+    async def _find_assistant(self, assistant_id: str) -> JsonObject | None:
         if not _is_uuid(assistant_id):
             return None
         rows = await self._rows(
