@@ -226,3 +226,35 @@ def test_an_event_published_while_a_live_reader_attaches_is_seen_exactly_once() 
             steps.pop()()
         seen += read(log, part.cursor)
         assert seen == [b"0", b"1"]
+
+
+# --- events that are shown later ------------------------------------------------------------------
+
+
+def test_what_is_not_shown_holds_back_what_comes_after_it() -> None:
+    log = log_of(b"1")
+    hidden = log.append("values", b"2", 1, shown=False)
+    behind = log.append("updates", b"3", 1)
+    assert read(log, 0) == [b"1"]
+    assert [hidden.seq, behind.seq] == [first_seq(1) + 1, first_seq(1) + 2]
+    log.reveal(hidden.seq)
+    assert read(log, 0) == [b"1", b"2"]
+    log.reveal(behind.seq)
+    assert read(log, 0) == [b"1", b"2", b"3"]
+
+
+def test_revealing_wakes_those_who_wait() -> None:
+    log, woken = log_of(), []
+    event = log.append("values", b"1", 1, shown=False)
+    assert log.wait(log.end, lambda: woken.append(1))
+    log.reveal(event.seq)
+    assert woken == [1]
+
+
+def test_a_log_that_is_closed_shows_everything_unless_its_attempt_was_superseded() -> None:
+    for whole, seen in ((True, [b"1", b"2"]), (False, [])):
+        log = log_of()
+        log.append("values", b"1", 1, shown=False)
+        log.hold("error", b"2", 1)
+        log.close(whole=whole)
+        assert read(log, 0) == seen

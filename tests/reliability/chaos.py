@@ -31,7 +31,7 @@ from tests.serving import Served, serving
 HERE = Path(__file__).parent
 PAGE = HERE.parent.parent / "docs" / "reliability.md"
 BEGIN, END = "<!-- chaos -->", "<!-- /chaos -->"
-AT_ONCE = 8
+AT_ONCE = 5
 STUCK_S = 120.0
 MOST_KILLS_OF_A_RUN = 2
 """One less than max_attempts: who is killed more often ends in error, as promised."""
@@ -336,7 +336,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int)
     parser.add_argument("--minutes", type=float)
     parser.add_argument("--seed", type=int, default=int(time.time()))
-    parser.add_argument("--kill", type=float, default=0.5, help="kills a second")
+    parser.add_argument("--kill", type=float, default=0.4, help="kills a second")
     parser.add_argument("--memory", action="store_true", help="prove that no process grows")
     parser.add_argument("--keep", action="store_true", help="write the table into the docs")
     given = parser.parse_args()

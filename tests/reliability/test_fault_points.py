@@ -19,6 +19,11 @@ KEPT = {"stream_resumable": True, "stream_mode": ["updates", "values", "custom"]
 BOUND_S = 60.0
 
 
+def some(*places: str, slow: str) -> list[Any]:
+    """Every place, the last ones in `make chaos` only."""
+    return [*places, *(pytest.param(place, marks=pytest.mark.slow) for place in slow.split())]
+
+
 class Stage:
     """The directory that tells a server where to stop."""
 
@@ -73,7 +78,7 @@ async def stopped(http: httpx.AsyncClient, thread_id: str) -> dict[str, Any]:
     return await until(resting)  # type: ignore[arg-type, return-value]
 
 
-@pytest.mark.parametrize("place", ["admit", "admitted", "start", "started", "end", "ended"])
+@pytest.mark.parametrize("place", some("admitted", "ended", slow="admit start started end"))
 async def test_the_registry_dies_and_two_runs_of_a_thread_are_done_once(
     http: httpx.AsyncClient, stage: Stage, effects: Effects, place: str
 ) -> None:
@@ -106,7 +111,7 @@ async def test_the_registry_dies_and_two_runs_of_a_thread_are_done_once(
     assert len((await http.get(path)).json()) == 2
 
 
-@pytest.mark.parametrize("place", ["requeue", "requeued"])
+@pytest.mark.parametrize("place", some("requeued", slow="requeue"))
 async def test_the_registry_dies_over_the_death_of_a_run(
     http: httpx.AsyncClient, stage: Stage, effects: Effects, place: str
 ) -> None:
@@ -125,13 +130,21 @@ async def test_the_registry_dies_over_the_death_of_a_run(
     assert effects.of(run_id) == Counter({f"step-{i}": 1 + (i == 4) for i in range(1, 9)})
 
 
-@pytest.mark.parametrize("place", ["stop", "end", "roll_back", "rolled_back", "ended"])
-@pytest.mark.parametrize("action", ["interrupt", "rollback"])
+@pytest.mark.parametrize(
+    ("action", "place"),
+    [
+        ("interrupt", "stop"),
+        ("rollback", "rolled_back"),
+        *(pytest.param("interrupt", place, marks=pytest.mark.slow) for place in ("end", "ended")),
+        *(
+            pytest.param("rollback", place, marks=pytest.mark.slow)
+            for place in ("stop", "end", "roll_back", "ended")
+        ),
+    ],
+)
 async def test_the_registry_dies_over_a_stop_and_the_run_stops(
     http: httpx.AsyncClient, stage: Stage, effects: Effects, place: str, action: str
 ) -> None:
-    if action == "interrupt" and "roll" in place:
-        pytest.skip("an interrupted run is not rolled back")
     await is_warm(http)
     thread_id = await thread(http)
     path = f"/threads/{thread_id}/runs"
@@ -163,7 +176,7 @@ async def test_the_registry_dies_over_a_stop_and_the_run_stops(
 
 
 @pytest.mark.parametrize(
-    "place", ["attempt", "saving", "saved", "fenced", "values", "report", "reported"]
+    "place", some("saved", "reported", slow="attempt saving fenced values report")
 )
 async def test_a_run_dies_anywhere_and_its_stream_is_whole(
     http: httpx.AsyncClient, stage: Stage, effects: Effects, place: str
