@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import time
 from collections import Counter
 from pathlib import Path
@@ -105,10 +104,14 @@ async def test_writes_wait_while_postgresql_restarts_and_go_on(
     path = f"/threads/{thread_id}/runs/stream"
     viewer = asyncio.create_task(view_into(seen, http, "POST", path, json=body))
     await until(lambda: len(seen.steps) >= 3)
-    pid = int((server.data_dir / "pg" / "data" / "postmaster.pid").read_text().split()[0])
-    psutil.Process(pid).send_signal(signal.SIGINT)  # a fast shutdown
-    await until(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == "zombie")
-    await asyncio.wait_for(viewer, 60)
+    directory = server.data_dir / "pg"
+    database = await asyncio.to_thread(start_embedded, directory)
+    await asyncio.to_thread(database.stop)
+    database = await asyncio.to_thread(start_embedded, directory)
+    try:
+        await asyncio.wait_for(viewer, 60)
+    finally:
+        database.release()
     assert seen.steps == list(range(1, 31))
     assert seen.attempts == [1]
     assert effects.of(seen.of("metadata")[0]["run_id"]).total() == 30
@@ -170,7 +173,7 @@ async def test_who_holds_every_connection_of_the_database_only_delays(
     http: httpx.AsyncClient, effects: Effects, server: Served
 ) -> None:
     await is_warm(http)
-    dsn = (await asyncio.to_thread(start_embedded, server.data_dir / "pg")).dsn
+    database = await asyncio.to_thread(start_embedded, server.data_dir / "pg")
     thread_id = await thread(http)
     state = effects.input(n=10, delay=0.1)
     waiting = asyncio.create_task(
@@ -182,10 +185,11 @@ async def test_who_holds_every_connection_of_the_database_only_delays(
     held: list[psycopg.AsyncConnection] = []
     try:
         while len(held) < 400:
-            held.append(await psycopg.AsyncConnection.connect(dsn))
+            held.append(await psycopg.AsyncConnection.connect(database.dsn))
     except psycopg.OperationalError:
         pass
     await asyncio.sleep(0.5)
     for connection in held:
         await connection.close()
+    database.release()
     assert (await asyncio.wait_for(waiting, 60)).json()["i"] == 10
