@@ -297,6 +297,42 @@ async def test_a_rolled_back_answer_is_forgotten(pool: Pool) -> None:
     assert "YES" not in result["log"]
 
 
+async def test_a_rollback_waits_for_a_write_that_is_under_way(pool: Pool) -> None:
+    """A background write has passed the fence and is not committed when its run is rolled back."""
+    run_id = await a_run(pool)
+    saver = FencedSaver(pool, run_id=run_id, attempt=1)
+    config = {**at("t"), "metadata": {"run_id": run_id}}
+    writing, commit = asyncio.Event(), asyncio.Event()
+
+    async def late_write() -> None:
+        async with pool.connection() as conn, conn.transaction():
+            await conn.execute("SELECT greenroom.fence(%s, 1)", (run_id,))
+            await conn.execute(
+                "INSERT INTO checkpoints (thread_id, checkpoint_ns, checkpoint_id, checkpoint,"
+                " metadata) VALUES ('t', '', 'late', '{\"channel_versions\": {}}',"
+                " jsonb_build_object('run_id', %s::text))",
+                (run_id,),
+            )
+            writing.set()
+            await commit.wait()
+
+    async def roll_back() -> None:
+        async with pool.connection() as conn, conn.transaction():
+            await roll_back_run(conn, run_id, "t")
+            await conn.execute("DELETE FROM greenroom.runs WHERE run_id = %s", (run_id,))
+
+    async with asyncio.timeout(BOUND_S):
+        write = asyncio.create_task(late_write())
+        await writing.wait()
+        rolling = asyncio.create_task(roll_back())
+        await until_blocked(pool)
+        commit.set()
+        await asyncio.gather(write, rolling)
+    assert await rows(pool, "SELECT checkpoint_id FROM checkpoints") == []
+    with pytest.raises(Fenced):
+        await saver.aput(config, empty_checkpoint(), {"source": "loop", "step": 1}, {})
+
+
 async def test_only_the_first_attempt_copies_the_heads(pool: Pool) -> None:
     """The second attempt starts after the first one has written; the copy is still from before."""
     await run_graph(pool, {"log": []})
