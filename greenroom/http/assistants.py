@@ -37,13 +37,14 @@ _MAX_DEPTH = 100
         {200: list[answers.Assistant]},
         body=AssistantSearch,
         headers=("x-pagination-total", "x-pagination-next"),
+        errors=(404,),
     ),
 )
 async def search(request: Request) -> Response:
     body = await parse(request, AssistantSearch)
     limit, offset = body.limit or 10, body.offset or 0
     found = await edge_of(request).records.search_assistants(
-        _filter(body),
+        _filter(edge_of(request), body),
         limit=limit,
         offset=offset,
         sort_by=body.sort_by or "created_at",
@@ -56,10 +57,10 @@ async def search(request: Request) -> Response:
 @router.post(
     "/assistants/count",
     summary="Count assistants",
-    **doc({200: int}, body=AssistantCount),
+    **doc({200: int}, body=AssistantCount, errors=(404,)),
 )
 async def count(request: Request) -> Response:
-    where = _filter(await parse(request, AssistantCount))
+    where = _filter(edge_of(request), await parse(request, AssistantCount))
     return json(await edge_of(request).records.count_assistants(where))
 
 
@@ -155,5 +156,10 @@ def _xray(value: str | None) -> bool | int:
     raise InvalidRequest(f"xray must be true, false or a depth up to {_MAX_DEPTH}.")
 
 
-def _filter(body: AssistantCount) -> AssistantFilter:
+def _filter(edge: Edge, body: AssistantCount) -> AssistantFilter:
+    if body.graph_id is not None and body.graph_id not in edge.graphs:
+        # As on the reference: a name that is written wrongly shall be heard of.
+        raise NotFound(
+            f"Graph '{body.graph_id[:255]}' not found. Expected one of: {sorted(edge.graphs)}"
+        )
     return AssistantFilter(metadata=body.metadata, graph_id=body.graph_id, name=body.name)

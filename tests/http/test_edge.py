@@ -167,6 +167,13 @@ async def test_assistants_are_found(client):
     assert answer.json() == {"detail": "Invalid assistant ID: must be a UUID"}
 
 
+async def test_assistants_of_a_graph_that_does_not_exist_are_not_found(client):
+    for path in ("/assistants/search", "/assistants/count"):
+        answer = await client.post(path, json={"graph_id": "nope"})
+        assert answer.status_code == 404
+        assert answer.json()["detail"].startswith("Graph 'nope' not found. Expected one of: [")
+
+
 async def test_graphs_are_drawn_by_name_or_id(client, runtime):
     for name, xray in (("counter", "true"), (COUNTER, "2"), (COUNTER, "")):
         assert (await client.get(f"/assistants/{name}/graph?xray={xray}")).status_code == 200
