@@ -1,8 +1,9 @@
 """The Ray way to serve: ``serve run serve_app:app``, configured by ``GREENROOM_*``.
 
-`app` is built from the settings alone. The database must exist (``GREENROOM_DATABASE_URL``) or is the
-embedded one of ``GREENROOM_DATA_DIR``, which the registry then keeps running. Ray's own environment
-(HAProxy, throughput mode) has to be set where the cluster is started: see docs/settings.md.
+`app` is built from the settings alone. The database must exist (``GREENROOM_DATABASE_URL``) or is
+the embedded one of ``GREENROOM_DATA_DIR``, which the registry then keeps running. Ray's own
+environment (HAProxy, throughput mode) has to be set where the cluster is started: see
+docs/settings.md.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Everything else in `actors` is plain classes. An actor's *name* travels between processes, never its
 handle (a handle in a call costs the receiver more than the call); handles are cached here by name.
-Run-actor names are unique and never reused, so a name that is gone stays gone: for some milliseconds
-after a death Ray still gives out the dead actor under its name.
+Run-actor names are unique and never reused, so a name that is gone stays gone: for some
+milliseconds after a death Ray still gives out the dead actor under its name.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ _RUN_GROUPS = {
     "read": ("read", "outcome", "alive"),
 }
 """Concurrency groups of a run actor, each with a thread and loop of its own: a node that blocks
-`execute` neither delays a cancel nor a reader, and thousands of pending reads do not delay a cancel."""
+`execute` neither delays a cancel nor a reader, and thousands of pending reads do not delay a
+cancel."""
 
 _GROUP_LIMITS = {"execute": 100_000, "control": 1_000, "read": 100_000}
 

@@ -157,7 +157,7 @@ class Keeper:
             await asyncio.wait_for(answer(handle.drain.remote(), name), ASK_WAIT_S)
 
     async def keep(self) -> None:
-        """Never ends: keeps the pools at their size, and tells the actors that a registry is there."""
+        """Never ends: keeps the pools at their size, and beats to the actors."""
         self.wake()
         if self._inspector is None:
             self._want_inspector()
@@ -451,7 +451,7 @@ class Keeper:
                 return None, False
 
     async def prune(self, thread_id: str) -> None:
-        """Has the inspector delete a thread's older checkpoints; doing it twice is doing it once."""
+        """Has the inspector delete a thread's older checkpoints; may be repeated."""
         while True:
             try:
                 name = await self.inspector()

@@ -1,8 +1,8 @@
 """The registry: the one writer of run and thread status.
 
 It performs what `greenroom.core.admission` decides. Every request is one synchronous step that
-decides and reserves, then a commit (`greenroom.persistence.journal`, grouped), then the effects: start,
-stop, answer. So what is acknowledged is durable, and what is executed was durable before.
+decides and reserves, then a commit (`greenroom.persistence.journal`, grouped), then the effects:
+start, stop, answer. So what is acknowledged is durable, and what is executed was durable before.
 
     create ──decide──> lane, place ──commit──> order to the actor, answer to the gateway
     finish ──decide──> next of the lane ──commit──> answer to the actor, which then closes the log
@@ -24,6 +24,7 @@ import logging
 import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -189,10 +190,19 @@ class RegistryActor:
         await self._ready()
         self._draining = True
         await self._keeper.drain()
-        deadline_s = time.monotonic() + wait_s
-        while time.monotonic() < deadline_s and self._executing():
-            await asyncio.sleep(0.02)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                await self._until_none_is_executed()
         return self._executing()
+
+    async def _until_none_is_executed(self) -> None:
+        while True:
+            run_id = next((run.run_id for run in self._runs.values() if run.started), None)
+            if run_id is None:
+                return
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._followers.setdefault(run_id, []).append(future)
+            await future
 
     def _executing(self) -> int:
         return sum(1 for run in self._runs.values() if run.started)
@@ -331,7 +341,7 @@ class RegistryActor:
         )
 
     def _decide(self, request: RunRequest) -> _Admission | GreenroomError | None:
-        """The synchronous step: lane and place are reserved when this returns. None: it is known."""
+        """The synchronous step: it reserves lane and place. None: the run is known."""
         if self._draining:
             return Unavailable("The server is stopping. Try again in a moment.")
         if request.run_id in self._runs:

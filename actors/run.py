@@ -693,7 +693,7 @@ async def _appended(event_log: EventLog, after: int, wait_s: float) -> bool:
 
 
 async def _until_done(write: Callable[[], Any]) -> None:
-    """Repeats a write while the database is away: what the run achieved must not be lost to a restart."""
+    """Repeats a write while the database is away, so that a restart loses nothing of the run."""
     pause_s = 0.05
     while True:
         try:

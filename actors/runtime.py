@@ -1,8 +1,9 @@
 """The gateway's way to registry and run actors: `greenroom.core.ports.Runtime` on Ray.
 
 A stream is one outstanding long poll that follows its run: from the line, to its actor, to the
-actor of the next attempt, to the durable tail when there is no actor any more. A reader's cursor is a
-sequence number that only grows, also across attempts, so each hop continues where the last one ended.
+actor of the next attempt, to the durable tail when there is no actor any more. A reader's cursor
+is a sequence number that only grows, also across attempts, so each hop continues where the last one
+ended.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ class RayRuntime:
         self._inspector: str | None = None
 
     async def _registry(self, call: Callable[[Any], Awaitable[T]]) -> T:
-        """Calls the registry; while it restarts, waits and calls again. Every call is repeatable."""
+        """Calls the registry, again while it restarts: every call is repeatable."""
         deadline_s = asyncio.get_running_loop().time() + REGISTRY_PATIENCE_S
         while True:
             try:

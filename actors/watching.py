@@ -1,8 +1,8 @@
 """The stream of a whole thread: which runs begin on it, and that its state was changed.
 
 The registry notes what begins (`Doings`), only for threads that somebody watches; a gateway polls
-that and reads each run's events where they are (`thread_frames`). Runs of a thread never overlap, so
-one after the other is the thread's order.
+that and reads each run's events where they are (`thread_frames`). Runs of a thread never overlap,
+so one after the other is the thread's order.
 """
 
 from __future__ import annotations

@@ -251,7 +251,7 @@ def run_server(
 
 
 def _free_port(settings: Settings, patience_s: float) -> None:
-    """Refuses a port that is taken, unless by what a killed server has left: that is about to go."""
+    """Refuses a port that is taken, unless by a killed server's leftovers, which will go."""
     deadline_s = time.monotonic() + patience_s
     while True:
         datadir.end_orphans(settings.data_dir)

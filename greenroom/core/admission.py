@@ -1,8 +1,8 @@
 """Who may run on a thread, and when: the decisions of the registry, as plain values.
 
 A `Lane` is one thread as the registry sees it. At most one run is *active* on it; the others are
-*queued* (first come, first served) or *delayed* (``after_seconds``). An *exclusive operation* (a state
-update, a copy, a delete) takes the lane as a run does.
+*queued* (first come, first served) or *delayed* (``after_seconds``). An *exclusive operation* (a
+state update, a copy, a delete) takes the lane as a run does.
 
     admit ──┬─ lane free ───────────────> active: waiting ──placed──> running ──stop──> stopping
             ├─ enqueue ────> queued ─next─^   │  ^                     │ │ └─ended─> (gone)
@@ -26,7 +26,10 @@ from enum import StrEnum
 from greenroom.core.errors import Conflict, NotFound
 from greenroom.core.runs import CancelAction, MultitaskStrategy
 
-BUSY_MESSAGE = "Thread is already running a task. Wait for it to finish or choose a different multitask strategy."
+BUSY_MESSAGE = (
+    "Thread is already running a task. Wait for it to finish or choose a different multitask"
+    " strategy."
+)
 CHANGING_MESSAGE = (
     "Thread is being changed by another request. Try again when that one has finished."
 )

@@ -1,7 +1,7 @@
 """Sending what has gathered: many small requests, few calls.
 
 A call between actors costs the receiver a third of a millisecond of CPU whatever it carries, and a
-commit a fifth. So each side keeps one call under way and sends, as the next one, everything that came
+commit a fifth. So each side keeps one call under way and sends, as the next one, all that came
 meanwhile: no timer, no added latency when idle, and batches that grow exactly with the load.
 """
 
@@ -20,8 +20,8 @@ class Batcher(Generic[T, R]):
 
     Args:
         send: takes the items, answers one result an item, in order; a result that is an exception
-            is raised to the item's sender. If ``send`` itself raises, every sender of the batch sees
-            that.
+            is raised to the item's sender. If ``send`` itself raises, every sender of the batch
+            sees that.
         max_items: the most that one call carries.
     """
 

@@ -10,7 +10,7 @@
     ├─ Unavailable          503    a part is restarting; trying again helps
     │   └─ DatabaseUnavailable
     ├─ ConfigurationError          said at start, before anything serves
-    └─ Fenced                      a signal, not a failure: this attempt is no longer the current one
+    └─ Fenced                      a signal, not a failure: another attempt is the current one
 
 The core knows no HTTP: ``status_hint`` is a hint to the one handler at the edge. Every constructor
 argument goes to ``super().__init__``, since an exception that does not survive pickling does not

@@ -6,8 +6,8 @@ everything after it. Sequence numbers only grow, also across attempts, because a
 
 The writer (the loop that executes the graph) and the readers (another loop, another thread) share a
 log, so every change happens under a lock and readers are woken through a callback that the caller
-makes thread-safe. The log is bounded by bytes: the oldest events go first, and a reader whose cursor
-was passed by continues with the oldest event that is left.
+makes thread-safe. The log is bounded by bytes: the oldest events go first, and a reader whose
+cursor was passed by continues with the oldest event that is left.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Event:
 
     @property
     def mode(self) -> str:
-        """The name without its subgraph namespace and part: ``messages/partial|a:1`` → ``messages/partial``."""
+        """The name without its subgraph namespace, e.g. ``messages/partial``."""
         return self.name.partition("|")[0]
 
 
@@ -153,8 +153,8 @@ class EventLog:
     def hold(self, name: str, data: bytes, at_ms: int) -> Event:
         """Numbers a last event that readers see only when the log closes.
 
-        A client that reads the ``error`` event looks at the run right after, so the event may not be
-        seen before the status is stored; and the durable tail needs it before that.
+        A client that reads the ``error`` event looks at the run right after, so the event may not
+        be seen before the status is stored; and the durable tail needs it before that.
         """
         with self._lock:
             before = len(self._hidden) + len(self._held)

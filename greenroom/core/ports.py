@@ -17,7 +17,7 @@ from greenroom.core.runs import Batch, CancelRequest, CreatedRun, Ending, Placem
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StateQuestion:
-    """`GET /threads/{t}/state`. ``checkpoint`` is ``{"checkpoint_id", "checkpoint_ns"}`` or None."""
+    """`GET /threads/{t}/state`; ``checkpoint`` is ``{"checkpoint_id", "checkpoint_ns"}``."""
 
     graph_id: str
     thread_id: str
@@ -50,7 +50,7 @@ class StateUpdate:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SuperstepsUpdate:
-    """``supersteps`` of `POST /threads`: JSON list of ``{"updates": [{values, command, as_node}]}``."""
+    """``supersteps`` of `POST /threads`: a JSON list of ``{"updates": [...]}``."""
 
     graph_id: str
     thread_id: str
@@ -90,7 +90,7 @@ Update = StateUpdate | SuperstepsUpdate
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Updated:
-    """What a state update did: the answer for the client, and what the thread's record must show."""
+    """What a state update did: the client's answer, and what the thread's record must show."""
 
     answer: bytes
     values: bytes | None

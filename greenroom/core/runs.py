@@ -5,9 +5,9 @@
        │  └───requeue─────┘   (the actor died; the next attempt)
        └──cancel──> interrupted          └──give_up──> error
 
-A run that stops at an ``interrupt()`` is ``success``; ``interrupted`` means cancelled or pre-empted.
-A rolled-back run has no state: it is deleted. Every change of status goes through `successor`;
-what the table lacks is illegal.
+A run that stops at an ``interrupt()`` is ``success``; ``interrupted`` means cancelled or
+pre-empted. A rolled-back run has no state: it is deleted. Every change of status goes through
+`successor`; what the table lacks is illegal.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ CancelAction = Literal["interrupt", "rollback"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunRequest:
-    """A run as the gateway asks for it: validated, complete, and named, so that asking twice is safe.
+    """A run as the gateway asks for it: validated, complete, and safe to ask for twice.
 
     Attributes:
         run_id: UUIDv7, minted by the gateway; a retried create with the same id is the same run.

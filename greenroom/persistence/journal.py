@@ -138,8 +138,8 @@ def may_pass(error: psycopg.Error) -> bool:
 def admit(request: RunRequest, *, actor: str | None) -> Write:
     """A new run, and its thread ``busy``; with an actor it is running at once, in attempt 1.
 
-    Gives ``(created_at, is_current)``, or no row when the thread does not exist. A run that is there
-    already is left as it is, and so is its thread; it is current unless it is over.
+    Gives ``(created_at, is_current)``, or no row when the thread does not exist. A run that is
+    there already is left as it is, and so is its thread; it is current unless it is over.
     """
     thread = (
         """
@@ -380,17 +380,21 @@ def copy_thread(thread_id: str, copy_id: str) -> tuple[Write, ...]:
     """A thread's record and checkpoints under a new id; the first gives a row if it exists."""
     params = {"thread": thread_id, "copy": copy_id}
     tables = {
-        "checkpoints": "checkpoint_ns, checkpoint_id, parent_checkpoint_id, type, checkpoint, metadata",
+        "checkpoints": (
+            "checkpoint_ns, checkpoint_id, parent_checkpoint_id, type, checkpoint, metadata"
+        ),
         "checkpoint_blobs": "checkpoint_ns, channel, version, type, blob",
-        "checkpoint_writes": "checkpoint_ns, checkpoint_id, task_id, task_path, idx, channel, type, blob",
+        "checkpoint_writes": (
+            "checkpoint_ns, checkpoint_id, task_id, task_path, idx, channel, type, blob"
+        ),
     }
     return (
         Write(
             """
             INSERT INTO greenroom.threads (thread_id, status, resting, metadata, config, "values",
                 interrupts, error, ever_ran)
-            SELECT %(copy)s, status, resting, metadata, config, "values", interrupts, error, ever_ran
-            FROM greenroom.threads WHERE thread_id = %(thread)s
+            SELECT %(copy)s, status, resting, metadata, config, "values", interrupts, error,
+            ever_ran FROM greenroom.threads WHERE thread_id = %(thread)s
             ON CONFLICT (thread_id) DO UPDATE SET thread_id = excluded.thread_id
             RETURNING thread_id""",
             params,

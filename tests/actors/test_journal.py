@@ -94,7 +94,7 @@ async def transactions(pool: Pool) -> list[str]:
 BROKEN = Write("SELECT 1/0", {})
 
 
-# --- groups ----------------------------------------------------------------------------------------
+# --- groups --------------------------------------------------------------------------------------
 
 
 async def test_groups_that_gathered_are_one_transaction(pen: Journal, pool: Pool) -> None:
@@ -201,7 +201,7 @@ def test_which_errors_pass() -> None:
     assert not may_pass(psycopg.errors.UniqueViolation())
 
 
-# --- admissions ------------------------------------------------------------------------------------
+# --- admissions ----------------------------------------------------------------------------------
 
 
 async def admitted(pen: Journal, actor: str | None = None, **changes: Any) -> str:
@@ -267,7 +267,7 @@ async def test_a_retried_admission_does_not_bring_a_deleted_thread_back(
     assert await thread_row(pool) is None
 
 
-# --- attempts --------------------------------------------------------------------------------------
+# --- attempts ------------------------------------------------------------------------------------
 
 
 async def test_a_start_gives_the_kwargs_and_only_ever_counts_up(pen: Journal, pool: Pool) -> None:
@@ -328,7 +328,7 @@ async def test_an_end_is_final(pen: Journal, pool: Pool) -> None:
     assert json.loads(error) == {"error": "E"}
 
 
-# --- threads ---------------------------------------------------------------------------------------
+# --- threads -------------------------------------------------------------------------------------
 
 
 async def test_rest_leaves_the_interrupts_unless_it_is_given_some(pen: Journal, pool: Pool) -> None:
@@ -370,7 +370,8 @@ async def test_only_threads_without_a_run_are_calmed_at_a_start(pen: Journal, po
 async def checkpoint(pool: Pool, run_id: str, checkpoint_id: str, thread_id: str = "t") -> None:
     async with pool.connection() as connection:
         await connection.execute(
-            "INSERT INTO checkpoints (thread_id, checkpoint_ns, checkpoint_id, checkpoint, metadata)"
+            "INSERT INTO checkpoints"
+            " (thread_id, checkpoint_ns, checkpoint_id, checkpoint, metadata)"
             " VALUES (%s, '', %s, %s, %s)",
             (
                 thread_id,
@@ -468,7 +469,7 @@ async def test_a_deleted_thread_leaves_nothing(pen: Journal, pool: Pool) -> None
     assert await rows(pool, "SELECT run_id::text FROM greenroom.runs") == [(other,)]
 
 
-# --- recovery --------------------------------------------------------------------------------------
+# --- recovery ------------------------------------------------------------------------------------
 
 
 async def test_what_is_in_flight_comes_in_the_order_of_admission(pen: Journal, pool: Pool) -> None:

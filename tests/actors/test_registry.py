@@ -230,7 +230,7 @@ async def theatre(make: Callable[..., Awaitable[Theatre]]) -> Theatre:
     return await make()
 
 
-# --- create ----------------------------------------------------------------------------------------
+# --- create --------------------------------------------------------------------------------------
 
 
 async def test_a_run_on_a_free_thread_is_stored_ordered_and_placed(theatre: Theatre) -> None:
@@ -444,7 +444,7 @@ async def test_a_delayed_run_starts_when_it_is_due_unless_it_is_displaced(
     await theatre.nothing_is_left()
 
 
-# --- cancel ----------------------------------------------------------------------------------------
+# --- cancel --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("action", ["interrupt", "rollback"])
@@ -519,7 +519,7 @@ async def test_cancel_of_everything_leaves_nothing_running(strict: Theatre) -> N
     await strict.nothing_is_left()
 
 
-# --- deaths ----------------------------------------------------------------------------------------
+# --- deaths --------------------------------------------------------------------------------------
 
 
 async def test_a_run_whose_actor_dies_goes_on_elsewhere_and_is_given_up_in_the_end(
@@ -595,7 +595,7 @@ async def test_a_run_whose_actor_dies_before_its_admission_is_stored_runs_in_a_s
     await theatre.nothing_is_left()
 
 
-# --- restart ---------------------------------------------------------------------------------------
+# --- restart -------------------------------------------------------------------------------------
 
 
 async def test_an_older_registry_cannot_write(theatre: Theatre) -> None:
@@ -709,7 +709,7 @@ async def test_a_thread_that_was_left_busy_is_at_rest_after_a_start(theatre: The
     assert await theatre.thread() == "idle"
 
 
-# --- threads ---------------------------------------------------------------------------------------
+# --- threads -------------------------------------------------------------------------------------
 
 
 async def test_deleting_a_thread_stops_its_runs_first(theatre: Theatre) -> None:

@@ -1,4 +1,6 @@
-"""Every strategy at every stage of a thread, as a table; then the chains that go wrong elsewhere."""
+"""Every strategy at every stage of a thread, as a table; then the chains that go wrong
+elsewhere.
+"""
 
 from __future__ import annotations
 

@@ -7,11 +7,11 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 import uvicorn
-from tests.http.edge_doubles import GRAPHS, MemoryRecords, MemoryRuntime
 from fastapi import FastAPI
 
 from greenroom.http.app import create_app
 from greenroom.http.settings import HttpSettings
+from tests.http.edge_doubles import GRAPHS, MemoryRecords, MemoryRuntime
 
 
 @pytest.fixture

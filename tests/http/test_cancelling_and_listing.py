@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from tests.http.edge_doubles import RUN, THREAD, UNKNOWN
 
 from greenroom.http.runs import NO_MATCHING_RUNS, NO_RUNS
+from tests.http.edge_doubles import RUN, THREAD, UNKNOWN
 
 RUNS = f"/threads/{THREAD}/runs"
 CANCEL = f"{RUNS}/{RUN}/cancel"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import httpx
 import pytest
-from tests.http.edge_doubles import GRAPHS, THREAD, UNKNOWN
 
 from greenroom.core.errors import DatabaseUnavailable, TooManyRequests, Unavailable
 from greenroom.core.ports import DrawQuestion, SchemasQuestion, SubgraphsQuestion
 from greenroom.core.runs import IllegalTransition
 from greenroom.http.app import create_app
 from greenroom.http.edge import system_assistant_id
+from tests.http.edge_doubles import GRAPHS, THREAD, UNKNOWN
 
 COUNTER = system_assistant_id("counter")
 EXPOSED = "x-pagination-total, x-pagination-next, content-location, location"

@@ -7,12 +7,12 @@ from contextlib import suppress
 
 import httpx
 import pytest
-from tests.http.edge_doubles import RUN, THREAD, UNKNOWN
 
 from greenroom.core.errors import BadRequest, Unavailable
 from greenroom.http.app import drain
 from greenroom.http.following import NEVER, cursor_for
 from greenroom.http.settings import HttpSettings
+from tests.http.edge_doubles import RUN, THREAD, UNKNOWN
 
 RUNS = f"/threads/{THREAD}/runs"
 JOIN = f"{RUNS}/{RUN}/stream"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import orjson
 import pytest
-from tests.http.edge_doubles import THREAD, UNKNOWN
 
 from greenroom.core.errors import BadRequest, Conflict
 from greenroom.core.ports import HistoryQuestion, StateQuestion, StateUpdate, SuperstepsUpdate
+from tests.http.edge_doubles import THREAD, UNKNOWN
 
 PATH = f"/threads/{THREAD}"
 NO_STATE = (

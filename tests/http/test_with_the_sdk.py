@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tests.http.edge_doubles import THREAD, UNKNOWN
 from langgraph_sdk import get_client
 from langgraph_sdk.errors import ConflictError, NotFoundError, UnprocessableEntityError
+
+from tests.http.edge_doubles import THREAD, UNKNOWN
 
 
 @pytest.fixture

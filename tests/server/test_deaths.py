@@ -65,17 +65,19 @@ async def test_a_wait_survives_the_death_of_its_run(
     client: LangGraphClient, http: httpx.AsyncClient
 ) -> None:
     thread_id = (await client.threads.create())["thread_id"]
-    created: dict[str, str] = {}
+    created: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     waiting = asyncio.create_task(
         client.runs.wait(
-            thread_id, "slow", input=SLOW, on_run_created=lambda run: created.update(run)
+            thread_id,
+            "slow",
+            input=SLOW,
+            on_run_created=lambda run: created.set_result(run["run_id"]),
         )
     )
-    while not created:
-        await asyncio.sleep(0.01)
-    async for part in client.runs.join_stream(thread_id, created["run_id"]):
+    run_id = await created
+    async for part in client.runs.join_stream(thread_id, run_id):
         if part.event == "values" and part.data.get("i") == 3:
-            (await process_of(http, created["run_id"])).kill()
+            (await process_of(http, run_id)).kill()
             break
     assert (await waiting)["i"] == 20
 
