@@ -25,7 +25,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("exam
 
 
 def targets() -> set[str]:
-    return set(re.findall(r"^([a-z]+):", MAKEFILE, re.MULTILINE))
+    return set(re.findall(r"^([a-z-]+):", MAKEFILE, re.MULTILINE))
 
 
 def anchors(page: Path) -> Iterator[str]:
@@ -90,7 +90,7 @@ def test_internal_links_lead_somewhere(page: Path) -> None:
 
 def test_every_make_target_that_a_page_names_exists() -> None:
     for page in PAGES:
-        named = set(re.findall(r"(?:`|^)make ([a-z]+)", page.read_text(), re.MULTILINE))
+        named = set(re.findall(r"(?:`|^)make ([a-z-]+)", page.read_text(), re.MULTILINE))
         assert named <= targets(), page.name
 
 
@@ -106,7 +106,7 @@ def test_every_make_target_is_phony_and_explained() -> None:
         timeout=30,
         check=True,
     ).stdout
-    assert set(re.findall(r"^  make ([a-z]+) ", help_text, re.MULTILINE)) == targets()
+    assert set(re.findall(r"^  make ([a-z-]+) ", help_text, re.MULTILINE)) == targets()
 
 
 def test_every_command_and_option_that_a_page_names_exists() -> None:

@@ -1,15 +1,134 @@
-"""Where Greenroom answers otherwise than the reference, by intent."""
+"""Where Greenroom answers otherwise than the reference, by intent.
+
+Each key is a scenario: ``test_module.py::test_name``, with ``[parameters]`` where only some of them
+differ. What the reference cannot be asked at all stands in `ONLY_HERE`, by module.
+`docs/compatibility.md` is made from these tables.
+"""
 
 from __future__ import annotations
 
-DIFFERENCES: dict[str, str] = {}
+DIFFERENCES: dict[str, str] = {
+    "test_framing.py::test_no_two_events_share_an_id": (
+        "There, events of one millisecond share an id, and a resume skips all but the first."
+    ),
+    "test_framing.py::test_the_location_of_a_stateless_stream_can_be_read": (
+        "There, `Location` names a route that does not exist, so a broken stream cannot be resumed."
+    ),
+    "test_framing.py::test_browsers_of_other_origins_may_reconnect": (
+        "There, `Location` is not exposed, and pages of other origins never reconnect."
+    ),
+    "test_stream_modes.py::test_feedback_keys_do_no_harm": (
+        "There, a run with `feedback_keys` ends with an error without LangSmith; here they have"
+        " no effect."
+    ),
+    "test_joining.py::test_the_error_of_a_failed_run_is_replayed": (
+        "There, the `error` event is missing from a replay, which then looks like a success."
+    ),
+    "test_joining.py::test_a_joiner_may_filter_modes_in_every_encoding": (
+        "There, only a JSON list is a list; here commas and repeated keys are too, as the "
+        "Python SDK sends them."
+    ),
+    "test_joining.py::test_an_unknown_run_cannot_be_joined": (
+        "There, 200 with an error in the body; a status that says so is what clients handle."
+    ),
+    "test_sdk.py::test_join_stream_filters_several_modes": (
+        "The Python SDK repeats the key; there, only the last one counts."
+    ),
+    "test_thread_stream.py::test_modes_may_be_given_in_every_encoding": (
+        "There, only commas separate modes, and `stream_mode` is ignored."
+    ),
+    "test_cancel.py::test_a_pending_run_that_is_rolled_back_is_only_interrupted": (
+        "It did nothing that could be rolled back, and its record tells what became of it; "
+        "there, it is deleted."
+    ),
+    "test_cancel.py::test_a_thread_stays_busy_when_a_pending_run_is_cancelled": (
+        "A run is running on it; there, it says `idle`."
+    ),
+    "test_cancel.py::test_cancel_then_stream_gives_what_is_left": (
+        "The stop button of some clients; the reference has no such route."
+    ),
+    "test_cancel.py::test_cancel_then_stream_that_waits_answers_204": (
+        "The stop button of some clients; the reference has no such route."
+    ),
+    "test_random_double_texting.py::test_two_hundred_double_texts_end_as_the_model_predicts": (
+        "There, now and then, steps of runs that were rolled back stay in the thread's state."
+    ),
+    "test_runs.py::test_with_a_deleted_run_go_its_checkpoints": (
+        "Who deletes a run does not want its answer to stay; there, its checkpoints do."
+    ),
+    "test_runs.py::test_deleting_a_running_run_stops_it": (
+        "There, the task goes on and writes into the thread."
+    ),
+    "test_threads.py::test_deleting_a_thread_ends_the_streams_of_its_runs": (
+        "There, the streams stay open and the task goes on."
+    ),
+    "test_runs.py::test_an_explicit_null_means_absent": (
+        "Several languages' clients send null for what is not set; there, most fields refuse it."
+    ),
+    "test_disconnect.py::test_on_disconnect_is_validated_on_every_route": (
+        "Options are checked on every create route alike; there, on two of three."
+    ),
+    "test_state.py::test_history_takes_a_bare_checkpoint_too": (
+        "`RemoteGraph` sends that; there, it is a 500."
+    ),
+    "test_state.py::test_a_resume_that_nothing_waits_for_asks_the_question": (
+        "As LangGraph itself does; there, the run fails with a TypeError of the server's own."
+    ),
+    "test_state.py::test_a_rolled_back_resume_can_be_answered_otherwise": (
+        "There, the answer of the run that was rolled back stays with the question."
+    ),
+    "test_state.py::test_after_a_rolled_back_yes_a_no_is_a_no": (
+        "There, a later NO is ignored and the rolled back YES is taken."
+    ),
+    "test_state.py::test_a_state_may_be_of_some_fields": (
+        "There, `select` is ignored on states; here it is honoured, as on searches."
+    ),
+    "test_malformed.py::test_an_id_that_is_no_uuid_is_refused_alike_everywhere": (
+        "There, 400 with a sentence of the UUID parser on these routes and 422 on the others."
+    ),
+    "test_malformed.py::test_a_nul_character_is_refused": (
+        "No PostgreSQL can hold it; there, it is replaced silently."
+    ),
+    "test_threads.py::test_a_backslash_before_u0000_survives": (
+        "It is ordinary text; there, it is replaced as if it were a NUL character."
+    ),
+    "test_threads.py::test_a_search_for_ids_that_are_none_is_refused": (
+        "There, 400; here malformed ids are 422 everywhere."
+    ),
+    "test_threads.py::test_threads_that_never_ran_do_not_break_a_search_by_values": (
+        "There, such a thread makes the search a 500."
+    ),
+}
+
+SOMETIMES = frozenset(
+    {
+        "test_random_double_texting.py::test_two_hundred_double_texts_end_as_the_model_predicts",
+    }
+)
+"""Of those: what the reference passes when the timing is kind."""
+
+ONLY_HERE: dict[str, str] = {
+    "test_gateway_mount.py": "The reference has no second mount under `/api`.",
+}
 
 
 def scenario_of(node_id: str) -> str:
-    """``test_module.py::test_name`` of a test, whatever its parameters."""
-    return node_id.rpartition("/")[2].partition("[")[0]
+    """``test_module.py::test_name[parameters]`` of a test."""
+    path, _, name = node_id.partition("::")
+    return f"{path.rpartition('/')[2]}::{name}"
 
 
 def reason_of(node_id: str) -> str | None:
+    """Why the reference is expected to answer otherwise, if it is."""
     scenario = scenario_of(node_id)
-    return DIFFERENCES.get(scenario) or DIFFERENCES.get(scenario.partition("::")[0])
+    return DIFFERENCES.get(scenario) or DIFFERENCES.get(scenario.partition("[")[0])
+
+
+def always(node_id: str) -> bool:
+    """Whether the reference is sure to answer otherwise."""
+    return scenario_of(node_id) not in SOMETIMES
+
+
+def only_here(node_id: str) -> str | None:
+    """Why the reference is not asked, if it is not."""
+    return ONLY_HERE.get(scenario_of(node_id).partition("::")[0])

@@ -43,8 +43,14 @@ async def test_assistants_are_found(talk: Talk, where: dict[str, Any]) -> None:
 
 async def test_assistants_are_counted(talk: Talk) -> None:
     assert ok(await talk.post("/assistants/count", {"graph_id": "counter"})) == 1
-    assert ok(await talk.post("/assistants/count", {"graph_id": "nope"})) == 0
+    assert ok(await talk.post("/assistants/count", {"name": "nope"})) == 0
     assert ok(await talk.post("/assistants/count", {})) >= 13
+
+
+@pytest.mark.parametrize("path", ["/assistants/search", "/assistants/count"])
+async def test_assistants_of_an_unknown_graph_are_not_found(talk: Talk, path: str) -> None:
+    detail = refused(await talk.post(path, {"graph_id": "nope"}), 404)
+    assert detail.startswith("Graph 'nope' not found. Expected one of: ['agent', 'approval', ")
 
 
 async def test_an_assistant_is_got(talk: Talk) -> None:

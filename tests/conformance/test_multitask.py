@@ -179,18 +179,6 @@ async def test_rollback_deletes_pending_runs_too(talk: Talk, thread_id: str) -> 
     assert await trail(talk, thread_id) == ["b1", "b2"]
 
 
-async def test_rollback_of_a_resumed_run_lets_the_question_be_answered_again(
-    talk: Talk, thread_id: str
-) -> None:
-    await talk.wait(thread_id, "approval", input={"question": "sure?"})
-    await talk.wait(thread_id, "approval", command={"resume": "YES"}, interrupt_before=["finish"])
-    stopped = await talk.wait(thread_id, "approval", input={"question": "again?"})
-    assert "__interrupt__" in stopped
-    assert (await talk.thread(thread_id))["status"] == "interrupted"
-    done = await talk.wait(thread_id, "approval", command={"resume": "NO"})
-    assert done["answer"] == "NO"
-
-
 async def test_of_a_chain_of_interrupts_only_the_newest_executes(
     talk: Talk, thread_id: str
 ) -> None:

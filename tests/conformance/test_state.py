@@ -216,9 +216,11 @@ async def test_one_value_for_two_interrupts_fails_in_the_run(talk: Talk, thread_
     assert output["__error__"]["error"] == "RuntimeError"
 
 
-async def test_a_resume_that_nothing_waits_for_fails_in_the_run(talk: Talk, thread_id: str) -> None:
+async def test_a_resume_that_nothing_waits_for_asks_the_question(
+    talk: Talk, thread_id: str
+) -> None:
     output = await talk.wait(thread_id, "approval", command={"resume": "yes"})
-    assert "__error__" in output
+    assert [interrupt["value"] for interrupt in output["__interrupt__"]] == [{"question": "ok?"}]
 
 
 @pytest.mark.parametrize("when", ["interrupt_before", "interrupt_after"])
@@ -284,20 +286,21 @@ async def test_after_a_rolled_back_yes_a_no_is_a_no(talk: Talk, thread_id: str) 
 
 
 async def test_a_command_updates_and_goes_to_a_node(talk: Talk, thread_id: str) -> None:
-    await talk.wait(thread_id, "multi", input={"path": ["begun"]})
+    await talk.wait(thread_id, "counter", input=COUNT)
     output = await talk.wait(
-        thread_id, "multi", command={"update": {"path": ["updated"]}, "goto": "alt"}
+        thread_id, "counter", command={"update": {"count": 40, "log": ["me"]}, "goto": "three"}
     )
-    assert "updated" in output["path"]
-    assert "alt" in (await talk.state(thread_id))["values"]["path"]
+    assert output == {"count": 41, "log": ["one", "two", "three", "me", "three"]}
 
 
 @pytest.mark.parametrize(
-    "goto", ["alt", ["alt"], {"node": "alt", "input": {}}, [{"node": "alt", "input": {}}]]
+    "goto",
+    ["three", ["three"], {"node": "three", "input": {}}, [{"node": "three", "input": {}}]],
 )
 async def test_a_command_goes_to_nodes_in_every_form(talk: Talk, thread_id: str, goto: Any) -> None:
-    await talk.wait(thread_id, "multi", command={"goto": goto, "update": {"path": []}})
-    assert "alt" in (await talk.state(thread_id))["values"]["path"]
+    await talk.wait(thread_id, "counter", input=COUNT)
+    output = await talk.wait(thread_id, "counter", command={"goto": goto})
+    assert output["log"] == ["one", "two", "three", "three"]
 
 
 async def test_an_update_may_be_a_list_of_pairs(talk: Talk, thread_id: str) -> None:
@@ -343,12 +346,12 @@ async def test_an_unknown_checkpoint_is_an_empty_thread(talk: Talk, thread_id: s
     assert output["__error__"]["error"] == "EmptyInputError"
 
 
-async def test_a_resume_at_an_old_interrupt_answers_it_again(talk: Talk, thread_id: str) -> None:
+async def test_an_answered_interrupt_keeps_its_answer_in_a_fork(talk: Talk, thread_id: str) -> None:
     await talk.wait(thread_id, "approval", input={"question": "?"})
     asked = (await talk.state(thread_id))["checkpoint"]
     await talk.wait(thread_id, "approval", command={"resume": "first"})
     output = await talk.wait(thread_id, "approval", command={"resume": "second"}, checkpoint=asked)
-    assert output["answer"] == "second"
+    assert output["answer"] == "first"
 
 
 # --- subgraphs -------------------------------------------------------------------------------

@@ -63,8 +63,8 @@ async def test_a_failure_is_told_and_cleaned_up(talk: Talk) -> None:
 
 
 async def test_a_thread_in_the_body_is_ignored(talk: Talk, thread_id: str) -> None:
-    run = await talk.create(None, "trivial", input={"x": 1}, thread_id=thread_id)
-    assert run["thread_id"] != thread_id
+    body = {"assistant_id": "trivial", "input": {"x": 1}, "thread_id": thread_id}
+    assert ok(await talk.post("/runs", body))["thread_id"] != thread_id
 
 
 async def test_its_metadata_names_no_graph(talk: Talk) -> None:

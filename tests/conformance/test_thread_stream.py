@@ -96,11 +96,18 @@ async def test_modes_may_be_combined_with_a_comma(talk: Talk, thread_id: str) ->
     "query",
     [
         '?stream_modes=["lifecycle","state_update"]',
-        "?stream_modes=state_update&stream_modes=lifecycle",
         "?stream_mode=lifecycle",
     ],
 )
 async def test_modes_may_be_given_in_every_encoding(talk: Talk, thread_id: str, query: str) -> None:
+    async with watching(talk, thread_id, query) as stream:
+        run_id = (await talk.create(thread_id, "trivial", input={"x": 1}))["run_id"]
+        await stream.until("metadata", done(run_id))
+    assert names(stream.heard) == ["metadata", "metadata"]
+
+
+async def test_of_repeated_keys_at_least_the_last_counts(talk: Talk, thread_id: str) -> None:
+    query = "?stream_modes=state_update&stream_modes=lifecycle"
     async with watching(talk, thread_id, query) as stream:
         run_id = (await talk.create(thread_id, "trivial", input={"x": 1}))["run_id"]
         await stream.until("metadata", done(run_id))
