@@ -66,6 +66,8 @@ log = logging.getLogger("greenroom.registry")
 APPLICATION = "greenroom:registry"
 RECOVERY_WAIT_S = 30.0
 RETRY_BACKOFF_S = (0.0, 0.1, 0.5, 1.0, 2.0)
+LATELY_S = 10.0
+"""How long it is remembered who executed a run that is over."""
 EXIT_SUPERSEDED = 75
 ANY_ATTEMPT = 1 << 30
 """An attempt that never comes: who follows it hears only of the end."""
@@ -147,6 +149,7 @@ class RegistryActor:
         self._make_handles = make_handles
         self._lanes: dict[str, Lane] = {}
         self._runs: dict[str, _Run] = {}
+        self._lately: dict[str, tuple[float, Placement]] = {}
         self._followers: dict[str, list[asyncio.Future[None]]] = {}
         self._tasks = Tasks()
         self._doings = Doings()
@@ -682,10 +685,23 @@ class RegistryActor:
     def _forget(self, run: _Run) -> None:
         """The run is over: its place is free, and who follows it learns that."""
         self._runs.pop(run.run_id, None)
+        self._remember(run)
         if run.killer is not None:
             run.killer.cancel()
         self._keeper.release(run.run_id, run.graph_id, run.actor)
         self._tell_followers(run.run_id)
+
+    def _remember(self, run: _Run) -> None:
+        """Who was about to ask where the run is may ask its actor how it ended: of a temporary run
+        nothing else is left."""
+        now_s = time.monotonic()
+        while self._lately:
+            oldest = next(iter(self._lately))
+            if self._lately[oldest][0] > now_s - LATELY_S:
+                break
+            del self._lately[oldest]
+        if run.placement is not None:
+            self._lately[run.run_id] = now_s, run.placement
 
     def _follow_up(self, run: _Run) -> None:
         """What comes after an end and must not delay it."""
@@ -800,6 +816,9 @@ class RegistryActor:
         while True:
             run = self._runs.get(run_id)
             if run is None:
+                _, placement = self._lately.get(run_id, (0.0, None))
+                if placement is not None and placement.attempt > attempt:
+                    return Whereabouts(status=RunStatus.RUNNING, placement=placement)
                 found = await self._stored(run_id)
                 return Whereabouts(status=found.status if found is not None else None)
             if run.placement is not None and run.attempt > attempt:

