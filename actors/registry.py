@@ -26,6 +26,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from actors.handles import Handles
@@ -37,6 +38,7 @@ from actors.watching import Doing, Doings
 from actors.webhooks import WebhookSender
 from greenroom.core.admission import Abandon, Drop, Effect, Lane, Place, Stage, Stop
 from greenroom.core.errors import (
+    ConfigurationError,
     Conflict,
     Fenced,
     GreenroomError,
@@ -65,6 +67,7 @@ log = logging.getLogger("greenroom.registry")
 
 APPLICATION = "greenroom:registry"
 RECOVERY_WAIT_S = 30.0
+TEND_INTERVAL_S = 1.0
 RETRY_BACKOFF_S = (0.0, 0.1, 0.5, 1.0, 2.0)
 LATELY_S = 10.0
 """How long it is remembered who executed a run that is over."""
@@ -238,8 +241,19 @@ class RegistryActor:
         self._recovered.set()
         self._tasks.spawn(self._keeper.keep())
         self._tasks.spawn(self._webhooks.send())
+        if self._setup.embedded is not None:
+            self._tasks.spawn(self._tend_embedded(self._setup.embedded))
         sweeper = Sweeper(self._database, self._setup, self._delete_expired)
         self._tasks.spawn(sweeper.keep())
+
+    async def _tend_embedded(self, directory: Path) -> None:
+        """Starts the embedded database again when it is gone; attaching to one that runs is cheap."""
+        while True:
+            await asyncio.sleep(TEND_INTERVAL_S)
+            try:
+                (await asyncio.to_thread(start_embedded, directory)).release()
+            except ConfigurationError as error:
+                log.error("the embedded database does not start", extra={"reason": str(error)})
 
     async def _recover(self) -> None:
         """Takes the epoch, then rebuilds lanes and pools from the database and living actors."""

@@ -23,6 +23,7 @@ from pathlib import Path
 from greenroom.core.errors import ConfigurationError
 from greenroom.settings import Settings
 
+LONGEST_BASE = 12
 BLOCKS = (20_000, 30_000)
 PORTS = 32
 
@@ -76,7 +77,8 @@ def haproxy_dir(data_dir: Path) -> Path:
     adds a node id of 56. Named after the data directory, so that an orphan can be recognised.
     """
     place = hashlib.sha256(str(data_dir.resolve()).encode()).hexdigest()[:8]
-    return Path(tempfile.gettempdir()) / f"greenroom-{os.getuid()}-{place}"
+    base = tempfile.gettempdir()
+    return Path(base if len(base) <= LONGEST_BASE else "/tmp") / f"greenroom-{os.getuid()}-{place}"
 
 
 def make_haproxy_dir(data_dir: Path) -> None:

@@ -1,0 +1,45 @@
+"""Whatever a client sends: no 5xx, and no status that the API's description does not know."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import status_code_conformance
+
+from greenroom.http.app import create_app
+from tests.http.edge_doubles import MemoryRecords, MemoryRuntime
+from tests.serving import Served
+
+EXAMPLES = 10
+ENDLESS = "/threads/{thread_id}/stream"
+"""Never ends by itself, so who waits for its answer waits for ever."""
+ANSWER_WAIT_S = 30.0
+
+RECORDS = MemoryRecords()
+APP = create_app(runtime=MemoryRuntime(RECORDS), records=RECORDS, graphs=["counter"])
+DESCRIPTION = APP.openapi()
+OPERATIONS = [
+    result.ok()
+    for result in schemathesis.openapi.from_dict(DESCRIPTION).get_all_operations()
+    if not result.ok().path.endswith(ENDLESS)
+]
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda each: f"{each.method} {each.path}")
+def test_no_request_meets_a_5xx_or_an_undocumented_status(server: Served, operation: Any) -> None:
+    @settings(
+        max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+    )
+    @given(case=operation.as_strategy())
+    def send(case: Any) -> None:
+        case.call_and_validate(
+            base_url=server.url,
+            checks=[not_a_server_error, status_code_conformance],
+            timeout=ANSWER_WAIT_S,
+        )
+
+    send()
