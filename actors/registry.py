@@ -247,7 +247,7 @@ class RegistryActor:
         self._tasks.spawn(sweeper.keep())
 
     async def _tend_embedded(self, directory: Path) -> None:
-        """Starts the embedded database again when it is gone; attaching to one that runs is cheap."""
+        """Starts the embedded database again when it is gone; to attach to it is cheap."""
         while True:
             await asyncio.sleep(TEND_INTERVAL_S)
             try:
