@@ -16,7 +16,7 @@ from tests.serving import Served, serving
 MORTAL = Path(__file__).parent / "langgraph.json"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     # Without HAProxy it starts sooner; what concerns that has a server of its own.
     directory = tmp_path_factory.mktemp("reliability")
