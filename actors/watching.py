@@ -162,6 +162,7 @@ async def thread_frames(
     seen_ms, _, seen_seq = (after or "").partition("-")
     begun: asyncio.Queue[Doing | Exception] = asyncio.Queue()
     asking = asyncio.create_task(_ask_on(poll, begun))
+    followed = ""
     try:
         while True:
             doing = await begun.get()
@@ -169,6 +170,9 @@ async def thread_frames(
                 raise doing
             if doing.kind == "run" and doing.placement is not None:
                 placement = doing.placement
+                if placement.run_id == followed:
+                    continue  # a further attempt of a run that was followed to its end
+                followed = placement.run_id
                 if "run_modes" in modes:
                     cursor = 0
                     if doing.joined:
