@@ -159,8 +159,14 @@ class Runtime(Protocol):
         """
         ...
 
-    async def outcome(self, run_id: str, placement: Placement | None) -> Ending:
+    async def outcome(
+        self, run_id: str, placement: Placement | None, *, over: bool = False
+    ) -> Ending:
         """How the run ended; waits for it.
+
+        Args:
+            placement: where the run is, if the caller just created it; None asks the registry.
+            over: it had ended before somebody asked, so the thread's values of now are wanted.
 
         Raises:
             NotFound: no such run, or it was rolled back.

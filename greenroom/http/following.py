@@ -106,11 +106,13 @@ def ending(
     placement: Placement | None,
     headers: dict[str, str],
     leave: Leave | None,
+    *,
+    over: bool = False,
 ) -> Response:
     """JSON of how a run ended, once it has."""
 
     async def output() -> bytes:
-        return shown(dialect, await edge.runtime.outcome(run_id, placement))
+        return shown(dialect, await edge.runtime.outcome(run_id, placement, over=over))
 
     return LateJson(
         output,

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from greenroom.core.errors import Conflict, InvalidRequest, NotFound
 from greenroom.core.ports import JsonObject
-from greenroom.core.runs import CancelRequest
+from greenroom.core.runs import CancelRequest, RunStatus
 from greenroom.http.answering import empty, encoded, json, selected
 from greenroom.http.bodies import parse
 from greenroom.http.creation import NewRun, create_run, run_object
@@ -178,7 +178,9 @@ async def join(request: Request, thread_id: str, run_id: str) -> Response:
     leave = _leave(request, edge, thread_id, run_id)
     if dialect.join_streams and "application/json" not in request.headers.get("accept", ""):
         return joined_stream(edge, request, record, headers, leave)
-    return ending(edge, dialect, run_id, None, headers, leave)
+    # Whoever comes after the end gets the thread as it is now, whatever an actor still remembers.
+    over = RunStatus(record["status"]).is_terminal
+    return ending(edge, dialect, run_id, None, headers, leave, over=over)
 
 
 @router.get(

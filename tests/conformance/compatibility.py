@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import textwrap
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -63,10 +64,13 @@ def write(outcome: Outcome) -> None:
 def page(outcome: Outcome) -> str:
     total = outcome.same + outcome.differ + outcome.not_asked
     versions = ", ".join(f"`{name}` {version}" for name, version in outcome.versions.items())
+    told = (
+        f"Against {versions}: {total} scenarios, all of which Greenroom passes. On the reference "
+        f"{outcome.same} are the same, {outcome.differ} differ by intent, {outcome.not_asked} are "
+        "about what only Greenroom has. A scenario with several parameters counts several times."
+    )
     lines = [
-        f"Against {versions}: {total} scenarios, all of which Greenroom passes. On the reference",
-        f"{outcome.same} are the same, {outcome.differ} differ by intent, {outcome.not_asked} are",
-        "about what only Greenroom has. A scenario with several parameters counts several times.",
+        *textwrap.wrap(told, 100, break_on_hyphens=False),
         "",
         "## Intended differences",
         "",

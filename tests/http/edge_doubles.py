@@ -225,7 +225,7 @@ class MemoryRuntime:
             self.open -= 1
             self.closed.set()
 
-    async def outcome(self, run_id: str, placement: Placement | None) -> Ending:
+    async def outcome(self, run_id: str, placement: Placement | None, *, over=False) -> Ending:
         self.open += 1
         self.opened.set()
         try:
