@@ -13,7 +13,7 @@ import dataclasses
 import logging
 import time
 from collections.abc import Callable, Iterable
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from typing import Any
 
 from actors.handles import INSPECTOR, ActorGone, Handles, answer, is_run_actor, new_run_actor_name
@@ -355,7 +355,8 @@ class Keeper:
         self._retry = loop.call_later(min(retries_s), self.wake) if retries_s else None
 
     async def _start_actor(self, name: str, pool: Pool) -> None:
-        problem = await self._make(name, pool.spec)
+        turns = self._starts if pool.has_ready else nullcontext()
+        problem = await self._make(name, pool.spec, turns)
         if problem is None:
             self._tasks.spawn(self._watch(name))
             self._tell(pool.ready(name, now_s=time.monotonic()))
@@ -368,8 +369,14 @@ class Keeper:
             while pool.waiting:
                 self._unstartable(pool.waiting.popleft(), problem)
 
-    async def _make(self, name: str, spec: PoolSpec) -> str | None:
-        """Makes an actor and has it load its graphs; the problem, or None."""
+    async def _make(
+        self, name: str, spec: PoolSpec, turns: AbstractAsyncContextManager[None]
+    ) -> str | None:
+        """Makes an actor and has it load its graphs; the problem, or None.
+
+        Args:
+            turns: what bounds how many start at once, beside runs that need the CPU more.
+        """
         setup = RunActorSetup(
             name=name,
             namespace=self._setup.namespace,
@@ -382,7 +389,7 @@ class Keeper:
             faults=self._setup.faults,
         )
         try:
-            async with self._starts:
+            async with turns:
                 await asyncio.to_thread(self._handles.make_run_actor, name, setup, spec)
                 handle = await self._handles.find(name)
                 self._pids[name] = await answer(handle.prepare.remote(), name)
@@ -408,7 +415,7 @@ class Keeper:
     async def _make_inspector(self) -> None:
         while True:
             name = f"{INSPECTOR}-{new_run_actor_name()}"
-            problem = await self._make(name, self._inspector_spec)
+            problem = await self._make(name, self._inspector_spec, nullcontext())
             if problem is None:
                 break
             log.error("the inspector did not start", extra={"reason": problem})

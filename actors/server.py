@@ -208,7 +208,7 @@ def registry_setup(
         drain_s=settings.drain_s,
         config_path=settings.config.resolve(),
         default_max_actors=settings.default_max_actors,
-        max_starts=max(2, (os.cpu_count() or 1) // 2) if settings.ray_address is None else 32,
+        max_starts=max(1, (os.cpu_count() or 1) // 2) if settings.ray_address is None else 32,
         cancel_grace_s=settings.cancel_grace_s,
         registry_silence_s=settings.registry_silence_s,
         log_max_bytes=settings.log_max_bytes,

@@ -64,7 +64,8 @@ class RegistrySetup:
         config_path: the configuration file, on the registry's node.
         drain_s: what running runs get when the registry is relieved.
         default_max_actors: for placements that name no bound.
-        max_starts: how many actors may be starting at once; each takes a CPU for a second or two.
+        max_starts: how many actors a pool that works already may be starting at once; each takes a
+            CPU for a second or two.
         cancel_grace_s: what a cancelled run gets to stop by itself.
         max_queued_runs: pending runs of the whole server, or None for no limit.
         resumable_ttl_s: how long the durable events of a finished run are kept.
@@ -81,7 +82,7 @@ class RegistrySetup:
     config_path: Path
     drain_s: float
     default_max_actors: int
-    max_starts: int = 2
+    max_starts: int = 1
     cancel_grace_s: float
     registry_silence_s: float
     log_max_bytes: int
