@@ -159,14 +159,15 @@ class RunActor:
     async def _attempt(self, execution: _Execution) -> None:
         """One attempt from metadata to closed log. Never cancelled itself; only the graph is."""
         order = execution.order
-        self._emit(execution, "metadata", dumps({"run_id": order.run_id, "attempt": order.attempt}))
-        _executing.set(order.run_id)
-        execution.task = asyncio.create_task(self._graph(execution))
-        if execution.cancelled or (order.run_id, order.attempt) in self._cancelled_early:
-            self._cancelled_early.discard((order.run_id, order.attempt))
-            execution.cancelled = True
-            execution.task.cancel()
         try:
+            begun = dumps({"run_id": order.run_id, "attempt": order.attempt})
+            self._emit(execution, "metadata", begun)
+            _executing.set(order.run_id)
+            execution.task = asyncio.create_task(self._graph(execution))
+            if execution.cancelled or (order.run_id, order.attempt) in self._cancelled_early:
+                self._cancelled_early.discard((order.run_id, order.attempt))
+                execution.cancelled = True
+                execution.task.cancel()
             try:
                 ending = await execution.task
             except asyncio.CancelledError:
