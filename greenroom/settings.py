@@ -281,6 +281,9 @@ stays. With `serve run serve_app:app`, and on a cluster that you start, it is yo
 ```sh
 export RAY_SERVE_ENABLE_HA_PROXY=1 RAY_SERVE_THROUGHPUT_OPTIMIZED=1
 export RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S=1
+# Not about retries: it is how HAProxy is told to notice at once that a client has left.
+export RAY_SERVE_HAPROXY_RETRY_ON="conn-failure
+    no option splice-request"
 export RAY_USAGE_STATS_ENABLED=0 RAY_task_events_report_interval_ms=0 RAY_AUTH_MODE=token
 ```
 
