@@ -120,9 +120,8 @@ class Keeper:
             return {}
         try:
             handle = await self._handles.find(name)
-            spec, self._pids[name], runs = await asyncio.wait_for(
-                answer(handle.adopt.remote(self._epoch), name), ADOPT_WAIT_S
-            )
+            async with asyncio.timeout(ADOPT_WAIT_S):
+                spec, self._pids[name], runs = await answer(handle.adopt.remote(self._epoch), name)
         except Fenced:
             # Its registry is newer than this one: nothing here is ours to end.
             raise
@@ -154,7 +153,8 @@ class Keeper:
     async def _drain(self, name: str) -> None:
         with suppress(GreenroomError, TimeoutError):
             handle = await self._handles.find(name)
-            await asyncio.wait_for(answer(handle.drain.remote(), name), ASK_WAIT_S)
+            async with asyncio.timeout(ASK_WAIT_S):
+                await answer(handle.drain.remote(), name)
 
     async def keep(self) -> None:
         """Never ends: keeps the pools at their size, and beats to the actors."""
@@ -432,7 +432,8 @@ class Keeper:
             Unavailable: it does not come in time.
         """
         try:
-            await asyncio.wait_for(self._inspector_ready.wait(), INSPECTOR_WAIT_S)
+            async with asyncio.timeout(INSPECTOR_WAIT_S):
+                await self._inspector_ready.wait()
         except TimeoutError:
             raise Unavailable("The inspector is still starting. Try again in a moment.") from None
         assert self._inspector is not None

@@ -220,7 +220,8 @@ class RegistryActor:
         if self._recovered.is_set():
             return
         try:
-            await asyncio.wait_for(self._recovered.wait(), RECOVERY_WAIT_S)
+            async with asyncio.timeout(RECOVERY_WAIT_S):
+                await self._recovered.wait()
         except TimeoutError:
             raise Unavailable("The server is still starting. Try again in a moment.") from None
 
@@ -840,7 +841,8 @@ class RegistryActor:
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._followers.setdefault(run_id, []).append(future)
             try:
-                await asyncio.wait_for(future, max(0.0, deadline_s - time.monotonic()))
+                async with asyncio.timeout(max(0.0, deadline_s - time.monotonic())):
+                    await future
             except TimeoutError:
                 return None
             finally:

@@ -259,7 +259,8 @@ class RunActor:
         try:
             while execution.tail:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(execution.hurry.wait(), TAIL_INTERVAL_S)
+                    async with asyncio.timeout(TAIL_INTERVAL_S):
+                        await execution.hurry.wait()
                 await self._flush_tail(execution)
         except Fenced:
             self._step_down(execution)
@@ -559,7 +560,8 @@ class RunActor:
             if run_id in self._current or run_id in self._finished:
                 remaining_s = 0.001
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(future, remaining_s)
+                async with asyncio.timeout(remaining_s):
+                    await future
 
     # --- watch ---------------------------------------------------------------------------------
 
@@ -685,7 +687,8 @@ async def _appended(event_log: EventLog, after: int, wait_s: float) -> bool:
     if not event_log.wait(after, wake):
         return True
     try:
-        await asyncio.wait_for(future, max(wait_s, 0))
+        async with asyncio.timeout(max(wait_s, 0)):
+            await future
     except TimeoutError:
         return False
     finally:

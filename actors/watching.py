@@ -118,7 +118,8 @@ class Doings:
         watched.waiting.append(future)
         try:
             if not any(doing.number > number for doing in watched.doings):
-                await asyncio.wait_for(future, wait_s)
+                async with asyncio.timeout(wait_s):
+                    await future
         except TimeoutError:
             return []
         finally:

@@ -67,8 +67,10 @@ class WebhookSender:
             except (DatabaseUnavailable, psycopg.Error) as error:
                 log.warning("webhooks wait for the database", extra={"reason": str(error)[:200]})
                 wait_s = DATABASE_PAUSE_S
+            # Not `wait_for`: on Python 3.11 that loses a cancellation that comes with the wake-up.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._awake.wait(), wait_s)
+                async with asyncio.timeout(wait_s):
+                    await self._awake.wait()
 
     async def close(self) -> None:
         """Drops what is being sent; it stays in the database."""
