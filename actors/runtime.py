@@ -22,7 +22,7 @@ from actors.watching import Doing, thread_frames
 from greenroom.core.batching import Batcher
 from greenroom.core.errors import NotFound, Unavailable
 from greenroom.core.events import LIVE, Event, first_seq
-from greenroom.core.ports import Question, StateQuestion, Update
+from greenroom.core.ports import HistoryQuestion, Question, StateQuestion, Update
 from greenroom.core.runs import (
     Batch,
     CancelAction,
@@ -42,6 +42,7 @@ log = logging.getLogger("greenroom.runtime")
 
 REGISTRY_PATIENCE_S = 30.0
 REPLAY_PAGE = 1000
+SHAPES_KEPT = 500
 
 T = TypeVar("T")
 
@@ -66,6 +67,7 @@ class RayRuntime:
             lambda items: self._registry(lambda r: r.cancel_many.remote(items))
         )
         self._inspector: str | None = None
+        self._shapes: dict[str, bytes] = {}
 
     async def _registry(self, call: Callable[[Any], Awaitable[T]]) -> T:
         """Calls the registry, again while it restarts: every call is repeatable."""
@@ -317,6 +319,17 @@ class RayRuntime:
     # --- graphs and state ----------------------------------------------------------------------
 
     async def ask(self, question: Question) -> bytes:
+        if isinstance(question, StateQuestion | HistoryQuestion):
+            return await self._ask(question)
+        # What a graph looks like does not change while its code is loaded.
+        key = repr(question)
+        if key not in self._shapes:
+            if len(self._shapes) >= SHAPES_KEPT:
+                self._shapes.clear()
+            self._shapes[key] = await self._ask(question)
+        return self._shapes[key]
+
+    async def _ask(self, question: Question) -> bytes:
         while True:
             name = self._inspector or await self._registry(lambda r: r.inspector.remote())
             self._inspector = name
