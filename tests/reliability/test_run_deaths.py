@@ -9,7 +9,16 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.reliability.witness import Effects, Seen, is_warm, process_of, until, view, view_into
+from tests.reliability.witness import (
+    Effects,
+    Seen,
+    is_warm,
+    process_of,
+    told_as_done,
+    until,
+    view,
+    view_into,
+)
 
 RECOVERY_S = 2.0
 LOADED = 3.0
@@ -44,12 +53,15 @@ async def test_the_same_stream_goes_on_whatever_killed_the_process(
     run_id = seen.of("metadata")[0]["run_id"]
     assert effects.of(run_id) == Counter({f"step-{i}": 1 + (i == 4) for i in range(1, 9)})
     assert seen.gap_s < RECOVERY_S * LOADED
-    # The thread is free, and who replays the stream gets the very same.
+    # The thread is free, and who replays the stream gets the very same, but for what the step that
+    # died had said: it was not checkpointed, and is said again.
     found = (await http.get(f"/threads/{thread_id}")).json()
     assert found["status"] == "idle"
     assert found["values"]["i"] == 8
     replay = await view(http, "GET", f"/threads/{thread_id}/runs/{run_id}/stream", last="-1")
-    assert replay.events == seen.events
+    lost = [event for event in seen.events if event not in replay.events]
+    assert {name for _, name, _ in lost} <= {"custom"}
+    assert replay.events == [event for event in seen.events if event not in lost]
 
 
 async def test_every_kind_of_viewer_goes_on(http: httpx.AsyncClient, effects: Effects) -> None:
@@ -72,14 +84,15 @@ async def test_every_kind_of_viewer_goes_on(http: httpx.AsyncClient, effects: Ef
     (await process_of(http, run_id)).kill()
     await asyncio.wait_for(asyncio.gather(creator, joiner), 60)
     assert created.attempts == [1, 2]
-    assert created.steps == list(range(1, 31))
-    assert joined.steps == list(range(joined.steps[0], 31))
+    assert created.steps[0] == 1
+    for viewer in (created, joined):
+        told_as_done(viewer, effects.of(run_id), 30)
     assert (await asyncio.wait_for(waits, 60)).json()["i"] == 30
     done = {"status": "run_done", "run_id": run_id}
     await until(lambda: done in watching.of("metadata"))
     watcher.cancel()
     await asyncio.gather(watcher, return_exceptions=True)
-    assert watching.steps == list(range(watching.steps[0], 31))
+    told_as_done(watching, effects.of(run_id), 30)
     assert 2 in watching.attempts
 
 
@@ -226,6 +239,7 @@ async def test_neighbours_in_a_dense_actor_go_on_from_their_checkpoints(
     await asyncio.wait_for(asyncio.gather(*tasks), 60)
     for (seen, _, _), run_id in zip(viewers, run_ids, strict=True):
         assert seen.attempts == [1, 2]
-        assert seen.steps == list(range(1, 11))
+        assert seen.steps[0] == 1
+        told_as_done(seen, effects.of(run_id), 10)
         repeated = {name: count for name, count in effects.of(run_id).items() if count > 1}
         assert len(repeated) <= 1

@@ -84,6 +84,16 @@ class Seen:
         return [data["step"]["i"] for data in self.of("updates") if "step" in data]
 
 
+def told_as_done(seen: Seen, done: Counter[str], last: int) -> None:
+    """Every step in its order up to the last, and twice only what was executed twice: a step that
+    had been reported and not yet checkpointed when its process died."""
+    steps = seen.steps
+    assert sorted(set(steps)) == list(range(steps[0], last + 1))
+    assert steps == sorted(steps)
+    for step, times in Counter(steps).items():
+        assert times <= done[f"step-{step}"]
+
+
 async def frames(response: httpx.Response) -> AsyncIterator[tuple[str | None, str, Any]]:
     event_id, name, data = None, "", ""
     async for line in response.aiter_lines():
