@@ -152,7 +152,7 @@ async def thread_frames(
     after: str | None,
     modes: frozenset[str],
 ) -> AsyncIterator[bytes]:
-    """SSE frames of a thread; never ends by itself.
+    """SSE frames of a thread; never ends by itself. The first one is empty, as the port says.
 
     Args:
         ended: returns when a run is over.
@@ -169,6 +169,9 @@ async def thread_frames(
             doing = await begun.get()
             if isinstance(doing, Exception):
                 raise doing
+            if doing.kind == "state" and doing.joined:
+                yield b""  # the registry knows of this watcher
+                continue
             if doing.kind == "run" and doing.placement is not None:
                 placement = doing.placement
                 if placement.run_id == followed:
@@ -189,7 +192,7 @@ async def thread_frames(
                 if modes & {"run_modes", "lifecycle"}:
                     done = {"status": "run_done", "run_id": placement.run_id}
                     yield _frame("metadata", dumps(done))
-            elif not doing.joined and "state_update" in modes:
+            elif "state_update" in modes:
                 body = b'{"state":%b,"thread_id":%b}' % (await state(), dumps(thread_id))
                 yield _frame("state_update", body)
     finally:

@@ -154,6 +154,8 @@ class Runtime(Protocol):
     ) -> AsyncIterator[bytes]:
         """SSE frames of everything that happens on a thread; never ends by itself.
 
+        The first item is empty, and says that nothing that begins from now on is missed.
+
         Args:
             modes: of ``run_modes``, ``lifecycle``, ``state_update``.
         """

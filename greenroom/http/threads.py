@@ -274,9 +274,11 @@ async def stream(request: Request, thread_id: str) -> Response:
     for mode in modes:
         if mode not in _STREAM_MODES:
             raise InvalidRequest(f"Invalid stream mode: {mode[:80]}")
-    after = _after(request)
+    frames = edge.runtime.thread_events(thread_id, after=_after(request), modes=frozenset(modes))
+    # Before the answer begins: a run that its reader then creates must not be missed.
+    await anext(frames)
     return EventStream(
-        edge.runtime.thread_events(thread_id, after=after, modes=frozenset(modes)),
+        frames,
         edge.connections,
         idle_s=edge.settings.heartbeat_s,
         headers={},

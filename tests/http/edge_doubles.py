@@ -218,6 +218,7 @@ class MemoryRuntime:
         self.open += 1
         self.opened.set()
         try:
+            yield b""
             for body in self.thread_frames:
                 yield body
             await asyncio.Event().wait()
