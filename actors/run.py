@@ -25,7 +25,7 @@ import sys
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -52,8 +52,9 @@ from greenroom.graphs.configuration import read_configuration
 from greenroom.graphs.loading import LoadedGraph, load_graph
 from greenroom.persistence import tails
 from greenroom.persistence.checkpoints import FencedSaver, PooledSaver
-from greenroom.persistence.database import Connection, Pool, open_pool
-from greenroom.persistence.journal import store_values, write_values
+from greenroom.persistence.database import Pool, open_pool
+from greenroom.persistence.journal import store_values
+from greenroom.persistence.saving import Saving
 from greenroom.wire import sse
 from greenroom.wire.encoding import dumps
 
@@ -139,6 +140,7 @@ class RunActor:
             min_size=1,
             max_size=places * 2,
         )
+        self._saving = Saving(self._pool)
         self._store = AsyncPostgresStore(self._pool)  # type: ignore[arg-type]
         threading.Thread(target=self._watch, name="greenroom-watch", daemon=True).start()
         return os.getpid()
@@ -222,6 +224,8 @@ class RunActor:
 
     async def _with_state(self, execution: _Execution, ending: Ending) -> Ending:
         order = execution.order
+        # A write whose caller was cancelled may still be on its way.
+        await self._saving.settled()
         values, interrupts, has_next = await graph_execution.state_after(
             self._graphs[order.graph_id],
             order,
@@ -239,7 +243,11 @@ class RunActor:
 
     def _saver(self, order: RunOrder) -> Any:
         return _Saver(
-            self._connections, run_id=order.run_id, attempt=order.attempt, faults=self._faults
+            self._connections,
+            self._saving,
+            run_id=order.run_id,
+            attempt=order.attempt,
+            faults=self._faults,
         )
 
     def _emit(self, execution: _Execution, name: str, data: bytes) -> None:
@@ -293,11 +301,10 @@ class RunActor:
             await self._flush_tail(execution)
         keeps = ending.values is not None and not order.temporary and execution.keeps_values
         if keeps:
-            assert self._pool is not None
-            pool, values = self._pool, ending.values
+            values, owner = ending.values, (order.run_id, order.attempt)
             assert values is not None
             await self._faults.at("values")
-            await _until_done(lambda: write_values(pool, order, values))
+            await _until_done(lambda: self._saving.save_values(owner, order.thread_id, values))
         await self._faults.at("report")
         accepted = await self._reports.submit(
             Report(
@@ -379,7 +386,7 @@ class RunActor:
         return await graph_state.answer(
             self._graph_of(question.graph_id),
             question,
-            checkpointer=PooledSaver(self._connections),
+            checkpointer=PooledSaver(self._connections, self._saving),
             store=self._store,
         )
 
@@ -392,7 +399,7 @@ class RunActor:
         done = await graph_state.update(
             self._graph_of(update.graph_id),
             update,
-            checkpointer=PooledSaver(self._connections),
+            checkpointer=PooledSaver(self._connections, self._saving),
             store=self._store,
         )
         await store_values(self._connections, update.thread_id, done.values)
@@ -406,7 +413,7 @@ class RunActor:
         """
         config: RunnableConfig = {"configurable": {"thread_id": thread_id, "graph_id": graph_id}}
         opened = self._graph_of(graph_id).open(
-            config, checkpointer=PooledSaver(self._connections), store=self._store
+            config, checkpointer=PooledSaver(self._connections, self._saving), store=self._store
         )
         async with opened as graph:
             values, interrupts, has_next = await graph_state.head_state(graph, config)
@@ -420,7 +427,9 @@ class RunActor:
             BadRequest: the thread's state is rebuilt from older checkpoints.
         """
         try:
-            await PooledSaver(self._connections).aprune([thread_id], strategy="keep_latest")
+            await PooledSaver(self._connections, self._saving).aprune(
+                [thread_id], strategy="keep_latest"
+            )
         except NotImplementedError as error:
             raise BadRequest(str(error)) from None
 
@@ -591,19 +600,16 @@ class RunActor:
 class _Saver(FencedSaver):
     """The saver of an attempt, with the places where tests stop it."""
 
-    def __init__(self, pool: Pool, *, run_id: str, attempt: int, faults: Faults) -> None:
-        super().__init__(pool, run_id=run_id, attempt=attempt)
+    def __init__(
+        self, pool: Pool, saving: Saving, *, run_id: str, attempt: int, faults: Faults
+    ) -> None:
+        super().__init__(pool, saving, run_id=run_id, attempt=attempt)
         self._faults = faults
-
-    @contextlib.asynccontextmanager
-    async def _writing(self, conn: Connection) -> AsyncIterator[None]:
-        async with super()._writing(conn):
-            await self._faults.at("fenced")
-            yield
 
     async def aput(
         self, config: Any, checkpoint: Any, metadata: Any, new_versions: Any
     ) -> RunnableConfig:
+        await self._faults.at("save")
         saved = await super().aput(config, checkpoint, metadata, new_versions)
         await self._faults.at("saved")
         return saved

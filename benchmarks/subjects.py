@@ -97,6 +97,7 @@ class Bare(Subject):
         from greenroom.persistence.checkpoints import PooledSaver
         from greenroom.persistence.database import open_pool
         from greenroom.persistence.embedded import start_embedded
+        from greenroom.persistence.migrations import migrate
 
         watch = Stopwatch()
         self._database = await asyncio.to_thread(start_embedded, self._directory)
@@ -104,8 +105,8 @@ class Bare(Subject):
             self._database.dsn, application_name="bench", min_size=1, max_size=BARE_CONNECTIONS
         )
         pool: Any = self._pool
+        await migrate(self._database.dsn)
         saver = PooledSaver(pool) if self._pooled else AsyncPostgresSaver(pool)
-        await AsyncPostgresSaver(pool).setup()
         graphs = _bench_graphs()
         for name in ("agent", "trivial", "slow", "blob", "burst", "burn"):
             self._graphs[name] = getattr(graphs, name).copy(update={"checkpointer": saver})

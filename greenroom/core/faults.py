@@ -20,7 +20,7 @@ Places of a run actor:
 
     attempt   the order is there, nothing was done   resume      the same, of a second attempt
     saving    events are kept, nothing is saved      saved       a checkpoint is durable
-    fenced    in the transaction, behind the fence
+    save      a checkpoint is about to be saved
     values    before the thread's values are written report      values written, end not reported
     reported  reported and committed, log not closed
 """

@@ -2,24 +2,23 @@
 
 The saver of langgraph-checkpoint-postgres serialises everything behind one lock, also over a pool,
 because one instance is meant for a whole process. Here every execution has its own light instance:
-it knows its run and attempt, and each of its writes is one pipeline, i.e. one implicit transaction,
-whose first statement is the fence. Either this attempt still owns the run and keeps it until the
+it knows its run and attempt, reads on a connection of its own, and writes through
+`greenroom.persistence.saving`, behind the fence: either this attempt still owns the run until the
 write is committed, or nothing is written and `Fenced` is raised.
-
-Writes are keyed, so they are sent again when the connection is lost. An attempt that was superseded
-meanwhile meets the fence then.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
+    WRITES_IDX_MAP,
     ChannelVersions,
     Checkpoint,
     CheckpointMetadata,
@@ -29,14 +28,17 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.types import _DeltaSnapshot  # pyright: ignore[reportPrivateUsage]
+from orjson import Fragment
 from psycopg import AsyncConnection, AsyncCursor
 from psycopg.rows import DictRow, dict_row
-from psycopg.types.json import Jsonb
 
-from greenroom.persistence.database import Connection, Pool, patiently
-from greenroom.persistence.fence import fenced
+from greenroom.persistence.database import Pool, encode, patiently
+from greenroom.persistence.saving import Owner, Save, Saving
 
 T = TypeVar("T")
+
+HEAVY_S = 0.002
+"""Serialising that took so long is done in a thread the next time."""
 
 
 class PooledSaver(AsyncPostgresSaver):
@@ -44,26 +46,28 @@ class PooledSaver(AsyncPostgresSaver):
 
     Args:
         pool: shared; an instance holds a connection only during a call.
+        saving: what gathers the writes of all executions of a process; else its own.
     """
 
-    def __init__(self, pool: Pool, *, serde: SerializerProtocol | None = None) -> None:
+    _owner: Owner | None = None
+
+    def __init__(
+        self, pool: Pool, saving: Saving | None = None, *, serde: SerializerProtocol | None = None
+    ) -> None:
         super().__init__(pool, serde=serde)  # pyright: ignore[reportArgumentType]
         self._pool = pool
+        self._saving = saving or Saving(pool)
+        self._heavy = False
 
     @asynccontextmanager
     async def _cursor(self, *, pipeline: bool = False) -> AsyncIterator[AsyncCursor[DictRow]]:
         async with self._pool.connection() as conn:
             async with conn.cursor(binary=True, row_factory=dict_row) as cursor:
                 if pipeline:
-                    async with self._writing(conn):
+                    async with conn.pipeline():
                         yield cursor
                 else:
                     yield cursor
-
-    @asynccontextmanager
-    async def _writing(self, conn: Connection) -> AsyncIterator[None]:
-        async with conn.pipeline():
-            yield
 
     async def _patiently(self, work: Callable[[], Awaitable[T]]) -> T:
         return await patiently(self._pool.timeout, work)
@@ -72,9 +76,8 @@ class PooledSaver(AsyncPostgresSaver):
         get = super().aget_tuple
         return await self._patiently(lambda: get(config))
 
-    # The statements are those of AsyncPostgresSaver.aput (MIT). It holds the transaction open while
-    # it serialises, and fails on a NUL in a string and on a NaN, which JSON in PostgreSQL does not
-    # take: these become blobs here, as every value that is not plain.
+    # As AsyncPostgresSaver.aput; but that fails on a NUL in a string and on a NaN, which JSON in
+    # PostgreSQL does not take: these become blobs here, as every value that is not plain.
     async def aput(
         self,
         config: RunnableConfig,
@@ -83,8 +86,7 @@ class PooledSaver(AsyncPostgresSaver):
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
         configurable = config.get("configurable", {})
-        thread_id = configurable["thread_id"]
-        checkpoint_ns = configurable["checkpoint_ns"]
+        place = {"thread": configurable["thread_id"], "ns": configurable["checkpoint_ns"]}
         inline: dict[str, Any] = {}
         apart: dict[str, Any] = {}
         for channel, value in checkpoint["channel_values"].items():
@@ -94,36 +96,43 @@ class PooledSaver(AsyncPostgresSaver):
                 inline[channel] = value
             else:
                 apart[channel] = value
-        versions = {name: version for name, version in new_versions.items() if name in apart}
-        blobs: Sequence[Any] = ()
+        versions = [(name, version) for name, version in new_versions.items() if name in apart]
+        dumped = await self._dumped([apart[name] for name, _ in versions])
+        rows: dict[str, list[dict[str, Any]]] = {
+            "checkpoints": [
+                {
+                    **place,
+                    "id": checkpoint["id"],
+                    "parent": configurable.get("checkpoint_id"),
+                    "checkpoint": Fragment(encode({**checkpoint, "channel_values": inline})),
+                    "metadata": Fragment(
+                        encode(get_serializable_checkpoint_metadata(config, metadata))
+                    ),
+                }
+            ]
+        }
         if versions:
-            blobs = await asyncio.to_thread(
-                self._dump_blobs, thread_id, checkpoint_ns, apart, versions
+            rows["blobs"] = [
+                {**place, "channel": name, "version": version, "type": kind, "blob": n}
+                for n, ((name, version), (kind, _)) in enumerate(zip(versions, dumped, strict=True))
+            ]
+        await self._saving.save(
+            Save(
+                owner=self._owner,
+                key=("checkpoint", *place.values(), checkpoint["id"]),
+                rows=rows,
+                blobs=[blob for _, blob in dumped],
             )
-        row = (
-            thread_id,
-            checkpoint_ns,
-            checkpoint["id"],
-            configurable.get("checkpoint_id"),
-            Jsonb({**checkpoint, "channel_values": inline}),
-            Jsonb(get_serializable_checkpoint_metadata(config, metadata)),
         )
-
-        async def write() -> None:
-            async with self._cursor(pipeline=True) as cursor:
-                if blobs:
-                    await cursor.executemany(self.UPSERT_CHECKPOINT_BLOBS_SQL, blobs)
-                await cursor.execute(self.UPSERT_CHECKPOINTS_SQL, row)
-
-        await self._patiently(write)
         return {
             "configurable": {
-                "thread_id": thread_id,
-                "checkpoint_ns": checkpoint_ns,
+                "thread_id": place["thread"],
+                "checkpoint_ns": place["ns"],
                 "checkpoint_id": checkpoint["id"],
             }
         }
 
+    # As AsyncPostgresSaver.aput_writes.
     async def aput_writes(
         self,
         config: RunnableConfig,
@@ -131,8 +140,48 @@ class PooledSaver(AsyncPostgresSaver):
         task_id: str,
         task_path: str = "",
     ) -> None:
-        put = super().aput_writes
-        await self._patiently(lambda: put(config, writes, task_id, task_path))
+        configurable = config.get("configurable", {})
+        place = {
+            "thread": configurable["thread_id"],
+            "ns": configurable["checkpoint_ns"],
+            "id": configurable["checkpoint_id"],
+            "task": task_id,
+        }
+        special = all(channel in WRITES_IDX_MAP for channel, _ in writes)
+        dumped = await self._dumped([value for _, value in writes])
+        rows = [
+            {
+                **place,
+                "path": task_path,
+                "idx": WRITES_IDX_MAP.get(channel, n),
+                "channel": channel,
+                "type": kind,
+                "blob": n,
+            }
+            for n, ((channel, _), (kind, _)) in enumerate(zip(writes, dumped, strict=True))
+        ]
+        await self._saving.save(
+            Save(
+                owner=self._owner,
+                key=("writes", *place.values()),
+                rows={"upserts" if special else "inserts": rows},
+                blobs=[blob for _, blob in dumped],
+            )
+        )
+
+    async def _dumped(self, values: list[Any]) -> list[tuple[str, bytes]]:
+        """Serialised here, until that took long; then in a thread, as other runs go on meanwhile.
+
+        A thread costs more than most values do.
+        """
+        if not values:
+            return []
+        if self._heavy:
+            return await asyncio.to_thread(lambda: [self.serde.dumps_typed(v) for v in values])
+        begun_s = time.perf_counter()
+        dumped = [self.serde.dumps_typed(value) for value in values]
+        self._heavy = time.perf_counter() - begun_s > HEAVY_S
+        return dumped
 
     async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """Copies every checkpoint of a thread to another one, in one transaction."""
@@ -167,16 +216,16 @@ class FencedSaver(PooledSaver):
     """
 
     def __init__(
-        self, pool: Pool, *, run_id: str, attempt: int, serde: SerializerProtocol | None = None
+        self,
+        pool: Pool,
+        saving: Saving | None = None,
+        *,
+        run_id: str,
+        attempt: int,
+        serde: SerializerProtocol | None = None,
     ) -> None:
-        super().__init__(pool, serde=serde)
-        self.run_id = run_id
-        self.attempt = attempt
-
-    @asynccontextmanager
-    async def _writing(self, conn: Connection) -> AsyncIterator[None]:
-        async with fenced(conn, self.run_id, self.attempt):
-            yield
+        super().__init__(pool, saving, serde=serde)
+        self._owner = (run_id, attempt)
 
 
 def _is_plain(value: object) -> bool:

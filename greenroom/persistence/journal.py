@@ -24,7 +24,7 @@ from psycopg.rows import tuple_row
 
 from greenroom.core.batching import Batcher
 from greenroom.core.errors import DatabaseUnavailable, Fenced
-from greenroom.core.runs import CancelAction, MultitaskStrategy, RunOrder, RunRequest, RunStatus
+from greenroom.core.runs import CancelAction, MultitaskStrategy, RunRequest, RunStatus
 from greenroom.core.threads import ThreadStatus
 from greenroom.persistence.database import Connection, Pool
 
@@ -482,27 +482,6 @@ def _found(row: dict[str, Any]) -> InFlight:
 
 
 # --- what actors write ---------------------------------------------------------------------------
-
-
-async def write_values(pool: Pool, order: RunOrder, values: bytes) -> None:
-    """The thread's values after an attempt, unless that attempt is not the current one.
-
-    Raises:
-        Fenced: it is not.
-        DatabaseUnavailable: try again.
-    """
-    try:
-        async with pool.connection() as connection, connection.pipeline():
-            await connection.execute(
-                "SELECT greenroom.fence(%s, %s)", (order.run_id, order.attempt)
-            )
-            await connection.execute(_STORE_VALUES, (values.decode(), order.thread_id))
-    except psycopg.Error as error:
-        if error.sqlstate == ATTEMPT_SUPERSEDED:
-            raise Fenced(f"attempt {order.attempt} of run {order.run_id}") from None
-        if may_pass(error):
-            raise DatabaseUnavailable(f"The database is away: {error}") from None
-        raise
 
 
 async def store_values(pool: Pool, thread_id: str, values: bytes | None) -> None:

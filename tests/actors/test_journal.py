@@ -11,11 +11,12 @@ import psycopg
 import pytest
 
 from greenroom.core.errors import Fenced
-from greenroom.core.runs import RunOrder, RunRequest, RunStatus
+from greenroom.core.runs import RunRequest, RunStatus
 from greenroom.core.threads import ThreadStatus
 from greenroom.persistence import journal
 from greenroom.persistence.database import Pool
 from greenroom.persistence.journal import Journal, Superseded, Write, may_pass
+from greenroom.persistence.saving import Saving
 from tests.persistence.conftest import dsn, pool, postgres, template  # noqa: F401 - fixtures
 
 # ruff: noqa: F811 - fixtures are named as arguments
@@ -286,34 +287,14 @@ async def test_a_requeue_fences_the_attempt_and_no_other(pen: Journal, pool: Poo
     for _ in range(2):
         await pen.commit(journal.requeue(run_id, 2))
         assert await run_row(pool, run_id) == ("pending", 2, None)
-    order = RunOrder(
-        run_id=run_id,
-        thread_id="t",
-        assistant_id="a",
-        graph_id="g",
-        attempt=2,
-        kwargs=b"{}",
-        temporary=False,
-        resumable=False,
-    )
     with pytest.raises(Fenced):
-        await journal.write_values(pool, order, b'{"late": true}')
+        await Saving(pool).save_values((run_id, 2), "t", b'{"late": true}')
     assert await rows(pool, 'SELECT "values" FROM greenroom.threads') == [(None,)]
 
 
 async def test_the_values_of_the_current_attempt_are_stored(pen: Journal, pool: Pool) -> None:
     run_id = await admitted(pen, "x")
-    order = RunOrder(
-        run_id=run_id,
-        thread_id="t",
-        assistant_id="a",
-        graph_id="g",
-        attempt=1,
-        kwargs=b"{}",
-        temporary=False,
-        resumable=False,
-    )
-    await journal.write_values(pool, order, b'{"x": 1}')
+    await Saving(pool).save_values((run_id, 1), "t", b'{"x": 1}')
     assert await rows(pool, 'SELECT "values"::text FROM greenroom.threads') == [('{"x": 1}',)]
 
 

@@ -217,7 +217,7 @@ async def test_a_run_dies_twice_once_when_it_resumes(
 async def test_an_answer_survives_a_death_before_anything_of_it_was_stored(
     http: httpx.AsyncClient, stage: Stage, effects: Effects
 ) -> None:
-    for place in ("attempt", "fenced"):
+    for place in ("attempt", "save"):
         await is_warm(http)
         path = f"/threads/{await thread(http)}/runs/wait"
         first = {"assistant_id": "asking", "input": effects.input()}
@@ -253,18 +253,18 @@ async def test_a_rolled_back_answer_is_gone_although_the_registry_died_over_it(
     assert second["log"] == ["start", "delete_one=NO"]
 
 
-async def test_who_is_behind_the_fence_holds_a_takeover_back_until_it_is_killed(
+async def test_who_is_stopped_over_a_write_is_replaced_when_it_is_killed(
     http: httpx.AsyncClient, stage: Stage, effects: Effects
 ) -> None:
-    """A writer stops in the middle of its transaction, with the lock; its run goes on elsewhere."""
+    """A writer stops with a checkpoint that is not sent; its run goes on elsewhere."""
     await is_warm(http)
     thread_id = await thread(http)
-    stage.plan("fenced", "block")
+    stage.plan("save", "block")
     seen = Seen()
     body = {"assistant_id": "steps", "input": effects.input(n=5), "durability": "sync", **KEPT}
     path = f"/threads/{thread_id}/runs/stream"
     viewer = asyncio.create_task(view_into(seen, http, "POST", path, json=body))
-    await until(lambda: stage.reached("fenced"))
+    await until(lambda: stage.reached("save"))
     run_id = (await until(lambda: seen.of("metadata")))[0]["run_id"]
     (await process_of(http, run_id)).kill()
     await asyncio.wait_for(viewer, BOUND_S)
