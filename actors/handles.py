@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import uuid
 from collections.abc import Awaitable
 from typing import Any, TypeVar, cast
@@ -173,8 +174,12 @@ class Handles:
         return handle
 
 
+@functools.cache
 def _grouped(cls: type) -> Any:
-    """A plain class as a Ray actor class whose methods are spread over concurrency groups."""
+    """A plain class as a Ray actor class whose methods are spread over concurrency groups.
+
+    Made once in a process: Ray disassembles, pickles and exports each actor class that it meets.
+    """
     methods = {
         name: ray.method(concurrency_group=group)(_unbound(cls, name))
         for group, names in _RUN_GROUPS.items()

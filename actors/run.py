@@ -107,6 +107,7 @@ class RunActor:
         self._graphs: dict[str, LoadedGraph] = {}
         self._current: dict[str, _Execution] = {}
         self._finished: OrderedDict[str, _Execution] = OrderedDict()
+        self._finished_bytes = 0
         self._cancelled_early: set[tuple[str, int]] = set()
         self._arrivals: dict[str, list[Callable[[], None]]] = {}
         self._epoch = 0
@@ -359,16 +360,21 @@ class RunActor:
                 await asyncio.sleep(0.1)
 
     def _close(self, execution: _Execution, ending: Ending) -> None:
+        run_id = execution.order.run_id
         execution.ending = ending
-        self._current.pop(execution.order.run_id, None)
-        self._finished[execution.order.run_id] = execution
+        self._current.pop(run_id, None)
+        earlier = self._finished.pop(run_id, None)
+        self._finished[run_id] = execution
         execution.log.close()
-        kept_bytes = sum(each.log.size_bytes for each in self._finished.values())
+        # From here on no log of these changes its size.
+        self._finished_bytes += execution.log.size_bytes
+        if earlier is not None:
+            self._finished_bytes -= earlier.log.size_bytes
         while len(self._finished) > FINISHED_KEPT or (
-            kept_bytes > self._setup.log_max_bytes and len(self._finished) > 1
+            self._finished_bytes > self._setup.log_max_bytes and len(self._finished) > 1
         ):
             _, oldest = self._finished.popitem(last=False)
-            kept_bytes -= oldest.log.size_bytes
+            self._finished_bytes -= oldest.log.size_bytes
 
     def _step_down(self, execution: _Execution) -> None:
         """Another attempt owns the run: nothing more may be executed or said here."""
