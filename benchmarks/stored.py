@@ -9,12 +9,12 @@ from typing import Any, LiteralString
 from psycopg import AsyncConnection
 
 THREADS = """
-INSERT INTO greenroom.threads (thread_id, status, ever_ran, metadata, config, "values", created_at,
-    updated_at, state_updated_at)
+INSERT INTO greenroom.threads (thread_id, status, ever_ran, metadata, config, "values", facets,
+    created_at, updated_at, state_updated_at)
 SELECT ids.id::text, CASE WHEN mod(n, 50) = 0 THEN 'error' WHEN mod(n, 20) = 0 THEN 'interrupted'
         ELSE 'idle' END, true,
     jsonb_build_object('graph_id', 'trivial', 'customer', mod(n, 1000)),
-    '{"configurable": {}}', json_build_object('x', n), at, at, at
+    '{"configurable": {}}', json_build_object('x', n), jsonb_build_object('x', n), at, at, at
 FROM generate_series(1, %(threads)s) n,
     LATERAL (SELECT gen_random_uuid() AS id, now() - n * interval '5 minutes' AS at) ids"""
 

@@ -21,12 +21,14 @@ from typing import Any, LiteralString, cast
 
 import psycopg
 from psycopg.rows import tuple_row
+from psycopg.types.json import Jsonb
 
 from greenroom.core.batching import Batcher
 from greenroom.core.errors import DatabaseUnavailable, Fenced
 from greenroom.core.runs import CancelAction, MultitaskStrategy, RunRequest, RunStatus
 from greenroom.core.threads import ThreadStatus
 from greenroom.persistence.database import Connection, Pool
+from greenroom.persistence.facets import facets_of
 
 log = logging.getLogger("greenroom.journal")
 
@@ -392,9 +394,9 @@ def copy_thread(thread_id: str, copy_id: str) -> tuple[Write, ...]:
         Write(
             """
             INSERT INTO greenroom.threads (thread_id, status, resting, metadata, config, "values",
-                interrupts, error, ever_ran)
-            SELECT %(copy)s, status, resting, metadata, config, "values", interrupts, error,
-            ever_ran FROM greenroom.threads WHERE thread_id = %(thread)s
+                facets, interrupts, error, ever_ran)
+            SELECT %(copy)s, status, resting, metadata, config, "values", facets, interrupts,
+                error, ever_ran FROM greenroom.threads WHERE thread_id = %(thread)s
             ON CONFLICT (thread_id) DO UPDATE SET thread_id = excluded.thread_id
             RETURNING thread_id""",
             params,
@@ -487,11 +489,12 @@ def _found(row: dict[str, Any]) -> InFlight:
 async def store_values(pool: Pool, thread_id: str, values: bytes | None) -> None:
     """The thread's values after a change that the registry keeps runs away from."""
     text = values.decode() if values is not None else None
+    facets = facets_of(values) if values is not None else {}
     async with pool.connection() as connection:
-        await connection.execute(_STORE_VALUES, (text, thread_id))
+        await connection.execute(_STORE_VALUES, (text, Jsonb(facets), thread_id))
 
 
 _STORE_VALUES = """
-UPDATE greenroom.threads SET "values" = %s, state_updated_at = clock_timestamp(),
+UPDATE greenroom.threads SET "values" = %s, facets = %s, state_updated_at = clock_timestamp(),
     updated_at = clock_timestamp()
 WHERE thread_id = %s"""

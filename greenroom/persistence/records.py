@@ -8,7 +8,6 @@ this choice itself, since it does not know how common a piece of JSON is.
 
 from __future__ import annotations
 
-import json
 import time
 import uuid
 from collections.abc import Iterable, Mapping
@@ -22,6 +21,7 @@ from psycopg.types.json import Jsonb
 from greenroom.core.errors import Conflict, InvalidRequest
 from greenroom.core.ports import AssistantFilter, JsonObject, Page, ThreadFilter
 from greenroom.persistence.database import Connection, Pool, retrying
+from greenroom.persistence.facets import is_facet, without_nul
 
 ASSISTANT_NAMESPACE = uuid.UUID("6ba7b821-9dad-11d1-80b4-00c04fd430c8")
 WALK = 2000
@@ -326,8 +326,8 @@ def _of_threads(where: ThreadFilter) -> tuple[Conditions, Conditions]:
     if where.metadata:
         contained.append(("metadata @> %s", Jsonb(dict(where.metadata))))
     if where.values:
-        values = _without_nul(where.values)
-        if facets := {name: value for name, value in values.items() if _is_facet(value)}:
+        values = without_nul(where.values)
+        if facets := {name: value for name, value in values.items() if is_facet(value)}:
             contained.append(("facets <> '{}' AND facets @> %s", Jsonb(facets)))
         contained.append(('greenroom.searchable("values") @> %s', Jsonb(values)))
     return plain, contained
@@ -363,22 +363,6 @@ def _literal(text: str) -> str:
     for special in ("!", "%", "_"):
         text = text.replace(special, "!" + special)
     return text
-
-
-def _is_facet(value: Any) -> bool:
-    """Whether `greenroom.facets` keeps a value; only such can be looked up in the index."""
-    return isinstance(value, str | int | float) and len(json.dumps(value)) <= 256
-
-
-def _without_nul(value: Any) -> Any:
-    """What `greenroom.searchable` makes of the same value."""
-    if isinstance(value, str):
-        return value.replace("\0", "\ufffd")
-    if isinstance(value, Mapping):
-        return {_without_nul(key): _without_nul(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nul(item) for item in value]
-    return value
 
 
 def _ttl(ttl: Mapping[str, Any] | None) -> tuple[float | None, str | None]:

@@ -15,6 +15,7 @@ meanwhile meets the fence then.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,11 +26,14 @@ from psycopg.types.json import Jsonb
 from greenroom.core.batching import Batcher
 from greenroom.core.errors import DatabaseUnavailable, Fenced
 from greenroom.persistence.database import Connection, Pool, retrying
+from greenroom.persistence.facets import facets_of
 from greenroom.persistence.journal import may_pass
 
 # %b: bytea as bytes, not as hex.
 _SAVE = "SELECT greenroom.save(%s::uuid[], %s::int[], %s, %b::bytea[]) AS held"
 MAX_ITEMS = 200
+LARGE = 256 * 1024
+"""Bytes that other runs should not wait for to be parsed."""
 
 Owner = tuple[str, int]
 """A run and its attempt."""
@@ -85,7 +89,12 @@ class Saving:
             Fenced: it is not the current one.
             DatabaseUnavailable: try again.
         """
-        rows = {"values": [{"thread": thread_id}]}
+        facets = (
+            await asyncio.to_thread(facets_of, values)
+            if len(values) > LARGE
+            else (facets_of(values))
+        )
+        rows = {"values": [{"thread": thread_id, "facets": facets}]}
         try:
             await self.save(
                 Save(owner=owner, key=("values", thread_id), rows=rows, blobs=(values,))

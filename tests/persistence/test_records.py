@@ -12,6 +12,7 @@ import pytest
 from greenroom.core.errors import Conflict, InvalidRequest
 from greenroom.core.ports import AssistantFilter, Page, ThreadFilter
 from greenroom.persistence.database import Pool
+from greenroom.persistence.journal import store_values
 from greenroom.persistence.records import (
     WALK,
     PostgresRecords,
@@ -193,11 +194,7 @@ async def test_search_by_values_passes_threads_without_values_and_with_nul(
     await a_thread(records, "never ran")
     for name, state in states.items():
         await a_thread(records, name)
-        await execute(
-            pool,
-            'UPDATE greenroom.threads SET "values" = %s WHERE thread_id = %s',
-            [json.dumps(state), name],
-        )
+        await store_values(pool, name, json.dumps(state).encode())
 
     async def found(**values: Any) -> set[str]:
         where = ThreadFilter(values=values)
@@ -211,7 +208,8 @@ async def test_search_by_values_passes_threads_without_values_and_with_nul(
     assert await found(text="a\0b") == {"nul"}
     assert await found(path="c:\\u0000") == {"nul"}
     assert await found(messages=[{"type": "human"}]) == {"deep"}
-    await execute(pool, 'UPDATE greenroom.threads SET "values" = NULL')
+    for name in states:
+        await store_values(pool, name, None)
     assert await found(count=4) == set()
 
 

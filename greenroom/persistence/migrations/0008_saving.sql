@@ -29,7 +29,7 @@ BEGIN
     END LOOP;
     IF rows ? 'values' THEN
         FOR changed IN SELECT * FROM jsonb_to_recordset(rows -> 'values')
-                AS x(owner int, thread text, blob int) LOOP
+                AS x(owner int, thread text, blob int, facets jsonb) LOOP
             CONTINUE WHEN NOT held[changed.owner];
             IF cardinality(runs) > 1 THEN
                 PERFORM 1 FROM greenroom.threads t WHERE t.thread_id = changed.thread
@@ -43,6 +43,7 @@ BEGIN
             END IF;
             UPDATE greenroom.threads t
                 SET "values" = convert_from(blobs[changed.blob], 'UTF8')::json,
+                    facets = changed.facets,
                     state_updated_at = clock_timestamp(), updated_at = clock_timestamp()
                 WHERE t.thread_id = changed.thread;
         END LOOP;
@@ -87,3 +88,9 @@ BEGIN
     RETURN held;
 END
 $$;
+
+-- The facets come with the values: PostgreSQL parsed all of a state for them, at every end of a run.
+DROP TRIGGER facets_of_new ON greenroom.threads;
+DROP TRIGGER facets_of_changed ON greenroom.threads;
+DROP FUNCTION greenroom.set_facets();
+DROP FUNCTION greenroom.facets(jsonb);
