@@ -121,7 +121,7 @@ def free_block(size: int) -> range:
 def _haproxy_environment(data_dir: Path) -> dict[str, str]:
     folder = haproxy_dir(data_dir)
     # A second server on a machine fails on the fixed default ports, or meets the first one there.
-    *replica_ports, stats_port, metrics_port = free_block(PORTS)
+    *replica_ports, stats_port, metrics_port, http_port, grpc_port = free_block(PORTS)
     return {
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
@@ -129,6 +129,9 @@ def _haproxy_environment(data_dir: Path) -> dict[str, str]:
         "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(replica_ports[-1]),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(stats_port),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics_port),
+        # Serve's own proxy, to which HAProxy turns while no replica is up.
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(http_port),
+        "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(grpc_port),
         # Ray's template splices request bodies, and then HAProxy notices a client that has left no
         # sooner than with the second heartbeat: `on_disconnect: "cancel"` would take ten seconds.
         # No variable is for that; this one stands behind the option in the template.
