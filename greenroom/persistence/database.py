@@ -41,6 +41,9 @@ TURN_S = 1.0
 GONE = frozenset({"57P01", "57P02", "57P03", "57P05", "25P03", "25P04"})
 """SQLSTATEs of a server that ended the connection: shutdown, crash, start-up, time-outs."""
 
+SHORTAGE = "53"
+"""The class of SQLSTATEs of a server that lacks disk space, memory or connections."""
+
 
 class Pool(AsyncConnectionPool[Connection]):
     """A pool whose waiting callers notice quickly that the server is back."""
@@ -60,12 +63,22 @@ class Pool(AsyncConnectionPool[Connection]):
                 conn = await super().getconn(max(0.001, min(left, TURN_S)))
             except PoolTimeout:
                 if left <= TURN_S:
-                    raise DatabaseUnavailable("PostgreSQL does not answer.") from None
+                    raise DatabaseUnavailable(await self._problem()) from None
                 continue
             if await _is_alive(conn):
                 return conn
             await conn.close()
             await self.putconn(conn)
+
+    async def _problem(self) -> str:
+        """Why there is no connection: what the server says to one more that asks."""
+        dsn = str(self.conninfo)
+        try:
+            async with await AsyncConnection.connect(dsn, connect_timeout=2):
+                return "PostgreSQL answers, but every connection of this process is in use."
+        except psycopg.OperationalError as error:
+            password = str(conninfo_to_dict(dsn).get("password") or "")
+            return f"PostgreSQL does not answer: {_reason(str(error), password)}."
 
 
 async def _is_alive(conn: Connection) -> bool:
@@ -204,6 +217,9 @@ async def patiently(patience_s: float, work: Callable[[], Awaitable[T]]) -> T:
         try:
             return await work()
         except psycopg.Error as error:
+            short = shortage_of(error)
+            if short is not None:
+                raise DatabaseUnavailable(short) from error
             if not is_gone(error):
                 raise
             if time.monotonic() >= deadline:
@@ -218,6 +234,17 @@ def is_gone(error: psycopg.Error) -> bool:
         return error.sqlstate in GONE or error.sqlstate.startswith("08")
     # libpq's own errors have no SQLSTATE: "server closed the connection unexpectedly".
     return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+
+
+def shortage_of(error: psycopg.Error) -> str | None:
+    """The sentence for an error that says what PostgreSQL has too little of, e.g. disk space.
+
+    Nothing was written then, and trying again helps once somebody has seen to it.
+    """
+    if error.sqlstate is None or not error.sqlstate.startswith(SHORTAGE):
+        return None
+    said = (error.diag.message_primary or str(error)).strip().rstrip(".")
+    return f"The database has run out of something: {said}. Nothing was stored."
 
 
 async def check(dsn: str) -> int:
