@@ -11,6 +11,7 @@ they are only ever passed on.
 from __future__ import annotations
 
 import json
+import math
 import re
 import select
 import time
@@ -46,7 +47,13 @@ SHORTAGE = "53"
 
 
 class Pool(AsyncConnectionPool[Connection]):
-    """A pool whose waiting callers notice quickly that the server is back."""
+    """A pool whose waiting callers notice quickly that the server is back.
+
+    Attributes:
+        transaction_timeout_s: when the server ends a transaction of a connection from here.
+    """
+
+    transaction_timeout_s: float = math.inf
 
     async def getconn(self, timeout: float | None = None) -> Connection:
         """A live connection.
@@ -149,6 +156,7 @@ async def open_pool(
         open=False,
         name=application_name,
     )
+    pool.transaction_timeout_s = transaction_timeout_s
     await pool.open(wait=False)
     try:
         async with pool.connection(timeout_s):

@@ -38,7 +38,6 @@ log = logging.getLogger("greenroom.journal")
 EPOCH_SUPERSEDED = "GR002"
 ATTEMPT_SUPERSEDED = "GR001"
 QUERY_CANCELED = "57014"
-TRANSACTION_TIMEOUT = "25P04"
 MOST_TIMEOUTS = 2
 """Once it may have waited for somebody's lock, who was ended in his turn; twice it is too much."""
 SHORTAGE_PATIENCE_S = 5.0
@@ -93,6 +92,7 @@ class Journal:
         self._pool = pool
         self._epoch = epoch
         self._on_superseded = on_superseded
+        self._begun_s = 0.0
         self._groups: Batcher[_Group, list[list[Row]]] = Batcher(self._write, max_items=200)
 
     async def commit(self, *writes: Write, patience_s: float | None = None) -> list[list[Row]]:
@@ -127,7 +127,7 @@ class Journal:
                 if error.sqlstate == EPOCH_SUPERSEDED:
                     self._on_superseded()
                     raise Superseded("This registry was superseded.") from None
-                timeouts += error.sqlstate == TRANSACTION_TIMEOUT
+                timeouts += self._was_too_long()
                 # One that takes too long is found among the others at once, and given up later.
                 if not may_pass(error) or timeouts >= (1 if len(groups) > 1 else MOST_TIMEOUTS):
                     if len(groups) > 1:
@@ -150,6 +150,7 @@ class Journal:
         cursors: list[list[psycopg.AsyncCursor[Row]]] = []
         # A pipeline without a BEGIN is one transaction, ended by its one Sync.
         async with self._pool.connection() as connection, connection.pipeline():
+            self._begun_s = time.monotonic()
             await connection.execute("SELECT greenroom.hold_epoch(%s)", (self._epoch,))
             for group in groups:
                 cursors.append([])
@@ -158,6 +159,11 @@ class Journal:
                     cursors[-1].append(cursor)
                     await cursor.execute(cast(LiteralString, write.sql), write.params)
         return [[await _rows(cursor) for cursor in group] for group in cursors]
+
+    def _was_too_long(self) -> bool:
+        """Whether PostgreSQL ended the last transaction for its length. In a pipeline the reason is
+        lost with the connection, so the time tells."""
+        return time.monotonic() - self._begun_s >= self._pool.transaction_timeout_s
 
 
 def _too_long() -> DatabaseUnavailable:
