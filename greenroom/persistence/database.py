@@ -10,6 +10,7 @@ they are only ever passed on.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import re
@@ -44,6 +45,9 @@ GONE = frozenset({"57P01", "57P02", "57P03", "57P05", "25P03", "25P04"})
 
 SHORTAGE = "53"
 """The class of SQLSTATEs of a server that lacks disk space, memory or connections."""
+SHORTAGE_PATIENCE_S = 5.0
+"""Of somebody who waits for an answer: a full disk is not empty a moment later."""
+SHORTAGE_PAUSE_S = 0.25
 
 
 class Pool(AsyncConnectionPool[Connection]):
@@ -202,32 +206,47 @@ class _BinaryFragmentLoader(_FragmentLoader):
     format = Format.BINARY
 
 
-async def retrying(pool: Pool, work: Callable[[Connection], Awaitable[T]]) -> T:
+async def retrying(
+    pool: Pool, work: Callable[[Connection], Awaitable[T]], *, short_s: float = SHORTAGE_PATIENCE_S
+) -> T:
     """Does ``work`` on a connection of the pool, again when that is lost in the middle.
 
     ``work`` must be safe to do twice: a read, or a write that is keyed.
 
+    Args:
+        short_s: how long it is tried while the server lacks something, e.g. disk space.
+
     Raises:
-        DatabaseUnavailable: the server does not come back within the pool's time-out.
+        DatabaseUnavailable: the server does not come back within the pool's time-out, or lacks
+            something for longer than ``short_s``.
     """
 
     async def once() -> T:
         async with pool.connection() as conn:
             return await work(conn)
 
-    return await patiently(pool.timeout, once)
+    return await patiently(pool.timeout, once, short_s=short_s)
 
 
-async def patiently(patience_s: float, work: Callable[[], Awaitable[T]]) -> T:
+async def patiently(
+    patience_s: float,
+    work: Callable[[], Awaitable[T]],
+    *,
+    short_s: float = SHORTAGE_PATIENCE_S,
+) -> T:
     """`retrying`, for work that takes its connection itself."""
-    deadline = time.monotonic() + patience_s
+    begun = time.monotonic()
+    deadline = begun + patience_s
     while True:
         try:
             return await work()
         except psycopg.Error as error:
             short = shortage_of(error)
             if short is not None:
-                raise DatabaseUnavailable(short) from error
+                if time.monotonic() - begun >= short_s:
+                    raise DatabaseUnavailable(short) from error
+                await asyncio.sleep(SHORTAGE_PAUSE_S)
+                continue
             if not is_gone(error):
                 raise
             if time.monotonic() >= deadline:

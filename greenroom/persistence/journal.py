@@ -31,7 +31,12 @@ from greenroom.core.batching import Batcher
 from greenroom.core.errors import DatabaseUnavailable, Fenced
 from greenroom.core.runs import CancelAction, MultitaskStrategy, RunRequest, RunStatus
 from greenroom.core.threads import ThreadStatus
-from greenroom.persistence.database import Connection, Pool, shortage_of
+from greenroom.persistence.database import (
+    SHORTAGE_PATIENCE_S,
+    Connection,
+    Pool,
+    shortage_of,
+)
 
 log = logging.getLogger("greenroom.journal")
 
@@ -40,8 +45,6 @@ ATTEMPT_SUPERSEDED = "GR001"
 QUERY_CANCELED = "57014"
 MOST_TIMEOUTS = 2
 """Once it may have waited for somebody's lock, who was ended in his turn; twice it is too much."""
-SHORTAGE_PATIENCE_S = 5.0
-"""Of a group that has a patience: a disk that is full is not empty a moment later."""
 
 
 class Superseded(Fenced):
