@@ -36,6 +36,7 @@ INSPECTOR_WAIT_S = 30.0
 INSPECTOR_PAUSE_S = 1.0
 MAX_FAILED_STARTS = 3
 RECONNECT_S = 0.1
+MOST_SETTLING_DEATHS = 3
 
 Granted = Callable[[str, str], None]
 """Called with a run and the actor that it got."""
@@ -162,7 +163,8 @@ class Keeper:
         if self._inspector is None:
             self._want_inspector()
         while True:
-            await asyncio.sleep(KEEP_INTERVAL_S)
+            # Several times within what an actor takes for the registry's death.
+            await asyncio.sleep(min(KEEP_INTERVAL_S, self._setup.registry_silence_s / 4))
             for name in [*self._pool_of_actor, *([self._inspector] if self._inspector else [])]:
                 self._tasks.spawn(self._beat(name))
             now_s = time.monotonic()
@@ -447,16 +449,22 @@ class Keeper:
         Returns:
             the thread's interrupts as JSON (None leaves them), and whether it has a next step.
         """
-        while True:
+        deaths: set[str] = set()
+        while len(deaths) < MOST_SETTLING_DEATHS:
             try:
                 name = await self.inspector()
                 handle = await self._handles.find(name)
                 return await answer(handle.settle.remote(graph_id, thread_id), name)
-            except (ActorGone, Unavailable):
+            except ActorGone as gone:
+                deaths.add(gone.name)
+                await asyncio.sleep(RECONNECT_S)
+            except Unavailable:
                 await asyncio.sleep(RECONNECT_S)
             except Exception:  # a graph's factory raises anything; a graph may be gone by now
                 log.exception("a thread could not be settled", extra={"thread_id": thread_id})
                 return None, False
+        log.error("settling a thread kills the inspector", extra={"thread_id": thread_id})
+        return None, False
 
     async def prune(self, thread_id: str) -> None:
         """Has the inspector delete a thread's older checkpoints; may be repeated."""

@@ -40,6 +40,7 @@ from greenroom.core.admission import Abandon, Drop, Effect, Lane, Place, Stage, 
 from greenroom.core.errors import (
     ConfigurationError,
     Conflict,
+    DatabaseUnavailable,
     Fenced,
     GreenroomError,
     NotFound,
@@ -69,9 +70,12 @@ APPLICATION = "greenroom:registry"
 RECOVERY_WAIT_S = 30.0
 TEND_INTERVAL_S = 1.0
 RETRY_BACKOFF_S = (0.0, 0.1, 0.5, 1.0, 2.0)
+ADMISSION_PATIENCE_S = 30.0
+"""How long a create waits for the database. Whoever asked hears then that it was not stored."""
 LATELY_S = 10.0
 """How long it is remembered who executed a run that is over."""
 EXIT_SUPERSEDED = 75
+CUT_OFF_PATIENCE_S = 1.0
 ANY_ATTEMPT = 1 << 30
 """An attempt that never comes: who follows it hears only of the end."""
 
@@ -100,7 +104,7 @@ class _Run:
         actor: who executes it, or is about to.
         started: the attempt is durable, so its actor may be named.
         ending: its end is being written; nothing else may end it.
-        deaths: how many of its actors died while this registry watched.
+        deaths: how many of its actors died; also in the database.
         kwargs: on the way from the request, or the database, to the actor.
     """
 
@@ -154,6 +158,7 @@ class RegistryActor:
         self._runs: dict[str, _Run] = {}
         self._lately: dict[str, tuple[float, Placement]] = {}
         self._followers: dict[str, list[asyncio.Future[None]]] = {}
+        self._queued: set[str] = set()
         self._tasks = Tasks()
         self._doings = Doings()
         self._epoch = 0
@@ -191,7 +196,8 @@ class RegistryActor:
         """Starts nothing any more, and waits for running runs to stop after their superstep.
 
         Returns:
-            how many are still running; a next server takes them up from their last checkpoint.
+            how many did not stop in time. They are cut off: their processes cannot write any
+            more, and a next server takes them up from their last checkpoint.
         """
         await self._ready()
         self._draining = True
@@ -199,16 +205,21 @@ class RegistryActor:
         with suppress(TimeoutError):
             async with asyncio.timeout(wait_s):
                 await self._until_none_is_executed()
-        return self._executing()
+        late = [run for run in self._runs.values() if run.started and not run.ending]
+        for run in late:
+            run.actor, run.started = None, False
+        if late:
+            # By this registry: the next one would take it for the death of their processes.
+            writes = [journal.requeue(run.run_id, run.attempt, died=False) for run in late]
+            await self._journal.commit(*writes, patience_s=CUT_OFF_PATIENCE_S)
+        return len(late)
 
     async def _until_none_is_executed(self) -> None:
         while True:
             run_id = next((run.run_id for run in self._runs.values() if run.started), None)
             if run_id is None:
                 return
-            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._followers.setdefault(run_id, []).append(future)
-            await future
+            await self._until_told(run_id)
 
     def _executing(self) -> int:
         return sum(1 for run in self._runs.values() if run.started)
@@ -260,6 +271,7 @@ class RegistryActor:
         """Takes the epoch, then rebuilds lanes and pools from the database and living actors."""
         self._lanes.clear()
         self._runs.clear()
+        self._queued.clear()
         if self._setup.embedded is not None:
             # Attaches, or starts it again: it runs as long as one of its users does.
             self._embedded = await asyncio.to_thread(start_embedded, self._setup.embedded)
@@ -318,6 +330,7 @@ class RegistryActor:
             attempt=found.attempt,
             actor=found.actor if running else None,
             started=running,
+            deaths=found.deaths,
         )
         self._runs[run.run_id] = run
         due_in_s = found.due_in_s or 0.0
@@ -330,6 +343,8 @@ class RegistryActor:
             self._later(due_in_s, run.run_id)
         else:
             stage = Stage.QUEUED
+        if stage in (Stage.WAITING, Stage.QUEUED):
+            self._queued.add(run.run_id)
         lane = self._lane(run.thread_id)
         has_run = found.attempt > 0
         effects = lane.restore(run.run_id, stage, found.multitask_strategy, has_run=has_run)
@@ -367,15 +382,14 @@ class RegistryActor:
         if not self._keeper.knows(request.graph_id):
             return NotFound("Thread or assistant not found.")
         limit = self._setup.max_queued_runs
-        if limit is not None and sum(1 for run in self._runs.values() if not run.actor) >= limit:
+        delayed = request.after_s > 0
+        if limit is not None and not delayed and len(self._queued) >= limit:
             return TooManyRequests(
                 f"{limit} runs are waiting already (max_queued_runs). Try again in a moment."
             )
         lane = self._lane(request.thread_id)
         try:
-            effects = lane.admit(
-                request.run_id, request.multitask_strategy, delayed=request.after_s > 0
-            )
+            effects = lane.admit(request.run_id, request.multitask_strategy, delayed=delayed)
         except GreenroomError as error:
             self._tidy(lane)
             return error
@@ -388,6 +402,8 @@ class RegistryActor:
             resumable=request.resumable,
             webhook=request.webhook,
         )
+        if not delayed:
+            self._queued.add(run.run_id)
         actor = None
         if Place(run.run_id) in effects:
             actor = self._keeper.claim(run.run_id, run.graph_id)
@@ -396,12 +412,14 @@ class RegistryActor:
         writes = [journal.admit(request, actor=actor)]
         if actor is not None and request.resumes:
             writes.append(journal.keep_heads(run.run_id))
-        return _Admission(run=run, actor=actor, rows=self._journal.write(*writes))
+        rows = self._journal.write(*writes, patience_s=ADMISSION_PATIENCE_S)
+        return _Admission(run=run, actor=actor, rows=rows)
 
     def _assign(self, run: _Run, actor: str) -> None:
         """The next attempt is this actor's; durable a moment later."""
         run.actor = actor
         run.attempt += 1
+        self._queued.discard(run.run_id)
         self._lane(run.thread_id).placed(run.run_id)
 
     async def _create(
@@ -418,6 +436,10 @@ class RegistryActor:
             await self._faults.at("admitted")
         except Superseded:
             raise
+        except DatabaseUnavailable as error:
+            # It may have been stored before the connection was lost.
+            self._tasks.spawn(self._take_back(run))
+            return Unavailable(f"The run was not stored: {error.message} Try again in a moment.")
         except Exception as error:  # whatever the database says: the run was not admitted
             log.exception("admission not written", extra={"run_id": run.run_id})
             await self._withdraw(run)
@@ -447,7 +469,9 @@ class RegistryActor:
     async def _created_before(self, request: RunRequest) -> CreatedRun | Exception:
         """The answer to a retried create of a run that is not over; its admission may be on its way
         to the database, and the journal keeps the order."""
-        (rows,) = await self._journal.commit(journal.created(request.run_id))
+        (rows,) = await self._journal.commit(
+            journal.created(request.run_id), patience_s=ADMISSION_PATIENCE_S
+        )
         if not rows:
             return Unavailable("The run could not be stored. Try again.")
         run = self._runs.get(request.run_id)
@@ -457,6 +481,12 @@ class RegistryActor:
             created_at=rows[0][0].isoformat(),
             placement=run.placement if run is not None else None,
         )
+
+    async def _take_back(self, run: _Run) -> None:
+        """Who asked for the run was told that it is not stored: so it must not be."""
+        run.ending = True
+        await self._journal.commit(*journal.delete_run(run.run_id))
+        await self._withdraw(run)
 
     async def _withdraw(self, run: _Run) -> None:
         """The run was not admitted after all; who waited behind it moves up."""
@@ -473,6 +503,7 @@ class RegistryActor:
         def due() -> None:
             run = self._runs.get(run_id)
             if run is not None:
+                self._queued.add(run_id)
                 lane = self._lane(run.thread_id)
                 self._tasks.spawn(self._perform(lane, lane.due(run_id)))
 
@@ -676,14 +707,21 @@ class RegistryActor:
         ticket = lane.find(run.run_id)
         if ticket is not None and ticket.stop == "rollback":
             await self._faults.at("roll_back")
-            await self._journal.commit(
-                journal.roll_back(run.run_id, run.thread_id),
-                outbox.announce(run.run_id, rolled_back=True),
-                *journal.delete_run(run.run_id),
-            )
-            await self._faults.at("rolled_back")
-            interrupts, has_next = await self._keeper.settle(run.graph_id, run.thread_id)
             status, error = RunStatus.INTERRUPTED, None
+            graph_id = run.graph_id
+            try:
+                *_, newest = await self._journal.commit(
+                    journal.roll_back(run.run_id, run.thread_id),
+                    outbox.announce(run.run_id, rolled_back=True),
+                    *journal.delete_run(run.run_id),
+                    journal.newest_graph(run.thread_id),
+                )
+                graph_id = newest[0][0] if newest else graph_id
+            except DatabaseUnavailable as problem:  # it takes too long; the thread must go on
+                log.error("a run was not rolled back", extra={"run_id": run.run_id})
+                status, error = RunStatus.ERROR, _error("RollbackFailed", problem.message)
+            await self._faults.at("rolled_back")
+            interrupts, has_next = await self._keeper.settle(graph_id, run.thread_id)
         await self._faults.at("end")
         effects = lane.ended(run.run_id)
         rest = resting_status(status, has_next=has_next)
@@ -700,6 +738,7 @@ class RegistryActor:
     def _forget(self, run: _Run) -> None:
         """The run is over: its place is free, and who follows it learns that."""
         self._runs.pop(run.run_id, None)
+        self._queued.discard(run.run_id)
         self._remember(run)
         if run.killer is not None:
             run.killer.cancel()
@@ -743,7 +782,8 @@ class RegistryActor:
         """A run's actor is draining: another attempt goes on from the last checkpoint."""
         lane = self._lane(run.thread_id)
         actor, run.actor, run.started = run.actor, None, False
-        await self._journal.commit(journal.requeue(run.run_id, run.attempt))
+        self._queued.add(run.run_id)
+        await self._journal.commit(journal.requeue(run.run_id, run.attempt, died=False))
         self._keeper.release(run.run_id, run.graph_id, actor)
         ticket = lane.find(run.run_id)
         if ticket is not None and ticket.stage is Stage.STOPPING:
@@ -766,9 +806,11 @@ class RegistryActor:
             return
         lane = self._lane(run.thread_id)
         actor, run.actor, run.started = run.actor, None, False
+        run.deaths += 1
+        self._queued.add(run_id)
         await self._end_backends(actor)
         await self._faults.at("requeue")
-        await self._journal.commit(journal.requeue(run_id, run.attempt))
+        await self._journal.commit(journal.requeue(run_id, run.attempt, died=True))
         await self._faults.at("requeued")
         if run.killer is not None:
             run.killer.cancel()
@@ -779,7 +821,6 @@ class RegistryActor:
         if note is not None:
             await self._give_up(run, "MemoryLimitExceeded", note)
             return
-        run.deaths += 1
         if run.deaths >= self._keeper.max_attempts(run.graph_id):
             reason = (
                 f"The run's process died {run.deaths} times; it is not started again"
@@ -803,7 +844,7 @@ class RegistryActor:
             await self._give_up(run, "ActorStartFailed", f"No actor starts for its graph: {reason}")
 
     async def _give_up(self, run: _Run, name: str, message: str) -> None:
-        error = json.dumps({"error": name, "message": message}).encode()
+        error = _error(name, message)
         interrupts, has_next = (
             await self._keeper.settle(run.graph_id, run.thread_id) if run.attempt else (None, False)
         )
@@ -881,6 +922,14 @@ class RegistryActor:
             if not future.done():
                 future.set_result(None)
 
+    async def _until_told(self, key: str) -> None:
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._followers.setdefault(key, []).append(future)
+        try:
+            await future
+        finally:
+            self._leave(key, future)
+
     async def _until_over(self, run_id: str) -> None:
         while run_id in self._runs:
             await self.follow(run_id, ANY_ATTEMPT, 1.0)
@@ -946,9 +995,16 @@ class RegistryActor:
         await self._exclusively(thread_id, work)
 
     async def delete_thread(self, thread_id: str) -> None:
-        """Stops the thread's runs, waits for that, then deletes everything of it."""
+        """Stops the thread's runs, waits for that, then deletes everything of it.
+
+        May be repeated: a thread that is not there (any more) is deleted.
+        """
         await self._ready()
         lane = self._lane(thread_id)
+        while lane.closing:
+            # Perhaps for the same request: it is asked again when an answer was lost.
+            await self._until_told(thread_id)
+            lane = self._lane(thread_id)
         effects = lane.close()
         active = lane.active.run_id if lane.active is not None else None
         try:
@@ -956,15 +1012,12 @@ class RegistryActor:
             if active is not None:
                 await self._until_over(active)
             while (operation := lane.exclusive) is not None:
-                done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-                self._followers.setdefault(operation, []).append(done)
-                await done
-            *_, rows = await self._journal.commit(*journal.delete_thread(thread_id))
+                await self._until_told(operation)
+            await self._journal.commit(*journal.delete_thread(thread_id))
         finally:
             lane.reopen()
             self._tidy(lane)
-        if not rows:
-            raise NotFound(f"Thread with ID {thread_id} not found")
+            self._tell_followers(thread_id)
 
     async def _delete_expired(self, thread_id: str) -> bool:
         """Deletes a thread whose time to live is over; not one that was used again meanwhile.
@@ -983,6 +1036,7 @@ class RegistryActor:
                 await self._journal.commit(*journal.delete_thread(thread_id))
             finally:
                 lane.reopen()
+                self._tell_followers(thread_id)
             return True
 
         return await self._exclusively(thread_id, work)
@@ -995,8 +1049,10 @@ class RegistryActor:
     async def delete_run(self, thread_id: str, run_id: str) -> None:
         """Stops the run if it is not over, then deletes it and its checkpoints.
 
+        May be repeated: a run that is not there (any more) is deleted.
+
         Raises:
-            NotFound: there is none.
+            NotFound: it is another thread's.
             Conflict: it is over, and another one is in flight on its thread.
         """
         await self._ready()
@@ -1008,9 +1064,9 @@ class RegistryActor:
             await self._perform(lane, lane.stop(run_id, "rollback"))
             await self._until_over(run_id)
         found = await self._stored(run_id)
-        if found is None and stopped:
+        if found is None:
             return
-        if found is None or found.thread_id != thread_id:
+        if found.thread_id != thread_id:
             raise NotFound("Run not found")
         if not found.attempt:
             # Never executed, so it left nothing and is in nobody's way.
@@ -1030,3 +1086,7 @@ class RegistryActor:
                 await self._rest(thread_id, interrupts, has_next=has_next)
 
         await self._exclusively(thread_id, work)
+
+
+def _error(name: str, message: str) -> bytes:
+    return json.dumps({"error": name, "message": message}).encode()

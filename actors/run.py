@@ -116,6 +116,8 @@ class RunActor:
         self._threads = _CountingExecutor()
         self._pool: Pool | None = None
         self._reports: Batcher[Report, bool] = Batcher(self._send_reports)
+        # From the first moment: a registry that dies right after it made us knows nothing of us.
+        threading.Thread(target=self._watch, name="greenroom-watch", daemon=True).start()
 
     # --- execute -------------------------------------------------------------------------------
 
@@ -143,7 +145,6 @@ class RunActor:
         )
         self._saving = Saving(self._pool)
         self._store = AsyncPostgresStore(self._pool)  # type: ignore[arg-type]
-        threading.Thread(target=self._watch, name="greenroom-watch", daemon=True).start()
         return os.getpid()
 
     async def start_many(self, epoch: int, orders: list[RunOrder]) -> None:

@@ -12,7 +12,7 @@ import asyncio
 import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, LiteralString, TypeVar
 
 import ray
 
@@ -34,7 +34,7 @@ from greenroom.core.runs import (
     RunStatus,
 )
 from greenroom.persistence import tails
-from greenroom.persistence.database import Pool
+from greenroom.persistence.database import Connection, Pool, retrying
 from greenroom.wire import sse
 from greenroom.wire.encoding import dumps, loads
 
@@ -350,13 +350,25 @@ class RayRuntime:
         await self._registry(lambda r: r.copy_thread.remote(thread_id, copy_id))
 
     async def delete_thread(self, thread_id: str) -> None:
+        # Asked here, since a deletion whose answer got lost is asked for again.
+        if not await self._is_there("threads WHERE thread_id = %s", thread_id):
+            raise NotFound(f"Thread with ID {thread_id} not found")
         await self._registry(lambda r: r.delete_thread.remote(thread_id))
 
     async def prune_thread(self, thread_id: str) -> None:
         await self._registry(lambda r: r.prune_thread.remote(thread_id))
 
     async def delete_run(self, thread_id: str, run_id: str) -> None:
+        if not await self._is_there("runs WHERE thread_id = %s AND run_id = %s", thread_id, run_id):
+            raise NotFound("Run not found")
         await self._registry(lambda r: r.delete_run.remote(thread_id, run_id))
+
+    async def _is_there(self, which: LiteralString, *ids: str) -> bool:
+        async def select(connection: Connection) -> bool:
+            cursor = await connection.execute(f"SELECT 1 FROM greenroom.{which}", ids)
+            return await cursor.fetchone() is not None
+
+        return await retrying(self._database, select)
 
     async def info(self) -> dict[str, Any]:
         return await self._registry(lambda r: r.info.remote())

@@ -37,6 +37,9 @@ def ray_environment(settings: Settings) -> dict[str, str]:
         # Without these a shutdown takes half a minute and a redeploy longer.
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
         "RAY_SERVE_PROXY_MIN_DRAINING_PERIOD_S": "1",
+        # A proxy is started anew after three failed looks; with Serve's ten seconds between them
+        # nobody would be answered for half a minute.
+        "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
         # Serve's lines go to its log files; the terminal is for the server's own.
         "RAY_SERVE_LOG_TO_STDERR": "0",
     }

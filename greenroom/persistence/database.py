@@ -10,7 +10,9 @@ they are only ever passed on.
 
 from __future__ import annotations
 
+import asyncio
 import json
+import math
 import re
 import select
 import time
@@ -41,9 +43,21 @@ TURN_S = 1.0
 GONE = frozenset({"57P01", "57P02", "57P03", "57P05", "25P03", "25P04"})
 """SQLSTATEs of a server that ended the connection: shutdown, crash, start-up, time-outs."""
 
+SHORTAGE = "53"
+"""The class of SQLSTATEs of a server that lacks disk space, memory or connections."""
+SHORTAGE_PATIENCE_S = 5.0
+"""Of somebody who waits for an answer: a full disk is not empty a moment later."""
+SHORTAGE_PAUSE_S = 0.25
+
 
 class Pool(AsyncConnectionPool[Connection]):
-    """A pool whose waiting callers notice quickly that the server is back."""
+    """A pool whose waiting callers notice quickly that the server is back.
+
+    Attributes:
+        transaction_timeout_s: when the server ends a transaction of a connection from here.
+    """
+
+    transaction_timeout_s: float = math.inf
 
     async def getconn(self, timeout: float | None = None) -> Connection:
         """A live connection.
@@ -60,12 +74,22 @@ class Pool(AsyncConnectionPool[Connection]):
                 conn = await super().getconn(max(0.001, min(left, TURN_S)))
             except PoolTimeout:
                 if left <= TURN_S:
-                    raise DatabaseUnavailable("PostgreSQL does not answer.") from None
+                    raise DatabaseUnavailable(await self._problem()) from None
                 continue
             if await _is_alive(conn):
                 return conn
             await conn.close()
             await self.putconn(conn)
+
+    async def _problem(self) -> str:
+        """Why there is no connection: what the server says to one more that asks."""
+        dsn = str(self.conninfo)
+        try:
+            async with await AsyncConnection.connect(dsn, connect_timeout=2):
+                return "PostgreSQL answers, but every connection of this process is in use."
+        except psycopg.OperationalError as error:
+            password = str(conninfo_to_dict(dsn).get("password") or "")
+            return f"PostgreSQL does not answer: {_reason(str(error), password)}."
 
 
 async def _is_alive(conn: Connection) -> bool:
@@ -136,6 +160,7 @@ async def open_pool(
         open=False,
         name=application_name,
     )
+    pool.transaction_timeout_s = transaction_timeout_s
     await pool.open(wait=False)
     try:
         async with pool.connection(timeout_s):
@@ -181,29 +206,47 @@ class _BinaryFragmentLoader(_FragmentLoader):
     format = Format.BINARY
 
 
-async def retrying(pool: Pool, work: Callable[[Connection], Awaitable[T]]) -> T:
+async def retrying(
+    pool: Pool, work: Callable[[Connection], Awaitable[T]], *, short_s: float = SHORTAGE_PATIENCE_S
+) -> T:
     """Does ``work`` on a connection of the pool, again when that is lost in the middle.
 
     ``work`` must be safe to do twice: a read, or a write that is keyed.
 
+    Args:
+        short_s: how long it is tried while the server lacks something, e.g. disk space.
+
     Raises:
-        DatabaseUnavailable: the server does not come back within the pool's time-out.
+        DatabaseUnavailable: the server does not come back within the pool's time-out, or lacks
+            something for longer than ``short_s``.
     """
 
     async def once() -> T:
         async with pool.connection() as conn:
             return await work(conn)
 
-    return await patiently(pool.timeout, once)
+    return await patiently(pool.timeout, once, short_s=short_s)
 
 
-async def patiently(patience_s: float, work: Callable[[], Awaitable[T]]) -> T:
+async def patiently(
+    patience_s: float,
+    work: Callable[[], Awaitable[T]],
+    *,
+    short_s: float = SHORTAGE_PATIENCE_S,
+) -> T:
     """`retrying`, for work that takes its connection itself."""
-    deadline = time.monotonic() + patience_s
+    begun = time.monotonic()
+    deadline = begun + patience_s
     while True:
         try:
             return await work()
         except psycopg.Error as error:
+            short = shortage_of(error)
+            if short is not None:
+                if time.monotonic() - begun >= short_s:
+                    raise DatabaseUnavailable(short) from error
+                await asyncio.sleep(SHORTAGE_PAUSE_S)
+                continue
             if not is_gone(error):
                 raise
             if time.monotonic() >= deadline:
@@ -218,6 +261,17 @@ def is_gone(error: psycopg.Error) -> bool:
         return error.sqlstate in GONE or error.sqlstate.startswith("08")
     # libpq's own errors have no SQLSTATE: "server closed the connection unexpectedly".
     return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+
+
+def shortage_of(error: psycopg.Error) -> str | None:
+    """The sentence for an error that says what PostgreSQL has too little of, e.g. disk space.
+
+    Nothing was written then, and trying again helps once somebody has seen to it.
+    """
+    if error.sqlstate is None or not error.sqlstate.startswith(SHORTAGE):
+        return None
+    said = (error.diag.message_primary or str(error)).strip().rstrip(".")
+    return f"The database has run out of something: {said}. Nothing was stored."
 
 
 async def check(dsn: str) -> int:

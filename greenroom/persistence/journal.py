@@ -8,6 +8,10 @@ The first statement of every transaction holds the registry's epoch: a registry 
 cannot write anything (`Superseded`). A lost connection is no error here: the group is written
 again when the database is back, so every write is one that may be repeated. A group that fails by
 itself fails alone: the others of its transaction are written again without it.
+
+Two groups are not tried for ever. One that takes longer than a transaction may would do so each
+time, and everything stands behind it. And one with a patience, since somebody waits for its answer;
+it *may* have been written when the connection was lost, so whoever gives it up takes it back.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, LiteralString, cast
@@ -27,7 +32,12 @@ from greenroom.core.batching import Batcher
 from greenroom.core.errors import DatabaseUnavailable, Fenced
 from greenroom.core.runs import CancelAction, MultitaskStrategy, RunRequest, RunStatus
 from greenroom.core.threads import ThreadStatus
-from greenroom.persistence.database import Connection, Pool
+from greenroom.persistence.database import (
+    SHORTAGE_PATIENCE_S,
+    Connection,
+    Pool,
+    shortage_of,
+)
 from greenroom.persistence.facets import facets_of
 
 log = logging.getLogger("greenroom.journal")
@@ -35,6 +45,8 @@ log = logging.getLogger("greenroom.journal")
 EPOCH_SUPERSEDED = "GR002"
 ATTEMPT_SUPERSEDED = "GR001"
 QUERY_CANCELED = "57014"
+MOST_TIMEOUTS = 2
+"""Once it may have waited for somebody's lock, who was ended in his turn; twice it is too much."""
 
 
 class Superseded(Fenced):
@@ -52,6 +64,26 @@ class Write:
 Row = tuple[Any, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Writes that belong together.
+
+    Attributes:
+        since_s: when they were asked for.
+        patience_s: how long they are tried; None: until they are written.
+    """
+
+    writes: Sequence[Write]
+    since_s: float
+    patience_s: float | None
+
+    def is_over(self, *, short: bool) -> bool:
+        if self.patience_s is None:
+            return False
+        patience_s = min(self.patience_s, SHORTAGE_PATIENCE_S) if short else self.patience_s
+        return time.monotonic() - self.since_s > patience_s
+
+
 class Journal:
     """The registry's pen.
 
@@ -65,57 +97,85 @@ class Journal:
         self._pool = pool
         self._epoch = epoch
         self._on_superseded = on_superseded
-        self._groups: Batcher[Sequence[Write], list[list[Row]]] = Batcher(
-            self._write, max_items=200
-        )
+        self._begun_s = 0.0
+        self._groups: Batcher[_Group, list[list[Row]]] = Batcher(self._write, max_items=200)
 
-    async def commit(self, *writes: Write) -> list[list[Row]]:
+    async def commit(self, *writes: Write, patience_s: float | None = None) -> list[list[Row]]:
         """Makes the writes durable, together; returns the rows that each gave.
 
         Waits while the database is away.
 
+        Args:
+            patience_s: how long; None: as long as it takes.
+
         Raises:
             Superseded: another registry holds the epoch.
+            DatabaseUnavailable: not within the patience, or longer than a transaction may take.
             psycopg.Error: the group itself is at fault.
         """
-        return await self.write(*writes)
+        return await self.write(*writes, patience_s=patience_s)
 
-    def write(self, *writes: Write) -> asyncio.Future[list[list[Row]]]:
+    def write(
+        self, *writes: Write, patience_s: float | None = None
+    ) -> asyncio.Future[list[list[Row]]]:
         """Like `commit`, but the writes have their place in the order when this returns."""
-        return self._groups.put(writes)
+        return self._groups.put(_Group(writes, time.monotonic(), patience_s))
 
-    async def _write(self, groups: list[Sequence[Write]]) -> list[list[list[Row]] | Exception]:
+    async def _write(self, groups: list[_Group]) -> list[list[list[Row]] | Exception]:
         pause_s = 0.05
+        timeouts = 0
         while True:
+            short = None
             try:
                 return list(await self._transaction(groups))
             except psycopg.Error as error:
                 if error.sqlstate == EPOCH_SUPERSEDED:
                     self._on_superseded()
                     raise Superseded("This registry was superseded.") from None
-                if not may_pass(error):
-                    if len(groups) == 1:
-                        return [error]
-                    return [(await self._write([group]))[0] for group in groups]
-                reason = str(error)
+                timeouts += self._was_too_long()
+                # One that takes too long is found among the others at once, and given up later.
+                if not may_pass(error) or timeouts >= (1 if len(groups) > 1 else MOST_TIMEOUTS):
+                    if len(groups) > 1:
+                        return [(await self._write([group]))[0] for group in groups]
+                    return [_too_long() if timeouts else error]
+                short = shortage_of(error)
+                reason = short or str(error)
             except (OSError, DatabaseUnavailable) as error:
                 reason = str(error)
             log.warning("the database is away, writing again", extra={"reason": reason[:200]})
+            over = [group.is_over(short=short is not None) for group in groups]
+            if any(over):
+                left = [group for group, is_over in zip(groups, over, strict=True) if not is_over]
+                written = iter(await self._write(left) if left else [])
+                return [DatabaseUnavailable(reason) if each else next(written) for each in over]
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, 1.0)
 
-    async def _transaction(self, groups: list[Sequence[Write]]) -> list[list[list[Row]]]:
+    async def _transaction(self, groups: list[_Group]) -> list[list[list[Row]]]:
         cursors: list[list[psycopg.AsyncCursor[Row]]] = []
         # A pipeline without a BEGIN is one transaction, ended by its one Sync.
         async with self._pool.connection() as connection, connection.pipeline():
+            self._begun_s = time.monotonic()
             await connection.execute("SELECT greenroom.hold_epoch(%s)", (self._epoch,))
             for group in groups:
                 cursors.append([])
-                for write in group:
+                for write in group.writes:
                     cursor = connection.cursor(row_factory=tuple_row)
                     cursors[-1].append(cursor)
                     await cursor.execute(cast(LiteralString, write.sql), write.params)
         return [[await _rows(cursor) for cursor in group] for group in cursors]
+
+    def _was_too_long(self) -> bool:
+        """Whether PostgreSQL ended the last transaction for its length. In a pipeline the reason is
+        lost with the connection, so the time tells."""
+        return time.monotonic() - self._begun_s >= self._pool.transaction_timeout_s
+
+
+def _too_long() -> DatabaseUnavailable:
+    return DatabaseUnavailable(
+        "The database did not finish this within the time that one transaction may take, and"
+        " nothing of it was done."
+    )
 
 
 async def _rows(cursor: psycopg.AsyncCursor[Row]) -> list[Row]:
@@ -235,13 +295,18 @@ def tell_stop(run_id: str, action: CancelAction) -> Write:
     )
 
 
-def requeue(run_id: str, attempt: int) -> Write:
-    """The attempt's actor is gone; from now on nothing that it still does is accepted."""
+def requeue(run_id: str, attempt: int, *, died: bool) -> Write:
+    """The attempt is over without an end; from now on nothing that it still does is accepted.
+
+    Args:
+        died: its process did, and that counts; else it was asked to stop, for a server's sake.
+    """
     return Write(
         """
-        UPDATE greenroom.runs SET status = 'pending', actor = NULL, updated_at = clock_timestamp()
+        UPDATE greenroom.runs SET status = 'pending', actor = NULL, deaths = deaths + %(deaths)s,
+            updated_at = clock_timestamp()
         WHERE run_id = %(run)s AND status = 'running' AND attempt = %(attempt)s""",
-        {"run": run_id, "attempt": attempt},
+        {"run": run_id, "attempt": attempt, "deaths": int(died)},
     )
 
 
@@ -430,6 +495,7 @@ class InFlight:
     """A run as the database knows it.
 
     Attributes:
+        deaths: how often its process died.
         due_in_s: seconds until a delayed run is due; None or negative: it is.
     """
 
@@ -439,6 +505,7 @@ class InFlight:
     graph_id: str
     status: RunStatus
     attempt: int
+    deaths: int
     actor: str | None
     temporary: bool
     resumable: bool
@@ -449,8 +516,8 @@ class InFlight:
 
 
 _IN_FLIGHT = """
-SELECT run_id::text, thread_id, assistant_id::text, graph_id, status, attempt, actor, temporary,
-    resumable, webhook, multitask_strategy, stop,
+SELECT run_id::text, thread_id, assistant_id::text, graph_id, status, attempt, deaths, actor,
+    temporary, resumable, webhook, multitask_strategy, stop,
     extract(epoch FROM due_at - clock_timestamp())::float8 AS due_in_s
 FROM greenroom.runs"""
 

@@ -158,7 +158,9 @@ class Saving:
             assert row is not None
             return row["held"]
 
-        held.update(zip(owners, await retrying(self._pool, write), strict=True))
+        # A run has time, and is lost when it cannot save.
+        saved = await retrying(self._pool, write, short_s=self._pool.timeout)
+        held.update(zip(owners, saved, strict=True))
         return held
 
 

@@ -67,6 +67,7 @@ class FakeActor:
         self.current: dict[str, int] = {}
         self.cancelled: list[tuple[str, int, bool]] = []
         self.settled: list[str] = []
+        self.settled_by: list[str] = []
         self.beats = 0
         self.dead = asyncio.Event()
 
@@ -97,6 +98,9 @@ class FakeActor:
     async def _adopt(self, epoch: int) -> tuple[PoolSpec, int, list[tuple[str, int]]]:
         return self.spec, 4711, list(self.current.items())
 
+    async def _drain(self) -> None:
+        """A run that does not reach the end of its superstep in time."""
+
     async def _beat(self, epoch: int) -> None:
         self.beats += 1
 
@@ -115,6 +119,7 @@ class FakeActor:
 
     async def _settle(self, graph_id: str, thread_id: str) -> tuple[bytes, bool]:
         self.settled.append(thread_id)
+        self.settled_by.append(graph_id)
         return b"{}", False
 
     async def _update(self, update: Any) -> tuple[bytes, bytes, bool]:

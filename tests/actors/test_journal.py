@@ -10,11 +10,11 @@ from typing import Any
 import psycopg
 import pytest
 
-from greenroom.core.errors import Fenced
+from greenroom.core.errors import DatabaseUnavailable, Fenced
 from greenroom.core.runs import RunRequest, RunStatus
 from greenroom.core.threads import ThreadStatus
 from greenroom.persistence import journal
-from greenroom.persistence.database import Pool
+from greenroom.persistence.database import Pool, open_pool
 from greenroom.persistence.journal import Journal, Superseded, Write, may_pass
 from greenroom.persistence.saving import Saving
 from tests.persistence.conftest import dsn, pool, postgres, template  # noqa: F401 - fixtures
@@ -282,10 +282,10 @@ async def test_a_start_gives_the_kwargs_and_only_ever_counts_up(pen: Journal, po
 async def test_a_requeue_fences_the_attempt_and_no_other(pen: Journal, pool: Pool) -> None:
     run_id = await admitted(pen, "x")
     await pen.commit(journal.start(run_id, 2, "y"))
-    await pen.commit(journal.requeue(run_id, 1))
+    await pen.commit(journal.requeue(run_id, 1, died=True))
     assert await run_row(pool, run_id) == ("running", 2, "y")
     for _ in range(2):
-        await pen.commit(journal.requeue(run_id, 2))
+        await pen.commit(journal.requeue(run_id, 2, died=False))
         assert await run_row(pool, run_id) == ("pending", 2, None)
     with pytest.raises(Fenced):
         await Saving(pool).save_values((run_id, 2), "t", b'{"late": true}')
@@ -303,7 +303,7 @@ async def test_an_end_is_final(pen: Journal, pool: Pool) -> None:
     await pen.commit(journal.end_run(run_id, RunStatus.ERROR, b'{"error": "E"}'))
     await pen.commit(journal.end_run(run_id, RunStatus.SUCCESS, None))
     assert await pen.commit(journal.start(run_id, 9, "y")) == [[]]
-    await pen.commit(journal.requeue(run_id, 1))
+    await pen.commit(journal.requeue(run_id, 1, died=True))
     assert await run_row(pool, run_id) == ("error", 1, "x")
     ((error,),) = await rows(pool, "SELECT error::text FROM greenroom.runs")
     assert json.loads(error) == {"error": "E"}
@@ -475,3 +475,59 @@ async def test_epochs_only_grow(pool: Pool) -> None:
     async with pool.connection() as connection:
         epochs = [await journal.take_epoch(connection) for _ in range(3)]
     assert epochs == [epochs[0], epochs[0] + 1, epochs[0] + 2]
+
+
+# --- what is not tried for ever ------------------------------------------------------------------
+
+
+async def test_what_takes_longer_than_a_transaction_may_fails_alone(dsn: str, pool: Pool) -> None:
+    quick = await open_pool(dsn, application_name="greenroom:quick", transaction_timeout_s=0.3)
+    try:
+        pen = await new_journal(quick)
+        first, endless, last = await asyncio.wait_for(
+            asyncio.gather(
+                pen.commit(marked(1)),
+                pen.commit(Write("SELECT pg_sleep(60)", {}), marked(2)),
+                pen.commit(marked(3)),
+                return_exceptions=True,
+            ),
+            BOUND_S,
+        )
+    finally:
+        await quick.close()
+    assert isinstance(endless, DatabaseUnavailable)
+    assert "one transaction may take" in endless.message
+    assert not isinstance(first, BaseException)
+    assert not isinstance(last, BaseException)
+    found = await rows(pool, "SELECT thread_id FROM greenroom.threads ORDER BY 1")
+    assert found == [("m1",), ("m3",)]
+
+
+async def test_only_who_has_a_patience_is_told_that_the_disk_is_full(
+    pen: Journal, pool: Pool, dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full for the first four transactions; both groups travel in each."""
+    monkeypatch.setattr(journal, "SHORTAGE_PATIENCE_S", 0.05)
+    async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
+        await connection.execute(
+            """
+        CREATE SEQUENCE tries;
+        CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            IF nextval('tries') <= 4 THEN
+                RAISE EXCEPTION 'No space left on device' USING ERRCODE = '53100';
+            END IF;
+            RETURN NEW;
+        END $$;
+        CREATE TRIGGER full_disk BEFORE INSERT ON greenroom.threads
+            FOR EACH STATEMENT EXECUTE FUNCTION full_disk()"""
+        )
+    patient, hasty = await asyncio.wait_for(
+        asyncio.gather(
+            pen.commit(marked(1)), pen.commit(marked(2), patience_s=60), return_exceptions=True
+        ),
+        BOUND_S,
+    )
+    assert isinstance(hasty, DatabaseUnavailable)
+    assert "No space left on device" in hasty.message
+    assert not isinstance(patient, BaseException)
+    assert await rows(pool, "SELECT thread_id FROM greenroom.threads") == [("m1",)]

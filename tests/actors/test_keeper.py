@@ -331,6 +331,16 @@ async def test_settling_waits_for_an_inspector_and_outlives_it_and_the_graphs_er
     assert await stage.keeper.settle("g", "t") == (None, False)
 
 
+async def test_settling_what_kills_every_inspector_is_given_up(stage: Stage) -> None:
+    def die(*_: Any) -> None:
+        stage.cluster.die(stage.cluster.inspectors()[-1].name)
+
+    await stage.warm()
+    stage.cluster.scripts["settle"] = [die] * 3
+    assert await asyncio.wait_for(stage.keeper.settle("g", "t"), BOUND_S) == (None, False)
+    assert await asyncio.wait_for(stage.keeper.settle("g", "t"), BOUND_S) == (b"{}", False)
+
+
 async def test_a_graph_that_is_not_served_any_more_breaks_nothing(stage: Stage) -> None:
     assert not stage.keeper.knows("gone")
     stage.keeper.release("a", "gone", None)

@@ -159,6 +159,7 @@ class Theatre:
         await until(lambda: not registry._runs)
         await until(lambda: not registry._lanes)
         assert registry._followers == {}
+        assert registry._queued == set()
         assert (
             await self.rows(
                 "SELECT run_id FROM greenroom.runs WHERE status IN ('pending', 'running')"
@@ -419,9 +420,14 @@ async def test_the_server_takes_no_more_runs_than_may_wait(
     make: Callable[..., Awaitable[Theatre]],
 ) -> None:
     theatre = await make(max_queued_runs=2)
+    delayed = [await theatre.create(f"d{number}", after_s=3600) for number in range(3)]
     runs = [await theatre.create() for _ in range(3)]
     with pytest.raises(TooManyRequests):
         await theatre.create()
+    # Not before it is due does a delayed run wait for anything.
+    delayed.append(await theatre.create("d3", after_s=3600))
+    for each in delayed:
+        await theatre.cancel(each.run_id, thread_id=each.thread_id)
     await theatre.finish(runs[0].run_id)
     await theatre.executed(runs[1].run_id)
     runs.append(await theatre.create())
@@ -681,6 +687,37 @@ async def test_an_actor_that_died_with_the_registry_is_noticed_at_the_start(
     await theatre.nothing_is_left()
 
 
+async def test_a_run_that_kills_every_process_ends_whatever_registries_come_and_go(
+    theatre: Theatre,
+) -> None:
+    run = await theatre.create()
+    for attempt in (1, 2, 3):
+        actor = await theatre.executed(run.run_id)
+        assert actor.current[run.run_id] == attempt
+        await theatre.kill(theatre.registry)
+        theatre.cluster.die(actor.name)
+        await theatre.open()
+    assert await theatre.over(run.run_id) == "error"
+    rows = await theatre.rows("SELECT error->>'message', deaths FROM greenroom.runs")
+    assert "died 3 times" in rows[0][0]
+    assert rows[0][1] == 3
+    await theatre.nothing_is_left()
+
+
+async def test_what_a_drain_cuts_off_is_no_death_and_goes_on_elsewhere(theatre: Theatre) -> None:
+    run = await theatre.create()
+    for _ in range(4):
+        actor = await theatre.executed(run.run_id)
+        assert await bounded(theatre.registry.drain(0.01)) == 1
+        assert not await theatre.report(actor, run.run_id, actor.current[run.run_id]), "too late"
+        await theatre.kill(theatre.registry)
+        theatre.cluster.die(actor.name)
+        await theatre.open()
+    await theatre.finish(run.run_id)
+    assert await theatre.status(run.run_id) == "success"
+    await theatre.nothing_is_left()
+
+
 async def test_runs_of_a_graph_that_is_not_served_any_more_end_with_an_error(
     make: Callable[..., Awaitable[Theatre]],
 ) -> None:
@@ -726,8 +763,20 @@ async def test_deleting_a_thread_stops_its_runs_first(theatre: Theatre) -> None:
     await bounded(deleting)
     assert await theatre.rows("SELECT 1 FROM greenroom.runs") == []
     assert await theatre.thread() is None
-    with pytest.raises(NotFound):
-        await bounded(theatre.registry.delete_thread("t"))
+    await theatre.nothing_is_left()
+
+
+async def test_a_deletion_whose_answer_was_lost_may_be_asked_for_again(theatre: Theatre) -> None:
+    """The second comes while the first waits for a run to stop, the third when all is over."""
+    run = await theatre.create()
+    actor = await theatre.executed(run.run_id)
+    deleting = [asyncio.create_task(theatre.registry.delete_thread("t")) for _ in range(2)]
+    await until(lambda: actor.cancelled)
+    await theatre.finish(run.run_id, RunStatus.INTERRUPTED)
+    await bounded(asyncio.gather(*deleting))
+    await bounded(theatre.registry.delete_thread("t"))
+    await bounded(theatre.registry.delete_run("t", run.run_id))
+    assert await theatre.thread() is None
     await theatre.nothing_is_left()
 
 

@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -109,7 +110,14 @@ class Chaos:
         self._current: dict[str, Life] = {}
         self.result = Result()
 
-    async def run(self, *, runs: int | None, seconds: float | None) -> Result:
+    async def run(
+        self,
+        *,
+        runs: int | None,
+        seconds: float | None,
+        until: Callable[[], bool] = lambda: False,
+    ) -> Result:
+        """Begins runs until there were so many, the time is up or it is time to end."""
         begun_s = time.monotonic()
         limits = httpx.Limits(max_connections=200, max_keepalive_connections=0)
         async with httpx.AsyncClient(
@@ -121,7 +129,7 @@ class Chaos:
                 while True:
                     number = len(self._lives)
                     over = seconds is not None and time.monotonic() - begun_s > seconds
-                    if over or (runs is not None and number >= runs):
+                    if over or (runs is not None and number >= runs) or until():
                         return
                     life = Life(number, steps=self._random.randint(4, 14))
                     self._lives.append(life)
