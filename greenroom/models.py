@@ -24,6 +24,7 @@ is cancelled, or a reader stops half-way, the request is cancelled too: the gene
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
 import sys
 import threading
@@ -207,8 +208,10 @@ class ServeChatModel(BaseChatModel):
                 handle = serve.get_app_handle(self.app)
             else:
                 handle = serve.get_deployment_handle(self.deployment, self.app)
-            # A node that is no coroutine runs in a thread without a loop. Where Serve is set up for
-            # throughput a handle would otherwise belong to the loop that it was made on.
+            # Serve gives everybody in a process the same handle, and where it is set up for
+            # throughput, that belongs to the loop that was first. A copy is a fresh one, and this
+            # one can be used from the threads of nodes that are no coroutines too.
+            handle = copy.copy(handle)
             handle._init(_run_router_in_separate_loop=True)
             self._handle = handle.options(method_name=self.method, stream=True)
 
