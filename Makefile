@@ -55,8 +55,10 @@ settings: $(VENV)/.installed ## Write docs/settings.md anew from the code
 	@$(BIN)/python -m greenroom.settings > docs/settings.md
 
 constraints: $(VENV)/.installed-dev ## Write constraints.txt anew from what is installed
+	@# torch's builds for CPUs say so behind their version, which others do not have.
 	@{ sed -n '/^#/p' constraints.txt; \
-	   $(BIN)/python -m pip freeze --exclude-editable | grep -E '^[A-Za-z0-9._-]+==[^ ]+$$'; \
+	   $(BIN)/python -m pip freeze --all --exclude-editable --exclude pip | sed 's/+cpu$$//' \
+	   | grep -E '^[A-Za-z0-9._-]+==[^ ]+$$'; \
 	 } > $(VENV)/constraints.txt
 	@mv $(VENV)/constraints.txt constraints.txt
 

@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import ray
@@ -24,12 +25,12 @@ from ray import serve
 from ray.serve.config import HTTPOptions
 
 import greenroom
-from actors import gateway, processes
+from actors import applications, gateway, processes
 from actors.handles import INSPECTOR, REGISTRY, Handles, is_run_actor
 from actors.setup import RegistrySetup, WebhookSettings
 from greenroom.core.errors import ConfigurationError, GreenroomError
 from greenroom.core.faults import NO_FAULTS, Faults
-from greenroom.graphs.configuration import Configuration
+from greenroom.graphs.configuration import RESERVED_APPLICATION, Configuration
 from greenroom.persistence.database import open_pool
 from greenroom.persistence.embedded import Embedded, start_embedded
 from greenroom.persistence.migrations import migrate
@@ -38,13 +39,15 @@ from greenroom.settings import MIB, Settings
 
 log = logging.getLogger("greenroom.server")
 
-APPLICATION = "greenroom"
+APPLICATION = RESERVED_APPLICATION
 START_PATIENCE_S = 120.0
 SERVE_SHUTDOWN_S = 8.0
 ACTORS_SHUTDOWN_S = 5.0
 RAY_SHUTDOWN_S = 10.0
 DRAIN_MARGIN_S = 2.0
 DESCENDANTS_GRACE_S = 1.0
+APPLICATION_CPUS = 8
+"""What a local Ray hands out to each application of the configuration: bookkeeping, too."""
 
 MAX_SOURCES = 5000
 SKIPPED = frozenset({"node_modules", "site-packages", "__pycache__"})
@@ -79,6 +82,7 @@ class Server:
         Raises:
             GreenroomError: with a sentence; what was started is running until `stop`.
         """
+        models = applications.load(self._configuration)
         dsn = self._settings.database_url
         if dsn is None:
             progress("Starting PostgreSQL")
@@ -94,11 +98,15 @@ class Server:
             asyncio.run(gateway.find_registry(self._handles, setup))
         registry = self._handles.make_registry(setup)
         hello = registry.hello.remote()
-        progress("Starting the gateway")
+        progress("Starting Ray Serve")
         serve.start(
             http_options=HTTPOptions(host=self._settings.host, port=self._settings.port),
         )
         self._served = True
+        for name, model in models.items():
+            progress(f"Deploying {name}")
+            applications.deploy(name, model)
+        progress("Starting the gateway")
         serve.run(
             gateway.application(self._settings, setup),
             name=APPLICATION,
@@ -161,7 +169,8 @@ class Server:
             _bounded(self._drain, self._settings.drain_s + DRAIN_MARGIN_S)
             if self._served and not own:
                 # Others may serve on the cluster too.
-                _bounded(lambda: serve.delete(APPLICATION), SERVE_SHUTDOWN_S)
+                for name in (APPLICATION, *self._configuration.applications):
+                    _bounded(partial(serve.delete, name), SERVE_SHUTDOWN_S)
             _bounded(self._end_actors, ACTORS_SHUTDOWN_S)
             _bounded(ray.shutdown, RAY_SHUTDOWN_S)
         if self._ray_dir is not None:
@@ -282,4 +291,5 @@ def _logical_cpus(configuration: Configuration, default_max_actors: int) -> int:
         (graph.placement.max_actors or default_max_actors) * graph.placement.num_cpus
         for graph in configuration.graphs.values()
     )
-    return max(os.cpu_count() or 1, int(wanted) + 4)
+    beside = APPLICATION_CPUS * len(configuration.applications)
+    return max(os.cpu_count() or 1, int(wanted) + 4 + beside)

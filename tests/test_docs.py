@@ -163,7 +163,8 @@ def test_every_dependency_has_its_reason_and_an_exact_version() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     page = (ROOT / "docs" / "dependencies.md").read_text()
     exact = (ROOT / "constraints.txt").read_text().lower().replace("_", "-")
-    for requirement in [*project["dependencies"], *project["optional-dependencies"]["dev"]]:
+    extras = [each for extra in project["optional-dependencies"].values() for each in extra]
+    for requirement in [*project["dependencies"], *extras]:
         named = re.match(r"[\w.-]+(\[[\w,]+\])?", requirement)
         assert named is not None
         assert f"| `{named[0]}` |" in page, requirement

@@ -38,6 +38,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "greenroom.wire.sse",
         "actors",
     ),
+    # For graphs, not for the server: it knows nothing of ours.
+    "greenroom.models": ("greenroom.models",),
     "greenroom.settings": ("greenroom.core",),
     "greenroom.logs": ("greenroom.settings",),
     "greenroom.environment": ("greenroom.core", "greenroom.settings"),
@@ -63,6 +65,7 @@ NEVER_LOADED: dict[str, tuple[str, ...]] = {
     "greenroom.graphs.configuration": ("langgraph", "langchain_core", "ray"),
     "greenroom.cli": ("langgraph", "langchain_core", "ray", "actors", "fastapi"),
     "greenroom.http.app": ("ray", "langgraph", "langchain_core"),
+    "greenroom.models": ("ray",),
     "actors.registry": ("langgraph", "langchain_core"),
 }
 """What must not even be there after a real import, through whatever detour."""

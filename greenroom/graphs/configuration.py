@@ -21,6 +21,8 @@ from typing import Any
 from greenroom.core.errors import ConfigurationError
 
 FILE_NAME = "langgraph.json"
+RESERVED_APPLICATION = "greenroom"
+"""The name of the Serve application that the server itself is."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,6 +91,8 @@ class Configuration:
         env: environment variables for the graphs' processes.
         import_paths: directories to put on ``sys.path``, from ``dependencies``.
         default_graph: the graph of requests that name no assistant, or None.
+        applications: Ray Serve applications to deploy beside the server, ``package.module:app`` by
+            name.
         warnings: sentences about what is in the file and has no effect.
     """
 
@@ -97,6 +101,7 @@ class Configuration:
     env: Mapping[str, str] = field(default_factory=dict[str, str])
     import_paths: tuple[Path, ...] = ()
     default_graph: str | None = None
+    applications: Mapping[str, str] = field(default_factory=dict[str, str])
     warnings: tuple[str, ...] = ()
 
     def graph(self, graph_id: str) -> GraphSpec:
@@ -147,7 +152,7 @@ _NOT_HONOURED = {
     "ui": "'ui' is set, but Greenroom serves no UI components.",
 }
 
-_OURS = ("graphs", "default_graph", "defaults")
+_OURS = ("graphs", "default_graph", "defaults", "applications")
 
 
 def read_configuration(path: Path) -> Configuration:
@@ -225,6 +230,7 @@ def parse_configuration(content: Any, root: Path) -> Configuration:
         env=_environment(top.get("env", {}), root),
         import_paths=import_paths,
         default_graph=default_graph if default_graph or len(graphs) > 1 else next(iter(graphs)),
+        applications=_applications(ours.get("applications", {})),
         warnings=(*_warnings(top), *dependency_warnings),
     )
 
@@ -267,6 +273,21 @@ def _graph(name: str, value: Any, placement: PlacementSpec) -> GraphSpec:
 
 _MINIMUM = {"runs_per_actor": 1, "max_attempts": 1}
 """The least value of a number; 0 where nothing is said."""
+
+
+def _applications(value: Any) -> dict[str, str]:
+    found = _object(value, "greenroom.applications")
+    for name, target in found.items():
+        if name == RESERVED_APPLICATION:
+            raise ConfigurationError(
+                f"'greenroom.applications.{name}' takes the server's own name; choose another."
+            )
+        if not isinstance(target, str) or not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", target):
+            raise ConfigurationError(
+                f"'greenroom.applications.{name}' is {target!r}; it must be "
+                "'package.module:application', importable from 'dependencies'."
+            )
+    return found
 
 
 def _placement(value: Any, base: PlacementSpec, where: str) -> PlacementSpec:

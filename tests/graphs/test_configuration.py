@@ -165,3 +165,23 @@ def test_parsing_imports_no_graph_library() -> None:
         cwd=Path(__file__).parents[2],
     )
     assert found.stdout.strip() == "[]"
+
+
+def test_applications_are_named_by_where_they_are_imported_from() -> None:
+    found = parse(greenroom={"applications": {"llm": "my.models:app"}})
+    assert found.applications == {"llm": "my.models:app"}
+
+
+@pytest.mark.parametrize(
+    ("name", "target", "sentence"),
+    [
+        ("greenroom", "my.models:app", "takes the server's own name"),
+        ("llm", "./models.py:app", "must be 'package.module:application'"),
+        ("llm", 7, "must be 'package.module:application'"),
+    ],
+)
+def test_an_application_that_cannot_be_meant_is_refused(
+    name: str, target: Any, sentence: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=sentence):
+        parse(greenroom={"applications": {name: target}})

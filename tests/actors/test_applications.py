@@ -1,0 +1,53 @@
+"""Applications beside the server: what is said when one cannot be had."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+
+from greenroom.core.errors import ConfigurationError
+from greenroom.graphs.configuration import Configuration, parse_configuration
+
+with warnings.catch_warnings():
+    # Ray Serve declares its own settings in a form that pydantic has deprecated.
+    warnings.simplefilter("ignore")
+    from actors import applications
+
+
+@pytest.fixture(autouse=True)
+def _paths_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setenv("PYTHONPATH", "")
+
+
+def configured(root: Path, target: str) -> Configuration:
+    content = {"graphs": {"a": "./a.py:g"}, "greenroom": {"applications": {"llm": target}}}
+    return parse_configuration(content, root)
+
+
+def test_an_application_is_imported_from_beside_the_configuration(tmp_path: Path) -> None:
+    (tmp_path / "its_model.py").write_text(
+        "from ray import serve\n@serve.deployment\nclass Model:\n    pass\napp = Model.bind()\n"
+    )
+    assert list(applications.load(configured(tmp_path, "its_model:app"))) == ["llm"]
+
+
+@pytest.mark.parametrize(
+    ("source", "sentence"),
+    [
+        ("import nothing_like_that", "ModuleNotFoundError: No module named 'nothing_like_that'"),
+        ("raise SystemExit('no GPU')", "SystemExit: no GPU"),
+        ("app = 7", "its_broken:app is int, not a Ray Serve application"),
+        ("", "its_broken:app is NoneType, not a Ray Serve application"),
+    ],
+)
+def test_an_application_that_cannot_be_imported_is_named_with_the_reason(
+    source: str, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "its_broken", raising=False)
+    (tmp_path / "its_broken.py").write_text(source)
+    with pytest.raises(ConfigurationError, match=f"Application 'llm'.*{sentence}"):
+        applications.load(configured(tmp_path, "its_broken:app"))
