@@ -57,8 +57,8 @@ from greenroom.core.runs import (
     RunStatus,
 )
 from greenroom.core.threads import resting_status
-from greenroom.graphs.configuration import read_configuration
-from greenroom.persistence import journal, outbox, upkeep
+from greenroom.graphs.configuration import GraphSpec, PlacementSpec, read_configuration
+from greenroom.persistence import journal, outbox, shipped, upkeep
 from greenroom.persistence.database import Pool, open_pool, retrying, terminate_backends
 from greenroom.persistence.embedded import Embedded, start_embedded
 from greenroom.persistence.journal import InFlight, Journal, Superseded, Write
@@ -71,6 +71,8 @@ TEND_INTERVAL_S = 1.0
 RETRY_BACKOFF_S = (0.0, 0.1, 0.5, 1.0, 2.0)
 LATELY_S = 10.0
 """How long it is remembered who executed a run that is over."""
+RECENT_SHOWN = 1000
+"""Of those that have just ended, how many `info` names, with their actors."""
 EXIT_SUPERSEDED = 75
 ANY_ATTEMPT = 1 << 30
 """An attempt that never comes: who follows it hears only of the end."""
@@ -160,6 +162,7 @@ class RegistryActor:
         self._draining = False
         self._recovered: asyncio.Event | None = None
         self._embedded: Embedded | None = None
+        self._takes_shipped = False
         self._keeper: Keeper
         self._journal: Journal
         self._database: Pool
@@ -264,9 +267,11 @@ class RegistryActor:
             # Attaches, or starts it again: it runs as long as one of its users does.
             self._embedded = await asyncio.to_thread(start_embedded, self._setup.embedded)
             self._setup = dataclasses.replace(self._setup, dsn=self._embedded.dsn)
+        configuration = await asyncio.to_thread(read_configuration, self._setup.config_path)
+        self._takes_shipped = configuration.shipped_graphs
         self._keeper = Keeper(
             self._make_handles(self._setup.namespace),
-            await asyncio.to_thread(read_configuration, self._setup.config_path),
+            configuration,
             self._setup,
             self._tasks,
             granted=self._granted,
@@ -279,6 +284,7 @@ class RegistryActor:
             found = await journal.in_flight(connection)
             abandoned = await journal.abandoned_threads(connection)
         self._journal = Journal(self._database, self._epoch, self._superseded)
+        await self._learn_shipped()
         for thread_id in abandoned:
             # Its run had ended; the registry before died over the deletion.
             self._tasks.spawn(self._delete_temporary(thread_id))
@@ -349,6 +355,8 @@ class RegistryActor:
     async def create_many(self, requests: list[RunRequest]) -> list[CreatedRun | Exception]:
         """Admits runs, in order. A refusal is the result of its request, not of the call."""
         await self._ready()
+        if not all(self._keeper.knows(request.graph_id) for request in requests):
+            await self._learn_shipped()
         # Each is on its way to the database before the next is decided: one order for both.
         admissions = [self._decide(request) for request in requests]
         return await asyncio.gather(
@@ -357,6 +365,14 @@ class RegistryActor:
                 for request, admission in zip(requests, admissions, strict=True)
             )
         )
+
+    async def _learn_shipped(self) -> None:
+        """Graphs may have been shipped since the last look, by whoever has the database."""
+        if self._takes_shipped:
+            for graph_id, placement in (await shipped.placements(self._database)).items():
+                self._keeper.serve(
+                    GraphSpec(graph_id=graph_id, target="", placement=PlacementSpec(**placement))
+                )
 
     def _decide(self, request: RunRequest) -> _Admission | GreenroomError | None:
         """The synchronous step: it reserves lane and place. None: the run is known."""
@@ -894,7 +910,13 @@ class RegistryActor:
         """Counts of runs, actors and places."""
         await self._ready()
         running = self._executing()
-        return {"running": running, "pending": len(self._runs) - running} | self._keeper.counts()
+        recent = [placement for _, placement in self._lately.values()][-RECENT_SHOWN:]
+        return {
+            "running": running,
+            "pending": len(self._runs) - running,
+            **self._keeper.counts(),
+            "recent": [dataclasses.asdict(placement) for placement in recent],
+        }
 
     # --- exclusive operations ------------------------------------------------------------------
 

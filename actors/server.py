@@ -45,6 +45,8 @@ ACTORS_SHUTDOWN_S = 5.0
 RAY_SHUTDOWN_S = 10.0
 DRAIN_MARGIN_S = 2.0
 DESCENDANTS_GRACE_S = 1.0
+SHIPPED_CPUS = 64
+"""For the actors of graphs that are not known at the start; bookkeeping, like the others."""
 
 MAX_SOURCES = 5000
 SKIPPED = frozenset({"node_modules", "site-packages", "__pycache__"})
@@ -267,4 +269,5 @@ def _logical_cpus(configuration: Configuration, default_max_actors: int) -> int:
         (graph.placement.max_actors or default_max_actors) * graph.placement.num_cpus
         for graph in configuration.graphs.values()
     )
-    return max(os.cpu_count() or 1, int(wanted) + 4)
+    shipped = SHIPPED_CPUS if configuration.shipped_graphs else 0
+    return max(os.cpu_count() or 1, int(wanted) + 4) + shipped

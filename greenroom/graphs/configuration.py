@@ -89,6 +89,7 @@ class Configuration:
         env: environment variables for the graphs' processes.
         import_paths: directories to put on ``sys.path``, from ``dependencies``.
         default_graph: the graph of requests that name no assistant, or None.
+        shipped_graphs: graphs may also come by value, from notebooks (`greenroom.notebook`).
         warnings: sentences about what is in the file and has no effect.
     """
 
@@ -97,6 +98,7 @@ class Configuration:
     env: Mapping[str, str] = field(default_factory=dict[str, str])
     import_paths: tuple[Path, ...] = ()
     default_graph: str | None = None
+    shipped_graphs: bool = False
     warnings: tuple[str, ...] = ()
 
     def graph(self, graph_id: str) -> GraphSpec:
@@ -147,7 +149,7 @@ _NOT_HONOURED = {
     "ui": "'ui' is set, but Greenroom serves no UI components.",
 }
 
-_OURS = ("graphs", "default_graph", "defaults")
+_OURS = ("graphs", "default_graph", "defaults", "shipped_graphs")
 
 
 def read_configuration(path: Path) -> Configuration:
@@ -190,7 +192,10 @@ def parse_configuration(content: Any, root: Path) -> Configuration:
     ours = _object(top.get("greenroom", {}), "greenroom")
     _refuse_unknown(ours, _OURS, "greenroom")
     targets = _object(top.get("graphs"), "graphs")
-    if not targets:
+    shipped_graphs = ours.get("shipped_graphs", False)
+    if not isinstance(shipped_graphs, bool):
+        raise ConfigurationError("'greenroom.shipped_graphs' must be true or false.")
+    if not targets and not shipped_graphs:
         raise ConfigurationError(
             f"'graphs' of {FILE_NAME} names no graph; "
             'add one, e.g. {"agent": "./agent.py:graph"}.'
@@ -203,12 +208,12 @@ def parse_configuration(content: Any, root: Path) -> Configuration:
                 f"'greenroom.graphs.{name}' is about a graph that does not exist; "
                 f"'graphs' has {_listed(targets)}."
             )
-    defaults = _placement(ours.get("defaults", {}), PlacementSpec(), "greenroom.defaults")
+    defaults = parse_placement(ours.get("defaults", {}), PlacementSpec(), "greenroom.defaults")
     graphs = {
         name: _graph(
             name,
             value,
-            _placement(placements.get(name, {}), defaults, f"greenroom.graphs.{name}"),
+            parse_placement(placements.get(name, {}), defaults, f"greenroom.graphs.{name}"),
         )
         for name, value in targets.items()
     }
@@ -224,7 +229,8 @@ def parse_configuration(content: Any, root: Path) -> Configuration:
         graphs=graphs,
         env=_environment(top.get("env", {}), root),
         import_paths=import_paths,
-        default_graph=default_graph if default_graph or len(graphs) > 1 else next(iter(graphs)),
+        default_graph=default_graph if default_graph or len(graphs) != 1 else next(iter(graphs)),
+        shipped_graphs=shipped_graphs,
         warnings=(*_warnings(top), *dependency_warnings),
     )
 
@@ -269,7 +275,12 @@ _MINIMUM = {"runs_per_actor": 1, "max_attempts": 1}
 """The least value of a number; 0 where nothing is said."""
 
 
-def _placement(value: Any, base: PlacementSpec, where: str) -> PlacementSpec:
+def parse_placement(value: Any, base: PlacementSpec, where: str) -> PlacementSpec:
+    """A placement from its keys; what it lacks is as in ``base``.
+
+    Raises:
+        ConfigurationError: a key is unknown, or its value cannot be; names it as ``where.key``.
+    """
     given = _object(value, where)
     known = {item.name: getattr(base, item.name) for item in fields(PlacementSpec)}
     _refuse_unknown(given, tuple(known), where)
