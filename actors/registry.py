@@ -175,6 +175,7 @@ class RegistryActor:
         await self._ready()
         return {
             "dsn": self._setup.dsn,
+            "url": self._setup.url,
             "version": self._setup.version,
             "generation": self._setup.generation,
             "epoch": self._epoch,

@@ -205,6 +205,7 @@ def registry_setup(
         namespace=settings.ray_namespace,
         version=code_version(configuration),
         generation=time.time_ns(),
+        url=settings.url,
         dsn=dsn,
         embedded=embedded_directory(settings) if settings.database_url is None else None,
         drain_s=settings.drain_s,

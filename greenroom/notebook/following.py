@@ -1,0 +1,224 @@
+"""Following runs while the notebook does something else: a loop on a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import threading
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, TypeVar
+
+import httpx
+from langgraph_sdk.client import LangGraphClient
+
+from greenroom.core.errors import GreenroomError
+from greenroom.notebook import display
+from greenroom.notebook.recording import Event, RunRecord, time_of
+
+T = TypeVar("T")
+
+FOLLOWED_MODES = ("tasks", "messages-tuple", "custom", "values")
+"""What a record is made of: which node ran when, tokens, progress, and the state."""
+
+CONFLICT, NOT_FOUND = 409, 404
+
+
+class BackgroundLoop:
+    """An event loop on a daemon thread: a notebook's own loop is busy with the cell."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self.loop.run_forever, name="room", daemon=True)
+        self._thread.start()
+
+    def do(self, work: Coroutine[Any, Any, T]) -> T:
+        """Waits for ``work``, which is done on the loop."""
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result()
+
+    def close(self) -> None:
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join()
+        self.loop.close()
+
+
+class Run:
+    """A run that is being followed: what it has said so far is in `record`.
+
+    Made by `Room.start`. Displayed in a notebook, it shows where it is.
+    """
+
+    def __init__(
+        self,
+        background: BackgroundLoop,
+        client: LangGraphClient,
+        record: RunRecord,
+        create: Mapping[str, Any],
+    ) -> None:
+        self._background = background
+        self._client = client
+        self._record = record
+        self._create = create
+        self._changed = threading.Condition()
+        self._error: BaseException | None = None
+        self._created = threading.Event()
+        self._future = asyncio.run_coroutine_threadsafe(self._follow(), background.loop)
+
+    @property
+    def record(self) -> RunRecord:
+        """What was seen until now; it does not change any more when more is seen."""
+        return self._record
+
+    @property
+    def run_id(self) -> str:
+        return self._record.run_id
+
+    @property
+    def thread_id(self) -> str:
+        return self._record.thread_id
+
+    @property
+    def status(self) -> str:
+        """As the API says it, or ``rejected`` or ``rolled back``."""
+        return self._record.status
+
+    @property
+    def text(self) -> str:
+        """What models have said in it until now."""
+        return self._record.text
+
+    @property
+    def values(self) -> Any:
+        """The graph's state, as it was seen last."""
+        return next(
+            (event.data for event in reversed(self._record.events) if event.name == "values"), None
+        )
+
+    def created(self, timeout_s: float = 60.0) -> Run:
+        """Waits until the server has it, running or queued; or has refused it."""
+        if not self._created.wait(timeout_s):
+            raise TimeoutError(f"The run was not created within {timeout_s:g} s.")
+        return self
+
+    def wait(self, timeout_s: float | None = None) -> Run:
+        """Waits for its end.
+
+        Raises:
+            TimeoutError: it is not over within ``timeout_s``.
+            GreenroomError: it could not be followed.
+        """
+        self.wait_for(lambda record: record.over, timeout_s)
+        return self
+
+    def wait_for(
+        self, is_so: Callable[[RunRecord], bool], timeout_s: float | None = None
+    ) -> RunRecord:
+        """Waits until something holds of its record: ``run.wait_for(lambda r: r.text)``.
+
+        Raises:
+            TimeoutError: it does not within ``timeout_s``.
+            GreenroomError: it could not be followed, or is over and it still does not.
+        """
+        deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
+        with self._changed:
+            while not is_so(self._record):
+                if self._error is not None:
+                    raise GreenroomError(f"The run cannot be followed: {self._error}")
+                if self._record.over:
+                    raise GreenroomError(f"The run is over ({self.status}) before it was so.")
+                remaining_s = None if deadline_s is None else deadline_s - time.monotonic()
+                if remaining_s is not None and remaining_s <= 0:
+                    raise TimeoutError(f"It was not so within {timeout_s:g} s.")
+                self._changed.wait(remaining_s)
+            return self._record
+
+    def wait_for_change(self, timeout_s: float = 1.0) -> None:
+        """Waits until something more was seen, or for so long.
+
+        Raises:
+            GreenroomError: it cannot be followed.
+        """
+        with self._changed:
+            if self._error is not None:
+                raise GreenroomError(f"The run cannot be followed: {self._error}")
+            if not self._record.over:
+                self._changed.wait(timeout_s)
+
+    def cancel(self) -> Run:
+        """Stops it, and waits until it has stopped."""
+        self.created()
+        self._background.do(self._client.runs.cancel(self.thread_id, self.run_id, wait=True))
+        return self.wait()
+
+    def _repr_html_(self) -> str:
+        return display.live_html(self._record)
+
+    def __repr__(self) -> str:
+        return display.live_text(self._record)
+
+    # --- on the background loop ------------------------------------------------------------------
+
+    async def _follow(self) -> None:
+        try:
+            await self._create_and_read()
+        except Exception as error:  # noqa: BLE001 - whoever waits is told what went wrong
+            with self._changed:
+                self._error = error
+                self._changed.notify_all()
+        finally:
+            self._created.set()
+
+    async def _create_and_read(self) -> None:
+        runs = self._client.runs
+        self._note(asked_s=time.time())
+        try:
+            created = await runs.create(
+                self.thread_id, stream_resumable=True, stream_mode=FOLLOWED_MODES, **self._create
+            )
+        except httpx.HTTPStatusError as error:
+            if error.response.status_code != CONFLICT:
+                raise
+            self._note(status="rejected", ended_s=time.time())
+            return
+        self._note(run_id=created["run_id"], status=created["status"])
+        self._created.set()
+        # "0": from the beginning, however far it is by now.
+        async for part in runs.join_stream(self.thread_id, self.run_id, last_event_id="0"):
+            await self._see(part.event, part.data, time_of(part.id) or time.time())
+        self._note(status=await self._final_status(), ended_s=self._ended_s())
+
+    async def _see(self, name: str, data: Any, at_s: float) -> None:
+        event = Event(at_s=at_s, name=name, data=data)
+        self._note(events=(*self._record.events, event), status="running")
+        if name == "metadata":
+            actor = await self._actor()
+            if actor:
+                self._note(actors={**self._record.actors, data["attempt"]: actor})
+
+    async def _actor(self) -> str:
+        """Who executes it, of which `/info` tells; empty if it says nothing."""
+        counts = (await self._client.http.get("/info"))["counts"] or {}
+        for member in counts.get("pool", []):
+            if self.run_id in member["runs"]:
+                return member["actor"]
+        for recent in counts.get("recent", []):
+            if recent["run_id"] == self.run_id:
+                return recent["actor"]
+        return ""
+
+    async def _final_status(self) -> str:
+        try:
+            return (await self._client.runs.get(self.thread_id, self.run_id))["status"]
+        except httpx.HTTPStatusError as error:
+            if error.response.status_code != NOT_FOUND:
+                raise
+            return "rolled back"
+
+    def _ended_s(self) -> float:
+        # One that never began ended just now; of the others the last event is nearer to the truth.
+        return self._record.events[-1].at_s if self._record.events else time.time()
+
+    def _note(self, **changes: Any) -> None:
+        with self._changed:
+            self._record = dataclasses.replace(self._record, **changes)
+            self._changed.notify_all()
