@@ -163,7 +163,8 @@ def test_every_dependency_has_its_reason_and_an_exact_version() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     page = (ROOT / "docs" / "dependencies.md").read_text()
     exact = (ROOT / "constraints.txt").read_text().lower().replace("_", "-")
-    for requirement in [*project["dependencies"], *project["optional-dependencies"]["dev"]]:
+    extras = project["optional-dependencies"].values()
+    for requirement in [*project["dependencies"], *(each for extra in extras for each in extra)]:
         named = re.match(r"[\w.-]+(\[[\w,]+\])?", requirement)
         assert named is not None
         assert f"| `{named[0]}` |" in page, requirement

@@ -235,9 +235,17 @@ def _chip(status: str) -> str:
 
 def in_notebook() -> bool:
     """Whether there is somebody who shows HTML."""
+    return hasattr(_shell(), "kernel")
+
+
+def cell() -> int | None:
+    """Which cell is being executed, by its number; None outside of notebooks."""
+    return getattr(_shell(), "execution_count", None)
+
+
+def _shell() -> Any:
     ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython is not None else None
-    return shell is not None and hasattr(shell, "kernel")
+    return ipython.get_ipython() if ipython is not None else None
 
 
 class Shown:
@@ -265,11 +273,6 @@ class Shown:
             self._handle = display(HTML(as_html()), display_id=True)
         else:
             self._handle.update(HTML(as_html()))
-
-    def clear(self) -> None:
-        """Takes away what was shown."""
-        if self._handle is not None:
-            self._handle.update({"text/plain": ""}, raw=True)
 
 
 class Bar:

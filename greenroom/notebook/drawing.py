@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from greenroom.notebook.picture import Picture
 
-COLUMN_INCHES = 1.9
+COLUMN_INCHES = 1.6
 ROW_INCHES = 0.85
 ENDS = {"__start__": "start", "__end__": "end"}
 BOX_COLOR = "#e8eef6"

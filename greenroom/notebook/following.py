@@ -61,6 +61,7 @@ class Run:
         self._create = create
         self._changed = threading.Condition()
         self._error: BaseException | None = None
+        self._shown_in: int | None = None
         self._created = threading.Event()
         self._future = asyncio.run_coroutine_threadsafe(self._follow(), background.loop)
 
@@ -95,9 +96,16 @@ class Run:
         )
 
     def created(self, timeout_s: float = 60.0) -> Run:
-        """Waits until the server has it, running or queued; or has refused it."""
+        """Waits until the server has it, running or queued; or has refused it.
+
+        Raises:
+            TimeoutError: it does not answer within ``timeout_s``.
+            GreenroomError: it was not created, e.g. as there is no such graph.
+        """
         if not self._created.wait(timeout_s):
             raise TimeoutError(f"The run was not created within {timeout_s:g} s.")
+        if self._error is not None and not self.run_id:
+            raise GreenroomError(f"The run was not created: {self._error}") from self._error
         return self
 
     def wait(self, timeout_s: float | None = None) -> Run:
@@ -150,8 +158,13 @@ class Run:
         self._background.do(self._client.runs.cancel(self.thread_id, self.run_id, wait=True))
         return self.wait()
 
-    def _repr_html_(self) -> str:
-        return display.live_html(self._record)
+    def shown(self) -> None:
+        """It was shown in this cell already, and need not be as the cell's result too."""
+        self._shown_in = display.cell()
+
+    def _ipython_display_(self) -> None:
+        if self._shown_in is None or self._shown_in != display.cell():
+            display.Shown().draw(lambda: display.live_html(self._record), last=True)
 
     def __repr__(self) -> str:
         return display.live_text(self._record)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-SpanKind = Literal["queued", "node", "recovering"]
+SpanKind = Literal["queued", "running", "node", "recovering"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,16 +110,19 @@ class Span:
 
 
 def spans(record: RunRecord) -> list[Span]:
-    """What a run did when: it was queued, its nodes ran, its process died and another went on."""
+    """What a run did when: it was queued, its nodes ran, its process died and another went on.
+
+    ``running`` is an attempt from its beginning to its end, the nodes lie within it.
+    """
     begun_s = record.began_s
     queued_until_s = begun_s if begun_s is not None else record.seen_until_s
     found = [Span(kind="queued", began_s=record.asked_s, ended_s=queued_until_s)]
     open_tasks: dict[str, tuple[str, float]] = {}
-    attempt, last_s = 0, record.asked_s
+    attempt, last_s, begun_at_s = 0, record.asked_s, record.asked_s
     for event in record.events:
         if event.name == "metadata":
             if attempt:
-                found += _cut(open_tasks, last_s, attempt)
+                found += _attempt_over(open_tasks, begun_at_s, last_s, attempt)
                 found.append(
                     Span(
                         kind="recovering",
@@ -128,12 +131,14 @@ def spans(record: RunRecord) -> list[Span]:
                         attempt=event.data["attempt"],
                     )
                 )
-            attempt = event.data["attempt"]
+            attempt, begun_at_s = event.data["attempt"], event.at_s
             open_tasks = {}
         elif event.name == "tasks":
             found += _task(open_tasks, event, attempt)
         last_s = event.at_s
-    return found + _cut(open_tasks, record.seen_until_s, attempt)
+    if attempt:
+        found += _attempt_over(open_tasks, begun_at_s, record.seen_until_s, attempt)
+    return found
 
 
 def _task(open_tasks: dict[str, tuple[str, float]], event: Event, attempt: int) -> Iterable[Span]:
@@ -145,10 +150,15 @@ def _task(open_tasks: dict[str, tuple[str, float]], event: Event, attempt: int) 
         yield Span(kind="node", began_s=began_s, ended_s=event.at_s, name=name, attempt=attempt)
 
 
-def _cut(open_tasks: Mapping[str, tuple[str, float]], at_s: float, attempt: int) -> list[Span]:
+def _attempt_over(
+    open_tasks: Mapping[str, tuple[str, float]], began_s: float, at_s: float, attempt: int
+) -> list[Span]:
     return [
-        Span(kind="node", began_s=began_s, ended_s=at_s, name=name, attempt=attempt, cut=True)
-        for name, began_s in open_tasks.values()
+        Span(kind="running", began_s=began_s, ended_s=at_s, attempt=attempt),
+        *(
+            Span(kind="node", began_s=node_s, ended_s=at_s, name=name, attempt=attempt, cut=True)
+            for name, node_s in open_tasks.values()
+        ),
     ]
 
 

@@ -372,7 +372,7 @@ class Room:
         label: str | None = None,
         **run: Any,
     ) -> Run:
-        """Starts a run and comes back at once; the run is followed meanwhile.
+        """Starts a run and comes back as soon as the server has it; it is followed meanwhile.
 
         Args:
             label: what it is called in tables and timelines.
@@ -388,7 +388,7 @@ class Room:
         )
         client = self._background.do(self._background_client())
         create = {"assistant_id": graph, "input": _input(input), **run}
-        return Run(self._background, client, record, create)
+        return Run(self._background, client, record, create).created()
 
     def watch(self, input: Any = None, **start: Any) -> Run:
         """Shows a run while it runs: tokens, node, attempt, actor. Takes what `start` takes."""
@@ -397,10 +397,10 @@ class Room:
         printed = ""
         while not run.record.over:
             run.wait_for_change()
-            shown.draw(lambda: display.live_html(run.record))
+            shown.draw(lambda: display.live_html(run.record), last=run.record.over)
             if not display.in_notebook():
                 printed = _print_more(run.text, printed)
-        shown.clear()
+        run.shown()
         if printed:
             print()
         return run
@@ -469,6 +469,12 @@ class Room:
         """The processes that execute runs, as a table."""
         counts = httpx.get(f"{self.url}/info", timeout=60).json()["counts"] or {}
         return display.actors_table(counts.get("pool", []))
+
+    def process_of(self, run: Run) -> int | None:
+        """The process that executes a run, on its machine; None when none does."""
+        counts = httpx.get(f"{self.url}/info", timeout=60).json()["counts"] or {}
+        pool = counts.get("pool", [])
+        return next((each["pid"] for each in pool if run.run_id in each["runs"]), None)
 
     def draw(self, graph: str | None = None) -> Any:
         """A picture of a graph."""

@@ -21,6 +21,7 @@ from greenroom.notebook.recording import RunRecord, Span, spans
 NODE_COLORS = (
     "#4c78a8", "#f58518", "#54a24b", "#b279a2", "#72b7b2", "#eeca3b", "#9d755d", "#ff9da6",
 )  # fmt: skip
+RUNNING_COLOR = "#9fb3c8"
 QUEUED_COLOR = "#dddddd"
 RECOVERING_COLOR = "#f6c4bd"
 ACTOR_COLOR = "#333333"
@@ -105,6 +106,8 @@ class _Drawing:
         match span.kind:
             case "queued":
                 look |= {"color": QUEUED_COLOR, "hatch": "", "zorder": 1}
+            case "running":
+                look |= {"color": RUNNING_COLOR, "height": BAR_HEIGHT / 6, "zorder": 1}
             case "recovering":
                 look |= {"color": RECOVERING_COLOR, "edgecolor": "#c0392b", "zorder": 1}
                 look |= {"hatch": "////", "linewidth": 0}
@@ -184,6 +187,8 @@ class _Drawing:
         entries: list[Any] = []
         if "queued" in self._shown:
             entries.append(Patch(color=QUEUED_COLOR, label="queued"))
+        if "running" in self._shown:
+            entries.append(Line2D([], [], color=RUNNING_COLOR, linewidth=2, label="between nodes"))
         entries += [Patch(color=color, label=name) for name, color in self._colors.items()]
         if "recovering" in self._shown:
             entries.append(
