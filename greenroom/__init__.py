@@ -9,10 +9,29 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from greenroom.notebook import Room, open, runs_table
+    from greenroom.notebook import (
+        Room,
+        Run,
+        RunRecord,
+        Table,
+        messages,
+        open,
+        running_nodes,
+        runs_table,
+    )
     from greenroom.notebook.timeline import timeline
 
-__all__ = ["Room", "open", "runs_table", "timeline"]
+__all__ = [
+    "Room",
+    "Run",
+    "RunRecord",
+    "Table",
+    "messages",
+    "open",
+    "running_nodes",
+    "runs_table",
+    "timeline",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -12,7 +12,19 @@ from __future__ import annotations
 
 from greenroom.notebook.display import Table, runs_table
 from greenroom.notebook.following import Run
-from greenroom.notebook.recording import Event, RunRecord, Span, spans
+from greenroom.notebook.recording import Event, RunRecord, Span, messages, running_nodes, spans
 from greenroom.notebook.room import Room, open
 
-__all__ = ["Event", "Room", "Run", "RunRecord", "Span", "Table", "open", "runs_table", "spans"]
+__all__ = [
+    "Event",
+    "Room",
+    "Run",
+    "RunRecord",
+    "Span",
+    "Table",
+    "messages",
+    "open",
+    "running_nodes",
+    "runs_table",
+    "spans",
+]

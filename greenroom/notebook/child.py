@@ -39,9 +39,11 @@ class Child:
     def __init__(self, data_dir: Path, settings: Mapping[str, Any], *, temporary: bool) -> None:
         port = free_block(1)[0]
         self.url = f"http://127.0.0.1:{port}"
-        self._log = data_dir / "server.log"
+        file = data_dir / "server.log"
         given = {"data_dir": data_dir, "host": "127.0.0.1", "port": port, **settings}
-        with self._log.open("wb") as log:
+        with file.open("wb") as log:
+            # Opened now: the child may take the directory along, and why is what we want to know.
+            self._log = file.open(errors="replace")
             self._process = subprocess.Popen(
                 [
                     *(sys.executable, "-m", "greenroom.room_server"),
@@ -70,16 +72,17 @@ class Child:
             GreenroomError: it could not start; its own sentence.
         """
         deadline_s = time.monotonic() + START_PATIENCE_S
-        told = 0
+        lines: list[str] = []
+        begun = ""
         while time.monotonic() < deadline_s:
             alive = self.alive
-            lines = self._log.read_text(errors="replace").splitlines()
-            for line in lines[told:]:
+            *whole, begun = (begun + self._log.read()).split("\n")
+            for line in whole:
+                lines.append(line)
                 if line.endswith(" ..."):
                     progress(line.removesuffix(" ..."))
-            told = len(lines)
-            if any(READY in line for line in lines):
-                return
+                if READY in line:
+                    return
             if not alive:
                 raise GreenroomError(_reason(lines))
             time.sleep(LOOK_S)
@@ -97,6 +100,7 @@ class Child:
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
+        self._log.close()
 
 
 def find_on_cluster(address: str, namespace: str) -> dict[str, str] | None:

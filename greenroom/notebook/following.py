@@ -62,6 +62,7 @@ class Run:
         self._changed = threading.Condition()
         self._error: BaseException | None = None
         self._shown_in: int | None = None
+        self._looking: list[Callable[[RunRecord], None]] = []
         self._created = threading.Event()
         self._future = asyncio.run_coroutine_threadsafe(self._follow(), background.loop)
 
@@ -94,6 +95,12 @@ class Run:
         return next(
             (event.data for event in reversed(self._record.events) if event.name == "values"), None
         )
+
+    @property
+    def error(self) -> str:
+        """What the run failed with; empty if it did not."""
+        errors = [event.data for event in self._record.events if event.name == "error"]
+        return f"{errors[-1]['error']}: {errors[-1]['message']}" if errors else ""
 
     def created(self, timeout_s: float = 60.0) -> Run:
         """Waits until the server has it, running or queued; or has refused it.
@@ -128,17 +135,29 @@ class Run:
             GreenroomError: it could not be followed, or is over and it still does not.
         """
         deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
+        so: list[RunRecord] = []
+
+        def look(record: RunRecord) -> None:
+            if not so and is_so(record):
+                so.append(record)
+
         with self._changed:
-            while not is_so(self._record):
-                if self._error is not None:
-                    raise GreenroomError(f"The run cannot be followed: {self._error}")
-                if self._record.over:
-                    raise GreenroomError(f"The run is over ({self.status}) before it was so.")
-                remaining_s = None if deadline_s is None else deadline_s - time.monotonic()
-                if remaining_s is not None and remaining_s <= 0:
-                    raise TimeoutError(f"It was not so within {timeout_s:g} s.")
-                self._changed.wait(remaining_s)
-            return self._record
+            look(self._record)
+            # Asked about every record: what holds for a moment only is not missed.
+            self._looking.append(look)
+            try:
+                while not so:
+                    if self._error is not None:
+                        raise GreenroomError(f"The run cannot be followed: {self._error}")
+                    if self._record.over:
+                        raise GreenroomError(f"The run is over ({self.status}) and it was not so.")
+                    remaining_s = None if deadline_s is None else deadline_s - time.monotonic()
+                    if remaining_s is not None and remaining_s <= 0:
+                        raise TimeoutError(f"It was not so within {timeout_s:g} s.")
+                    self._changed.wait(remaining_s)
+            finally:
+                self._looking.remove(look)
+            return so[0]
 
     def wait_for_change(self, timeout_s: float = 1.0) -> None:
         """Waits until something more was seen, or for so long.
@@ -196,28 +215,26 @@ class Run:
         self._note(run_id=created["run_id"], status=created["status"])
         self._created.set()
         # "0": from the beginning, however far it is by now.
-        async for part in runs.join_stream(self.thread_id, self.run_id, last_event_id="0"):
-            await self._see(part.event, part.data, time_of(part.id) or time.time())
+        async with asyncio.TaskGroup() as asking:
+            async for part in runs.join_stream(self.thread_id, self.run_id, last_event_id="0"):
+                self._see(part.event, part.data, time_of(part.id) or time.time())
+                if part.event == "metadata":
+                    # Beside the stream, which must not wait for it.
+                    asking.create_task(self._ask_for_actor(part.data["attempt"]))
         self._note(status=await self._final_status(), ended_s=self._ended_s())
 
-    async def _see(self, name: str, data: Any, at_s: float) -> None:
+    def _see(self, name: str, data: Any, at_s: float) -> None:
         event = Event(at_s=at_s, name=name, data=data)
         self._note(events=(*self._record.events, event), status="running")
-        if name == "metadata":
-            actor = await self._actor()
-            if actor:
-                self._note(actors={**self._record.actors, data["attempt"]: actor})
 
-    async def _actor(self) -> str:
-        """Who executes it, of which `/info` tells; empty if it says nothing."""
+    async def _ask_for_actor(self, attempt: int) -> None:
+        """Notes who executes it, as `/info` tells; nothing if it does not know."""
         counts = (await self._client.http.get("/info"))["counts"] or {}
-        for member in counts.get("pool", []):
-            if self.run_id in member["runs"]:
-                return member["actor"]
-        for recent in counts.get("recent", []):
-            if recent["run_id"] == self.run_id:
-                return recent["actor"]
-        return ""
+        executing = [each for each in counts.get("pool", []) if self.run_id in each["runs"]]
+        recent = [each for each in counts.get("recent", []) if each["run_id"] == self.run_id]
+        for each in (*executing, *recent):
+            self._note(actors={**self._record.actors, attempt: each["actor"]})
+            return
 
     async def _final_status(self) -> str:
         try:
@@ -234,4 +251,6 @@ class Run:
     def _note(self, **changes: Any) -> None:
         with self._changed:
             self._record = dataclasses.replace(self._record, **changes)
+            for look in self._looking:
+                look(self._record)
             self._changed.notify_all()
