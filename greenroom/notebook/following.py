@@ -221,7 +221,12 @@ class Run:
                 if part.event == "metadata":
                     # Beside the stream, which must not wait for it.
                     asking.create_task(self._ask_for_actor(part.data["attempt"]))
-        self._note(status=await self._final_status(), ended_s=self._ended_s())
+        closed_s = time.time()
+        status = await self._final_status()
+        # A run that succeeds says something last, one that is stopped does not.
+        says_so = status in ("success", "error") and self._record.events
+        ended_s = self._record.events[-1].at_s if says_so else closed_s
+        self._note(status=status, ended_s=ended_s)
 
     def _see(self, name: str, data: Any, at_s: float) -> None:
         event = Event(at_s=at_s, name=name, data=data)
@@ -243,10 +248,6 @@ class Run:
             if error.response.status_code != NOT_FOUND:
                 raise
             return "rolled back"
-
-    def _ended_s(self) -> float:
-        # One that never began ended just now; of the others the last event is nearer to the truth.
-        return self._record.events[-1].at_s if self._record.events else time.time()
 
     def _note(self, **changes: Any) -> None:
         with self._changed:

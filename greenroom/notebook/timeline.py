@@ -24,6 +24,7 @@ NODE_COLORS = (
 RUNNING_COLOR = "#9fb3c8"
 QUEUED_COLOR = "#dddddd"
 RECOVERING_COLOR = "#f6c4bd"
+CUT_HATCH = "xxx"
 ACTOR_COLOR = "#333333"
 ENDS = {
     "success": ("o", "ended: success"),
@@ -81,13 +82,16 @@ class _Drawing:
         }
         self._marks: dict[str, str] = {}
         self._shown: set[str] = set()
+        self._over = True
 
     def draw(self, title: str) -> None:
         for place, record in enumerate(self._records):
+            self._over = record.over
             for span in spans(record):
                 self._span(self._row(place, record, span.attempt), span)
             if not self._by_actor:
                 self._name_actors(place, record)
+                self._wait(place, record)
             self._end(self._row(place, record, record.attempt), record)
         self._frame(title)
         self._legend()
@@ -114,6 +118,9 @@ class _Drawing:
             case "node":
                 look |= {"color": self._colors[span.name], "zorder": 2}
                 look |= {"edgecolor": "white", "linewidth": 0.0 if self._many else 0.6}
+                if span.cut and self._over:
+                    look |= {"hatch": CUT_HATCH}
+                    self._shown.add("cut")
         self._axes.barh(row, length_s, **look)
         self._shown.add(span.kind)
 
@@ -143,6 +150,24 @@ class _Drawing:
                     linewidth=1.2,
                     zorder=3,
                 )
+
+    def _wait(self, row: int, record: RunRecord) -> None:
+        """A run that has asked a human: a line until the run that brings the answer."""
+        answers = [
+            each.asked_s
+            for each in self._records
+            if each.thread_id and each.thread_id == record.thread_id
+            if each.asked_s >= record.seen_until_s
+        ]
+        if record.waits_for and answers:
+            self._axes.plot(
+                [record.seen_until_s - self._began_s, min(answers) - self._began_s],
+                [row, row],
+                color=COLORS["interrupted"],
+                linestyle=":",
+                linewidth=1.8,
+                zorder=1,
+            )
 
     def _end(self, row: int | None, record: RunRecord) -> None:
         if row is None or not record.over or (self._many and record.status == "success"):
@@ -190,6 +215,10 @@ class _Drawing:
         if "running" in self._shown:
             entries.append(Line2D([], [], color=RUNNING_COLOR, linewidth=2, label="between nodes"))
         entries += [Patch(color=color, label=name) for name, color in self._colors.items()]
+        if "cut" in self._shown:
+            entries.append(
+                Patch(facecolor="#999999", edgecolor="white", hatch=CUT_HATCH, label="cut off")
+            )
         if "recovering" in self._shown:
             entries.append(
                 Patch(

@@ -38,6 +38,7 @@ def test_a_timeline_has_a_row_for_each_run_and_says_what_its_axis_means() -> Non
         "think",
         "act",
         "ask",
+        "cut off",
         "recovering",
         "ended: success",
         "rejected",
