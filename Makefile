@@ -15,7 +15,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve stop test chaos soak lint check bench settings constraints conformance-reference clean
+.PHONY: help install serve stop test notebooks chaos soak lint check bench settings constraints conformance-reference clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-21s %s\n", $$1, $$2 }' Makefile
@@ -33,6 +33,9 @@ stop: $(VENV)/.installed ## End the server that `make serve` has started here
 
 test: $(VENV)/.installed-dev ## Run the tests
 	@$(BIN)/python -m pytest $(ARGS)
+
+notebooks: $(VENV)/.installed-dev ## Run all notebooks from top to bottom
+	@$(BIN)/python -m pytest --nbmake --nbmake-timeout=300 -o addopts= -p no:randomly --timeout=600 notebooks $(ARGS)
 
 chaos: $(VENV)/.installed-dev ## Kill everything at random, for minutes; then the slow tests
 	@$(BIN)/python -m tests.reliability.chaos --runs 300 --keep $(ARGS)

@@ -41,13 +41,19 @@ class Gateway:
         self._database = await open_pool(
             hello["dsn"], application_name="greenroom:gateway", max_size=DATABASE_CONNECTIONS
         )
-        runtime = RayRuntime(handles, self._database, read_wait_s=settings.read_wait_s)
         configuration = await asyncio.to_thread(read_configuration, setup.config_path)
+        runtime = RayRuntime(
+            handles,
+            self._database,
+            read_wait_s=settings.read_wait_s,
+            fixed_graphs=frozenset(configuration.graphs),
+        )
         self._app = create_app(
             runtime=runtime,
             records=PostgresRecords(self._database),
             graphs=list(configuration.graphs),
             default_graph=configuration.default_graph,
+            shipped_graphs=configuration.shipped_graphs,
             settings=HttpSettings(
                 heartbeat_s=settings.heartbeat_s,
                 max_body_bytes=settings.max_body_bytes,

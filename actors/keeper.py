@@ -23,7 +23,7 @@ from actors.tasks import Tasks
 from greenroom.core.batching import Batcher
 from greenroom.core.errors import ConfigurationError, Fenced, GreenroomError, Unavailable
 from greenroom.core.runs import RunOrder
-from greenroom.graphs.configuration import Configuration
+from greenroom.graphs.configuration import Configuration, GraphSpec, PlacementSpec
 
 log = logging.getLogger("greenroom.keeper")
 
@@ -96,6 +96,16 @@ class Keeper:
 
     def knows(self, graph_id: str) -> bool:
         return graph_id in self._pools
+
+    def serve(self, graph: GraphSpec) -> None:
+        """One more graph, with actors of its own, unless it is known."""
+        if self.knows(graph.graph_id):
+            return
+        if graph.placement.timeout_s:
+            self._timeouts_s[graph.graph_id] = graph.placement.timeout_s
+        self._max_attempts[graph.graph_id] = graph.placement.max_attempts
+        spec = dataclasses.replace(_spec(graph.placement, self._setup), graphs=(graph.graph_id,))
+        self._pools[graph.graph_id] = Pool(spec, patience_s=GROW_PATIENCE_S)
 
     def max_attempts(self, graph_id: str) -> int:
         """How often a run of the graph is started when its process dies."""
@@ -494,23 +504,25 @@ def _pools(configuration: Configuration, setup: RegistrySetup) -> dict[str, Pool
     """The pool of each graph; graphs with the same placement share one."""
     graphs_of: dict[PoolSpec, list[str]] = {}
     for graph in configuration.graphs.values():
-        placement = graph.placement
-        spec = PoolSpec(
-            graphs=(),
-            version=setup.version,
-            runs_per_actor=placement.runs_per_actor,
-            warm=placement.warm,
-            max_actors=placement.max_actors or setup.default_max_actors,
-            num_cpus=placement.num_cpus,
-            num_gpus=placement.num_gpus,
-            resources=tuple(sorted(placement.resources.items())),
-            memory_mib=placement.memory_mib,
-            max_runs=placement.max_runs_per_actor_life,
-        )
-        graphs_of.setdefault(spec, []).append(graph.graph_id)
+        graphs_of.setdefault(_spec(graph.placement, setup), []).append(graph.graph_id)
     pools: dict[str, Pool] = {}
     for spec, graph_ids in graphs_of.items():
         spec = dataclasses.replace(spec, graphs=tuple(graph_ids))
         pool = Pool(spec, patience_s=GROW_PATIENCE_S)
         pools.update(dict.fromkeys(graph_ids, pool))
     return pools
+
+
+def _spec(placement: PlacementSpec, setup: RegistrySetup) -> PoolSpec:
+    return PoolSpec(
+        graphs=(),
+        version=setup.version,
+        runs_per_actor=placement.runs_per_actor,
+        warm=placement.warm,
+        max_actors=placement.max_actors or setup.default_max_actors,
+        num_cpus=placement.num_cpus,
+        num_gpus=placement.num_gpus,
+        resources=tuple(sorted(placement.resources.items())),
+        memory_mib=placement.memory_mib,
+        max_runs=placement.max_runs_per_actor_life,
+    )

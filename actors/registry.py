@@ -58,8 +58,8 @@ from greenroom.core.runs import (
     RunStatus,
 )
 from greenroom.core.threads import resting_status
-from greenroom.graphs.configuration import read_configuration
-from greenroom.persistence import journal, outbox, upkeep
+from greenroom.graphs.configuration import GraphSpec, PlacementSpec, read_configuration
+from greenroom.persistence import journal, outbox, shipped, upkeep
 from greenroom.persistence.database import Pool, open_pool, retrying, terminate_backends
 from greenroom.persistence.embedded import Embedded, start_embedded
 from greenroom.persistence.journal import InFlight, Journal, Superseded, Write
@@ -74,6 +74,8 @@ ADMISSION_PATIENCE_S = 30.0
 """How long a create waits for the database. Whoever asked hears then that it was not stored."""
 LATELY_S = 10.0
 """How long it is remembered who executed a run that is over."""
+RECENT_SHOWN = 1000
+"""Of those that have just ended, how many `info` names, with their actors."""
 EXIT_SUPERSEDED = 75
 CUT_OFF_PATIENCE_S = 1.0
 ANY_ATTEMPT = 1 << 30
@@ -165,6 +167,7 @@ class RegistryActor:
         self._draining = False
         self._recovered: asyncio.Event | None = None
         self._embedded: Embedded | None = None
+        self._takes_shipped = False
         self._keeper: Keeper
         self._journal: Journal
         self._database: Pool
@@ -177,6 +180,7 @@ class RegistryActor:
         await self._ready()
         return {
             "dsn": self._setup.dsn,
+            "url": self._setup.url,
             "version": self._setup.version,
             "generation": self._setup.generation,
             "epoch": self._epoch,
@@ -276,9 +280,11 @@ class RegistryActor:
             # Attaches, or starts it again: it runs as long as one of its users does.
             self._embedded = await asyncio.to_thread(start_embedded, self._setup.embedded)
             self._setup = dataclasses.replace(self._setup, dsn=self._embedded.dsn)
+        configuration = await asyncio.to_thread(read_configuration, self._setup.config_path)
+        self._takes_shipped = configuration.shipped_graphs
         self._keeper = Keeper(
             self._make_handles(self._setup.namespace),
-            await asyncio.to_thread(read_configuration, self._setup.config_path),
+            configuration,
             self._setup,
             self._tasks,
             granted=self._granted,
@@ -291,6 +297,7 @@ class RegistryActor:
             found = await journal.in_flight(connection)
             abandoned = await journal.abandoned_threads(connection)
         self._journal = Journal(self._database, self._epoch, self._superseded)
+        await self._learn_shipped()
         for thread_id in abandoned:
             # Its run had ended; the registry before died over the deletion.
             self._tasks.spawn(self._delete_temporary(thread_id))
@@ -364,6 +371,8 @@ class RegistryActor:
     async def create_many(self, requests: list[RunRequest]) -> list[CreatedRun | Exception]:
         """Admits runs, in order. A refusal is the result of its request, not of the call."""
         await self._ready()
+        if not all(self._keeper.knows(request.graph_id) for request in requests):
+            await self._learn_shipped()
         # Each is on its way to the database before the next is decided: one order for both.
         admissions = [self._decide(request) for request in requests]
         return await asyncio.gather(
@@ -372,6 +381,14 @@ class RegistryActor:
                 for request, admission in zip(requests, admissions, strict=True)
             )
         )
+
+    async def _learn_shipped(self) -> None:
+        """Graphs may have been shipped since the last look, by whoever has the database."""
+        if self._takes_shipped:
+            for graph_id, placement in (await shipped.placements(self._database)).items():
+                self._keeper.serve(
+                    GraphSpec(graph_id=graph_id, target="", placement=PlacementSpec(**placement))
+                )
 
     def _decide(self, request: RunRequest) -> _Admission | GreenroomError | None:
         """The synchronous step: it reserves lane and place. None: the run is known."""
@@ -943,7 +960,13 @@ class RegistryActor:
         """Counts of runs, actors and places."""
         await self._ready()
         running = self._executing()
-        return {"running": running, "pending": len(self._runs) - running} | self._keeper.counts()
+        recent = [placement for _, placement in self._lately.values()][-RECENT_SHOWN:]
+        return {
+            "running": running,
+            "pending": len(self._runs) - running,
+            **self._keeper.counts(),
+            "recent": [dataclasses.asdict(placement) for placement in recent],
+        }
 
     # --- exclusive operations ------------------------------------------------------------------
 

@@ -40,6 +40,7 @@ from langgraph.store.postgres.aio import AsyncPostgresStore
 from actors.handles import REGISTRY, ActorGone, Handles, answer
 from actors.pool import PoolSpec
 from actors.setup import RunActorSetup
+from actors.shipped import ShippedGraphs
 from greenroom.core.batching import Batcher
 from greenroom.core.errors import BadRequest, Fenced, GreenroomError, NotFound, Unavailable
 from greenroom.core.events import LIVE, Event, EventLog, first_seq
@@ -49,7 +50,7 @@ from greenroom.core.runs import Batch, Ending, Report, RunOrder, RunStatus
 from greenroom.graphs import execution as graph_execution
 from greenroom.graphs import state as graph_state
 from greenroom.graphs.configuration import read_configuration
-from greenroom.graphs.loading import LoadedGraph, load_graph
+from greenroom.graphs.loading import LoadedGraph, load_graph, make_importable
 from greenroom.persistence import tails
 from greenroom.persistence.checkpoints import FencedSaver, PooledSaver
 from greenroom.persistence.database import Pool, open_pool
@@ -115,6 +116,7 @@ class RunActor:
         self._execute_loop: asyncio.AbstractEventLoop | None = None
         self._threads = _CountingExecutor()
         self._pool: Pool | None = None
+        self._shipped: ShippedGraphs | None = None
         self._reports: Batcher[Report, bool] = Batcher(self._send_reports)
         # From the first moment: a registry that dies right after it made us knows nothing of us.
         threading.Thread(target=self._watch, name="greenroom-watch", daemon=True).start()
@@ -132,7 +134,8 @@ class RunActor:
         loop.set_default_executor(self._threads)
         configuration = read_configuration(self._setup.config_path)
         os.environ.update(configuration.env)
-        for graph_id in self._setup.spec.graphs:
+        written = [name for name in self._setup.spec.graphs if name in configuration.graphs]
+        for graph_id in written:
             self._graphs[graph_id] = load_graph(
                 configuration.graph(graph_id), configuration.root, configuration.import_paths
             )
@@ -145,6 +148,12 @@ class RunActor:
         )
         self._saving = Saving(self._pool)
         self._store = AsyncPostgresStore(self._pool)  # type: ignore[arg-type]
+        if configuration.shipped_graphs:
+            for path in configuration.import_paths:
+                make_importable(path)
+            self._shipped = ShippedGraphs(self._pool)
+            for graph_id in set(self._setup.spec.graphs).difference(written):
+                self._graphs[graph_id] = await self._shipped.preload(graph_id)
         return os.getpid()
 
     async def start_many(self, epoch: int, orders: list[RunOrder]) -> None:
@@ -203,7 +212,7 @@ class RunActor:
         try:
             async with deadline:
                 return await graph_execution.execute(
-                    self._graphs[order.graph_id],
+                    self._graph_of(order.graph_id),
                     order,
                     emit=lambda name, data: self._emit(execution, name, data),
                     checkpointer=self._saver(order),
@@ -229,7 +238,7 @@ class RunActor:
         # A write whose caller was cancelled may still be on its way.
         await self._saving.settled()
         values, interrupts, has_next = await graph_execution.state_after(
-            self._graphs[order.graph_id],
+            self._graph_of(order.graph_id),
             order,
             checkpointer=self._saver(order),
             store=self._store,
@@ -442,6 +451,8 @@ class RunActor:
 
     def _graph_of(self, graph_id: str) -> LoadedGraph:
         graph = self._graphs.get(graph_id)
+        if graph is None and self._shipped is not None:
+            graph = self._graphs[graph_id] = self._shipped.graph(graph_id)
         if graph is None:
             raise NotFound(f"Graph '{graph_id}' is not served here.")
         return graph

@@ -54,12 +54,21 @@ class RayRuntime:
         handles: of the server's namespace.
         database: for the durable events of resumable runs, and the outcome of runs long over.
         read_wait_s: how long one long poll waits.
+        fixed_graphs: those whose code cannot be replaced while the server runs.
     """
 
-    def __init__(self, handles: Handles, database: Pool, *, read_wait_s: float) -> None:
+    def __init__(
+        self,
+        handles: Handles,
+        database: Pool,
+        *,
+        read_wait_s: float,
+        fixed_graphs: frozenset[str],
+    ) -> None:
         self._handles = handles
         self._database = database
         self._read_wait_s = read_wait_s
+        self._fixed_graphs = fixed_graphs
         self._creates: Batcher[RunRequest, CreatedRun] = Batcher(
             lambda items: self._registry(lambda r: r.create_many.remote(items))
         )
@@ -319,7 +328,8 @@ class RayRuntime:
     # --- graphs and state ----------------------------------------------------------------------
 
     async def ask(self, question: Question) -> bytes:
-        if isinstance(question, StateQuestion | HistoryQuestion):
+        asks_state = isinstance(question, StateQuestion | HistoryQuestion)
+        if asks_state or question.graph_id not in self._fixed_graphs:
             return await self._ask(question)
         # What a graph looks like does not change while its code is loaded.
         key = repr(question)

@@ -48,6 +48,8 @@ DRAIN_MARGIN_S = 2.0
 DESCENDANTS_GRACE_S = 1.0
 APPLICATION_CPUS = 8
 """What a local Ray hands out to each application of the configuration: bookkeeping, too."""
+SHIPPED_CPUS = 64
+"""For the actors of graphs that are not known at the start; bookkeeping, like the others."""
 
 MAX_SOURCES = 5000
 SKIPPED = frozenset({"node_modules", "site-packages", "__pycache__"})
@@ -214,6 +216,7 @@ def registry_setup(
         namespace=settings.ray_namespace,
         version=code_version(configuration),
         generation=time.time_ns(),
+        url=settings.url,
         dsn=dsn,
         embedded=embedded_directory(settings) if settings.database_url is None else None,
         drain_s=settings.drain_s,
@@ -292,4 +295,5 @@ def _logical_cpus(configuration: Configuration, default_max_actors: int) -> int:
         for graph in configuration.graphs.values()
     )
     beside = APPLICATION_CPUS * len(configuration.applications)
-    return max(os.cpu_count() or 1, int(wanted) + 4 + beside)
+    shipped = SHIPPED_CPUS if configuration.shipped_graphs else 0
+    return max(os.cpu_count() or 1, int(wanted) + 4 + beside) + shipped

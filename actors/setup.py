@@ -59,6 +59,7 @@ class RegistrySetup:
     Attributes:
         version: of the code and the configuration; a registry of another version is relieved.
         generation: grows from start to start; of two versions the later one stays.
+        url: where clients on this machine reach the server.
         dsn: the database.
         embedded: directory of the embedded database that the registry keeps running, or None.
         config_path: the configuration file, on the registry's node.
@@ -77,6 +78,7 @@ class RegistrySetup:
     namespace: str
     version: str
     generation: int
+    url: str = ""
     dsn: str
     embedded: Path | None
     config_path: Path

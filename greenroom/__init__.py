@@ -1,0 +1,46 @@
+"""LangGraph graphs as Ray actors, behind the LangGraph Platform HTTP/SSE API.
+
+What a notebook needs is here, and loaded when it is asked for: ``import greenroom`` alone imports
+neither Ray nor LangGraph nor matplotlib.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from greenroom.notebook import (
+        Room,
+        Run,
+        RunRecord,
+        Table,
+        messages,
+        open,
+        running_nodes,
+        runs_table,
+    )
+    from greenroom.notebook.timeline import timeline
+
+__all__ = [
+    "Room",
+    "Run",
+    "RunRecord",
+    "Table",
+    "messages",
+    "open",
+    "running_nodes",
+    "runs_table",
+    "timeline",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "timeline":
+        from greenroom.notebook.timeline import timeline
+
+        return timeline
+    if name in __all__:
+        from greenroom import notebook
+
+        return getattr(notebook, name)
+    raise AttributeError(f"module 'greenroom' has no attribute {name!r}")

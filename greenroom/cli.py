@@ -338,8 +338,9 @@ def _banner(
     out.print(f"  [bold]Greenroom {version_of('greenroom')}[/bold] serves {settings.url}")
     out.print(f"  graphs  {', '.join(configuration.graphs)}", markup=False)
     out.print(f"  docs    {settings.url}/docs", markup=False)
-    out.print("\n  Stream some tokens:\n")
-    out.print(curl(settings.url, reports), markup=False)
+    if reports:
+        out.print("\n  Stream some tokens:\n")
+        out.print(curl(settings.url, reports), markup=False)
     out.print("\n  Ctrl-C ends it.\n")
 
 

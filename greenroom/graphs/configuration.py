@@ -93,6 +93,7 @@ class Configuration:
         default_graph: the graph of requests that name no assistant, or None.
         applications: Ray Serve applications to deploy beside the server, ``package.module:app`` by
             name.
+        shipped_graphs: graphs may also come by value, from notebooks (`greenroom.notebook`).
         warnings: sentences about what is in the file and has no effect.
     """
 
@@ -102,6 +103,7 @@ class Configuration:
     import_paths: tuple[Path, ...] = ()
     default_graph: str | None = None
     applications: Mapping[str, str] = field(default_factory=dict[str, str])
+    shipped_graphs: bool = False
     warnings: tuple[str, ...] = ()
 
     def graph(self, graph_id: str) -> GraphSpec:
@@ -152,7 +154,7 @@ _NOT_HONOURED = {
     "ui": "'ui' is set, but Greenroom serves no UI components.",
 }
 
-_OURS = ("graphs", "default_graph", "defaults", "applications")
+_OURS = ("graphs", "default_graph", "defaults", "applications", "shipped_graphs")
 
 
 def read_configuration(path: Path) -> Configuration:
@@ -195,7 +197,10 @@ def parse_configuration(content: Any, root: Path) -> Configuration:
     ours = _object(top.get("greenroom", {}), "greenroom")
     _refuse_unknown(ours, _OURS, "greenroom")
     targets = _object(top.get("graphs"), "graphs")
-    if not targets:
+    shipped_graphs = ours.get("shipped_graphs", False)
+    if not isinstance(shipped_graphs, bool):
+        raise ConfigurationError("'greenroom.shipped_graphs' must be true or false.")
+    if not targets and not shipped_graphs:
         raise ConfigurationError(
             f"'graphs' of {FILE_NAME} names no graph; "
             'add one, e.g. {"agent": "./agent.py:graph"}.'
@@ -208,12 +213,12 @@ def parse_configuration(content: Any, root: Path) -> Configuration:
                 f"'greenroom.graphs.{name}' is about a graph that does not exist; "
                 f"'graphs' has {_listed(targets)}."
             )
-    defaults = _placement(ours.get("defaults", {}), PlacementSpec(), "greenroom.defaults")
+    defaults = parse_placement(ours.get("defaults", {}), PlacementSpec(), "greenroom.defaults")
     graphs = {
         name: _graph(
             name,
             value,
-            _placement(placements.get(name, {}), defaults, f"greenroom.graphs.{name}"),
+            parse_placement(placements.get(name, {}), defaults, f"greenroom.graphs.{name}"),
         )
         for name, value in targets.items()
     }
@@ -229,8 +234,9 @@ def parse_configuration(content: Any, root: Path) -> Configuration:
         graphs=graphs,
         env=_environment(top.get("env", {}), root),
         import_paths=import_paths,
-        default_graph=default_graph if default_graph or len(graphs) > 1 else next(iter(graphs)),
         applications=_applications(ours.get("applications", {})),
+        default_graph=default_graph if default_graph or len(graphs) != 1 else next(iter(graphs)),
+        shipped_graphs=shipped_graphs,
         warnings=(*_warnings(top), *dependency_warnings),
     )
 
@@ -290,7 +296,12 @@ def _applications(value: Any) -> dict[str, str]:
     return found
 
 
-def _placement(value: Any, base: PlacementSpec, where: str) -> PlacementSpec:
+def parse_placement(value: Any, base: PlacementSpec, where: str) -> PlacementSpec:
+    """A placement from its keys; what it lacks is as in ``base``.
+
+    Raises:
+        ConfigurationError: a key is unknown, or its value cannot be; names it as ``where.key``.
+    """
     given = _object(value, where)
     known = {item.name: getattr(base, item.name) for item in fields(PlacementSpec)}
     _refuse_unknown(given, tuple(known), where)

@@ -114,7 +114,7 @@ def load_graph(spec: GraphSpec, root: Path, import_paths: Iterable[Path] = ()) -
         ConfigurationError: with a sentence that names graph, target and what to do.
     """
     for path in (*import_paths, root):
-        _make_importable(path)
+        make_importable(path)
     module = _module(spec, root)
     try:
         value = getattr(module, spec.attribute)
@@ -284,7 +284,8 @@ def _server_runtime(
 # --- importing ------------------------------------------------------------------------------------
 
 
-def _make_importable(path: Path) -> None:
+def make_importable(path: Path) -> None:
+    """Puts a directory on ``sys.path``, first of all, unless it is there."""
     if str(path) not in sys.path:
         sys.path.insert(0, str(path))
 
@@ -301,7 +302,7 @@ def _module(spec: GraphSpec, root: Path) -> ModuleType:
             f"Correct 'graphs.{spec.graph_id}', which is {spec.target!r}."
         )
     directory, name = _package(file)
-    _make_importable(directory)
+    make_importable(directory)
     if "." in name or file.name == "__init__.py":
         module = _imported(spec, name)
         if _file(module) != file:

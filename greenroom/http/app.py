@@ -34,6 +34,7 @@ def create_app(
     records: Records,
     graphs: Sequence[str],
     default_graph: str | None = None,
+    shipped_graphs: bool = False,
     settings: HttpSettings | None = None,
 ) -> FastAPI:
     """The application; its `Edge` is ``app.state.edge``.
@@ -43,6 +44,7 @@ def create_app(
         records: the database.
         graphs: names of the graphs, in the order in which errors list them.
         default_graph: what a run without ``assistant_id`` means under ``/api``.
+        shipped_graphs: there may be more graphs than ``graphs``, known by their assistants.
         settings: defaults if None.
     """
     app = FastAPI(
@@ -57,6 +59,7 @@ def create_app(
         records=records,
         graphs=tuple(graphs),
         default_graph=default_graph,
+        shipped_graphs=shipped_graphs,
         settings=settings or HttpSettings(),
     )
     for dialect in DIALECTS:

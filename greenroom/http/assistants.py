@@ -44,7 +44,7 @@ async def search(request: Request) -> Response:
     body = await parse(request, AssistantSearch)
     limit, offset = body.limit or 10, body.offset or 0
     found = await edge_of(request).records.search_assistants(
-        _filter(edge_of(request), body),
+        await _filter(edge_of(request), body),
         limit=limit,
         offset=offset,
         sort_by=body.sort_by or "created_at",
@@ -60,7 +60,7 @@ async def search(request: Request) -> Response:
     **doc({200: int}, body=AssistantCount, errors=(404,)),
 )
 async def count(request: Request) -> Response:
-    where = _filter(edge_of(request), await parse(request, AssistantCount))
+    where = await _filter(edge_of(request), await parse(request, AssistantCount))
     return json(await edge_of(request).records.count_assistants(where))
 
 
@@ -84,7 +84,7 @@ async def get(request: Request, assistant_id: str) -> Response:
 )
 async def graph(request: Request, assistant_id: str) -> Response:
     edge = edge_of(request)
-    if assistant_id in edge.graphs:
+    if not is_uuid(assistant_id) and await edge.serves(assistant_id):
         assistant_id = system_assistant_id(assistant_id)
     xray = _xray(text(request, "xray"))
     assistant = await _assistant(edge, assistant_id)
@@ -156,8 +156,8 @@ def _xray(value: str | None) -> bool | int:
     raise InvalidRequest(f"xray must be true, false or a depth up to {_MAX_DEPTH}.")
 
 
-def _filter(edge: Edge, body: AssistantCount) -> AssistantFilter:
-    if body.graph_id is not None and body.graph_id not in edge.graphs:
+async def _filter(edge: Edge, body: AssistantCount) -> AssistantFilter:
+    if body.graph_id is not None and not await edge.serves(body.graph_id):
         # As on the reference: a name that is written wrongly shall be heard of.
         raise NotFound(
             f"Graph '{body.graph_id[:255]}' not found. Expected one of: {sorted(edge.graphs)}"

@@ -128,10 +128,10 @@ def run_object(run: NewRun) -> JsonObject:
 async def _assistant(edge: Edge, dialect: Dialect, name: str | None) -> JsonObject:
     if name is None:
         name = _assumed_graph(edge, dialect)
-    if name in edge.graphs:
-        assistant_id = system_assistant_id(name)
-    elif is_uuid(name):
+    if is_uuid(name) and name not in edge.graphs:
         assistant_id = name.lower()
+    elif await edge.serves(name):
+        assistant_id = system_assistant_id(name)
     else:
         raise unknown_graph(edge, name)
     assistant = await edge.records.get_assistant(assistant_id)

@@ -98,7 +98,16 @@ class Edge:
     graphs: tuple[str, ...]
     default_graph: str | None
     settings: HttpSettings
+    shipped_graphs: bool = False
     connections: Connections = field(default_factory=Connections)
+
+    async def serves(self, graph_id: str) -> bool:
+        """Whether there is such a graph: of the configuration, or shipped since."""
+        if graph_id in self.graphs:
+            return True
+        if not self.shipped_graphs:
+            return False
+        return await self.records.get_assistant(system_assistant_id(graph_id)) is not None
 
 
 def edge_of(request: Request) -> Edge:

@@ -50,6 +50,7 @@ async def info(request: Request) -> Response:
                 "langsmith_tracing_replicas": False,
                 "langsmith_tracing_session_on_runs": False,
                 "strict_resume": True,
+                "shipped_graphs": edge_of(request).shipped_graphs,
             },
             "host": {"kind": "self-hosted"},
             "counts": await _counts(request),

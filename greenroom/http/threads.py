@@ -88,7 +88,7 @@ async def _with_supersteps(
     try:
         await edge.runtime.update_state(
             SuperstepsUpdate(
-                graph_id=_graph_for_supersteps(edge, thread),
+                graph_id=await _graph_for_supersteps(edge, thread),
                 thread_id=thread_id,
                 supersteps=dumps(body.supersteps),
             )
@@ -102,11 +102,11 @@ async def _with_supersteps(
     return json(_shown(request, await edge.records.get_thread(thread_id) or thread))
 
 
-def _graph_for_supersteps(edge: Edge, thread: JsonObject) -> str:
+async def _graph_for_supersteps(edge: Edge, thread: JsonObject) -> str:
     graph_id = graph_of(thread)
     if graph_id is None:
         raise InvalidRequest(no_graph(str(thread["thread_id"])))
-    if graph_id not in edge.graphs:
+    if not await edge.serves(graph_id):
         raise InvalidRequest(
             f"Graph '{graph_id}' not found. Expected one of: {sorted(edge.graphs)}"
         )

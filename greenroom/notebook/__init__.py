@@ -1,0 +1,30 @@
+"""Graphs in notebooks: `open` a room for them, see them run, take them to the cluster unchanged.
+
+    import greenroom
+
+    room = greenroom.open(graph)
+    room.watch("Hello")
+
+Needs the extra ``notebook``. docs/architecture.md, "Notebooks", says how it works.
+"""
+
+from __future__ import annotations
+
+from greenroom.notebook.display import Table, runs_table
+from greenroom.notebook.following import Run
+from greenroom.notebook.recording import Event, RunRecord, Span, messages, running_nodes, spans
+from greenroom.notebook.room import Room, open
+
+__all__ = [
+    "Event",
+    "Room",
+    "Run",
+    "RunRecord",
+    "Span",
+    "Table",
+    "messages",
+    "open",
+    "running_nodes",
+    "runs_table",
+    "spans",
+]

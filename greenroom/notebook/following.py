@@ -1,0 +1,257 @@
+"""Following runs while the notebook does something else: a loop on a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import threading
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, TypeVar
+
+import httpx
+from langgraph_sdk.client import LangGraphClient
+
+from greenroom.core.errors import GreenroomError
+from greenroom.notebook import display
+from greenroom.notebook.recording import Event, RunRecord, time_of
+
+T = TypeVar("T")
+
+FOLLOWED_MODES = ("tasks", "messages-tuple", "custom", "values")
+"""What a record is made of: which node ran when, tokens, progress, and the state."""
+
+CONFLICT, NOT_FOUND = 409, 404
+
+
+class BackgroundLoop:
+    """An event loop on a daemon thread: a notebook's own loop is busy with the cell."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self.loop.run_forever, name="room", daemon=True)
+        self._thread.start()
+
+    def do(self, work: Coroutine[Any, Any, T]) -> T:
+        """Waits for ``work``, which is done on the loop."""
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result()
+
+    def close(self) -> None:
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join()
+        self.loop.close()
+
+
+class Run:
+    """A run that is being followed: what it has said so far is in `record`.
+
+    Made by `Room.start`. Displayed in a notebook, it shows where it is.
+    """
+
+    def __init__(
+        self,
+        background: BackgroundLoop,
+        client: LangGraphClient,
+        record: RunRecord,
+        create: Mapping[str, Any],
+    ) -> None:
+        self._background = background
+        self._client = client
+        self._record = record
+        self._create = create
+        self._changed = threading.Condition()
+        self._error: BaseException | None = None
+        self._shown_in: int | None = None
+        self._looking: list[Callable[[RunRecord], None]] = []
+        self._created = threading.Event()
+        self._future = asyncio.run_coroutine_threadsafe(self._follow(), background.loop)
+
+    @property
+    def record(self) -> RunRecord:
+        """What was seen until now; it does not change any more when more is seen."""
+        return self._record
+
+    @property
+    def run_id(self) -> str:
+        return self._record.run_id
+
+    @property
+    def thread_id(self) -> str:
+        return self._record.thread_id
+
+    @property
+    def status(self) -> str:
+        """As the API says it, or ``rejected`` or ``rolled back``."""
+        return self._record.status
+
+    @property
+    def text(self) -> str:
+        """What models have said in it until now."""
+        return self._record.text
+
+    @property
+    def values(self) -> Any:
+        """The graph's state, as it was seen last."""
+        return next(
+            (event.data for event in reversed(self._record.events) if event.name == "values"), None
+        )
+
+    @property
+    def error(self) -> str:
+        """What the run failed with; empty if it did not."""
+        errors = [event.data for event in self._record.events if event.name == "error"]
+        return f"{errors[-1]['error']}: {errors[-1]['message']}" if errors else ""
+
+    def created(self, timeout_s: float = 60.0) -> Run:
+        """Waits until the server has it, running or queued; or has refused it.
+
+        Raises:
+            TimeoutError: it does not answer within ``timeout_s``.
+            GreenroomError: it was not created, e.g. as there is no such graph.
+        """
+        if not self._created.wait(timeout_s):
+            raise TimeoutError(f"The run was not created within {timeout_s:g} s.")
+        if self._error is not None and not self.run_id:
+            raise GreenroomError(f"The run was not created: {self._error}") from self._error
+        return self
+
+    def wait(self, timeout_s: float | None = None) -> Run:
+        """Waits for its end.
+
+        Raises:
+            TimeoutError: it is not over within ``timeout_s``.
+            GreenroomError: it could not be followed.
+        """
+        self.wait_for(lambda record: record.over, timeout_s)
+        return self
+
+    def wait_for(
+        self, is_so: Callable[[RunRecord], bool], timeout_s: float | None = None
+    ) -> RunRecord:
+        """Waits until something holds of its record: ``run.wait_for(lambda r: r.text)``.
+
+        Raises:
+            TimeoutError: it does not within ``timeout_s``.
+            GreenroomError: it could not be followed, or is over and it still does not.
+        """
+        deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
+        so: list[RunRecord] = []
+
+        def look(record: RunRecord) -> None:
+            if not so and is_so(record):
+                so.append(record)
+
+        with self._changed:
+            look(self._record)
+            # Asked about every record: what holds for a moment only is not missed.
+            self._looking.append(look)
+            try:
+                while not so:
+                    if self._error is not None:
+                        raise GreenroomError(f"The run cannot be followed: {self._error}")
+                    if self._record.over:
+                        raise GreenroomError(f"The run is over ({self.status}) and it was not so.")
+                    remaining_s = None if deadline_s is None else deadline_s - time.monotonic()
+                    if remaining_s is not None and remaining_s <= 0:
+                        raise TimeoutError(f"It was not so within {timeout_s:g} s.")
+                    self._changed.wait(remaining_s)
+            finally:
+                self._looking.remove(look)
+            return so[0]
+
+    def wait_for_change(self, timeout_s: float = 1.0) -> None:
+        """Waits until something more was seen, or for so long.
+
+        Raises:
+            GreenroomError: it cannot be followed.
+        """
+        with self._changed:
+            if self._error is not None:
+                raise GreenroomError(f"The run cannot be followed: {self._error}")
+            if not self._record.over:
+                self._changed.wait(timeout_s)
+
+    def cancel(self) -> Run:
+        """Stops it, and waits until it has stopped."""
+        self.created()
+        self._background.do(self._client.runs.cancel(self.thread_id, self.run_id, wait=True))
+        return self.wait()
+
+    def shown(self) -> None:
+        """It was shown in this cell already, and need not be as the cell's result too."""
+        self._shown_in = display.cell()
+
+    def _ipython_display_(self) -> None:
+        if self._shown_in is None or self._shown_in != display.cell():
+            display.Shown().draw(lambda: display.live_html(self._record), last=True)
+
+    def __repr__(self) -> str:
+        return display.live_text(self._record)
+
+    # --- on the background loop ------------------------------------------------------------------
+
+    async def _follow(self) -> None:
+        try:
+            await self._create_and_read()
+        except Exception as error:  # noqa: BLE001 - whoever waits is told what went wrong
+            with self._changed:
+                self._error = error
+                self._changed.notify_all()
+        finally:
+            self._created.set()
+
+    async def _create_and_read(self) -> None:
+        runs = self._client.runs
+        self._note(asked_s=time.time())
+        try:
+            created = await runs.create(
+                self.thread_id, stream_resumable=True, stream_mode=FOLLOWED_MODES, **self._create
+            )
+        except httpx.HTTPStatusError as error:
+            if error.response.status_code != CONFLICT:
+                raise
+            self._note(status="rejected", ended_s=time.time())
+            return
+        self._note(run_id=created["run_id"], status=created["status"])
+        self._created.set()
+        # "0": from the beginning, however far it is by now.
+        async with asyncio.TaskGroup() as asking:
+            async for part in runs.join_stream(self.thread_id, self.run_id, last_event_id="0"):
+                self._see(part.event, part.data, time_of(part.id) or time.time())
+                if part.event == "metadata":
+                    # Beside the stream, which must not wait for it.
+                    asking.create_task(self._ask_for_actor(part.data["attempt"]))
+        closed_s = time.time()
+        status = await self._final_status()
+        # A run that succeeds says something last, one that is stopped does not.
+        says_so = status in ("success", "error") and self._record.events
+        ended_s = self._record.events[-1].at_s if says_so else closed_s
+        self._note(status=status, ended_s=ended_s)
+
+    def _see(self, name: str, data: Any, at_s: float) -> None:
+        event = Event(at_s=at_s, name=name, data=data)
+        self._note(events=(*self._record.events, event), status="running")
+
+    async def _ask_for_actor(self, attempt: int) -> None:
+        """Notes who executes it, as `/info` tells; nothing if it does not know."""
+        counts = (await self._client.http.get("/info"))["counts"] or {}
+        executing = [each for each in counts.get("pool", []) if self.run_id in each["runs"]]
+        recent = [each for each in counts.get("recent", []) if each["run_id"] == self.run_id]
+        for each in (*executing, *recent):
+            self._note(actors={**self._record.actors, attempt: each["actor"]})
+            return
+
+    async def _final_status(self) -> str:
+        try:
+            return (await self._client.runs.get(self.thread_id, self.run_id))["status"]
+        except httpx.HTTPStatusError as error:
+            if error.response.status_code != NOT_FOUND:
+                raise
+            return "rolled back"
+
+    def _note(self, **changes: Any) -> None:
+        with self._changed:
+            self._record = dataclasses.replace(self._record, **changes)
+            for look in self._looking:
+                look(self._record)
+            self._changed.notify_all()
