@@ -1,0 +1,1 @@
+"""Greenroom on more than one node."""
