@@ -30,7 +30,7 @@ from ray.exceptions import (
     RayTaskError,
 )
 
-from actors.placement import HEAD, HEAD_SHARE, MIB, ClusterView, Node, Refused
+from actors.placement import HEAD, HEAD_SHARE, MIB, ClusterView, Node, Refused, adds_nodes
 from actors.pool import PoolSpec
 from greenroom.core.errors import GreenroomError, Unavailable
 
@@ -153,14 +153,14 @@ class Handles:
         reply = GetClusterStatusReply()
         reply.ParseFromString(client.get_cluster_status(timeout_s=STATUS_WAIT_S))
         state = reply.autoscaling_state
-        # Neither version says that it is there; each leaves a trace of having looked.
-        first = client.internal_kv_get(AUTOSCALING_STATUS, None, timeout=STATUS_WAIT_S)
+        status = client.internal_kv_get(AUTOSCALING_STATUS, None, timeout=STATUS_WAIT_S)
         return ClusterView(
             nodes=nodes,
-            autoscales=state.autoscaler_state_version > 0 or b"autoscaler_report" in (first or b""),
+            autoscales=state.autoscaler_state_version > 0 or adds_nodes(status or b"{}"),
             refused=tuple(
                 Refused(
-                    resources=dict(each.resources_bundle), labelled=len(each.label_selectors) > 0
+                    resources=dict(each.resources_bundle),
+                    labelled=any(s.label_constraints for s in each.label_selectors),
                 )
                 for each in state.infeasible_resource_requests
             ),

@@ -9,6 +9,7 @@ list: with that one a request that no present node satisfies waits, and Ray's lo
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -83,8 +84,21 @@ def impossible(spec: PoolSpec, cluster: ClusterView) -> str | None:
     if cluster.autoscales and not refused:
         return None
     graphs = ", ".join(f"'{graph_id}'" for graph_id in spec.graphs)
-    who = "no node type of the autoscaler has it" if cluster.autoscales else _lacking(spec, cluster)
-    return f"No node can hold an actor of {graphs}: it needs {_wanted(spec)}, and {who}."
+    return (
+        f"No node can hold an actor of {graphs}: it needs {_wanted(spec)}; "
+        f"{_lacking(spec, cluster)}, and no autoscaler can add one that has it."
+    )
+
+
+def adds_nodes(status: bytes) -> bool:
+    """Whether what the first version's monitor reports is of an autoscaler that adds nodes.
+
+    It also reports where there is nothing to add. Then every node is a type of its own, named
+    after its id; else types have the names that the cluster's configuration gives them.
+    """
+    report = json.loads(status).get("autoscaler_report") or {}
+    types = [*(report.get("active_nodes") or {}), *(report.get("pending_launches") or {})]
+    return any(not re.fullmatch(r"node_[0-9a-f]+", name) for name in types)
 
 
 def _holds(node: Node, request: Mapping[str, float], labels: Iterable[tuple[str, str]]) -> bool:

@@ -379,9 +379,7 @@ async def test_runs_whose_placement_no_node_can_satisfy_are_told_so_and_do_not_w
     assert stuck.keeper.claim("b", "g") is None
     await until(lambda: len(stuck.unstartable) == 2)
     assert [run_id for run_id, _ in stuck.unstartable] == ["a", "b"]
-    assert "needs 0.5 CPU, 1 GPU, and the most that a node has is 0 GPU" in str(
-        stuck.unstartable[0][1]
-    )
+    assert "needs 0.5 CPU, 1 GPU; the most that a node has is 0 GPU" in str(stuck.unstartable[0][1])
     assert stuck.cluster.workers() == []
     with pytest.raises(ConfigurationError, match="An actor does not start: No node can hold"):
         await stuck.keeper.is_warm(BOUND_S)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
-from actors.placement import ClusterView, Node, Refused, impossible, request_of
+from actors.placement import ClusterView, Node, Refused, adds_nodes, impossible, request_of
 from actors.pool import PoolSpec
 
 MIB = 1024 * 1024
@@ -46,13 +47,16 @@ def test_what_one_node_has_in_total_can_be_placed_however_busy_it_is(needs: Any)
 @pytest.mark.parametrize(
     ("needs", "said"),
     [
-        ({"num_gpus": 3}, "needs 0.5 CPU, 3 GPU, and the most that a node has is 2 GPU."),
-        ({"num_cpus": 64}, "needs 64 CPU, and the most that a node has is 8 CPU."),
-        ({"resources": (("tpu", 1.0),)}, "the most that a node has is 0 tpu."),
-        ({"memory_mib": 9000}, "9000 MiB of memory, and the most that a node has is 4096 MiB"),
-        ({"accelerator_type": "H100"}, "an accelerator H100, and the most that a node has is no"),
-        ({"labels": (("pool", "tpu"),)}, "the label pool=tpu, and no node has all of that."),
-        ({"labels": (("zone", "!in(a,b)"), ("pool", "gpu"))}, "no node has all of that."),
+        (
+            {"num_gpus": 3},
+            "needs 0.5 CPU, 3 GPU; the most that a node has is 2 GPU, and no autoscaler",
+        ),
+        ({"num_cpus": 64}, "needs 64 CPU; the most that a node has is 8 CPU"),
+        ({"resources": (("tpu", 1.0),)}, "the most that a node has is 0 tpu"),
+        ({"memory_mib": 9000}, "9000 MiB of memory; the most that a node has is 4096 MiB"),
+        ({"accelerator_type": "H100"}, "an accelerator H100; the most that a node has is no"),
+        ({"labels": (("pool", "tpu"),)}, "the label pool=tpu; no node has all of that"),
+        ({"labels": (("zone", "!in(a,b)"), ("pool", "gpu"))}, "no node has all of that"),
     ],
 )
 def test_what_no_node_has_is_said_with_the_most_that_one_has(needs: Any, said: str) -> None:
@@ -80,7 +84,9 @@ def test_an_autoscaler_may_add_a_node_unless_it_has_refused_just_that_request() 
     assert impossible(asked, view(SMALL, autoscales=True, refused=(other,))) is None
     same = Refused(resources={"CPU": 0.5, "GPU": 1.0, "tpu": 1.0})
     sentence = impossible(asked, view(SMALL, autoscales=True, refused=(other, same)))
-    assert "no node type of the autoscaler has it" in str(sentence)
+    assert "the most that a node has is 0 GPU, 0 tpu, and no autoscaler can add one" in str(
+        sentence
+    )
 
 
 def test_a_refused_request_with_labels_says_nothing_about_the_same_without() -> None:
@@ -97,3 +103,17 @@ def test_nothing_is_asked_for_what_a_placement_does_not_name() -> None:
         "memory": 2 * MIB,
         "accelerator_type:L4": 0.001,
     }
+
+
+@pytest.mark.parametrize(
+    ("report", "adds"),
+    [
+        ({}, False),
+        ({"autoscaler_report": None}, False),
+        ({"autoscaler_report": {"active_nodes": {"node_6a43da372fe4": 1}}}, False),
+        ({"autoscaler_report": {"active_nodes": {"ray.head.default": 1}}}, True),
+        ({"autoscaler_report": {"active_nodes": {}, "pending_launches": {"gpu": 2}}}, True),
+    ],
+)
+def test_a_monitor_that_only_looks_is_told_from_an_autoscaler(report: Any, adds: bool) -> None:
+    assert adds_nodes(json.dumps(report).encode()) is adds
