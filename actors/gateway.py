@@ -10,9 +10,10 @@ from ray import serve
 from ray.serve import Application
 
 from actors.handles import REGISTRY, ActorGone, Handles, answer
+from actors.placement import HEAD, HEAD_SHARE
 from actors.runtime import RayRuntime
 from actors.setup import RegistrySetup
-from greenroom.core.errors import Unavailable
+from greenroom.core.errors import ConfigurationError, Unavailable
 from greenroom.graphs.configuration import read_configuration
 from greenroom.http.app import create_app, drain
 from greenroom.http.settings import HttpSettings
@@ -25,6 +26,8 @@ log = logging.getLogger("greenroom.gateway")
 DATABASE_CONNECTIONS = 4
 MAX_ONGOING_REQUESTS = 10_000
 """A stream holds one for its whole life; Serve's default is 5."""
+RESERVED_CPUS = 0.1
+"""Little enough for any node, and enough for the autoscaler not to take that node for idle."""
 
 
 class Gateway:
@@ -75,7 +78,17 @@ async def find_registry(handles: Handles, setup: RegistrySetup) -> dict[str, str
 
     One that runs older code (detached actors survive a redeploy) is relieved: its runs stop after
     their superstep, and the new registry takes them up.
+
+    Raises:
+        ConfigurationError: the database is the embedded one, and there are other nodes.
     """
+    if setup.embedded is not None:
+        nodes = len((await asyncio.to_thread(handles.cluster_view)).nodes)
+        if nodes > 1:
+            raise ConfigurationError(
+                f"The embedded database serves one node, and this cluster has {nodes}: give every"
+                " node the same PostgreSQL with GREENROOM_DATABASE_URL (or --database-url)."
+            )
     while True:
         try:
             registry = await asyncio.to_thread(handles.make_registry, setup)
@@ -93,6 +106,8 @@ async def find_registry(handles: Handles, setup: RegistrySetup) -> dict[str, str
 
 def application(settings: Settings, setup: RegistrySetup) -> Application:
     """The Serve application, for `serve.run` and `serve_app.py`."""
+    # An embedded database answers nobody from another node.
+    beside = {HEAD: HEAD_SHARE} if setup.embedded is not None else {}
     deployment = serve.deployment(
         name="gateway",
         num_replicas=settings.gateway_replicas,
@@ -100,6 +115,6 @@ def application(settings: Settings, setup: RegistrySetup) -> Application:
         graceful_shutdown_timeout_s=2.0,
         graceful_shutdown_wait_loop_s=0.5,
         health_check_period_s=5.0,
-        ray_actor_options={"num_cpus": 0},
+        ray_actor_options={"num_cpus": RESERVED_CPUS, "resources": beside},
     )
     return deployment(serve.ingress()(Gateway)).bind(settings, setup)

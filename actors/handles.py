@@ -18,6 +18,10 @@ from typing import Any, TypeVar, cast
 import ray
 import ray.actor
 import ray.util
+from ray._raylet import GcsClient  # pyright: ignore[reportAttributeAccessIssue]
+from ray.core.generated.autoscaler_pb2 import (
+    GetClusterStatusReply,  # pyright: ignore[reportAttributeAccessIssue]
+)
 from ray.exceptions import (
     ActorDiedError,
     ActorUnavailableError,
@@ -27,12 +31,16 @@ from ray.exceptions import (
     RayTaskError,
 )
 
+from actors.placement import HEAD, HEAD_SHARE, MIB, ClusterView, Node, Refused, adds_nodes
 from actors.pool import PoolSpec
 from greenroom.core.errors import GreenroomError, Unavailable
 
 REGISTRY = "registry"
 INSPECTOR = "inspector"
 RUN_PREFIX = "run-"
+
+AUTOSCALING_STATUS = b"__autoscaling_status"
+STATUS_WAIT_S = 5.0
 
 T = TypeVar("T")
 
@@ -56,6 +64,10 @@ class ActorGone(GreenroomError):
         return self.message
 
 
+class NodeGone(ActorGone):
+    """It is dead because its whole node is."""
+
+
 async def answer(ref: Awaitable[T], actor: str) -> T:
     """Waits for a call's answer.
 
@@ -70,8 +82,9 @@ async def answer(ref: Awaitable[T], actor: str) -> T:
         raise _cause(error) from None
     except ActorUnavailableError as error:
         raise Unavailable(f"Actor {actor} cannot be reached: {_first_line(error)}") from None
-    except RayActorError:
-        raise ActorGone(actor) from None
+    except RayActorError as error:
+        # Ray says why in its message only.
+        raise (NodeGone if "its node has died" in str(error) else ActorGone)(actor) from None
 
 
 def _cause(error: RayTaskError) -> BaseException:
@@ -130,6 +143,30 @@ class Handles:
             ray.kill(self.get(name), no_restart=True)
         self.forget(name)
 
+    def cluster_view(self) -> ClusterView:
+        """What the cluster has, and whether an autoscaler may add to it. Blocks."""
+        nodes = tuple(
+            Node(resources=each["Resources"], labels=each.get("Labels") or {})
+            for each in ray.nodes()
+            if each["Alive"]
+        )
+        client = GcsClient(address=ray.get_runtime_context().gcs_address)
+        reply = GetClusterStatusReply()
+        reply.ParseFromString(client.get_cluster_status(timeout_s=STATUS_WAIT_S))
+        state = reply.autoscaling_state
+        status = client.internal_kv_get(AUTOSCALING_STATUS, None, timeout=STATUS_WAIT_S)
+        return ClusterView(
+            nodes=nodes,
+            autoscales=state.autoscaler_state_version > 0 or adds_nodes(status or b"{}"),
+            refused=tuple(
+                Refused(
+                    resources=dict(each.resources_bundle),
+                    labelled=any(s.label_constraints for s in each.label_selectors),
+                )
+                for each in state.infeasible_resource_requests
+            ),
+        )
+
     # --- making actors -------------------------------------------------------------------------
 
     def make_run_actor(self, name: str, setup: Any, spec: PoolSpec) -> None:
@@ -146,6 +183,9 @@ class Handles:
                 num_cpus=spec.num_cpus,
                 num_gpus=spec.num_gpus,
                 resources=dict(spec.resources),
+                memory=spec.memory_mib * MIB or None,
+                accelerator_type=spec.accelerator_type or None,
+                label_selector=dict(spec.labels) or None,
                 enable_task_events=False,
             )
             .remote(setup)
@@ -166,6 +206,7 @@ class Handles:
                 max_task_retries=-1,
                 max_concurrency=100_000,
                 num_cpus=0,
+                resources={HEAD: HEAD_SHARE},
                 enable_task_events=False,
             )
             .remote(setup)
@@ -214,6 +255,7 @@ __all__ = [
     "ActorGone",
     "GetTimeoutError",
     "Handles",
+    "NodeGone",
     "answer",
     "is_run_actor",
     "new_run_actor_name",

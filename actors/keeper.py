@@ -14,9 +14,19 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
+from dataclasses import dataclass
 from typing import Any
 
-from actors.handles import INSPECTOR, ActorGone, Handles, answer, is_run_actor, new_run_actor_name
+from actors.handles import (
+    INSPECTOR,
+    ActorGone,
+    Handles,
+    NodeGone,
+    answer,
+    is_run_actor,
+    new_run_actor_name,
+)
+from actors.placement import HEAD, HEAD_SHARE, impossible
 from actors.pool import Pool, PoolSpec
 from actors.setup import RegistrySetup, RunActorSetup
 from actors.tasks import Tasks
@@ -35,6 +45,8 @@ ASK_WAIT_S = 1.0
 INSPECTOR_WAIT_S = 30.0
 INSPECTOR_PAUSE_S = 1.0
 MAX_FAILED_STARTS = 3
+PLACING_LOOK_S = 2.0
+"""How long an actor may take to load until it is asked whether there is a node for it at all."""
 RECONNECT_S = 0.1
 MOST_SETTLING_DEATHS = 3
 
@@ -42,6 +54,21 @@ Granted = Callable[[str, str], None]
 """Called with a run and the actor that it got."""
 Lost = Callable[[str, str | None], None]
 """Called with a run whose actor died, and why if that is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Problem:
+    """Why an actor did not start.
+
+    Attributes:
+        reason: for people.
+        blameless: it says nothing about whether the next one starts.
+        hopeless: trying again would not help who waits now.
+    """
+
+    reason: str
+    blameless: bool = False
+    hopeless: bool = False
 
 
 class Keeper:
@@ -78,14 +105,19 @@ class Keeper:
             graph_id: graph.placement.max_attempts
             for graph_id, graph in configuration.graphs.items()
         }
-        self._pools = _pools(configuration, setup)
+        self._pools = {
+            graph_id: pool
+            for spec in pool_specs(configuration, setup)
+            for pool in [Pool(spec, patience_s=GROW_PATIENCE_S)]
+            for graph_id in spec.graphs
+        }
         self._all_graphs = tuple(configuration.graphs)
         self._pool_of_actor: dict[str, Pool] = {}
         self._starters: dict[str, Batcher[RunOrder, None]] = {}
         self._notes: dict[str, str] = {}
         self._pids: dict[str, int] = {}
         self._epoch = 0
-        self._starts = asyncio.Semaphore(setup.max_starts)
+        self._starts = asyncio.Semaphore(setup.max_starts) if setup.max_starts else None
         self._growing = False
         self._retry: asyncio.TimerHandle | None = None
         self._draining = False
@@ -323,7 +355,7 @@ class Keeper:
                 await asyncio.sleep(RECONNECT_S)
         self._bury(name)
 
-    def _bury(self, name: str) -> None:
+    def _bury(self, name: str, *, blameless: bool = False) -> None:
         self._handles.forget(name)
         self._starters.pop(name, None)
         self._pids.pop(name, None)
@@ -335,7 +367,7 @@ class Keeper:
         pool = self._pool_of_actor.pop(name, None)
         if pool is None:
             return
-        for run_id in pool.died(name, now_s=time.monotonic()):
+        for run_id in pool.died(name, now_s=time.monotonic(), blameless=blameless):
             self._lost(run_id, note)
         self.wake()
 
@@ -367,23 +399,23 @@ class Keeper:
         self._retry = loop.call_later(min(retries_s), self.wake) if retries_s else None
 
     async def _start_actor(self, name: str, pool: Pool) -> None:
-        turns = self._starts if pool.has_ready else nullcontext()
+        turns = self._starts if pool.has_ready and self._starts else nullcontext()
         problem = await self._make(name, pool.spec, turns)
         if problem is None:
             self._tasks.spawn(self._watch(name))
             self._tell(pool.ready(name, now_s=time.monotonic()))
             self.wake()
             return
-        self._problem = problem
-        log.error("an actor did not start", extra={"actor": name, "reason": problem})
-        self._bury(name)
-        if pool.failed_starts >= MAX_FAILED_STARTS:
+        self._problem = problem.reason
+        log.error("an actor did not start", extra={"actor": name, "reason": problem.reason})
+        self._bury(name, blameless=problem.blameless)
+        if problem.hopeless or pool.failed_starts >= MAX_FAILED_STARTS:
             while pool.waiting:
-                self._unstartable(pool.waiting.popleft(), problem)
+                self._unstartable(pool.waiting.popleft(), problem.reason)
 
     async def _make(
         self, name: str, spec: PoolSpec, turns: AbstractAsyncContextManager[None]
-    ) -> str | None:
+    ) -> _Problem | None:
         """Makes an actor and has it load its graphs; the problem, or None.
 
         Args:
@@ -404,19 +436,58 @@ class Keeper:
             async with turns:
                 await asyncio.to_thread(self._handles.make_run_actor, name, setup, spec)
                 handle = await self._handles.find(name)
-                self._pids[name] = await answer(handle.prepare.remote(), name)
+                preparing = asyncio.ensure_future(answer(handle.prepare.remote(), name))
+                try:
+                    no_node = await self._placed(preparing, spec)
+                    if no_node is None:
+                        self._pids[name] = await preparing
+                        return None
+                finally:
+                    preparing.cancel()
+            problem = _Problem(no_node, hopeless=True)
+        except (NodeGone, Unavailable):
+            problem = _Problem("its node was lost while it loaded the graphs", blameless=True)
         except ActorGone:
-            return "its process died while it loaded the graphs"
+            return _Problem("its process died while it loaded the graphs")
         except Exception as error:  # noqa: BLE001 - user code raises anything while it is imported
-            await self.kill(name)
-            return str(error)
-        return None
+            problem = _Problem(str(error))
+        await self.kill(name)
+        return problem
+
+    async def _placed(self, preparing: asyncio.Future[int], spec: PoolSpec) -> str | None:
+        """Waits for an actor that may be waiting for a node; the sentence if none can ever come.
+
+        It stays asked for meanwhile: an actor that Ray cannot place is what makes the autoscaler
+        add a node, and a node that somebody adds by hand may come in time too.
+        """
+        since_s: float | None = None
+        while True:
+            await asyncio.wait({preparing}, timeout=PLACING_LOOK_S)
+            if preparing.done():
+                return None
+            try:
+                reason = impossible(spec, await asyncio.to_thread(self._handles.cluster_view))
+            except Exception:  # Ray's control service is away, in one of many ways: no verdict
+                log.warning("the cluster could not be looked at", exc_info=True)
+                reason = None
+            now_s = time.monotonic()
+            if reason is None:
+                since_s = None
+                continue
+            since_s = now_s if since_s is None else since_s
+            if now_s - since_s >= self._setup.placement_patience_s:
+                return reason
 
     # --- inspector -----------------------------------------------------------------------------
 
     @property
     def _inspector_spec(self) -> PoolSpec:
-        return PoolSpec(graphs=self._all_graphs, version=self._setup.version, runs_per_actor=8)
+        return PoolSpec(
+            graphs=self._all_graphs,
+            version=self._setup.version,
+            runs_per_actor=8,
+            resources=((HEAD, HEAD_SHARE),),
+        )
 
     def _want_inspector(self) -> None:
         """Has one made, unless one is on its way."""
@@ -430,7 +501,7 @@ class Keeper:
             problem = await self._make(name, self._inspector_spec, nullcontext())
             if problem is None:
                 break
-            log.error("the inspector did not start", extra={"reason": problem})
+            log.error("the inspector did not start", extra={"reason": problem.reason})
             await asyncio.sleep(INSPECTOR_PAUSE_S)
         self._making_inspector = False
         self._inspector = name
@@ -500,20 +571,19 @@ class Keeper:
             raise Unavailable("The inspector died over this update. Try again.") from None
 
 
-def _pools(configuration: Configuration, setup: RegistrySetup) -> dict[str, Pool]:
-    """The pool of each graph; graphs with the same placement share one."""
+def pool_specs(configuration: Configuration, setup: RegistrySetup) -> list[PoolSpec]:
+    """What each pool is made of; graphs with the same placement share one."""
     graphs_of: dict[PoolSpec, list[str]] = {}
     for graph in configuration.graphs.values():
         graphs_of.setdefault(_spec(graph.placement, setup), []).append(graph.graph_id)
-    pools: dict[str, Pool] = {}
-    for spec, graph_ids in graphs_of.items():
-        spec = dataclasses.replace(spec, graphs=tuple(graph_ids))
-        pool = Pool(spec, patience_s=GROW_PATIENCE_S)
-        pools.update(dict.fromkeys(graph_ids, pool))
-    return pools
+    return [
+        dataclasses.replace(spec, graphs=tuple(graph_ids)) for spec, graph_ids in graphs_of.items()
+    ]
 
 
 def _spec(placement: PlacementSpec, setup: RegistrySetup) -> PoolSpec:
+    # An embedded database is on the head and answers nobody from elsewhere.
+    beside = {HEAD: HEAD_SHARE} if setup.embedded is not None else {}
     return PoolSpec(
         graphs=(),
         version=setup.version,
@@ -522,7 +592,9 @@ def _spec(placement: PlacementSpec, setup: RegistrySetup) -> PoolSpec:
         max_actors=placement.max_actors or setup.default_max_actors,
         num_cpus=placement.num_cpus,
         num_gpus=placement.num_gpus,
-        resources=tuple(sorted(placement.resources.items())),
+        resources=tuple(sorted({**placement.resources, **beside}.items())),
+        accelerator_type=placement.accelerator_type,
+        labels=tuple(sorted(placement.labels.items())),
         memory_mib=placement.memory_mib,
         max_runs=placement.max_runs_per_actor_life,
     )

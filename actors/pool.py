@@ -33,7 +33,10 @@ class PoolSpec:
         warm: how many free places' worth of actors to keep ready.
         max_actors: the most actors of this placement, on the whole cluster.
         num_cpus, num_gpus, resources: what Ray reserves for one actor.
-        memory_mib: resident memory over which the actor is ended; 0 for no limit.
+        accelerator_type: of the node; empty for any.
+        labels: selectors that the node's labels must match.
+        memory_mib: what Ray reserves of the node's memory, and resident memory over which the
+            actor is ended; 0 for neither.
         max_runs: how many runs an actor executes before it is replaced; 0 for no limit.
     """
 
@@ -45,6 +48,8 @@ class PoolSpec:
     num_cpus: float = 0.0
     num_gpus: float = 0.0
     resources: tuple[tuple[str, float], ...] = ()
+    accelerator_type: str = ""
+    labels: tuple[tuple[str, str], ...] = ()
     memory_mib: int = 0
     max_runs: int = 0
 
@@ -202,12 +207,16 @@ class Pool:
             self.failed_starts = 0
         return self.grants()
 
-    def died(self, name: str, *, now_s: float) -> set[str]:
-        """An actor is gone; returns the runs it took along."""
+    def died(self, name: str, *, now_s: float, blameless: bool = False) -> set[str]:
+        """An actor is gone; returns the runs it took along.
+
+        Args:
+            blameless: its whole node is gone, which says nothing about how actors start.
+        """
         member = self.members.pop(name, None)
         if member is None:
             return set()
-        if member.state is MemberState.STARTING:
+        if member.state is MemberState.STARTING and not blameless:
             self.failed_starts += 1
             step = min(self.failed_starts, len(START_BACKOFF_S) - 1)
             self._not_before_s = now_s + START_BACKOFF_S[step]

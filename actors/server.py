@@ -7,6 +7,7 @@ application, and takes only those away again.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import hashlib
 import logging
 import os
@@ -27,6 +28,8 @@ from ray.serve.config import HTTPOptions
 import greenroom
 from actors import applications, gateway, processes
 from actors.handles import INSPECTOR, REGISTRY, Handles, is_run_actor
+from actors.keeper import pool_specs
+from actors.placement import impossible
 from actors.setup import RegistrySetup, WebhookSettings
 from greenroom.core.errors import ConfigurationError, GreenroomError
 from greenroom.core.faults import NO_FAULTS, Faults
@@ -95,6 +98,7 @@ class Server:
         progress("Starting Ray")
         self._start_ray()
         setup = registry_setup(self._settings, self._configuration, dsn, faults=self._faults)
+        self._refuse_impossible(setup)
         progress("Starting the registry and warm actors")
         if self._settings.ray_address is not None:
             asyncio.run(gateway.find_registry(self._handles, setup))
@@ -135,6 +139,7 @@ class Server:
         self._ray_dir = Path(tempfile.mkdtemp(prefix="gr-ray-"))
         ray.init(
             num_cpus=_logical_cpus(self._configuration, settings.default_max_actors),
+            _memory=_logical_memory(self._configuration, settings.default_max_actors),
             object_store_memory=settings.object_store_mib * MIB,
             include_dashboard=settings.dashboard,
             namespace=settings.ray_namespace,
@@ -145,6 +150,14 @@ class Server:
         self._joined = True
         if not settings.dashboard:
             _end_onlookers()
+
+    def _refuse_impossible(self, setup: RegistrySetup) -> None:
+        """Raises ConfigurationError for a placement that no node can ever satisfy."""
+        cluster = self._handles.cluster_view()
+        for spec in pool_specs(self._configuration, setup):
+            reason = impossible(spec, cluster)
+            if reason is not None:
+                raise ConfigurationError(reason)
 
     def _wait_until_warm(self, registry: ray.actor.ActorHandle) -> None:
         deadline_s = time.monotonic() + START_PATIENCE_S
@@ -222,7 +235,8 @@ def registry_setup(
         drain_s=settings.drain_s,
         config_path=settings.config.resolve(),
         default_max_actors=settings.default_max_actors,
-        max_starts=max(1, (os.cpu_count() or 1) // 2) if settings.ray_address is None else 32,
+        max_starts=max(1, (os.cpu_count() or 1) // 2) if settings.ray_address is None else 0,
+        placement_patience_s=settings.placement_patience_s,
         cancel_grace_s=settings.cancel_grace_s,
         registry_silence_s=settings.registry_silence_s,
         log_max_bytes=settings.log_max_bytes,
@@ -248,14 +262,16 @@ def embedded_directory(settings: Settings) -> Path:
 def code_version(configuration: Configuration) -> str:
     """Changes with Greenroom's code, the configuration, and Python files beside the graphs.
 
-    Detached actors outlive a redeploy; this tells those that run other code.
+    Detached actors outlive a redeploy; this tells those that run other code. By content: the same
+    code has the same version on every node, whenever and wherever to it was copied.
     """
     ours = Path(greenroom.__file__).parent
-    digest = hashlib.sha256(repr(configuration).encode())
+    about = dataclasses.replace(configuration, root=Path(), import_paths=())
+    digest = hashlib.sha256(repr(about).encode())
     for root in (ours, Path(__file__).parent, configuration.root):
         for file in sorted(_sources(root))[:MAX_SOURCES]:
-            status = file.stat()
-            digest.update(f"{file}:{status.st_mtime_ns}:{status.st_size}".encode())
+            digest.update(f"{file.relative_to(root)}:".encode())
+            digest.update(hashlib.sha256(file.read_bytes()).digest())
     return digest.hexdigest()[:12]
 
 
@@ -297,3 +313,12 @@ def _logical_cpus(configuration: Configuration, default_max_actors: int) -> int:
     beside = APPLICATION_CPUS * len(configuration.applications)
     shipped = SHIPPED_CPUS if configuration.shipped_graphs else 0
     return max(os.cpu_count() or 1, int(wanted) + 4 + beside) + shipped
+
+
+def _logical_memory(configuration: Configuration, default_max_actors: int) -> int | None:
+    """Bytes of memory that a local Ray hands out, likewise; None where no graph asks for any."""
+    wanted_mib = sum(
+        (graph.placement.max_actors or default_max_actors) * graph.placement.memory_mib
+        for graph in configuration.graphs.values()
+    )
+    return wanted_mib * MIB or None

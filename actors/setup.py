@@ -66,7 +66,10 @@ class RegistrySetup:
         drain_s: what running runs get when the registry is relieved.
         default_max_actors: for placements that name no bound.
         max_starts: how many actors a pool that works already may be starting at once; each takes a
-            CPU for a second or two.
+            CPU for a second or two. 0 for no bound: on a cluster one that waits for a node would
+            keep others from starting, and Ray bounds what a node starts at once.
+        placement_patience_s: how long an actor waits where no node could hold it, and nobody can
+            add one that could.
         cancel_grace_s: what a cancelled run gets to stop by itself.
         max_queued_runs: pending runs of the whole server, or None for no limit.
         resumable_ttl_s: how long the durable events of a finished run are kept.
@@ -92,5 +95,6 @@ class RegistrySetup:
     resumable_ttl_s: float
     thread_ttl_s: float | None = None
     sweep_interval_s: float = 10.0
+    placement_patience_s: float = 30.0
     webhooks: WebhookSettings = WebhookSettings()
     faults: Faults = NO_FAULTS

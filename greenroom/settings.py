@@ -115,6 +115,12 @@ class Settings(BaseSettings):
         description="A run actor that has heard from no registry for this long ends itself.",
     )
 
+    placement_patience_s: NotNegativeS = Field(
+        default=30.0,
+        description="How long a run waits whose placement no node of the cluster, and none that its"
+        " autoscaler could add, can satisfy; then it ends in `error` and says so.",
+    )
+
     resumable_ttl_s: NotNegativeS = Field(
         default=120.0,
         description="How long the events of a `stream_resumable` run stay readable after its end.",
@@ -252,6 +258,7 @@ GROUPS = {
         "cancel_grace_s",
         "drain_s",
         "registry_silence_s",
+        "placement_patience_s",
         "resumable_ttl_s",
         "thread_ttl_s",
         "sweep_interval_s",

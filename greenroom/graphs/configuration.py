@@ -35,8 +35,12 @@ class PlacementSpec:
         max_actors: upper bound of actors with this placement; 0 leaves it to the server's settings.
         num_cpus: CPUs that Ray reserves per actor.
         num_gpus: GPUs that Ray reserves per actor.
-        memory_mib: resident memory at which an actor is ended; 0 means no limit.
+        memory_mib: memory that Ray reserves per actor, and the resident memory at which it is
+            ended; 0 means neither.
         resources: custom Ray resources per actor.
+        accelerator_type: of the node, as Ray names it (``A100``, ``L4``); empty for any.
+        labels: what the node's labels must say, as Ray's label selectors have it: a value,
+            ``!value``, ``in(a, b)``.
         max_runs_per_actor_life: runs after which an actor is replaced; 0 means never.
         timeout_s: seconds after which a run ends with ``timeout``; 0 means never.
         max_attempts: how often a run is started when its process dies.
@@ -49,6 +53,8 @@ class PlacementSpec:
     num_gpus: float = 0.0
     memory_mib: int = 0
     resources: Mapping[str, float] = field(default_factory=dict[str, float])
+    accelerator_type: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict[str, str])
     max_runs_per_actor_life: int = 0
     timeout_s: float = 3600.0
     max_attempts: int = 3
@@ -308,6 +314,10 @@ def parse_placement(value: Any, base: PlacementSpec, where: str) -> PlacementSpe
     for key, item in given.items():
         if key == "resources":
             known[key] = _resources(item, f"{where}.resources")
+        elif key == "labels":
+            known[key] = _labels(item, f"{where}.labels")
+        elif key == "accelerator_type":
+            known[key] = _text(item, f"{where}.accelerator_type")
         else:
             whole = isinstance(known[key], int)
             known[key] = _number(item, f"{where}.{key}", whole=whole, least=_MINIMUM.get(key, 0))
@@ -327,6 +337,16 @@ def _resources(value: Any, where: str) -> dict[str, float]:
         key: _number(item, f"{where}.{key}", whole=False, least=0)
         for key, item in _object(value, where).items()
     }
+
+
+def _labels(value: Any, where: str) -> dict[str, str]:
+    return {key: _text(item, f"{where}.{key}") for key, item in _object(value, where).items()}
+
+
+def _text(value: Any, where: str) -> str:
+    if not isinstance(value, str):
+        raise ConfigurationError(f"'{where}' is {value!r}; it must be a string.")
+    return value
 
 
 def _import_paths(value: Any, root: Path) -> tuple[tuple[Path, ...], list[str]]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from actors.handles import ActorGone
+from actors.placement import ClusterView, Node
 from actors.pool import PoolSpec
 from actors.setup import RegistrySetup
 from greenroom.core.runs import RunOrder
@@ -139,6 +140,7 @@ class Cluster:
         self.ever: list[FakeActor] = []
         self.scripts: dict[str, list[Any]] = {}
         self.killed: list[str] = []
+        self.view = ClusterView(nodes=(Node(resources={"CPU": 64}),))
 
     def add(self, name: str, spec: PoolSpec) -> FakeActor:
         actor = self.actors[name] = FakeActor(name, self, spec)
@@ -176,6 +178,9 @@ class FakeHandles:
 
     def names(self) -> list[str]:
         return [*self.cluster.actors, "registry"]
+
+    def cluster_view(self) -> ClusterView:
+        return self.cluster.view
 
     def kill(self, name: str) -> None:
         """Called from a thread, as with Ray."""

@@ -11,8 +11,9 @@ from typing import Any, cast
 import pytest
 
 from actors import keeper as keeping
-from actors.handles import Handles
+from actors.handles import Handles, NodeGone
 from actors.keeper import Keeper
+from actors.placement import HEAD, HEAD_SHARE, ClusterView, Node
 from actors.tasks import Tasks
 from greenroom.core.errors import ConfigurationError, Fenced, Unavailable
 from greenroom.core.runs import RunOrder
@@ -364,3 +365,95 @@ async def test_nothing_is_kept_of_actors_that_are_gone(stage: Stage) -> None:
     assert set(stage.keeper._pool_of_actor) <= alive
     assert not stage.keeper._starters
     assert not stage.keeper._notes
+
+
+@pytest.fixture
+async def stuck(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stage]:
+    """A graph for which no node has a GPU."""
+    monkeypatch.setattr(keeping, "PLACING_LOOK_S", 0.005)
+    stage = Stage(graphs(g=PlacementSpec(warm=0, num_gpus=1)), Cluster())
+    stage.keeper._setup = setup_of(placement_patience_s=0.02)
+    stage.tasks.spawn(stage.keeper.keep())
+    await stage.keeper.inspector()
+    stage.cluster.scripts["prepare"] = [asyncio.Event().wait() for _ in range(9)]
+    yield stage
+    for pending in stage.cluster.scripts["prepare"]:
+        pending.close()
+    await stage.end()
+
+
+async def test_runs_whose_placement_no_node_can_satisfy_are_told_so_and_do_not_wait_for_ever(
+    stuck: Stage,
+) -> None:
+    assert stuck.keeper.claim("a", "g") is None
+    assert stuck.keeper.claim("b", "g") is None
+    await until(lambda: len(stuck.unstartable) == 2)
+    assert [run_id for run_id, _ in stuck.unstartable] == ["a", "b"]
+    assert "needs 0.5 CPU, 1 GPU; the most that a node has is 0 GPU" in str(stuck.unstartable[0][1])
+    assert stuck.cluster.workers() == []
+    with pytest.raises(ConfigurationError, match="An actor does not start: No node can hold"):
+        await stuck.keeper.is_warm(BOUND_S)
+
+
+@pytest.mark.parametrize("node", [Node(resources={"CPU": 8, "GPU": 1}), None])
+async def test_an_actor_stays_asked_for_while_a_node_has_room_in_total_or_may_be_added(
+    stuck: Stage, node: Node | None
+) -> None:
+    nodes = (node,) if node else ()
+    stuck.cluster.view = ClusterView(nodes=nodes, autoscales=node is None)
+    ready = asyncio.Event()
+    looks = 0
+
+    def look() -> ClusterView:
+        nonlocal looks
+        looks += 1
+        return stuck.cluster.view
+
+    cast(Any, stuck.keeper._handles).cluster_view = look
+    stuck.cluster.scripts["prepare"].insert(0, ready.wait())
+    assert stuck.keeper.claim("a", "g") is None
+    await until(lambda: looks > 10)
+    assert stuck.unstartable == []
+    assert len(stuck.cluster.workers()) == 1
+    ready.set()
+    await until(lambda: stuck.granted)
+
+
+async def test_a_control_service_that_is_away_condemns_no_run(stuck: Stage) -> None:
+    looks = 0
+
+    def away() -> ClusterView:
+        nonlocal looks
+        looks += 1
+        raise RuntimeError("GCS")
+
+    cast(Any, stuck.keeper._handles).cluster_view = away
+    assert stuck.keeper.claim("a", "g") is None
+    await until(lambda: looks > 10)
+    assert stuck.unstartable == []
+
+
+async def test_actors_that_were_starting_on_a_node_that_is_lost_are_no_failed_starts(
+    stage: Stage,
+) -> None:
+    """A node with many starting actors would otherwise end every run that waits for one."""
+    stage.cluster.scripts["prepare"] = [NodeGone("run"), Unavailable("cannot be reached")] * 5
+    assert stage.keeper.claim("a", "g") is None
+    await until(lambda: stage.granted)
+    assert stage.unstartable == []
+    assert all(pool.failed_starts == 0 for pool in stage.keeper._distinct_pools)
+
+
+async def test_with_an_embedded_database_actors_stay_on_the_head() -> None:
+    configuration = graphs(g=PlacementSpec(resources={"x": 1.0}))
+    [elsewhere] = keeping.pool_specs(configuration, setup_of())
+    [beside] = keeping.pool_specs(configuration, setup_of(embedded=Path("pg")))
+    assert elsewhere.resources == (("x", 1.0),)
+    assert dict(beside.resources) == {"x": 1.0, HEAD: HEAD_SHARE}
+
+
+def test_placements_that_differ_in_the_kind_of_node_have_pools_of_their_own() -> None:
+    kinds = [{}, {"accelerator_type": "L4"}, {"labels": {"zone": "a"}}, {"labels": {"zone": "b"}}]
+    configuration = graphs(**{f"g{n}": PlacementSpec(**kind) for n, kind in enumerate(kinds)})  # type: ignore[arg-type]
+    specs = keeping.pool_specs(configuration, setup_of())
+    assert [spec.graphs for spec in specs] == [("g0",), ("g1",), ("g2",), ("g3",)]

@@ -135,7 +135,6 @@ class RayCluster:
             process = subprocess.Popen(
                 [
                     *(str(RAY), "start", *where, "--block", "--disable-usage-stats"),
-                    *("--node-ip-address", "127.0.0.1"),
                     *("--num-cpus", f"{cpus:g}", "--num-gpus", str(gpus)),
                     *("--resources", json.dumps({name: 100}), "--labels", f"name={name}"),
                     *("--object-store-memory", str(80 * 1024 * 1024)),

@@ -56,6 +56,13 @@ def test_our_section_places_graphs_and_its_defaults_are_for_all() -> None:
     assert found.default_graph == "b"
 
 
+def test_a_graph_may_ask_for_a_kind_of_node() -> None:
+    wants = {"num_gpus": 0.5, "accelerator_type": "L4", "labels": {"zone": "in(a, b)"}}
+    assert parse(greenroom={"graphs": {"agent": wants}}).graph("agent").placement == PlacementSpec(
+        num_gpus=0.5, accelerator_type="L4", labels={"zone": "in(a, b)"}
+    )
+
+
 def test_with_several_graphs_none_is_the_default_unless_named() -> None:
     assert parse(graphs={"a": "./a.py:g", "b": "./b.py:g"}).default_graph is None
 
@@ -78,6 +85,12 @@ def test_with_several_graphs_none_is_the_default_unless_named() -> None:
         ({"greenroom": {"graphs": {"agent": {"num_cpus": -1}}}}, "a number, at least 0"),
         ({"greenroom": {"graphs": {"agent": {"num_cpus": float("nan")}}}}, "a number, at least 0"),
         ({"greenroom": {"graphs": {"agent": {"resources": {"x": "y"}}}}}, r"resources\.x' is 'y'"),
+        (
+            {"greenroom": {"graphs": {"agent": {"labels": {"zone": 1}}}}},
+            r"labels\.zone' is 1; it mu",
+        ),
+        ({"greenroom": {"graphs": {"agent": {"labels": "a"}}}}, "must be a JSON object, not a str"),
+        ({"greenroom": {"graphs": {"agent": {"accelerator_type": 4}}}}, r"_type' is 4; it must be"),
         ({"greenroom": {"default_graph": "b"}}, "it must be one of 'agent'"),
         ({"env": "missing.env"}, "names the file 'missing.env', which cannot be read"),
         ({"env": {"A": []}}, r"'env\.A' is \[\]; it must be a string"),
