@@ -14,10 +14,12 @@ from typing import Any
 import pytest
 
 from greenroom.graphs.configuration import FILE_NAME, read_configuration
+from tests.clients import npm
+from tests.clients.chromium import Browser
 from tests.guides.pages import PAGES, ROOT, Block, blocks
 from tests.serving import Served, serving
 
-PRETENDED = {"RAY_OVERRIDE_RESOURCES": json.dumps({"GPU": 1, "bench": 1})}
+PRETENDED = {"RAY_OVERRIDE_RESOURCES": json.dumps({"GPU": 1})}
 """What Ray believes this machine to have: a place on a GPU can be had without one."""
 
 
@@ -74,8 +76,8 @@ def site(folder: Path) -> Site:
         for name, graph in configuration.graphs.items():
             assert name not in graphs, f"{page.name}: another page has a graph {name!r}"
             is_file = graph.source.endswith(".py")
-            graphs[name] = f"{(own / graph.source).resolve()}:{graph.attribute}" if is_file else (
-                graph.target
+            graphs[name] = (
+                f"{(own / graph.source).resolve()}:{graph.attribute}" if is_file else (graph.target)
             )
             if name in told:
                 placements[name] = {**told[name], "warm": 0}
@@ -91,6 +93,16 @@ def site(folder: Path) -> Site:
         )
     )
     return Site(config, environment)
+
+
+@pytest.fixture(scope="package")
+def browser() -> Iterator[Browser]:
+    try:
+        node, chromium = npm.node(), npm.chromium()
+    except npm.Missing as missing:
+        pytest.skip(f"{missing}.")
+    with Browser.launched(node, chromium) as browser:
+        yield browser
 
 
 @pytest.fixture(scope="package")

@@ -9,6 +9,7 @@ A page is written for people, and this is how it is read by the tests:
 - ``<!-- background -->`` above a block starts it and leaves it running, as in a terminal of its own;
   above a ``text`` it says that this appears in that terminal.
 - ``<!-- hidden python`` ... ``-->`` is executed and not shown: it makes what a reader has already.
+- ``<!-- browser: ADDRESS shows: TEXT -->`` opens a page, presses its button, and waits for the text.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ PAGES = (ROOT / "docs" / "tutorial.md", *sorted((ROOT / "docs" / "how-to").glob(
 
 _FENCE = re.compile(r"^```(\w*)$")
 _HIDDEN = re.compile(r"^<!-- hidden (\w+)$")
-_FILE = re.compile(r"`([\w./-]*\.\w+|\.env)`:$")
+_FILE = re.compile(r"`([\w./-]*\.\w+)`:$")
+_BROWSER = re.compile(r"^<!-- browser: (.*) -->$")
 _ANYTHING = "…"
 
 
@@ -70,6 +72,8 @@ def blocks(page: Path) -> Iterator[Block]:
         elif opened := _FENCE.match(line) or _HIDDEN.match(line):
             begin, language = number, opened[1]
             end = "```" if line.startswith("```") else "-->"
+        elif seen := _BROWSER.match(line):
+            yield Block(page=page.name, line=number, language="browser", text=seen[1])
         elif line:
             above = line
     assert not end, f"{page.name}: the block of line {begin} has no end"

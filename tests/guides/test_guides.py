@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -27,7 +28,9 @@ COMMAND_PATIENCE_S = 60.0
 TERMINAL_PATIENCE_S = 60.0
 LOOK_AGAIN_S = 0.02
 
-INSTALLS = re.compile(r"^(make install|\. \.venv/bin/activate|(pip|npm) install .*(\\\n.*)*)\n", re.M)
+INSTALLS = re.compile(
+    r"^(make install|\. \.venv/bin/activate|(pip|npm) install .*(\\\n.*)*)\n", re.M
+)
 """What a reader does once; what the tests need is installed."""
 
 OURS = "http://127.0.0.1:8000"
@@ -44,7 +47,7 @@ class Terminal:
             command,
             cwd=folder,
             env=environment,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,  # esbuild ends with its input
             stdout=self._output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -56,7 +59,7 @@ class Terminal:
     def __exit__(self, *_: object) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
+        self._process.communicate()
         self._output.close()
 
     def shown(self) -> str:
@@ -77,13 +80,17 @@ class Reader:
 
     Args:
         folder: where.
-        server: it serves the graphs of all pages.
+        terminals: ends what a page leaves running.
+        request: gives the server, and a browser to the page that needs one.
     """
 
-    def __init__(self, folder: Path, server: Served, terminals: contextlib.ExitStack) -> None:
+    def __init__(
+        self, folder: Path, terminals: contextlib.ExitStack, request: pytest.FixtureRequest
+    ) -> None:
         self._folder = folder
-        self._server = server
         self._terminals = terminals
+        self._request = request
+        self._server: Served = request.getfixturevalue("server")
         self._terminal: Terminal | None = None
         self._printed = ""
         self._ports = {f"127.0.0.1:{port}": f"127.0.0.1:{free_port()}" for port in (3000, 9000)}
@@ -108,6 +115,8 @@ class Reader:
                 self._configuration(block)
             case "text":
                 self._compare(block)
+            case "browser":
+                self._look(block)
             case other:
                 raise AssertionError(f"A block of {other!r} cannot be executed: {block}")
 
@@ -151,9 +160,16 @@ class Reader:
         else:
             assert shows(block.text, self._printed), f"{block}\n--- printed ---\n{self._printed}"
 
+    def _look(self, block: Block) -> None:
+        browser = self._request.getfixturevalue("browser")
+        address, text = self._here(block.text.strip()).split(" shows: ")
+        asyncio.run(browser.play("press", page=address, expected=text))
+
     def _served(self, block: Block) -> None:
         """The server of the tests has the graphs that this one would have."""
         assert len(block.text.splitlines()) == 1, f"It does not come back: {block}"
+        if not (self._folder / FILE_NAME).exists():
+            return  # the reader's own, or the examples
         found = httpx.post(f"{self._server.url}/assistants/search", json={"limit": 1000}).json()
         wanted = read_configuration(self._folder).graphs
         assert set(wanted) <= {assistant["graph_id"] for assistant in found}
@@ -199,8 +215,11 @@ def terminals() -> Iterator[contextlib.ExitStack]:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_the_page_does_what_it_says(
-    page: Path, server: Served, tmp_path: Path, terminals: contextlib.ExitStack
+    page: Path,
+    tmp_path: Path,
+    terminals: contextlib.ExitStack,
+    request: pytest.FixtureRequest,
 ) -> None:
-    reader = Reader(tmp_path, server, terminals)
+    reader = Reader(tmp_path, terminals, request)
     for block in blocks(page):
         reader.follow(block)
