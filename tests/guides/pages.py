@@ -6,10 +6,10 @@ A page is written for people, and this is how it is read by the tests:
 - ``sh`` and ``python`` are executed; ``json`` that is no file is (part of) a `langgraph.json`.
 - ``text`` is what the block before it prints: ``…`` stands for anything within a line, and for any
   lines where it is a line of its own.
-- ``<!-- background -->`` above a block starts it and leaves it running, as in a terminal of its own;
-  above a ``text`` it says that this appears in that terminal.
+- ``<!-- background -->`` above a block starts it and leaves it running, as in a terminal of its
+  own; above a ``text`` it says that this appears in that terminal.
 - ``<!-- hidden python`` ... ``-->`` is executed and not shown: it makes what a reader has already.
-- ``<!-- browser: ADDRESS shows: TEXT -->`` opens a page, presses its button, and waits for the text.
+- ``<!-- browser: ADDRESS shows: TEXT -->`` opens a page, presses its button, waits for the text.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ TERMINAL_PATIENCE_S = 60.0
 LOOK_AGAIN_S = 0.02
 
 INSTALLS = re.compile(
-    r"^(make install|\. \.venv/bin/activate|(pip|npm) install .*(\\\n.*)*)\n", re.M
+    r"^(make install|\. \.venv/bin/activate|(pip|npm) install (\\\n|[^\\\n])*)\n", re.MULTILINE
 )
 """What a reader does once; what the tests need is installed."""
 
@@ -93,7 +93,7 @@ class Reader:
         self._server: Served = request.getfixturevalue("server")
         self._terminal: Terminal | None = None
         self._printed = ""
-        self._ports = {f"127.0.0.1:{port}": f"127.0.0.1:{free_port()}" for port in (3000, 9000)}
+        self._ports = {str(port): str(free_port()) for port in (3000, 9000)}
         # `python` and `greenroom` are those of the environment that the reader has activated.
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         self._environment = {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1"}
@@ -196,14 +196,14 @@ class Reader:
         for there in (OURS, *ELSEWHERE):
             text = text.replace(there, self._server.url)
         for there, here in self._ports.items():
-            text = text.replace(there, here)
+            text = re.sub(rf'(127\.0\.0\.1(?:", |:)){there}\b', rf"\g<1>{here}", text)
         return text.replace('"step_s": 1', '"step_s": 0.1')
 
     def _there(self, text: str) -> str:
         """What was printed, as a reader would see it."""
         text = text.replace(self._server.url, OURS)
         for there, here in self._ports.items():
-            text = text.replace(here, there)
+            text = text.replace(f"127.0.0.1:{here}", f"127.0.0.1:{there}")
         return text
 
 
