@@ -308,7 +308,7 @@ def document() -> str:
         "of `greenroom serve` come before variables, and variables before the defaults.",
         "A variable that starts with `GREENROOM_` and does not stand here is refused.",
         "What belongs to one graph stands in `langgraph.json` instead:",
-        "see [the architecture](architecture.md#configuration).",
+        "see [configuration](configuration.md).",
         "Units are in the names: `_s` are seconds, `_mib` are mebibytes.",
     ]
     for group, names in GROUPS.items():

@@ -15,7 +15,8 @@ import typer.main
 
 from greenroom import environment
 from greenroom.cli import app
-from greenroom.graphs.configuration import PlacementSpec, parse_configuration
+from greenroom.graphs import configuration_page
+from greenroom.graphs.configuration import OURS, PlacementSpec, parse_configuration
 from greenroom.settings import Settings, document, variable
 
 ROOT = Path(__file__).parent.parent
@@ -63,17 +64,23 @@ def test_every_variable_that_a_page_names_is_a_setting() -> None:
     assert {(page, name) for page, name in named if name not in known} == set()
 
 
-def test_every_key_of_a_placement_is_documented_with_its_default() -> None:
-    page = (ROOT / "docs" / "architecture.md").read_text()
-    rows = dict(re.findall(r"^\| (`[^|]*`) \| ([^|]*) \|", page, re.MULTILINE))
-    documented: dict[str, str] = {}
-    for names, defaults in rows.items():
-        documented |= zip(re.findall(r"`(\w+)`", names), defaults.split(", "), strict=False)
-    spec = PlacementSpec()
-    for name in PlacementSpec.__dataclass_fields__:
-        default = getattr(spec, name)
-        shown = f"{default:g}" if isinstance(default, float) else str(default)
-        assert documented.get(name) == shown, name
+def test_the_page_of_the_configuration_is_what_the_code_says() -> None:
+    page = (ROOT / "docs" / "configuration.md").read_text()
+    assert page == configuration_page.document(), "run `make settings`"
+
+
+def test_every_key_of_the_greenroom_section_is_documented() -> None:
+    documented = re.findall(r"^\| `(\w+)` \|", configuration_page.document(), re.MULTILINE)
+    assert {*OURS, *PlacementSpec.__dataclass_fields__} <= set(documented)
+
+
+def test_the_configuration_that_its_page_shows_is_accepted() -> None:
+    (block,) = re.findall(r"```json\n(.*?)```", configuration_page.document(), re.DOTALL)
+    content = json.loads(block)
+    # Its `.env` is nobody's.
+    configuration = parse_configuration({**content, "env": {}}, ROOT)
+    assert configuration.graph("painter").placement.num_gpus == 1
+    assert configuration.warnings == ()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -127,7 +127,7 @@ class Configuration:
             ) from None
 
 
-_BUILD_ONLY = (
+BUILD_ONLY = (
     "$schema",
     "python_version",
     "node_version",
@@ -144,7 +144,7 @@ _BUILD_ONLY = (
 )
 """They tell `langgraph build` how to make an image; nothing that we do depends on them."""
 
-_NOT_HONOURED = {
+NOT_HONOURED = {
     "auth": "'auth' is set, but Greenroom does not authenticate yet: EVERY request is let in. "
     "Put a proxy that authenticates in front, or keep the server on 127.0.0.1.",
     "http": "'http' is set, but Greenroom does not honour it yet: custom routes, CORS rules, "
@@ -160,7 +160,7 @@ _NOT_HONOURED = {
     "ui": "'ui' is set, but Greenroom serves no UI components.",
 }
 
-_OURS = ("graphs", "default_graph", "defaults", "applications", "shipped_graphs")
+OURS = ("graphs", "default_graph", "defaults", "applications", "shipped_graphs")
 
 
 def read_configuration(path: Path) -> Configuration:
@@ -201,7 +201,7 @@ def parse_configuration(content: Any, root: Path) -> Configuration:
     """
     top = _object(content, f"{FILE_NAME}")
     ours = _object(top.get("greenroom", {}), "greenroom")
-    _refuse_unknown(ours, _OURS, "greenroom")
+    _refuse_unknown(ours, OURS, "greenroom")
     targets = _object(top.get("graphs"), "graphs")
     shipped_graphs = ours.get("shipped_graphs", False)
     if not isinstance(shipped_graphs, bool):
@@ -248,8 +248,8 @@ def parse_configuration(content: Any, root: Path) -> Configuration:
 
 
 def _warnings(top: Mapping[str, Any]) -> list[str]:
-    known = {"graphs", "dependencies", "env", "greenroom", *_BUILD_ONLY, *_NOT_HONOURED}
-    found = [sentence for key, sentence in _NOT_HONOURED.items() if top.get(key)]
+    known = {"graphs", "dependencies", "env", "greenroom", *BUILD_ONLY, *NOT_HONOURED}
+    found = [sentence for key, sentence in NOT_HONOURED.items() if top.get(key)]
     running = f"{sys.version_info.major}.{sys.version_info.minor}"
     if top.get("python_version") not in (None, running):
         found.append(
@@ -283,7 +283,7 @@ def _graph(name: str, value: Any, placement: PlacementSpec) -> GraphSpec:
     return GraphSpec(graph_id=name, target=value, description=description, placement=placement)
 
 
-_MINIMUM = {"runs_per_actor": 1, "max_attempts": 1}
+MINIMUM = {"runs_per_actor": 1, "max_attempts": 1}
 """The least value of a number; 0 where nothing is said."""
 
 
@@ -320,7 +320,7 @@ def parse_placement(value: Any, base: PlacementSpec, where: str) -> PlacementSpe
             known[key] = _text(item, f"{where}.accelerator_type")
         else:
             whole = isinstance(known[key], int)
-            known[key] = _number(item, f"{where}.{key}", whole=whole, least=_MINIMUM.get(key, 0))
+            known[key] = _number(item, f"{where}.{key}", whole=whole, least=MINIMUM.get(key, 0))
     return PlacementSpec(**known)
 
 

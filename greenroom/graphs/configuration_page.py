@@ -1,0 +1,140 @@
+"""docs/configuration.md, made from what `greenroom.graphs.configuration` accepts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import fields
+from inspect import getdoc
+
+from greenroom.graphs.configuration import (
+    BUILD_ONLY,
+    FILE_NAME,
+    MINIMUM,
+    NOT_HONOURED,
+    PlacementSpec,
+)
+
+_TOP = {
+    "graphs": "Names the graphs: `./file.py:attribute`, `package.module:attribute`, or an object"
+    " with such a `path` and a `description`. The attribute is a compiled graph, a `StateGraph`, or"
+    " a function that returns one.",
+    "dependencies": "Folders, which begin with a dot, become importable, and `src` in them too."
+    " Packages are not installed: they are expected to be there.",
+    "env": "Variables for the graphs' processes: an object, or the name of a `.env` file.",
+    "greenroom": "The section that this page is about.",
+}
+"""What is honoured of a `langgraph.json`, as the page says it."""
+
+_SECTION = {
+    "graphs": "By the name of a graph: where its runs are executed, see below.",
+    "defaults": "The same keys, for every graph that does not say otherwise.",
+    "default_graph": "The graph of requests below `/api` that name none. Unset: the only graph, if"
+    " there is one only.",
+    "applications": "Ray Serve applications to deploy beside the server, by name:"
+    " `package.module:application`. Models above all, see [GPUs](gpu.md).",
+    "shipped_graphs": "`true` lets graphs come by value, from notebooks; default `false`.",
+}
+
+_EXAMPLE = """\
+{
+  "dependencies": ["."],
+  "graphs": {
+    "agent": "./agent.py:graph",
+    "painter": {"path": "./painter.py:graph", "description": "Paints what it is told."}
+  },
+  "env": ".env",
+  "greenroom": {
+    "default_graph": "agent",
+    "defaults": {"timeout_s": 600},
+    "graphs": {
+      "agent": {"runs_per_actor": 100, "max_actors": 2},
+      "painter": {"num_gpus": 1, "max_actors": 1, "memory_mib": 16384}
+    }
+  }
+}"""
+
+
+def document() -> str:
+    """docs/configuration.md; ``make settings`` writes it, and a test says when it is out of date.
+
+    What a key of a placement means is read from the docstring of `PlacementSpec`.
+    """
+    lines = [
+        "# Configuration",
+        "",
+        "<!-- Written by `make settings` from greenroom/graphs; do not edit by hand. -->",
+        "",
+        f"`{FILE_NAME}`, as people have it, names the graphs; a section of ours, which other"
+        " servers ignore,",
+        "says where their runs are executed. What belongs to the server rather than to a graph"
+        " stands in",
+        "[settings](settings.md). `greenroom check` reads the file and says what is wrong with it.",
+        "",
+        "```json",
+        *_EXAMPLE.splitlines(),
+        "```",
+        "",
+        "## The `greenroom` section",
+        "",
+        "An unknown key in it, or a value that cannot be meant, is an error that says what is"
+        " allowed.",
+        "",
+        *_rows(("key", "meaning"), ((f"`{key}`", text) for key, text in _SECTION.items())),
+        "",
+        "### Placements",
+        "",
+        "Keys of `greenroom.graphs.<graph>` and of `greenroom.defaults`. Units are in the names:"
+        " `_s` are",
+        "seconds, `_mib` are mebibytes. Graphs whose placements ask for the same share one pool of"
+        " actors;",
+        "`timeout_s` and `max_attempts` may differ within a pool.",
+        "",
+        *_rows(("key", "default", "least", "meaning"), _placement_rows()),
+        "",
+        "## The rest of the file",
+        "",
+        *_rows(("key", "meaning"), ((f"`{key}`", text) for key, text in _TOP.items())),
+        "",
+        "These have no effect, and `greenroom serve` and `check` say so in a note:",
+        "",
+        *_rows(
+            ("key", "what is so instead"),
+            ((f"`{key}`", _instead(key, text)) for key, text in NOT_HONOURED.items()),
+        ),
+        "",
+        "These are about making images, and are passed over in silence (`python_version` is noted"
+        " when it is",
+        f"not the one that runs): {', '.join(f'`{key}`' for key in BUILD_ONLY)}.",
+        "Any other key is noted as unknown.",
+    ]
+    return "\n".join([*lines, ""])
+
+
+def _placement_rows() -> Iterator[tuple[str, str, str, str]]:
+    attributes = (getdoc(PlacementSpec) or "").partition("Attributes:")[2]
+    # One begins four spaces in, and goes on eight spaces in.
+    meanings = dict(re.findall(r"^ {4}(\w+): (.+(?:\n {8}.*)*)", attributes, re.MULTILINE))
+    default = PlacementSpec()
+    for item in fields(PlacementSpec):
+        value = getattr(default, item.name)
+        shown = f"{value:g}" if isinstance(value, float) else str(value)
+        least = str(MINIMUM.get(item.name, 0)) if isinstance(value, int | float) else ""
+        text = " ".join(meanings[item.name].split()).replace("``", "`").rstrip(".")
+        yield f"`{item.name}`", f"`{shown}`", least, f"{text[0].upper()}{text[1:]}."
+
+
+def _instead(key: str, sentence: str) -> str:
+    text = sentence.removeprefix(f"'{key}' is set, but ")
+    return text[0].upper() + text[1:]
+
+
+def _rows(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
+    yield f"| {' | '.join(head)} |"
+    yield f"|{'---|' * len(head)}"
+    for row in rows:
+        yield f"| {' | '.join(row)} |"
+
+
+if __name__ == "__main__":
+    print(document(), end="")
