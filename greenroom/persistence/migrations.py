@@ -50,7 +50,12 @@ async def migrate(dsn: str, *, files: Path = FILES, patience_s: float = 120.0) -
 
 
 def _numbered(files: Path) -> dict[int, Path]:
-    return {int(path.name[:4]): path for path in files.glob("[0-9][0-9][0-9][0-9]_*.sql")}
+    scripts: dict[int, Path] = {}
+    for path in sorted(files.glob("[0-9][0-9][0-9][0-9]_*.sql")):
+        other = scripts.setdefault(int(path.name[:4]), path)
+        if other is not path:
+            raise ValueError(f"{other.name} and {path.name} have the same number")
+    return scripts
 
 
 @asynccontextmanager
