@@ -197,7 +197,7 @@ class Reader:
             text = text.replace(there, self._server.url)
         for there, here in self._ports.items():
             text = re.sub(rf'(127\.0\.0\.1(?:", |:)){there}\b', rf"\g<1>{here}", text)
-        return text.replace('"step_s": 1', '"step_s": 0.1')
+        return text.replace('"step_s": 1', '"step_s": 0.05')
 
     def _there(self, text: str) -> str:
         """What was printed, as a reader would see it."""
