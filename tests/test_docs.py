@@ -166,6 +166,14 @@ def test_every_example_is_listed_with_what_it_shows() -> None:
     assert {name for name in graphs if f"[`{name}`]" not in page} == set()
 
 
+def test_every_how_to_is_listed() -> None:
+    pages = {page.name for page in (ROOT / "docs" / "how-to").glob("*.md")} - {"README.md"}
+    listed = re.findall(
+        r"^\| \[[^]]*\]\(([^)]*)\)", (ROOT / "docs/how-to/README.md").read_text(), re.M
+    )
+    assert sorted(listed) == sorted(pages)
+
+
 def test_every_dependency_has_its_reason_and_an_exact_version() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     page = (ROOT / "docs" / "dependencies.md").read_text()

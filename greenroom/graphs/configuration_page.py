@@ -118,7 +118,7 @@ def _placement_rows() -> Iterator[tuple[str, str, str, str]]:
     default = PlacementSpec()
     for item in fields(PlacementSpec):
         value = getattr(default, item.name)
-        shown = f"{value:g}" if isinstance(value, float) else str(value)
+        shown = f"{value:g}" if isinstance(value, float) else str(value) or '""'
         least = str(MINIMUM.get(item.name, 0)) if isinstance(value, int | float) else ""
         text = " ".join(meanings[item.name].split()).replace("``", "`").rstrip(".")
         yield f"`{item.name}`", f"`{shown}`", least, f"{text[0].upper()}{text[1:]}."

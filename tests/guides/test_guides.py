@@ -21,7 +21,7 @@ import pytest
 
 from greenroom.graphs.configuration import FILE_NAME, parse_configuration, read_configuration
 from tests.clients import npm
-from tests.guides.pages import PAGES, Block, blocks, shows
+from tests.guides.pages import PAGES, ROOT, Block, blocks, shows
 from tests.serving import Served, free_port
 
 COMMAND_PATIENCE_S = 60.0
@@ -36,6 +36,9 @@ INSTALLS = re.compile(
 OURS = "http://127.0.0.1:8000"
 ELSEWHERE = ("http://127.0.0.1:2024", "https://my-deployment.example")
 """Where the server that a reader moves away from is; here, that is the same one."""
+
+LESS_PATIENCE = {'"step_s": 1,': '"step_s": 0.25,', '"fetch_s": 1}': '"fetch_s": 0.05}'}
+"""What a page waits for, and the tests do not. The first leaves time for killing a process."""
 
 
 class Terminal:
@@ -82,6 +85,9 @@ class Reader:
         folder: where.
         terminals: ends what a page leaves running.
         request: gives the server, and a browser to the page that needs one.
+
+    Attributes:
+        printed: what the last command has shown.
     """
 
     def __init__(
@@ -92,7 +98,7 @@ class Reader:
         self._request = request
         self._server: Served = request.getfixturevalue("server")
         self._terminal: Terminal | None = None
-        self._printed = ""
+        self.printed = ""
         self._ports = {str(port): str(free_port()) for port in (3000, 9000)}
         # `python` and `greenroom` are those of the environment that the reader has activated.
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -150,15 +156,15 @@ class Reader:
             text=True,
             timeout=COMMAND_PATIENCE_S,
         )
-        self._printed = self._there(done.stdout)
-        assert done.returncode == 0, f"{block}\n{self._printed}"
+        self.printed = self._there(done.stdout)
+        assert done.returncode == 0, f"{block}\n{self.printed}"
 
     def _compare(self, block: Block) -> None:
         if block.background:
             assert self._terminal is not None
             self._terminal.until(lambda shown: shows(block.text, self._there(shown)))
         else:
-            assert shows(block.text, self._printed), f"{block}\n--- printed ---\n{self._printed}"
+            assert shows(block.text, self.printed), f"{block}\n--- printed ---\n{self.printed}"
 
     def _look(self, block: Block) -> None:
         browser = self._request.getfixturevalue("browser")
@@ -197,7 +203,9 @@ class Reader:
             text = text.replace(there, self._server.url)
         for there, here in self._ports.items():
             text = re.sub(rf'(127\.0\.0\.1(?:", |:)){there}\b', rf"\g<1>{here}", text)
-        return text.replace('"step_s": 1', '"step_s": 0.05')
+        for there, here in LESS_PATIENCE.items():
+            text = text.replace(there, here)
+        return text
 
     def _there(self, text: str) -> str:
         """What was printed, as a reader would see it."""
@@ -223,3 +231,14 @@ def test_the_page_does_what_it_says(
     reader = Reader(tmp_path, terminals, request)
     for block in blocks(page):
         reader.follow(block)
+
+
+def test_the_first_tokens_of_the_readme_are_as_easy_as_it_says(
+    tmp_path: Path, terminals: contextlib.ExitStack, request: pytest.FixtureRequest
+) -> None:
+    reader = Reader(tmp_path, terminals, request)
+    talking = [block for block in blocks(ROOT / "README.md") if OURS in block.text]
+    assert [block.language for block in talking] == ["sh", "python"]
+    for block in talking:
+        reader.follow(block)
+        assert "You said: 'Hello'" in reader.printed or "event: messages" in reader.printed
