@@ -139,6 +139,10 @@ class Keeper:
         spec = dataclasses.replace(_spec(graph.placement, self._setup), graphs=(graph.graph_id,))
         self._pools[graph.graph_id] = Pool(spec, patience_s=GROW_PATIENCE_S)
 
+    def timeout_s(self, graph_id: str) -> float:
+        """How long an attempt of the graph may take; 0: as long as it likes."""
+        return self._timeouts_s.get(graph_id, 0.0)
+
     def max_attempts(self, graph_id: str) -> int:
         """How often a run of the graph is started when its process dies."""
         return self._max_attempts.get(graph_id, 1)

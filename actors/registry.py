@@ -56,6 +56,7 @@ from greenroom.core.runs import (
     RunOrder,
     RunRequest,
     RunStatus,
+    out_of_time,
 )
 from greenroom.core.threads import resting_status
 from greenroom.graphs.configuration import GraphSpec, PlacementSpec, read_configuration
@@ -108,6 +109,9 @@ class _Run:
         ending: its end is being written; nothing else may end it.
         deaths: how many of its actors died; also in the database.
         kwargs: on the way from the request, or the database, to the actor.
+        killer: ends the process when it ignores its cancellation.
+        overdue: ends it when it ignores its graph's ``timeout_s``.
+        out_of_time: it did.
     """
 
     run_id: str
@@ -125,6 +129,8 @@ class _Run:
     kwargs: bytes | None = None
     ordered_ms: int = 0
     killer: asyncio.TimerHandle | None = None
+    overdue: asyncio.TimerHandle | None = None
+    out_of_time: bool = False
 
     @property
     def placement(self) -> Placement | None:
@@ -343,6 +349,7 @@ class RegistryActor:
         due_in_s = found.due_in_s or 0.0
         if running:
             stage = Stage.RUNNING
+            self._limit(run)  # anew: who was before us took its clock along
         elif found.attempt:
             stage = Stage.WAITING  # it lost its actor, and keeps the thread
         elif due_in_s > 0:
@@ -624,6 +631,25 @@ class RegistryActor:
         run.ordered_ms = time.time_ns() // 1_000_000
         self._doings.note(run.thread_id, "run", run.placement, resumable=run.resumable)
         self._keeper.start(run.actor, order)
+        self._limit(run)
+
+    def _limit(self, run: _Run) -> None:
+        """The actor ends an attempt that is out of time; one that is not heard of a little later is
+        in a node that does not let it, and its process is killed."""
+        timeout_s = self._keeper.timeout_s(run.graph_id)
+        actor, attempt = run.actor, run.attempt
+        if not timeout_s or actor is None:
+            return
+
+        def kill() -> None:
+            current = run.actor == actor and run.attempt == attempt and not run.ending
+            if self._runs.get(run.run_id) is run and current:
+                run.out_of_time = True
+                self._tasks.spawn(self._keeper.kill(actor))
+
+        run.overdue = asyncio.get_running_loop().call_later(
+            timeout_s + self._setup.cancel_grace_s, kill
+        )
 
     # --- stop ----------------------------------------------------------------------------------
 
@@ -757,8 +783,9 @@ class RegistryActor:
         self._runs.pop(run.run_id, None)
         self._queued.discard(run.run_id)
         self._remember(run)
-        if run.killer is not None:
-            run.killer.cancel()
+        for timer in (run.killer, run.overdue):
+            if timer is not None:
+                timer.cancel()
         self._keeper.release(run.run_id, run.graph_id, run.actor)
         self._tell_followers(run.run_id)
 
@@ -829,11 +856,16 @@ class RegistryActor:
         await self._faults.at("requeue")
         await self._journal.commit(journal.requeue(run_id, run.attempt, died=True))
         await self._faults.at("requeued")
-        if run.killer is not None:
-            run.killer.cancel()
+        for timer in (run.killer, run.overdue):
+            if timer is not None:
+                timer.cancel()
         ticket = lane.find(run_id)
         if ticket is None or ticket.stage is Stage.STOPPING:
             await self._end_stopped(run)
+            return
+        if run.out_of_time:
+            message = out_of_time(self._keeper.timeout_s(run.graph_id))
+            await self._give_up(run, "TimeoutError", message, RunStatus.TIMEOUT)
             return
         if note is not None:
             await self._give_up(run, "MemoryLimitExceeded", note)
@@ -860,12 +892,14 @@ class RegistryActor:
         if run is not None:
             await self._give_up(run, "ActorStartFailed", f"No actor starts for its graph: {reason}")
 
-    async def _give_up(self, run: _Run, name: str, message: str) -> None:
+    async def _give_up(
+        self, run: _Run, name: str, message: str, status: RunStatus = RunStatus.ERROR
+    ) -> None:
         error = _error(name, message)
         interrupts, has_next = (
             await self._keeper.settle(run.graph_id, run.thread_id) if run.attempt else (None, False)
         )
-        await self._end(run, RunStatus.ERROR, has_next, interrupts, error)
+        await self._end(run, status, has_next, interrupts, error)
 
     async def _end_backends(self, actor: str) -> None:
         """Ends what a dead, or presumed dead, actor still has open in the database."""

@@ -46,7 +46,7 @@ from greenroom.core.errors import BadRequest, Fenced, GreenroomError, NotFound, 
 from greenroom.core.events import LIVE, Event, EventLog, first_seq
 from greenroom.core.faults import Faults
 from greenroom.core.ports import Question, Update
-from greenroom.core.runs import Batch, Ending, Report, RunOrder, RunStatus
+from greenroom.core.runs import Batch, Ending, Report, RunOrder, RunStatus, out_of_time
 from greenroom.graphs import execution as graph_execution
 from greenroom.graphs import state as graph_state
 from greenroom.graphs.configuration import read_configuration
@@ -224,7 +224,9 @@ class RunActor:
         except TimeoutError:
             if not deadline.expired():
                 raise
-            message = f"The run took longer than its graph's timeout_s of {timeout_s:g} seconds."
+            # A node in a thread goes on although its task is cancelled.
+            await self._threads.quiet(order.run_id)
+            message = out_of_time(timeout_s or 0.0)
             ending = _failed(RunStatus.TIMEOUT, {"error": "TimeoutError", "message": message})
             return await self._with_state(execution, ending)
 

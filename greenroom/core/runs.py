@@ -212,3 +212,8 @@ class Batch:
     cursor: int
     closed: bool
     known: bool = True
+
+
+def out_of_time(timeout_s: float) -> str:
+    """What a run says that took longer than its graph allows."""
+    return f"The run took longer than its graph's timeout_s of {timeout_s:g} seconds."

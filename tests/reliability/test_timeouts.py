@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-import httpx
+import time
 
+import httpx
+import pytest
+
+from tests.reliability.test_stopping import GRACE_S, LOADED
 from tests.reliability.witness import Effects, view
 
 
@@ -28,3 +32,20 @@ async def test_a_run_out_of_time_says_so_and_frees_its_thread(
     again = {"assistant_id": "steps", "input": effects.input(n=1, delay=0.0)}
     answer = await http.post(f"{path}/wait", json=again)
     assert answer.status_code == 200
+
+
+@pytest.mark.parametrize("how", ["sleep", "loop", "c code", "swallow"])
+async def test_who_does_not_let_itself_be_timed_out_is_killed(
+    http: httpx.AsyncClient, how: str
+) -> None:
+    thread_id = (await http.post("/threads", json={})).json()["thread_id"]
+    path = f"/threads/{thread_id}/runs"
+    begun_s = time.monotonic()
+    body = {"assistant_id": "hasty_stubborn", "input": {"how": how}}
+    answer = (await http.post(f"{path}/wait", json=body)).json()
+    assert time.monotonic() - begun_s < 1 + GRACE_S + 2 * LOADED
+    assert answer["__error__"]["error"] == "TimeoutError"
+    (run,) = (await http.get(path)).json()
+    assert run["status"] == "timeout"
+    again = {"assistant_id": "steps", "input": {"n": 2, "i": 0}}
+    assert (await http.post(f"{path}/wait", json=again)).json()["i"] == 2
