@@ -327,6 +327,8 @@ class RunActor:
                 interrupts=ending.interrupts,
                 error=ending.error,
                 has_values=keeps,
+                events=execution.log.count,
+                first_event_s=execution.log.first_event_s,
             )
         )
         if not accepted:

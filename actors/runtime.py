@@ -383,6 +383,9 @@ class RayRuntime:
     async def info(self) -> dict[str, Any]:
         return await self._registry(lambda r: r.info.remote())
 
+    async def metrics(self) -> str:
+        return await self._registry(lambda r: r.metrics.remote())
+
 
 def _batch(events: list[Event], cursor: int, modes: frozenset[str] | None, with_ids: bool) -> Batch:
     frames = (sse.frame(event, with_ids) for event in events if sse.passes(event.name, modes))

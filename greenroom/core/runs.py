@@ -176,6 +176,8 @@ class Report:
 
     Attributes:
         status: a terminal status; ``pending`` hands the run back, to be taken up by a next attempt.
+        events: how many there were, for the metrics.
+        first_event_s: how long the graph's first one took; None when that is not known.
     """
 
     run_id: str
@@ -186,6 +188,8 @@ class Report:
     interrupts: bytes
     error: bytes | None
     has_values: bool
+    events: int = 0
+    first_event_s: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
