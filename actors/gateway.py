@@ -39,6 +39,8 @@ class Gateway:
     """
 
     async def __init__(self, settings: Settings, setup: RegistrySetup) -> None:
+        if setup.logs is not None:
+            setup.logs.apply(actor="gateway")
         handles = Handles(settings.ray_namespace)
         hello = await find_registry(handles, setup)
         self._database = await open_pool(

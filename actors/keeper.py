@@ -376,6 +376,7 @@ class Keeper:
         pool = self._pool_of_actor.get(name)
         if pool is not None and not self._draining:
             self._meter.count(metrics.ACTOR_DEATHS, pool.label)
+            log.warning("An actor has died.", extra={"action": "actor_died", "actor": name})
         self._bury(name)
 
     def _bury(self, name: str, *, blameless: bool = False) -> None:
@@ -427,6 +428,7 @@ class Keeper:
         outcome = "ready" if problem is None else "failed"
         self._meter.count(metrics.ACTOR_STARTS, pool.label, outcome)
         if problem is None:
+            log.info("An actor is ready.", extra={"action": "actor_ready", "actor": name})
             self._tasks.spawn(self._watch(name))
             self._tell(pool.ready(name, now_s=time.monotonic()))
             self.wake()
@@ -455,6 +457,7 @@ class Keeper:
             timeouts_s=self._timeouts_s,
             log_max_bytes=self._setup.log_max_bytes,
             registry_silence_s=self._setup.registry_silence_s,
+            logs=self._setup.logs,
             faults=self._setup.faults,
         )
         try:

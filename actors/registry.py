@@ -248,6 +248,8 @@ class RegistryActor:
             raise Unavailable("The server is still starting. Try again in a moment.") from None
 
     async def _recover_until_done(self) -> None:
+        if self._setup.logs is not None:
+            self._setup.logs.apply(actor="registry")
         pause_s = 0.1
         assert self._recovered is not None
         while True:
@@ -859,6 +861,16 @@ class RegistryActor:
         actor, run.actor, run.started = run.actor, None, False
         run.deaths += 1
         self._queued.add(run_id)
+        log.warning(
+            "A run has lost its actor.",
+            extra={
+                "action": "run_lost",
+                "run_id": run_id,
+                "thread_id": run.thread_id,
+                "attempt": run.attempt,
+                "actor": actor,
+            },
+        )
         await self._end_backends(actor)
         await self._faults.at("requeue")
         await self._journal.commit(journal.requeue(run_id, run.attempt, died=True))

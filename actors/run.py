@@ -51,6 +51,7 @@ from greenroom.graphs import execution as graph_execution
 from greenroom.graphs import state as graph_state
 from greenroom.graphs.configuration import read_configuration
 from greenroom.graphs.loading import LoadedGraph, load_graph, make_importable
+from greenroom.logs import noting
 from greenroom.persistence import tails
 from greenroom.persistence.checkpoints import FencedSaver, PooledSaver
 from greenroom.persistence.database import Pool, open_pool
@@ -129,6 +130,9 @@ class RunActor:
         Raises:
             ConfigurationError: a graph does not import; the sentence says which and why.
         """
+        # Before the graphs: what their modules set up themselves comes after it.
+        if self._setup.logs is not None:
+            self._setup.logs.apply(actor=self._setup.name)
         loop = asyncio.get_running_loop()
         self._execute_loop = loop
         loop.set_default_executor(self._threads)
@@ -176,6 +180,7 @@ class RunActor:
             begun = dumps({"run_id": order.run_id, "attempt": order.attempt})
             self._emit(execution, "metadata", begun)
             _executing.set(order.run_id)
+            noting(run_id=order.run_id, thread_id=order.thread_id, attempt=order.attempt)
             execution.task = asyncio.create_task(self._graph(execution))
             if execution.cancelled or (order.run_id, order.attempt) in self._cancelled_early:
                 self._cancelled_early.discard((order.run_id, order.attempt))
@@ -335,6 +340,15 @@ class RunActor:
             raise Fenced(order.run_id)
         await self._faults.at("reported")
         self._close(execution, ending)
+        log.info(
+            "A run has ended.",
+            extra={
+                "action": "run_ended",
+                "graph_id": order.graph_id,
+                "status": ending.status.value,
+                "events": execution.log.count,
+            },
+        )
 
     async def drain(self) -> None:
         """Asks every run to stop after its superstep and to be taken up by another attempt."""
