@@ -37,6 +37,7 @@ from actors.sweeping import Sweeper
 from actors.tasks import Tasks
 from actors.watching import Doing, Doings
 from actors.webhooks import WebhookSender
+from greenroom import tracing
 from greenroom.core.admission import Abandon, Drop, Effect, Lane, Place, Stage, Stop
 from greenroom.core.errors import (
     ConfigurationError,
@@ -111,6 +112,7 @@ class _Run:
         deaths: how many of its actors died; also in the database.
         since_s: when it began to wait (monotonic), None for one that an earlier registry admitted.
         ordered_s: when its attempt was ordered, None likewise.
+        traceparent: where in a trace it was asked for, None likewise.
         kwargs: on the way from the request, or the database, to the actor.
     """
 
@@ -130,6 +132,7 @@ class _Run:
     ordered_ms: int = 0
     since_s: float | None = None
     ordered_s: float | None = None
+    traceparent: str | None = None
     killer: asyncio.TimerHandle | None = None
 
     @property
@@ -250,6 +253,7 @@ class RegistryActor:
     async def _recover_until_done(self) -> None:
         if self._setup.logs is not None:
             self._setup.logs.apply(actor="registry")
+        tracing.configure("registry")
         pause_s = 0.1
         assert self._recovered is not None
         while True:
@@ -438,6 +442,7 @@ class RegistryActor:
             resumable=request.resumable,
             webhook=request.webhook,
             since_s=time.monotonic() + request.after_s,
+            traceparent=request.traceparent,
         )
         if not delayed:
             self._queued.add(run.run_id)
@@ -640,6 +645,7 @@ class RegistryActor:
             kwargs=run.kwargs,
             temporary=run.temporary,
             resumable=run.resumable,
+            traceparent=run.traceparent,
         )
         run.kwargs = None  # a later attempt reads them from the database
         run.ordered_ms = time.time_ns() // 1_000_000
@@ -647,6 +653,11 @@ class RegistryActor:
         if run.since_s is not None and run.attempt == 1:
             waited_s = max(0.0, run.ordered_s - run.since_s)
             self._meter.observe(metrics.QUEUE_WAIT, waited_s, run.graph_id)
+            if run.traceparent is not None:
+                begun_ns = time.time_ns() - int(waited_s * 1e9)
+                tracing.passed(
+                    "queue", parent=run.traceparent, begun_ns=begun_ns, run_id=run.run_id
+                )
         self._doings.note(run.thread_id, "run", run.placement, resumable=run.resumable)
         self._keeper.start(run.actor, order)
 

@@ -4,8 +4,8 @@
 object a line, or, on a terminal, the sentence with its keys behind it.
 
 Keys that belong to all that happens in a place are said once, with `noting`: what is logged while a
-run is executed carries its ids, also when it is the graph's own code that logs it, or a library, and
-in the threads of its nodes too.
+run is executed carries its ids, also when the graph's own code or a library logs it, and in the
+threads of its nodes too.
 """
 
 from __future__ import annotations
