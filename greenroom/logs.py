@@ -135,7 +135,12 @@ class PlainFormatter(logging.Formatter):
 
 
 def _keys(record: logging.LogRecord) -> dict[str, Any]:
-    return {key: value for key, value in vars(record).items() if key not in _PLAIN_ATTRIBUTES}
+    return {
+        key: value
+        for key, value in vars(record).items()
+        # Ray adds to every record of its processes what only Ray's own formatter shows.
+        if key not in _PLAIN_ATTRIBUTES and not key.startswith("_")
+    }
 
 
 def _instant(record: logging.LogRecord) -> str:
