@@ -39,8 +39,8 @@ def wanted() -> bool:
     """Whether the environment asks for spans."""
     if os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return False
-    if os.environ.get("OTEL_TRACES_EXPORTER") == "none":
-        return False
+    if os.environ.get("OTEL_TRACES_EXPORTER", "otlp") != "otlp":
+        return False  # none, or one that is not brought along
     return any(os.environ.get(name) for name in SWITCHES)
 
 
