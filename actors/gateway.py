@@ -13,6 +13,7 @@ from actors.handles import REGISTRY, ActorGone, Handles, answer
 from actors.placement import HEAD, HEAD_SHARE
 from actors.runtime import RayRuntime
 from actors.setup import RegistrySetup
+from greenroom import tracing
 from greenroom.core.errors import ConfigurationError, Unavailable
 from greenroom.graphs.configuration import read_configuration
 from greenroom.http.app import create_app, drain
@@ -39,6 +40,9 @@ class Gateway:
     """
 
     async def __init__(self, settings: Settings, setup: RegistrySetup) -> None:
+        if setup.logs is not None:
+            setup.logs.apply(actor="gateway")
+        tracing.configure("gateway")
         handles = Handles(settings.ray_namespace)
         hello = await find_registry(handles, setup)
         self._database = await open_pool(

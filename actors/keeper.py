@@ -17,6 +17,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
 
+from actors import metrics
 from actors.handles import (
     INSPECTOR,
     ActorGone,
@@ -32,6 +33,7 @@ from actors.setup import RegistrySetup, RunActorSetup
 from actors.tasks import Tasks
 from greenroom.core.batching import Batcher
 from greenroom.core.errors import ConfigurationError, Fenced, GreenroomError, Unavailable
+from greenroom.core.metering import Labels, Meter
 from greenroom.core.runs import RunOrder
 from greenroom.graphs.configuration import Configuration, GraphSpec, PlacementSpec
 
@@ -75,6 +77,7 @@ class Keeper:
     """The actors of one server.
 
     Args:
+        meter: counts how actors start and die.
         granted, lost: see the types.
         unstartable: called with a waiting run and the reason why no actor starts for it.
     """
@@ -85,6 +88,7 @@ class Keeper:
         configuration: Configuration,
         setup: RegistrySetup,
         tasks: Tasks,
+        meter: Meter,
         *,
         granted: Granted,
         lost: Lost,
@@ -93,6 +97,7 @@ class Keeper:
         self._handles = handles
         self._setup = setup
         self._tasks = tasks
+        self._meter = meter
         self._granted = granted
         self._lost = lost
         self._unstartable = unstartable
@@ -270,6 +275,21 @@ class Keeper:
             ],
         }
 
+    def measure(self) -> None:
+        """Sets the gauges of the pools."""
+        actors: dict[Labels, float] = {}
+        for pool in self._distinct_pools:
+            for member in pool.members.values():
+                labels = (pool.label, str(member.state))
+                actors[labels] = actors.get(labels, 0) + 1
+        self._meter.set(metrics.POOL_ACTORS, actors)
+        for metric, value in (
+            (metrics.POOL_FREE, lambda pool: pool.free_places),
+            (metrics.POOL_WAITING, lambda pool: len(pool.waiting)),
+        ):
+            values = {(pool.label,): value(pool) for pool in self._distinct_pools}
+            self._meter.set(metric, values)
+
     # --- places --------------------------------------------------------------------------------
 
     def claim(self, run_id: str, graph_id: str) -> str | None:
@@ -357,6 +377,10 @@ class Keeper:
             except Unavailable:
                 # A broken connection is not a death.
                 await asyncio.sleep(RECONNECT_S)
+        pool = self._pool_of_actor.get(name)
+        if pool is not None and not self._draining:
+            self._meter.count(metrics.ACTOR_DEATHS, pool.label)
+            log.warning("An actor has died.", extra={"action": "actor_died", "actor": name})
         self._bury(name)
 
     def _bury(self, name: str, *, blameless: bool = False) -> None:
@@ -405,7 +429,10 @@ class Keeper:
     async def _start_actor(self, name: str, pool: Pool) -> None:
         turns = self._starts if pool.has_ready and self._starts else nullcontext()
         problem = await self._make(name, pool.spec, turns)
+        outcome = "ready" if problem is None else "failed"
+        self._meter.count(metrics.ACTOR_STARTS, pool.label, outcome)
         if problem is None:
+            log.info("An actor is ready.", extra={"action": "actor_ready", "actor": name})
             self._tasks.spawn(self._watch(name))
             self._tell(pool.ready(name, now_s=time.monotonic()))
             self.wake()
@@ -434,6 +461,7 @@ class Keeper:
             timeouts_s=self._timeouts_s,
             log_max_bytes=self._setup.log_max_bytes,
             registry_silence_s=self._setup.registry_silence_s,
+            logs=self._setup.logs,
             faults=self._setup.faults,
         )
         try:

@@ -93,6 +93,17 @@ class Pool:
     def has_ready(self) -> bool:
         return any(member.state is MemberState.READY for member in self.members.values())
 
+    @property
+    def label(self) -> str:
+        """What the metrics call it."""
+        return ",".join(self.spec.graphs)
+
+    @property
+    def free_places(self) -> int:
+        """How many runs could start at once."""
+        ready = (each for each in self.members.values() if each.state is MemberState.READY)
+        return sum(max(0, self._places(member) - len(member.runs)) for member in ready)
+
     # --- runs ----------------------------------------------------------------------------------
 
     def claim(self, run_id: str) -> str | None:

@@ -29,6 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from actors import metrics
 from actors.handles import Handles
 from actors.keeper import Keeper
 from actors.setup import RegistrySetup
@@ -36,6 +37,7 @@ from actors.sweeping import Sweeper
 from actors.tasks import Tasks
 from actors.watching import Doing, Doings
 from actors.webhooks import WebhookSender
+from greenroom import tracing
 from greenroom.core.admission import Abandon, Drop, Effect, Lane, Place, Stage, Stop
 from greenroom.core.errors import (
     ConfigurationError,
@@ -47,6 +49,7 @@ from greenroom.core.errors import (
     TooManyRequests,
     Unavailable,
 )
+from greenroom.core.metering import Labels, Meter
 from greenroom.core.runs import (
     CancelAction,
     CancelRequest,
@@ -108,6 +111,9 @@ class _Run:
         started: the attempt is durable, so its actor may be named.
         ending: its end is being written; nothing else may end it.
         deaths: how many of its actors died; also in the database.
+        since_s: when it began to wait (monotonic), None for one that an earlier registry admitted.
+        ordered_s: when its attempt was ordered, None likewise.
+        traceparent: where in a trace it was asked for, None likewise.
         kwargs: on the way from the request, or the database, to the actor.
         killer: ends the process when it ignores its cancellation.
         overdue: ends it when it ignores its graph's ``timeout_s``.
@@ -128,6 +134,9 @@ class _Run:
     deaths: int = 0
     kwargs: bytes | None = None
     ordered_ms: int = 0
+    since_s: float | None = None
+    ordered_s: float | None = None
+    traceparent: str | None = None
     killer: asyncio.TimerHandle | None = None
     overdue: asyncio.TimerHandle | None = None
     out_of_time: bool = False
@@ -169,6 +178,7 @@ class RegistryActor:
         self._queued: set[str] = set()
         self._tasks = Tasks()
         self._doings = Doings()
+        self._meter = Meter(metrics.ALL)
         self._epoch = 0
         self._draining = False
         self._recovered: asyncio.Event | None = None
@@ -247,6 +257,9 @@ class RegistryActor:
             raise Unavailable("The server is still starting. Try again in a moment.") from None
 
     async def _recover_until_done(self) -> None:
+        if self._setup.logs is not None:
+            self._setup.logs.apply(actor="registry")
+        tracing.configure("registry")
         pause_s = 0.1
         assert self._recovered is not None
         while True:
@@ -265,6 +278,7 @@ class RegistryActor:
         self._tasks.spawn(self._webhooks.send())
         if self._setup.embedded is not None:
             self._tasks.spawn(self._tend_embedded(self._setup.embedded))
+        self._tasks.spawn(metrics.export(self._meter, self._measure))
         sweeper = Sweeper(self._database, self._setup, self._delete_expired)
         self._tasks.spawn(sweeper.keep())
 
@@ -293,6 +307,7 @@ class RegistryActor:
             configuration,
             self._setup,
             self._tasks,
+            self._meter,
             granted=self._granted,
             lost=lambda run_id, note: self._tasks.spawn(self._lost(run_id, note)),
             unstartable=lambda run_id, reason: self._tasks.spawn(self._unstartable(run_id, reason)),
@@ -302,7 +317,12 @@ class RegistryActor:
             self._epoch = await journal.take_epoch(connection)
             found = await journal.in_flight(connection)
             abandoned = await journal.abandoned_threads(connection)
-        self._journal = Journal(self._database, self._epoch, self._superseded)
+        self._journal = Journal(
+            self._database,
+            self._epoch,
+            self._superseded,
+            lambda seconds: self._meter.observe(metrics.COMMITS, seconds),
+        )
         await self._learn_shipped()
         for thread_id in abandoned:
             # Its run had ended; the registry before died over the deletion.
@@ -380,14 +400,17 @@ class RegistryActor:
         await self._ready()
         if not all(self._keeper.knows(request.graph_id) for request in requests):
             await self._learn_shipped()
+        began_s = time.monotonic()
         # Each is on its way to the database before the next is decided: one order for both.
         admissions = [self._decide(request) for request in requests]
-        return await asyncio.gather(
+        answers = await asyncio.gather(
             *(
                 self._create(request, admission)
                 for request, admission in zip(requests, admissions, strict=True)
             )
         )
+        self._meter.observe(metrics.REGISTRY_CALLS, time.monotonic() - began_s, "create")
+        return answers
 
     async def _learn_shipped(self) -> None:
         """Graphs may have been shipped since the last look, by whoever has the database."""
@@ -425,6 +448,8 @@ class RegistryActor:
             temporary=request.temporary,
             resumable=request.resumable,
             webhook=request.webhook,
+            since_s=time.monotonic() + request.after_s,
+            traceparent=request.traceparent,
         )
         if not delayed:
             self._queued.add(run.run_id)
@@ -553,6 +578,7 @@ class RegistryActor:
                 continue
             match effect:
                 case Drop():
+                    self._meter.count(metrics.RUNS, run.graph_id, RunStatus.INTERRUPTED.value)
                     self._forget(run)
                     self._follow_up(run)
                 case Stop():
@@ -626,9 +652,19 @@ class RegistryActor:
             kwargs=run.kwargs,
             temporary=run.temporary,
             resumable=run.resumable,
+            traceparent=run.traceparent,
         )
         run.kwargs = None  # a later attempt reads them from the database
         run.ordered_ms = time.time_ns() // 1_000_000
+        run.ordered_s = time.monotonic()
+        if run.since_s is not None and run.attempt == 1:
+            waited_s = max(0.0, run.ordered_s - run.since_s)
+            self._meter.observe(metrics.QUEUE_WAIT, waited_s, run.graph_id)
+            if run.traceparent is not None:
+                begun_ns = time.time_ns() - int(waited_s * 1e9)
+                tracing.passed(
+                    "queue", parent=run.traceparent, begun_ns=begun_ns, run_id=run.run_id
+                )
         self._doings.note(run.thread_id, "run", run.placement, resumable=run.resumable)
         self._keeper.start(run.actor, order)
         self._limit(run)
@@ -714,7 +750,10 @@ class RegistryActor:
     async def finished_many(self, reports: list[Report]) -> list[bool]:
         """Attempts that ended, as their actors report them; False for one that is not current."""
         await self._ready()
-        return await asyncio.gather(*(self._finished(report) for report in reports))
+        began_s = time.monotonic()
+        answers = await asyncio.gather(*(self._finished(report) for report in reports))
+        self._meter.observe(metrics.REGISTRY_CALLS, time.monotonic() - began_s, "finish")
+        return answers
 
     async def _finished(self, report: Report) -> bool:
         run = self._runs.get(report.run_id)
@@ -730,6 +769,9 @@ class RegistryActor:
         if report.status is RunStatus.PENDING:
             await self._handed_back(run)
             return True
+        self._meter.count(metrics.EVENTS, run.graph_id, by=report.events)
+        if report.first_event_s is not None:
+            self._meter.observe(metrics.FIRST_EVENT, report.first_event_s, run.graph_id)
         await self._end(run, report.status, report.has_next, report.interrupts, report.error)
         return True
 
@@ -774,6 +816,10 @@ class RegistryActor:
             *([outbox.announce(run.run_id)] if run.webhook else []),
         )
         await self._faults.at("ended")
+        self._meter.count(metrics.RUNS, run.graph_id, status.value)
+        if run.ordered_s is not None:
+            took_s = time.monotonic() - run.ordered_s
+            self._meter.observe(metrics.RUN_TIME, took_s, run.graph_id)
         self._forget(run)
         self._tasks.spawn(self._perform(lane, effects))
         self._follow_up(run)
@@ -835,6 +881,7 @@ class RegistryActor:
             await self._end(run, RunStatus.INTERRUPTED, has_next, interrupts, None)
             return
         lane.requeued(run.run_id)
+        self._meter.count(metrics.RECOVERIES, run.graph_id)
         self._tell_followers(run.run_id)
         self._claim_again(run)
 
@@ -852,6 +899,16 @@ class RegistryActor:
         actor, run.actor, run.started = run.actor, None, False
         run.deaths += 1
         self._queued.add(run_id)
+        log.warning(
+            "A run has lost its actor.",
+            extra={
+                "action": "run_lost",
+                "run_id": run_id,
+                "thread_id": run.thread_id,
+                "attempt": run.attempt,
+                "actor": actor,
+            },
+        )
         await self._end_backends(actor)
         await self._faults.at("requeue")
         await self._journal.commit(journal.requeue(run_id, run.attempt, died=True))
@@ -878,6 +935,7 @@ class RegistryActor:
             await self._give_up(run, "ActorDied", reason)
             return
         lane.requeued(run_id)
+        self._meter.count(metrics.RECOVERIES, run.graph_id)
         await asyncio.sleep(RETRY_BACKOFF_S[min(run.deaths, len(RETRY_BACKOFF_S)) - 1])
         if self._runs.get(run_id) is run and not run.ending and lane.is_waiting(run_id):
             self._claim_again(run)
@@ -1001,6 +1059,22 @@ class RegistryActor:
             **self._keeper.counts(),
             "recent": [dataclasses.asdict(placement) for placement in recent],
         }
+
+    async def metrics(self) -> str:
+        """Everything that is counted, as Prometheus reads it."""
+        await self._ready()
+        self._measure()
+        return self._meter.text()
+
+    def _measure(self) -> None:
+        """Sets what is true now rather than counted."""
+        runs: dict[Labels, float] = {}
+        for run in self._runs.values():
+            status = RunStatus.RUNNING if run.started else RunStatus.PENDING
+            labels = (run.graph_id, status.value)
+            runs[labels] = runs.get(labels, 0) + 1
+        self._meter.set(metrics.RUNS_NOW, runs)
+        self._keeper.measure()
 
     # --- exclusive operations ------------------------------------------------------------------
 

@@ -41,6 +41,7 @@ from actors.handles import REGISTRY, ActorGone, Handles, answer
 from actors.pool import PoolSpec
 from actors.setup import RunActorSetup
 from actors.shipped import ShippedGraphs
+from greenroom import tracing
 from greenroom.core.batching import Batcher
 from greenroom.core.errors import BadRequest, Fenced, GreenroomError, NotFound, Unavailable
 from greenroom.core.events import LIVE, Event, EventLog, first_seq
@@ -48,9 +49,11 @@ from greenroom.core.faults import Faults
 from greenroom.core.ports import Question, Update
 from greenroom.core.runs import Batch, Ending, Report, RunOrder, RunStatus, out_of_time
 from greenroom.graphs import execution as graph_execution
+from greenroom.graphs import spans
 from greenroom.graphs import state as graph_state
 from greenroom.graphs.configuration import read_configuration
 from greenroom.graphs.loading import LoadedGraph, load_graph, make_importable
+from greenroom.logs import noting
 from greenroom.persistence import tails
 from greenroom.persistence.checkpoints import FencedSaver, PooledSaver
 from greenroom.persistence.database import Pool, open_pool
@@ -129,6 +132,10 @@ class RunActor:
         Raises:
             ConfigurationError: a graph does not import; the sentence says which and why.
         """
+        # Before the graphs: what their modules set up themselves comes after it.
+        if self._setup.logs is not None:
+            self._setup.logs.apply(actor=self._setup.name)
+        tracing.configure("actor", self._setup.name)
         loop = asyncio.get_running_loop()
         self._execute_loop = loop
         loop.set_default_executor(self._threads)
@@ -176,7 +183,8 @@ class RunActor:
             begun = dumps({"run_id": order.run_id, "attempt": order.attempt})
             self._emit(execution, "metadata", begun)
             _executing.set(order.run_id)
-            execution.task = asyncio.create_task(self._graph(execution))
+            noting(run_id=order.run_id, thread_id=order.thread_id, attempt=order.attempt)
+            execution.task = asyncio.create_task(self._traced(execution))
             if execution.cancelled or (order.run_id, order.attempt) in self._cancelled_early:
                 self._cancelled_early.discard((order.run_id, order.attempt))
                 execution.cancelled = True
@@ -198,6 +206,19 @@ class RunActor:
                 await self._finish(execution, _failed(RunStatus.ERROR, error))
             except Fenced:
                 self._step_down(execution)
+
+    async def _traced(self, execution: _Execution) -> Ending:
+        order = execution.order
+        if not tracing.is_on():
+            return await self._graph(execution)
+        ids = {"run_id": order.run_id, "thread_id": order.thread_id, "graph_id": order.graph_id}
+        name, parent = f"run {order.graph_id}", order.traceparent
+        with tracing.span(name, parent=parent, attempt=order.attempt, **ids) as span:
+            with spans.of_nodes(span):
+                ending = await self._graph(execution)
+            if ending.error is not None:
+                tracing.failed(span, ending.error.decode())
+            return ending
 
     async def _graph(self, execution: _Execution) -> Ending:
         order = execution.order
@@ -329,12 +350,23 @@ class RunActor:
                 interrupts=ending.interrupts,
                 error=ending.error,
                 has_values=keeps,
+                events=execution.log.count,
+                first_event_s=execution.log.first_event_s,
             )
         )
         if not accepted:
             raise Fenced(order.run_id)
         await self._faults.at("reported")
         self._close(execution, ending)
+        log.info(
+            "A run has ended.",
+            extra={
+                "action": "run_ended",
+                "graph_id": order.graph_id,
+                "status": ending.status.value,
+                "events": execution.log.count,
+            },
+        )
 
     async def drain(self) -> None:
         """Asks every run to stop after its superstep and to be taken up by another attempt."""

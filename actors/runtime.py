@@ -19,6 +19,7 @@ import ray
 from actors.handles import REGISTRY, ActorGone, Handles, answer
 from actors.registry import ANY_ATTEMPT, Whereabouts
 from actors.watching import Doing, thread_frames
+from greenroom import tracing
 from greenroom.core.batching import Batcher
 from greenroom.core.errors import NotFound, Unavailable
 from greenroom.core.events import LIVE, Event, first_seq
@@ -94,7 +95,8 @@ class RayRuntime:
     # --- runs ----------------------------------------------------------------------------------
 
     async def create(self, request: RunRequest) -> CreatedRun:
-        return await self._creates.submit(request)
+        with tracing.span("create", kind="client", run_id=request.run_id):
+            return await self._creates.submit(request)
 
     async def cancel(self, request: CancelRequest, *, wait: bool) -> None:
         await self._cancels.submit(request)
@@ -382,6 +384,9 @@ class RayRuntime:
 
     async def info(self) -> dict[str, Any]:
         return await self._registry(lambda r: r.info.remote())
+
+    async def metrics(self) -> str:
+        return await self._registry(lambda r: r.metrics.remote())
 
 
 def _batch(events: list[Event], cursor: int, modes: frozenset[str] | None, with_ids: bool) -> Batch:

@@ -34,6 +34,7 @@ from actors.setup import RegistrySetup, WebhookSettings
 from greenroom.core.errors import ConfigurationError, GreenroomError
 from greenroom.core.faults import NO_FAULTS, Faults
 from greenroom.graphs.configuration import RESERVED_APPLICATION, Configuration
+from greenroom.logs import LogSettings
 from greenroom.persistence.database import open_pool
 from greenroom.persistence.embedded import Embedded, start_embedded
 from greenroom.persistence.migrations import migrate
@@ -249,6 +250,11 @@ def registry_setup(
             timeout_s=settings.webhook_timeout_s,
             max_attempts=settings.webhook_attempts,
             first_retry_s=settings.webhook_retry_s,
+        ),
+        logs=LogSettings(
+            level=settings.log_level,
+            form=settings.log_format,
+            file=settings.log_file.resolve() if settings.log_file is not None else None,
         ),
         faults=faults,
     )

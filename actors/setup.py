@@ -7,6 +7,7 @@ from pathlib import Path
 
 from actors.pool import PoolSpec
 from greenroom.core.faults import NO_FAULTS, Faults
+from greenroom.logs import LogSettings
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,6 +22,7 @@ class RunActorSetup:
         timeouts_s: per graph, how long a run may take; a graph that is not named may take for ever.
         log_max_bytes: encoded events that one run keeps in memory.
         registry_silence_s: without a word from a registry for so long, the actor ends itself.
+        logs: what is logged, and where to; None leaves that to the process.
         faults: for tests.
     """
 
@@ -32,6 +34,7 @@ class RunActorSetup:
     timeouts_s: dict[str, float]
     log_max_bytes: int
     registry_silence_s: float
+    logs: LogSettings | None = None
     faults: Faults = NO_FAULTS
 
 
@@ -76,6 +79,7 @@ class RegistrySetup:
         thread_ttl_s: threads without a time to live of their own are deleted when they were left
             alone for so long; None: never.
         sweep_interval_s: how often what nobody needs any more is looked for.
+        logs: what is logged, and where to; None leaves that to the process.
     """
 
     namespace: str
@@ -97,4 +101,5 @@ class RegistrySetup:
     sweep_interval_s: float = 10.0
     placement_patience_s: float = 30.0
     webhooks: WebhookSettings = WebhookSettings()
+    logs: LogSettings | None = None
     faults: Faults = NO_FAULTS

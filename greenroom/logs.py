@@ -2,6 +2,10 @@
 
 ``log.info("A run has ended.", extra={"action": "run_ended", "run_id": run_id})`` becomes one JSON
 object a line, or, on a terminal, the sentence with its keys behind it.
+
+Keys that belong to all that happens in a place are said once, with `noting`: what is logged while a
+run is executed carries its ids, also when the graph's own code or a library logs it, and in the
+threads of its nodes too.
 """
 
 from __future__ import annotations
@@ -10,9 +14,15 @@ import json
 import logging
 import sys
 import time
-from typing import Any, TextIO
+from collections.abc import Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
 
-from greenroom.settings import LogFormat, LogLevel
+if TYPE_CHECKING:
+    # Actors are told what they need; the settings' libraries they need not load.
+    from greenroom.settings import LogFormat, LogLevel
 
 _PLAIN_ATTRIBUTES = frozenset(
     {*vars(logging.makeLogRecord({})), "message", "asctime", "color_message", "taskName"}
@@ -20,16 +30,57 @@ _PLAIN_ATTRIBUTES = frozenset(
 """What every record has; the rest came through ``extra``. (uvicorn adds a coloured message.)"""
 
 
-def configure_logs(level: LogLevel, form: LogFormat, stream: TextIO | None = None) -> None:
+_noted: ContextVar[Mapping[str, Any]] = ContextVar("greenroom_noted", default={})  # noqa: B039
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LogSettings:
+    """What a process of the server is told about its log.
+
+    Attributes:
+        level, form: as in `configure_logs`.
+        file: that the lines are appended to; None for the process's standard error, which Ray keeps
+            in its log directory.
+    """
+
+    level: LogLevel = "info"
+    form: LogFormat = "auto"
+    file: Path | None = None
+
+    def apply(self, **keys: str) -> None:
+        """Sets up the log of this process; ``keys`` are in all its lines."""
+        if self.file is None:
+            configure_logs(self.level, self.form, keys=keys)
+            return
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        # Open as long as the process lives. Appended to line by line, so that processes can share.
+        stream = self.file.open("a", encoding="utf-8", buffering=1)
+        configure_logs(self.level, self.form, stream, keys=keys)
+
+
+def noting(**keys: Any) -> None:
+    """From here on, what this task and those that it starts log carries these keys."""
+    _noted.set({**_noted.get(), **keys})
+
+
+def configure_logs(
+    level: LogLevel,
+    form: LogFormat,
+    stream: TextIO | None = None,
+    *,
+    keys: Mapping[str, str] | None = None,
+) -> None:
     """Sends the lines of this process to ``stream`` (standard error); replaces what was set up.
 
     Args:
         level: of Greenroom's own lines; libraries are heard from ``warning`` on.
         form: ``auto`` is plain on a terminal and JSON elsewhere.
+        keys: in every line.
     """
     target = stream or sys.stderr
     plain = form == "plain" or (form == "auto" and target.isatty())
     handler = logging.StreamHandler(target)
+    handler.addFilter(_Noted(keys or {}))
     handler.setFormatter(PlainFormatter() if plain else JsonFormatter())
     root = logging.getLogger()
     for old in root.handlers[:]:
@@ -38,6 +89,20 @@ def configure_logs(level: LogLevel, form: LogFormat, stream: TextIO | None = Non
     root.setLevel(max(logging.WARNING, logging.getLevelNamesMapping()[level.upper()]))
     for name in ("greenroom", "actors"):
         logging.getLogger(name).setLevel(level.upper())
+
+
+class _Noted(logging.Filter):
+    """Adds what was noted; what a line says itself goes before."""
+
+    def __init__(self, keys: Mapping[str, str]) -> None:
+        super().__init__()
+        self._keys = keys
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        for key, value in {**self._keys, **_noted.get()}.items():
+            if not hasattr(record, key):
+                setattr(record, key, value)
+        return True
 
 
 class JsonFormatter(logging.Formatter):
@@ -70,7 +135,12 @@ class PlainFormatter(logging.Formatter):
 
 
 def _keys(record: logging.LogRecord) -> dict[str, Any]:
-    return {key: value for key, value in vars(record).items() if key not in _PLAIN_ATTRIBUTES}
+    return {
+        key: value
+        for key, value in vars(record).items()
+        # Ray adds to every record of its processes what only Ray's own formatter shows.
+        if key not in _PLAIN_ATTRIBUTES and not key.startswith("_")
+    }
 
 
 def _instant(record: logging.LogRecord) -> str:

@@ -173,6 +173,11 @@ class Settings(BaseSettings):
     log_format: LogFormat = Field(
         default="auto", description="`auto` is plain on a terminal and JSON elsewhere."
     )
+    log_file: Path | None = Field(
+        default=None,
+        description="A file that registry, gateways and run actors append their lines to, on each"
+        " node; unset, each writes to its standard error, which Ray keeps in its log directory.",
+    )
 
     @classmethod
     def read(cls, **given: Any) -> Self:
@@ -270,7 +275,7 @@ GROUPS = {
         "webhook_retry_s",
     ),
     "Limits": ("default_max_actors", "max_queued_runs", "log_max_bytes", "max_body_bytes"),
-    "Log": ("log_level", "log_format"),
+    "Log": ("log_level", "log_format", "log_file"),
 }
 """The settings as the documentation orders them."""
 

@@ -23,9 +23,20 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "greenroom.wire": ("greenroom.core", "greenroom.wire"),
     # Events are encoded once, where they come into being: `wire.encoding` is the JSON of the API
     # and knows nothing of HTTP.
-    "greenroom.graphs": ("greenroom.core", "greenroom.graphs", "greenroom.wire.encoding"),
+    "greenroom.graphs": (
+        "greenroom.core",
+        "greenroom.graphs",
+        "greenroom.wire.encoding",
+        "greenroom.tracing",
+    ),
     "greenroom.persistence": ("greenroom.core", "greenroom.persistence"),
-    "greenroom.http": ("greenroom.core", "greenroom.wire", "greenroom.http", "greenroom.settings"),
+    "greenroom.http": (
+        "greenroom.core",
+        "greenroom.wire",
+        "greenroom.http",
+        "greenroom.settings",
+        "greenroom.tracing",
+    ),
     "actors": (
         "greenroom.core",
         "greenroom.graphs",
@@ -33,6 +44,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "greenroom.settings",
         "greenroom.logs",
         "greenroom.environment",
+        "greenroom.tracing",
         # Run actors also frame them, so that gateways only pass bytes on.
         "greenroom.wire.encoding",
         "greenroom.wire.sse",
@@ -42,6 +54,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "greenroom.models": ("greenroom.models",),
     "greenroom.settings": ("greenroom.core",),
     "greenroom.logs": ("greenroom.settings",),
+    "greenroom.tracing": ("greenroom.tracing",),
     "greenroom.environment": ("greenroom.core", "greenroom.settings"),
 }
 """What of ours each layer may import; modules that stand in no layer compose them."""
@@ -66,6 +79,7 @@ NEVER_LOADED: dict[str, tuple[str, ...]] = {
     "greenroom.cli": ("langgraph", "langchain_core", "ray", "actors", "fastapi"),
     "greenroom.http.app": ("ray", "langgraph", "langchain_core"),
     "greenroom.models": ("ray",),
+    "greenroom.tracing": ("opentelemetry",),
     "actors.registry": ("langgraph", "langchain_core"),
 }
 """What must not even be there after a real import, through whatever detour."""

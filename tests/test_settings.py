@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import logging
@@ -19,7 +20,7 @@ from pydantic import ValidationError
 from greenroom import environment
 from greenroom.core.errors import ConfigurationError
 from greenroom.environment import free_block, haproxy_dir, ray_environment
-from greenroom.logs import configure_logs
+from greenroom.logs import LogSettings, configure_logs, noting
 from greenroom.settings import GROUPS, Settings, variable
 
 ROOT = Path(__file__).parent.parent
@@ -276,6 +277,44 @@ def test_on_a_terminal_a_log_line_is_for_people(logs: logging.Logger) -> None:
     configure_logs("info", "auto", stream)
     logs.info("A run has ended.", extra={"run_id": "r"})
     assert stream.getvalue().endswith("info    A run has ended.  run_id=r\n")
+
+
+async def test_what_is_noted_is_in_every_line_of_the_task_and_of_its_threads(
+    logs: logging.Logger,
+) -> None:
+    """Two runs in one process: neither line carries the other's ids."""
+    stream = io.StringIO()
+    configure_logs("info", "json", stream, keys={"actor": "a"})
+
+    async def run(name: str) -> None:
+        noting(run_id=name, attempt=1)
+        logs.info("begun")
+        # A node that is no coroutine, and a library that knows nothing of us.
+        await asyncio.to_thread(logging.getLogger("some.library").warning, "worked")
+
+    await asyncio.gather(asyncio.create_task(run("one")), asyncio.create_task(run("two")))
+    logs.info("over", extra={"actor": "b"})
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    found = sorted((line["message"], line.get("run_id", ""), line["actor"]) for line in lines)
+    assert found == [
+        ("begun", "one", "a"),
+        ("begun", "two", "a"),
+        ("over", "", "b"),
+        ("worked", "one", "a"),
+        ("worked", "two", "a"),
+    ]
+
+
+def test_several_processes_may_share_a_file(logs: logging.Logger, tmp_path: Path) -> None:
+    file = tmp_path / "logs" / "greenroom.jsonl"
+    for actor in ("one", "two"):
+        LogSettings(form="json", file=file).apply(actor=actor)
+        logs.info("here")
+        handler = logging.getLogger().handlers[0]
+        assert isinstance(handler, logging.StreamHandler)
+        handler.stream.close()
+    actors = [json.loads(line)["actor"] for line in file.read_text().splitlines()]
+    assert actors == ["one", "two"]
 
 
 @pytest.mark.parametrize("form", ["json", "plain"])

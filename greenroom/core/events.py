@@ -97,6 +97,20 @@ class EventLog:
         return self._bytes
 
     @property
+    def first_event_s(self) -> float | None:
+        """From the first event, which says that the attempt has begun, to the second, which is the
+        graph's; None when there is none, or the first ones are forgotten."""
+        with self._lock:
+            if len(self._events) < 2 or self._events[0].seq & 0xFFFF_FFFF:
+                return None
+            return (self._events[1].at_ms - self._events[0].at_ms) / 1000
+
+    @property
+    def count(self) -> int:
+        """How many events there were, with those that are forgotten."""
+        return self._next_seq & 0xFFFF_FFFF
+
+    @property
     def end(self) -> int:
         """The cursor of a reader that has seen everything so far."""
         return self._next_seq - 1

@@ -214,7 +214,11 @@ class Runtime(Protocol):
         ...
 
     async def info(self) -> dict[str, Any]:
-        """Counts for ``/info`` and ``/metrics``: actors, places, queued and running runs."""
+        """Counts for ``/info`` and ``/metrics?format=json``: actors, places, runs."""
+        ...
+
+    async def metrics(self) -> str:
+        """Everything that is counted, in Prometheus' text format."""
         ...
 
 

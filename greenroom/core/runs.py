@@ -93,6 +93,7 @@ class RunRequest:
         webhook: URL to call after the end, or None.
         resumes: it starts from checkpoints that are there (input null, a command, a checkpoint), so
             a rollback must put back what it writes onto them.
+        traceparent: where in a trace it was asked for, or None.
     """
 
     run_id: str
@@ -108,6 +109,7 @@ class RunRequest:
     after_s: float = 0.0
     webhook: str | None = None
     resumes: bool = False
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -146,6 +148,7 @@ class RunOrder:
     kwargs: bytes
     temporary: bool
     resumable: bool
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -176,6 +179,8 @@ class Report:
 
     Attributes:
         status: a terminal status; ``pending`` hands the run back, to be taken up by a next attempt.
+        events: how many there were, for the metrics.
+        first_event_s: how long the graph's first one took; None when that is not known.
     """
 
     run_id: str
@@ -186,6 +191,8 @@ class Report:
     interrupts: bytes
     error: bytes | None
     has_values: bool
+    events: int = 0
+    first_event_s: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,12 +10,14 @@ from collections.abc import Sequence
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
+from greenroom import tracing
 from greenroom.core.ports import Records, Runtime
 from greenroom.http import (
     assistants,
     documents,
     errors,
     runs,
+    spans,
     stateless,
     states,
     system,
@@ -70,6 +72,8 @@ def create_app(
     documents.install(app)
     # The one added last is outermost: an answer of the last resort carries CORS headers too.
     app.add_middleware(errors.LastResort)
+    if tracing.is_on():
+        app.add_middleware(spans.RequestSpans)
     app.add_middleware(
         CORSMiddleware,
         allow_origins=["*"],

@@ -13,6 +13,7 @@ from typing import Any
 
 import orjson
 
+from greenroom import tracing
 from greenroom.core.errors import BadRequest, InvalidRequest, NotFound
 from greenroom.core.ports import JsonObject
 from greenroom.core.runs import CreatedRun, RunRequest
@@ -102,6 +103,7 @@ async def run_request(
         resumable=bool(body.stream_resumable),
         after_s=max(0.0, float(body.after_seconds or 0)),
         webhook=webhook,
+        traceparent=tracing.traceparent(),
         resumes=kwargs["command"] is not None
         or kwargs["input"] is None
         or "checkpoint_id" in kwargs["config"]["configurable"],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -64,14 +63,10 @@ async def info(request: Request) -> Response:
     **doc({200: object}, query={"format": {"type": "string", "enum": ["prometheus", "json"]}}),
 )
 async def metrics(request: Request) -> Response:
-    counts = await edge_of(request).runtime.info()
+    runtime = edge_of(request).runtime
     if text(request, "format") == "json":
-        return json(counts)
-    lines = [
-        f"# TYPE greenroom_{name} gauge\ngreenroom_{name} {value}"
-        for name, value in _numbers(counts, ())
-    ]
-    return PlainTextResponse("\n".join([*lines, ""]), media_type="text/plain; version=0.0.4")
+        return json(await runtime.info())
+    return PlainTextResponse(await runtime.metrics(), media_type="text/plain; version=0.0.4")
 
 
 async def _counts(request: Request) -> dict[str, Any] | None:
@@ -81,15 +76,6 @@ async def _counts(request: Request) -> dict[str, Any] | None:
         return await edge_of(request).runtime.info()
     except Unavailable:
         return None
-
-
-def _numbers(counts: dict[str, Any], above: tuple[str, ...]) -> Iterator[tuple[str, int | float]]:
-    for key, value in counts.items():
-        path = (*above, "".join(c if c.isalnum() and c.isascii() else "_" for c in key))
-        if isinstance(value, dict):
-            yield from _numbers(value, path)
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            yield "_".join(path), value
 
 
 @cache

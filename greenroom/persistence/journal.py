@@ -91,12 +91,20 @@ class Journal:
         pool: connections to the database.
         epoch: the registry's epoch, as `take_epoch` gave it.
         on_superseded: called when a newer registry has taken over.
+        on_commit: called with the seconds that a commit took.
     """
 
-    def __init__(self, pool: Pool, epoch: int, on_superseded: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        epoch: int,
+        on_superseded: Callable[[], None],
+        on_commit: Callable[[float], None] = lambda _: None,
+    ) -> None:
         self._pool = pool
         self._epoch = epoch
         self._on_superseded = on_superseded
+        self._on_commit = on_commit
         self._begun_s = 0.0
         self._groups: Batcher[_Group, list[list[Row]]] = Batcher(self._write, max_items=200)
 
@@ -127,7 +135,9 @@ class Journal:
         while True:
             short = None
             try:
-                return list(await self._transaction(groups))
+                written = await self._transaction(groups)
+                self._on_commit(time.monotonic() - self._begun_s)
+                return [*written]
             except psycopg.Error as error:
                 if error.sqlstate == EPOCH_SUPERSEDED:
                     self._on_superseded()

@@ -11,11 +11,13 @@ from typing import Any, cast
 import pytest
 
 from actors import keeper as keeping
+from actors import metrics
 from actors.handles import Handles, NodeGone
 from actors.keeper import Keeper
 from actors.placement import HEAD, HEAD_SHARE, ClusterView, Node
 from actors.tasks import Tasks
 from greenroom.core.errors import ConfigurationError, Fenced, Unavailable
+from greenroom.core.metering import Meter
 from greenroom.core.runs import RunOrder
 from greenroom.graphs.configuration import Configuration, GraphSpec, PlacementSpec
 from tests.actors.doubles import BOUND_S, Cluster, FakeHandles, setup_of, until
@@ -45,6 +47,7 @@ class Stage:
             configuration,
             setup_of(),
             self.tasks,
+            Meter(metrics.ALL),
             granted=lambda run_id, actor: self.granted.append((run_id, actor)),
             lost=lambda run_id, note: self.lost.append((run_id, note)),
             unstartable=lambda run_id, reason: self.unstartable.append((run_id, reason)),

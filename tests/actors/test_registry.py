@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import psycopg
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from actors import registry as registry_module
 from actors.handles import Handles
@@ -877,3 +878,49 @@ async def test_a_lost_connection_in_the_middle_of_a_create_admits_it_once(
         for each in asked:
             await theatre.finish(each.run_id)
     await theatre.nothing_is_left()
+
+
+# --- metrics -------------------------------------------------------------------------------------
+
+
+async def told(theatre: Theatre) -> dict[tuple[str, ...], float]:
+    text = await bounded(theatre.registry.metrics())
+    return {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+async def test_a_run_that_is_recovered_is_counted_as_one_run_and_one_death(
+    theatre: Theatre,
+) -> None:
+    run = await theatre.create()
+    first = await theatre.executed(run.run_id)
+    theatre.cluster.die(first.name)
+    await until(lambda: any(a.current.get(run.run_id) == 2 for a in theatre.cluster.workers()))
+    found = await told(theatre)
+    assert found["greenroom_runs", "g", "running"] == 1
+    assert found["greenroom_recoveries_total", "g"] == 1
+    (deaths,) = [v for key, v in found.items() if key[0] == "greenroom_actor_deaths_total"]
+    assert deaths == 1
+    assert await theatre.finish(run.run_id)
+    found = await told(theatre)
+    assert found["greenroom_runs_total", "g", "success"] == 1
+    assert found["greenroom_queue_wait_seconds_count", "g"] == 1
+    assert found["greenroom_run_seconds_count", "g"] == 1
+    assert not [key for key in found if key[0] == "greenroom_runs"]
+
+
+async def test_runs_that_wait_show_in_the_metrics_and_end_there_when_they_are_dropped(
+    theatre: Theatre,
+) -> None:
+    await theatre.create()
+    waiting = await theatre.create()
+    found = await told(theatre)
+    assert found["greenroom_runs", "g", "pending"] == 1
+    assert await theatre.cancel(waiting.run_id) is None
+    await until(lambda: waiting.run_id not in theatre.registry._runs)
+    found = await told(theatre)
+    assert ("greenroom_runs", "g", "pending") not in found
+    assert found["greenroom_runs_total", "g", "interrupted"] == 1

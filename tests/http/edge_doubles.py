@@ -131,6 +131,7 @@ class MemoryRuntime:
         self.stopped = asyncio.Event()
         self.stopped.set()
         self.counts: JsonObject = {"runs": {"pending": 1}, "actors": 2}
+        self.told = "greenroom_runs_total 1\n"
         self.thread_frames: list[bytes] = []
         self.pruned: list[str] = []
 
@@ -271,6 +272,11 @@ class MemoryRuntime:
         if self.fail:
             raise self.fail
         return self.counts
+
+    async def metrics(self) -> str:
+        if self.fail:
+            raise self.fail
+        return self.told
 
 
 def _page(found: list[JsonObject], limit: int, offset: int) -> Page:

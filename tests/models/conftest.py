@@ -1,4 +1,4 @@
-"""One server for the tests of this folder, with models beside it."""
+"""One server for the tests of this folder: with models beside it, a log file and a collector."""
 
 from __future__ import annotations
 
@@ -9,19 +9,30 @@ import pytest
 from langgraph_sdk import get_client
 from langgraph_sdk.client import LangGraphClient
 
+from tests.models.collector import Collector, collecting
 from tests.serving import Served, serving
 
 CONFIG = Path(__file__).parent / "langgraph.json"
 
 
 @pytest.fixture(scope="package")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def collector() -> Iterator[Collector]:
+    with collecting() as collector:
+        yield collector
+
+
+@pytest.fixture(scope="package")
+def server(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> Iterator[Served]:
+    directory = tmp_path_factory.mktemp("models")
     environment = {
         "GREENROOM_HAPROXY": "false",
         # Ray believes in a GPU, so shares of it can be handed out where there is none.
         "RAY_OVERRIDE_RESOURCES": '{"GPU": 1}',
+        "GREENROOM_LOG_FILE": str(directory / "logs" / "greenroom.jsonl"),
+        "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
+        "OTEL_BSP_SCHEDULE_DELAY": "200",
     }
-    with serving(tmp_path_factory.mktemp("models"), CONFIG, environment=environment) as served:
+    with serving(directory, CONFIG, environment=environment) as served:
         yield served
 
 
