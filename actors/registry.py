@@ -171,6 +171,7 @@ class RegistryActor:
         self._doings = Doings()
         self._epoch = 0
         self._draining = False
+        self._relieved = False
         self._recovered: asyncio.Event | None = None
         self._embedded: Embedded | None = None
         self._takes_shipped = False
@@ -202,8 +203,11 @@ class RegistryActor:
         await self._ready()
         return await self._keeper.is_warm(wait_s)
 
-    async def drain(self, wait_s: float) -> int:
+    async def drain(self, wait_s: float, *, relieved: bool = False) -> int:
         """Starts nothing any more, and waits for running runs to stop after their superstep.
+
+        Args:
+            relieved: another registry follows at once, and new runs wait for it.
 
         Returns:
             how many did not stop in time. They are cut off: their processes cannot write any
@@ -211,6 +215,7 @@ class RegistryActor:
         """
         await self._ready()
         self._draining = True
+        self._relieved = relieved
         await self._keeper.drain()
         with suppress(TimeoutError):
             async with asyncio.timeout(wait_s):
@@ -376,8 +381,14 @@ class RegistryActor:
     # --- create --------------------------------------------------------------------------------
 
     async def create_many(self, requests: list[RunRequest]) -> list[CreatedRun | Exception]:
-        """Admits runs, in order. A refusal is the result of its request, not of the call."""
+        """Admits runs, in order. A refusal is the result of its request, not of the call.
+
+        Raises:
+            Unavailable: another registry is about to take over; gateways ask that one.
+        """
         await self._ready()
+        if self._relieved:
+            raise Unavailable("The server is being replaced. Try again in a moment.")
         if not all(self._keeper.knows(request.graph_id) for request in requests):
             await self._learn_shipped()
         # Each is on its way to the database before the next is decided: one order for both.

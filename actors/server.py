@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 import ray
 import ray.actor
@@ -44,6 +45,7 @@ log = logging.getLogger("greenroom.server")
 
 APPLICATION = RESERVED_APPLICATION
 START_PATIENCE_S = 120.0
+HELLO_S = 5.0
 SERVE_SHUTDOWN_S = 8.0
 ACTORS_SHUTDOWN_S = 5.0
 RAY_SHUTDOWN_S = 10.0
@@ -78,6 +80,7 @@ class Server:
         self._embedded: Embedded | None = None
         self._handles = Handles(settings.ray_namespace)
         self._ray_dir: Path | None = None
+        self._generation = 0
         self._joined = False
         self._served = False
 
@@ -98,6 +101,7 @@ class Server:
         progress("Starting Ray")
         self._start_ray()
         setup = registry_setup(self._settings, self._configuration, dsn, faults=self._faults)
+        self._generation = setup.generation
         self._refuse_impossible(setup)
         progress("Starting the registry and warm actors")
         if self._settings.ray_address is not None:
@@ -180,7 +184,11 @@ class Server:
         processes too), so every polite step is bounded.
         """
         own = self._ray_dir is not None
-        if self._joined:
+        relieved = self._joined and not own and self._is_relieved()
+        if relieved:
+            # By a later start, whose actors and runs these are now.
+            _bounded(ray.shutdown, RAY_SHUTDOWN_S)
+        elif self._joined:
             _bounded(self._drain, self._settings.drain_s + DRAIN_MARGIN_S)
             if self._served and not own:
                 # Others may serve on the cluster too.
@@ -193,10 +201,24 @@ class Server:
             processes.end_descendants(DESCENDANTS_GRACE_S)
             shutil.rmtree(self._ray_dir, ignore_errors=True)
         if self._embedded is not None:
-            self._embedded.stop()
+            self._embedded.release() if relieved else self._embedded.stop()
+
+    def _is_relieved(self) -> bool:
+        hello: dict[str, Any] = {}
+
+        def ask() -> None:
+            # The one whose name it is now: that which this server started may be dead.
+            self._handles.forget(REGISTRY)
+            hello.update(cast("dict[str, Any]", ray.get(self._registry().hello.remote())))
+
+        _bounded(ask, HELLO_S)
+        return hello.get("generation", 0) > self._generation
+
+    def _registry(self) -> Any:
+        return self._handles.get(REGISTRY)
 
     def _drain(self) -> None:
-        registry = self._handles.get(REGISTRY)
+        registry = self._registry()
         ray.get(registry.drain.remote(self._settings.drain_s))
 
     def _end_actors(self) -> None:

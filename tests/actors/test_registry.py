@@ -16,7 +16,7 @@ import pytest
 from actors import registry as registry_module
 from actors.handles import Handles
 from actors.registry import ANY_ATTEMPT, RegistryActor
-from greenroom.core.errors import Conflict, NotFound, TooManyRequests
+from greenroom.core.errors import Conflict, NotFound, TooManyRequests, Unavailable
 from greenroom.core.runs import (
     CancelAction,
     CancelRequest,
@@ -716,6 +716,19 @@ async def test_what_a_drain_cuts_off_is_no_death_and_goes_on_elsewhere(theatre: 
     await theatre.finish(run.run_id)
     assert await theatre.status(run.run_id) == "success"
     await theatre.nothing_is_left()
+
+
+async def test_new_runs_wait_for_the_registry_that_follows(theatre: Theatre) -> None:
+    """A gateway asks again when the call fails, and answers when its request is refused."""
+    await bounded(theatre.registry.drain(0.0, relieved=True))
+    with pytest.raises(Unavailable):
+        await theatre.create()
+    with pytest.raises(Unavailable):
+        await bounded(theatre.registry.create_many([request()]))
+    await theatre.restart()
+    await bounded(theatre.registry.drain(0.0))
+    (refused,) = await bounded(theatre.registry.create_many([request()]))
+    assert isinstance(refused, Unavailable)
 
 
 async def test_runs_of_a_graph_that_is_not_served_any_more_end_with_an_error(

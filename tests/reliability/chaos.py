@@ -108,6 +108,7 @@ class Chaos:
         self._kill = kill
         self._lives: list[Life] = []
         self._current: dict[str, Life] = {}
+        self.refused: list[str] = []
         self.result = Result()
 
     async def run(
@@ -170,6 +171,7 @@ class Chaos:
                 answer = await http.post(path, json=body)
                 if answer.is_success:
                     return answer.json()["run_id"]
+                self.refused.append(f"POST {path}: {answer.status_code} {answer.text}")
             await asyncio.sleep(0.2)
             known = await self._ask(http, "GET", path)
             if known:
@@ -181,6 +183,7 @@ class Chaos:
                 answer = await http.request(method, path, json=body)
                 if answer.is_success:
                     return answer.json()
+                self.refused.append(f"{method} {path}: {answer.status_code} {answer.text}")
                 if answer.status_code < 500:
                     raise AssertionError(f"{method} {path}: {answer.text}")
             await asyncio.sleep(0.1)
