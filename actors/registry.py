@@ -172,6 +172,7 @@ class RegistryActor:
         self._epoch = 0
         self._draining = False
         self._relieved = False
+        self._refusal: str | None = None
         self._recovered: asyncio.Event | None = None
         self._embedded: Embedded | None = None
         self._takes_shipped = False
@@ -243,13 +244,14 @@ class RegistryActor:
         if self._recovered is None:
             self._recovered = asyncio.Event()
             self._tasks.spawn(self._recover_until_done())
-        if self._recovered.is_set():
-            return
-        try:
-            async with asyncio.timeout(RECOVERY_WAIT_S):
-                await self._recovered.wait()
-        except TimeoutError:
-            raise Unavailable("The server is still starting. Try again in a moment.") from None
+        if not self._recovered.is_set():
+            try:
+                async with asyncio.timeout(RECOVERY_WAIT_S):
+                    await self._recovered.wait()
+            except TimeoutError:
+                raise Unavailable("The server is still starting. Try again in a moment.") from None
+        if self._refusal is not None:
+            raise Unavailable(self._refusal)
 
     async def _recover_until_done(self) -> None:
         pause_s = 0.1
@@ -258,7 +260,13 @@ class RegistryActor:
             try:
                 await self._recover()
                 break
-            except Fenced:  # by the database, or by an actor that has heard from a newer one
+            except Superseded as error:  # before: to go would only have this one started again
+                log.error("this registry stays out of it", extra={"reason": error.message})
+                self._refusal = error.message
+                self._recovered.set()
+                await self._database.close()
+                return
+            except Fenced:  # an actor has heard from a newer one
                 self._superseded()
                 raise
             except Exception:  # the database is away, or Ray: nothing but trying again helps
@@ -304,7 +312,7 @@ class RegistryActor:
         )
         self._database = await open_pool(self._setup.dsn, application_name=APPLICATION, max_size=4)
         async with self._database.connection() as connection:
-            self._epoch = await journal.take_epoch(connection)
+            self._epoch = await journal.take_epoch(connection, self._setup.generation)
             found = await journal.in_flight(connection)
             abandoned = await journal.abandoned_threads(connection)
         self._journal = Journal(self._database, self._epoch, self._superseded)

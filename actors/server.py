@@ -35,8 +35,9 @@ from actors.setup import RegistrySetup, WebhookSettings
 from greenroom.core.errors import ConfigurationError, GreenroomError
 from greenroom.core.faults import NO_FAULTS, Faults
 from greenroom.graphs.configuration import RESERVED_APPLICATION, Configuration
-from greenroom.persistence.database import open_pool
+from greenroom.persistence.database import open_pool, retrying
 from greenroom.persistence.embedded import Embedded, start_embedded
+from greenroom.persistence.journal import next_generation
 from greenroom.persistence.migrations import migrate
 from greenroom.persistence.records import register_assistants
 from greenroom.settings import MIB, Settings
@@ -97,11 +98,16 @@ class Server:
             self._embedded = start_embedded(embedded_directory(self._settings))
             dsn = self._embedded.dsn
         progress("Preparing the database")
-        asyncio.run(prepare_database(dsn, list(self._configuration.graphs)))
+        self._generation = asyncio.run(prepare_database(dsn, list(self._configuration.graphs)))
         progress("Starting Ray")
         self._start_ray()
-        setup = registry_setup(self._settings, self._configuration, dsn, faults=self._faults)
-        self._generation = setup.generation
+        setup = registry_setup(
+            self._settings,
+            self._configuration,
+            dsn,
+            generation=self._generation,
+            faults=self._faults,
+        )
         self._refuse_impossible(setup)
         progress("Starting the registry and warm actors")
         if self._settings.ray_address is not None:
@@ -244,13 +250,18 @@ def _bounded(step: Callable[[], None], limit_s: float) -> None:
 
 
 def registry_setup(
-    settings: Settings, configuration: Configuration, dsn: str, *, faults: Faults = NO_FAULTS
+    settings: Settings,
+    configuration: Configuration,
+    dsn: str,
+    *,
+    generation: int,
+    faults: Faults = NO_FAULTS,
 ) -> RegistrySetup:
-    """What a registry of this server is made of."""
+    """What a registry of this server is made of; `prepare_database` gives its generation."""
     return RegistrySetup(
         namespace=settings.ray_namespace,
         version=code_version(configuration),
-        generation=time.time_ns(),
+        generation=generation,
         url=settings.url,
         dsn=dsn,
         embedded=embedded_directory(settings) if settings.database_url is None else None,
@@ -303,12 +314,17 @@ def _sources(root: Path) -> Iterator[Path]:
         yield from (Path(folder) / name for name in files if name.endswith(".py"))
 
 
-async def prepare_database(dsn: str, graphs: list[str]) -> None:
-    """Brings the schema up to date and registers one assistant per graph."""
+async def prepare_database(dsn: str, graphs: list[str]) -> int:
+    """Brings the schema up to date, registers one assistant per graph, and counts this start.
+
+    Returns:
+        the generation of this start, later than every one before.
+    """
     await migrate(dsn)
     pool = await open_pool(dsn, application_name="greenroom:start")
     try:
         await register_assistants(pool, graphs)
+        return await retrying(pool, next_generation)
     finally:
         await pool.close()
 

@@ -480,13 +480,35 @@ def copy_thread(thread_id: str, copy_id: str) -> tuple[Write, ...]:
 # --- recovery ------------------------------------------------------------------------------------
 
 
-async def take_epoch(connection: Connection) -> int:
-    """Makes the caller the one registry that may write."""
+async def next_generation(connection: Connection) -> int:
+    """The generation of a start of a server: later than every one before, also where clocks are
+    set back; and, another database being chosen, most likely than those of the one before."""
     cursor = await connection.execute(
-        "UPDATE greenroom.registry SET epoch = epoch + 1 RETURNING epoch"
+        """
+        UPDATE greenroom.registry SET starts = greatest(
+            starts + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint)
+        RETURNING starts"""
     )
     row = await cursor.fetchone()
     assert row is not None
+    return row["starts"]
+
+
+async def take_epoch(connection: Connection, generation: int) -> int:
+    """Makes the caller the one registry that may write.
+
+    Raises:
+        Superseded: there was one of a later generation.
+    """
+    cursor = await connection.execute(
+        """
+        UPDATE greenroom.registry SET epoch = epoch + 1, generation = %(mine)s
+        WHERE generation <= %(mine)s RETURNING epoch""",
+        {"mine": generation},
+    )
+    row = await cursor.fetchone()
+    if row is None:
+        raise Superseded("A server that was started later uses this database.")
     return row["epoch"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import time
 import uuid
@@ -71,6 +72,7 @@ class Theatre:
         return await self.open()
 
     async def kill(self, registry: Registry) -> None:
+        registry._keeper._draining = True  # or it still starts an actor while its tasks end
         tasks = [*registry._tasks._running]
         groups = registry._journal._groups
         if groups._task is not None:
@@ -613,6 +615,21 @@ async def test_an_older_registry_cannot_write(theatre: Theatre) -> None:
     assert not new.superseded
     assert await theatre.rows("SELECT 1 FROM greenroom.runs") == []
     run = await theatre.create()
+    await theatre.finish(run.run_id)
+    await theatre.nothing_is_left()
+
+
+async def test_a_registry_of_an_earlier_start_stays_out_of_it(theatre: Theatre) -> None:
+    """Ray starts it again and again: two servers on one database would take it from each other."""
+    of_the_first = theatre.setup
+    theatre.setup = dataclasses.replace(of_the_first, generation=2)
+    newer = await theatre.open()
+    run = await theatre.create()
+    old = Registry(of_the_first, lambda _: cast(Handles, FakeHandles(Cluster())))
+    for _ in range(2):
+        with pytest.raises(Unavailable, match="started later"):
+            await bounded(old.create_many([request()]))
+    assert not newer.superseded
     await theatre.finish(run.run_id)
     await theatre.nothing_is_left()
 
