@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -97,7 +98,7 @@ class Journal:
         self._pool = pool
         self._epoch = epoch
         self._on_superseded = on_superseded
-        self._begun_s = 0.0
+        self._begun_s = math.inf
         self._groups: Batcher[_Group, list[list[Row]]] = Batcher(self._write, max_items=200)
 
     async def commit(self, *writes: Write, patience_s: float | None = None) -> list[list[Row]]:
@@ -153,6 +154,7 @@ class Journal:
 
     async def _transaction(self, groups: list[_Group]) -> list[list[list[Row]]]:
         cursors: list[list[psycopg.AsyncCursor[Row]]] = []
+        self._begun_s = math.inf
         # A pipeline without a BEGIN is one transaction, ended by its one Sync.
         async with self._pool.connection() as connection, connection.pipeline():
             self._begun_s = time.monotonic()
