@@ -488,7 +488,7 @@ async def next_generation(connection: Connection) -> int:
     cursor = await connection.execute(
         """
         UPDATE greenroom.registry SET starts = greatest(
-            starts + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint)
+            starts + 1, (extract(epoch FROM clock_timestamp()) * 1e9)::bigint)
         RETURNING starts"""
     )
     row = await cursor.fetchone()
