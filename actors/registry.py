@@ -530,6 +530,8 @@ class RegistryActor:
         run.ending = True
         await self._journal.commit(*journal.delete_run(run.run_id))
         await self._withdraw(run)
+        if run.temporary:
+            await self._delete_temporary(run.thread_id)
 
     async def _withdraw(self, run: _Run) -> None:
         """The run was not admitted after all; who waited behind it moves up."""
