@@ -42,7 +42,7 @@ chaos: $(VENV)/.installed-dev ## Kill everything at random, for minutes; then th
 	@$(BIN)/python -m pytest -m slow tests/reliability
 
 soak: $(VENV)/.installed-dev ## Ten minutes of the same, and no process may grow
-	@$(BIN)/python -m tests.reliability.chaos --minutes 10 --memory --kill 0.05 $(ARGS)
+	@$(BIN)/python -m tests.reliability.chaos --minutes 10 --memory --kill 0.05 --keep $(ARGS)
 
 lint: $(VENV)/.installed-dev ## Formatting and lint
 	@$(BIN)/ruff format --check .

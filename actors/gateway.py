@@ -100,7 +100,7 @@ async def find_registry(handles: Handles, setup: RegistrySetup) -> dict[str, str
             if hello["version"] == setup.version or hello["generation"] >= setup.generation:
                 return hello
             log.info("relieving a registry that runs older code", extra={"pid": hello["pid"]})
-            await answer(registry.drain.remote(setup.drain_s), REGISTRY)
+            await answer(registry.drain.remote(setup.drain_s, relieved=True), REGISTRY)
             await asyncio.to_thread(handles.kill, REGISTRY)
         except (ActorGone, Unavailable):
             # For some milliseconds after its death Ray still gives out the dead one.

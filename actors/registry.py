@@ -181,6 +181,8 @@ class RegistryActor:
         self._meter = Meter(metrics.ALL)
         self._epoch = 0
         self._draining = False
+        self._relieved = False
+        self._refusal: str | None = None
         self._recovered: asyncio.Event | None = None
         self._embedded: Embedded | None = None
         self._takes_shipped = False
@@ -212,8 +214,11 @@ class RegistryActor:
         await self._ready()
         return await self._keeper.is_warm(wait_s)
 
-    async def drain(self, wait_s: float) -> int:
+    async def drain(self, wait_s: float, *, relieved: bool = False) -> int:
         """Starts nothing any more, and waits for running runs to stop after their superstep.
+
+        Args:
+            relieved: another registry follows at once, and new runs wait for it.
 
         Returns:
             how many did not stop in time. They are cut off: their processes cannot write any
@@ -221,6 +226,7 @@ class RegistryActor:
         """
         await self._ready()
         self._draining = True
+        self._relieved = relieved
         await self._keeper.drain()
         with suppress(TimeoutError):
             async with asyncio.timeout(wait_s):
@@ -248,13 +254,14 @@ class RegistryActor:
         if self._recovered is None:
             self._recovered = asyncio.Event()
             self._tasks.spawn(self._recover_until_done())
-        if self._recovered.is_set():
-            return
-        try:
-            async with asyncio.timeout(RECOVERY_WAIT_S):
-                await self._recovered.wait()
-        except TimeoutError:
-            raise Unavailable("The server is still starting. Try again in a moment.") from None
+        if not self._recovered.is_set():
+            try:
+                async with asyncio.timeout(RECOVERY_WAIT_S):
+                    await self._recovered.wait()
+            except TimeoutError:
+                raise Unavailable("The server is still starting. Try again in a moment.") from None
+        if self._refusal is not None:
+            raise Unavailable(self._refusal)
 
     async def _recover_until_done(self) -> None:
         if self._setup.logs is not None:
@@ -266,7 +273,13 @@ class RegistryActor:
             try:
                 await self._recover()
                 break
-            except Fenced:  # by the database, or by an actor that has heard from a newer one
+            except Superseded as error:  # before: to go would only have this one started again
+                log.error("this registry stays out of it", extra={"reason": error.message})
+                self._refusal = error.message
+                self._recovered.set()
+                await self._database.close()
+                return
+            except Fenced:  # an actor has heard from a newer one
                 self._superseded()
                 raise
             except Exception:  # the database is away, or Ray: nothing but trying again helps
@@ -314,7 +327,7 @@ class RegistryActor:
         )
         self._database = await open_pool(self._setup.dsn, application_name=APPLICATION, max_size=4)
         async with self._database.connection() as connection:
-            self._epoch = await journal.take_epoch(connection)
+            self._epoch = await journal.take_epoch(connection, self._setup.generation)
             found = await journal.in_flight(connection)
             abandoned = await journal.abandoned_threads(connection)
         self._journal = Journal(
@@ -396,8 +409,14 @@ class RegistryActor:
     # --- create --------------------------------------------------------------------------------
 
     async def create_many(self, requests: list[RunRequest]) -> list[CreatedRun | Exception]:
-        """Admits runs, in order. A refusal is the result of its request, not of the call."""
+        """Admits runs, in order. A refusal is the result of its request, not of the call.
+
+        Raises:
+            Unavailable: another registry is about to take over; gateways ask that one.
+        """
         await self._ready()
+        if self._relieved:
+            raise Unavailable("The server is being replaced. Try again in a moment.")
         if not all(self._keeper.knows(request.graph_id) for request in requests):
             await self._learn_shipped()
         began_s = time.monotonic()
@@ -536,6 +555,8 @@ class RegistryActor:
         run.ending = True
         await self._journal.commit(*journal.delete_run(run.run_id))
         await self._withdraw(run)
+        if run.temporary:
+            await self._delete_temporary(run.thread_id)
 
     async def _withdraw(self, run: _Run) -> None:
         """The run was not admitted after all; who waited behind it moves up."""

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 import ray
 import ray.actor
@@ -35,8 +36,9 @@ from greenroom.core.errors import ConfigurationError, GreenroomError
 from greenroom.core.faults import NO_FAULTS, Faults
 from greenroom.graphs.configuration import RESERVED_APPLICATION, Configuration
 from greenroom.logs import LogSettings
-from greenroom.persistence.database import open_pool
+from greenroom.persistence.database import open_pool, retrying
 from greenroom.persistence.embedded import Embedded, start_embedded
+from greenroom.persistence.journal import next_generation
 from greenroom.persistence.migrations import migrate
 from greenroom.persistence.records import register_assistants
 from greenroom.settings import MIB, Settings
@@ -45,6 +47,7 @@ log = logging.getLogger("greenroom.server")
 
 APPLICATION = RESERVED_APPLICATION
 START_PATIENCE_S = 120.0
+HELLO_S = 5.0
 SERVE_SHUTDOWN_S = 8.0
 ACTORS_SHUTDOWN_S = 5.0
 RAY_SHUTDOWN_S = 10.0
@@ -79,6 +82,7 @@ class Server:
         self._embedded: Embedded | None = None
         self._handles = Handles(settings.ray_namespace)
         self._ray_dir: Path | None = None
+        self._generation = 0
         self._joined = False
         self._served = False
 
@@ -95,10 +99,16 @@ class Server:
             self._embedded = start_embedded(embedded_directory(self._settings))
             dsn = self._embedded.dsn
         progress("Preparing the database")
-        asyncio.run(prepare_database(dsn, list(self._configuration.graphs)))
+        self._generation = asyncio.run(prepare_database(dsn, list(self._configuration.graphs)))
         progress("Starting Ray")
         self._start_ray()
-        setup = registry_setup(self._settings, self._configuration, dsn, faults=self._faults)
+        setup = registry_setup(
+            self._settings,
+            self._configuration,
+            dsn,
+            generation=self._generation,
+            faults=self._faults,
+        )
         self._refuse_impossible(setup)
         progress("Starting the registry and warm actors")
         if self._settings.ray_address is not None:
@@ -181,7 +191,11 @@ class Server:
         processes too), so every polite step is bounded.
         """
         own = self._ray_dir is not None
-        if self._joined:
+        relieved = self._joined and not own and self._is_relieved()
+        if relieved:
+            # By a later start, whose actors and runs these are now.
+            _bounded(ray.shutdown, RAY_SHUTDOWN_S)
+        elif self._joined:
             _bounded(self._drain, self._settings.drain_s + DRAIN_MARGIN_S)
             if self._served and not own:
                 # Others may serve on the cluster too.
@@ -194,10 +208,24 @@ class Server:
             processes.end_descendants(DESCENDANTS_GRACE_S)
             shutil.rmtree(self._ray_dir, ignore_errors=True)
         if self._embedded is not None:
-            self._embedded.stop()
+            self._embedded.release() if relieved else self._embedded.stop()
+
+    def _is_relieved(self) -> bool:
+        hello: dict[str, Any] = {}
+
+        def ask() -> None:
+            # The one whose name it is now: that which this server started may be dead.
+            self._handles.forget(REGISTRY)
+            hello.update(cast("dict[str, Any]", ray.get(self._registry().hello.remote())))
+
+        _bounded(ask, HELLO_S)
+        return hello.get("generation", 0) > self._generation
+
+    def _registry(self) -> Any:
+        return self._handles.get(REGISTRY)
 
     def _drain(self) -> None:
-        registry = self._handles.get(REGISTRY)
+        registry = self._registry()
         ray.get(registry.drain.remote(self._settings.drain_s))
 
     def _end_actors(self) -> None:
@@ -223,13 +251,18 @@ def _bounded(step: Callable[[], None], limit_s: float) -> None:
 
 
 def registry_setup(
-    settings: Settings, configuration: Configuration, dsn: str, *, faults: Faults = NO_FAULTS
+    settings: Settings,
+    configuration: Configuration,
+    dsn: str,
+    *,
+    generation: int,
+    faults: Faults = NO_FAULTS,
 ) -> RegistrySetup:
-    """What a registry of this server is made of."""
+    """What a registry of this server is made of; `prepare_database` gives its generation."""
     return RegistrySetup(
         namespace=settings.ray_namespace,
         version=code_version(configuration),
-        generation=time.time_ns(),
+        generation=generation,
         url=settings.url,
         dsn=dsn,
         embedded=embedded_directory(settings) if settings.database_url is None else None,
@@ -287,12 +320,17 @@ def _sources(root: Path) -> Iterator[Path]:
         yield from (Path(folder) / name for name in files if name.endswith(".py"))
 
 
-async def prepare_database(dsn: str, graphs: list[str]) -> None:
-    """Brings the schema up to date and registers one assistant per graph."""
+async def prepare_database(dsn: str, graphs: list[str]) -> int:
+    """Brings the schema up to date, registers one assistant per graph, and counts this start.
+
+    Returns:
+        the generation of this start, later than every one before.
+    """
     await migrate(dsn)
     pool = await open_pool(dsn, application_name="greenroom:start")
     try:
         await register_assistants(pool, graphs)
+        return await retrying(pool, next_generation)
     finally:
         await pool.close()
 

@@ -74,7 +74,7 @@ class RegistrySetup:
         placement_patience_s: how long an actor waits where no node could hold it, and nobody can
             add one that could.
         cancel_grace_s: what a cancelled run gets to stop by itself.
-        max_queued_runs: pending runs of the whole server, or None for no limit.
+        max_queued_runs: runs that may wait for a place or their thread, or None for no limit.
         resumable_ttl_s: how long the durable events of a finished run are kept.
         thread_ttl_s: threads without a time to live of their own are deleted when they were left
             alone for so long; None: never.

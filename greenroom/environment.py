@@ -40,6 +40,8 @@ def ray_environment(settings: Settings) -> dict[str, str]:
         # A proxy is started anew after three failed looks; with Serve's ten seconds between them
         # nobody would be answered for half a minute.
         "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
+        # Of one that is starting: Serve's five seconds end it, on a busy machine, before it is up.
+        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "20",
         # Serve's lines go to its log files; the terminal is for the server's own.
         "RAY_SERVE_LOG_TO_STDERR": "0",
     }

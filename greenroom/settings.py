@@ -148,7 +148,8 @@ class Settings(BaseSettings):
     max_queued_runs: int | None = Field(
         default=None,
         ge=1,
-        description="Pending runs of the whole server; one more is answered 429. Unset: no limit.",
+        description="Runs of the whole server that wait for a place or for their thread, delayed"
+        " ones from when they are due; one more is answered 429. Unset: no limit.",
     )
 
     webhook_allow_private: bool = Field(

@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -105,7 +106,7 @@ class Journal:
         self._epoch = epoch
         self._on_superseded = on_superseded
         self._on_commit = on_commit
-        self._begun_s = 0.0
+        self._begun_s = math.inf
         self._groups: Batcher[_Group, list[list[Row]]] = Batcher(self._write, max_items=200)
 
     async def commit(self, *writes: Write, patience_s: float | None = None) -> list[list[Row]]:
@@ -163,6 +164,7 @@ class Journal:
 
     async def _transaction(self, groups: list[_Group]) -> list[list[list[Row]]]:
         cursors: list[list[psycopg.AsyncCursor[Row]]] = []
+        self._begun_s = math.inf
         # A pipeline without a BEGIN is one transaction, ended by its one Sync.
         async with self._pool.connection() as connection, connection.pipeline():
             self._begun_s = time.monotonic()
@@ -490,13 +492,35 @@ def copy_thread(thread_id: str, copy_id: str) -> tuple[Write, ...]:
 # --- recovery ------------------------------------------------------------------------------------
 
 
-async def take_epoch(connection: Connection) -> int:
-    """Makes the caller the one registry that may write."""
+async def next_generation(connection: Connection) -> int:
+    """The generation of a start of a server: later than every one before, also where clocks are
+    set back; and, another database being chosen, most likely than those of the one before."""
     cursor = await connection.execute(
-        "UPDATE greenroom.registry SET epoch = epoch + 1 RETURNING epoch"
+        """
+        UPDATE greenroom.registry SET starts = greatest(
+            starts + 1, (extract(epoch FROM clock_timestamp()) * 1e9)::bigint)
+        RETURNING starts"""
     )
     row = await cursor.fetchone()
     assert row is not None
+    return row["starts"]
+
+
+async def take_epoch(connection: Connection, generation: int) -> int:
+    """Makes the caller the one registry that may write.
+
+    Raises:
+        Superseded: there was one of a later generation.
+    """
+    cursor = await connection.execute(
+        """
+        UPDATE greenroom.registry SET epoch = epoch + 1, generation = %(mine)s
+        WHERE generation <= %(mine)s RETURNING epoch""",
+        {"mine": generation},
+    )
+    row = await cursor.fetchone()
+    if row is None:
+        raise Superseded("A server that was started later uses this database.")
     return row["epoch"]
 
 

@@ -26,7 +26,7 @@ BOUND_S = 20.0
 
 async def new_journal(pool: Pool) -> Journal:
     async with pool.connection() as connection:
-        epoch = await journal.take_epoch(connection)
+        epoch = await journal.take_epoch(connection, 1)
     return Journal(pool, epoch, lambda: superseded.append(epoch))
 
 
@@ -473,7 +473,7 @@ async def test_what_is_in_flight_comes_in_the_order_of_admission(pen: Journal, p
 
 async def test_epochs_only_grow(pool: Pool) -> None:
     async with pool.connection() as connection:
-        epochs = [await journal.take_epoch(connection) for _ in range(3)]
+        epochs = [await journal.take_epoch(connection, 1) for _ in range(3)]
     assert epochs == [epochs[0], epochs[0] + 1, epochs[0] + 2]
 
 
@@ -531,3 +531,15 @@ async def test_only_who_has_a_patience_is_told_that_the_disk_is_full(
     assert "No space left on device" in hasty.message
     assert not isinstance(patient, BaseException)
     assert await rows(pool, "SELECT thread_id FROM greenroom.threads") == [("m1",)]
+
+
+async def test_a_registry_of_an_earlier_start_cannot_come_back(pool: Pool) -> None:
+    async with pool.connection() as connection:
+        starts = [await journal.next_generation(connection) for _ in range(3)]
+        assert starts == sorted(set(starts))
+        first, second, third = starts
+        await journal.take_epoch(connection, second)
+        epoch = await journal.take_epoch(connection, second)
+        with pytest.raises(Superseded):
+            await journal.take_epoch(connection, first)
+        assert await journal.take_epoch(connection, third) == epoch + 1

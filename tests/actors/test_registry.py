@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import time
 import uuid
@@ -17,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from actors import registry as registry_module
 from actors.handles import Handles
 from actors.registry import ANY_ATTEMPT, RegistryActor
-from greenroom.core.errors import Conflict, NotFound, TooManyRequests
+from greenroom.core.errors import Conflict, NotFound, TooManyRequests, Unavailable
 from greenroom.core.runs import (
     CancelAction,
     CancelRequest,
@@ -72,6 +73,7 @@ class Theatre:
         return await self.open()
 
     async def kill(self, registry: Registry) -> None:
+        registry._keeper._draining = True  # or it still starts an actor while its tasks end
         tasks = [*registry._tasks._running]
         groups = registry._journal._groups
         if groups._task is not None:
@@ -618,6 +620,21 @@ async def test_an_older_registry_cannot_write(theatre: Theatre) -> None:
     await theatre.nothing_is_left()
 
 
+async def test_a_registry_of_an_earlier_start_stays_out_of_it(theatre: Theatre) -> None:
+    """Ray starts it again and again: two servers on one database would take it from each other."""
+    of_the_first = theatre.setup
+    theatre.setup = dataclasses.replace(of_the_first, generation=2)
+    newer = await theatre.open()
+    run = await theatre.create()
+    old = Registry(of_the_first, lambda _: cast(Handles, FakeHandles(Cluster())))
+    for _ in range(2):
+        with pytest.raises(Unavailable, match="started later"):
+            await bounded(old.create_many([request()]))
+    assert not newer.superseded
+    await theatre.finish(run.run_id)
+    await theatre.nothing_is_left()
+
+
 async def test_a_restart_takes_up_running_queued_and_delayed_runs(theatre: Theatre) -> None:
     running = await theatre.create()
     queued = await theatre.create()
@@ -717,6 +734,19 @@ async def test_what_a_drain_cuts_off_is_no_death_and_goes_on_elsewhere(theatre: 
     await theatre.finish(run.run_id)
     assert await theatre.status(run.run_id) == "success"
     await theatre.nothing_is_left()
+
+
+async def test_new_runs_wait_for_the_registry_that_follows(theatre: Theatre) -> None:
+    """A gateway asks again when the call fails, and answers when its request is refused."""
+    await bounded(theatre.registry.drain(0.0, relieved=True))
+    with pytest.raises(Unavailable):
+        await theatre.create()
+    with pytest.raises(Unavailable):
+        await bounded(theatre.registry.create_many([request()]))
+    await theatre.restart()
+    await bounded(theatre.registry.drain(0.0))
+    (refused,) = await bounded(theatre.registry.create_many([request()]))
+    assert isinstance(refused, Unavailable)
 
 
 async def test_runs_of_a_graph_that_is_not_served_any_more_end_with_an_error(

@@ -3,6 +3,7 @@
     python -m tests.reliability.chaos --runs 300 --seed 7          (`make chaos`)
     python -m tests.reliability.chaos --minutes 10 --memory        (`make soak`)
 
+With ``--memory`` nothing is killed in the second half, so that every process has the time to grow.
 Afterwards it proves, from side effects and from what the viewers saw, that nothing was lost,
 repeated or stuck, and writes its table into docs/reliability.md.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import math
 import random
 import statistics
 import sys
@@ -31,7 +33,6 @@ from tests.serving import Served, serving
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent.parent / "docs" / "reliability.md"
-BEGIN, END = "<!-- chaos -->", "<!-- /chaos -->"
 AT_ONCE = 5
 STUCK_S = 120.0
 MOST_KILLS_OF_A_RUN = 2
@@ -99,15 +100,26 @@ class Chaos:
 
     Args:
         kill: how often a second something is killed, on average.
+        calm_after_s: from then on nothing is.
     """
 
-    def __init__(self, server: Served, effects: Effects, seed: int, *, kill: float) -> None:
+    def __init__(
+        self,
+        server: Served,
+        effects: Effects,
+        seed: int,
+        *,
+        kill: float,
+        calm_after_s: float = math.inf,
+    ) -> None:
         self._server = server
         self._effects = effects
         self._random = random.Random(seed)
         self._kill = kill
+        self._calm_after_s = calm_after_s
         self._lives: list[Life] = []
         self._current: dict[str, Life] = {}
+        self.refused: list[str] = []
         self.result = Result()
 
     async def run(
@@ -170,6 +182,7 @@ class Chaos:
                 answer = await http.post(path, json=body)
                 if answer.is_success:
                     return answer.json()["run_id"]
+                self.refused.append(f"POST {path}: {answer.status_code} {answer.text}")
             await asyncio.sleep(0.2)
             known = await self._ask(http, "GET", path)
             if known:
@@ -181,6 +194,7 @@ class Chaos:
                 answer = await http.request(method, path, json=body)
                 if answer.is_success:
                     return answer.json()
+                self.refused.append(f"{method} {path}: {answer.status_code} {answer.text}")
                 if answer.status_code < 500:
                     raise AssertionError(f"{method} {path}: {answer.text}")
             await asyncio.sleep(0.1)
@@ -218,8 +232,11 @@ class Chaos:
     # --- killing -------------------------------------------------------------------------------
 
     async def _kill_at_random(self, http: httpx.AsyncClient) -> None:
+        calm_s = time.monotonic() + self._calm_after_s
         while True:
             await asyncio.sleep(self._random.expovariate(self._kill))
+            if time.monotonic() > calm_s:
+                return
             kind = self._random.choices(["run actor", "registry", "gateway"], [7, 2, 1])[0]
             with contextlib.suppress(psutil.NoSuchProcess, StopIteration, httpx.HTTPError):
                 match kind:
@@ -316,7 +333,8 @@ async def chaos(
     kill: float = 0.8,
     memory: bool = False,
 ) -> Result:
-    driver = Chaos(server, effects, seed, kill=kill)
+    calm_after_s = seconds / 2 if memory and seconds is not None else math.inf
+    driver = Chaos(server, effects, seed, kill=kill, calm_after_s=calm_after_s)
     watcher = asyncio.create_task(driver.watch_memory(10.0)) if memory else None
     try:
         return await driver.run(runs=runs, seconds=seconds)
@@ -325,21 +343,41 @@ async def chaos(
             watcher.cancel()
 
 
+ENOUGH_SAMPLES = 20
+"""Two hundred seconds: who was killed before is not measured."""
+
+
 def growing(memory_mib: dict[str, list[float]]) -> list[str]:
     """Processes that lived through the second half and grew by more than a fifth in it."""
     found = []
     for name, samples in memory_mib.items():
         late = samples[len(samples) // 2 :]
-        if len(samples) >= 20 and late[-1] > late[0] * 1.2 + 20:
+        if len(samples) >= ENOUGH_SAMPLES and late[-1] > late[0] * 1.2 + 20:
             found.append(f"{name}: {late[0]:.0f} -> {late[-1]:.0f} MiB")
     return found
 
 
-def keep(table: str) -> None:
+def memory_rows(memory_mib: dict[str, list[float]]) -> list[str]:
+    """Per kind of process: the one that grew most in the second half of its life."""
+    kinds: dict[str, list[tuple[float, float]]] = {}
+    for name, samples in memory_mib.items():
+        if len(samples) >= ENOUGH_SAMPLES:
+            pair = samples[len(samples) // 2], samples[-1]
+            kinds.setdefault(name.partition(" ")[0], []).append(pair)
+    rows = []
+    for kind, pairs in sorted(kinds.items()):
+        middle, end = max(pairs, key=lambda pair: pair[1] - pair[0])
+        each = f"{kind}, the one of {len(pairs)} that grew most" if len(pairs) > 1 else kind
+        rows.append(f"| memory of {each}, MiB: middle, end | {middle:.0f}, {end:.0f} |")
+    return rows
+
+
+def keep(table: str, mark: str) -> None:
+    """Puts the table between ``<!-- mark -->`` and ``<!-- /mark -->``."""
     page = PAGE.read_text()
-    head, _, rest = page.partition(BEGIN)
-    _, _, tail = rest.partition(END)
-    PAGE.write_text(f"{head}{BEGIN}\n{table}\n{END}{tail}")
+    head, begin, rest = page.partition(f"<!-- {mark} -->")
+    _, end, tail = rest.partition(f"<!-- /{mark} -->")
+    PAGE.write_text(f"{head}{begin}\n{table}\n{end}{tail}")
 
 
 def main() -> None:
@@ -367,9 +405,10 @@ def main() -> None:
                     memory=given.memory,
                 )
             )
-    print(result.table(given.seed))
+    table = "\n".join([result.table(given.seed), *memory_rows(result.memory_mib)])
+    print(table)
     if given.keep:
-        keep(result.table(given.seed))
+        keep(table, "soak" if given.memory else "chaos")
     problems = [*result.problems, *(growing(result.memory_mib) if given.memory else [])]
     print(*problems, sep="\n")
     sys.exit(1 if problems else 0)
