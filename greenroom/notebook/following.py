@@ -202,6 +202,8 @@ class Run:
 
     async def _create_and_read(self) -> None:
         runs = self._client.runs
+        if not self.thread_id:
+            self._note(thread_id=(await self._client.threads.create())["thread_id"])
         self._note(asked_s=time.time())
         try:
             created = await runs.create(

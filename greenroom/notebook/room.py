@@ -15,6 +15,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -379,16 +380,15 @@ class Room:
             run: anything else that ``client.runs.create`` takes, e.g. ``multitask_strategy``.
         """
         self._started += 1
-        graph = graph or self._default()
-        record = RunRecord(
-            label=label or f"run {self._started}",
-            graph=graph,
-            thread_id=thread or self.new_thread(),
-            asked_s=0.0,
-        )
-        client = self._background.do(self._background_client())
+        label = label or f"run {self._started}"
+        return self._follow(input, graph or self._default(), thread, label, run).created()
+
+    def _follow(
+        self, input: Any, graph: str, thread: str | None, label: str, run: Mapping[str, Any]
+    ) -> Run:
+        record = RunRecord(label=label, graph=graph, thread_id=thread or "", asked_s=time.time())
         create = {"assistant_id": graph, "input": _input(input), **run}
-        return Run(self._background, client, record, create).created()
+        return Run(self._background, self._followers, record, create)
 
     def watch(self, input: Any = None, **start: Any) -> Run:
         """Shows a run while it runs: tokens, node, attempt, actor. Takes what `start` takes."""
@@ -405,22 +405,29 @@ class Room:
             print()
         return run
 
-    def map(self, inputs: Sequence[Any], **start: Any) -> list[RunRecord]:
+    def map(
+        self, inputs: Sequence[Any], *, graph: str | None = None, **run: Any
+    ) -> list[RunRecord]:
         """Runs a graph once for each input, all at once, and shows how far they are.
+
+        Args:
+            run: anything else that ``client.runs.create`` takes.
 
         Returns:
             what was seen of each, for tables and timelines. A run that fails is no exception.
         """
-        runs = [self.start(each, **{"label": str(n), **start}) for n, each in enumerate(inputs, 1)]
+        graph = graph or self._default()
+        runs = [
+            self._follow(each, graph, None, str(number), run)
+            for number, each in enumerate(inputs, 1)
+        ]
         bar = display.Bar(len(runs))
-        done = 0
-        bar.step(done, f"0 of {len(runs)} runs")
-        for run in runs:
-            run.wait()
-            done = sum(each.record.over for each in runs)
+        for place, each in enumerate(runs):
+            done = max(place, sum(one.record.over for one in runs))
             bar.step(done, f"{done} of {len(runs)} runs")
+            each.wait()
         bar.done(f"{len(runs)} runs")
-        return [run.record for run in runs]
+        return [each.record for each in runs]
 
     def cancel(self, run: Run | Mapping[str, Any] | str, thread: str | None = None) -> None:
         """Stops a run, and waits until it has stopped.
@@ -437,8 +444,14 @@ class Room:
             raise GreenroomError("Name the run's thread too: room.cancel(run_id, thread_id).")
         self.sync_client.runs.cancel(thread_id, run_id, wait=True)
 
-    async def _background_client(self) -> LangGraphClient:
-        return self.client
+    @property
+    def _followers(self) -> LangGraphClient:
+        """The client of those runs that are followed, on their own loop."""
+
+        async def on_their_loop() -> LangGraphClient:
+            return self.client
+
+        return self._background.do(on_their_loop())
 
     def _default(self) -> str:
         if not self._names:
