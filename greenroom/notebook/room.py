@@ -136,6 +136,7 @@ class Room:
         self._child: Child | None = None
         self._embedded: Embedded | None = None
         self._background = BackgroundLoop()
+        self._followers: LangGraphClient | None = None
         self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, LangGraphClient]
         self._clients = WeakKeyDictionary()
         self._sync: SyncLangGraphClient | None = None
@@ -284,6 +285,8 @@ class Room:
             _of_this_kernel = None
         if self._sync is not None:
             self._sync.close()
+        if self._followers is not None:
+            self._background.do(self._followers.aclose())
         if self._child is not None:
             self._child.stop()
         self._background.close()
@@ -386,6 +389,8 @@ class Room:
     def _follow(
         self, input: Any, graph: str, thread: str | None, label: str, run: Mapping[str, Any]
     ) -> Run:
+        if self._followers is None:
+            self._followers = get_client(url=self.url)  # of the background's loop alone
         record = RunRecord(label=label, graph=graph, thread_id=thread or "", asked_s=time.time())
         create = {"assistant_id": graph, "input": _input(input), **run}
         return Run(self._background, self._followers, record, create)
@@ -443,15 +448,6 @@ class Room:
         if thread_id is None:
             raise GreenroomError("Name the run's thread too: room.cancel(run_id, thread_id).")
         self.sync_client.runs.cancel(thread_id, run_id, wait=True)
-
-    @property
-    def _followers(self) -> LangGraphClient:
-        """The client of those runs that are followed, on their own loop."""
-
-        async def on_their_loop() -> LangGraphClient:
-            return self.client
-
-        return self._background.do(on_their_loop())
 
     def _default(self) -> str:
         if not self._names:
