@@ -58,6 +58,7 @@ def open(
     graphs: Graphs | Path | str | None = None,
     *,
     placements: Placements | None = None,
+    applications: Mapping[str, str] | None = None,
     address: str | None = None,
     namespace: str = "greenroom",
     data_dir: Path | str | None = None,
@@ -75,6 +76,8 @@ def open(
             called by its own name, or ``agent``.
         placements: by graph: resources, limits, runs per actor. A graph that is not named has the
             defaults.
+        applications: Ray Serve applications to deploy beside a server that is started, by name:
+            ``module:application``, for `greenroom.models.ServeChatModel`.
         address: of a Ray cluster. Its Greenroom server is joined; where there is none, one is
             started on it, that ends with this kernel.
         namespace: Ray namespace on the cluster; another one is another server.
@@ -101,6 +104,7 @@ def open(
     room = Room(
         packed,
         placements or {},
+        applications or {},
         config=config,
         address=address,
         namespace=namespace,
@@ -124,6 +128,7 @@ class Room:
         self,
         packed: Mapping[str, bytes],
         placements: Placements,
+        applications: Mapping[str, str],
         *,
         config: Path | None,
         address: str | None,
@@ -141,6 +146,7 @@ class Room:
         self._clients = WeakKeyDictionary()
         self._sync: SyncLangGraphClient | None = None
         self._bar = display.Bar(START_STEPS, quiet=quiet)
+        self._applications = applications
         self._closed = False
         self._started = 0
         self.url = ""
@@ -183,7 +189,11 @@ class Room:
             self._background.do(migrate(self._dsn))
             self._ship(packed, placements)
             given = {
-                "config": config.absolute() if config is not None else _empty_configuration(base),
+                "config": (
+                    config.absolute()
+                    if config is not None
+                    else _configuration(base, self._applications)
+                ),
                 # What a killed server's HAProxy leaves behind would outlive the kernel.
                 "haproxy": "false",
                 **({"database_url": database_url} if database_url is not None else {}),
@@ -508,17 +518,30 @@ def _by_name(graphs: Any) -> dict[str, Any]:
     return {name if name and name != "LangGraph" else DEFAULT_NAME: graphs}
 
 
-def _empty_configuration(base: Path) -> Path:
-    """A configuration for graphs that all come by value, and may import what lies beside them."""
-    beside = os.path.relpath(Path.cwd(), base)
+def _configuration(base: Path, applications: Mapping[str, str]) -> Path:
+    """For graphs that all come by value, and may import what can be imported here."""
     content = {
-        "dependencies": [beside if beside.startswith(".") else f"./{beside}"],
+        "dependencies": [
+            path if path.startswith(".") else f"./{path}"
+            for path in (os.path.relpath(each, base) for each in _import_paths())
+        ],
         "graphs": {},
-        "greenroom": {"shipped_graphs": True},
+        "greenroom": {"shipped_graphs": True, "applications": dict(applications)},
     }
     file = base / "room.json"
     file.write_text(json.dumps(content))
     return file
+
+
+def _import_paths() -> list[Path]:
+    """The working directory, and what somebody has put on ``sys.path``; not what is installed."""
+    installed = [Path(prefix).resolve() for prefix in (sys.prefix, sys.base_prefix)]
+    found = [Path.cwd(), *(Path(each).resolve() for each in sys.path if each)]
+    return [
+        path
+        for path in dict.fromkeys(found)
+        if path.is_dir() and not any(path.is_relative_to(prefix) for prefix in installed)
+    ]
 
 
 def _address(address: str) -> str:
