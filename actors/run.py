@@ -39,7 +39,7 @@ from langgraph.store.postgres.aio import AsyncPostgresStore
 
 from actors.handles import REGISTRY, ActorGone, Handles, answer
 from actors.pool import PoolSpec
-from actors.setup import RunActorSetup
+from actors.setup import RunActorSetup, configuration_of
 from actors.shipped import ShippedGraphs
 from greenroom.core.batching import Batcher
 from greenroom.core.errors import BadRequest, Fenced, GreenroomError, NotFound, Unavailable
@@ -49,7 +49,6 @@ from greenroom.core.ports import Question, Update
 from greenroom.core.runs import Batch, Ending, Report, RunOrder, RunStatus, out_of_time
 from greenroom.graphs import execution as graph_execution
 from greenroom.graphs import state as graph_state
-from greenroom.graphs.configuration import read_configuration
 from greenroom.graphs.loading import LoadedGraph, load_graph, make_importable
 from greenroom.persistence import tails
 from greenroom.persistence.checkpoints import FencedSaver, PooledSaver
@@ -132,7 +131,7 @@ class RunActor:
         loop = asyncio.get_running_loop()
         self._execute_loop = loop
         loop.set_default_executor(self._threads)
-        configuration = read_configuration(self._setup.config_path)
+        configuration = configuration_of(self._setup)
         os.environ.update(configuration.env)
         written = [name for name in self._setup.spec.graphs if name in configuration.graphs]
         for graph_id in written:

@@ -7,6 +7,7 @@ import dataclasses
 import threading
 import time
 from collections.abc import Callable, Coroutine, Mapping
+from datetime import datetime
 from typing import Any, TypeVar
 
 import httpx
@@ -223,7 +224,9 @@ class Run:
                 raise
             self._note(status="rejected", ended_s=time.time())
             return
-        self._note(run_id=created["run_id"], status=created["status"])
+        # The server's clock, like that of the events.
+        created_s = datetime.fromisoformat(str(created["created_at"])).timestamp()
+        self._note(run_id=created["run_id"], status=created["status"], asked_s=created_s)
         self._created.set()
         # "0": from the beginning, however far it is by now.
         async with asyncio.TaskGroup() as asking:
