@@ -12,10 +12,9 @@ from ray.serve import Application
 from actors.handles import REGISTRY, ActorGone, Handles, answer
 from actors.placement import HEAD, HEAD_SHARE
 from actors.runtime import RayRuntime
-from actors.setup import RegistrySetup
+from actors.setup import RegistrySetup, configuration_of
 from greenroom import tracing
 from greenroom.core.errors import ConfigurationError, Unavailable
-from greenroom.graphs.configuration import read_configuration
 from greenroom.http.app import create_app, drain
 from greenroom.http.settings import HttpSettings
 from greenroom.persistence.database import open_pool
@@ -48,7 +47,7 @@ class Gateway:
         self._database = await open_pool(
             hello["dsn"], application_name="greenroom:gateway", max_size=DATABASE_CONNECTIONS
         )
-        configuration = await asyncio.to_thread(read_configuration, setup.config_path)
+        configuration = await asyncio.to_thread(configuration_of, setup)
         runtime = RayRuntime(
             handles,
             self._database,

@@ -457,6 +457,7 @@ class Keeper:
             namespace=self._setup.namespace,
             dsn=self._setup.dsn,
             config_path=self._setup.config_path,
+            configuration=self._setup.configuration,
             spec=spec,
             timeouts_s=self._timeouts_s,
             log_max_bytes=self._setup.log_max_bytes,

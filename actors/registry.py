@@ -32,7 +32,7 @@ from typing import Any, Literal, TypeVar
 from actors import metrics
 from actors.handles import Handles
 from actors.keeper import Keeper
-from actors.setup import RegistrySetup
+from actors.setup import RegistrySetup, configuration_of
 from actors.sweeping import Sweeper
 from actors.tasks import Tasks
 from actors.watching import Doing, Doings
@@ -62,7 +62,7 @@ from greenroom.core.runs import (
     out_of_time,
 )
 from greenroom.core.threads import resting_status
-from greenroom.graphs.configuration import GraphSpec, PlacementSpec, read_configuration
+from greenroom.graphs.configuration import GraphSpec, PlacementSpec
 from greenroom.persistence import journal, outbox, shipped, upkeep
 from greenroom.persistence.database import Pool, open_pool, retrying, terminate_backends
 from greenroom.persistence.embedded import Embedded, start_embedded
@@ -313,7 +313,7 @@ class RegistryActor:
             # Attaches, or starts it again: it runs as long as one of its users does.
             self._embedded = await asyncio.to_thread(start_embedded, self._setup.embedded)
             self._setup = dataclasses.replace(self._setup, dsn=self._embedded.dsn)
-        configuration = await asyncio.to_thread(read_configuration, self._setup.config_path)
+        configuration = await asyncio.to_thread(configuration_of, self._setup)
         self._takes_shipped = configuration.shipped_graphs
         self._keeper = Keeper(
             self._make_handles(self._setup.namespace),

@@ -39,7 +39,7 @@ from langgraph.store.postgres.aio import AsyncPostgresStore
 
 from actors.handles import REGISTRY, ActorGone, Handles, answer
 from actors.pool import PoolSpec
-from actors.setup import RunActorSetup
+from actors.setup import RunActorSetup, configuration_of
 from actors.shipped import ShippedGraphs
 from greenroom import tracing
 from greenroom.core.batching import Batcher
@@ -51,7 +51,6 @@ from greenroom.core.runs import Batch, Ending, Report, RunOrder, RunStatus, out_
 from greenroom.graphs import execution as graph_execution
 from greenroom.graphs import spans
 from greenroom.graphs import state as graph_state
-from greenroom.graphs.configuration import read_configuration
 from greenroom.graphs.loading import LoadedGraph, load_graph, make_importable
 from greenroom.logs import noting
 from greenroom.persistence import tails
@@ -139,7 +138,7 @@ class RunActor:
         loop = asyncio.get_running_loop()
         self._execute_loop = loop
         loop.set_default_executor(self._threads)
-        configuration = read_configuration(self._setup.config_path)
+        configuration = configuration_of(self._setup)
         os.environ.update(configuration.env)
         written = [name for name in self._setup.spec.graphs if name in configuration.graphs]
         for graph_id in written:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from actors.pool import PoolSpec
 from greenroom.core.faults import NO_FAULTS, Faults
+from greenroom.graphs.configuration import Configuration, read_configuration
 from greenroom.logs import LogSettings
 
 
@@ -18,6 +19,7 @@ class RunActorSetup:
         name: its Ray name; also in ``application_name`` of its database connections.
         dsn: the database.
         config_path: the configuration file, on this node.
+        configuration: what it says, if that need not be read where the actor runs.
         spec: its placement; ``spec.graphs`` are the graphs that it loads.
         timeouts_s: per graph, how long a run may take; a graph that is not named may take for ever.
         log_max_bytes: encoded events that one run keeps in memory.
@@ -30,6 +32,7 @@ class RunActorSetup:
     namespace: str
     dsn: str
     config_path: Path
+    configuration: Configuration | None = None
     spec: PoolSpec
     timeouts_s: dict[str, float]
     log_max_bytes: int
@@ -66,6 +69,8 @@ class RegistrySetup:
         dsn: the database.
         embedded: directory of the embedded database that the registry keeps running, or None.
         config_path: the configuration file, on the registry's node.
+        configuration: what it says, if it names no file that would have to be there too: then
+            other nodes need not have it either.
         drain_s: what running runs get when the registry is relieved.
         default_max_actors: for placements that name no bound.
         max_starts: how many actors a pool that works already may be starting at once; each takes a
@@ -89,6 +94,7 @@ class RegistrySetup:
     dsn: str
     embedded: Path | None
     config_path: Path
+    configuration: Configuration | None = None
     drain_s: float
     default_max_actors: int
     max_starts: int = 1
@@ -103,3 +109,12 @@ class RegistrySetup:
     webhooks: WebhookSettings = WebhookSettings()
     logs: LogSettings | None = None
     faults: Faults = NO_FAULTS
+
+
+def configuration_of(setup: RunActorSetup | RegistrySetup) -> Configuration:
+    """What this actor's configuration says; reads the file, unless it came along.
+
+    Raises:
+        ConfigurationError: it is missing, or says something that cannot be meant.
+    """
+    return setup.configuration or read_configuration(setup.config_path)

@@ -96,6 +96,14 @@ class ServeChatModel(BaseChatModel):
             # warming it up, not to its first run.
             import ray.serve  # noqa: F401
 
+    def __getstate__(self) -> dict[Any, Any]:
+        # Neither leaves its process; they come anew where a graph that was shipped arrives.
+        return {**super().__getstate__(), "__pydantic_private__": {"_handle": None}}
+
+    def __setstate__(self, state: dict[Any, Any]) -> None:
+        super().__setstate__(state)
+        self._lock = threading.Lock()
+
     @property
     def _llm_type(self) -> str:
         return "ray-serve"

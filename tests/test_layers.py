@@ -75,6 +75,8 @@ FORBIDDEN: dict[str, tuple[str, ...]] = {
 """Libraries that a layer must not name."""
 
 NEVER_LOADED: dict[str, tuple[str, ...]] = {
+    "greenroom": ("ray", "langgraph", "langchain_core", "matplotlib", "IPython", "httpx"),
+    "greenroom.notebook": ("ray", "actors", "matplotlib", "IPython"),
     "greenroom.graphs.configuration": ("langgraph", "langchain_core", "ray"),
     "greenroom.cli": ("langgraph", "langchain_core", "ray", "actors", "fastapi"),
     "greenroom.http.app": ("ray", "langgraph", "langchain_core"),

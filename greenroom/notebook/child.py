@@ -20,6 +20,8 @@ from greenroom.settings import variable
 START_PATIENCE_S = 180.0
 STOP_PATIENCE_S = 30.0
 LOOK_S = 0.05
+COLORFUL = frozenset({"FORCE_COLOR", "CLICOLOR_FORCE", "TTY_COMPATIBLE", "TTY_INTERACTIVE"})
+"""Kernels set some of them for what they show; what a server prints is to be read by us."""
 READY = " serves "
 ERROR = "Error: "
 
@@ -54,7 +56,8 @@ class Child:
                 stderr=subprocess.STDOUT,
                 # Interrupting a cell must not end it; a kernel's end is seen by the pipe.
                 start_new_session=True,
-                env=os.environ | {variable(name): str(value) for name, value in given.items()},
+                env={name: value for name, value in os.environ.items() if name not in COLORFUL}
+                | {variable(name): str(value) for name, value in given.items()},
             )
 
     @property

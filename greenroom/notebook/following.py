@@ -7,6 +7,7 @@ import dataclasses
 import threading
 import time
 from collections.abc import Callable, Coroutine, Mapping
+from datetime import datetime
 from typing import Any, TypeVar
 
 import httpx
@@ -37,9 +38,18 @@ class BackgroundLoop:
         return asyncio.run_coroutine_threadsafe(work, self.loop).result()
 
     def close(self) -> None:
+        """Ends what is under way on it, and the thread."""
+        self.do(_cancel_all())
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join()
         self.loop.close()
+
+
+async def _cancel_all() -> None:
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
 
 
 class Run:
@@ -202,6 +212,8 @@ class Run:
 
     async def _create_and_read(self) -> None:
         runs = self._client.runs
+        if not self.thread_id:
+            self._note(thread_id=(await self._client.threads.create())["thread_id"])
         self._note(asked_s=time.time())
         try:
             created = await runs.create(
@@ -212,7 +224,9 @@ class Run:
                 raise
             self._note(status="rejected", ended_s=time.time())
             return
-        self._note(run_id=created["run_id"], status=created["status"])
+        # The server's clock, like that of the events.
+        created_s = datetime.fromisoformat(str(created["created_at"])).timestamp()
+        self._note(run_id=created["run_id"], status=created["status"], asked_s=created_s)
         self._created.set()
         # "0": from the beginning, however far it is by now.
         async with asyncio.TaskGroup() as asking:

@@ -15,6 +15,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -57,6 +58,7 @@ def open(
     graphs: Graphs | Path | str | None = None,
     *,
     placements: Placements | None = None,
+    applications: Mapping[str, str] | None = None,
     address: str | None = None,
     namespace: str = "greenroom",
     data_dir: Path | str | None = None,
@@ -74,6 +76,8 @@ def open(
             called by its own name, or ``agent``.
         placements: by graph: resources, limits, runs per actor. A graph that is not named has the
             defaults.
+        applications: Ray Serve applications to deploy beside a server that is started, by name:
+            ``module:application``, for `greenroom.models.ServeChatModel`.
         address: of a Ray cluster. Its Greenroom server is joined; where there is none, one is
             started on it, that ends with this kernel.
         namespace: Ray namespace on the cluster; another one is another server.
@@ -100,6 +104,7 @@ def open(
     room = Room(
         packed,
         placements or {},
+        applications or {},
         config=config,
         address=address,
         namespace=namespace,
@@ -123,6 +128,7 @@ class Room:
         self,
         packed: Mapping[str, bytes],
         placements: Placements,
+        applications: Mapping[str, str],
         *,
         config: Path | None,
         address: str | None,
@@ -135,10 +141,12 @@ class Room:
         self._child: Child | None = None
         self._embedded: Embedded | None = None
         self._background = BackgroundLoop()
+        self._followers: LangGraphClient | None = None
         self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, LangGraphClient]
         self._clients = WeakKeyDictionary()
         self._sync: SyncLangGraphClient | None = None
         self._bar = display.Bar(START_STEPS, quiet=quiet)
+        self._applications = applications
         self._closed = False
         self._started = 0
         self.url = ""
@@ -181,7 +189,11 @@ class Room:
             self._background.do(migrate(self._dsn))
             self._ship(packed, placements)
             given = {
-                "config": config.absolute() if config is not None else _empty_configuration(base),
+                "config": (
+                    config.absolute()
+                    if config is not None
+                    else _configuration(base, self._applications)
+                ),
                 # What a killed server's HAProxy leaves behind would outlive the kernel.
                 "haproxy": "false",
                 **({"database_url": database_url} if database_url is not None else {}),
@@ -283,6 +295,8 @@ class Room:
             _of_this_kernel = None
         if self._sync is not None:
             self._sync.close()
+        if self._followers is not None:
+            self._background.do(self._followers.aclose())
         if self._child is not None:
             self._child.stop()
         self._background.close()
@@ -379,16 +393,17 @@ class Room:
             run: anything else that ``client.runs.create`` takes, e.g. ``multitask_strategy``.
         """
         self._started += 1
-        graph = graph or self._default()
-        record = RunRecord(
-            label=label or f"run {self._started}",
-            graph=graph,
-            thread_id=thread or self.new_thread(),
-            asked_s=0.0,
-        )
-        client = self._background.do(self._background_client())
+        label = label or f"run {self._started}"
+        return self._follow(input, graph or self._default(), thread, label, run).created()
+
+    def _follow(
+        self, input: Any, graph: str, thread: str | None, label: str, run: Mapping[str, Any]
+    ) -> Run:
+        if self._followers is None:
+            self._followers = get_client(url=self.url)  # of the background's loop alone
+        record = RunRecord(label=label, graph=graph, thread_id=thread or "", asked_s=time.time())
         create = {"assistant_id": graph, "input": _input(input), **run}
-        return Run(self._background, client, record, create).created()
+        return Run(self._background, self._followers, record, create)
 
     def watch(self, input: Any = None, **start: Any) -> Run:
         """Shows a run while it runs: tokens, node, attempt, actor. Takes what `start` takes."""
@@ -405,22 +420,29 @@ class Room:
             print()
         return run
 
-    def map(self, inputs: Sequence[Any], **start: Any) -> list[RunRecord]:
+    def map(
+        self, inputs: Sequence[Any], *, graph: str | None = None, **run: Any
+    ) -> list[RunRecord]:
         """Runs a graph once for each input, all at once, and shows how far they are.
+
+        Args:
+            run: anything else that ``client.runs.create`` takes.
 
         Returns:
             what was seen of each, for tables and timelines. A run that fails is no exception.
         """
-        runs = [self.start(each, **{"label": str(n), **start}) for n, each in enumerate(inputs, 1)]
+        graph = graph or self._default()
+        runs = [
+            self._follow(each, graph, None, str(number), run)
+            for number, each in enumerate(inputs, 1)
+        ]
         bar = display.Bar(len(runs))
-        done = 0
-        bar.step(done, f"0 of {len(runs)} runs")
-        for run in runs:
-            run.wait()
-            done = sum(each.record.over for each in runs)
+        for place, each in enumerate(runs):
+            done = max(place, sum(one.record.over for one in runs))
             bar.step(done, f"{done} of {len(runs)} runs")
+            each.wait()
         bar.done(f"{len(runs)} runs")
-        return [run.record for run in runs]
+        return [each.record for each in runs]
 
     def cancel(self, run: Run | Mapping[str, Any] | str, thread: str | None = None) -> None:
         """Stops a run, and waits until it has stopped.
@@ -436,9 +458,6 @@ class Room:
         if thread_id is None:
             raise GreenroomError("Name the run's thread too: room.cancel(run_id, thread_id).")
         self.sync_client.runs.cancel(thread_id, run_id, wait=True)
-
-    async def _background_client(self) -> LangGraphClient:
-        return self.client
 
     def _default(self) -> str:
         if not self._names:
@@ -499,17 +518,30 @@ def _by_name(graphs: Any) -> dict[str, Any]:
     return {name if name and name != "LangGraph" else DEFAULT_NAME: graphs}
 
 
-def _empty_configuration(base: Path) -> Path:
-    """A configuration for graphs that all come by value, and may import what lies beside them."""
-    beside = os.path.relpath(Path.cwd(), base)
+def _configuration(base: Path, applications: Mapping[str, str]) -> Path:
+    """For graphs that all come by value, and may import what can be imported here."""
     content = {
-        "dependencies": [beside if beside.startswith(".") else f"./{beside}"],
+        "dependencies": [
+            path if path.startswith(".") else f"./{path}"
+            for path in (os.path.relpath(each, base) for each in _import_paths())
+        ],
         "graphs": {},
-        "greenroom": {"shipped_graphs": True},
+        "greenroom": {"shipped_graphs": True, "applications": dict(applications)},
     }
     file = base / "room.json"
     file.write_text(json.dumps(content))
     return file
+
+
+def _import_paths() -> list[Path]:
+    """The working directory, and what somebody has put on ``sys.path``; not what is installed."""
+    installed = [Path(prefix).resolve() for prefix in (sys.prefix, sys.base_prefix)]
+    found = [Path.cwd(), *(Path(each).resolve() for each in sys.path if each)]
+    return [
+        path
+        for path in dict.fromkeys(found)
+        if path.is_dir() and not any(path.is_relative_to(prefix) for prefix in installed)
+    ]
 
 
 def _address(address: str) -> str:

@@ -42,6 +42,8 @@ DENSE_ROW_INCHES = 0.13
 ROWS_WITH_TEXT = 30
 WIDTH_INCHES = 9.5
 BAR_HEIGHT = 0.62
+NAME_SHARE = 0.04
+"""How much of the width the name of an actor takes."""
 
 
 def timeline(
@@ -69,6 +71,7 @@ class _Drawing:
         self._records = records
         self._by_actor = rows == "actors"
         self._began_s = min(record.asked_s for record in records)
+        self._length_s = max(record.seen_until_s for record in records) - self._began_s
         self._names = _rows(records) if self._by_actor else [each.label for each in records]
         self._many = len(self._names) > ROWS_WITH_TEXT
         inches = DENSE_ROW_INCHES if self._many else ROW_INCHES
@@ -128,20 +131,24 @@ class _Drawing:
         """Under the bar of each attempt: who executes it."""
         if self._many:
             return
+        free_from_s = 0.0
         for event in record.events:
             if event.name != "metadata" or event.data["attempt"] not in record.actors:
                 continue
             attempt = event.data["attempt"]
-            self._axes.annotate(
-                short_actor(record.actors[attempt]),
-                (event.at_s - self._began_s, row + BAR_HEIGHT / 2),
-                xytext=(1, -1),
-                textcoords="offset points",
-                fontsize=6.5,
-                family="monospace",
-                color=ACTOR_COLOR,
-                verticalalignment="top",
-            )
+            # Two names on one another cannot be read; the line says that there was another one.
+            if event.at_s >= free_from_s:
+                self._axes.annotate(
+                    short_actor(record.actors[attempt]),
+                    (event.at_s - self._began_s, row + BAR_HEIGHT / 2),
+                    xytext=(1, -1),
+                    textcoords="offset points",
+                    fontsize=6.5,
+                    family="monospace",
+                    color=ACTOR_COLOR,
+                    verticalalignment="top",
+                )
+                free_from_s = event.at_s + self._length_s * NAME_SHARE
             if attempt > 1:
                 self._axes.plot(
                     [event.at_s - self._began_s] * 2,

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,8 +11,6 @@ from greenroom.notebook import display
 from greenroom.notebook.drawing import draw, positions
 from greenroom.notebook.timeline import timeline
 from tests.notebook.records import asking, crashed, plain, rejected
-
-ROOT = Path(__file__).parents[2]
 
 
 def legend_of(picture) -> list[str]:
@@ -154,32 +150,6 @@ def test_the_live_view_of_a_run_that_asks_shows_the_question() -> None:
 def test_an_empty_table_says_so() -> None:
     assert "none" in display.Table([], "threads")._repr_html_()
     assert repr(display.Table([], "threads")).startswith("threads")
-
-
-def test_importing_greenroom_is_light() -> None:
-    loaded = subprocess.run(
-        [sys.executable, "-c", "import sys, greenroom; print(*sys.modules)"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    ).stdout.split()
-    roots = {name.partition(".")[0] for name in loaded}
-    assert not roots & {"ray", "langgraph", "langchain_core", "matplotlib", "IPython", "httpx"}
-
-
-def test_a_room_imports_neither_ray_nor_matplotlib() -> None:
-    loaded = subprocess.run(
-        [sys.executable, "-c", "import sys, greenroom; greenroom.open; print(*sys.modules)"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    ).stdout.split()
-    roots = {name.partition(".")[0] for name in loaded}
-    assert not roots & {"ray", "matplotlib", "IPython"}
 
 
 def test_an_unknown_name_of_greenroom_is_an_attribute_error() -> None:
