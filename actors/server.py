@@ -29,7 +29,7 @@ import greenroom
 from actors import applications, gateway, processes
 from actors.handles import INSPECTOR, REGISTRY, Handles, is_run_actor
 from actors.keeper import pool_specs
-from actors.placement import impossible
+from actors.placement import ClusterView, impossible
 from actors.setup import RegistrySetup, WebhookSettings
 from greenroom.core.errors import ConfigurationError, GreenroomError
 from greenroom.core.faults import NO_FAULTS, Faults
@@ -98,7 +98,9 @@ class Server:
         progress("Starting Ray")
         self._start_ray()
         setup = registry_setup(self._settings, self._configuration, dsn, faults=self._faults)
-        self._refuse_impossible(setup)
+        gateway.refuse_embedded_beyond_one_node(self._handles, setup)
+        cluster = self._handles.cluster_view()
+        self._refuse_impossible(setup, cluster)
         progress("Starting the registry and warm actors")
         if self._settings.ray_address is not None:
             asyncio.run(gateway.find_registry(self._handles, setup))
@@ -114,7 +116,7 @@ class Server:
             applications.deploy(name, model)
         progress("Starting the gateway")
         serve.run(
-            gateway.application(self._settings, setup),
+            gateway.application(self._settings, setup, nodes=len(cluster.nodes)),
             name=APPLICATION,
             route_prefix="/",
             blocking=False,
@@ -151,9 +153,8 @@ class Server:
         if not settings.dashboard:
             _end_onlookers()
 
-    def _refuse_impossible(self, setup: RegistrySetup) -> None:
+    def _refuse_impossible(self, setup: RegistrySetup, cluster: ClusterView) -> None:
         """Raises ConfigurationError for a placement that no node can ever satisfy."""
-        cluster = self._handles.cluster_view()
         for spec in pool_specs(self._configuration, setup):
             reason = impossible(spec, cluster)
             if reason is not None:
