@@ -124,11 +124,13 @@ def application(settings: Settings, setup: RegistrySetup, *, nodes: int = 1) -> 
     deployment = serve.deployment(
         name="gateway",
         num_replicas=replicas,
-        max_replicas_per_node=math.ceil(replicas / nodes) if nodes > 1 else None,
         max_ongoing_requests=MAX_ONGOING_REQUESTS,
         graceful_shutdown_timeout_s=2.0,
         graceful_shutdown_wait_loop_s=0.5,
         health_check_period_s=5.0,
         ray_actor_options={"num_cpus": RESERVED_CPUS, "resources": beside},
     )
-    return deployment(serve.ingress()(Gateway)).bind(settings, setup)
+    gateway = deployment(serve.ingress()(Gateway))
+    if nodes > 1:
+        gateway = gateway.options(max_replicas_per_node=math.ceil(replicas / nodes))
+    return gateway.bind(settings, setup)
