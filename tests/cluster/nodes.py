@@ -19,8 +19,10 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
+from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE_ID
 
 from greenroom.persistence.embedded import start_embedded
 from tests.serving import free_port
@@ -151,6 +153,46 @@ class RayCluster:
         self.ever.append(node)
         _wait_until_joined(node)
         return node
+
+    def add_autoscaling_head(self, name: str, types: Mapping[str, Mapping[str, Any]]) -> RayNode:
+        """The head of a cluster to which Ray's autoscaler adds nodes, as processes of the head's.
+
+        Args:
+            types: per type of node, its resources and at most how many of them.
+        """
+        config = {
+            "cluster_name": "fake",
+            "max_workers": 4,
+            "upscaling_speed": 1.0,
+            "idle_timeout_minutes": 0.05,
+            "provider": {
+                "type": "fake_multinode",
+                "use_node_id_as_ip": True,
+                "disable_node_updaters": True,
+                "disable_launch_config_check": True,
+                "launch_multiple": True,
+                "head_node_id": FAKE_HEAD_NODE_ID,
+            },
+            "head_node_type": "ray.head.default",
+            "available_node_types": {
+                "ray.head.default": {"resources": {}, "node_config": {}, "max_workers": 0},
+                **{
+                    kind: {"node_config": {}, "min_workers": 0, **about}
+                    for kind, about in types.items()
+                },
+            },
+        }
+        file = self.directory / "autoscaling.yaml"
+        file.write_text(json.dumps(config))
+        self.environment = {
+            **self.environment,
+            "AUTOSCALER_UPDATE_INTERVAL_S": "1",
+            "RAY_FAKE_CLUSTER": "1",
+            "RAY_enable_autoscaler_v2": "1",
+            "RAY_CLOUD_INSTANCE_ID": FAKE_HEAD_NODE_ID,
+            "RAY_OVERRIDE_NODE_ID_FOR_TESTING": FAKE_HEAD_NODE_ID,
+        }
+        return self.add(name, arguments=("--autoscaling-config", str(file)))
 
     def lose(self, name: str) -> None:
         self.nodes.pop(name).kill()
