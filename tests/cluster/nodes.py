@@ -113,7 +113,13 @@ class RayCluster:
     ever: list[RayNode] = field(default_factory=list)
 
     def add(
-        self, name: str, *, cpus: float = 4, gpus: int = 0, arguments: tuple[str, ...] = ()
+        self,
+        name: str,
+        *,
+        cpus: float = 4,
+        gpus: int = 0,
+        arguments: tuple[str, ...] = (),
+        environment: Mapping[str, str] | None = None,
     ) -> RayNode:
         """Starts a node with a resource and a label of its name; returns when it has joined."""
         head = not self.ever
@@ -146,7 +152,7 @@ class RayCluster:
                 ],
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **self.environment},
+                env={**os.environ, **self.environment, **(environment or {})},
                 start_new_session=True,
             )
         node = self.nodes[name] = RayNode(name, process, log)
@@ -184,15 +190,15 @@ class RayCluster:
         }
         file = self.directory / "autoscaling.yaml"
         file.write_text(json.dumps(config))
-        self.environment = {
-            **self.environment,
+        environment = {
             "AUTOSCALER_UPDATE_INTERVAL_S": "1",
             "RAY_FAKE_CLUSTER": "1",
             "RAY_enable_autoscaler_v2": "1",
             "RAY_CLOUD_INSTANCE_ID": FAKE_HEAD_NODE_ID,
             "RAY_OVERRIDE_NODE_ID_FOR_TESTING": FAKE_HEAD_NODE_ID,
         }
-        return self.add(name, arguments=("--autoscaling-config", str(file)))
+        arguments = ("--autoscaling-config", str(file))
+        return self.add(name, arguments=arguments, environment=environment)
 
     def lose(self, name: str) -> None:
         self.nodes.pop(name).kill()
