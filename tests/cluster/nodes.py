@@ -31,6 +31,15 @@ START_PATIENCE_S = 60.0
 DEATH_AFTER_S = 3.0
 """After so long without an answer Ray takes a node for dead here; 15 s are its own."""
 
+FAKE_PROVIDER = "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider"
+"""By its path, as an operator names a provider of his own: Ray's wheel lacks the defaults that
+belong to its short name."""
+
+NO_COMMANDS = (
+    *("initialization_commands", "setup_commands", "head_setup_commands"),
+    *("worker_setup_commands", "head_start_ray_commands", "worker_start_ray_commands"),
+)
+
 RAY = Path(sys.executable).with_name("ray")
 
 
@@ -172,13 +181,20 @@ class RayCluster:
             "upscaling_speed": 1.0,
             "idle_timeout_minutes": 0.05,
             "provider": {
-                "type": "fake_multinode",
+                "type": "external",
+                "module": FAKE_PROVIDER,
                 "use_node_id_as_ip": True,
                 "disable_node_updaters": True,
                 "disable_launch_config_check": True,
                 "launch_multiple": True,
                 "head_node_id": FAKE_HEAD_NODE_ID,
+                "gcs_address": self.address,
             },
+            **dict.fromkeys(NO_COMMANDS, []),
+            "auth": {},
+            "docker": {},
+            "file_mounts": {},
+            "cluster_synced_files": [],
             "head_node_type": "ray.head.default",
             "available_node_types": {
                 "ray.head.default": {"resources": {}, "node_config": {}, "max_workers": 0},
