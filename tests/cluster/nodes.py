@@ -190,7 +190,7 @@ class RayCluster:
                 "head_node_id": FAKE_HEAD_NODE_ID,
                 "gcs_address": self.address,
             },
-            **dict.fromkeys(NO_COMMANDS, []),
+            **{key: [] for key in NO_COMMANDS},
             "auth": {},
             "docker": {},
             "file_mounts": {},
