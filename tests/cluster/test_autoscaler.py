@@ -61,7 +61,9 @@ async def test_a_node_comes_for_a_waiting_run_and_goes_when_it_is_idle(
 
 async def test_what_no_type_of_node_has_is_said_by_the_runs_error(grown: Served) -> None:
     async with httpx.AsyncClient(base_url=grown.url, timeout=120) as http:
-        answer = await http.post("/runs/wait", json={"assistant_id": "never", "input": {}})
+        thread_id = (await http.post("/threads", json={})).json()["thread_id"]
+        body = {"assistant_id": "never", "input": {}}
+        answer = await http.post(f"/threads/{thread_id}/runs/wait", json=body)
     message = answer.json()["__error__"]["message"]
     assert "No node can hold an actor of 'never': it needs 0.5 CPU, 5 extra;" in message
     assert "no autoscaler can add one that has it" in message
