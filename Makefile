@@ -15,7 +15,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve stop test notebooks chaos soak lint check bench settings constraints conformance-reference clean
+.PHONY: help install serve stop test notebooks chaos cluster-test soak lint check bench settings constraints conformance-reference clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-21s %s\n", $$1, $$2 }' Makefile
@@ -40,6 +40,9 @@ notebooks: $(VENV)/.installed-dev ## Run all notebooks from top to bottom
 chaos: $(VENV)/.installed-dev ## Kill everything at random, for minutes; then the slow tests
 	@$(BIN)/python -m tests.reliability.chaos --runs 300 --keep $(ARGS)
 	@$(BIN)/python -m pytest -m slow tests/reliability
+
+cluster-test: $(VENV)/.installed-dev ## Several Ray nodes: lost nodes, an autoscaler, docs/deploy.md
+	@$(BIN)/python -m pytest -m '' tests/cluster $(ARGS)
 
 soak: $(VENV)/.installed-dev ## Ten minutes of the same, and no process may grow
 	@$(BIN)/python -m tests.reliability.chaos --minutes 10 --memory --kill 0.05 --keep $(ARGS)

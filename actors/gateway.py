@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 
 from fastapi import FastAPI
 from ray import serve
@@ -85,13 +86,7 @@ async def find_registry(handles: Handles, setup: RegistrySetup) -> dict[str, str
     Raises:
         ConfigurationError: the database is the embedded one, and there are other nodes.
     """
-    if setup.embedded is not None:
-        nodes = len((await asyncio.to_thread(handles.cluster_view)).nodes)
-        if nodes > 1:
-            raise ConfigurationError(
-                f"The embedded database serves one node, and this cluster has {nodes}: give every"
-                " node the same PostgreSQL with GREENROOM_DATABASE_URL (or --database-url)."
-            )
+    await asyncio.to_thread(refuse_embedded_beyond_one_node, handles, setup)
     while True:
         try:
             registry = await asyncio.to_thread(handles.make_registry, setup)
@@ -107,17 +102,38 @@ async def find_registry(handles: Handles, setup: RegistrySetup) -> dict[str, str
             await asyncio.sleep(0.2)
 
 
-def application(settings: Settings, setup: RegistrySetup) -> Application:
-    """The Serve application, for `serve.run` and `serve_app.py`."""
+def refuse_embedded_beyond_one_node(handles: Handles, setup: RegistrySetup) -> None:
+    """Raises ConfigurationError when there are nodes that the database would not answer."""
+    if setup.embedded is None:
+        return
+    nodes = len(handles.cluster_view().nodes)
+    if nodes > 1:
+        raise ConfigurationError(
+            f"The embedded database serves one node, and this cluster has {nodes}: give every"
+            " node the same PostgreSQL with GREENROOM_DATABASE_URL (or --database-url)."
+        )
+
+
+def application(settings: Settings, setup: RegistrySetup, *, nodes: int = 1) -> Application:
+    """The Serve application, for `serve.run` and `serve_app.py`.
+
+    Args:
+        nodes: over how many the gateways are spread evenly. Serve spreads them once, but those of
+            a lost node come back on the others, and stay there, unless they may not.
+    """
+    replicas = settings.gateway_replicas
     # An embedded database answers nobody from another node.
     beside = {HEAD: HEAD_SHARE} if setup.embedded is not None else {}
     deployment = serve.deployment(
         name="gateway",
-        num_replicas=settings.gateway_replicas,
+        num_replicas=replicas,
         max_ongoing_requests=MAX_ONGOING_REQUESTS,
         graceful_shutdown_timeout_s=2.0,
         graceful_shutdown_wait_loop_s=0.5,
         health_check_period_s=5.0,
         ray_actor_options={"num_cpus": RESERVED_CPUS, "resources": beside},
     )
-    return deployment(serve.ingress()(Gateway)).bind(settings, setup)
+    gateway = deployment(serve.ingress()(Gateway))
+    if nodes > 1:
+        gateway = gateway.options(max_replicas_per_node=math.ceil(replicas / nodes))
+    return gateway.bind(settings, setup)

@@ -43,6 +43,7 @@ log = logging.getLogger("greenroom.runtime")
 
 REGISTRY_PATIENCE_S = 30.0
 REPLAY_PAGE = 1000
+UNREACHABLE_PAUSE_S = 0.2
 SHAPES_KEPT = 500
 
 T = TypeVar("T")
@@ -174,12 +175,18 @@ class RayRuntime:
         try:
             actor = await self._handles.find(placement.actor)
             while True:
-                batch: Batch = await answer(
-                    actor.read.remote(
-                        run_id, placement.attempt, after, self._wait_s(), modes, with_ids
-                    ),
-                    placement.actor,
-                )
+                try:
+                    batch: Batch = await answer(
+                        actor.read.remote(
+                            run_id, placement.attempt, after, self._wait_s(), modes, with_ids
+                        ),
+                        placement.actor,
+                    )
+                except Unavailable:
+                    # Its node was lost, perhaps: Ray's notice of that takes longer than the
+                    # connection. A read may be repeated, and the stream's heartbeats go on.
+                    await asyncio.sleep(UNREACHABLE_PAUSE_S)
+                    continue
                 after = batch.cursor
                 yield batch
                 if batch.closed:
@@ -286,9 +293,13 @@ class RayRuntime:
             try:
                 actor = await self._handles.find(placement.actor)
                 while True:
-                    ending: Ending | None = await answer(
-                        actor.outcome.remote(run_id, attempt, self._wait_s()), placement.actor
-                    )
+                    try:
+                        ending: Ending | None = await answer(
+                            actor.outcome.remote(run_id, attempt, self._wait_s()), placement.actor
+                        )
+                    except Unavailable:
+                        await asyncio.sleep(UNREACHABLE_PAUSE_S)
+                        continue
                     if ending is not None:
                         return ending
             except ActorGone:

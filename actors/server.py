@@ -30,7 +30,7 @@ import greenroom
 from actors import applications, gateway, processes
 from actors.handles import INSPECTOR, REGISTRY, Handles, is_run_actor
 from actors.keeper import pool_specs
-from actors.placement import impossible
+from actors.placement import ClusterView, impossible
 from actors.setup import RegistrySetup, WebhookSettings
 from greenroom.core.errors import ConfigurationError, GreenroomError
 from greenroom.core.faults import NO_FAULTS, Faults
@@ -109,7 +109,8 @@ class Server:
             generation=self._generation,
             faults=self._faults,
         )
-        self._refuse_impossible(setup)
+        gateway.refuse_embedded_beyond_one_node(self._handles, setup)
+        cluster = self._refuse_impossible(setup)
         progress("Starting the registry and warm actors")
         if self._settings.ray_address is not None:
             asyncio.run(gateway.find_registry(self._handles, setup))
@@ -125,7 +126,7 @@ class Server:
             applications.deploy(name, model)
         progress("Starting the gateway")
         serve.run(
-            gateway.application(self._settings, setup),
+            gateway.application(self._settings, setup, nodes=len(cluster.nodes)),
             name=APPLICATION,
             route_prefix="/",
             blocking=False,
@@ -162,13 +163,22 @@ class Server:
         if not settings.dashboard:
             _end_onlookers()
 
-    def _refuse_impossible(self, setup: RegistrySetup) -> None:
-        """Raises ConfigurationError for a placement that no node can ever satisfy."""
-        cluster = self._handles.cluster_view()
-        for spec in pool_specs(self._configuration, setup):
-            reason = impossible(spec, cluster)
-            if reason is not None:
+    def _refuse_impossible(self, setup: RegistrySetup) -> ClusterView:
+        """What the cluster is; ConfigurationError for a placement that no node can ever satisfy.
+
+        A cluster that was just started gets a while to show its nodes and its autoscaler.
+        """
+        patience_s = setup.placement_patience_s if self._settings.ray_address is not None else 0.0
+        deadline_s = time.monotonic() + patience_s
+        while True:
+            cluster = self._handles.cluster_view()
+            found = (impossible(s, cluster) for s in pool_specs(self._configuration, setup))
+            reason = next((reason for reason in found if reason is not None), None)
+            if reason is None:
+                return cluster
+            if time.monotonic() > deadline_s:
                 raise ConfigurationError(reason)
+            time.sleep(0.5)
 
     def _wait_until_warm(self, registry: ray.actor.ActorHandle) -> None:
         deadline_s = time.monotonic() + START_PATIENCE_S

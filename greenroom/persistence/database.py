@@ -136,6 +136,14 @@ async def open_pool(
         settings = [("TimeZone", "UTC"), ("idle_in_transaction_session_timeout", timeout)]
         if conn.info.server_version >= TRANSACTION_TIMEOUT_SINCE:
             settings.append(("transaction_timeout", timeout))
+        # A pooler between us and the server gives process ids of its own. In transaction mode
+        # neither a prepared statement nor a setting is there in the next transaction, and what is
+        # set would be there in somebody else's.
+        cursor = await conn.execute("SELECT pg_backend_pid() AS pid")
+        row = await cursor.fetchone()
+        if row is None or row["pid"] != conn.info.backend_pid:
+            return
+        conn.prepare_threshold = 0
         calls = ", ".join(["set_config(%s, %s, false)"] * len(settings))
         await conn.execute(
             cast(LiteralString, f"SELECT {calls}"), [part for pair in settings for part in pair]
@@ -147,7 +155,8 @@ async def open_pool(
         kwargs={
             "autocommit": True,
             "row_factory": dict_row,
-            "prepare_threshold": 0,
+            # Until it is known that no pooler is in between, see `configure`.
+            "prepare_threshold": None,
             "application_name": application_name,
             "connect_timeout": 5,
         },

@@ -1,8 +1,8 @@
 """The schema, forward only: ``migrations/NNNN_*.sql`` in order, each once, each in a transaction.
 
-One process migrates at a time. The others must not wait *inside* PostgreSQL: a blocked
-``pg_advisory_lock`` is a statement with a snapshot, for which CREATE INDEX CONCURRENTLY waits in
-turn, and the deadlock detector would end one of them. So they ask again and again.
+One process migrates at a time. The others must not wait *inside* PostgreSQL: a blocked lock is a
+statement with a snapshot, for which CREATE INDEX CONCURRENTLY waits in turn, and the deadlock
+detector would end one of them. So they ask again and again.
 """
 
 from __future__ import annotations
@@ -40,13 +40,20 @@ async def migrate(dsn: str, *, files: Path = FILES, patience_s: float = 120.0) -
     """
     await database.check(dsn)
     scripts = _numbered(files)
-    conn = await AsyncConnection[DictRow].connect(
-        dsn, autocommit=True, row_factory=dict_row, application_name="greenroom:migrations"
-    )
-    async with conn:
-        async with _only_one(conn, patience_s):
+    async with await _connect(dsn) as guard, await _connect(dsn) as conn:
+        async with _only_one(guard, patience_s):
             await _apply(conn, scripts)
             await _set_up_langgraph(conn)
+
+
+async def _connect(dsn: str) -> AsyncConnection[DictRow]:
+    return await AsyncConnection[DictRow].connect(
+        dsn,
+        autocommit=True,
+        row_factory=dict_row,
+        application_name="greenroom:migrations",
+        prepare_threshold=None,  # a pooler may be in between
+    )
 
 
 def _numbered(files: Path) -> dict[int, Path]:
@@ -62,18 +69,19 @@ def _numbered(files: Path) -> dict[int, Path]:
 async def _only_one(conn: AsyncConnection[DictRow], patience_s: float) -> AsyncIterator[None]:
     deadline = time.monotonic() + patience_s
     while True:
-        cursor = await conn.execute("SELECT pg_try_advisory_lock(%s) AS mine", (LOCK,))
-        row = await cursor.fetchone()
-        if row and row["mine"]:
-            break
+        async with conn.transaction():
+            cursor = await conn.execute("SELECT pg_try_advisory_xact_lock(%s) AS mine", (LOCK,))
+            row = await cursor.fetchone()
+            if row and row["mine"]:
+                # The lock is this transaction's, which a pooler keeps on one connection, and goes
+                # with it when this process dies. It is idle, so it has no snapshot either.
+                yield
+                return
         if time.monotonic() > deadline:
             raise DatabaseUnavailable(
                 f"Another process has been migrating the database for {patience_s:.0f} s."
             )
         await asyncio.sleep(0.05)
-    # The lock belongs to the session, and goes with it when this process dies.
-    yield
-    await conn.execute("SELECT pg_advisory_unlock(%s)", (LOCK,))
 
 
 async def _apply(conn: AsyncConnection[DictRow], scripts: dict[int, Path]) -> None:

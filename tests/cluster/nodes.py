@@ -19,8 +19,10 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
+from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE_ID
 
 from greenroom.persistence.embedded import start_embedded
 from tests.serving import free_port
@@ -28,6 +30,15 @@ from tests.serving import free_port
 START_PATIENCE_S = 60.0
 DEATH_AFTER_S = 3.0
 """After so long without an answer Ray takes a node for dead here; 15 s are its own."""
+
+FAKE_PROVIDER = "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider"
+"""By its path, as an operator names a provider of his own: Ray's wheel lacks the defaults that
+belong to its short name."""
+
+NO_COMMANDS = (
+    *("initialization_commands", "setup_commands", "head_setup_commands"),
+    *("worker_setup_commands", "head_start_ray_commands", "worker_start_ray_commands"),
+)
 
 RAY = Path(sys.executable).with_name("ray")
 
@@ -111,7 +122,13 @@ class RayCluster:
     ever: list[RayNode] = field(default_factory=list)
 
     def add(
-        self, name: str, *, cpus: float = 4, gpus: int = 0, arguments: tuple[str, ...] = ()
+        self,
+        name: str,
+        *,
+        cpus: float = 4,
+        gpus: int = 0,
+        arguments: tuple[str, ...] = (),
+        environment: Mapping[str, str] | None = None,
     ) -> RayNode:
         """Starts a node with a resource and a label of its name; returns when it has joined."""
         head = not self.ever
@@ -144,13 +161,60 @@ class RayCluster:
                 ],
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **self.environment},
+                env={**os.environ, **self.environment, **(environment or {})},
                 start_new_session=True,
             )
         node = self.nodes[name] = RayNode(name, process, log)
         self.ever.append(node)
         _wait_until_joined(node)
         return node
+
+    def add_autoscaling_head(self, name: str, types: Mapping[str, Mapping[str, Any]]) -> RayNode:
+        """The head of a cluster to which Ray's autoscaler adds nodes, as processes of the head's.
+
+        Args:
+            types: per type of node, its resources and at most how many of them.
+        """
+        config = {
+            "cluster_name": "fake",
+            "max_workers": 4,
+            "upscaling_speed": 1.0,
+            "idle_timeout_minutes": 0.05,
+            "provider": {
+                "type": "external",
+                "module": FAKE_PROVIDER,
+                "use_node_id_as_ip": True,
+                "disable_node_updaters": True,
+                "disable_launch_config_check": True,
+                "launch_multiple": True,
+                "head_node_id": FAKE_HEAD_NODE_ID,
+                "gcs_address": self.address,
+            },
+            **{key: [] for key in NO_COMMANDS},
+            "auth": {},
+            "docker": {},
+            "file_mounts": {},
+            "cluster_synced_files": [],
+            "head_node_type": "ray.head.default",
+            "available_node_types": {
+                "ray.head.default": {"resources": {}, "node_config": {}, "max_workers": 0},
+                **{
+                    kind: {"node_config": {}, "min_workers": 0, **about}
+                    for kind, about in types.items()
+                },
+            },
+        }
+        file = self.directory / "autoscaling.yaml"
+        file.write_text(json.dumps(config))
+        environment = {
+            "AUTOSCALER_UPDATE_INTERVAL_S": "1",
+            "RAY_FAKE_CLUSTER": "1",
+            "RAY_enable_autoscaler_v2": "1",
+            "RAY_CLOUD_INSTANCE_ID": FAKE_HEAD_NODE_ID,
+            "RAY_OVERRIDE_NODE_ID_FOR_TESTING": FAKE_HEAD_NODE_ID,
+        }
+        arguments = ("--autoscaling-config", str(file))
+        return self.add(name, arguments=arguments, environment=environment)
 
     def lose(self, name: str) -> None:
         self.nodes.pop(name).kill()

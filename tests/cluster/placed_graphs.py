@@ -21,6 +21,7 @@ class State(TypedDict, total=False):
 
     n: how many steps.
     delay: seconds per step.
+    hold: a step after the third waits until this file exists.
     effects: a file for a line per executed step, ``<run> step-<i> <process>``.
     nodes: per step, the name of the node that executed it.
     gpus: which GPUs Ray gave to the process of the last step.
@@ -29,6 +30,7 @@ class State(TypedDict, total=False):
     n: int
     i: int
     delay: float
+    hold: str
     effects: str
     nodes: Annotated[list[str], joined]
     gpus: list[str]
@@ -37,6 +39,8 @@ class State(TypedDict, total=False):
 async def one_step(state: State, config: RunnableConfig) -> State:
     i = state.get("i", 0) + 1
     await asyncio.sleep(state.get("delay", 0.0))
+    while i > 3 and "hold" in state and not os.path.exists(state["hold"]):  # noqa: ASYNC110, ASYNC240
+        await asyncio.sleep(0.05)
     if path := state.get("effects"):
         file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         line = f"{config.get('configurable', {})['run_id']} step-{i} {os.getpid()}\n"
