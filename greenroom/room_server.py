@@ -28,9 +28,12 @@ def main(arguments: Sequence[str]) -> None:
     threading.Thread(target=_end_with, args=(os.getppid(),), name="parent", daemon=True).start()
     try:
         cli.main(["serve"])
-    finally:
-        for directory in arguments:
-            shutil.rmtree(directory, ignore_errors=True)
+    except SystemExit as ended:
+        # After a start that failed the parent still has the database; it deletes the directory.
+        if not ended.code:
+            for directory in arguments:
+                shutil.rmtree(directory, ignore_errors=True)
+        raise
 
 
 def _end_with(parent: int) -> None:

@@ -208,7 +208,10 @@ class Room:
                 lambda step: self._bar.step(next(steps, START_STEPS - 1), step)
             )
         except BaseException:
-            if temporary and self._child is None:
+            if temporary:
+                # The child does so only if it could start: until then the database is ours.
+                if self._child is not None:
+                    self._child.stop()
                 if self._embedded is not None:
                     self._embedded.stop()
                 shutil.rmtree(base, ignore_errors=True)

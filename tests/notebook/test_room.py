@@ -195,6 +195,15 @@ def test_threads_and_runs_are_tables(room: greenroom.Room) -> None:
     assert all(row["process"] for row in room.actors if row["state"] == "ready")
 
 
+def test_a_server_that_cannot_start_says_why_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with pytest.raises(GreenroomError, match=r"There is no configuration at .*missing\.json"):
+        greenroom.open(tmp_path / "missing.json", quiet=True)
+    assert list(tmp_path.glob("greenroom-room-*")) == []
+
+
 def test_a_run_of_an_unknown_graph_says_so_at_once(room: greenroom.Room) -> None:
     with pytest.raises(GreenroomError, match="not created"):
         room.start("Hello", graph="nobody")
