@@ -150,5 +150,6 @@ def test_a_placement_that_no_node_can_satisfy_is_said_at_start(
     wide["greenroom"] = {"graphs": {"wide": {"num_gpus": 8, "warm": 0}}}
     config = tmp_path / "langgraph.json"
     config.write_text(json.dumps(wide))
-    said = refused_by(cluster, tmp_path, config, GREENROOM_DATABASE_URL=cluster.dsn)
+    given = {"GREENROOM_DATABASE_URL": cluster.dsn, "GREENROOM_PLACEMENT_PATIENCE_S": "1"}
+    said = refused_by(cluster, tmp_path, config, **given)
     assert "No node can hold an actor of 'wide': it needs 0.5 CPU, 8 GPU; the most" in said
