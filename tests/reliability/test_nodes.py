@@ -100,7 +100,7 @@ async def test_who_was_presumed_dead_and_goes_on_writes_nothing_and_goes(
             cluster.add("far")
             seen = Seen()
             path = f"/threads/{thread_id}/runs/{run_id}/stream"
-            viewer = asyncio.create_task(view_into(seen, http, "GET", path, last="-1"))
+            viewer = asyncio.create_task(view_to_the_end(seen, http, path))
             await until(lambda: len(seen.steps) >= 3)
             raylet = first.raylet
             raylet.suspend()
@@ -126,6 +126,16 @@ async def test_who_was_presumed_dead_and_goes_on_writes_nothing_and_goes(
     assert set(writers[taken_over:]) == {writers[-1]}, "the dead one wrote after it was replaced"
     assert seen.steps == list(range(1, LENGTH + 1))
     assert set(effects.of(run_id)) == {f"step-{i}" for i in range(1, LENGTH + 1)}
+
+
+async def view_to_the_end(seen: Seen, http: httpx.AsyncClient, path: str) -> None:
+    """Over several connections: the gateway may be on the node that is lost."""
+    while True:
+        last = next((event_id for event_id, _, _ in reversed(seen.events) if event_id), "-1")
+        try:
+            return await view_into(seen, http, "GET", path, last=last)
+        except (httpx.TransportError, httpx.HTTPStatusError):
+            await asyncio.sleep(0.1)
 
 
 def workers_of(raylet: psutil.Process) -> list[psutil.Process]:
