@@ -9,6 +9,7 @@ from importlib.metadata import version
 from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
+from langgraph._internal._constants import CONFIG_KEY_STRICT_RESUME
 from langgraph.types import Command, Send
 
 from greenroom.core.errors import InvalidRequest
@@ -82,6 +83,9 @@ def _config(kwargs: Mapping[str, Any], order: RunOrder) -> RunnableConfig:
         value = checkpoint.get(key) or (kwargs.get(key) if key == "checkpoint_id" else None)
         if value is not None:
             configurable[key] = value
+    if kwargs.get("strict_resume"):
+        # LangGraph then refuses an answer to an interrupt that does not wait, before it writes.
+        configurable[CONFIG_KEY_STRICT_RESUME] = True
     return cast(
         RunnableConfig,
         {

@@ -96,6 +96,24 @@ async def test_parallel_interrupts_are_one_list_and_are_answered_by_id() -> None
     assert both.output == {"a": "A", "b": "B", "path": ["ia", "ib"]}
 
 
+async def test_a_strict_resume_refuses_an_answer_to_an_interrupt_that_does_not_wait() -> None:
+    saver = InMemorySaver()
+    first = order("multi", input={})
+    outcome = await run(probe("multi"), first, saver)
+    a, b = (item["id"] for item in outcome.output["__interrupt__"])
+
+    def strictly(answers: Any) -> Any:
+        command = {"resume": answers}
+        return order("multi", thread_id=first.thread_id, command=command, strict_resume=True)
+
+    one = await run(probe("multi"), strictly({a: "A"}), saver)
+    assert [item["id"] for item in one.output["__interrupt__"]] == [b]
+    again = await run(probe("multi"), strictly({a: "another"}), saver)
+    assert again.output["__error__"]["error"] == "UnknownInterruptError"
+    both = await run(probe("multi"), strictly({b: "B"}), saver)
+    assert both.output == {"a": "A", "b": "B", "path": ["ia", "ib"]}
+
+
 async def test_an_interrupt_in_a_subgraph_is_filed_under_the_task_that_raised_it() -> None:
     inner = probe("approval").graph
     assert inner is not None
