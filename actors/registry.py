@@ -339,7 +339,7 @@ class RegistryActor:
         await self._learn_shipped()
         for thread_id in abandoned:
             # Its run had ended; the registry before died over the deletion.
-            self._tasks.spawn(self._delete_temporary(thread_id))
+            self._tasks.spawn(self._delete_temporary(thread_id, 0.0))
         self._webhooks = WebhookSender(self._database, self._setup.webhooks)
         await self._journal.commit(journal.calm_abandoned())
         executed = await self._keeper.adopt(self._epoch)
@@ -556,7 +556,7 @@ class RegistryActor:
         await self._journal.commit(*journal.delete_run(run.run_id))
         await self._withdraw(run)
         if run.temporary:
-            await self._delete_temporary(run.thread_id)
+            await self._delete_temporary(run.thread_id, 0.0)
 
     async def _withdraw(self, run: _Run) -> None:
         """The run was not admitted after all; who waited behind it moves up."""
@@ -843,7 +843,7 @@ class RegistryActor:
             self._meter.observe(metrics.RUN_TIME, took_s, run.graph_id)
         self._forget(run)
         self._tasks.spawn(self._perform(lane, effects))
-        self._follow_up(run)
+        self._follow_up(run, error)
 
     def _forget(self, run: _Run) -> None:
         """The run is over: its place is free, and who follows it learns that."""
@@ -868,15 +868,19 @@ class RegistryActor:
         if run.placement is not None:
             self._lately[run.run_id] = now_s, run.placement
 
-    def _follow_up(self, run: _Run) -> None:
+    def _follow_up(self, run: _Run, error: bytes | None = None) -> None:
         """What comes after an end and must not delay it."""
         if run.webhook:
             self._webhooks.wake()
         if run.temporary:
-            # Whoever waits for the run asks its actor, which still has log and output.
-            self._tasks.spawn(self._delete_temporary(run.thread_id))
+            # Whoever waits for the run asks its actor, which still has log and output. If it has
+            # none, how it ended is only in its record.
+            keep_s = LATELY_S if error is not None and run.placement is None else 0.0
+            self._tasks.spawn(self._delete_temporary(run.thread_id, keep_s))
 
-    async def _delete_temporary(self, thread_id: str) -> None:
+    async def _delete_temporary(self, thread_id: str, keep_s: float) -> None:
+        if keep_s:
+            await asyncio.sleep(keep_s)
         await self._journal.commit(*journal.delete_thread(thread_id))
 
     # --- death of an actor ---------------------------------------------------------------------

@@ -882,6 +882,21 @@ async def test_a_temporary_thread_is_gone_after_its_run(theatre: Theatre) -> Non
     await theatre.nothing_is_left()
 
 
+async def test_how_a_temporary_run_was_given_up_can_be_read_by_who_waits_for_it(
+    theatre: Theatre,
+) -> None:
+    run = await theatre.create(temporary=True)
+    for attempt in (1, 2, 3):
+        await until(
+            lambda: any(a.current.get(run.run_id) == attempt for a in theatre.cluster.workers())  # noqa: B023
+        )
+        theatre.cluster.die((await theatre.executed(run.run_id)).name)
+    assert await theatre.over(run.run_id) == "error"
+    await until(lambda: not theatre.registry._runs)
+    ((error,),) = await theatre.rows("SELECT error::text FROM greenroom.runs")
+    assert json.loads(error)["error"] == "ActorDied"
+
+
 async def test_polls_that_are_over_leave_no_follower(theatre: Theatre) -> None:
     run = await theatre.create()
     for _ in range(3):
