@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from ray import serve
 from ray.serve import Application
 
+from actors.garbage import spare_what_stays
 from actors.handles import REGISTRY, ActorGone, Handles, answer
 from actors.placement import HEAD, HEAD_SHARE
 from actors.runtime import RayRuntime
@@ -49,6 +50,7 @@ class Gateway:
             hello["dsn"], application_name="greenroom:gateway", max_size=DATABASE_CONNECTIONS
         )
         configuration = await asyncio.to_thread(configuration_of, setup)
+        spare_what_stays()
         runtime = RayRuntime(
             handles,
             self._database,
@@ -131,6 +133,7 @@ def application(settings: Settings, setup: RegistrySetup, *, nodes: int = 1) -> 
         graceful_shutdown_timeout_s=2.0,
         graceful_shutdown_wait_loop_s=0.5,
         health_check_period_s=5.0,
+        logging_config={"enable_access_log": False},
         ray_actor_options={"num_cpus": RESERVED_CPUS, "resources": beside},
     )
     gateway = deployment(serve.ingress()(Gateway))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+import os
 import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
@@ -41,7 +42,7 @@ log = logging.getLogger("greenroom.keeper")
 
 KEEP_INTERVAL_S = 5.0
 IDLE_S = 60.0
-GROW_PATIENCE_S = 0.25
+GROW_PATIENCE_S = 0.5
 ADOPT_WAIT_S = 10.0
 ASK_WAIT_S = 1.0
 INSPECTOR_WAIT_S = 30.0
@@ -113,7 +114,7 @@ class Keeper:
         self._pools = {
             graph_id: pool
             for spec in pool_specs(configuration, setup)
-            for pool in [Pool(spec, patience_s=GROW_PATIENCE_S)]
+            for pool in [Pool(spec, patience_s=GROW_PATIENCE_S, few=_few(setup))]
             for graph_id in spec.graphs
         }
         self._all_graphs = tuple(configuration.graphs)
@@ -142,7 +143,7 @@ class Keeper:
             self._timeouts_s[graph.graph_id] = graph.placement.timeout_s
         self._max_attempts[graph.graph_id] = graph.placement.max_attempts
         spec = dataclasses.replace(_spec(graph.placement, self._setup), graphs=(graph.graph_id,))
-        self._pools[graph.graph_id] = Pool(spec, patience_s=GROW_PATIENCE_S)
+        self._pools[graph.graph_id] = Pool(spec, patience_s=GROW_PATIENCE_S, few=_few(self._setup))
 
     def timeout_s(self, graph_id: str) -> float:
         """How long an attempt of the graph may take; 0: as long as it likes."""
@@ -413,7 +414,11 @@ class Keeper:
         retries_s: list[float] = []
         for pool in self._distinct_pools:
             self._shrink(pool, now_s)
-            for _ in range(pool.wanted(now_s=now_s)):
+            wanted = pool.wanted(now_s=now_s)
+            if pool.has_ready and self._setup.max_starts:
+                # One after the other: perhaps the next is not wanted any more by then.
+                wanted = min(wanted, max(0, self._setup.max_starts - pool.starts))
+            for _ in range(wanted):
                 name = new_run_actor_name()
                 pool.starting(name)
                 self._pool_of_actor[name] = pool
@@ -441,8 +446,9 @@ class Keeper:
         log.error("an actor did not start", extra={"actor": name, "reason": problem.reason})
         self._bury(name, blameless=problem.blameless)
         if problem.hopeless or pool.failed_starts >= MAX_FAILED_STARTS:
-            while pool.waiting:
-                self._unstartable(pool.waiting.popleft(), problem.reason)
+            for run_id in [*pool.waiting]:
+                pool.leave(run_id)
+                self._unstartable(run_id, problem.reason)
 
     async def _make(
         self, name: str, spec: PoolSpec, turns: AbstractAsyncContextManager[None]
@@ -612,6 +618,11 @@ def pool_specs(configuration: Configuration, setup: RegistrySetup) -> list[PoolS
     return [
         dataclasses.replace(spec, graphs=tuple(graph_ids)) for spec, graph_ids in graphs_of.items()
     ]
+
+
+def _few(setup: RegistrySetup) -> int:
+    """How many actors the CPUs are surely good for; of a cluster nobody knows."""
+    return (os.cpu_count() or 1) if setup.max_starts else 0
 
 
 def _spec(placement: PlacementSpec, setup: RegistrySetup) -> PoolSpec:

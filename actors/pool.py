@@ -76,18 +76,27 @@ class Pool:
 
     Args:
         spec: the placement.
-        patience_s: how long actors must be missing before more are started. Starting one takes a
-            second of a CPU that a burst of short runs has better use for.
+        patience_s: how long a run must have waited, or idle actors been missing, before more are
+            started. Starting one takes seconds of a CPU that a burst of short runs has better use
+            for: where runs come to their place sooner, more actors would only share that CPU.
+        few: up to so many actors, e.g. one for each CPU, it is enough that some are missing.
     """
 
-    def __init__(self, spec: PoolSpec, *, patience_s: float = 0.0) -> None:
+    def __init__(self, spec: PoolSpec, *, patience_s: float = 0.0, few: int = 0) -> None:
         self.spec = spec
+        self._few = few
         self._patience_s = patience_s
         self._short_since_s: float | None = None
+        self._witness: tuple[str, float] | None = None
         self.members: dict[str, Member] = {}
         self.waiting: deque[str] = deque()
         self.failed_starts = 0
         self._not_before_s = 0.0
+
+    @property
+    def starts(self) -> int:
+        """How many actors are being started."""
+        return sum(1 for m in self.members.values() if m.state is MemberState.STARTING)
 
     @property
     def has_ready(self) -> bool:
@@ -132,6 +141,7 @@ class Pool:
         """A waiting run is not to be executed any more."""
         if run_id in self.waiting:
             self.waiting.remove(run_id)
+            self._left(run_id)
 
     def release(self, name: str, run_id: str, *, now_s: float) -> list[tuple[str, str]]:
         """A run has left its actor; returns who may start where: ``(run, actor)``."""
@@ -153,6 +163,7 @@ class Pool:
             if member is None:
                 break
             run_id = self.waiting.popleft()
+            self._left(run_id)
             self._occupy(member, run_id)
             granted.append((run_id, member.name))
         return granted
@@ -186,16 +197,25 @@ class Pool:
             return 0
         live = [m for m in self.members.values() if m.state is not MemberState.RETIRING]
         room = self.spec.max_actors - len(self.members)
-        starting = sum(1 for m in live if m.state is MemberState.STARTING)
+        starting = self.starts
         for_waiting = -(-len(self.waiting) // self.spec.runs_per_actor)
         free = sum(1 for m in live if m.state is MemberState.READY and not m.runs)
         missing = max(0, min(room, for_waiting + self.spec.warm - free - starting))
         if not missing or not live:
-            self._short_since_s = None
+            self._short_since_s = self._witness = None
             return missing
-        if self._short_since_s is None:
+        if self.waiting and len(self.members) >= self._few:
+            # One who waits is watched: when it gets its place in time, nobody waited for long.
+            if self._witness is None:
+                self._witness = self.waiting[-1], now_s
+            _, self._short_since_s = self._witness
+        elif self._short_since_s is None:
             self._short_since_s = now_s
         return missing if now_s - self._short_since_s >= self._patience_s else 0
+
+    def _left(self, run_id: str) -> None:
+        if self._witness is not None and self._witness[0] == run_id:
+            self._witness = self._short_since_s = None
 
     def retry_after_s(self, *, now_s: float) -> float | None:
         """Seconds until `wanted` may say more than it just did, if that needs only time."""

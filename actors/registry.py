@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from actors import metrics
+from actors.garbage import spare_what_stays
 from actors.handles import Handles
 from actors.keeper import Keeper
 from actors.setup import RegistrySetup, configuration_of
@@ -286,6 +287,7 @@ class RegistryActor:
                 log.exception("recovery failed, trying again")
                 await asyncio.sleep(pause_s)
                 pause_s = min(pause_s * 2, 2.0)
+        spare_what_stays()
         self._recovered.set()
         self._tasks.spawn(self._keeper.keep())
         self._tasks.spawn(self._webhooks.send())

@@ -37,6 +37,7 @@ from langgraph.errors import GraphDrained
 from langgraph.runtime import RunControl
 from langgraph.store.postgres.aio import AsyncPostgresStore
 
+from actors.garbage import spare_what_stays
 from actors.handles import REGISTRY, ActorGone, Handles, answer
 from actors.pool import PoolSpec
 from actors.setup import RunActorSetup, configuration_of
@@ -160,6 +161,7 @@ class RunActor:
             self._shipped = ShippedGraphs(self._pool)
             for graph_id in set(self._setup.spec.graphs).difference(written):
                 self._graphs[graph_id] = await self._shipped.preload(graph_id)
+        spare_what_stays()
         return os.getpid()
 
     async def start_many(self, epoch: int, orders: list[RunOrder]) -> None:

@@ -287,3 +287,34 @@ class Places(RuleBasedStateMachine):
 
 TestPlaces = Places.TestCase
 TestPlaces.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+
+
+def test_a_burst_of_short_runs_starts_nothing_and_one_long_wait_does() -> None:
+    """Many wait, all the time, but each only for a moment; then one does for longer."""
+    pool = Pool(dataclasses.replace(SPEC, warm=0, max_actors=4), patience_s=1.0)
+    pool.starting("a")
+    pool.ready("a", now_s=0.0)
+    assert pool.claim("run 0") == "a"
+    pool.claim("run 1")
+    for n in range(20):
+        pool.claim(f"run {n + 2}")
+        now_s = 0.4 * n
+        assert pool.wanted(now_s=now_s) == 0
+        assert pool.release("a", f"run {n}", now_s=now_s) == [(f"run {n + 1}", "a")]
+    # From here on nobody gets a place.
+    assert pool.wanted(now_s=8.0) == 0
+    wait_s = pool.retry_after_s(now_s=8.0)
+    assert wait_s is not None
+    assert 0 < wait_s <= 1
+    assert pool.wanted(now_s=8.0 + wait_s) == len(pool.waiting)
+
+
+def test_idle_actors_are_missed_only_after_a_while() -> None:
+    pool = Pool(dataclasses.replace(SPEC, max_actors=4), patience_s=1.0)
+    pool.starting("a")
+    pool.ready("a", now_s=0.0)
+    pool.claim("run")
+    assert pool.wanted(now_s=0.0) == 0
+    assert pool.wanted(now_s=1.0) == 1
+    pool.release("a", "run", now_s=1.1)
+    assert pool.wanted(now_s=1.2) == 0
