@@ -171,10 +171,8 @@ class Handles:
 
     def make_run_actor(self, name: str, setup: Any, spec: PoolSpec) -> None:
         """Starts a run actor's process; `prepare` says when it has loaded its graphs. Blocks."""
-        from actors.run import RunActor
-
         self._known[name] = (
-            _grouped(RunActor)
+            _run_actor_class()
             .options(
                 name=name,
                 namespace=self.namespace,
@@ -216,25 +214,33 @@ class Handles:
 
 
 @functools.cache
-def _grouped(cls: type) -> Any:
-    """A plain class as a Ray actor class whose methods are spread over concurrency groups.
+def _run_actor_class() -> Any:
+    """`actors.run.RunActor` as a Ray actor class whose methods are spread over concurrency groups.
+
+    Whoever has a handle loads the class: gateways and the registry too, and they must not load
+    LangGraph with it (half a second and 50 MiB). So the class that Ray knows is a shell, and what
+    is in it comes with its process.
 
     Made once in a process: Ray disassembles, pickles and exports each actor class that it meets.
     """
+
+    def fill(self: Any, setup: Any) -> None:
+        from actors.run import RunActor
+
+        self.inside = RunActor(setup)
+
     methods = {
-        name: ray.method(concurrency_group=group)(_unbound(cls, name))
+        name: ray.method(concurrency_group=group)(_forwarding(name))
         for group, names in _RUN_GROUPS.items()
         for name in names
     }
-    grouped = type(cls.__name__, (cls,), {**methods, "__module__": cls.__module__})
-    return ray.remote(concurrency_groups=_GROUP_LIMITS)(grouped)  # pyright: ignore
+    shell = type("RunActor", (), {**methods, "__init__": fill, "__module__": __name__})
+    return ray.remote(concurrency_groups=_GROUP_LIMITS)(shell)  # pyright: ignore
 
 
-def _unbound(cls: type, name: str) -> Any:
-    inherited = getattr(cls, name)
-
+def _forwarding(name: str) -> Any:
     async def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return await inherited(self, *args, **kwargs)
+        return await getattr(self.inside, name)(*args, **kwargs)
 
     method.__name__ = name
     return method

@@ -272,6 +272,9 @@ def _make_server(settings: Settings, configuration: Configuration) -> RunningSer
     return Server(settings, configuration)
 
 
+SIGNAL_TURN_S = 0.5
+
+
 @contextmanager
 def _signals(settings: Settings) -> Iterator[Callable[[], None]]:
     """The first of the signals raises `Stopped`; the second ends this process at once.
@@ -297,7 +300,12 @@ def _signals(settings: Settings) -> Iterator[Callable[[], None]]:
 
     def wait() -> None:
         listen()
-        threading.Event().wait()
+        never = threading.Event()
+        # In turns: a signal that comes between two bytecodes, just before the wait, does not end
+        # it. And it may have come while something ran that swallows exceptions, as destructors do.
+        while not received:
+            never.wait(SIGNAL_TURN_S)
+        raise Stopped
 
     before = {number: signal.getsignal(number) for number in ENDING_SIGNALS}
     listen()

@@ -9,6 +9,21 @@ const question = (text = "hi") => ({ messages: [{ role: "user", content: text }]
 
 const say = (kind, told = {}) => console.log(JSON.stringify({ kind, ...told }));
 
+// Resolves when a request whose path ends so has its answer's headers.
+function answered(ending) {
+  const fetching = globalThis.fetch;
+  return new Promise((resolve) => {
+    globalThis.fetch = async (url, ...rest) => {
+      const answer = await fetching(url, ...rest);
+      if (new URL(url).pathname.endsWith(ending)) {
+        globalThis.fetch = fetching;
+        resolve();
+      }
+      return answer;
+    };
+  });
+}
+
 async function newThread() {
   return (await client.threads.create()).thread_id;
 }
@@ -268,7 +283,9 @@ const SCENARIOS = {
       streamMode: "run_modes",
       signal: leaving.signal,
     });
-    const first = stream.next(); // opens it: what a run emits from here on is seen
+    const opened = answered("/stream");
+    const first = stream.next();
+    await opened; // what a run emits from here on is seen
     const run = client.runs.wait(threadId, "counter", { input: { count: 1 } });
     let part = (await first).value;
     while (part.data?.status !== "run_done") {
