@@ -45,7 +45,7 @@ STATUS_WAIT_S = 5.0
 T = TypeVar("T")
 
 _RUN_GROUPS = {
-    "execute": ("prepare", "start_many", "ask", "update", "settle", "drain"),
+    "execute": ("prepare", "start_many", "ask", "update", "settle", "prune", "drain"),
     "control": ("cancel", "beat", "adopt"),
     "read": ("read", "outcome", "alive"),
 }

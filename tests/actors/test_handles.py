@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
+
+from actors.handles import _RUN_GROUPS
+from actors.run import RunActor
 
 LOADED = """
 import sys
@@ -24,3 +28,12 @@ def test_who_has_a_handle_of_a_run_actor_does_not_load_langgraph() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "set()"
+
+
+def test_every_method_of_a_run_actor_has_its_group() -> None:
+    methods = {
+        name
+        for name, method in inspect.getmembers(RunActor, inspect.iscoroutinefunction)
+        if not name.startswith("_")
+    }
+    assert {name for names in _RUN_GROUPS.values() for name in names} == methods
