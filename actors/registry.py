@@ -142,6 +142,12 @@ class _Run:
     overdue: asyncio.TimerHandle | None = None
     out_of_time: bool = False
 
+    def stop_timers(self) -> None:
+        """Nobody has to end its process any more."""
+        for timer in (self.killer, self.overdue):
+            if timer is not None:
+                timer.cancel()
+
     @property
     def placement(self) -> Placement | None:
         if self.actor is None or not self.started:
@@ -852,9 +858,7 @@ class RegistryActor:
         self._runs.pop(run.run_id, None)
         self._queued.discard(run.run_id)
         self._remember(run)
-        for timer in (run.killer, run.overdue):
-            if timer is not None:
-                timer.cancel()
+        run.stop_timers()
         self._keeper.release(run.run_id, run.graph_id, run.actor)
         self._tell_followers(run.run_id)
 
@@ -940,9 +944,7 @@ class RegistryActor:
         await self._faults.at("requeue")
         await self._journal.commit(journal.requeue(run_id, run.attempt, died=True))
         await self._faults.at("requeued")
-        for timer in (run.killer, run.overdue):
-            if timer is not None:
-                timer.cancel()
+        run.stop_timers()
         ticket = lane.find(run_id)
         if ticket is None or ticket.stage is Stage.STOPPING:
             await self._end_stopped(run)

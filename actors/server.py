@@ -350,7 +350,7 @@ def _end_onlookers() -> None:
     """Ends what a local Ray starts and nobody here asks: the monitor of an autoscaler that is not
     there, the server of a dashboard that is off, and what carries logs to a driver that wants none.
 
-    About 170 MiB. For `ray start` there are flags, for ``ray.init`` not: its node does it.
+    About 150 MiB. For `ray start` there are flags, for ``ray.init`` not: its node does it.
     """
     node = getattr(ray._private.worker, "_global_node", None)  # pyright: ignore
     for kind in ("monitor", "dashboard", "log_monitor"):

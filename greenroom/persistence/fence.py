@@ -31,8 +31,13 @@ async def fenced(conn: Connection, run_id: str, attempt: int) -> AsyncIterator[N
             yield
     except psycopg.Error as error:
         if is_superseded(error):
-            raise Fenced(f"Attempt {attempt} of run {run_id} is not the current one.") from None
+            raise superseded(run_id, attempt) from None
         raise
+
+
+def superseded(run_id: str, attempt: int) -> Fenced:
+    """What a writer meets that is not the current one any more."""
+    return Fenced(f"Attempt {attempt} of run {run_id} is not the current one.")
 
 
 def is_superseded(error: BaseException | None) -> bool:

@@ -44,7 +44,6 @@ from greenroom.persistence.facets import facets_of
 log = logging.getLogger("greenroom.journal")
 
 EPOCH_SUPERSEDED = "GR002"
-ATTEMPT_SUPERSEDED = "GR001"
 QUERY_CANCELED = "57014"
 MOST_TIMEOUTS = 2
 """Once it may have waited for somebody's lock, who was ended in his turn; twice it is too much."""

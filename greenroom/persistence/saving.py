@@ -24,9 +24,10 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from greenroom.core.batching import Batcher
-from greenroom.core.errors import DatabaseUnavailable, Fenced
+from greenroom.core.errors import DatabaseUnavailable
 from greenroom.persistence.database import Connection, Pool, retrying
 from greenroom.persistence.facets import facets_of
+from greenroom.persistence.fence import superseded
 from greenroom.persistence.journal import may_pass
 
 # %b: bytea as bytes, not as hex.
@@ -90,9 +91,7 @@ class Saving:
             DatabaseUnavailable: try again.
         """
         facets = (
-            await asyncio.to_thread(facets_of, values)
-            if len(values) > LARGE
-            else (facets_of(values))
+            await asyncio.to_thread(facets_of, values) if len(values) > LARGE else facets_of(values)
         )
         rows = {"values": [{"thread": thread_id, "facets": facets}]}
         try:
@@ -131,7 +130,8 @@ class Saving:
                 return [error] * len(items)
             return [False] * len(items)
         if len(groups) == 1 and not held[items[0].owner]:
-            return [_fenced(items[0].owner)] * len(items)
+            assert items[0].owner is not None, "what nobody owns meets no fence"
+            return [superseded(*items[0].owner)] * len(items)
         return [held[item.owner] for item in items]
 
     async def _write(self, groups: dict[Owner | None, list[Save]]) -> dict[Owner | None, bool]:
@@ -172,9 +172,3 @@ def _distinct(items: list[Save]) -> list[Save]:
             return items[:n]
         keys.add(item.key)
     return items
-
-
-def _fenced(owner: Owner | None) -> Fenced:
-    assert owner is not None, "what nobody owns meets no fence"
-    run_id, attempt = owner
-    return Fenced(f"Attempt {attempt} of run {run_id} is not the current one.")
