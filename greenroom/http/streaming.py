@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
@@ -50,7 +51,7 @@ class _Left(Exception):
     """The client is gone, or the server is draining; the answer ends here."""
 
 
-class OpenAnswer(Response):
+class OpenAnswer(Response, ABC):
     """An answer whose body comes later, or bit by bit.
 
     Args:
@@ -105,8 +106,9 @@ class OpenAnswer(Response):
             if cancelling is not None:
                 await asyncio.shield(cancelling)
 
+    @abstractmethod
     async def _body(self) -> None:
-        raise NotImplementedError
+        """Writes all that follows the headers."""
 
     async def _release(self) -> None:
         """Called on every path, whatever came of the answer."""

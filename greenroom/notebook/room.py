@@ -160,7 +160,7 @@ class Room:
             else:
                 self._here(packed, placements, config, data_dir, database_url)
             self._names = self._names or self._served()
-        except BaseException:
+        except BaseException:  # also Ctrl-C: what was opened is closed
             self.close()
             raise
         self._bar.done(f"{', '.join(self._names) or 'No graph'}: served on {self.url}")
@@ -207,7 +207,7 @@ class Room:
             self._child.wait_until_ready(
                 lambda step: self._bar.step(next(steps, START_STEPS - 1), step)
             )
-        except BaseException:
+        except BaseException:  # also Ctrl-C: what was opened is closed
             if temporary:
                 # The child does so only if it could start: until then the database is ours.
                 if self._child is not None:

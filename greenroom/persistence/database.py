@@ -174,7 +174,7 @@ async def open_pool(
     try:
         async with pool.connection(timeout_s):
             pass
-    except BaseException:
+    except BaseException:  # also Ctrl-C: what was opened is closed
         await pool.close()
         raise
     return pool

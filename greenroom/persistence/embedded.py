@@ -114,8 +114,7 @@ def start_embedded(directory: Path, *, linger_s: float = 10.0) -> Embedded:
                 _wait_until_ready(directory)
             try:
                 _ensure_watchdog(directory, linger_s)
-            except BaseException:
-                # Nobody would ever stop it.
+            except BaseException:  # also Ctrl-C: nobody would ever stop it
                 watchdog.stop_postmaster(directory / "data")
                 raise
         return Embedded(directory, _dsn(_socket_directory_in_use(directory)), owner)
@@ -126,7 +125,7 @@ def start_embedded(directory: Path, *, linger_s: float = 10.0) -> Embedded:
             f"{f' at {error.filename}' if error.filename else ''}): choose another directory, run "
             f"Greenroom as another user, or give a database URL."
         ) from error
-    except BaseException:
+    except BaseException:  # also Ctrl-C: what was opened is closed
         os.close(owner)
         raise
 
