@@ -27,6 +27,14 @@ async def ran_on(http: httpx.AsyncClient, graph: str, **state: Any) -> dict[str,
     return answer.json()
 
 
+async def answers(http: httpx.AsyncClient) -> bool:
+    """Whether a gateway is there: Serve starts the second node's after the first is ready."""
+    try:
+        return (await http.get("/ok")).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
 async def test_a_run_lands_on_the_node_that_has_its_resource(http: httpx.AsyncClient) -> None:
     assert set((await ran_on(http, "by_resource"))["nodes"]) == {"second"}
 
@@ -56,6 +64,7 @@ async def test_a_stream_crosses_nodes_whole_and_in_order(
     run_id = seen.of("metadata")[0]["run_id"]
     # The gateway of the other node tells the same story from the same place.
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{other}", timeout=60) as beside:
+        await until(lambda: answers(beside))
         again = await view(beside, "GET", f"/threads/{thread_id}/runs/{run_id}/stream", last="-1")
     assert again.events == seen.events
 
