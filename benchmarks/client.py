@@ -8,12 +8,13 @@ time is that of the chunk that carried it; a run failed unless it was answered 2
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
-import httpx
+import aiohttp
 
 PATIENCE_S = 180.0
 
@@ -62,22 +63,27 @@ class Api:
         connections: how many may be open at once.
     """
 
-    def __init__(self, http: httpx.AsyncClient) -> None:
-        self.http = http
+    def __init__(self, http: aiohttp.ClientSession) -> None:
+        self._http = http
 
     @classmethod
     @asynccontextmanager
     async def open(cls, url: str, connections: int) -> AsyncGenerator[Api]:
-        limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
-        async with httpx.AsyncClient(
-            base_url=url, timeout=httpx.Timeout(PATIENCE_S), limits=limits
+        async with aiohttp.ClientSession(
+            url,
+            connector=aiohttp.TCPConnector(limit=connections),
+            timeout=aiohttp.ClientTimeout(total=PATIENCE_S),
+            read_bufsize=1 << 20,
         ) as http:
             yield cls(http)
 
+    async def get(self, path: str) -> bytes:
+        async with self._http.get(path, raise_for_status=True) as answer:
+            return await answer.read()
+
     async def post(self, path: str, body: Any) -> Any:
-        answer = await self.http.post(path, json=body)
-        answer.raise_for_status()
-        return answer.json()
+        async with self._http.post(path, json=body, raise_for_status=True) as answer:
+            return json.loads(await answer.read() or "null")
 
     async def thread(self) -> str:
         return (await self.post("/threads", {}))["thread_id"]
@@ -88,11 +94,11 @@ class Api:
         Raises:
             RunFailed: it was refused, or ended with an error.
         """
-        answer = await self.http.post(
-            f"/threads/{thread_id}/runs/wait", json={"assistant_id": graph, "input": values}
-        )
-        if answer.status_code != 200 or b"__error__" in answer.content[:1000]:
-            raise RunFailed(f"{answer.status_code} {answer.text[:200]}")
+        body = {"assistant_id": graph, "input": values}
+        async with self._http.post(f"/threads/{thread_id}/runs/wait", json=body) as answer:
+            content = await answer.read()
+        if answer.status != 200 or b"__error__" in content[:1000]:
+            raise RunFailed(f"{answer.status} {content[:200]!r}")
 
     async def stream(
         self, thread_id: str, graph: str, values: dict[str, Any], mode: str
@@ -100,26 +106,31 @@ class Api:
         """A run's events: yields how many of ``mode`` each chunk brought, 0 included."""
         event = "messages" if mode == "messages-tuple" else mode
         body = {"assistant_id": graph, "input": values, "stream_mode": mode}
-        async with self.http.stream("POST", f"/threads/{thread_id}/runs/stream", json=body) as got:
+        async with self._http.post(f"/threads/{thread_id}/runs/stream", json=body) as got:
             async for number in self._events(got, event):
                 yield number
 
     async def join(
-        self, thread_id: str, run_id: str, event: str, last_event_id: str | None
+        self,
+        thread_id: str,
+        run_id: str,
+        event: str,
+        last_event_id: str | None,
+        opened: Callable[[], None] = lambda: None,
     ) -> AsyncIterator[int]:
-        """The events of a run that is under way, or was."""
+        """The events of a run that is under way, or was; ``opened`` is called at the headers."""
         headers = {"Last-Event-ID": last_event_id} if last_event_id is not None else {}
         path = f"/threads/{thread_id}/runs/{run_id}/stream"
-        async with self.http.stream("GET", path, headers=headers) as got:
+        async with self._http.get(path, headers=headers) as got:
+            opened()
             async for number in self._events(got, event):
                 yield number
 
-    async def _events(self, answer: httpx.Response, event: str) -> AsyncIterator[int]:
-        if answer.status_code != 200:
-            await answer.aread()
-            raise RunFailed(f"{answer.status_code} {answer.text[:200]}")
+    async def _events(self, answer: aiohttp.ClientResponse, event: str) -> AsyncIterator[int]:
+        if answer.status != 200:
+            raise RunFailed(f"{answer.status} {(await answer.text())[:200]}")
         counter = Counter(event)
-        async for chunk in answer.aiter_raw():
+        async for chunk in answer.content.iter_any():
             if b"event: error" in chunk:
                 raise RunFailed(chunk[-200:].decode(errors="replace"))
             yield counter.count(chunk)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -279,7 +280,7 @@ class Greenroom(Server):
 
     async def _counts(self) -> dict[str, Any]:
         async with self.connect(1) as api:
-            return (await api.http.get("/info")).json()["counts"]
+            return json.loads(await api.get("/info"))["counts"]
 
 
 class Reference(Server):

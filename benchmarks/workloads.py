@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
-import httpx
+import aiohttp
 import psutil
 
 from benchmarks.client import Api, RunFailed, Stopwatch, gathered, percentile
@@ -141,7 +141,7 @@ async def _rps(subject: Subject, clients: int, seconds: float) -> Figures:
                 run = Stopwatch()
                 try:
                     await way.wait(thread_id, "trivial", {"x": 1})
-                except (RunFailed, httpx.HTTPError):
+                except (RunFailed, aiohttp.ClientError, TimeoutError):
                     failed += 1
                 taken_ms.append(run.ms)
 
@@ -194,7 +194,7 @@ async def _sleepers(subject: Subject, runs: int, values: dict[str, Any]) -> tupl
         async def one(thread_id: str) -> bool:
             try:
                 await way.wait(thread_id, "slow", values)
-            except (RunFailed, httpx.HTTPError):
+            except (RunFailed, aiohttp.ClientError, TimeoutError):
                 return False
             return True
 
@@ -237,7 +237,7 @@ async def _block(subject: Subject, variant: str, tokens: int) -> Figures:
         async def pings() -> None:
             while not over.is_set():
                 watch = Stopwatch()
-                await api.http.get("/ok")
+                await api.get("/ok")
                 ok_ms.append(watch.ms)
                 await asyncio.sleep(0.05)
 
@@ -335,7 +335,7 @@ async def _joins(api: Api, number: int, joins: int) -> Figures:
 
     await join()  # from here on everything is in the log
     logged_ms = [await join() for _ in range(joins)]
-    await api.http.get(f"/threads/{thread_id}/runs/{run_id}/join")
+    await api.get(f"/threads/{thread_id}/runs/{run_id}/join")
     figures = {"join_ms": percentile(logged_ms, 50), "join_max_ms": max(logged_ms)}
     with contextlib.suppress(RunFailed):
         figures["replay_ms"] = percentile([await join() for _ in range(joins)], 50)
@@ -374,10 +374,8 @@ async def idle(subject: Server, scale: Scale) -> Figures:
         quiet_share = subject.processes.cpu_s_since(before) / watch.s
 
         async def listen() -> None:
-            async with api.http.stream("GET", f"{path}/stream") as answer:
-                opened.release()
-                async for _ in answer.aiter_raw():
-                    pass
+            async for _ in api.join(thread_id, run_id, "updates", None, opened.release):
+                pass
 
         watch = Stopwatch()
         listeners = [asyncio.create_task(listen()) for _ in range(streams)]
@@ -394,7 +392,7 @@ async def idle(subject: Server, scale: Scale) -> Figures:
         for listener in listeners:
             listener.cancel()
         await asyncio.gather(*listeners, return_exceptions=True)
-        await api.http.post(f"{path}/cancel")
+        await api.post(f"{path}/cancel", None)
     return {
         "quiet_cpu_percent": quiet_share * 100,
         "cpu_percent": share * 100,
@@ -419,7 +417,7 @@ async def blob(subject: Subject, scale: Scale) -> Figures:
             figures[f"run_{mib}_mib_ms"] = percentile(taken_ms, 50)
             if isinstance(way, Api):
                 watch = Stopwatch()
-                (await way.http.get(f"/threads/{thread_id}/state")).raise_for_status()
+                await way.get(f"/threads/{thread_id}/state")
                 figures[f"state_{mib}_mib_ms"] = watch.ms
     return figures
 
@@ -493,13 +491,10 @@ async def stored(subject: Greenroom, scale: Scale) -> Figures:
 async def _requests(
     api: Api, threads: list[str], runs: list[tuple[str, str]], number: int
 ) -> Figures:
-    async def get(path: str) -> None:
-        (await api.http.get(path)).raise_for_status()
-
     requests: dict[str, Callable[[int], Awaitable[Any]]] = {
-        "get_run": lambda i: get("/threads/{}/runs/{}".format(*runs[i % len(runs)])),
-        "list_runs": lambda i: get(f"/threads/{threads[i % len(threads)]}/runs?limit=10"),
-        "get_thread": lambda i: get(f"/threads/{threads[i % len(threads)]}"),
+        "get_run": lambda i: api.get("/threads/{}/runs/{}".format(*runs[i % len(runs)])),
+        "list_runs": lambda i: api.get(f"/threads/{threads[i % len(threads)]}/runs?limit=10"),
+        "get_thread": lambda i: api.get(f"/threads/{threads[i % len(threads)]}"),
         "search": lambda i: api.post("/threads/search", {"limit": 10}),
         "search_status": lambda i: api.post("/threads/search", {"status": "idle", "limit": 10}),
         "search_metadata": lambda i: api.post(
