@@ -11,6 +11,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import logging
+import os
 import uuid
 from collections.abc import Awaitable
 from typing import Any, TypeVar, cast
@@ -33,7 +35,10 @@ from ray.exceptions import (
 
 from actors.placement import HEAD, HEAD_SHARE, MIB, ClusterView, Node, Refused, adds_nodes
 from actors.pool import PoolSpec
+from actors.rpc import Lost, RpcAddress, RpcClient
 from greenroom.core.errors import GreenroomError, Unavailable
+
+log = logging.getLogger("greenroom.handles")
 
 REGISTRY = "registry"
 INSPECTOR = "inspector"
@@ -41,13 +46,15 @@ RUN_PREFIX = "run-"
 
 AUTOSCALING_STATUS = b"__autoscaling_status"
 STATUS_WAIT_S = 5.0
+RECONNECT_S = 1.0
+"""From the end of a connection to an actor to the next one; until then it is called through Ray."""
 
 T = TypeVar("T")
 
 _RUN_GROUPS = {
     "execute": ("prepare", "start_many", "ask", "update", "settle", "prune", "drain"),
     "control": ("cancel", "beat", "adopt"),
-    "read": ("read", "outcome", "alive"),
+    "read": ("read", "outcome", "alive", "address"),
 }
 """Concurrency groups of a run actor, each with a thread and loop of its own: a node that blocks
 `execute` neither delays a cancel nor a reader, and thousands of pending reads do not delay a
@@ -107,6 +114,8 @@ class Handles:
     def __init__(self, namespace: str) -> None:
         self.namespace = namespace
         self._known: dict[str, ray.actor.ActorHandle] = {}
+        self._clients: dict[str, RpcClient] = {}
+        self._connecting: dict[str, asyncio.Task[None]] = {}
 
     def get(self, name: str) -> ray.actor.ActorHandle:
         """The handle of a living actor.
@@ -131,6 +140,61 @@ class Handles:
 
     def forget(self, name: str) -> None:
         self._known.pop(name, None)
+        client = self._clients.pop(name, None)
+        if client is not None:
+            client.close()
+
+    async def call(self, name: str, method: str, *args: Any) -> Any:
+        """Calls an actor: over a connection of its own once there is one, else through Ray.
+
+        Args:
+            method: one that may be executed twice.
+
+        Raises:
+            As `answer`.
+        """
+        client = self._clients.get(name)
+        if client is None:
+            self.connect(name)
+        elif method in client.methods:
+            # Lost: it may be dead, and Ray says so.
+            with contextlib.suppress(Lost):
+                return await client.call(method, args)
+        handle = await self.find(name)
+        return await answer(getattr(handle, method).remote(*args), name)
+
+    def connect(self, name: str) -> None:
+        """Opens a connection to an actor, unless there is one or was one a moment ago."""
+        if name not in self._connecting:
+            task = self._connecting[name] = asyncio.create_task(self._connected(name))
+            task.add_done_callback(lambda _: self._connecting.pop(name))
+
+    async def _connected(self, name: str) -> None:
+        """Connects, and stays until the connection is lost or Ray says that the actor is dead."""
+        client = None
+        watched: list[asyncio.Future[Any]] = []
+        try:
+            handle = await self.find(name)
+            address: RpcAddress | None = await answer(handle.address.remote(), name)
+            if address is None:
+                await asyncio.Event().wait()  # it is called through Ray, and not asked again
+                return
+            client = self._clients[name] = await RpcClient.connect(address)
+            watched = [asyncio.ensure_future(client.until_lost())]
+            if name != REGISTRY:
+                # Its process may go on while its node counts as lost.
+                watched.append(asyncio.ensure_future(answer(handle.alive.remote(), name)))
+            await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
+        except (GreenroomError, OSError, TimeoutError) as error:
+            log.info("no connection to an actor", extra={"actor": name, "reason": str(error)})
+        finally:
+            for future in watched:
+                future.cancel()
+            if client is not None:
+                client.close()
+                if self._clients.get(name) is client:
+                    del self._clients[name]
+        await asyncio.sleep(RECONNECT_S)
 
     def names(self) -> list[str]:
         """Every named actor that is alive in the namespace."""
@@ -246,6 +310,13 @@ def _forwarding(name: str) -> Any:
     return method
 
 
+def rpc_host() -> str | None:
+    """The address of this node to listen on; None where Ray encrypts what its actors say."""
+    if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):
+        return None
+    return ray.util.get_node_ip_address()
+
+
 def new_run_actor_name() -> str:
     return RUN_PREFIX + uuid.uuid4().hex[:12]
 
@@ -265,4 +336,5 @@ __all__ = [
     "answer",
     "is_run_actor",
     "new_run_actor_name",
+    "rpc_host",
 ]

@@ -344,8 +344,7 @@ class Keeper:
     async def _start_many(self, actor: str, orders: list[RunOrder]) -> list[None]:
         while True:
             try:
-                handle = await self._handles.find(actor)
-                await answer(handle.start_many.remote(self._epoch, orders), actor)
+                await self._handles.call(actor, "start_many", self._epoch, orders)
                 return [None] * len(orders)
             except Unavailable:
                 # A broken connection is not a death, and an attempt starts once however often it
@@ -439,6 +438,7 @@ class Keeper:
         if problem is None:
             log.info("An actor is ready.", extra={"action": "actor_ready", "actor": name})
             self._tasks.spawn(self._watch(name))
+            self._handles.connect(name)
             self._tell(pool.ready(name, now_s=time.monotonic()))
             self.wake()
             return

@@ -31,8 +31,9 @@ from typing import Any, Literal, TypeVar
 
 from actors import metrics
 from actors.garbage import spare_what_stays
-from actors.handles import Handles
+from actors.handles import Handles, rpc_host
 from actors.keeper import Keeper
+from actors.rpc import RpcAddress, RpcServer
 from actors.setup import RegistrySetup, configuration_of
 from actors.sweeping import Sweeper
 from actors.tasks import Tasks
@@ -197,6 +198,15 @@ class RegistryActor:
         self._journal: Journal
         self._database: Pool
         self._webhooks: WebhookSender
+        self._rpc = RpcServer(
+            {
+                "create_many": self.create_many,
+                "cancel_many": self.cancel_many,
+                "finished_many": self.finished_many,
+                "follow": self.follow,
+                "doings": self.doings,
+            }
+        )
 
     # --- life ----------------------------------------------------------------------------------
 
@@ -211,6 +221,11 @@ class RegistryActor:
             "epoch": self._epoch,
             "pid": os.getpid(),
         }
+
+    async def address(self) -> RpcAddress | None:
+        """Where the registry is called without Ray; None if nowhere."""
+        host = rpc_host()
+        return await self._rpc.address(host) if host else None
 
     async def is_warm(self, wait_s: float) -> bool:
         """Whether every pool has a free actor, or as many as it may have; waits for it.

@@ -38,8 +38,9 @@ from langgraph.runtime import RunControl
 from langgraph.store.postgres.aio import AsyncPostgresStore
 
 from actors.garbage import spare_what_stays
-from actors.handles import REGISTRY, ActorGone, Handles, answer
+from actors.handles import REGISTRY, ActorGone, Handles, rpc_host
 from actors.pool import PoolSpec
+from actors.rpc import RpcAddress, RpcServer
 from actors.setup import RunActorSetup, configuration_of
 from actors.shipped import ShippedGraphs
 from greenroom import tracing
@@ -121,6 +122,13 @@ class RunActor:
         self._pool: Pool | None = None
         self._shipped: ShippedGraphs | None = None
         self._reports: Batcher[Report, bool] = Batcher(self._send_reports)
+        self._rpc = RpcServer(
+            {
+                "read": self.read,
+                "outcome": self.outcome,
+                "start_many": self._start_from_here,
+            }
+        )
         # From the first moment: a registry that dies right after it made us knows nothing of us.
         threading.Thread(target=self._watch, name="greenroom-watch", daemon=True).start()
 
@@ -397,8 +405,7 @@ class RunActor:
     async def _send_reports(self, reports: list[Report]) -> list[bool | Exception]:
         while True:
             try:
-                registry = await self._handles.find(REGISTRY)
-                return await answer(registry.finished_many.remote(reports), REGISTRY)
+                return await self._handles.call(REGISTRY, "finished_many", reports)
             except (ActorGone, Unavailable):
                 # It restarts, or a newer one takes over; the report waits for it.
                 self._handles.forget(REGISTRY)
@@ -600,6 +607,19 @@ class RunActor:
             if not await _appended(execution.log, execution.log.end, deadline_s - time.monotonic()):
                 return None
         return execution.ending
+
+    async def address(self) -> RpcAddress | None:
+        """Where this actor is called without Ray; None if nowhere."""
+        host = rpc_host()
+        return await self._rpc.address(host) if host else None
+
+    async def _start_from_here(self, epoch: int, orders: list[RunOrder]) -> None:
+        """`start_many`, on its loop."""
+        assert self._execute_loop is not None
+        started = asyncio.run_coroutine_threadsafe(
+            self.start_many(epoch, orders), self._execute_loop
+        )
+        await asyncio.wrap_future(started)
 
     async def alive(self) -> None:
         """Never answers; that it fails is how the registry hears of this process's death."""

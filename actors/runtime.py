@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from typing import Any, Literal, LiteralString, TypeVar
 
 import ray
@@ -72,21 +72,20 @@ class RayRuntime:
         self._read_wait_s = read_wait_s
         self._fixed_graphs = fixed_graphs
         self._creates: Batcher[RunRequest, CreatedRun] = Batcher(
-            lambda items: self._registry(lambda r: r.create_many.remote(items))
+            lambda items: self._registry("create_many", items)
         )
         self._cancels: Batcher[CancelRequest, None] = Batcher(
-            lambda items: self._registry(lambda r: r.cancel_many.remote(items))
+            lambda items: self._registry("cancel_many", items)
         )
         self._inspector: str | None = None
         self._shapes: dict[str, bytes] = {}
 
-    async def _registry(self, call: Callable[[Any], Awaitable[T]]) -> T:
+    async def _registry(self, method: str, *args: Any) -> Any:
         """Calls the registry, again while it restarts: every call is repeatable."""
         deadline_s = asyncio.get_running_loop().time() + REGISTRY_PATIENCE_S
         while True:
             try:
-                registry = await self._handles.find(REGISTRY)
-                return await answer(call(registry), REGISTRY)
+                return await self._handles.call(REGISTRY, method, *args)
             except (ActorGone, Unavailable) as error:
                 self._handles.forget(REGISTRY)
                 if asyncio.get_running_loop().time() > deadline_s:
@@ -107,11 +106,11 @@ class RayRuntime:
     async def cancel_many(
         self, status: Literal["pending", "running", "all"], action: CancelAction
     ) -> int:
-        return await self._registry(lambda r: r.cancel_all.remote(status, action))
+        return await self._registry("cancel_all", status, action)
 
     async def _follow(self, run_id: str, attempt: int) -> Whereabouts:
         while True:
-            found = await self._registry(lambda r: r.follow.remote(run_id, attempt, self._wait_s()))
+            found = await self._registry("follow", run_id, attempt, self._wait_s())
             if found is not None:
                 return found
 
@@ -173,14 +172,13 @@ class RayRuntime:
     ) -> AsyncIterator[Batch]:
         """What one attempt's actor has; ends with its log, or with the actor."""
         try:
-            actor = await self._handles.find(placement.actor)
             while True:
+                wait_s = self._wait_s()
                 try:
-                    batch: Batch = await answer(
-                        actor.read.remote(
-                            run_id, placement.attempt, after, self._wait_s(), modes, with_ids
-                        ),
+                    batch: Batch = await self._handles.call(
                         placement.actor,
+                        "read",
+                        *(run_id, placement.attempt, after, wait_s, modes, with_ids),
                     )
                 except Unavailable:
                     # Its node was lost, perhaps: Ray's notice of that takes longer than the
@@ -247,9 +245,7 @@ class RayRuntime:
         self, thread_id: str, *, after: str | None, modes: frozenset[str]
     ) -> AsyncIterator[bytes]:
         async def poll(number: int | None) -> list[Doing]:
-            return await self._registry(
-                lambda r: r.doings.remote(thread_id, number, self._wait_s())
-            )
+            return await self._registry("doings", thread_id, number, self._wait_s())
 
         def follow(placement: Placement, *, after: int, resumable: bool) -> AsyncIterator[Batch]:
             return self.events(
@@ -291,11 +287,11 @@ class RayRuntime:
                 placement = found.placement
             attempt = placement.attempt
             try:
-                actor = await self._handles.find(placement.actor)
                 while True:
+                    wait_s = self._wait_s()
                     try:
-                        ending: Ending | None = await answer(
-                            actor.outcome.remote(run_id, attempt, self._wait_s()), placement.actor
+                        ending: Ending | None = await self._handles.call(
+                            placement.actor, "outcome", run_id, attempt, wait_s
                         )
                     except Unavailable:
                         await asyncio.sleep(UNREACHABLE_PAUSE_S)
@@ -354,7 +350,7 @@ class RayRuntime:
 
     async def _ask(self, question: Question) -> bytes:
         while True:
-            name = self._inspector or await self._registry(lambda r: r.inspector.remote())
+            name = self._inspector or await self._registry("inspector")
             self._inspector = name
             try:
                 inspector = await self._handles.find(name)
@@ -367,24 +363,24 @@ class RayRuntime:
     async def update_state(self, update: Update) -> bytes:
         # By reference: the registry orders the update among the runs, its values need not pass it.
         reference = ray.put(update)
-        return await self._registry(lambda r: r.update_state.remote(update.thread_id, [reference]))
+        return await self._registry("update_state", update.thread_id, [reference])
 
     async def copy_thread(self, thread_id: str, copy_id: str) -> None:
-        await self._registry(lambda r: r.copy_thread.remote(thread_id, copy_id))
+        await self._registry("copy_thread", thread_id, copy_id)
 
     async def delete_thread(self, thread_id: str) -> None:
         # Asked here, since a deletion whose answer got lost is asked for again.
         if not await self._is_there("threads WHERE thread_id = %s", thread_id):
             raise NotFound(f"Thread with ID {thread_id} not found")
-        await self._registry(lambda r: r.delete_thread.remote(thread_id))
+        await self._registry("delete_thread", thread_id)
 
     async def prune_thread(self, thread_id: str) -> None:
-        await self._registry(lambda r: r.prune_thread.remote(thread_id))
+        await self._registry("prune_thread", thread_id)
 
     async def delete_run(self, thread_id: str, run_id: str) -> None:
         if not await self._is_there("runs WHERE thread_id = %s AND run_id = %s", thread_id, run_id):
             raise NotFound("Run not found")
-        await self._registry(lambda r: r.delete_run.remote(thread_id, run_id))
+        await self._registry("delete_run", thread_id, run_id)
 
     async def _is_there(self, which: LiteralString, *ids: str) -> bool:
         async def select(connection: Connection) -> bool:
@@ -394,10 +390,10 @@ class RayRuntime:
         return await retrying(self._database, select)
 
     async def info(self) -> dict[str, Any]:
-        return await self._registry(lambda r: r.info.remote())
+        return await self._registry("info")
 
     async def metrics(self) -> str:
-        return await self._registry(lambda r: r.metrics.remote())
+        return await self._registry("metrics")
 
 
 def _batch(events: list[Event], cursor: int, modes: frozenset[str] | None, with_ids: bool) -> Batch:

@@ -173,6 +173,12 @@ class FakeHandles:
             raise ActorGone(name)
         return self.cluster.actors[name]
 
+    async def call(self, name: str, method: str, *args: Any) -> Any:
+        return await getattr(await self.find(name), method).remote(*args)
+
+    def connect(self, name: str) -> None:
+        pass
+
     def forget(self, name: str) -> None:
         pass
 
