@@ -312,6 +312,12 @@ class Keeper:
         elif graph_id in self._pools:
             self._pools[graph_id].leave(run_id)
 
+    def hand_on(self, run_id: str, actor: str) -> None:
+        """A run is about to leave its actor: who waits for the place has it from now on."""
+        pool = self._pool_of_actor.get(actor)
+        if pool is not None:
+            self._tell(pool.hand_on(actor, run_id, now_s=time.monotonic()))
+
     def vacate(self, run_id: str, actor: str) -> None:
         """An actor does not execute a run (any more), perhaps one that the registry knows not."""
         pool = self._pool_of_actor.get(actor)

@@ -155,6 +155,13 @@ class Pool:
                 member.state = MemberState.RETIRING
         return self.grants()
 
+    def hand_on(self, name: str, run_id: str, *, now_s: float) -> list[tuple[str, str]]:
+        """Like `release`, shortly before the run leaves, if somebody waits for its place and the
+        actor stays."""
+        member = self.members.get(name)
+        stays = member is not None and member.state is MemberState.READY and not self.spec.max_runs
+        return self.release(name, run_id, now_s=now_s) if stays and self.waiting else []
+
     def grants(self) -> list[tuple[str, str]]:
         """Gives free places to those who wait, in order."""
         granted: list[tuple[str, str]] = []

@@ -108,6 +108,7 @@ class _Run:
     """A run that is not over.
 
     Attributes:
+        resumes: it starts from checkpoints that are there, as far as is known.
         attempt: the attempt that is executed, or was last; 0 before the first.
         actor: who executes it, or is about to.
         started: the attempt is durable, so its actor may be named.
@@ -129,6 +130,7 @@ class _Run:
     temporary: bool
     resumable: bool
     webhook: str | None
+    resumes: bool = True
     attempt: int = 0
     actor: str | None = None
     started: bool = False
@@ -490,6 +492,7 @@ class RegistryActor:
             temporary=request.temporary,
             resumable=request.resumable,
             webhook=request.webhook,
+            resumes=request.resumes,
             since_s=time.monotonic() + request.after_s,
             traceparent=request.traceparent,
         )
@@ -538,7 +541,7 @@ class RegistryActor:
         if not rows:
             await self._withdraw(run)
             return NotFound("Thread or assistant not found.")
-        ((created_at, is_current),) = rows
+        ((created_at, is_current, is_first),) = rows
         if not is_current:
             # A retried create of a run that is over by now: the same answer, nothing happens again.
             await self._withdraw(run)
@@ -547,7 +550,7 @@ class RegistryActor:
                 self._later(request.after_s, run.run_id)
             elif run.actor is not None and run.actor == admission.actor:
                 run.kwargs = request.kwargs
-                self._order(run)
+                self._order(run, is_first=is_first)
             lane = self._lane(run.thread_id)
             await self._perform(lane, lane.admitted(run.run_id))
         return CreatedRun(
@@ -673,17 +676,17 @@ class RegistryActor:
     async def _start(self, run: _Run, actor: str, attempt: int) -> None:
         """Stores that the attempt is running, then orders it."""
         await self._faults.at("start")
-        rows, _ = await self._journal.commit(
-            journal.start(run.run_id, attempt, actor), journal.keep_heads(run.run_id)
-        )
+        heads = [journal.keep_heads(run.run_id)] if run.resumes else []
+        rows, *_ = await self._journal.commit(journal.start(run.run_id, attempt, actor), *heads)
         await self._faults.at("started")
         if not rows or run.attempt != attempt or run.actor != actor:
             return  # withdrawn, or lost its actor, in the meantime
-        run.kwargs = rows[0][0].encode()
-        self._order(run)
+        ((kwargs, is_first),) = rows
+        run.kwargs = kwargs.encode()
+        self._order(run, is_first=is_first)
         self._tell_followers(run.run_id)
 
-    def _order(self, run: _Run) -> None:
+    def _order(self, run: _Run, *, is_first: bool = False) -> None:
         assert run.actor is not None
         assert run.kwargs is not None
         run.started = True
@@ -696,6 +699,7 @@ class RegistryActor:
             kwargs=run.kwargs,
             temporary=run.temporary,
             resumable=run.resumable,
+            is_first=is_first,
             traceparent=run.traceparent,
         )
         run.kwargs = None  # a later attempt reads them from the database
@@ -854,6 +858,9 @@ class RegistryActor:
         await self._faults.at("end")
         effects = lane.ended(run.run_id)
         rest = resting_status(status, has_next=has_next)
+        if run.actor is not None:
+            # The start of the next run on this actor goes into the same commit.
+            self._keeper.hand_on(run.run_id, run.actor)
         await self._journal.commit(
             journal.end_run(run.run_id, status, error),
             journal.rest_thread(run.thread_id, rest, interrupts, error, busy=lane.has_runs),

@@ -245,7 +245,7 @@ class RunActor:
                     self._graph_of(order.graph_id),
                     order,
                     emit=lambda name, data: self._emit(execution, name, data),
-                    checkpointer=self._saver(order),
+                    checkpointer=self._saver(order, is_first=order.is_first),
                     store=self._store,
                     control=execution.control,
                     flush=flush if order.resumable else None,
@@ -284,12 +284,13 @@ class RunActor:
             error=ending.error,
         )
 
-    def _saver(self, order: RunOrder) -> Any:
+    def _saver(self, order: RunOrder, *, is_first: bool = False) -> Any:
         return _Saver(
             self._connections,
             self._saving,
             run_id=order.run_id,
             attempt=order.attempt,
+            is_first=is_first,
             faults=self._faults,
         )
 
@@ -674,9 +675,16 @@ class _Saver(FencedSaver):
     """The saver of an attempt, with the places where tests stop it."""
 
     def __init__(
-        self, pool: Pool, saving: Saving, *, run_id: str, attempt: int, faults: Faults
+        self,
+        pool: Pool,
+        saving: Saving,
+        *,
+        run_id: str,
+        attempt: int,
+        is_first: bool,
+        faults: Faults,
     ) -> None:
-        super().__init__(pool, saving, run_id=run_id, attempt=attempt)
+        super().__init__(pool, saving, run_id=run_id, attempt=attempt, is_first=is_first)
         self._faults = faults
 
     async def aput(

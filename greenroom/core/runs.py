@@ -138,7 +138,11 @@ class CreatedRun:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunOrder:
-    """What an actor needs to execute one attempt of a run. Idempotent per (run_id, attempt)."""
+    """What an actor needs to execute one attempt of a run. Idempotent per (run_id, attempt).
+
+    Attributes:
+        is_first: its thread has no checkpoint, so there is none to look for.
+    """
 
     run_id: str
     thread_id: str
@@ -148,6 +152,7 @@ class RunOrder:
     kwargs: bytes
     temporary: bool
     resumable: bool
+    is_first: bool = False
     traceparent: str | None = None
 
 

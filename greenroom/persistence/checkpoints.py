@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -213,6 +214,9 @@ class FencedSaver(PooledSaver):
     """The saver of one attempt of one run. Reads are free, writes pass the fence.
 
     Every write may raise `Fenced`.
+
+    Args:
+        is_first: its thread has no checkpoint, so that nothing is read before something is written.
     """
 
     def __init__(
@@ -222,10 +226,27 @@ class FencedSaver(PooledSaver):
         *,
         run_id: str,
         attempt: int,
+        is_first: bool = False,
         serde: SerializerProtocol | None = None,
     ) -> None:
         super().__init__(pool, saving, serde=serde)
         self._owner = (run_id, attempt)
+        self._written = threading.Event()  # one for all copies of a saver
+        if not is_first:
+            self._written.set()
+
+    async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        return await super().aget_tuple(config) if self._written.is_set() else None
+
+    async def aput(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        self._written.set()
+        return await super().aput(config, checkpoint, metadata, new_versions)
 
 
 def _is_plain(value: object) -> bool:

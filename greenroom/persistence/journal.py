@@ -211,8 +211,9 @@ def may_pass(error: psycopg.Error) -> bool:
 def admit(request: RunRequest, *, actor: str | None) -> Write:
     """A new run, and its thread ``busy``; with an actor it is running at once, in attempt 1.
 
-    Gives ``(created_at, is_current)``, or no row when the thread does not exist. A run that is
-    there already is left as it is, and so is its thread; it is current unless it is over.
+    Gives ``(created_at, is_current, is_first)``, or no row when the thread does not exist. A run
+    that is there already is left as it is, and so is its thread; it is current unless it is over.
+    It is the first if its thread has no checkpoint.
     """
     thread = (
         """
@@ -252,7 +253,9 @@ def admit(request: RunRequest, *, actor: str | None) -> Write:
         FROM thread
         ON CONFLICT (run_id) DO NOTHING
         RETURNING created_at)
-    SELECT created_at, true FROM made UNION ALL SELECT created_at, is_current FROM known"""
+    SELECT created_at, true, NOT EXISTS (
+        SELECT 1 FROM checkpoints WHERE thread_id = %(thread)s) FROM made
+    UNION ALL SELECT created_at, is_current, false FROM known"""
     thread_metadata = (
         {}
         if request.temporary
@@ -287,13 +290,18 @@ def created(run_id: str) -> Write:
 
 
 def start(run_id: str, attempt: int, actor: str) -> Write:
-    """A pending run has an actor: the attempt begins. Gives ``(kwargs,)``."""
+    """A pending run has an actor: the attempt begins. Gives ``(kwargs, is_first)``.
+
+    Of a later attempt it is not known whether its thread has a checkpoint: the one before may have
+    written one while this statement waited for it.
+    """
     return Write(
         """
         UPDATE greenroom.runs SET status = 'running', attempt = %(attempt)s, actor = %(actor)s,
             started_at = coalesce(started_at, clock_timestamp()), updated_at = clock_timestamp()
         WHERE run_id = %(run)s AND status IN ('pending', 'running') AND attempt <= %(attempt)s
-        RETURNING kwargs::text""",
+        RETURNING kwargs::text, attempt = 1 AND NOT EXISTS (
+            SELECT 1 FROM checkpoints WHERE checkpoints.thread_id = runs.thread_id)""",
         {"run": run_id, "attempt": attempt, "actor": actor},
     )
 

@@ -9,11 +9,14 @@ from typing import Any
 
 import psycopg
 import pytest
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import empty_checkpoint
 
 from greenroom.core.errors import DatabaseUnavailable, Fenced
 from greenroom.core.runs import RunRequest, RunStatus
 from greenroom.core.threads import ThreadStatus
 from greenroom.persistence import journal
+from greenroom.persistence.checkpoints import PooledSaver
 from greenroom.persistence.database import Pool, open_pool
 from greenroom.persistence.journal import Journal, Superseded, Write, may_pass
 from greenroom.persistence.saving import Saving
@@ -207,7 +210,7 @@ def test_which_errors_pass() -> None:
 
 async def admitted(pen: Journal, actor: str | None = None, **changes: Any) -> str:
     asked = request(**changes)
-    ((_, is_current),) = (await pen.commit(journal.admit(asked, actor=actor)))[0]
+    ((_, is_current, _),) = (await pen.commit(journal.admit(asked, actor=actor)))[0]
     assert is_current
     return asked.run_id
 
@@ -237,19 +240,32 @@ async def test_an_admission_to_an_unknown_thread_gives_no_row_and_leaves_none(
     assert await thread_row(pool) is None
 
 
+async def test_a_run_on_a_thread_with_a_checkpoint_is_not_its_first(
+    pen: Journal, pool: Pool
+) -> None:
+    await pen.commit(marked(0))
+    saver = PooledSaver(pool)
+    config: RunnableConfig = {"configurable": {"thread_id": "m0", "checkpoint_ns": ""}}
+    await saver.aput(config, empty_checkpoint(), {}, {})
+    asked = request(thread_id="m0", create_thread=False)
+    ((_, _, is_first),) = (await pen.commit(journal.admit(asked, actor="x")))[0]
+    assert not is_first
+
+
 @pytest.mark.parametrize("create_thread", [False, True])
 async def test_an_admission_repeated_is_the_same_run_until_it_is_over(
     pen: Journal, pool: Pool, create_thread: bool
 ) -> None:
     await pen.commit(marked(0))
     asked = request(thread_id="m0", create_thread=create_thread)
-    ((first, _),) = (await pen.commit(journal.admit(asked, actor="x")))[0]
-    assert (await pen.commit(journal.admit(asked, actor="x")))[0] == [(first, True)]
+    ((first, _, is_first),) = (await pen.commit(journal.admit(asked, actor="x")))[0]
+    assert is_first
+    assert (await pen.commit(journal.admit(asked, actor="x")))[0] == [(first, True, False)]
     await pen.commit(
         journal.end_run(asked.run_id, RunStatus.SUCCESS, None),
         journal.rest_thread("m0", ThreadStatus.IDLE, None, None),
     )
-    assert (await pen.commit(journal.admit(asked, actor="x")))[0] == [(first, False)]
+    assert (await pen.commit(journal.admit(asked, actor="x")))[0] == [(first, False, False)]
     assert (await thread_row(pool, "m0") or ())[0] == "idle"
     assert await run_row(pool, asked.run_id) == ("success", 1, "x")
     assert await pen.commit(journal.created(asked.run_id)) == [[(first,)]]
@@ -263,7 +279,7 @@ async def test_a_retried_admission_does_not_bring_a_deleted_thread_back(
     await pen.commit(journal.admit(asked, actor=None))
     async with pool.connection() as connection:
         await connection.execute("DELETE FROM greenroom.threads")
-    ((_, is_current),) = (await pen.commit(journal.admit(asked, actor=None)))[0]
+    ((_, is_current, _),) = (await pen.commit(journal.admit(asked, actor=None)))[0]
     assert is_current
     assert await thread_row(pool) is None
 
@@ -274,7 +290,7 @@ async def test_a_retried_admission_does_not_bring_a_deleted_thread_back(
 async def test_a_start_gives_the_kwargs_and_only_ever_counts_up(pen: Journal, pool: Pool) -> None:
     run_id = await admitted(pen)
     for _ in range(2):
-        assert await pen.commit(journal.start(run_id, 2, "x")) == [[('{"b": 1, "a": 2}',)]]
+        assert await pen.commit(journal.start(run_id, 2, "x")) == [[('{"b": 1, "a": 2}', False)]]
     assert await pen.commit(journal.start(run_id, 1, "old")) == [[]]
     assert await run_row(pool, run_id) == ("running", 2, "x")
 

@@ -30,6 +30,30 @@ def test_runs_get_places_in_the_order_in_which_they_came() -> None:
     assert pool.release("x", "b", now_s=1.0) == [("c", "x")]
 
 
+def test_a_place_is_handed_on_before_its_run_has_left_if_somebody_waits() -> None:
+    pool = pool_of("x")
+    pool.claim("a")
+    assert pool.hand_on("x", "a", now_s=1.0) == []
+    assert pool.members["x"].runs == {"a"}
+    pool.claim("b")
+    assert pool.hand_on("x", "a", now_s=1.0) == [("b", "x")]
+    assert pool.members["x"].runs == {"b"}
+    assert pool.release("x", "a", now_s=2.0) == []
+    assert pool.members["x"].served == 1
+
+
+def test_an_actor_that_is_about_to_go_hands_no_place_on() -> None:
+    """It would be ended while its run still has something to say."""
+    retiring, recycled = pool_of("x"), pool_of("x", max_runs=1)
+    for pool in (retiring, recycled):
+        pool.claim("a")
+        pool.claim("b")
+    retiring.retire("x")
+    for pool in (retiring, recycled):
+        assert pool.hand_on("x", "a", now_s=1.0) == []
+        assert pool.members["x"].runs == {"a"}
+
+
 def test_a_run_that_lost_its_actor_goes_to_the_head_of_the_line() -> None:
     pool = pool_of("x")
     pool.claim("a")

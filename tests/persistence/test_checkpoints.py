@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import math
 import operator
 import uuid
@@ -87,6 +88,19 @@ async def test_the_current_attempt_writes_and_reads_back(pool: Pool) -> None:
     assert found is not None
     assert found.checkpoint["channel_values"] == {"text": "a", "items": [1, 2]}
     assert found.pending_writes == [("task", "items", [3])]
+
+
+async def test_the_first_run_of_a_thread_looks_for_no_checkpoint_until_it_has_written_one(
+    pool: Pool,
+) -> None:
+    await put(PooledSaver(pool), "t", text="what nobody told it of")
+    saver = FencedSaver(pool, run_id=await a_run(pool), attempt=1, is_first=True)
+    theirs = copy.copy(saver)  # as an execution makes one
+    assert await saver.aget_tuple(at("t")) is None
+    await put(theirs, "t", text="a")
+    found = await saver.aget_tuple(at("t"))
+    assert found is not None
+    assert found.checkpoint["channel_values"] == {"text": "a"}
 
 
 async def test_a_superseded_attempt_is_fenced_and_writes_nothing(pool: Pool) -> None:
