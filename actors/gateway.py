@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import math
+from typing import Any
 
 from fastapi import FastAPI
 from ray import serve
 from ray.serve import Application
 
 from actors.garbage import spare_what_stays
-from actors.handles import REGISTRY, ActorGone, Handles, answer
+from actors.handles import ActorGone, Handles, answer, is_registry, registry_name
 from actors.placement import HEAD, HEAD_SHARE
 from actors.runtime import RayRuntime
 from actors.setup import RegistrySetup, configuration_of
@@ -37,7 +39,7 @@ class Gateway:
 
     Args:
         settings: of the server.
-        setup: what the registry is made of, should there be none yet.
+        setup: what the first registry is made of, should there be none yet.
     """
 
     async def __init__(self, settings: Settings, setup: RegistrySetup) -> None:
@@ -45,7 +47,7 @@ class Gateway:
             setup.logs.apply(actor="gateway")
         tracing.configure("gateway")
         handles = Handles(settings.ray_namespace)
-        hello = await find_registry(handles, setup)
+        hello = await find_registries(handles, setup)
         self._database = await open_pool(
             hello["dsn"], application_name="greenroom:gateway", max_size=DATABASE_CONNECTIONS
         )
@@ -54,6 +56,7 @@ class Gateway:
         runtime = RayRuntime(
             handles,
             self._database,
+            shards=hello["shards"],
             read_wait_s=settings.read_wait_s,
             fixed_graphs=frozenset(configuration.graphs),
         )
@@ -79,29 +82,68 @@ class Gateway:
         await self._database.close()
 
 
-async def find_registry(handles: Handles, setup: RegistrySetup) -> dict[str, str]:
-    """What the registry says of itself; makes one unless there is one.
+async def find_registries(handles: Handles, setup: RegistrySetup) -> dict[str, Any]:
+    """What the first registry says of itself; makes it, and the others, unless they are there.
 
-    One that runs older code (detached actors survive a redeploy) is relieved: its runs stop after
-    their superstep, and the new registry takes them up.
+    Those that run older code (detached actors survive a redeploy), or are another number, are
+    relieved: their runs stop after their superstep, and the new registries take them up.
 
     Raises:
         ConfigurationError: the database is the embedded one, and there are other nodes.
     """
     await asyncio.to_thread(refuse_embedded_beyond_one_node, handles, setup)
     while True:
+        first = await _hello(handles, setup)
+        found = [first]
+        if first["version"] == setup.version:
+            # All of one generation, the first one's: who is of a later one supersedes the others.
+            same = dataclasses.replace(setup, generation=first["generation"])
+            found += await asyncio.gather(*(_hello(handles, each) for each in same.shards()[1:]))
+        if not any(_is_older(hello, setup) for hello in found):
+            return first
+        await _relieve(handles, setup)
+
+
+async def _hello(handles: Handles, setup: RegistrySetup) -> dict[str, Any]:
+    """What a registry says of itself once it has recovered; made unless it is there."""
+    name = registry_name(setup.shard.number)
+    while True:
         try:
             registry = await asyncio.to_thread(handles.make_registry, setup)
-            hello = await answer(registry.hello.remote(), REGISTRY)
-            if hello["version"] == setup.version or hello["generation"] >= setup.generation:
-                return hello
-            log.info("relieving a registry that runs older code", extra={"pid": hello["pid"]})
-            await answer(registry.drain.remote(setup.drain_s, relieved=True), REGISTRY)
-            await asyncio.to_thread(handles.kill, REGISTRY)
+            return await answer(registry.hello.remote(), name)
         except (ActorGone, Unavailable):
             # For some milliseconds after its death Ray still gives out the dead one.
-            handles.forget(REGISTRY)
+            handles.forget(name)
             await asyncio.sleep(0.2)
+
+
+def _is_older(hello: dict[str, Any], setup: RegistrySetup) -> bool:
+    return hello["version"] != setup.version and hello["generation"] < setup.generation
+
+
+async def _relieve(handles: Handles, setup: RegistrySetup) -> None:
+    """Drains and ends the registries of earlier starts, however many there are."""
+    names = await asyncio.to_thread(handles.names)
+    # The first one last: whoever finds that knows that there may be others.
+    names = sorted(filter(is_registry, names), reverse=True)
+    drained = await asyncio.gather(*(_drained(handles, name, setup) for name in names))
+    for name, is_drained in zip(names, drained, strict=True):
+        if is_drained:
+            await asyncio.to_thread(handles.kill, name)
+
+
+async def _drained(handles: Handles, name: str, setup: RegistrySetup) -> bool:
+    try:
+        registry = await handles.find(name)
+        hello = await answer(registry.hello.remote(), name)
+        if not _is_older(hello, setup):
+            return False  # another gateway was faster
+        log.info("relieving a registry that runs older code", extra={"pid": hello["pid"]})
+        await answer(registry.drain.remote(setup.drain_s, relieved=True), name)
+    except (ActorGone, Unavailable):
+        handles.forget(name)
+        return False
+    return True
 
 
 def refuse_embedded_beyond_one_node(handles: Handles, setup: RegistrySetup) -> None:

@@ -36,11 +36,13 @@ from ray.exceptions import (
 from actors.placement import HEAD, HEAD_SHARE, MIB, ClusterView, Node, Refused, adds_nodes
 from actors.pool import PoolSpec
 from actors.rpc import Lost, RpcAddress, RpcClient
+from actors.setup import RegistrySetup
 from greenroom.core.errors import GreenroomError, Unavailable
 
 log = logging.getLogger("greenroom.handles")
 
 REGISTRY = "registry"
+"""The one registry, or the first of several."""
 INSPECTOR = "inspector"
 RUN_PREFIX = "run-"
 
@@ -181,7 +183,7 @@ class Handles:
                 return
             client = self._clients[name] = await RpcClient.connect(address)
             watched = [asyncio.ensure_future(client.until_lost())]
-            if name != REGISTRY:
+            if not is_registry(name):
                 # Its process may go on while its node counts as lost.
                 watched.append(asyncio.ensure_future(answer(handle.alive.remote(), name)))
             await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
@@ -253,14 +255,15 @@ class Handles:
             .remote(setup)
         )
 
-    def make_registry(self, setup: Any) -> ray.actor.ActorHandle:
-        """The registry of this namespace, made unless it is there."""
+    def make_registry(self, setup: RegistrySetup) -> ray.actor.ActorHandle:
+        """A registry of this namespace, made unless it is there."""
         from actors.registry import RegistryActor
 
+        name = registry_name(setup.shard.number)
         handle: Any = (
             ray.remote(RegistryActor)
             .options(
-                name=REGISTRY,
+                name=name,
                 namespace=self.namespace,
                 lifetime="detached",
                 get_if_exists=True,
@@ -273,7 +276,7 @@ class Handles:
             )
             .remote(setup)
         )
-        self._known[REGISTRY] = handle
+        self._known[name] = handle
         return handle
 
 
@@ -317,12 +320,27 @@ def rpc_host() -> str | None:
     return ray.util.get_node_ip_address()
 
 
-def new_run_actor_name() -> str:
-    return RUN_PREFIX + uuid.uuid4().hex[:12]
+def registry_name(shard: int) -> str:
+    return f"{REGISTRY}-{shard}" if shard else REGISTRY
+
+
+def is_registry(name: str) -> bool:
+    return name == REGISTRY or name.startswith(f"{REGISTRY}-")
+
+
+def new_run_actor_name(shard: int = 0) -> str:
+    name = RUN_PREFIX + uuid.uuid4().hex[:12]
+    return f"{name}-{shard}" if shard else name
 
 
 def is_run_actor(name: str) -> bool:
     return name.startswith(RUN_PREFIX)
+
+
+def shard_of(run_actor: str) -> int:
+    """The registry that has made a run actor."""
+    _, _, shard = run_actor.removeprefix(RUN_PREFIX).partition("-")
+    return int(shard or 0)
 
 
 __all__ = [
@@ -334,7 +352,10 @@ __all__ = [
     "Handles",
     "NodeGone",
     "answer",
+    "is_registry",
     "is_run_actor",
     "new_run_actor_name",
+    "registry_name",
     "rpc_host",
+    "shard_of",
 ]

@@ -4,6 +4,8 @@ The registry asks for places and is told, through callbacks, who got one, whose 
 whom no actor can be started. Actors are made off the registry's loop, since making one blocks. A
 death is known by one never-ending call per actor (`alive`): only Ray's notice counts as death; an
 actor that does not answer is busy.
+
+Of several registries each keeps actors of its own; the inspector is the first one's.
 """
 
 from __future__ import annotations
@@ -21,12 +23,15 @@ from typing import Any
 from actors import metrics
 from actors.handles import (
     INSPECTOR,
+    REGISTRY,
     ActorGone,
     Handles,
     NodeGone,
     answer,
     is_run_actor,
     new_run_actor_name,
+    registry_name,
+    shard_of,
 )
 from actors.placement import HEAD, HEAD_SHARE, impossible
 from actors.pool import Pool, PoolSpec
@@ -123,7 +128,9 @@ class Keeper:
         self._notes: dict[str, str] = {}
         self._pids: dict[str, int] = {}
         self._epoch = 0
-        self._starts = asyncio.Semaphore(setup.max_starts) if setup.max_starts else None
+        self._shard = setup.shard
+        self._max_starts = setup.shard.share(setup.max_starts)
+        self._starts = asyncio.Semaphore(self._max_starts) if self._max_starts else None
         self._growing = False
         self._retry: asyncio.TimerHandle | None = None
         self._draining = False
@@ -156,7 +163,7 @@ class Keeper:
     # --- life ----------------------------------------------------------------------------------
 
     async def adopt(self, epoch: int) -> dict[str, tuple[str, int]]:
-        """Takes over every living actor of the namespace; returns run → (actor, attempt).
+        """Takes over its living actors of the namespace; returns run → (actor, attempt).
 
         Actors that do not answer, or load other graphs than this configuration's, are ended.
         """
@@ -170,6 +177,13 @@ class Keeper:
     async def _adopt(self, name: str) -> dict[str, tuple[str, int]]:
         inspects = name.startswith(INSPECTOR)
         if not inspects and not is_run_actor(name):
+            return {}
+        maker = 0 if inspects else shard_of(name)
+        if maker % self._shard.of != self._shard.number:
+            return {}
+        if maker != self._shard.number:
+            # From when there were more registries. It counts that one's epochs.
+            await self.kill(name)
             return {}
         try:
             handle = await self._handles.find(name)
@@ -212,7 +226,7 @@ class Keeper:
     async def keep(self) -> None:
         """Never ends: keeps the pools at their size, and beats to the actors."""
         self.wake()
-        if self._inspector is None:
+        if self._shard.is_first and self._inspector is None:
             self._want_inspector()
         while True:
             # Several times within what an actor takes for the registry's death.
@@ -251,7 +265,7 @@ class Keeper:
             if failed:
                 raise ConfigurationError(f"An actor does not start: {self._problem}")
             cold = [pool for pool in self._distinct_pools if pool.spec.warm and not pool.has_ready]
-            if not cold and self._inspector is not None:
+            if not cold and (self._inspector is not None or not self._shard.is_first):
                 return True
             if time.monotonic() > deadline_s:
                 return False
@@ -420,11 +434,11 @@ class Keeper:
         for pool in self._distinct_pools:
             self._shrink(pool, now_s)
             wanted = pool.wanted(now_s=now_s)
-            if pool.has_ready and self._setup.max_starts:
+            if pool.has_ready and self._max_starts:
                 # One after the other: perhaps the next is not wanted any more by then.
-                wanted = min(wanted, max(0, self._setup.max_starts - pool.starts))
+                wanted = min(wanted, max(0, self._max_starts - pool.starts))
             for _ in range(wanted):
-                name = new_run_actor_name()
+                name = new_run_actor_name(self._shard.number)
                 pool.starting(name)
                 self._pool_of_actor[name] = pool
                 self._tasks.spawn(self._start_actor(name, pool))
@@ -470,6 +484,7 @@ class Keeper:
             dsn=self._setup.dsn,
             config_path=self._setup.config_path,
             configuration=self._setup.configuration,
+            registry=registry_name(self._shard.number),
             spec=spec,
             timeouts_s=self._timeouts_s,
             log_max_bytes=self._setup.log_max_bytes,
@@ -559,6 +574,8 @@ class Keeper:
         Raises:
             Unavailable: it does not come in time.
         """
+        if not self._shard.is_first:
+            return await self._ask_for_inspector()
         try:
             async with asyncio.timeout(INSPECTOR_WAIT_S):
                 await self._inspector_ready.wait()
@@ -566,6 +583,13 @@ class Keeper:
             raise Unavailable("The inspector is still starting. Try again in a moment.") from None
         assert self._inspector is not None
         return self._inspector
+
+    async def _ask_for_inspector(self) -> str:
+        try:
+            return await self._handles.call(REGISTRY, "inspector")
+        except ActorGone:
+            self._handles.forget(REGISTRY)
+            raise Unavailable("The server is restarting. Try again in a moment.") from None
 
     async def settle(self, graph_id: str, thread_id: str) -> tuple[bytes | None, bool]:
         """Has the inspector bring a thread's record in line with its checkpoints.
@@ -628,7 +652,7 @@ def pool_specs(configuration: Configuration, setup: RegistrySetup) -> list[PoolS
 
 def _few(setup: RegistrySetup) -> int:
     """How many actors the CPUs are surely good for; of a cluster nobody knows."""
-    return (os.cpu_count() or 1) if setup.max_starts else 0
+    return setup.shard.share(os.cpu_count() or 1) if setup.max_starts else 0
 
 
 def _spec(placement: PlacementSpec, setup: RegistrySetup) -> PoolSpec:
@@ -638,8 +662,8 @@ def _spec(placement: PlacementSpec, setup: RegistrySetup) -> PoolSpec:
         graphs=(),
         version=setup.version,
         runs_per_actor=placement.runs_per_actor,
-        warm=placement.warm,
-        max_actors=placement.max_actors or setup.default_max_actors,
+        warm=setup.shard.share(placement.warm),
+        max_actors=setup.shard.share(placement.max_actors or setup.default_max_actors),
         num_cpus=placement.num_cpus,
         num_gpus=placement.num_gpus,
         resources=tuple(sorted({**placement.resources, **beside}.items())),

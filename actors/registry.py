@@ -13,6 +13,9 @@ are alive what they execute. The constructor only keeps its arguments (an actor 
 raises is dead for good); recovery is a task that retries for ever, and calls wait for it, bounded.
 
 Nothing of LangGraph is imported here: that would be a second of every restart.
+
+There may be several registries, each with threads of its own (`greenroom.core.sharding`), an epoch,
+a journal and actors of its own. They share nothing but the inspector, which is the first one's.
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ from typing import Any, Literal, TypeVar
 
 from actors import metrics
 from actors.garbage import spare_what_stays
-from actors.handles import Handles, rpc_host
+from actors.handles import Handles, registry_name, rpc_host
 from actors.keeper import Keeper
 from actors.rpc import RpcAddress, RpcServer
 from actors.setup import RegistrySetup, configuration_of
@@ -51,7 +54,7 @@ from greenroom.core.errors import (
     TooManyRequests,
     Unavailable,
 )
-from greenroom.core.metering import Labels, Meter
+from greenroom.core.metering import Counted, Labels, Meter
 from greenroom.core.runs import (
     CancelAction,
     CancelRequest,
@@ -63,6 +66,7 @@ from greenroom.core.runs import (
     RunStatus,
     out_of_time,
 )
+from greenroom.core.sharding import Misrouted, slot_of_thread
 from greenroom.core.threads import resting_status
 from greenroom.graphs.configuration import GraphSpec, PlacementSpec
 from greenroom.persistence import journal, outbox, shipped, upkeep
@@ -72,7 +76,6 @@ from greenroom.persistence.journal import InFlight, Journal, Superseded, Write
 
 log = logging.getLogger("greenroom.registry")
 
-APPLICATION = "greenroom:registry"
 RECOVERY_WAIT_S = 30.0
 TEND_INTERVAL_S = 1.0
 RETRY_BACKOFF_S = (0.0, 0.1, 0.5, 1.0, 2.0)
@@ -179,6 +182,8 @@ class RegistryActor:
         self, setup: RegistrySetup, make_handles: Callable[[str], Handles] = Handles
     ) -> None:
         self._setup = setup
+        self._shard = setup.shard
+        self._name = registry_name(setup.shard.number)
         self._faults = setup.faults
         self._make_handles = make_handles
         self._lanes: dict[str, Lane] = {}
@@ -186,6 +191,8 @@ class RegistryActor:
         self._lately: dict[str, tuple[float, Placement]] = {}
         self._followers: dict[str, list[asyncio.Future[None]]] = {}
         self._queued: set[str] = set()
+        most = setup.max_queued_runs
+        self._most_queued = setup.shard.share(most) if most is not None else None
         self._tasks = Tasks()
         self._doings = Doings()
         self._meter = Meter(metrics.ALL)
@@ -220,6 +227,7 @@ class RegistryActor:
             "url": self._setup.url,
             "version": self._setup.version,
             "generation": self._setup.generation,
+            "shards": self._shard.of,
             "epoch": self._epoch,
             "pid": os.getpid(),
         }
@@ -287,9 +295,18 @@ class RegistryActor:
         if self._refusal is not None:
             raise Unavailable(self._refusal)
 
+    async def _ready_for(self, *thread_ids: str) -> None:
+        """Raises Misrouted unless all the threads are its own.
+
+        A gateway may still count as many registries as there were before the last redeploy.
+        """
+        await self._ready()
+        if not all(map(self._shard.has, thread_ids)):
+            raise Misrouted("Another registry decides about this thread.", self._shard.of)
+
     async def _recover_until_done(self) -> None:
         if self._setup.logs is not None:
-            self._setup.logs.apply(actor="registry")
+            self._setup.logs.apply(actor=self._name)
         tracing.configure("registry")
         pause_s = 0.1
         assert self._recovered is not None
@@ -314,7 +331,7 @@ class RegistryActor:
         self._recovered.set()
         self._tasks.spawn(self._keeper.keep())
         self._tasks.spawn(self._webhooks.send())
-        if self._setup.embedded is not None:
+        if self._setup.embedded is not None and self._shard.is_first:
             self._tasks.spawn(self._tend_embedded(self._setup.embedded))
         self._tasks.spawn(metrics.export(self._meter, self._measure))
         sweeper = Sweeper(self._database, self._setup, self._delete_expired)
@@ -350,23 +367,27 @@ class RegistryActor:
             lost=lambda run_id, note: self._tasks.spawn(self._lost(run_id, note)),
             unstartable=lambda run_id, reason: self._tasks.spawn(self._unstartable(run_id, reason)),
         )
-        self._database = await open_pool(self._setup.dsn, application_name=APPLICATION, max_size=4)
+        self._database = await open_pool(
+            self._setup.dsn, application_name=f"greenroom:{self._name}", max_size=4
+        )
+        shard = self._shard
         async with self._database.connection() as connection:
-            self._epoch = await journal.take_epoch(connection, self._setup.generation)
-            found = await journal.in_flight(connection)
-            abandoned = await journal.abandoned_threads(connection)
+            self._epoch = await journal.take_epoch(connection, self._setup.generation, shard)
+            found = await journal.in_flight(connection, shard)
+            abandoned = await journal.abandoned_threads(connection, shard)
         self._journal = Journal(
             self._database,
             self._epoch,
             self._superseded,
             lambda seconds: self._meter.observe(metrics.COMMITS, seconds),
+            shard=shard,
         )
         await self._learn_shipped()
         for thread_id in abandoned:
             # Its run had ended; the registry before died over the deletion.
             self._tasks.spawn(self._delete_temporary(thread_id, 0.0))
-        self._webhooks = WebhookSender(self._database, self._setup.webhooks)
-        await self._journal.commit(journal.calm_abandoned())
+        self._webhooks = WebhookSender(self._database, self._setup.webhooks, shard)
+        await self._journal.commit(journal.calm_abandoned(shard))
         executed = await self._keeper.adopt(self._epoch)
         effects = [(each.thread_id, self._take_up(each)) for each in found]
         for run in list(self._runs.values()):
@@ -438,8 +459,9 @@ class RegistryActor:
 
         Raises:
             Unavailable: another registry is about to take over; gateways ask that one.
+            Misrouted: one of them is another registry's; then none is admitted.
         """
-        await self._ready()
+        await self._ready_for(*(request.thread_id for request in requests))
         if self._relieved:
             raise Unavailable("The server is being replaced. Try again in a moment.")
         if not all(self._keeper.knows(request.graph_id) for request in requests):
@@ -472,7 +494,7 @@ class RegistryActor:
             return None
         if not self._keeper.knows(request.graph_id):
             return NotFound("Thread or assistant not found.")
-        limit = self._setup.max_queued_runs
+        limit = self._most_queued
         delayed = request.after_s > 0
         if limit is not None and not delayed and len(self._queued) >= limit:
             return TooManyRequests(
@@ -739,7 +761,7 @@ class RegistryActor:
 
     async def cancel_many(self, requests: list[CancelRequest]) -> list[Exception | None]:
         """Stops runs; a run that is executed may still be stopping when this returns."""
-        await self._ready()
+        await self._ready_for(*(request.thread_id for request in requests))
         return [await self._cancel(request) for request in requests]
 
     async def _cancel(self, request: CancelRequest) -> Exception | None:
@@ -762,7 +784,7 @@ class RegistryActor:
     async def cancel_all(
         self, status: Literal["pending", "running", "all"], action: CancelAction
     ) -> int:
-        """Stops every run with the status; returns how many."""
+        """Stops every run of its own with the status; returns how many."""
         await self._ready()
         chosen = [
             run
@@ -809,7 +831,9 @@ class RegistryActor:
             # Perhaps heard before, by a registry that died after its commit.
             self._keeper.vacate(report.run_id, report.actor)
             found = await self._stored(report.run_id)
-            return found is not None and found.attempt == report.attempt
+            if found is None or found.attempt != report.attempt:
+                return False
+            return found.status.is_terminal
         if run.attempt != report.attempt or run.actor != report.actor:
             if run.actor != report.actor:
                 self._keeper.vacate(report.run_id, report.actor)
@@ -1026,6 +1050,9 @@ class RegistryActor:
         """Where the run's attempt after ``attempt`` is executed, or how the run ended.
 
         A long poll: None when neither is known in time.
+
+        Raises:
+            Misrouted: its thread is another registry's, which its id did not tell.
         """
         await self._ready()
         deadline_s = time.monotonic() + wait_s
@@ -1036,7 +1063,12 @@ class RegistryActor:
                 if placement is not None and placement.attempt > attempt:
                     return Whereabouts(status=RunStatus.RUNNING, placement=placement)
                 found = await self._stored(run_id)
-                return Whereabouts(status=found.status if found is not None else None)
+                if found is None:
+                    return Whereabouts(status=None)
+                if not self._shard.has(found.thread_id):
+                    slot = slot_of_thread(found.thread_id)
+                    raise Misrouted("Another registry has this run.", self._shard.of, slot)
+                return Whereabouts(status=found.status)
             if run.placement is not None and run.attempt > attempt:
                 return Whereabouts(status=RunStatus.RUNNING, placement=run.placement)
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -1051,7 +1083,7 @@ class RegistryActor:
 
     async def doings(self, thread_id: str, number: int | None, wait_s: float) -> list[Doing]:
         """What begins on a thread, past ``number``; None begins, with the run that is executed."""
-        await self._ready()
+        await self._ready_for(thread_id)
         found = await self._doings.after(thread_id, number, wait_s)
         lane = self._lanes.get(thread_id)
         if number is not None or lane is None or lane.active is None:
@@ -1111,11 +1143,11 @@ class RegistryActor:
             "recent": [dataclasses.asdict(placement) for placement in recent],
         }
 
-    async def metrics(self) -> str:
-        """Everything that is counted, as Prometheus reads it."""
+    async def counted(self) -> Counted:
+        """Everything that is counted here."""
         await self._ready()
         self._measure()
-        return self._meter.text()
+        return self._meter.counted()
 
     def _measure(self) -> None:
         """Sets what is true now rather than counted."""
@@ -1155,7 +1187,7 @@ class RegistryActor:
     async def update_state(self, thread_id: str, update: list[Any]) -> bytes:
         """Changes a thread's state. ``update`` is a list of one ObjectRef: the values may be large,
         so only their reference passes through here."""
-        await self._ready()
+        await self._ready_for(thread_id)
 
         async def work() -> bytes:
             reply, interrupts, has_next = await self._keeper.update(update[0])
@@ -1166,8 +1198,11 @@ class RegistryActor:
         return await self._exclusively(thread_id, work)
 
     async def copy_thread(self, thread_id: str, copy_id: str) -> None:
-        """Copies a thread's record and checkpoints. Raises Conflict when there is none."""
-        await self._ready()
+        """Copies a thread's record and checkpoints. Raises Conflict when there is none.
+
+        The copy may be another registry's thread: nobody knows its id yet.
+        """
+        await self._ready_for(thread_id)
 
         async def work() -> None:
             rows, *_ = await self._journal.commit(*journal.copy_thread(thread_id, copy_id))
@@ -1181,7 +1216,7 @@ class RegistryActor:
 
         May be repeated: a thread that is not there (any more) is deleted.
         """
-        await self._ready()
+        await self._ready_for(thread_id)
         lane = self._lane(thread_id)
         while lane.closing:
             # Perhaps for the same request: it is asked again when an answer was lost.
@@ -1225,7 +1260,7 @@ class RegistryActor:
 
     async def prune_thread(self, thread_id: str) -> None:
         """Deletes all but the newest checkpoints. Raises Conflict while a run is in flight."""
-        await self._ready()
+        await self._ready_for(thread_id)
         await self._exclusively(thread_id, lambda: self._keeper.prune(thread_id))
 
     async def delete_run(self, thread_id: str, run_id: str) -> None:
@@ -1237,7 +1272,7 @@ class RegistryActor:
             NotFound: it is another thread's.
             Conflict: it is over, and another one is in flight on its thread.
         """
-        await self._ready()
+        await self._ready_for(thread_id)
         run = self._runs.get(run_id)
         stopped = run is not None and run.thread_id == thread_id
         if stopped:

@@ -38,7 +38,7 @@ from langgraph.runtime import RunControl
 from langgraph.store.postgres.aio import AsyncPostgresStore
 
 from actors.garbage import spare_what_stays
-from actors.handles import REGISTRY, ActorGone, Handles, rpc_host
+from actors.handles import ActorGone, Handles, rpc_host
 from actors.pool import PoolSpec
 from actors.rpc import RpcAddress, RpcServer
 from actors.setup import RunActorSetup, configuration_of
@@ -404,12 +404,13 @@ class RunActor:
         execution.log.close()
 
     async def _send_reports(self, reports: list[Report]) -> list[bool | Exception]:
+        registry = self._setup.registry
         while True:
             try:
-                return await self._handles.call(REGISTRY, "finished_many", reports)
+                return await self._handles.call(registry, "finished_many", reports)
             except (ActorGone, Unavailable):
                 # It restarts, or a newer one takes over; the report waits for it.
-                self._handles.forget(REGISTRY)
+                self._handles.forget(registry)
                 await asyncio.sleep(0.1)
 
     def _close(self, execution: _Execution, ending: Ending) -> None:
@@ -664,7 +665,7 @@ class RunActor:
 
     def _say_exhausted(self, resident_bytes: int) -> None:
         with contextlib.suppress(GreenroomError):
-            note = self._handles.get(REGISTRY).exhausted.remote(
+            note = self._handles.get(self._setup.registry).exhausted.remote(
                 self._setup.name, resident_bytes // (1024 * 1024), self._setup.spec.memory_mib
             )
             del note

@@ -11,15 +11,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from typing import Any, Literal, LiteralString, TypeVar
 
 import ray
 
-from actors.handles import REGISTRY, ActorGone, Handles, answer
+from actors import metrics
+from actors.handles import REGISTRY, ActorGone, Handles, answer, registry_name
 from actors.registry import ANY_ATTEMPT, Whereabouts
 from actors.watching import Doing, thread_frames
 from greenroom import tracing
+from greenroom.core import metering
 from greenroom.core.batching import Batcher
 from greenroom.core.errors import NotFound, Unavailable
 from greenroom.core.events import LIVE, Event, first_seq
@@ -34,6 +37,7 @@ from greenroom.core.runs import (
     RunRequest,
     RunStatus,
 )
+from greenroom.core.sharding import Misrouted, slot_of_run, slot_of_thread
 from greenroom.persistence import tails
 from greenroom.persistence.database import Connection, Pool, retrying
 from greenroom.wire import sse
@@ -55,6 +59,7 @@ class RayRuntime:
     Args:
         handles: of the server's namespace.
         database: for the durable events of resumable runs, and the outcome of runs long over.
+        shards: how many registries there are.
         read_wait_s: how long one long poll waits.
         fixed_graphs: those whose code cannot be replaced while the server runs.
     """
@@ -64,53 +69,102 @@ class RayRuntime:
         handles: Handles,
         database: Pool,
         *,
+        shards: int,
         read_wait_s: float,
         fixed_graphs: frozenset[str],
     ) -> None:
         self._handles = handles
         self._database = database
+        self._shards = shards
         self._read_wait_s = read_wait_s
         self._fixed_graphs = fixed_graphs
-        self._creates: Batcher[RunRequest, CreatedRun] = Batcher(
-            lambda items: self._registry("create_many", items)
-        )
-        self._cancels: Batcher[CancelRequest, None] = Batcher(
-            lambda items: self._registry("cancel_many", items)
-        )
+        self._batchers: dict[tuple[int, str], Batcher[Any, Any]] = {}
         self._inspector: str | None = None
         self._shapes: dict[str, bytes] = {}
 
-    async def _registry(self, method: str, *args: Any) -> Any:
-        """Calls the registry, again while it restarts: every call is repeatable."""
+    # --- registries ----------------------------------------------------------------------------
+
+    async def _registry(self, slot: int, method: str, *args: Any) -> Any:
+        """Calls the registry that has a slot."""
+        return await self._routed(slot, lambda shard: self._shard(shard, method, *args))
+
+    async def _gathered(self, thread_id: str, method: str, item: Any) -> Any:
+        """Sends an item to its thread's registry, with whatever else there is for that."""
+
+        async def send(shard: int) -> Any:
+            batcher = self._batchers.get((shard, method))
+            if batcher is None:
+                batcher = self._batchers[shard, method] = Batcher(
+                    lambda items: self._shard(shard, method, items)
+                )
+            return await batcher.submit(item)
+
+        return await self._routed(slot_of_thread(thread_id), send)
+
+    async def _every(self, method: str, *args: Any) -> list[Any]:
+        """Calls every registry."""
+        while True:
+            calls = (self._shard(shard, method, *args) for shard in range(self._shards))
+            try:
+                return await asyncio.gather(*calls)
+            except Misrouted as error:
+                self._shards = error.shards
+
+    async def _routed(self, slot: int, call: Callable[[int], Awaitable[T]]) -> T:
+        while True:
+            try:
+                return await call(slot % self._shards)
+            except Misrouted as error:
+                # A later start has another number of registries, or the run's id told nothing.
+                self._shards = error.shards
+                slot = slot if error.slot is None else error.slot
+
+    async def _shard(self, shard: int, method: str, *args: Any) -> Any:
+        """Calls a registry, again while it restarts: every call is repeatable.
+
+        Raises:
+            Misrouted: there are not as many registries any more.
+        """
+        name = registry_name(shard)
         deadline_s = asyncio.get_running_loop().time() + REGISTRY_PATIENCE_S
         while True:
             try:
-                return await self._handles.call(REGISTRY, method, *args)
+                return await self._handles.call(name, method, *args)
             except (ActorGone, Unavailable) as error:
-                self._handles.forget(REGISTRY)
+                self._handles.forget(name)
                 if asyncio.get_running_loop().time() > deadline_s:
                     raise Unavailable("The server is restarting. Try again in a moment.") from error
                 await asyncio.sleep(0.1)
+            if shard:
+                await self._refuse_unless_there(shard)
+
+    async def _refuse_unless_there(self, shard: int) -> None:
+        with suppress(ActorGone, Unavailable):
+            hello = await self._handles.call(REGISTRY, "hello")
+            if shard >= hello["shards"]:
+                raise Misrouted("There is no such registry any more.", hello["shards"])
 
     # --- runs ----------------------------------------------------------------------------------
 
     async def create(self, request: RunRequest) -> CreatedRun:
         with tracing.span("create", kind="client", run_id=request.run_id):
-            return await self._creates.submit(request)
+            return await self._gathered(request.thread_id, "create_many", request)
 
     async def cancel(self, request: CancelRequest, *, wait: bool) -> None:
-        await self._cancels.submit(request)
+        await self._gathered(request.thread_id, "cancel_many", request)
         if wait:
             await self._until_over(request.run_id)
 
     async def cancel_many(
         self, status: Literal["pending", "running", "all"], action: CancelAction
     ) -> int:
-        return await self._registry("cancel_all", status, action)
+        return sum(await self._every("cancel_all", status, action))
 
     async def _follow(self, run_id: str, attempt: int) -> Whereabouts:
         while True:
-            found = await self._registry("follow", run_id, attempt, self._wait_s())
+            found = await self._registry(
+                slot_of_run(run_id), "follow", run_id, attempt, self._wait_s()
+            )
             if found is not None:
                 return found
 
@@ -245,7 +299,8 @@ class RayRuntime:
         self, thread_id: str, *, after: str | None, modes: frozenset[str]
     ) -> AsyncIterator[bytes]:
         async def poll(number: int | None) -> list[Doing]:
-            return await self._registry("doings", thread_id, number, self._wait_s())
+            slot = slot_of_thread(thread_id)
+            return await self._registry(slot, "doings", thread_id, number, self._wait_s())
 
         def follow(placement: Placement, *, after: int, resumable: bool) -> AsyncIterator[Batch]:
             return self.events(
@@ -350,7 +405,7 @@ class RayRuntime:
 
     async def _ask(self, question: Question) -> bytes:
         while True:
-            name = self._inspector or await self._registry("inspector")
+            name = self._inspector or await self._shard(0, "inspector")
             self._inspector = name
             try:
                 inspector = await self._handles.find(name)
@@ -363,24 +418,25 @@ class RayRuntime:
     async def update_state(self, update: Update) -> bytes:
         # By reference: the registry orders the update among the runs, its values need not pass it.
         reference = ray.put(update)
-        return await self._registry("update_state", update.thread_id, [reference])
+        slot = slot_of_thread(update.thread_id)
+        return await self._registry(slot, "update_state", update.thread_id, [reference])
 
     async def copy_thread(self, thread_id: str, copy_id: str) -> None:
-        await self._registry("copy_thread", thread_id, copy_id)
+        await self._registry(slot_of_thread(thread_id), "copy_thread", thread_id, copy_id)
 
     async def delete_thread(self, thread_id: str) -> None:
         # Asked here, since a deletion whose answer got lost is asked for again.
         if not await self._is_there("threads WHERE thread_id = %s", thread_id):
             raise NotFound(f"Thread with ID {thread_id} not found")
-        await self._registry("delete_thread", thread_id)
+        await self._registry(slot_of_thread(thread_id), "delete_thread", thread_id)
 
     async def prune_thread(self, thread_id: str) -> None:
-        await self._registry("prune_thread", thread_id)
+        await self._registry(slot_of_thread(thread_id), "prune_thread", thread_id)
 
     async def delete_run(self, thread_id: str, run_id: str) -> None:
         if not await self._is_there("runs WHERE thread_id = %s AND run_id = %s", thread_id, run_id):
             raise NotFound("Run not found")
-        await self._registry("delete_run", thread_id, run_id)
+        await self._registry(slot_of_thread(thread_id), "delete_run", thread_id, run_id)
 
     async def _is_there(self, which: LiteralString, *ids: str) -> bool:
         async def select(connection: Connection) -> bool:
@@ -390,10 +446,14 @@ class RayRuntime:
         return await retrying(self._database, select)
 
     async def info(self) -> dict[str, Any]:
-        return await self._registry("info")
+        first, *others = await self._every("info")
+        for info in others:
+            # Counts add up, lists have all.
+            first = {key: value + info[key] for key, value in first.items()}
+        return first
 
     async def metrics(self) -> str:
-        return await self._registry("metrics")
+        return metering.text(metrics.ALL, await self._every("counted"))
 
 
 def _batch(events: list[Event], cursor: int, modes: frozenset[str] | None, with_ids: bool) -> Batch:

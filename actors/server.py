@@ -28,13 +28,21 @@ from ray.serve.config import HTTPOptions
 
 import greenroom
 from actors import applications, gateway, processes
-from actors.handles import INSPECTOR, REGISTRY, Handles, is_run_actor
+from actors.handles import (
+    INSPECTOR,
+    REGISTRY,
+    Handles,
+    is_registry,
+    is_run_actor,
+    registry_name,
+)
 from actors.keeper import pool_specs
 from actors.placement import ClusterView, impossible
 from actors.setup import RegistrySetup, WebhookSettings
 from greenroom.core.errors import ConfigurationError, GreenroomError
 from greenroom.core.faults import NO_FAULTS, Faults
-from greenroom.graphs.configuration import RESERVED_APPLICATION, Configuration
+from greenroom.core.sharding import Shard
+from greenroom.graphs.configuration import RESERVED_APPLICATION, Configuration, PlacementSpec
 from greenroom.logs import LogSettings
 from greenroom.persistence.database import open_pool, retrying
 from greenroom.persistence.embedded import Embedded, start_embedded
@@ -112,10 +120,8 @@ class Server:
         gateway.refuse_embedded_beyond_one_node(self._handles, setup)
         cluster = self._refuse_impossible(setup)
         progress("Starting the registry and warm actors")
-        if self._settings.ray_address is not None:
-            asyncio.run(gateway.find_registry(self._handles, setup))
-        registry = self._handles.make_registry(setup)
-        hello = registry.hello.remote()
+        registries = self._find_registries(setup)
+        hellos = [registry.hello.remote() for registry in registries]
         progress("Starting Ray Serve")
         serve.start(
             http_options=HTTPOptions(host=self._settings.host, port=self._settings.port),
@@ -132,8 +138,14 @@ class Server:
             blocking=False,
         )
         progress("Waiting for the warm actors")
-        ray.get(hello, timeout=START_PATIENCE_S)
-        self._wait_until_warm(registry)
+        ray.get(hellos, timeout=START_PATIENCE_S)
+        self._wait_until_warm(registries)
+
+    def _find_registries(self, setup: RegistrySetup) -> list[Any]:
+        if self._settings.ray_address is None:
+            return [self._handles.make_registry(each) for each in setup.shards()]
+        hello = asyncio.run(gateway.find_registries(self._handles, setup))
+        return [self._handles.get(registry_name(number)) for number in range(hello["shards"])]
 
     def _start_ray(self) -> None:
         settings = self._settings
@@ -150,8 +162,8 @@ class Server:
         # Short, because Ray puts Unix sockets below it, whose paths are limited to 107 bytes.
         self._ray_dir = Path(tempfile.mkdtemp(prefix="gr-ray-"))
         ray.init(
-            num_cpus=_logical_cpus(self._configuration, settings.default_max_actors),
-            _memory=_logical_memory(self._configuration, settings.default_max_actors),
+            num_cpus=_logical_cpus(self._configuration, settings),
+            _memory=_logical_memory(self._configuration, settings),
             object_store_memory=settings.object_store_mib * MIB,
             include_dashboard=settings.dashboard,
             namespace=settings.ray_namespace,
@@ -180,11 +192,11 @@ class Server:
                 raise ConfigurationError(reason)
             time.sleep(0.5)
 
-    def _wait_until_warm(self, registry: ray.actor.ActorHandle) -> None:
+    def _wait_until_warm(self, registries: list[Any]) -> None:
         deadline_s = time.monotonic() + START_PATIENCE_S
         while time.monotonic() < deadline_s:
             try:
-                if ray.get(registry.is_warm.remote(5.0), timeout=30):
+                if all(ray.get([each.is_warm.remote(5.0) for each in registries], timeout=30)):
                     return
             except ray.exceptions.RayTaskError as error:
                 cause = getattr(error, "cause", None)
@@ -226,23 +238,23 @@ class Server:
         def ask() -> None:
             # The one whose name it is now: that which this server started may be dead.
             self._handles.forget(REGISTRY)
-            hello.update(cast("dict[str, Any]", ray.get(self._registry().hello.remote())))
+            first: Any = self._handles.get(REGISTRY)
+            hello.update(cast("dict[str, Any]", ray.get(first.hello.remote())))
 
         _bounded(ask, HELLO_S)
         return hello.get("generation", 0) > self._generation
 
-    def _registry(self) -> Any:
-        return self._handles.get(REGISTRY)
-
     def _drain(self) -> None:
-        registry = self._registry()
-        ray.get(registry.drain.remote(self._settings.drain_s))
+        registries: list[Any] = [
+            self._handles.get(name) for name in self._handles.names() if is_registry(name)
+        ]
+        ray.get([registry.drain.remote(self._settings.drain_s) for registry in registries])
 
     def _end_actors(self) -> None:
         names = self._handles.names()
-        # The registry first: it would replace the others.
-        for name in sorted(names, key=lambda name: name != REGISTRY):
-            if name == REGISTRY or name.startswith(INSPECTOR) or is_run_actor(name):
+        # The registries first: they would replace the others.
+        for name in sorted(names, key=lambda name: not is_registry(name)):
+            if is_registry(name) or name.startswith(INSPECTOR) or is_run_actor(name):
                 self._handles.kill(name)
 
 
@@ -268,11 +280,15 @@ def registry_setup(
     generation: int,
     faults: Faults = NO_FAULTS,
 ) -> RegistrySetup:
-    """What a registry of this server is made of; `prepare_database` gives its generation."""
+    """What the first registry of a server is made of; `prepare_database` gives its generation."""
+    shards = settings.registry_shards
+    version = code_version(configuration)
     return RegistrySetup(
         namespace=settings.ray_namespace,
-        version=code_version(configuration),
+        # Other registries than there are have other threads, whatever code they run.
+        version=version if shards == 1 else f"{version}/{shards}",
         generation=generation,
+        shard=Shard(0, shards),
         url=settings.url,
         dsn=dsn,
         embedded=embedded_directory(settings) if settings.database_url is None else None,
@@ -359,10 +375,15 @@ def _end_onlookers() -> None:
             end(check_alive=False)
 
 
-def _logical_cpus(configuration: Configuration, default_max_actors: int) -> int:
+def _most_actors(placement: PlacementSpec, settings: Settings) -> int:
+    """One for each registry is more than a placement allows that allows fewer."""
+    return max(placement.max_actors or settings.default_max_actors, settings.registry_shards)
+
+
+def _logical_cpus(configuration: Configuration, settings: Settings) -> int:
     """CPUs that a local Ray hands out: bookkeeping, enough for every actor that may be started."""
     wanted = sum(
-        (graph.placement.max_actors or default_max_actors) * graph.placement.num_cpus
+        _most_actors(graph.placement, settings) * graph.placement.num_cpus
         for graph in configuration.graphs.values()
     )
     beside = APPLICATION_CPUS * len(configuration.applications)
@@ -370,10 +391,10 @@ def _logical_cpus(configuration: Configuration, default_max_actors: int) -> int:
     return max(os.cpu_count() or 1, int(wanted) + 4 + beside) + shipped
 
 
-def _logical_memory(configuration: Configuration, default_max_actors: int) -> int | None:
+def _logical_memory(configuration: Configuration, settings: Settings) -> int | None:
     """Bytes of memory that a local Ray hands out, likewise; None where no graph asks for any."""
     wanted_mib = sum(
-        (graph.placement.max_actors or default_max_actors) * graph.placement.memory_mib
+        _most_actors(graph.placement, settings) * graph.placement.memory_mib
         for graph in configuration.graphs.values()
     )
     return wanted_mib * MIB or None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
 from actors.pool import PoolSpec
 from greenroom.core.faults import NO_FAULTS, Faults
+from greenroom.core.sharding import WHOLE, Shard
 from greenroom.graphs.configuration import Configuration, read_configuration
 from greenroom.logs import LogSettings
 
@@ -20,6 +22,7 @@ class RunActorSetup:
         dsn: the database.
         config_path: the configuration file, on this node.
         configuration: what it says, if that need not be read where the actor runs.
+        registry: the Ray name of the registry that it reports to.
         spec: its placement; ``spec.graphs`` are the graphs that it loads.
         timeouts_s: per graph, how long a run may take; a graph that is not named may take for ever.
         log_max_bytes: encoded events that one run keeps in memory.
@@ -33,6 +36,7 @@ class RunActorSetup:
     dsn: str
     config_path: Path
     configuration: Configuration | None = None
+    registry: str
     spec: PoolSpec
     timeouts_s: dict[str, float]
     log_max_bytes: int
@@ -65,6 +69,8 @@ class RegistrySetup:
     Attributes:
         version: of the code and the configuration; a registry of another version is relieved.
         generation: grows from start to start; of two versions the later one stays.
+        shard: which of several registries it is. What is said of numbers below (of actors, of
+            starts, of runs that wait) is said of the whole server; a registry has its share.
         url: where clients on this machine reach the server.
         dsn: the database.
         embedded: directory of the embedded database that the registry keeps running, or None.
@@ -90,6 +96,7 @@ class RegistrySetup:
     namespace: str
     version: str
     generation: int
+    shard: Shard = WHOLE
     url: str = ""
     dsn: str
     embedded: Path | None
@@ -109,6 +116,11 @@ class RegistrySetup:
     webhooks: WebhookSettings = WebhookSettings()
     logs: LogSettings | None = None
     faults: Faults = NO_FAULTS
+
+    def shards(self) -> list[RegistrySetup]:
+        """The same for each registry of the server."""
+        of = self.shard.of
+        return [dataclasses.replace(self, shard=Shard(number, of)) for number in range(of)]
 
 
 def configuration_of(setup: RunActorSetup | RegistrySetup) -> Configuration:

@@ -1,8 +1,8 @@
 """Deletes what nobody needs any more, now and then, in small batches.
 
-Expired threads go through the registry, which keeps runs away meanwhile; the rest is rows that
-nothing refers to. Batches follow one another with the loop free in between, and every interval
-begins anew: what one sweep leaves, the next one finds.
+Expired threads go through their registry, which keeps runs away meanwhile; the rest is rows that
+nothing refers to, and of several registries the first one's. Batches follow one another with the
+loop free in between, and every interval begins anew: what one sweep leaves, the next one finds.
 """
 
 from __future__ import annotations
@@ -50,8 +50,10 @@ class Sweeper:
                 log.warning("not swept this time", extra={"reason": str(error)[:200]})
 
     async def sweep(self) -> None:
-        """One sweep over everything."""
+        """One sweep over everything that is this registry's."""
         await _in_batches(self._delete_threads)
+        if not self._setup.shard.is_first:
+            return
         await _in_batches(
             lambda: tails.delete_expired(self._pool, self._setup.resumable_ttl_s, max_runs=BATCH)
         )
@@ -64,7 +66,9 @@ class Sweeper:
 
     async def _delete_threads(self) -> int:
         """Deletes one batch of expired threads; returns how many are gone."""
-        expired = await upkeep.expired_threads(self._pool, self._setup.thread_ttl_s, limit=BATCH)
+        expired = await upkeep.expired_threads(
+            self._pool, self._setup.thread_ttl_s, limit=BATCH, shard=self._setup.shard
+        )
         deleted = 0
         for thread_id in expired:
             try:

@@ -22,6 +22,7 @@ import psycopg
 
 from actors.setup import WebhookSettings
 from greenroom.core.errors import DatabaseUnavailable
+from greenroom.core.sharding import WHOLE, Shard
 from greenroom.persistence import outbox
 from greenroom.persistence.database import Pool
 from greenroom.persistence.outbox import Due
@@ -43,11 +44,14 @@ class WebhookSender:
 
     Args:
         pool: connections to the database.
+        shard: whose threads' letters; what is being sent is known here only, so they are nobody
+            else's.
     """
 
-    def __init__(self, pool: Pool, settings: WebhookSettings) -> None:
+    def __init__(self, pool: Pool, settings: WebhookSettings, shard: Shard = WHOLE) -> None:
         self._pool = pool
         self._settings = settings
+        self._shard = shard
         self._awake = asyncio.Event()
         self._sending: dict[str, asyncio.Task[None]] = {}
         self._busy: Counter[str] = Counter()
@@ -84,10 +88,12 @@ class WebhookSender:
     async def _send_due(self) -> float:
         """Begins to send what is due and has a place; returns how long nothing else will be."""
         while (free := MAX_AT_ONCE - len(self._sending)) > 0:
-            found = await outbox.due(self._pool, free, but=self._sending, not_to=self._full())
+            found = await outbox.due(
+                self._pool, free, but=self._sending, not_to=self._full(), shard=self._shard
+            )
             if not found:
                 due_in_s = await outbox.next_due_s(
-                    self._pool, but=self._sending, not_to=self._full()
+                    self._pool, but=self._sending, not_to=self._full(), shard=self._shard
                 )
                 return IDLE_S if due_in_s is None else min(max(due_in_s, 0.0), IDLE_S)
             for each in found:

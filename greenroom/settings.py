@@ -63,6 +63,15 @@ class Settings(BaseSettings):
         default=1, ge=1, description="How many gateway processes answer HTTP."
     )
 
+    registry_shards: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="How many registries share the threads among them, for more runs a second than"
+        " one process can decide about. Each takes about 150 MiB and keeps actors of its own: its"
+        " share of every placement's `warm` and `max_actors`, at least one.",
+    )
+
     data_dir: AbsolutePath = Field(
         default=Path(".greenroom"),
         description="Where the embedded database and the server's own files live.",
@@ -149,7 +158,8 @@ class Settings(BaseSettings):
         default=None,
         ge=1,
         description="Runs of the whole server that wait for a place or for their thread, delayed"
-        " ones from when they are due; one more is answered 429. Unset: no limit.",
+        " ones from when they are due; one more is answered 429. Of several registries each counts"
+        " its share. Unset: no limit.",
     )
 
     webhook_allow_private: bool = Field(
@@ -275,7 +285,13 @@ GROUPS = {
         "webhook_attempts",
         "webhook_retry_s",
     ),
-    "Limits": ("default_max_actors", "max_queued_runs", "log_max_bytes", "max_body_bytes"),
+    "Limits": (
+        "registry_shards",
+        "default_max_actors",
+        "max_queued_runs",
+        "log_max_bytes",
+        "max_body_bytes",
+    ),
     "Log": ("log_level", "log_format", "log_file"),
 }
 """The settings as the documentation orders them."""

@@ -1,7 +1,8 @@
 """Counting, cheaply: plain numbers in one process, told to others when they ask.
 
 What is counted is written down as `Metric`s; a `Meter` holds their values. To count costs about
-one microsecond, so it can stand where a run is decided. `Meter.text` is what Prometheus reads.
+one microsecond, so it can stand where a run is decided. `text` is what Prometheus reads, of one
+meter or of several that count the same.
 
 Histograms keep one count per bucket, and the values themselves only until somebody `takes` them.
 """
@@ -9,7 +10,7 @@ Histograms keep one count per bucket, and the values themselves only until someb
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -44,6 +45,19 @@ class _Histogram:
     counts: list[int]
     sum: float = 0.0
     values: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """What a meter has counted, to be told in another process.
+
+    Attributes:
+        numbers: of counters and gauges, by metric.
+        buckets: of histograms, by metric: how many values there are in each, and their sum.
+    """
+
+    numbers: dict[str, dict[Labels, float]]
+    buckets: dict[str, dict[Labels, tuple[list[int], float]]]
 
 
 class Meter:
@@ -90,29 +104,49 @@ class Meter:
                 taken[labels], histogram.values = histogram.values, []
         return taken
 
-    def text(self) -> str:
-        """Everything, in Prometheus' text format 0.0.4."""
-        lines: list[str] = []
-        for metric in self._metrics.values():
-            lines += [
-                f"# HELP {metric.name} {metric.help}",
-                f"# TYPE {metric.name} {metric.kind}",
-            ]
-            for labels, number in sorted(self._numbers[metric.name].items()):
-                lines.append(f"{metric.name}{_braces(metric.labels, labels)} {number:.15g}")
-            for labels, histogram in sorted(self._histograms[metric.name].items()):
-                lines += _lines(metric, labels, histogram)
-        return "\n".join([*lines, ""])
+    def counted(self) -> Counted:
+        """Everything that is counted so far."""
+        return Counted(
+            numbers={name: dict(numbers) for name, numbers in self._numbers.items()},
+            buckets={
+                name: {labels: (each.counts[:], each.sum) for labels, each in histograms.items()}
+                for name, histograms in self._histograms.items()
+            },
+        )
 
 
-def _lines(metric: Metric, labels: Labels, histogram: _Histogram) -> Iterable[str]:
+def text(metrics: Iterable[Metric], counted: Sequence[Counted]) -> str:
+    """What meters have counted, together, in Prometheus' text format 0.0.4."""
+    lines: list[str] = []
+    for metric in metrics:
+        lines += [
+            f"# HELP {metric.name} {metric.help}",
+            f"# TYPE {metric.name} {metric.kind}",
+        ]
+        numbers: dict[Labels, float] = {}
+        buckets: dict[Labels, tuple[list[int], float]] = {}
+        for each in counted:
+            for labels, number in each.numbers[metric.name].items():
+                numbers[labels] = numbers.get(labels, 0) + number
+            for labels, (counts, total) in each.buckets[metric.name].items():
+                before, sum_before = buckets.get(labels, ([0] * len(counts), 0.0))
+                added = [a + b for a, b in zip(before, counts, strict=True)]
+                buckets[labels] = added, sum_before + total
+        for labels, number in sorted(numbers.items()):
+            lines.append(f"{metric.name}{_braces(metric.labels, labels)} {number:.15g}")
+        for labels, (counts, total) in sorted(buckets.items()):
+            lines += _lines(metric, labels, counts, total)
+    return "\n".join([*lines, ""])
+
+
+def _lines(metric: Metric, labels: Labels, counts: list[int], total: float) -> Iterable[str]:
     below = 0
     bounds = [*(f"{bound:g}" for bound in metric.buckets), "+Inf"]
-    for bound, count in zip(bounds, histogram.counts, strict=True):
+    for bound, count in zip(bounds, counts, strict=True):
         below += count
         braces = _braces((*metric.labels, "le"), (*labels, bound))
         yield f"{metric.name}_bucket{braces} {below}"
-    yield f"{metric.name}_sum{_braces(metric.labels, labels)} {histogram.sum:.15g}"
+    yield f"{metric.name}_sum{_braces(metric.labels, labels)} {total:.15g}"
     yield f"{metric.name}_count{_braces(metric.labels, labels)} {below}"
 
 

@@ -78,7 +78,8 @@ class RunRequest:
     """A run as the gateway asks for it: validated, complete, and safe to ask for twice.
 
     Attributes:
-        run_id: UUIDv7, minted by the gateway; a retried create with the same id is the same run.
+        run_id: UUIDv7, minted by the gateway for the thread (`greenroom.core.sharding`); a retried
+            create with the same id is the same run.
         thread_id: where it runs; for a stateless run a fresh id, with ``temporary`` or not.
         assistant_id: UUID of the assistant.
         graph_id: the graph that the assistant names.

@@ -19,7 +19,7 @@ from greenroom.core.ports import JsonObject
 from greenroom.core.runs import CreatedRun, RunRequest
 from greenroom.http import webhooks
 from greenroom.http.edge import Edge, system_assistant_id
-from greenroom.http.parameters import is_uuid, new_id
+from greenroom.http.parameters import is_uuid, new_id, new_run_id
 from greenroom.wire.dialects import Dialect
 from greenroom.wire.encoding import dumps
 from greenroom.wire.models import RunCreate
@@ -84,9 +84,9 @@ async def run_request(
     if body.checkpoint_id is not None and not is_uuid(body.checkpoint_id):
         raise InvalidRequest("Invalid checkpoint ID")
     assistant = await _assistant(edge, dialect, body.assistant_id)
-    run_id = new_id()
     stateless = thread_id is None
     thread_id = thread_id or new_id()
+    run_id = new_run_id(thread_id)
     metadata = _metadata(assistant, body, stateless)
     temporary = stateless and body.on_completion != "keep"
     kwargs = _kwargs(body, assistant, metadata, run_id, thread_id, temporary)

@@ -17,6 +17,7 @@ from uuid_utils import uuid7
 
 from greenroom.core.errors import BadRequest, InvalidRequest
 from greenroom.core.runs import CancelAction
+from greenroom.core.sharding import for_thread
 from greenroom.wire.dialects import Dialect
 from greenroom.wire.models import MAX_OFFSET, StreamMode
 
@@ -29,6 +30,11 @@ STREAM_MODES: tuple[str, ...] = get_args(StreamMode)
 
 def new_id() -> str:
     return str(uuid7())
+
+
+def new_run_id(thread_id: str) -> str:
+    """An id that tells which registry has the run."""
+    return for_thread(new_id(), thread_id)
 
 
 def is_uuid(value: str) -> bool:

@@ -32,6 +32,7 @@ from psycopg.types.json import Jsonb
 from greenroom.core.batching import Batcher
 from greenroom.core.errors import DatabaseUnavailable, Fenced
 from greenroom.core.runs import CancelAction, MultitaskStrategy, RunRequest, RunStatus
+from greenroom.core.sharding import WHOLE, Shard
 from greenroom.core.threads import ThreadStatus
 from greenroom.persistence.database import (
     SHORTAGE_PATIENCE_S,
@@ -40,6 +41,7 @@ from greenroom.persistence.database import (
     shortage_of,
 )
 from greenroom.persistence.facets import facets_of
+from greenroom.persistence.owning import is_of
 
 log = logging.getLogger("greenroom.journal")
 
@@ -92,6 +94,7 @@ class Journal:
         epoch: the registry's epoch, as `take_epoch` gave it.
         on_superseded: called when a newer registry has taken over.
         on_commit: called with the seconds that a commit took.
+        shard: whose epoch it is.
     """
 
     def __init__(
@@ -100,9 +103,12 @@ class Journal:
         epoch: int,
         on_superseded: Callable[[], None],
         on_commit: Callable[[float], None] = lambda _: None,
+        *,
+        shard: Shard = WHOLE,
     ) -> None:
         self._pool = pool
         self._epoch = epoch
+        self._shard = shard.number
         self._on_superseded = on_superseded
         self._on_commit = on_commit
         self._begun_s = math.inf
@@ -167,7 +173,8 @@ class Journal:
         # A pipeline without a BEGIN is one transaction, ended by its one Sync.
         async with self._pool.connection() as connection, connection.pipeline():
             self._begun_s = time.monotonic()
-            await connection.execute("SELECT greenroom.hold_epoch(%s)", (self._epoch,))
+            held = (self._epoch, self._shard)
+            await connection.execute("SELECT greenroom.hold_epoch(%s, %s)", held)
             for group in groups:
                 cursors.append([])
                 for write in group.writes:
@@ -385,12 +392,12 @@ def calm_thread(thread_id: str) -> Write:
     )
 
 
-def calm_abandoned() -> Write:
+def calm_abandoned(shard: Shard = WHOLE) -> Write:
     """At a registry's start: no thread is ``busy`` without a run, whatever was half done."""
     return Write(
-        """
+        f"""
         UPDATE greenroom.threads t SET updated_at = clock_timestamp(), status = resting
-        WHERE status = 'busy' AND NOT EXISTS (
+        WHERE status = 'busy' AND {is_of(shard)} AND NOT EXISTS (
             SELECT 1 FROM greenroom.runs r
             WHERE r.thread_id = t.thread_id AND r.status IN ('pending', 'running'))""",
         {},
@@ -506,27 +513,24 @@ async def next_generation(connection: Connection) -> int:
         """
         UPDATE greenroom.registry SET starts = greatest(
             starts + 1, (extract(epoch FROM clock_timestamp()) * 1e9)::bigint)
-        RETURNING starts"""
+        WHERE shard = 0 RETURNING starts"""
     )
     row = await cursor.fetchone()
     assert row is not None
     return row["starts"]
 
 
-async def take_epoch(connection: Connection, generation: int) -> int:
-    """Makes the caller the one registry that may write.
+async def take_epoch(connection: Connection, generation: int, shard: Shard = WHOLE) -> int:
+    """Makes the caller the one registry that may write, of its shard and its generation.
 
     Raises:
-        Superseded: there was one of a later generation.
+        Superseded: there was one of a later generation, of whatever shard.
     """
     cursor = await connection.execute(
-        """
-        UPDATE greenroom.registry SET epoch = epoch + 1, generation = %(mine)s
-        WHERE generation <= %(mine)s RETURNING epoch""",
-        {"mine": generation},
+        "SELECT greenroom.take_epoch(%s, %s) AS epoch", (generation, shard.number)
     )
     row = await cursor.fetchone()
-    if row is None:
+    if row is None or row["epoch"] is None:
         raise Superseded("A server that was started later uses this database.")
     return row["epoch"]
 
@@ -563,19 +567,19 @@ SELECT run_id::text, thread_id, assistant_id::text, graph_id, status, attempt, d
 FROM greenroom.runs"""
 
 
-async def in_flight(connection: Connection) -> list[InFlight]:
-    """Every run that is not over, in the order of admission."""
+async def in_flight(connection: Connection, shard: Shard = WHOLE) -> list[InFlight]:
+    """Every run of the shard's threads that is not over, in the order of admission."""
     cursor = await connection.execute(
-        f"{_IN_FLIGHT} WHERE status IN ('pending', 'running') ORDER BY admitted"
+        f"{_IN_FLIGHT} WHERE status IN ('pending', 'running') AND {is_of(shard)} ORDER BY admitted"
     )
     return [_found(row) for row in await cursor.fetchall()]
 
 
-async def abandoned_threads(connection: Connection) -> list[str]:
-    """Temporary threads whose run is over, and which should be gone."""
+async def abandoned_threads(connection: Connection, shard: Shard = WHOLE) -> list[str]:
+    """Temporary threads of the shard whose run is over, and which should be gone."""
     cursor = await connection.execute(
         "SELECT thread_id FROM greenroom.runs"
-        " WHERE temporary AND status NOT IN ('pending', 'running')"
+        f" WHERE temporary AND status NOT IN ('pending', 'running') AND {is_of(shard)}"
     )
     return [row["thread_id"] for row in await cursor.fetchall()]
 

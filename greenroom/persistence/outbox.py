@@ -17,8 +17,10 @@ from typing import Any
 
 import orjson
 
+from greenroom.core.sharding import WHOLE, Shard
 from greenroom.persistence.database import Connection, Pool, retrying
 from greenroom.persistence.journal import Write
+from greenroom.persistence.owning import is_of
 
 _STOPPED = {
     action: json.dumps(
@@ -112,33 +114,43 @@ def _iso(moment: datetime | None) -> str | None:
 
 
 async def due(
-    pool: Pool, limit: int, *, but: Collection[str] = (), not_to: Collection[str] = ()
+    pool: Pool,
+    limit: int,
+    *,
+    but: Collection[str] = (),
+    not_to: Collection[str] = (),
+    shard: Shard = WHOLE,
 ) -> list[Due]:
     """Letters whose time has come, the oldest first.
 
     Args:
         but: runs whose letters are being sent.
         not_to: receivers that have enough on their hands.
+        shard: whose threads' letters.
     """
     rows = await _rows(
         pool,
         "SELECT run_id::text, receiver FROM greenroom.webhooks WHERE settled_at IS NULL"
         " AND due_at <= clock_timestamp() AND run_id <> ALL(%s::uuid[])"
-        " AND receiver <> ALL(%s::text[]) ORDER BY due_at LIMIT %s",
+        f" AND receiver <> ALL(%s::text[]) AND {is_of(shard)} ORDER BY due_at LIMIT %s",
         (list(but), list(not_to), limit),
     )
     return [Due(**row) for row in rows]
 
 
 async def next_due_s(
-    pool: Pool, *, but: Collection[str] = (), not_to: Collection[str] = ()
+    pool: Pool,
+    *,
+    but: Collection[str] = (),
+    not_to: Collection[str] = (),
+    shard: Shard = WHOLE,
 ) -> float | None:
     """Seconds until a letter is due (negative: one is); None when none is waiting."""
     rows = await _rows(
         pool,
         "SELECT extract(epoch FROM min(due_at) - clock_timestamp())::float8 AS due_in_s"
         " FROM greenroom.webhooks WHERE settled_at IS NULL AND run_id <> ALL(%s::uuid[])"
-        " AND receiver <> ALL(%s::text[])",
+        f" AND receiver <> ALL(%s::text[]) AND {is_of(shard)}",
         (list(but), list(not_to)),
     )
     return rows[0]["due_in_s"]

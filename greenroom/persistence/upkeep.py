@@ -4,26 +4,31 @@ from __future__ import annotations
 
 from typing import Any
 
+from greenroom.core.sharding import WHOLE, Shard
 from greenroom.persistence.database import Connection, Pool, retrying
+from greenroom.persistence.owning import is_of
 
 _DEFAULT = "updated_at < clock_timestamp() - make_interval(secs => %(default_ttl_s)s)"
 
 
-async def expired_threads(pool: Pool, default_ttl_s: float | None, *, limit: int) -> list[str]:
-    """Threads whose time to live is over and on which no run is, the longest expired first.
+async def expired_threads(
+    pool: Pool, default_ttl_s: float | None, *, limit: int, shard: Shard = WHOLE
+) -> list[str]:
+    """Threads of the shard whose time to live is over and on which no run is, the longest expired
+    first.
 
     Args:
         default_ttl_s: for threads that name none, counted from their last change; None: for ever.
     """
     sql = (
         "(SELECT thread_id, expires_at AS since FROM greenroom.threads"
-        " WHERE expires_at <= clock_timestamp() AND status <> 'busy'"
+        f" WHERE expires_at <= clock_timestamp() AND status <> 'busy' AND {is_of(shard)}"
         " ORDER BY expires_at LIMIT %(limit)s)"
     )
     if default_ttl_s is not None:
         sql += (
             " UNION ALL (SELECT thread_id, updated_at AS since FROM greenroom.threads"
-            f" WHERE {_DEFAULT} AND ttl_minutes IS NULL AND status <> 'busy'"
+            f" WHERE {_DEFAULT} AND ttl_minutes IS NULL AND status <> 'busy' AND {is_of(shard)}"
             " ORDER BY updated_at LIMIT %(limit)s)"
         )
     rows = await _rows(

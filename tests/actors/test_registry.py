@@ -15,9 +15,11 @@ import psycopg
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from actors import metrics
 from actors import registry as registry_module
 from actors.handles import Handles
 from actors.registry import ANY_ATTEMPT, RegistryActor
+from greenroom.core import metering
 from greenroom.core.errors import Conflict, NotFound, TooManyRequests, Unavailable
 from greenroom.core.runs import (
     CancelAction,
@@ -929,10 +931,10 @@ async def test_a_lost_connection_in_the_middle_of_a_create_admits_it_once(
 
 
 async def told(theatre: Theatre) -> dict[tuple[str, ...], float]:
-    text = await bounded(theatre.registry.metrics())
+    told = metering.text(metrics.ALL, [await bounded(theatre.registry.counted())])
     return {
         (sample.name, *sample.labels.values()): sample.value
-        for family in text_string_to_metric_families(text)
+        for family in text_string_to_metric_families(told)
         for sample in family.samples
     }
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from greenroom.core.metering import KEPT_VALUES, Meter, Metric
+from greenroom.core.metering import KEPT_VALUES, Meter, Metric, text
 
 DONE = Metric(name="done_total", kind="counter", help="What is done.", labels=("who", "how"))
 FREE = Metric(name="free", kind="gauge", help="What is free.", labels=("where",))
 WAIT = Metric(name="wait_seconds", kind="histogram", help="Waiting.", buckets=(0.1, 1.0))
 
 
-def samples(meter: Meter) -> dict[tuple[str, ...], float]:
+def samples(*meters: Meter) -> dict[tuple[str, ...], float]:
     """As Prometheus' own parser reads them."""
+    told = text(meters[0].metrics, [meter.counted() for meter in meters])
     return {
         (sample.name, *sample.labels.values()): sample.value
-        for family in text_string_to_metric_families(meter.text())
+        for family in text_string_to_metric_families(told)
         for sample in family.samples
     }
 
@@ -75,3 +76,19 @@ def test_values_that_nobody_takes_do_not_pile_up() -> None:
         meter.observe(WAIT, 0.5)
     assert len(meter.take(WAIT)[()]) == KEPT_VALUES
     assert samples(meter)[("wait_seconds_count",)] == KEPT_VALUES + 5
+
+
+def test_what_several_meters_count_is_told_together() -> None:
+    meters = [Meter([DONE, FREE, WAIT]) for _ in range(2)]
+    for meter in meters:
+        meter.count(DONE, "a", "well")
+        meter.set(FREE, {("here",): 2})
+        meter.observe(WAIT, 0.5)
+    meters[1].count(DONE, "b", "badly")
+    found = samples(*meters)
+    assert found["done_total", "a", "well"] == 2
+    assert found["done_total", "b", "badly"] == 1
+    assert found["free", "here"] == 4
+    assert found["wait_seconds_bucket", "0.1"] == 0
+    assert found["wait_seconds_bucket", "1"] == 2
+    assert found[("wait_seconds_sum",)] == 1.0

@@ -1,0 +1,211 @@
+"""Four registries that share the threads of one real server."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+from langgraph_sdk import get_client
+from langgraph_sdk.client import LangGraphClient
+from langgraph_sdk.errors import ConflictError
+
+from actors.handles import shard_of
+from greenroom.core.sharding import Shard, slot_of_run, slot_of_thread
+from tests.server.test_metrics import samples
+from tests.serving import Served, serving
+
+SHARDS = 4
+SLOW = {"steps": 20, "delay": 0.1}
+BOUND_S = 60.0
+
+
+@pytest.fixture(scope="module")
+def sharded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    environment = {"GREENROOM_REGISTRY_SHARDS": str(SHARDS)}
+    with serving(tmp_path_factory.mktemp("sharded"), environment=environment) as served:
+        yield served
+
+
+@pytest.fixture
+async def client(sharded: Served) -> AsyncIterator[LangGraphClient]:
+    async with get_client(url=sharded.url) as client:
+        yield client
+
+
+@pytest.fixture
+async def http(sharded: Served) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=sharded.url, timeout=60) as http:
+        yield http
+
+
+def registries(server: Served) -> list[psutil.Process]:
+    return [p for name, p in server.actors().items() if name.startswith("RegistryActor")]
+
+
+async def threads(client: LangGraphClient, each: int = 1) -> list[str]:
+    """New threads, as many of each shard, the shards in turn."""
+    made = []
+    for number in itertools.islice(itertools.cycle(range(SHARDS)), each * SHARDS):
+        ids = (str(uuid.uuid4()) for _ in itertools.count())
+        made.append(next(id_ for id_ in ids if Shard(number, SHARDS).has(id_)))
+    await asyncio.gather(*(client.threads.create(thread_id=thread_id) for thread_id in made))
+    return made
+
+
+async def until_running(client: LangGraphClient, runs: list[Any]) -> None:
+    async with asyncio.timeout(BOUND_S):
+        for run in runs:
+            while (await client.runs.get(run["thread_id"], run["run_id"]))["status"] == "pending":
+                await asyncio.sleep(0.05)
+
+
+async def test_runs_of_many_threads_end_and_each_registry_has_some(
+    client: LangGraphClient, http: httpx.AsyncClient, sharded: Served
+) -> None:
+    assert len(registries(sharded)) == SHARDS
+    before = await samples(http)
+    many = await threads(client, each=10)
+    outputs = await asyncio.gather(
+        *(client.runs.wait(thread_id, "counter", input={"count": 0}) for thread_id in many)
+    )
+    assert [output["count"] for output in outputs] == [3] * len(many)
+    # The metrics are of all registries together, and so is what they say of the moment.
+    counted = await samples(http)
+    name = ("greenroom_runs_total", "counter", "success")
+    assert counted[name] - before.get(name, 0) == len(many)
+    recent = (await http.get("/info")).json()["counts"]["recent"]
+    makers = {each["run_id"]: shard_of(each["actor"]) for each in recent}
+    assert set(makers.values()) == set(range(SHARDS))
+    for thread_id in many:
+        (run,) = await client.runs.list(thread_id)
+        assert run["status"] == "success"
+        assert slot_of_run(run["run_id"]) == slot_of_thread(thread_id)
+        assert makers.get(run["run_id"], shard(thread_id)) == shard(thread_id)
+        assert (await client.threads.get(thread_id))["status"] == "idle"
+
+
+def shard(thread_id: str) -> int:
+    return slot_of_thread(thread_id) % SHARDS
+
+
+async def test_of_many_that_may_not_wait_one_is_admitted(client: LangGraphClient) -> None:
+    async def ask(thread_id: str) -> int:
+        try:
+            await client.runs.create(thread_id, "slow", input=SLOW, multitask_strategy="reject")
+        except ConflictError:
+            return 0
+        return 1
+
+    for_each = await threads(client)
+    asked = [ask(thread_id) for thread_id in for_each for _ in range(8)]
+    admitted = await asyncio.gather(*asked)
+    assert [sum(admitted[n * 8 : n * 8 + 8]) for n in range(SHARDS)] == [1] * SHARDS
+    for thread_id in for_each:
+        (run,) = await client.runs.list(thread_id)
+        await client.runs.cancel(thread_id, run["run_id"], wait=True)
+
+
+async def test_enqueued_runs_start_in_order_on_each_thread(client: LangGraphClient) -> None:
+    async def enqueue(thread_id: str) -> list[str]:
+        runs = [
+            await client.runs.create(
+                thread_id,
+                "slow",
+                input={"steps": 2, "delay": 0.02, "tag": tag},
+                multitask_strategy="enqueue",
+            )
+            for tag in "abc"
+        ]
+        await asyncio.gather(*(client.runs.join(thread_id, run["run_id"]) for run in runs))
+        return (await client.threads.get_state(thread_id))["values"]["trail"]
+
+    found = await asyncio.gather(*map(enqueue, await threads(client)))
+    assert found == [["a1", "a2", "b1", "b2", "c1", "c2"]] * SHARDS
+
+
+async def test_a_stream_is_joined_by_the_runs_id_alone(
+    client: LangGraphClient, http: httpx.AsyncClient
+) -> None:
+    for thread_id in await threads(client):
+        run = await client.runs.create(
+            thread_id, "counter", input={"count": 0}, stream_mode="updates", stream_resumable=True
+        )
+        path = f"/runs/{run['run_id']}/stream"
+        answer = await http.get(path, headers={"last-event-id": "-1"})
+        assert answer.text.count("event: updates") == 3
+
+
+async def test_state_is_changed_copied_and_deleted_on_every_shard(client: LangGraphClient) -> None:
+    for thread_id in await threads(client):
+        await client.runs.wait(thread_id, "counter", input={"count": 1})
+        await client.threads.update_state(thread_id, {"count": 40})
+        copy = await client.threads.copy(thread_id)
+        again = await client.runs.wait(copy["thread_id"], "counter", input={})
+        assert again["count"] == 43
+        await client.threads.delete(thread_id)
+        with pytest.raises(httpx.HTTPStatusError, match="404"):
+            await client.threads.get(thread_id)
+
+
+async def test_a_registry_that_is_killed_is_not_noticed_by_any_stream(
+    client: LangGraphClient, sharded: Served
+) -> None:
+    """Each of its threads is taken up again by the one that follows; the others never stop."""
+    begun = [asyncio.Event() for _ in range(SHARDS)]
+
+    async def view(thread_id: str, started: asyncio.Event) -> list[Any]:
+        parts = []
+        stream = client.runs.stream(thread_id, "slow", input=SLOW, stream_mode="updates")
+        async with aclosing(stream):  # type: ignore[type-var]
+            async for part in stream:
+                parts.append(part)
+                if len(parts) == 5:
+                    started.set()
+        return parts
+
+    viewed = await threads(client)
+    queued = await threads(client)
+    views = [asyncio.create_task(view(*each)) for each in zip(viewed, begun, strict=True)]
+    async with asyncio.timeout(BOUND_S):
+        await asyncio.gather(*(event.wait() for event in begun))
+    killed = registries(sharded)[-1]
+    killed.kill()
+    async with asyncio.timeout(BOUND_S):
+        outputs = await asyncio.gather(
+            *(client.runs.wait(thread_id, "counter", input={"count": 0}) for thread_id in queued)
+        )
+        found = await asyncio.gather(*views)
+    assert [output["count"] for output in outputs] == [3] * SHARDS
+    for parts in found:
+        assert [p.data["attempt"] for p in parts if p.event == "metadata"] == [1]
+        assert len([p for p in parts if "step" in p.data]) == SLOW["steps"]
+    for thread_id in viewed:
+        (run,) = await client.runs.list(thread_id)
+        assert run["status"] == "success"
+    now = registries(sharded)
+    assert len(now) == SHARDS
+    assert killed.pid not in {process.pid for process in now}
+
+
+async def test_all_runs_of_all_registries_are_cancelled_at_once(
+    client: LangGraphClient, http: httpx.AsyncClient
+) -> None:
+    runs = [
+        await client.runs.create(thread_id, "slow", input={"steps": 1000, "delay": 0.05})
+        for thread_id in await threads(client)
+    ]
+    await until_running(client, runs)
+    answer = await http.post("/runs/cancel", json={"status": "running"})
+    assert answer.status_code == 204
+    async with asyncio.timeout(BOUND_S):
+        for run in runs:
+            await client.runs.join(run["thread_id"], run["run_id"])
+            found = await client.runs.get(run["thread_id"], run["run_id"])
+            assert found["status"] == "interrupted"
