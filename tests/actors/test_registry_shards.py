@@ -172,6 +172,8 @@ async def test_a_copy_may_be_another_ones_thread(stages: Stages) -> None:
 
 async def test_all_are_stopped_by_asking_each(stages: Stages) -> None:
     runs = [await stages[n].create(stages.thread(n)) for n in (0, 0, 1)]
+    for number, run in zip((0, 0, 1), runs, strict=True):
+        await stages[number].executed(run.run_id)
     counts = await asyncio.gather(
         *(theatre.registry.cancel_all("all", "interrupt") for theatre in stages.theatres)
     )

@@ -14,7 +14,7 @@ import psutil
 import pytest
 from langgraph_sdk import get_client
 from langgraph_sdk.client import LangGraphClient
-from langgraph_sdk.errors import ConflictError
+from langgraph_sdk.errors import ConflictError, NotFoundError
 
 from actors.handles import shard_of
 from greenroom.core.sharding import Shard, slot_of_run, slot_of_thread
@@ -62,8 +62,8 @@ async def threads(client: LangGraphClient, each: int = 1) -> list[str]:
 async def until_running(client: LangGraphClient, runs: list[Any]) -> None:
     async with asyncio.timeout(BOUND_S):
         for run in runs:
-            while (await client.runs.get(run["thread_id"], run["run_id"]))["status"] == "pending":
-                await asyncio.sleep(0.05)
+            async for _ in client.runs.join_stream(run["thread_id"], run["run_id"]):
+                break
 
 
 async def test_runs_of_many_threads_end_and_each_registry_has_some(
@@ -150,7 +150,7 @@ async def test_state_is_changed_copied_and_deleted_on_every_shard(client: LangGr
         again = await client.runs.wait(copy["thread_id"], "counter", input={})
         assert again["count"] == 43
         await client.threads.delete(thread_id)
-        with pytest.raises(httpx.HTTPStatusError, match="404"):
+        with pytest.raises(NotFoundError):
             await client.threads.get(thread_id)
 
 
