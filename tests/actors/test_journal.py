@@ -14,6 +14,7 @@ from langgraph.checkpoint.base import empty_checkpoint
 
 from greenroom.core.errors import DatabaseUnavailable, Fenced
 from greenroom.core.runs import RunRequest, RunStatus
+from greenroom.core.sharding import Shard, slot_of_thread
 from greenroom.core.threads import ThreadStatus
 from greenroom.persistence import journal
 from greenroom.persistence.checkpoints import PooledSaver
@@ -559,3 +560,75 @@ async def test_a_registry_of_an_earlier_start_cannot_come_back(pool: Pool) -> No
         with pytest.raises(Superseded):
             await journal.take_epoch(connection, first)
         assert await journal.take_epoch(connection, third) == epoch + 1
+
+
+# --- several registries --------------------------------------------------------------------------
+
+
+async def test_the_epochs_of_shards_do_not_know_each_other(pool: Pool) -> None:
+    async with pool.connection() as connection:
+        for number in (0, 1):
+            await journal.take_epoch(connection, 1, Shard(number, 2))
+        first = await journal.take_epoch(connection, 1, Shard(0, 2))
+        second = await journal.take_epoch(connection, 1, Shard(1, 2))
+    gone: list[int] = []
+    pens = [
+        Journal(pool, epoch, lambda: gone.append(0), shard=Shard(number, 2))
+        for number, epoch in enumerate((first, second))
+    ]
+    await asyncio.gather(*(pen.commit(marked(number)) for number, pen in enumerate(pens)))
+    async with pool.connection() as connection:
+        await journal.take_epoch(connection, 1, Shard(1, 2))
+    await pens[0].commit(marked(2))
+    with pytest.raises(Superseded):
+        await pens[1].commit(marked(3))
+    assert gone == [0]
+
+
+async def test_the_first_of_a_later_start_ends_the_epochs_of_every_shard(pool: Pool) -> None:
+    async with pool.connection() as connection:
+        before = await journal.take_epoch(connection, 1, Shard(2, 3))
+        await journal.take_epoch(connection, 2, Shard(0, 2))
+        for number in (0, 2, 5):
+            with pytest.raises(Superseded):
+                await journal.take_epoch(connection, 1, Shard(number, 6))
+    with pytest.raises(Superseded):
+        await Journal(pool, before, lambda: None, shard=Shard(2, 3)).commit(marked(1))
+
+
+async def test_a_journal_of_the_version_before_is_the_first_shards(pool: Pool) -> None:
+    """It goes on while a later start migrates the database, until that takes over."""
+    async with pool.connection() as connection:
+        epoch = await journal.take_epoch(connection, 1)
+        await journal.take_epoch(connection, 1, Shard(1, 2))
+        await connection.execute("SELECT greenroom.hold_epoch(%s)", (epoch,))
+        await journal.take_epoch(connection, 2)
+        with pytest.raises(psycopg.Error, match="was superseded by"):
+            await connection.execute("SELECT greenroom.hold_epoch(%s)", (epoch,))
+
+
+async def test_the_database_gives_a_thread_the_same_slot(pool: Pool) -> None:
+    names = ["t", "ü", "線程 1", str(uuid.uuid4()), "x" * 255, *(f"t{n}" for n in range(100))]
+    found = await rows(
+        pool, "SELECT greenroom.slot_of(name) FROM unnest(%s::text[]) AS name", names
+    )
+    assert [slot for (slot,) in found] == [slot_of_thread(name) for name in names]
+
+
+async def test_a_recovery_finds_what_is_its_own(pen: Journal, pool: Pool) -> None:
+    threads = [f"t{number}" for number in range(8)]
+    shards = [Shard(number, 3) for number in range(3)]
+    for thread_id in threads:
+        await pen.commit(journal.admit(request(thread_id=thread_id), actor=None))
+    async with pool.connection() as connection:
+        found = [
+            [each.thread_id for each in await journal.in_flight(connection, shard)]
+            for shard in shards
+        ]
+        await connection.execute("UPDATE greenroom.runs SET status = 'success', temporary = true")
+        temporary = [await journal.abandoned_threads(connection, shard) for shard in shards]
+    assert found == [[each for each in threads if shard.has(each)] for shard in shards]
+    assert [sorted(each) for each in temporary] == [sorted(each) for each in found]
+    await pen.commit(journal.calm_abandoned(shards[1]))
+    busy = await rows(pool, "SELECT thread_id FROM greenroom.threads WHERE status = 'busy'")
+    assert {each for (each,) in busy} == {*threads} - {*found[1]}

@@ -15,6 +15,7 @@ from actors import posting
 from actors.setup import WebhookSettings
 from actors.webhooks import MAX_PER_RECEIVER, WebhookSender
 from greenroom.core.addresses import blocked
+from greenroom.core.sharding import Shard
 from greenroom.persistence.database import Pool
 from tests.persistence.conftest import dsn, pool, postgres, template  # noqa: F401 - fixtures
 from tests.persistence.test_outbox import a_run, end
@@ -313,3 +314,21 @@ def test_addresses_of_this_machine_and_of_private_networks_are_known(
     address: str, why: str | None
 ) -> None:
     assert blocked(address) == why
+
+
+async def test_senders_side_by_side_send_what_is_of_their_own_threads(
+    pool: Pool, receiver: Receiver
+) -> None:
+    """The letter is due for both, and one of them sends it, once."""
+    letter = await announced(pool, receiver.url)
+    settings = WebhookSettings(allow_private=True)
+    senders = [WebhookSender(pool, settings, Shard(number, 2)) for number in range(2)]
+    owner = next(number for number in range(2) if Shard(number, 2).has("t"))
+    for number in (1 - owner, owner):
+        assert receiver.letters.empty()
+        await senders[number]._send_due()
+        await asyncio.gather(*senders[number]._sending.values())
+    assert await settled(pool, letter) == (1, "200")
+    assert receiver.letters.qsize() == 1
+    for sender in senders:
+        await sender.close()

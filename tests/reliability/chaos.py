@@ -111,6 +111,7 @@ class Chaos:
         *,
         kill: float,
         calm_after_s: float = math.inf,
+        registries: int = 1,
     ) -> None:
         self._server = server
         self._effects = effects
@@ -120,6 +121,7 @@ class Chaos:
         self._lives: list[Life] = []
         self._current: dict[str, Life] = {}
         self.refused: list[str] = []
+        self.registries = registries
         self.result = Result()
 
     async def run(
@@ -310,7 +312,7 @@ class Chaos:
         except AssertionError:
             self.result.left.append(f"at work: {await self._ask(http, 'GET', '/info')}")
         alive = Counter(name.partition(".")[0].partition("#")[0] for name in self._server.actors())
-        if alive["RegistryActor"] != 1:
+        if alive["RegistryActor"] != self.registries:
             self.result.left.append(f"processes: {alive}")
 
     async def watch_memory(self, every_s: float) -> None:
@@ -332,9 +334,12 @@ async def chaos(
     seconds: float | None = None,
     kill: float = 0.8,
     memory: bool = False,
+    registries: int = 1,
 ) -> Result:
     calm_after_s = seconds / 2 if memory and seconds is not None else math.inf
-    driver = Chaos(server, effects, seed, kill=kill, calm_after_s=calm_after_s)
+    driver = Chaos(
+        server, effects, seed, kill=kill, calm_after_s=calm_after_s, registries=registries
+    )
     watcher = asyncio.create_task(driver.watch_memory(10.0)) if memory else None
     try:
         return await driver.run(runs=runs, seconds=seconds)
@@ -386,10 +391,15 @@ def main() -> None:
     parser.add_argument("--minutes", type=float)
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--kill", type=float, default=0.4, help="kills a second")
+    parser.add_argument("--shards", type=int, default=1, help="registries")
     parser.add_argument("--memory", action="store_true", help="prove that no process grows")
     parser.add_argument("--keep", action="store_true", help="write the table into the docs")
     given = parser.parse_args()
-    environment = {"GREENROOM_GATEWAY_REPLICAS": "2", "GREENROOM_HAPROXY": "false"}
+    environment = {
+        "GREENROOM_GATEWAY_REPLICAS": "2",
+        "GREENROOM_HAPROXY": "false",
+        "GREENROOM_REGISTRY_SHARDS": str(given.shards),
+    }
     with tempfile.TemporaryDirectory() as scratch:
         effects = Effects(Path(scratch))
         config = HERE / "langgraph.json"
@@ -403,6 +413,7 @@ def main() -> None:
                     seconds=given.minutes * 60 if given.minutes else None,
                     kill=given.kill,
                     memory=given.memory,
+                    registries=given.shards,
                 )
             )
     table = "\n".join([result.table(given.seed), *memory_rows(result.memory_mib)])

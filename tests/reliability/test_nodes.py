@@ -168,10 +168,17 @@ class Deployed(Served):
 
 
 class Redeploys(Chaos):
-    """Runs and viewers as in the chaos suite; what happens to them is a redeploy, twice."""
+    """Runs and viewers as in the chaos suite; what happens to them is a redeploy, twice.
 
-    def __init__(self, server: Deployed, effects: Effects, folder: Path) -> None:
+    Args:
+        shards: how many registries each start has.
+    """
+
+    def __init__(
+        self, server: Deployed, effects: Effects, folder: Path, shards: tuple[int, ...]
+    ) -> None:
         super().__init__(server, effects, seed=3, kill=0.0)
+        self.shards = shards
         self.deployed = server
         self.first: Served | None = None
         self.folder = folder
@@ -190,6 +197,7 @@ class Redeploys(Chaos):
         environment = environment_of(cluster) | {
             "GREENROOM_CONFIG": str(self.folder / "langgraph.json"),
             "GREENROOM_DATA_DIR": str(self.folder / "other"),
+            "GREENROOM_REGISTRY_SHARDS": str(self.shards[number]),
         }
         done = await asyncio.to_thread(
             subprocess.run,
@@ -216,6 +224,8 @@ class Redeploys(Chaos):
             # Whoever has the old code is drained, and reaped.
             await until(lambda old=old: not self.deployed.pids("RunActor") & old[0])
             assert not self.deployed.pids("RegistryActor") & old[1]
+            self.registries = self.shards[number]
+            assert len(self.deployed.pids("RegistryActor")) == self.registries
             self.done = number
             if self.first is not None:
                 # It was replaced, and takes nothing along of what is the new one's.
@@ -223,8 +233,9 @@ class Redeploys(Chaos):
                 self.first = None
 
 
+@pytest.mark.parametrize("shards", [(1, 1, 1), (1, 3, 2)], ids=str)
 async def test_a_redeploy_under_load_loses_nothing_and_repeats_nothing(
-    tmp_path: Path, cluster: RayCluster, effects: Effects
+    tmp_path: Path, cluster: RayCluster, effects: Effects, shards: tuple[int, ...]
 ) -> None:
     folder = tmp_path / "app"
     folder.mkdir()
@@ -236,13 +247,16 @@ async def test_a_redeploy_under_load_loses_nothing_and_repeats_nothing(
         log=cluster.nodes["head"].log,
         cluster=cluster,
     )
-    driver = Redeploys(server, effects, folder)
+    driver = Redeploys(server, effects, folder, shards)
     driver.write(0)
     config = folder / "langgraph.json"
     with serving(
         folder / "data",
         config,
-        environment=environment_of(cluster),
+        environment={
+            **environment_of(cluster),
+            "GREENROOM_REGISTRY_SHARDS": str(shards[0]),
+        },
         port=int(server.url.rpartition(":")[2]),
     ) as driver.first:
         result: Result = await driver.run(runs=None, seconds=None, until=lambda: driver.done == 2)

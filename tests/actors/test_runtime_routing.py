@@ -1,0 +1,179 @@
+"""Which registry a gateway asks, also when there are not as many as it thought. No Ray."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+
+from actors import runtime as runtime_module
+from actors.handles import ActorGone, Handles, registry_name
+from actors.registry import Whereabouts
+from actors.runtime import RayRuntime
+from greenroom.core.errors import Conflict, Unavailable
+from greenroom.core.runs import CancelRequest, RunRequest, RunStatus
+from greenroom.core.sharding import Misrouted, Shard, for_thread, slot_of_thread
+from greenroom.persistence.database import Pool
+from tests.actors.doubles import BOUND_S
+
+RUN = "01890a5d-ac96-774b-bcce-b302099a8057"
+OVER = Whereabouts(status=RunStatus.SUCCESS)
+
+
+class Registries:
+    """Some registries, by name, that note what they are asked."""
+
+    def __init__(self, of: int) -> None:
+        self.change(of)
+        self.asked: list[tuple[int, str, Any]] = []
+        self.answers: dict[str, Callable[..., Any]] = {}
+        self.gone: list[str] = []
+
+    def change(self, of: int) -> None:
+        self.of = of
+        self.names = {registry_name(number): number for number in range(of)}
+
+    def forget(self, name: str) -> None:
+        pass
+
+    async def call(self, name: str, method: str, *args: Any) -> Any:
+        await asyncio.sleep(0)
+        if name in self.gone:
+            self.gone.remove(name)
+            raise ActorGone(name)
+        if name not in self.names:
+            raise ActorGone(name)
+        number = self.names[name]
+        if method == "hello":
+            return {"shards": self.of}
+        self.asked.append((number, method, args))
+        if method in ("create_many", "cancel_many"):
+            (items,) = args
+            if not all(Shard(number, self.of).has(item.thread_id) for item in items):
+                raise Misrouted("Elsewhere.", self.of)
+            return [(number, item.thread_id) for item in items]
+        return self.answers[method](number, *args)
+
+
+@pytest.fixture
+def registries() -> Registries:
+    return Registries(4)
+
+
+def runtime_of(registries: Registries, shards: int) -> RayRuntime:
+    return RayRuntime(
+        cast(Handles, registries),
+        cast(Pool, None),
+        shards=shards,
+        read_wait_s=1.0,
+        fixed_graphs=frozenset(),
+    )
+
+
+def threads_of(shard: Shard, many: int) -> list[str]:
+    names = (f"t{number}" for number in itertools.count())
+    return list(itertools.islice(filter(shard.has, names), many))
+
+
+def request(thread_id: str) -> RunRequest:
+    return RunRequest(
+        run_id=for_thread(RUN, thread_id),
+        thread_id=thread_id,
+        assistant_id="a",
+        graph_id="g",
+        kwargs=b"{}",
+        metadata=b"{}",
+        multitask_strategy="enqueue",
+        create_thread=True,
+    )
+
+
+async def create(runtime: RayRuntime, threads: list[str]) -> list[Any]:
+    creating = (runtime.create(request(thread_id)) for thread_id in threads)
+    async with asyncio.timeout(BOUND_S):
+        return await asyncio.gather(*creating)
+
+
+async def test_what_gathers_is_sent_to_each_registry_as_one_call(registries: Registries) -> None:
+    runtime = runtime_of(registries, 4)
+    threads = [each for n in range(4) for each in threads_of(Shard(n, 4), 3)]
+    found = await create(runtime, threads)
+    assert found == [(slot_of_thread(each) % 4, each) for each in threads]
+    assert sorted(number for number, _, _ in registries.asked) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 4), (4, 1), (4, 3), (3, 5), (5, 2)])
+async def test_runs_find_their_registry_when_there_are_others_than_before(
+    registries: Registries, before: int, after: int
+) -> None:
+    registries.change(before)
+    runtime = runtime_of(registries, before)
+    threads = [f"t{number}" for number in range(40)]
+    assert len(await create(runtime, threads)) == 40
+    registries.change(after)
+    found = await create(runtime, threads)
+    assert found == [(slot_of_thread(each) % after, each) for each in threads]
+    asked = CancelRequest(thread_id="t7", run_id=for_thread(RUN, "t7"))
+    await runtime.cancel(asked, wait=False)
+    assert registries.asked[-1][0] == slot_of_thread("t7") % after
+
+
+async def test_a_run_is_followed_by_its_id_alone(registries: Registries) -> None:
+    registries.answers["follow"] = lambda *_: OVER
+    runtime = runtime_of(registries, 4)
+    for thread_id in ("t1", "t2", "t3"):
+        await runtime._until_over(for_thread(RUN, thread_id))
+        assert registries.asked[-1][:2] == (slot_of_thread(thread_id) % 4, "follow")
+
+
+async def test_a_run_whose_id_tells_nothing_is_followed_where_it_is(
+    registries: Registries,
+) -> None:
+    def follow(number: int, *_: Any) -> Whereabouts:
+        if number != 2:
+            raise Misrouted("Elsewhere.", 4, 6)
+        return OVER
+
+    registries.answers["follow"] = follow
+    runtime = runtime_of(registries, 4)
+    assert await runtime._until_over(RUN[:-2] + "01") is RunStatus.SUCCESS
+    assert [number for number, _, _ in registries.asked] == [1, 2]
+
+
+async def test_a_registry_that_restarts_is_waited_for(registries: Registries) -> None:
+    runtime = runtime_of(registries, 4)
+    registries.gone = [registry_name(3)]
+    (found,) = await create(runtime, threads_of(Shard(3, 4), 1))
+    assert found[0] == 3
+
+
+async def test_one_that_does_not_come_back_is_no_endless_wait(
+    registries: Registries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtime_module, "REGISTRY_PATIENCE_S", 0.05)
+    runtime = runtime_of(registries, 4)
+    del registries.names[registry_name(3)]
+    with pytest.raises(Unavailable, match="The server is restarting"):
+        await create(runtime, threads_of(Shard(3, 4), 1))
+
+
+async def test_what_is_said_of_all_is_put_together(registries: Registries) -> None:
+    registries.answers["info"] = lambda number: {"running": number, "pool": [number]}
+    registries.answers["cancel_all"] = lambda number, *_: number
+    runtime = runtime_of(registries, 4)
+    assert await runtime.info() == {"running": 6, "pool": [0, 1, 2, 3]}
+    assert await runtime.cancel_many("all", "interrupt") == 6
+    registries.change(2)
+    assert await runtime.info() == {"running": 1, "pool": [0, 1]}
+
+
+async def test_refusals_are_the_askers_own(registries: Registries) -> None:
+    def refuse(number: int, thread_id: str, copy_id: str) -> None:
+        raise Conflict("Conflict")
+
+    registries.answers["copy_thread"] = refuse
+    with pytest.raises(Conflict):
+        await runtime_of(registries, 4).copy_thread("t", "u")
