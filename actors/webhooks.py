@@ -52,6 +52,7 @@ class WebhookSender:
         self._pool = pool
         self._settings = settings
         self._shard = shard
+        self._most_per_receiver = shard.share(MAX_PER_RECEIVER)
         self._awake = asyncio.Event()
         self._sending: dict[str, asyncio.Task[None]] = {}
         self._busy: Counter[str] = Counter()
@@ -97,12 +98,12 @@ class WebhookSender:
                 )
                 return IDLE_S if due_in_s is None else min(max(due_in_s, 0.0), IDLE_S)
             for each in found:
-                if self._busy[each.receiver] < MAX_PER_RECEIVER:
+                if self._busy[each.receiver] < self._most_per_receiver:
                     self._begin(each)
         return IDLE_S  # a letter that is done gives its place back, and wakes
 
     def _full(self) -> list[str]:
-        return [name for name, busy in self._busy.items() if busy >= MAX_PER_RECEIVER]
+        return [name for name, busy in self._busy.items() if busy >= self._most_per_receiver]
 
     def _begin(self, letter: Due) -> None:
         self._busy[letter.receiver] += 1

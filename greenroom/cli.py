@@ -201,7 +201,7 @@ def run_server(
     with _signals(settings) as told_to_stop, _steps() as progress:
         progress("Reading the configuration")
         configuration = read_configuration(settings.config)
-        _note(configuration.warnings)
+        _note([*configuration.warnings, *exceeded(configuration, settings.registry_shards)])
         with (
             datadir.claim(settings.data_dir, settings.url) as killed,
             GraphCheck(settings.config) as graph_check,
@@ -378,6 +378,16 @@ def _table(configuration: Configuration, reports: Sequence[GraphReport]) -> Tabl
         _note(report.warnings)
         table.add_row(escape(graph_id), kind, escape(placement(spec.placement)), escape(nodes))
     return table
+
+
+def exceeded(configuration: Configuration, shards: int) -> list[str]:
+    """A sentence for each graph that may have more actors than its placement says."""
+    return [
+        f"Graph '{graph_id}' may have {shards} actors and not {graph.placement.max_actors}"
+        f" (max_actors): each of the {shards} registries keeps actors of its own."
+        for graph_id, graph in configuration.graphs.items()
+        if 0 < graph.placement.max_actors < shards
+    ]
 
 
 def placement(spec: PlacementSpec) -> str:

@@ -21,10 +21,10 @@ import pytest
 
 from greenroom import datadir
 from greenroom.checks import GraphCheck, GraphReport, check_database, check_port
-from greenroom.cli import curl, main, placement
+from greenroom.cli import curl, exceeded, main, placement
 from greenroom.core.errors import ConfigurationError, DatabaseUnavailable
 from greenroom.environment import haproxy_dir, remove_haproxy_dir
-from greenroom.graphs.configuration import PlacementSpec
+from greenroom.graphs.configuration import Configuration, GraphSpec, PlacementSpec
 from tests.serving import free_port
 
 ROOT = Path(__file__).parent.parent
@@ -392,3 +392,17 @@ def test_the_curl_talks_to_the_first_graph_that_can_chat() -> None:
 def test_a_placement_names_only_what_is_asked_for() -> None:
     spec = PlacementSpec(num_gpus=1, runs_per_actor=10, resources={"tpu": 2})
     assert placement(spec) == "0.5 CPU, 1 GPU, 2 tpu, 10 runs an actor"
+
+
+def test_a_placement_that_allows_fewer_actors_than_there_are_registries_is_named() -> None:
+    graphs = {"few": 2, "enough": 4, "unbounded": 0}
+    configuration = Configuration(
+        root=Path(),
+        graphs={
+            name: GraphSpec(graph_id=name, target="", placement=PlacementSpec(max_actors=number))
+            for name, number in graphs.items()
+        },
+    )
+    (sentence,) = exceeded(configuration, 4)
+    assert sentence.startswith("Graph 'few' may have 4 actors and not 2")
+    assert exceeded(configuration, 1) == []
