@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
-import logging
 import math
-from typing import Any
 
 from fastapi import FastAPI
 from ray import serve
 from ray.serve import Application
 
 from actors.garbage import spare_what_stays
-from actors.handles import ActorGone, Handles, answer, is_registry, registry_name
+from actors.handles import Handles
 from actors.placement import HEAD, HEAD_SHARE
+from actors.registries import find_registries
 from actors.runtime import RayRuntime
 from actors.setup import RegistrySetup, configuration_of
 from greenroom import tracing
-from greenroom.core.errors import ConfigurationError, Unavailable
 from greenroom.http.app import create_app, drain
 from greenroom.http.settings import HttpSettings
 from greenroom.persistence.database import open_pool
 from greenroom.persistence.records import PostgresRecords
 from greenroom.settings import Settings
-
-log = logging.getLogger("greenroom.gateway")
 
 DATABASE_CONNECTIONS = 4
 MAX_ONGOING_REQUESTS = 10_000
@@ -80,82 +75,6 @@ class Gateway:
         # Serve calls this when it drains the replica: streams end, and their clients reconnect.
         drain(self._app)
         await self._database.close()
-
-
-async def find_registries(handles: Handles, setup: RegistrySetup) -> dict[str, Any]:
-    """What the first registry says of itself; makes it, and the others, unless they are there.
-
-    Those that run older code (detached actors survive a redeploy), or are another number, are
-    relieved: their runs stop after their superstep, and the new registries take them up.
-
-    Raises:
-        ConfigurationError: the database is the embedded one, and there are other nodes.
-    """
-    await asyncio.to_thread(refuse_embedded_beyond_one_node, handles, setup)
-    while True:
-        first = await _hello(handles, setup)
-        found = [first]
-        if first["version"] == setup.version:
-            # All of one generation, the first one's: who is of a later one supersedes the others.
-            same = dataclasses.replace(setup, generation=first["generation"])
-            found += await asyncio.gather(*(_hello(handles, each) for each in same.shards()[1:]))
-        if not any(_is_older(hello, setup) for hello in found):
-            return first
-        await _relieve(handles, setup)
-
-
-async def _hello(handles: Handles, setup: RegistrySetup) -> dict[str, Any]:
-    """What a registry says of itself once it has recovered; made unless it is there."""
-    name = registry_name(setup.shard.number)
-    while True:
-        try:
-            registry = await asyncio.to_thread(handles.make_registry, setup)
-            return await answer(registry.hello.remote(), name)
-        except (ActorGone, Unavailable):
-            # For some milliseconds after its death Ray still gives out the dead one.
-            handles.forget(name)
-            await asyncio.sleep(0.2)
-
-
-def _is_older(hello: dict[str, Any], setup: RegistrySetup) -> bool:
-    return hello["version"] != setup.version and hello["generation"] < setup.generation
-
-
-async def _relieve(handles: Handles, setup: RegistrySetup) -> None:
-    """Drains and ends the registries of earlier starts, however many there are."""
-    names = await asyncio.to_thread(handles.names)
-    # The first one last: whoever finds that knows that there may be others.
-    names = sorted(filter(is_registry, names), reverse=True)
-    drained = await asyncio.gather(*(_drained(handles, name, setup) for name in names))
-    for name, is_drained in zip(names, drained, strict=True):
-        if is_drained:
-            await asyncio.to_thread(handles.kill, name)
-
-
-async def _drained(handles: Handles, name: str, setup: RegistrySetup) -> bool:
-    try:
-        registry = await handles.find(name)
-        hello = await answer(registry.hello.remote(), name)
-        if not _is_older(hello, setup):
-            return False  # another gateway was faster
-        log.info("relieving a registry that runs older code", extra={"pid": hello["pid"]})
-        await answer(registry.drain.remote(setup.drain_s, relieved=True), name)
-    except (ActorGone, Unavailable):
-        handles.forget(name)
-        return False
-    return True
-
-
-def refuse_embedded_beyond_one_node(handles: Handles, setup: RegistrySetup) -> None:
-    """Raises ConfigurationError when there are nodes that the database would not answer."""
-    if setup.embedded is None:
-        return
-    nodes = len(handles.cluster_view().nodes)
-    if nodes > 1:
-        raise ConfigurationError(
-            f"The embedded database serves one node, and this cluster has {nodes}: give every"
-            " node the same PostgreSQL with GREENROOM_DATABASE_URL (or --database-url)."
-        )
 
 
 def application(settings: Settings, setup: RegistrySetup, *, nodes: int = 1) -> Application:

@@ -46,6 +46,7 @@ from greenroom.wire.encoding import dumps, loads
 log = logging.getLogger("greenroom.runtime")
 
 REGISTRY_PATIENCE_S = 30.0
+HELLO_WAIT_S = 1.0
 REPLAY_PAGE = 1000
 UNREACHABLE_PAUSE_S = 0.2
 SHAPES_KEPT = 500
@@ -139,8 +140,10 @@ class RayRuntime:
                 await self._refuse_unless_there(shard)
 
     async def _refuse_unless_there(self, shard: int) -> None:
-        with suppress(ActorGone, Unavailable):
-            hello = await self._handles.call(REGISTRY, "hello")
+        # Bounded: the first one may be restarting for longer than this one.
+        with suppress(ActorGone, Unavailable, TimeoutError):
+            async with asyncio.timeout(HELLO_WAIT_S):
+                hello = await self._handles.call(REGISTRY, "hello")
             if shard >= hello["shards"]:
                 raise Misrouted("There is no such registry any more.", hello["shards"])
 

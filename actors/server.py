@@ -38,6 +38,7 @@ from actors.handles import (
 )
 from actors.keeper import pool_specs
 from actors.placement import ClusterView, impossible
+from actors.registries import find_registries, refuse_embedded_beyond_one_node
 from actors.setup import RegistrySetup, WebhookSettings
 from greenroom.core.errors import ConfigurationError, GreenroomError
 from greenroom.core.faults import NO_FAULTS, Faults
@@ -117,7 +118,7 @@ class Server:
             generation=self._generation,
             faults=self._faults,
         )
-        gateway.refuse_embedded_beyond_one_node(self._handles, setup)
+        refuse_embedded_beyond_one_node(self._handles, setup)
         cluster = self._refuse_impossible(setup)
         progress("Starting the registry and warm actors")
         registries = self._find_registries(setup)
@@ -144,7 +145,7 @@ class Server:
     def _find_registries(self, setup: RegistrySetup) -> list[Any]:
         if self._settings.ray_address is None:
             return [self._handles.make_registry(each) for each in setup.shards()]
-        hello = asyncio.run(gateway.find_registries(self._handles, setup))
+        hello = asyncio.run(find_registries(self._handles, setup))
         return [self._handles.get(registry_name(number)) for number in range(hello["shards"])]
 
     def _start_ray(self) -> None:
@@ -252,8 +253,9 @@ class Server:
 
     def _end_actors(self) -> None:
         names = self._handles.names()
-        # The registries first: they would replace the others.
-        for name in sorted(names, key=lambda name: not is_registry(name)):
+        # The registries first: they would replace the others. Of those the first one last: a start
+        # that finds that one makes what is missing beside it, and of its generation.
+        for name in sorted(names, key=lambda name: (not is_registry(name), name == REGISTRY)):
             if is_registry(name) or name.startswith(INSPECTOR) or is_run_actor(name):
                 self._handles.kill(name)
 

@@ -53,8 +53,8 @@ class Method:
     def __init__(self, call: Callable[..., Awaitable[Any]]) -> None:
         self._call = call
 
-    def remote(self, *args: Any) -> Awaitable[Any]:
-        return self._call(*args)
+    def remote(self, *args: Any, **kwargs: Any) -> Awaitable[Any]:
+        return self._call(*args, **kwargs)
 
 
 class FakeActor:
