@@ -10,6 +10,7 @@ import orjson
 import pytest
 
 from greenroom.core.errors import Conflict, Unavailable
+from greenroom.core.sharding import slot_of_run, slot_of_thread
 from greenroom.http.edge import system_assistant_id
 from tests.http.edge_doubles import NOW, RUN, THREAD, UNKNOWN, MemoryRecords, MemoryRuntime
 
@@ -30,6 +31,15 @@ async def kwargs_of(client: httpx.AsyncClient, path: str = RUNS, **body: Any) ->
 
 def test_a_graphs_assistant_has_the_id_that_the_reference_gives_it():
     assert COUNTER == "09d6caf4-2ef3-5a8b-b1a7-114690ed5d45"
+
+
+@pytest.mark.parametrize("path", [RUNS, "/runs"])
+async def test_a_runs_id_tells_the_slot_of_its_thread(client, runtime, path):
+    for _ in range(5):
+        await kwargs_of(client, path)
+    slots = [slot_of_run(each.run_id) for each in runtime.requests]
+    assert slots == [slot_of_thread(each.thread_id) for each in runtime.requests]
+    assert len({each.run_id for each in runtime.requests}) == 5
 
 
 async def test_the_answer_is_the_run_as_the_reference_shows_it(client, runtime):
