@@ -13,6 +13,7 @@ import contextlib
 import functools
 import logging
 import os
+import sys
 import uuid
 from collections.abc import Awaitable
 from typing import Any, TypeVar, cast
@@ -292,6 +293,9 @@ def _run_actor_class() -> Any:
     """
 
     def fill(self: Any, setup: Any) -> None:
+        # LangGraph loads httpx, and that its command line, if rich is there: 4 MiB and a tenth of a
+        # second for nothing. Absent, httpx says so to whoever calls `httpx.main`.
+        sys.modules.setdefault("httpx._main", cast(Any, None))
         from actors.run import RunActor
 
         self.inside = RunActor(setup)

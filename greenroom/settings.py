@@ -68,7 +68,7 @@ class Settings(BaseSettings):
         ge=1,
         le=64,
         description="How many registries share the threads among them, for more runs a second than"
-        " one process can decide about. Each takes about 150 MiB and keeps actors of its own: its"
+        " one process can decide about. Each takes about 70 MiB and keeps actors of its own: its"
         " share of every placement's `warm` and `max_actors`, at least one.",
     )
 

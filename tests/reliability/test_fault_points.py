@@ -176,7 +176,7 @@ async def test_the_registry_dies_over_a_stop_and_the_run_stops(
 
 
 @pytest.mark.parametrize(
-    "place", some("saved", "reported", slow="attempt saving fenced values report")
+    "place", some("saved", "reported", slow="attempt saving save values report")
 )
 async def test_a_run_dies_anywhere_and_its_stream_is_whole(
     http: httpx.AsyncClient, stage: Stage, effects: Effects, place: str

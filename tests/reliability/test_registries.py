@@ -135,8 +135,7 @@ async def test_who_hears_from_no_registry_ends_itself_and_its_run_goes_on(
                     return not [n for n in server.actors() if n.startswith("RunActor")]
 
                 await until(left, within_s=SILENCE_S + 20)
-                # Whoever has ended is a process until its parent has heard of it.
-                await until(lambda: not executing.is_running())
+                await until(lambda: not executing.is_running())  # its raylet takes its leave of it
             finally:
                 registry.resume()
             async with asyncio.timeout(120):
