@@ -62,6 +62,7 @@ class Stage:
         assert await self.keeper.is_warm(BOUND_S)
 
     async def end(self) -> None:
+        self.keeper._draining = True  # or it still starts an actor while its tasks end
         for task in [*self.tasks._running]:
             task.cancel()
         await asyncio.gather(*self.tasks._running, return_exceptions=True)
