@@ -193,6 +193,7 @@ class Handles:
         finally:
             for future in watched:
                 future.cancel()
+            await asyncio.gather(*watched, return_exceptions=True)
             if client is not None:
                 client.close()
                 if self._clients.get(name) is client:

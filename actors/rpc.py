@@ -1,4 +1,4 @@
-"""Calls between actors over a socket of their own: as Ray's, in a tenth of the time.
+"""Calls between actors over a socket of their own: as Ray's, in a fraction of the time.
 
 A Ray call takes two to four milliseconds to its actor and as long back, most of it in hand-overs
 between threads; a run's first token has six such ways behind it. What is called all the time goes
@@ -28,6 +28,7 @@ import os
 import pickle
 import socket
 import struct
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -99,6 +100,7 @@ class RpcClient:
 
     def __init__(self, protocol: _Calling, methods: frozenset[str]) -> None:
         self._protocol = protocol
+        self._loop = asyncio.get_running_loop()
         self.methods = methods
 
     @classmethod
@@ -115,7 +117,7 @@ class RpcClient:
             )
             try:
                 await asyncio.shield(protocol.ready)
-            except BaseException:
+            except BaseException:  # also a cancellation: nobody else would close it
                 transport.abort()
                 raise
         return cls(protocol, address.methods)
@@ -133,11 +135,11 @@ class RpcClient:
         await asyncio.shield(self._protocol.lost)
 
     def close(self) -> None:
-        """Ends the connection; the calls that are under way are `Lost`."""
-        self._protocol.abort()
+        """Ends the connection; the calls that are under way are `Lost`. From any thread."""
+        self._loop.call_soon_threadsafe(self._protocol.abort)
 
 
-class _Frames(asyncio.Protocol):
+class _Frames(asyncio.Protocol, ABC):
     """Cuts what comes into what was sent: a handshake, then frames."""
 
     def __init__(self, handshake_bytes: int) -> None:
@@ -183,11 +185,13 @@ class _Frames(asyncio.Protocol):
     def abort(self) -> None:
         self._transport.abort()
 
+    @abstractmethod
     def handshake(self, part: bytes) -> None:
-        raise NotImplementedError
+        """So many bytes as are awaited before the first frame."""
 
+    @abstractmethod
     def message(self, message: Any) -> None:
-        raise NotImplementedError
+        """What a frame carried."""
 
 
 class _Served(_Frames):
