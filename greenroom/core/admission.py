@@ -4,10 +4,13 @@ A `Lane` is one thread as the registry sees it. At most one run is *active* on i
 *queued* (first come, first served) or *delayed* (``after_seconds``). An *exclusive operation* (a
 state update, a copy, a delete) takes the lane as a run does.
 
-    admit ──┬─ lane free ───────────────> active: waiting ──placed──> running ──stop──> stopping
-            ├─ enqueue ────> queued ─next─^   │  ^                     │ │ └─ended─> (gone)
-            ├─ after_s ──> delayed ─due─> queued └───────requeued──────┘ └─ended─> (gone)
+    admit ──┬─ lane free ────────────────────────> active ──ended──> (gone)
+            ├─ enqueue ──────────────> queued ─next─^
+            ├─ after_s ──> delayed ─due─> queued
             └─ reject ───> Conflict
+
+What state a run is in, and what each event does to it, says `greenroom.core.lifecycle`; the lane
+adds which of its runs an event is for.
 
 ``interrupt`` and ``rollback`` put the new run into the queue and, once it is stored (`admitted`),
 drop every pending run that was there before it and stop the active one. So an admission that cannot
@@ -21,9 +24,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from enum import StrEnum
 
 from greenroom.core.errors import Conflict, NotFound
+from greenroom.core.lifecycle import Do, Event, IllegalTransition, Life, State
 from greenroom.core.runs import CancelAction, MultitaskStrategy
 
 BUSY_MESSAGE = (
@@ -33,17 +36,6 @@ BUSY_MESSAGE = (
 CHANGING_MESSAGE = (
     "Thread is being changed by another request. Try again when that one has finished."
 )
-
-
-class Stage(StrEnum):
-    """How far a run has come that is not over."""
-
-    DELAYED = "delayed"
-    QUEUED = "queued"
-    WAITING = "waiting"
-    """It is the thread's turn; a place on an actor is missing."""
-    RUNNING = "running"
-    STOPPING = "stopping"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,21 +78,22 @@ Effect = Place | Stop | Drop | Abandon
 
 @dataclass(slots=True)
 class Ticket:
-    """A run's place in its lane.
+    """A run in its lane.
 
     Attributes:
         number: its place in the order of admission.
         displaces: what becomes of the runs before it once it is stored; None leaves them.
-        has_run: an attempt was begun, so there may be something to settle when it ends.
-        stop: how it was told to stop.
+        life: its state.
     """
 
     run_id: str
-    stage: Stage
     number: int
     displaces: CancelAction | None = None
-    has_run: bool = False
-    stop: CancelAction | None = None
+    life: Life = field(default_factory=Life)
+
+    @property
+    def state(self) -> State:
+        return self.life.state
 
 
 def displacement(strategy: MultitaskStrategy) -> CancelAction | None:
@@ -159,17 +152,17 @@ class Lane:
                 raise Conflict(BUSY_MESSAGE)
             if self.exclusive is not None:
                 raise Conflict(CHANGING_MESSAGE)
-        ticket = self._ticket(run_id, Stage.QUEUED, strategy)
+        ticket = self._ticket(run_id, strategy)
         if delayed:
-            ticket.stage = Stage.DELAYED
+            ticket.life.state = State.DELAYED
             self.delayed[run_id] = ticket
         else:
             self.queue.append(ticket)
         return self._next()
 
-    def _ticket(self, run_id: str, stage: Stage, strategy: MultitaskStrategy) -> Ticket:
+    def _ticket(self, run_id: str, strategy: MultitaskStrategy) -> Ticket:
         self._admitted += 1
-        return Ticket(run_id, stage, self._admitted, displacement(strategy))
+        return Ticket(run_id, self._admitted, displacement(strategy))
 
     def admitted(self, run_id: str) -> list[Effect]:
         """The run's admission is stored: now it displaces those before it, if it is to."""
@@ -180,49 +173,55 @@ class Lane:
 
     def _displace(self, action: CancelAction, *, before: int) -> list[Effect]:
         older = [t for t in (*self.queue, *self.delayed.values()) if t.number < before]
-        for ticket in older:
-            self._remove(ticket)
-        effects: list[Effect] = [Drop(t.run_id, delete=action == "rollback") for t in older]
+        effects = [self._drop(ticket, action, delete=action == "rollback") for ticket in older]
         if self.active is not None and self.active.number < before:
-            effects += self._stop_active(action, delete=action == "rollback")
+            return [*effects, *self._cancel_active(action, delete=action == "rollback")]
         return effects
 
-    def _stop_active(self, action: CancelAction, *, delete: bool) -> list[Effect]:
-        """Stops the active run; one that never ran leaves the lane at once."""
+    def _drop(self, ticket: Ticket, action: CancelAction, *, delete: bool) -> Effect:
+        """Cancels a run that has never run: it leaves the lane at once."""
+        self._remove(ticket)
+        ticket.life.on(Event.CANCEL, action=action)
+        return Drop(ticket.run_id, delete=delete)
+
+    def _cancel_active(self, action: CancelAction, *, delete: bool) -> list[Effect]:
         ticket = self.active
         assert ticket is not None
-        if ticket.stage is Stage.STOPPING:
-            return []
-        if ticket.stage is Stage.WAITING and not ticket.has_run:
-            self.active = None
-            return [Drop(ticket.run_id, delete=delete)]
-        executed = ticket.stage is Stage.RUNNING
-        ticket.stage = Stage.STOPPING
-        ticket.stop = action
-        return [Stop(ticket.run_id, action) if executed else Abandon(ticket.run_id, action)]
+        if ticket.state is State.WAITING and not ticket.life.has_run:
+            return [self._drop(ticket, action, delete=delete)]
+        effects = ticket.life.on(Event.CANCEL, action=action) or ()
+        if Do.TELL in effects:
+            return [Stop(ticket.run_id, action)]
+        return [Abandon(ticket.run_id, action)] if Do.END_UNEXECUTED in effects else []
 
     def _next(self) -> list[Effect]:
         if not self.is_free or not self.queue:
             return []
         self.active = self.queue.popleft()
-        self.active.stage = Stage.WAITING
+        self.active.life.on(Event.TURN)
         return [Place(self.active.run_id)]
 
-    def restore(
-        self, run_id: str, stage: Stage, strategy: MultitaskStrategy, *, has_run: bool
-    ) -> list[Effect]:
+    def restore(self, run_id: str, life: Life, strategy: MultitaskStrategy) -> list[Effect]:
         """Puts a run back that was there before the registry: after a restart, in admission order.
 
         What it was to displace may still be there: then it is displaced now.
+
+        Raises:
+            IllegalTransition: two runs cannot be active on a thread; the lane is as it was.
         """
-        ticket = self._ticket(run_id, stage, strategy)
-        ticket.has_run = has_run
-        if stage is Stage.DELAYED:
+        active = life.state not in (State.DELAYED, State.QUEUED)
+        if active and self.active is not None:
+            raise IllegalTransition(
+                f"Two runs of thread {self.thread_id} have begun and are not over:"
+                f" {self.active.run_id} and {run_id}."
+            )
+        ticket = self._ticket(run_id, strategy)
+        ticket.life = life
+        if life.state is State.DELAYED:
             self.delayed[run_id] = ticket
-        elif stage is Stage.QUEUED:
+        elif life.state is State.QUEUED:
             self.queue.append(ticket)
         else:
-            assert self.active is None
             self.active = ticket
         if ticket.displaces is None:
             return []
@@ -230,7 +229,7 @@ class Lane:
 
     def resume(self) -> list[Effect]:
         """After every `restore`: whose turn it is."""
-        if self.active is not None and self.active.stage is Stage.WAITING:
+        if self.active is not None and self.active.state is State.WAITING:
             return [Place(self.active.run_id)]
         return self._next()
 
@@ -239,29 +238,14 @@ class Lane:
         ticket = self.delayed.pop(run_id, None)
         if ticket is None:
             return []
-        ticket.stage = Stage.QUEUED
+        ticket.life.on(Event.DUE)
         self.queue.append(ticket)
         return self._next()
-
-    def placed(self, run_id: str) -> None:
-        """The active run has an actor."""
-        assert self.active is not None
-        assert self.active.run_id == run_id
-        assert self.active.stage is Stage.WAITING
-        self.active.stage = Stage.RUNNING
-        self.active.has_run = True
-
-    def requeued(self, run_id: str) -> None:
-        """The active run's actor is gone; it waits for another, and keeps the thread."""
-        assert self.active is not None
-        assert self.active.run_id == run_id
-        assert self.active.stage is Stage.RUNNING
-        self.active.stage = Stage.WAITING
 
     def is_waiting(self, run_id: str) -> bool:
         """Whether it is this run's turn and it has no actor: it may be given one."""
         active = self.active
-        return active is not None and active.run_id == run_id and active.stage is Stage.WAITING
+        return active is not None and active.run_id == run_id and active.state is State.WAITING
 
     def stop(self, run_id: str, action: CancelAction) -> list[Effect]:
         """Cancels one run. A run that is not executing ends at once; asking twice changes nothing.
@@ -270,25 +254,21 @@ class Lane:
         section 5): there is nothing to roll back.
         """
         if self.active is not None and self.active.run_id == run_id:
-            return [*self._stop_active(action, delete=False), *self._next()]
+            return [*self._cancel_active(action, delete=False), *self._next()]
         ticket = self.find(run_id)
-        if ticket is None:
-            return []
-        self._remove(ticket)
-        return [Drop(run_id, delete=False)]
+        return [] if ticket is None else [self._drop(ticket, action, delete=False)]
 
     def ended(self, run_id: str) -> list[Effect]:
-        """The active run is over, or its admission was not written: the next one's turn."""
-        if self.active is not None and self.active.run_id == run_id:
-            self.active = None
-        else:
-            ticket = self.find(run_id)
-            if ticket is not None:
-                self._remove(ticket)
+        """A run is over, or its admission was not written: the next one's turn."""
+        ticket = self.find(run_id)
+        if ticket is not None:
+            self._remove(ticket)
         return self._next()
 
     def _remove(self, ticket: Ticket) -> None:
-        if ticket.stage is Stage.DELAYED:
+        if ticket is self.active:
+            self.active = None
+        elif ticket.run_id in self.delayed:
             del self.delayed[ticket.run_id]
         else:
             self.queue.remove(ticket)
