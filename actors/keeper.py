@@ -58,12 +58,12 @@ PLACING_LOOK_S = 2.0
 RECONNECT_S = 0.1
 MOST_SETTLING_DEATHS = 3
 
-Granted = Callable[[str, str], None]
+Granted = Callable[[str, str], object]
 """Called with a run and the actor that it got."""
-Lost = Callable[[str, str, str | None], None]
+Lost = Callable[[str, str, str | None], object]
 """Called with a run, its actor that died, and why if that is known. An actor may die after the run
 has got another one: who is told compares the actor with the run's."""
-Unstartable = Callable[[str, str], None]
+Unstartable = Callable[[str, str], object]
 """Called with a waiting run, and the reason why no actor starts for it."""
 
 
@@ -355,6 +355,10 @@ class Keeper:
             self._tell(pool.release(actor, run_id, now_s=time.monotonic()))
             # It may have been the actor's last: a fresh one takes its place.
             self.wake()
+
+    def holds(self, actor: str) -> bool:
+        """Whether the actor is one of its own, and not known to be dead."""
+        return actor in self._pool_of_actor
 
     def _tell(self, granted: Iterable[tuple[str, str]]) -> None:
         for run_id, actor in granted:

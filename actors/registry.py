@@ -4,10 +4,15 @@ It performs what `greenroom.core.admission` decides. Every request is one synchr
 decides and reserves, then a commit (`greenroom.persistence.journal`, grouped), then the effects:
 start, stop, answer. So what is acknowledged is durable, and what is executed was durable before.
 
-    create ──decide──> lane, place ──commit──> order to the actor, answer to the gateway
+    create ──decide──> lane, slot ──commit──> order to the actor, answer to the gateway
     finish ──decide──> next of the lane ──commit──> answer to the actor, which then closes the log
-    death of an actor ──> the next attempt, or the end of a run that was being stopped
+    death of an actor ──> the next attempt, or the end of a run that was being cancelled
 
+A cancel is the exception to that order: the actor is told and its killer armed first, and the
+commit goes beside it, so that a run stops also while the database does not answer.
+
+What state a run is in says one table, `greenroom.core.lifecycle`, which is executed here. Whatever
+follows a decision is *vital* (`actors.tasks`): it becomes durable, or it ends this process.
 Nothing here cannot be rebuilt: `_recover` reads the runs that are not over and asks the actors that
 are alive what they execute. The constructor only keeps its arguments (an actor whose ``__init__``
 raises is dead for good); recovery is a task that retries for ever, and calls wait for it, bounded.
@@ -26,24 +31,28 @@ import json
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
+
+import psycopg
 
 from actors import metrics
 from actors.garbage import spare_what_stays
 from actors.handles import Handles, registry_name, rpc_host
 from actors.keeper import Keeper
+from actors.pending import Pending, answers
 from actors.rpc import RpcAddress, RpcServer
 from actors.setup import RegistrySetup, configuration_of
 from actors.sweeping import Sweeper
-from actors.tasks import Tasks
+from actors.tasks import Tasks, end_process
 from actors.watching import Doing, Doings
 from actors.webhooks import WebhookSender
 from greenroom import tracing
-from greenroom.core.admission import Abandon, Drop, Effect, Lane, Place, Stage, Stop
+from greenroom.core.admission import Abandon, Drop, Effect, Lane, Place, Stop, Ticket
 from greenroom.core.errors import (
     ConfigurationError,
     Conflict,
@@ -54,6 +63,7 @@ from greenroom.core.errors import (
     TooManyRequests,
     Unavailable,
 )
+from greenroom.core.lifecycle import Do, Event, Life, State
 from greenroom.core.metering import Counted, Labels, Meter
 from greenroom.core.runs import (
     CancelAction,
@@ -85,6 +95,8 @@ LATELY_S = 10.0
 """How long it is remembered who executed a run that is over."""
 RECENT_SHOWN = 1000
 """Of those that have just ended, how many `info` names, with their actors."""
+CANCELS_KEPT = 1000
+"""Of how many cancels it is remembered that they were heard."""
 EXIT_SUPERSEDED = 75
 CUT_OFF_PATIENCE_S = 1.0
 ANY_ATTEMPT = 1 << 30
@@ -111,11 +123,8 @@ class _Run:
     """A run that is not over.
 
     Attributes:
+        ticket: its place in its lane, and its state.
         resumes: it starts from checkpoints that are there, as far as is known.
-        attempt: the attempt that is executed, or was last; 0 before the first.
-        actor: who executes it, or is about to.
-        started: the attempt is durable, so its actor may be named.
-        ending: its end is being written; nothing else may end it.
         deaths: how many of its actors died; also in the database.
         since_s: when it began to wait (monotonic), None for one that an earlier registry admitted.
         ordered_s: when its attempt was ordered, None likewise.
@@ -133,11 +142,8 @@ class _Run:
     temporary: bool
     resumable: bool
     webhook: str | None
+    ticket: Ticket
     resumes: bool = True
-    attempt: int = 0
-    actor: str | None = None
-    started: bool = False
-    ending: bool = False
     deaths: int = 0
     kwargs: bytes | None = None
     ordered_ms: int = 0
@@ -148,6 +154,22 @@ class _Run:
     overdue: asyncio.TimerHandle | None = None
     out_of_time: bool = False
 
+    @property
+    def life(self) -> Life:
+        return self.ticket.life
+
+    @property
+    def attempt(self) -> int:
+        return self.life.attempt
+
+    @property
+    def actor(self) -> str | None:
+        return self.life.actor
+
+    @property
+    def is_ending(self) -> bool:
+        return self.life.state is State.ENDING
+
     def stop_timers(self) -> None:
         """Nobody has to end its process any more."""
         for timer in (self.killer, self.overdue):
@@ -156,9 +178,26 @@ class _Run:
 
     @property
     def placement(self) -> Placement | None:
-        if self.actor is None or not self.started:
+        actor = self.life.actor
+        if actor is None or not self.life.is_executed:
             return None
-        return Placement(run_id=self.run_id, attempt=self.attempt, actor=self.actor)
+        return Placement(run_id=self.run_id, attempt=self.attempt, actor=actor)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Recovered:
+    """What a recovery found and opened, complete before anything of it is used."""
+
+    embedded: Embedded | None
+    setup: RegistrySetup
+    takes_shipped: bool
+    keeper: Keeper
+    database: Pool
+    epoch: int
+    journal: Journal
+    found: list[InFlight]
+    abandoned: list[str]
+    executed: Mapping[str, tuple[str, int]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -193,7 +232,11 @@ class RegistryActor:
         self._queued: set[str] = set()
         most = setup.max_queued_runs
         self._most_queued = setup.shard.share(most) if most is not None else None
-        self._tasks = Tasks()
+        self._tasks = Tasks(self._broken)
+        self._creating: Pending[CreatedRun | Exception] = Pending(self._tasks.vital)
+        self._cancelling: Pending[Exception | bool] = Pending(self._tasks.vital)
+        self._hearing: Pending[bool] = Pending(self._tasks.vital)
+        self._cancels_heard: OrderedDict[str, None] = OrderedDict()
         self._doings = Doings()
         self._meter = Meter(metrics.ALL)
         self._epoch = 0
@@ -203,6 +246,7 @@ class RegistryActor:
         self._recovered: asyncio.Event | None = None
         self._embedded: Embedded | None = None
         self._takes_shipped = False
+        # Only once it has recovered.
         self._keeper: Keeper
         self._journal: Journal
         self._database: Pool
@@ -263,24 +307,24 @@ class RegistryActor:
         with suppress(TimeoutError):
             async with asyncio.timeout(wait_s):
                 await self._until_none_is_executed()
-        late = [run for run in self._runs.values() if run.started and not run.ending]
+        late = [run for run in self._runs.values() if run.life.is_executed and not run.is_ending]
         for run in late:
-            run.actor, run.started = None, False
+            run.life.on(Event.HANDED_BACK)
         if late:
             # By this registry: the next one would take it for the death of their processes.
-            writes = [journal.requeue(run.run_id, run.attempt, died=False) for run in late]
+            writes = [journal.requeue(run.run_id, run.attempt, "cut off") for run in late]
             await self._journal.commit(*writes, patience_s=CUT_OFF_PATIENCE_S)
         return len(late)
 
     async def _until_none_is_executed(self) -> None:
         while True:
-            run_id = next((run.run_id for run in self._runs.values() if run.started), None)
+            run_id = next((r.run_id for r in self._runs.values() if r.life.is_executed), None)
             if run_id is None:
                 return
             await self._until_told(run_id)
 
     def _executing(self) -> int:
-        return sum(1 for run in self._runs.values() if run.started)
+        return sum(1 for run in self._runs.values() if run.life.is_executed)
 
     async def _ready(self) -> None:
         if self._recovered is None:
@@ -312,13 +356,12 @@ class RegistryActor:
         assert self._recovered is not None
         while True:
             try:
-                await self._recover()
+                recovered = await self._recover()
                 break
             except Superseded as error:  # before: to go would only have this one started again
                 log.error("this registry stays out of it", extra={"reason": error.message})
                 self._refusal = error.message
                 self._recovered.set()
-                await self._database.close()
                 return
             except Fenced:  # an actor has heard from a newer one
                 self._superseded()
@@ -327,6 +370,7 @@ class RegistryActor:
                 log.exception("recovery failed, trying again")
                 await asyncio.sleep(pause_s)
                 pause_s = min(pause_s * 2, 2.0)
+        self._take_over(recovered)
         spare_what_stays()
         self._recovered.set()
         self._tasks.spawn(self._keeper.keep())
@@ -346,74 +390,149 @@ class RegistryActor:
             except ConfigurationError as error:
                 log.error("the embedded database does not start", extra={"reason": str(error)})
 
-    async def _recover(self) -> None:
-        """Takes the epoch, then rebuilds lanes and pools from the database and living actors."""
-        self._lanes.clear()
-        self._runs.clear()
-        self._queued.clear()
-        if self._setup.embedded is not None:
-            # Attaches, or starts it again: it runs as long as one of its users does.
-            self._embedded = await asyncio.to_thread(start_embedded, self._setup.embedded)
-            self._setup = dataclasses.replace(self._setup, dsn=self._embedded.dsn)
-        configuration = await asyncio.to_thread(configuration_of, self._setup)
-        self._takes_shipped = configuration.shipped_graphs
-        self._keeper = Keeper(
-            self._make_handles(self._setup.namespace),
-            configuration,
-            self._setup,
-            Tasks(),
-            self._meter,
-            granted=self._granted,
-            lost=lambda run_id, actor, note: self._tasks.spawn(self._lost(run_id, actor, note)),
-            unstartable=lambda run_id, reason: self._tasks.spawn(self._unstartable(run_id, reason)),
+    async def _recover(self) -> _Recovered:
+        """Takes the epoch, then reads what the database and the living actors know.
+
+        Changes nothing of this registry. If it fails, what it opened is closed: it is tried again
+        for ever.
+        """
+        async with AsyncExitStack() as opened:
+            setup, embedded = self._setup, None
+            if setup.embedded is not None:
+                # Attaches, or starts it again: it runs as long as one of its users does.
+                embedded = await asyncio.to_thread(start_embedded, setup.embedded)
+                opened.callback(embedded.release)
+                setup = dataclasses.replace(setup, dsn=embedded.dsn)
+            configuration = await asyncio.to_thread(configuration_of, setup)
+            database = await open_pool(
+                setup.dsn, application_name=f"greenroom:{self._name}", max_size=4
+            )
+            opened.push_async_callback(database.close)
+            shard = self._shard
+            async with database.connection() as connection:
+                epoch = await journal.take_epoch(connection, setup.generation, shard)
+                found = await journal.in_flight(connection, shard)
+                abandoned = await journal.abandoned_threads(connection, shard)
+            pen = Journal(
+                database,
+                epoch,
+                self._superseded,
+                lambda seconds: self._meter.observe(metrics.COMMITS, seconds),
+                shard=shard,
+            )
+            keeper = Keeper(
+                self._make_handles(setup.namespace),
+                configuration,
+                setup,
+                Tasks(self._broken),
+                self._meter,
+                granted=self._granted,
+                lost=lambda run_id, actor, note: self._tasks.vital(self._lost(run_id, actor, note)),
+                unstartable=lambda run_id, why: self._tasks.vital(self._unstartable(run_id, why)),
+            )
+            opened.push_async_callback(keeper.close)
+            if configuration.shipped_graphs:
+                await _learn_shipped(database, keeper)
+            await pen.commit(journal.calm_abandoned(shard))
+            executed = await keeper.adopt(epoch)
+            opened.pop_all()
+        return _Recovered(
+            embedded=embedded,
+            setup=setup,
+            takes_shipped=configuration.shipped_graphs,
+            keeper=keeper,
+            database=database,
+            epoch=epoch,
+            journal=pen,
+            found=found,
+            abandoned=abandoned,
+            executed=executed,
         )
-        self._database = await open_pool(
-            self._setup.dsn, application_name=f"greenroom:{self._name}", max_size=4
-        )
-        shard = self._shard
-        async with self._database.connection() as connection:
-            self._epoch = await journal.take_epoch(connection, self._setup.generation, shard)
-            found = await journal.in_flight(connection, shard)
-            abandoned = await journal.abandoned_threads(connection, shard)
-        self._journal = Journal(
-            self._database,
-            self._epoch,
-            self._superseded,
-            lambda seconds: self._meter.observe(metrics.COMMITS, seconds),
-            shard=shard,
-        )
-        await self._learn_shipped()
-        for thread_id in abandoned:
-            # Its run had ended; the registry before died over the deletion.
-            self._tasks.spawn(self._delete_temporary(thread_id, 0.0))
-        self._webhooks = WebhookSender(self._database, self._setup.webhooks, shard)
-        await self._journal.commit(journal.calm_abandoned(shard))
-        executed = await self._keeper.adopt(self._epoch)
-        effects = [(each.thread_id, self._take_up(each)) for each in found]
+
+    def _take_over(self, recovered: _Recovered) -> None:
+        """Rebuilds lanes and runs; one synchronous step, so nobody sees half of it."""
+        self._embedded = recovered.embedded
+        self._setup = recovered.setup
+        self._takes_shipped = recovered.takes_shipped
+        self._keeper = recovered.keeper
+        self._database = recovered.database
+        self._epoch = recovered.epoch
+        self._journal = recovered.journal
+        self._webhooks = WebhookSender(self._database, self._setup.webhooks, self._shard)
+        for thread_id in recovered.abandoned:
+            # Its run had ended; the registry before died over the deletion. Whoever waits for the
+            # run may not have heard how it ended.
+            self._tasks.spawn(self._delete_temporary(thread_id, LATELY_S))
+        effects: list[tuple[str, list[Effect]]] = []
+        for found in recovered.found:
+            try:
+                effects.append((found.thread_id, self._take_up(found)))
+            except Exception as error:  # one run must not be in the way of all others
+                log.exception("a run cannot be taken up", extra={"run_id": found.run_id})
+                self._tasks.vital(self._refuse_to_take_up(found, error))
         for run in list(self._runs.values()):
-            if run.actor is None or not run.started:
+            actor = run.actor
+            if actor is None:
                 continue
-            if executed.get(run.run_id) != (run.actor, run.attempt):
-                self._keeper.release(run.run_id, run.graph_id, run.actor)
-                self._tasks.spawn(self._lost(run.run_id, run.actor, None))
+            holds = self._keeper.holds(actor)
+            if not holds or recovered.executed.get(run.run_id) != (actor, run.attempt):
+                # An actor that lives and does not know the run never had the order.
+                self._keeper.release(run.run_id, run.graph_id, actor)
+                self._tasks.vital(self._lost(run.run_id, actor, None, died=not holds))
         # What was displaced before the restart and had not ended is displaced now.
         for thread_id, displaced in effects:
-            self._tasks.spawn(self._perform(self._lane(thread_id), displaced))
+            self._tasks.vital(self._performed(self._lane(thread_id), displaced))
         for run in list(self._runs.values()):
             if not self._keeper.knows(run.graph_id):
                 reason = f"The graph '{run.graph_id}' is not served any more."
-                self._tasks.spawn(self._give_up(run, "GraphNotFound", reason))
+                self._tasks.vital(self._give_up(run, "GraphNotFound", reason))
         for lane in list(self._lanes.values()):
-            self._tasks.spawn(self._perform(lane, lane.resume()))
+            self._tasks.vital(self._performed(lane, lane.resume()))
+
+    async def _refuse_to_take_up(self, found: InFlight, problem: Exception) -> None:
+        """Ends a run that cannot be restored, e.g. a second one that executes on a thread."""
+        error = _error("RecoveryFailed", f"The run could not be taken up again: {problem}")
+        lane = self._lanes.get(found.thread_id)
+        busy = lane is not None and lane.has_runs
+        writes = [journal.end_run(found.run_id, RunStatus.ERROR, error)]
+        if not busy:
+            rest = resting_status(RunStatus.ERROR, has_next=False)
+            writes.append(journal.rest_thread(found.thread_id, rest, None, error))
+        await self._journal.commit(*writes)
+
+    def _broken(self) -> None:
+        """Ends the process: Ray starts it again, and recovery rebuilds what was decided."""
+        end_process()
 
     def _superseded(self) -> None:
         log.warning("another registry has taken over")
         os._exit(EXIT_SUPERSEDED)
 
     def _take_up(self, found: InFlight) -> list[Effect]:
-        """Puts a run of the database back into its lane."""
+        """Puts a run of the database back into its lane.
+
+        Raises:
+            IllegalTransition: another one is active there.
+        """
         running = found.status is RunStatus.RUNNING
-        run = _Run(
+        due_in_s = found.due_in_s or 0.0
+        if running:
+            state = State.RUNNING
+        elif found.attempt:
+            state = State.WAITING  # it lost its actor, and keeps the thread
+        else:
+            state = State.DELAYED if due_in_s > 0 else State.QUEUED
+        life = Life(
+            state=state,
+            attempt=found.attempt,
+            actor=found.actor if running else None,
+            stored=found.attempt,
+        )
+        lane = self._lane(found.thread_id)
+        effects = lane.restore(found.run_id, life, found.multitask_strategy)
+        ticket = lane.find(found.run_id)
+        assert ticket is not None
+        run = self._runs[found.run_id] = _Run(
             run_id=found.run_id,
             thread_id=found.thread_id,
             assistant_id=found.assistant_id,
@@ -421,30 +540,17 @@ class RegistryActor:
             temporary=found.temporary,
             resumable=found.resumable,
             webhook=found.webhook,
-            attempt=found.attempt,
-            actor=found.actor if running else None,
-            started=running,
+            ticket=ticket,
             deaths=found.deaths,
         )
-        self._runs[run.run_id] = run
-        due_in_s = found.due_in_s or 0.0
         if running:
-            stage = Stage.RUNNING
-            self._limit(run)  # anew: who was before us took its clock along
-        elif found.attempt:
-            stage = Stage.WAITING  # it lost its actor, and keeps the thread
-        elif due_in_s > 0:
-            stage = Stage.DELAYED
+            self._limit(run)  # anew: the registry before took its clock along
+        elif state is State.DELAYED:
             self._later(due_in_s, run.run_id)
         else:
-            stage = Stage.QUEUED
-        if stage in (Stage.WAITING, Stage.QUEUED):
             self._queued.add(run.run_id)
-        lane = self._lane(run.thread_id)
-        has_run = found.attempt > 0
-        effects = lane.restore(run.run_id, stage, found.multitask_strategy, has_run=has_run)
         if found.stop is not None:
-            # It was told so by a registry before this one; perhaps nobody heard it.
+            # It was cancelled with a registry before this one; perhaps its actor was not told.
             effects += lane.stop(run.run_id, found.stop)
         return effects
 
@@ -456,8 +562,10 @@ class RegistryActor:
 
     # --- create --------------------------------------------------------------------------------
 
-    async def create_many(self, requests: list[RunRequest]) -> list[CreatedRun | Exception]:
+    async def create_many(self, requests: list[RunRequest]) -> list[CreatedRun | Exception | None]:
         """Admits runs, in order. A refusal is the result of its request, not of the call.
+
+        None is the result of one that is still being stored: ask for that again.
 
         Raises:
             Unavailable: another registry is about to take over; gateways ask that one.
@@ -466,27 +574,19 @@ class RegistryActor:
         await self._ready_for(*(request.thread_id for request in requests))
         if self._relieved:
             raise Unavailable("The server is being replaced. Try again in a moment.")
-        if not all(self._keeper.knows(request.graph_id) for request in requests):
-            await self._learn_shipped()
+        if self._takes_shipped and not all(self._keeper.knows(r.graph_id) for r in requests):
+            await _learn_shipped(self._database, self._keeper)
         began_s = time.monotonic()
         # Each is on its way to the database before the next is decided: one order for both.
-        admissions = [self._decide(request) for request in requests]
-        answers = await asyncio.gather(
-            *(
-                self._create(request, admission)
-                for request, admission in zip(requests, admissions, strict=True)
-            )
-        )
+        answered = await answers([self._creation(request) for request in requests])
         self._meter.observe(metrics.REGISTRY_CALLS, time.monotonic() - began_s, "create")
-        return answers
+        return answered
 
-    async def _learn_shipped(self) -> None:
-        """Graphs may have been shipped since the last look, by whoever has the database."""
-        if self._takes_shipped:
-            for graph_id, placement in (await shipped.placements(self._database)).items():
-                self._keeper.serve(
-                    GraphSpec(graph_id=graph_id, target="", placement=PlacementSpec(**placement))
-                )
+    def _creation(self, request: RunRequest) -> asyncio.Task[CreatedRun | Exception]:
+        under_way = self._creating.get(request.run_id)
+        if under_way is not None:
+            return under_way
+        return self._creating.begin(request.run_id, self._create(request, self._decide(request)))
 
     def _decide(self, request: RunRequest) -> _Admission | GreenroomError | None:
         """The synchronous step: it reserves lane and place. None: the run is known."""
@@ -508,6 +608,8 @@ class RegistryActor:
         except GreenroomError as error:
             self._tidy(lane)
             return error
+        ticket = lane.find(request.run_id)
+        assert ticket is not None
         run = self._runs[request.run_id] = _Run(
             run_id=request.run_id,
             thread_id=request.thread_id,
@@ -516,6 +618,7 @@ class RegistryActor:
             temporary=request.temporary,
             resumable=request.resumable,
             webhook=request.webhook,
+            ticket=ticket,
             resumes=request.resumes,
             since_s=time.monotonic() + request.after_s,
             traceparent=request.traceparent,
@@ -535,18 +638,20 @@ class RegistryActor:
 
     def _assign(self, run: _Run, actor: str) -> None:
         """The next attempt is this actor's; durable a moment later."""
-        run.actor = actor
-        run.attempt += 1
+        run.life.on(Event.GRANTED, actor=actor)
         self._queued.discard(run.run_id)
-        self._lane(run.thread_id).placed(run.run_id)
 
     async def _create(
         self, request: RunRequest, admission: _Admission | GreenroomError | None
     ) -> CreatedRun | Exception:
+        if isinstance(admission, Conflict):
+            # Perhaps it was admitted when it was asked for first, and the answer was lost.
+            return await self._created_before(request, admission)
         if isinstance(admission, GreenroomError):
             return admission
         if admission is None:
-            return await self._created_before(request)
+            refusal = Unavailable("The run could not be stored. Try again.")
+            return await self._created_before(request, refusal)
         run = admission.run
         try:
             await self._faults.at("admit")
@@ -556,7 +661,7 @@ class RegistryActor:
             raise
         except DatabaseUnavailable as error:
             # It may have been stored before the connection was lost.
-            self._tasks.spawn(self._take_back(run))
+            self._tasks.vital(self._take_back(run))
             return Unavailable(f"The run was not stored: {error.message} Try again in a moment.")
         except Exception as error:  # whatever the database says: the run was not admitted
             log.exception("admission not written", extra={"run_id": run.run_id})
@@ -569,12 +674,11 @@ class RegistryActor:
         if not is_current:
             # A retried create of a run that is over by now: the same answer, nothing happens again.
             await self._withdraw(run)
-        elif self._runs.get(run.run_id) is run and not run.ending:
+        elif self._runs.get(run.run_id) is run and not run.is_ending:
             if admission.actor is None and request.after_s > 0:
                 self._later(request.after_s, run.run_id)
-            elif run.actor is not None and run.actor == admission.actor:
-                run.kwargs = request.kwargs
-                self._order(run, is_first=is_first)
+            elif admission.actor is not None:
+                self._stored_start(run, admission.actor, 1, request.kwargs, is_first=is_first)
             lane = self._lane(run.thread_id)
             await self._perform(lane, lane.admitted(run.run_id))
         return CreatedRun(
@@ -584,14 +688,16 @@ class RegistryActor:
             placement=run.placement,
         )
 
-    async def _created_before(self, request: RunRequest) -> CreatedRun | Exception:
-        """The answer to a retried create of a run that is not over; its admission may be on its way
-        to the database, and the journal keeps the order."""
+    async def _created_before(
+        self, request: RunRequest, refusal: GreenroomError
+    ) -> CreatedRun | Exception:
+        """The answer to a create that is asked for again; its admission may be on its way to the
+        database, and the journal keeps the order. The refusal, if it was not admitted."""
         (rows,) = await self._journal.commit(
             journal.created(request.run_id), patience_s=ADMISSION_PATIENCE_S
         )
         if not rows:
-            return Unavailable("The run could not be stored. Try again.")
+            return refusal
         run = self._runs.get(request.run_id)
         return CreatedRun(
             run_id=request.run_id,
@@ -602,42 +708,61 @@ class RegistryActor:
 
     async def _take_back(self, run: _Run) -> None:
         """Who asked for the run was told that it is not stored: so it must not be."""
-        run.ending = True
+        run.life.on(Event.GIVE_UP)
         await self._journal.commit(*journal.delete_run(run.run_id))
         await self._withdraw(run)
         if run.temporary:
             await self._delete_temporary(run.thread_id, 0.0)
 
     async def _withdraw(self, run: _Run) -> None:
-        """The run was not admitted after all; who waited behind it moves up."""
+        """The run was not admitted after all; the run that waited behind it moves up."""
+        run.life.on(Event.GIVE_UP)
         if self._runs.get(run.run_id) is run:
             self._forget(run)
         lane = self._lane(run.thread_id)
         effects = lane.ended(run.run_id)
         if not lane.has_runs:
-            # Who ended meanwhile left the thread busy for the run that did not come.
+            # A run that ended meanwhile left the thread busy for the run that did not come.
             await self._journal.commit(journal.calm_thread(run.thread_id))
-        await self._perform(lane, effects)
+        await self._performed(lane, effects)
 
     def _later(self, delay_s: float, run_id: str) -> None:
-        def due() -> None:
-            run = self._runs.get(run_id)
-            if run is not None:
-                self._queued.add(run_id)
-                lane = self._lane(run.thread_id)
-                self._tasks.spawn(self._perform(lane, lane.due(run_id)))
+        loop = asyncio.get_running_loop()
+        loop.call_later(delay_s, lambda: self._tasks.vital(self._due(run_id)))
 
-        asyncio.get_running_loop().call_later(delay_s, due)
+    async def _due(self, run_id: str) -> None:
+        run = self._runs.get(run_id)
+        if run is not None:
+            self._queued.add(run_id)
+            lane = self._lane(run.thread_id)
+            await self._performed(lane, lane.due(run_id))
 
     # --- effects -------------------------------------------------------------------------------
 
-    async def _perform(self, lane: Lane, effects: Sequence[Effect]) -> None:
-        """Makes effects durable, then performs them."""
-        writes = self._drop_writes(effects)
+    async def _perform(self, lane: Lane, effects: Sequence[Effect], *writes: Write) -> None:
+        """Performs effects and makes them durable, also if the caller leaves meanwhile."""
+        if effects or writes:
+            work = self._tasks.vital(self._performed(lane, effects, *writes))
+            await asyncio.shield(work)
+        else:
+            self._tidy(lane)
+
+    async def _performed(self, lane: Lane, effects: Sequence[Effect], *writes: Write) -> None:
+        """Tells actors to stop their runs, makes all effects durable, then performs the others.
+
+        Vital: what it is given was decided.
+        """
         stops = [effect for effect in effects if isinstance(effect, Stop | Abandon)]
-        writes += [journal.tell_stop(stop.run_id, stop.action) for stop in stops]
-        if writes:
-            await self._journal.commit(*writes)
+        for effect in effects:
+            if isinstance(effect, Stop) and effect.run_id in self._runs:
+                self._stop(self._runs[effect.run_id], effect.action)
+        written = [
+            *self._drop_writes(effects),
+            *(journal.tell_stop(stop.run_id, stop.action) for stop in stops),
+            *writes,
+        ]
+        if written:
+            await self._journal.commit(*written)
         if stops:
             await self._faults.at("stop")
         self._perform_written(lane, effects)
@@ -652,18 +777,17 @@ class RegistryActor:
                     self._meter.count(metrics.RUNS, run.graph_id, RunStatus.INTERRUPTED.value)
                     self._forget(run)
                     self._follow_up(run)
-                case Stop():
-                    self._stop(run, effect.action)
                 case Abandon():
                     self._keeper.release(run.run_id, run.graph_id, None)
-                    self._tasks.spawn(self._end_stopped(run))
+                    self._tasks.vital(self._end_unexecuted(run))
                 case Place():
                     # Perhaps it was stopped while the effects before it became durable.
-                    known = self._keeper.knows(run.graph_id)
-                    if known and lane.is_waiting(run.run_id) and not run.ending:
+                    if self._keeper.knows(run.graph_id) and lane.is_waiting(run.run_id):
                         actor = self._keeper.claim(run.run_id, run.graph_id)
                         if actor is not None:
                             self._granted(run.run_id, actor)
+                case Stop():
+                    pass  # its actor was told at once
         self._tidy(lane)
 
     def _tidy(self, lane: Lane) -> None:
@@ -677,7 +801,6 @@ class RegistryActor:
             if not isinstance(effect, Drop):
                 continue
             run = self._runs[effect.run_id]
-            run.ending = True
             if effect.delete:
                 writes.append(outbox.announce(run.run_id, rolled_back=True))
                 writes += journal.delete_run(run.run_id)
@@ -690,12 +813,12 @@ class RegistryActor:
 
     def _granted(self, run_id: str, actor: str) -> None:
         run = self._runs.get(run_id)
-        if run is None or run.ending or not self._lane(run.thread_id).is_waiting(run_id):
-            # Stopped while it stood in line: the place is the next one's.
+        if run is None or not self._lane(run.thread_id).is_waiting(run_id):
+            # Stopped while it stood in line: the slot is the next one's.
             self._keeper.vacate(run_id, actor)
             return
         self._assign(run, actor)
-        self._tasks.spawn(self._start(run, actor, run.attempt))
+        self._tasks.vital(self._start(run, actor, run.attempt))
 
     async def _start(self, run: _Run, actor: str, attempt: int) -> None:
         """Stores that the attempt is running, then orders it."""
@@ -703,17 +826,29 @@ class RegistryActor:
         heads = [journal.keep_heads(run.run_id)] if run.resumes else []
         rows, *_ = await self._journal.commit(journal.start(run.run_id, attempt, actor), *heads)
         await self._faults.at("started")
-        if not rows or run.attempt != attempt or run.actor != actor:
-            return  # withdrawn, or lost its actor, in the meantime
-        ((kwargs, is_first),) = rows
-        run.kwargs = kwargs.encode()
+        if rows:
+            ((kwargs, is_first),) = rows
+            self._stored_start(run, actor, attempt, kwargs.encode(), is_first=is_first)
+        elif run.life.on(Event.GIVE_UP, attempt=attempt, actor=actor):
+            # There is no such run in the database that is not over.
+            await self._withdraw(run)
+
+    def _stored_start(
+        self, run: _Run, actor: str, attempt: int, kwargs: bytes, *, is_first: bool
+    ) -> None:
+        """The attempt is durable: its actor gets the order, unless it was lost meanwhile."""
+        effects = run.life.on(Event.STORED, attempt=attempt, actor=actor) or ()
+        if Do.ORDER not in effects:
+            return
+        run.kwargs = kwargs
         self._order(run, is_first=is_first)
         self._tell_followers(run.run_id)
+        if run.life.stop is not None:
+            self._tell_actor(run, run.life.stop)
 
     def _order(self, run: _Run, *, is_first: bool = False) -> None:
         assert run.actor is not None
         assert run.kwargs is not None
-        run.started = True
         order = RunOrder(
             run_id=run.run_id,
             thread_id=run.thread_id,
@@ -750,8 +885,7 @@ class RegistryActor:
             return
 
         def kill() -> None:
-            current = run.actor == actor and run.attempt == attempt and not run.ending
-            if self._runs.get(run.run_id) is run and current:
+            if run.life.on(Event.OVERDUE, attempt=attempt, actor=actor):
                 run.out_of_time = True
                 self._tasks.spawn(self._keeper.kill(actor))
 
@@ -761,23 +895,41 @@ class RegistryActor:
 
     # --- stop ----------------------------------------------------------------------------------
 
-    async def cancel_many(self, requests: list[CancelRequest]) -> list[Exception | None]:
-        """Stops runs; a run that is executed may still be stopping when this returns."""
-        await self._ready_for(*(request.thread_id for request in requests))
-        return [await self._cancel(request) for request in requests]
+    async def cancel_many(self, requests: list[CancelRequest]) -> list[Exception | bool | None]:
+        """Cancels runs; one that is executed may still be stopping when this returns.
 
-    async def _cancel(self, request: CancelRequest) -> Exception | None:
+        A refusal is the result of its request, True that of one that is heard, and None that of one
+        that is still being stored: its actor is told already; ask for it again, by the same name.
+        """
+        await self._ready_for(*(request.thread_id for request in requests))
+        return await answers([self._cancellation(request) for request in requests])
+
+    def _cancellation(self, request: CancelRequest) -> asyncio.Task[Exception | bool]:
+        under_way = self._cancelling.get(request.name)
+        if under_way is not None:
+            return under_way
+        return self._cancelling.begin(request.name, self._cancel(request))
+
+    async def _cancel(self, request: CancelRequest) -> Exception | bool:
+        if request.name in self._cancels_heard:
+            return True
         run = self._runs.get(request.run_id)
         if run is None or run.thread_id != request.thread_id:
             return await self._not_cancellable(request)
         lane = self._lane(run.thread_id)
-        await self._perform(lane, lane.stop(run.run_id, request.action))
-        return None
+        effects = lane.stop(run.run_id, request.action)
+        self._cancels_heard[request.name] = None
+        if len(self._cancels_heard) > CANCELS_KEPT:
+            self._cancels_heard.popitem(last=False)
+        await self._perform(lane, effects, journal.note_cancel(run.run_id, request.name))
+        return True
 
-    async def _not_cancellable(self, request: CancelRequest) -> Exception:
+    async def _not_cancellable(self, request: CancelRequest) -> Exception | bool:
         found = await self._stored(request.run_id)
         if found is None or found.thread_id != request.thread_id:
             return NotFound("Run ID not found")
+        if request.name in found.cancels:
+            return True  # it was heard, and the answer was lost
         return Conflict(f"Run ID is not cancellable (status: {found.status})")
 
     async def _stored(self, run_id: str) -> InFlight | None:
@@ -791,24 +943,26 @@ class RegistryActor:
         chosen = [
             run
             for run in self._runs.values()
-            if status == "all" or (status == "running") == run.started
+            if status == "all" or (status == "running") == run.life.is_executed
         ]
-        for run in chosen:
-            lane = self._lane(run.thread_id)
-            await self._perform(lane, lane.stop(run.run_id, action))
+        lanes = [self._lane(run.thread_id) for run in chosen]
+        await asyncio.gather(
+            *(
+                self._perform(lane, lane.stop(run.run_id, action))
+                for run, lane in zip(chosen, lanes, strict=True)
+            )
+        )
         return len(chosen)
 
     def _stop(self, run: _Run, action: CancelAction) -> None:
         """Tells the actor; kills it when it does not obey in time."""
         actor, attempt = run.actor, run.attempt
-        if actor is None or run.ending:
+        if actor is None or run.is_ending:
             return
-        self._tasks.spawn(
-            self._keeper.cancel(actor, run.run_id, attempt, keep_values=action == "interrupt")
-        )
+        self._tell_actor(run, action)
 
         def kill() -> None:
-            if self._runs.get(run.run_id) is run and run.actor == actor and not run.ending:
+            if run.life.on(Event.GRACE_OVER, attempt=attempt, actor=actor):
                 log.warning(
                     "the run ignores its cancellation; its process is killed",
                     extra={"run_id": run.run_id, "actor": actor},
@@ -817,37 +971,67 @@ class RegistryActor:
 
         run.killer = asyncio.get_running_loop().call_later(self._setup.cancel_grace_s, kill)
 
+    def _tell_actor(self, run: _Run, action: CancelAction) -> None:
+        assert run.actor is not None
+        keeps = action == "interrupt"
+        self._tasks.spawn(
+            self._keeper.cancel(run.actor, run.run_id, run.attempt, keep_values=keeps)
+        )
+
     # --- end -----------------------------------------------------------------------------------
 
-    async def finished_many(self, reports: list[Report]) -> list[bool]:
-        """Attempts that ended, as their actors report them; False for one that is not current."""
+    async def finished_many(self, reports: list[Report]) -> list[bool | None]:
+        """Attempts that ended, as their actors report them.
+
+        The result is True for one that is heard, False for one that is not current, and None for
+        one whose end is still being stored: report it again.
+        """
         await self._ready()
         began_s = time.monotonic()
-        answers = await asyncio.gather(*(self._finished(report) for report in reports))
+        answered = await answers([self._hearing_of(report) for report in reports])
         self._meter.observe(metrics.REGISTRY_CALLS, time.monotonic() - began_s, "finish")
-        return answers
+        return answered
+
+    def _hearing_of(self, report: Report) -> asyncio.Task[bool]:
+        key = (report.run_id, report.attempt, report.actor)
+        under_way = self._hearing.get(key)
+        return (
+            under_way if under_way is not None else self._hearing.begin(key, self._finished(report))
+        )
 
     async def _finished(self, report: Report) -> bool:
         run = self._runs.get(report.run_id)
         if run is None:
-            # Perhaps heard before, by a registry that died after its commit.
             self._keeper.vacate(report.run_id, report.actor)
-            found = await self._stored(report.run_id)
-            if found is None or found.attempt != report.attempt:
-                return False
-            return found.status.is_terminal
-        if run.attempt != report.attempt or run.actor != report.actor:
-            if run.actor != report.actor:
+            return await self._was_heard(report)
+        handed_back = report.status is RunStatus.PENDING
+        event = Event.HANDED_BACK if handed_back else Event.REPORTED
+        actor = run.actor
+        effects = run.life.on(event, attempt=report.attempt, actor=report.actor)
+        if effects is None:
+            if actor != report.actor:
                 self._keeper.vacate(report.run_id, report.actor)
             return False
-        if report.status is RunStatus.PENDING:
-            await self._handed_back(run)
+        if Do.REQUEUE in effects:
+            await self._handed_back(run, report.actor)
+            return True
+        if Do.END not in effects:
+            await self._until_over(run.run_id)  # it is being written
             return True
         self._meter.count(metrics.EVENTS, run.graph_id, by=report.events)
         if report.first_event_s is not None:
             self._meter.observe(metrics.FIRST_EVENT, report.first_event_s, run.graph_id)
         await self._end(run, report.status, report.has_next, report.interrupts, report.error)
         return True
+
+    async def _was_heard(self, report: Report) -> bool:
+        """Whether a run that is not in flight ended as reported, perhaps with a registry that died
+        after its commit. One that is gone (temporary, rolled back, deleted) was heard: it was
+        deleted after its end, and no other attempt follows."""
+        found = await self._stored(report.run_id)
+        if found is None:
+            return True
+        return found.attempt == report.attempt and found.status.is_terminal
 
     async def _end(
         self,
@@ -857,14 +1041,9 @@ class RegistryActor:
         interrupts: bytes | None,
         error: bytes | None,
     ) -> None:
-        """The end of a lane's active run: its status and its thread's, as one."""
-        if run.ending:
-            await self._until_over(run.run_id)
-            return
-        run.ending = True
+        """The end of a run: its status and its thread's, as one. Its state is `State.ENDING`."""
         lane = self._lane(run.thread_id)
-        ticket = lane.find(run.run_id)
-        if ticket is not None and ticket.stop == "rollback":
+        if run.life.stop == "rollback":
             await self._faults.at("roll_back")
             status, error = RunStatus.INTERRUPTED, None
             graph_id = run.graph_id
@@ -883,23 +1062,43 @@ class RegistryActor:
             interrupts, has_next = await self._keeper.settle(graph_id, run.thread_id)
         await self._faults.at("end")
         effects = lane.ended(run.run_id)
-        rest = resting_status(status, has_next=has_next)
         if run.actor is not None:
             # The start of the next run on this actor goes into the same commit.
             self._keeper.hand_on(run.run_id, run.actor)
-        await self._journal.commit(
-            journal.end_run(run.run_id, status, error),
-            journal.rest_thread(run.thread_id, rest, interrupts, error, busy=lane.has_runs),
-            *([outbox.announce(run.run_id)] if run.webhook else []),
-        )
+        try:
+            await self._store_end(run, status, has_next, interrupts, error, busy=lane.has_runs)
+        except psycopg.Error as problem:
+            # Something of the report cannot be stored; its end must be.
+            log.exception("an end cannot be stored as reported", extra={"run_id": run.run_id})
+            status = RunStatus.ERROR
+            reason = f"How the run ended cannot be stored ({type(problem).__name__})."
+            error = _error("EndNotStored", reason)
+            await self._store_end(run, status, False, None, error, busy=lane.has_runs)
         await self._faults.at("ended")
         self._meter.count(metrics.RUNS, run.graph_id, status.value)
         if run.ordered_s is not None:
             took_s = time.monotonic() - run.ordered_s
             self._meter.observe(metrics.RUN_TIME, took_s, run.graph_id)
         self._forget(run)
-        self._tasks.spawn(self._perform(lane, effects))
+        self._tasks.vital(self._performed(lane, effects))
         self._follow_up(run, error)
+
+    async def _store_end(
+        self,
+        run: _Run,
+        status: RunStatus,
+        has_next: bool,
+        interrupts: bytes | None,
+        error: bytes | None,
+        *,
+        busy: bool,
+    ) -> None:
+        rest = resting_status(status, has_next=has_next)
+        await self._journal.commit(
+            journal.end_run(run.run_id, status, error),
+            journal.rest_thread(run.thread_id, rest, interrupts, error, busy=busy),
+            *([outbox.announce(run.run_id)] if run.webhook else []),
+        )
 
     def _forget(self, run: _Run) -> None:
         """The run is over: its place is free, and who follows it learns that."""
@@ -947,39 +1146,46 @@ class RegistryActor:
             f" {limit_mib}.",
         )
 
-    async def _handed_back(self, run: _Run) -> None:
+    async def _handed_back(self, run: _Run, actor: str) -> None:
         """A run's actor is draining: another attempt goes on from the last checkpoint."""
-        lane = self._lane(run.thread_id)
-        actor, run.actor, run.started = run.actor, None, False
         self._queued.add(run.run_id)
-        await self._journal.commit(journal.requeue(run.run_id, run.attempt, died=False))
+        run.stop_timers()
+        await self._journal.commit(journal.requeue(run.run_id, run.attempt, "drained"))
         self._keeper.release(run.run_id, run.graph_id, actor)
-        ticket = lane.find(run.run_id)
-        if ticket is not None and ticket.stage is Stage.STOPPING:
-            interrupts, has_next = await self._keeper.settle(run.graph_id, run.thread_id)
-            await self._end(run, RunStatus.INTERRUPTED, has_next, interrupts, None)
-            return
-        lane.requeued(run.run_id)
+        if run.life.stop is not None:
+            await self._end_cancelled(run)
+        elif self._requeued(run):
+            self._claim_again(run)
+
+    def _requeued(self, run: _Run) -> bool:
+        """The next attempt may follow; False if the run was decided otherwise meanwhile."""
+        effects = run.life.on(Event.REQUEUED, attempt=run.attempt) or ()
+        if Do.PLACE_AGAIN not in effects:
+            return False
         self._meter.count(metrics.RECOVERIES, run.graph_id)
         self._tell_followers(run.run_id)
-        self._claim_again(run)
+        return True
 
     def _claim_again(self, run: _Run) -> None:
         granted = self._keeper.claim_again(run.run_id, run.graph_id)
         if granted is not None:
             self._granted(run.run_id, granted)
 
-    async def _lost(self, run_id: str, dead: str, note: str | None) -> None:
-        """A run's actor is dead: the next attempt, or the end."""
+    async def _lost(self, run_id: str, dead: str, note: str | None, *, died: bool = True) -> None:
+        """A run's actor is gone: the next attempt, or the end.
+
+        Args:
+            dead: which actor; it counts only if the run is still its.
+            note: why it died, if that is known.
+            died: False when the actor lives, and never had the order.
+        """
         run = self._runs.get(run_id)
-        if run is None or run.ending or run.actor != dead:
+        if run is None or Do.REQUEUE not in (run.life.on(Event.LOST, actor=dead) or ()):
             return
-        lane = self._lane(run.thread_id)
-        run.actor, run.started = None, False
-        run.deaths += 1
+        run.deaths += int(died)
         self._queued.add(run_id)
         log.warning(
-            "A run has lost its actor.",
+            "A run has lost its actor." if died else "A run's order has not reached its actor.",
             extra={
                 "action": "run_lost",
                 "run_id": run_id,
@@ -988,14 +1194,15 @@ class RegistryActor:
                 "actor": dead,
             },
         )
-        await self._end_backends(dead)
+        if died:
+            await self._end_backends(dead)
         await self._faults.at("requeue")
-        await self._journal.commit(journal.requeue(run_id, run.attempt, died=True))
+        because = "died" if died else "not ordered"
+        await self._journal.commit(journal.requeue(run_id, run.attempt, because))
         await self._faults.at("requeued")
         run.stop_timers()
-        ticket = lane.find(run_id)
-        if ticket is None or ticket.stage is Stage.STOPPING:
-            await self._end_stopped(run)
+        if run.life.stop is not None:
+            await self._end_cancelled(run)
             return
         if run.out_of_time:
             message = out_of_time(self._keeper.timeout_s(run.graph_id))
@@ -1011,14 +1218,19 @@ class RegistryActor:
             )
             await self._give_up(run, "ActorDied", reason)
             return
-        lane.requeued(run_id)
-        self._meter.count(metrics.RECOVERIES, run.graph_id)
+        if not self._requeued(run):
+            return
         await asyncio.sleep(RETRY_BACKOFF_S[min(run.deaths, len(RETRY_BACKOFF_S)) - 1])
-        if self._runs.get(run_id) is run and not run.ending and lane.is_waiting(run_id):
+        if self._runs.get(run_id) is run and self._lane(run.thread_id).is_waiting(run_id):
             self._claim_again(run)
 
-    async def _end_stopped(self, run: _Run) -> None:
-        """The end of a run that was told to stop and that nobody executes any more."""
+    async def _end_cancelled(self, run: _Run) -> None:
+        """The end of a run that was cancelled and lost its actor before it said that it stopped."""
+        if Do.END in (run.life.on(Event.GIVE_UP) or ()):
+            await self._end_unexecuted(run)
+
+    async def _end_unexecuted(self, run: _Run) -> None:
+        """The end of a cancelled run that no actor executes; it may have left something."""
         interrupts, has_next = await self._keeper.settle(run.graph_id, run.thread_id)
         await self._end(run, RunStatus.INTERRUPTED, has_next, interrupts, None)
 
@@ -1030,6 +1242,8 @@ class RegistryActor:
     async def _give_up(
         self, run: _Run, name: str, message: str, status: RunStatus = RunStatus.ERROR
     ) -> None:
+        if Do.END not in (run.life.on(Event.GIVE_UP) or ()):
+            return
         error = _error(name, message)
         interrupts, has_next = (
             await self._keeper.settle(run.graph_id, run.thread_id) if run.attempt else (None, False)
@@ -1155,7 +1369,7 @@ class RegistryActor:
         """Sets what is true now rather than counted."""
         runs: dict[Labels, float] = {}
         for run in self._runs.values():
-            status = RunStatus.RUNNING if run.started else RunStatus.PENDING
+            status = RunStatus.RUNNING if run.life.is_executed else RunStatus.PENDING
             labels = (run.graph_id, status.value)
             runs[labels] = runs.get(labels, 0) + 1
         self._meter.set(metrics.RUNS_NOW, runs)
@@ -1305,6 +1519,12 @@ class RegistryActor:
                 await self._rest(thread_id, interrupts, has_next=has_next)
 
         await self._exclusively(thread_id, work)
+
+
+async def _learn_shipped(database: Pool, keeper: Keeper) -> None:
+    """Graphs may have been shipped since the last look, by whoever has the database."""
+    for graph_id, placement in (await shipped.placements(database)).items():
+        keeper.serve(GraphSpec(graph_id=graph_id, target="", placement=PlacementSpec(**placement)))
 
 
 def _error(name: str, message: str) -> bytes:

@@ -121,7 +121,7 @@ class RunActor:
         self._threads = _CountingExecutor()
         self._pool: Pool | None = None
         self._shipped: ShippedGraphs | None = None
-        self._reports: Batcher[Report, bool] = Batcher(self._send_reports)
+        self._reports: Batcher[Report, bool | None] = Batcher(self._send_reports)
         self._rpc = RpcServer(
             {
                 "read": self.read,
@@ -350,7 +350,7 @@ class RunActor:
             await self._faults.at("values")
             await _until_done(lambda: self._saving.save_values(owner, order.thread_id, values))
         await self._faults.at("report")
-        accepted = await self._reports.submit(
+        accepted = await self._report(
             Report(
                 run_id=order.run_id,
                 attempt=order.attempt,
@@ -359,7 +359,6 @@ class RunActor:
                 has_next=ending.has_next,
                 interrupts=ending.interrupts,
                 error=ending.error,
-                has_values=keeps,
                 events=execution.log.count,
                 first_event_s=execution.log.first_event_s,
             )
@@ -387,7 +386,7 @@ class RunActor:
         order = execution.order
         if order.resumable:
             await self._flush_tail(execution)
-        await self._reports.submit(
+        await self._report(
             Report(
                 run_id=order.run_id,
                 attempt=order.attempt,
@@ -396,14 +395,20 @@ class RunActor:
                 has_next=True,
                 interrupts=b"{}",
                 error=None,
-                has_values=False,
             )
         )
         self._current.pop(order.run_id, None)
         # Closed without an ending: readers ask the registry for the attempt that follows.
         execution.log.close()
 
-    async def _send_reports(self, reports: list[Report]) -> list[bool | Exception]:
+    async def _report(self, report: Report) -> bool:
+        """Whether the attempt is the current one, once the registry has stored how it ended."""
+        while True:
+            heard = await self._reports.submit(report)
+            if heard is not None:  # else it is still being stored
+                return heard
+
+    async def _send_reports(self, reports: list[Report]) -> list[bool | None]:
         registry = self._setup.registry
         while True:
             try:

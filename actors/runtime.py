@@ -102,6 +102,19 @@ class RayRuntime:
 
         return await self._routed(slot_of_thread(thread_id), send)
 
+    async def _answered(self, thread_id: str, method: str, item: Any) -> Any:
+        """Like `_gathered`, again while the registry says that it is still storing the item."""
+        deadline_s = asyncio.get_running_loop().time() + REGISTRY_PATIENCE_S
+        while True:
+            answer = await self._gathered(thread_id, method, item)
+            if answer is not None:
+                return answer
+            if asyncio.get_running_loop().time() > deadline_s:
+                raise Unavailable(
+                    "The server could not store this in time; it may still be done. Try again in a"
+                    " moment."
+                )
+
     async def _every(self, method: str, *args: Any) -> list[Any]:
         """Calls every registry."""
         while True:
@@ -151,10 +164,10 @@ class RayRuntime:
 
     async def create(self, request: RunRequest) -> CreatedRun:
         with tracing.span("create", kind="client", run_id=request.run_id):
-            return await self._gathered(request.thread_id, "create_many", request)
+            return await self._answered(request.thread_id, "create_many", request)
 
     async def cancel(self, request: CancelRequest, *, wait: bool) -> None:
-        await self._gathered(request.thread_id, "cancel_many", request)
+        await self._answered(request.thread_id, "cancel_many", request)
         if wait:
             await self._until_over(request.run_id)
 

@@ -4,25 +4,53 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
-from typing import Any
+import os
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
 from greenroom.core.errors import Fenced
 
 log = logging.getLogger("greenroom.tasks")
 
+EXIT_BROKEN = 70
+"""Of a process whose vital work failed; Ray starts it again, and it recovers."""
+
+T = TypeVar("T")
+
+
+def end_process() -> None:
+    """Ends this process at once, as nothing that it still does can be relied on."""
+    os._exit(EXIT_BROKEN)
+
 
 class Tasks:
-    """Holds on to tasks until they are done, and logs how they failed."""
+    """Holds on to tasks until they are done, and logs how they failed.
 
-    def __init__(self) -> None:
+    Args:
+        on_broken: called when vital work has failed.
+    """
+
+    def __init__(self, on_broken: Callable[[], None] = end_process) -> None:
         self._running: set[asyncio.Task[Any]] = set()
+        self._on_broken = on_broken
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
         """Runs ``work`` beside the caller."""
-        task = asyncio.get_running_loop().create_task(work)
-        self._running.add(task)
-        task.add_done_callback(self._done)
+        self._run(work).add_done_callback(self._log_failure)
+
+    def vital(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Runs work that must not stop half-way: if it fails, the process is not to go on.
+
+        Whoever awaits the task shields it, so that a caller that leaves does not cancel the work.
+        """
+        task = self._run(work)
+        task.add_done_callback(self._end_if_failed)
+        return task
+
+    def broken(self, error: BaseException) -> None:
+        """Vital work has failed outside a task."""
+        log.critical("Vital work failed; the process ends: %r", error, exc_info=error)
+        self._on_broken()
 
     async def close(self) -> None:
         """Cancels what is running and waits until it has ended; nothing of it is logged."""
@@ -31,10 +59,24 @@ class Tasks:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
 
-    def _done(self, task: asyncio.Task[Any]) -> None:
-        self._running.discard(task)
-        if task.cancelled():
-            return
-        error = task.exception()
-        if error is not None and not isinstance(error, Fenced):
+    def _run(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return task
+
+    def _log_failure(self, task: asyncio.Task[Any]) -> None:
+        error = _failure(task)
+        if error is not None:
             log.error("background work failed: %r", error, exc_info=error)
+
+    def _end_if_failed(self, task: asyncio.Task[Any]) -> None:
+        error = _failure(task)
+        if error is not None:
+            self.broken(error)
+
+
+def _failure(task: asyncio.Task[Any]) -> BaseException | None:
+    """How a task failed; that it was cancelled or superseded is no failure."""
+    error = None if task.cancelled() else task.exception()
+    return None if isinstance(error, Fenced) else error

@@ -159,7 +159,7 @@ STATUS: dict[State, RunStatus] = {
     _S.CANCELLING: RunStatus.RUNNING,
     _S.LOST: RunStatus.PENDING,
 }
-"""The status that the database has, or is about to have. An ending run has the status of its end."""
+"""The status that the database has, or is about to have. Of an ending run it is that of its end."""
 
 
 class IllegalTransition(GreenroomError):

@@ -1,22 +1,20 @@
 """Runs: their states, and the records that travel between gateway, registry and run actors.
 
-    pending ──start──> running ──finish──> success | error | timeout | interrupted
-       │  ^               │
-       │  └───requeue─────┘   (the actor died; the next attempt)
-       └──cancel──> interrupted          └──give_up──> error
+    pending ──> running ──> success | error | timeout | interrupted
+       ^           │
+       └───────────┘   (the actor died or is draining; the next attempt)
 
 A run that stops at an ``interrupt()`` is ``success``; ``interrupted`` means cancelled or
-pre-empted. A rolled-back run has no state: it is deleted. Every change of status goes through
-`successor`; what the table lacks is illegal.
+pre-empted. A rolled-back run has no status: it is deleted. The registry knows more states than
+these, and the table of how they change is `greenroom.core.lifecycle`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import uuid
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
-
-from greenroom.core.errors import GreenroomError
 
 
 class RunStatus(StrEnum):
@@ -30,43 +28,6 @@ class RunStatus(StrEnum):
     @property
     def is_terminal(self) -> bool:
         return self not in (RunStatus.PENDING, RunStatus.RUNNING)
-
-
-class RunChange(StrEnum):
-    START = "start"
-    REQUEUE = "requeue"
-    SUCCEED = "succeed"
-    FAIL = "fail"
-    TIME_OUT = "time_out"
-    INTERRUPT = "interrupt"
-
-
-TRANSITIONS: dict[tuple[RunStatus, RunChange], RunStatus] = {
-    (RunStatus.PENDING, RunChange.START): RunStatus.RUNNING,
-    (RunStatus.PENDING, RunChange.INTERRUPT): RunStatus.INTERRUPTED,
-    (RunStatus.PENDING, RunChange.FAIL): RunStatus.ERROR,
-    (RunStatus.RUNNING, RunChange.REQUEUE): RunStatus.PENDING,
-    (RunStatus.RUNNING, RunChange.SUCCEED): RunStatus.SUCCESS,
-    (RunStatus.RUNNING, RunChange.FAIL): RunStatus.ERROR,
-    (RunStatus.RUNNING, RunChange.TIME_OUT): RunStatus.TIMEOUT,
-    (RunStatus.RUNNING, RunChange.INTERRUPT): RunStatus.INTERRUPTED,
-}
-
-
-class IllegalTransition(GreenroomError):
-    """A run was asked for a change that its state does not allow; always a bug of ours."""
-
-
-def successor(status: RunStatus, change: RunChange) -> RunStatus:
-    """The state after a change.
-
-    Raises:
-        IllegalTransition: the table has no such change.
-    """
-    try:
-        return TRANSITIONS[status, change]
-    except KeyError:
-        raise IllegalTransition(f"A run that is {status} cannot {change}.") from None
 
 
 MultitaskStrategy = Literal["reject", "enqueue", "interrupt", "rollback"]
@@ -196,18 +157,22 @@ class Report:
     has_next: bool
     interrupts: bytes
     error: bytes | None
-    has_values: bool
     events: int = 0
     first_event_s: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CancelRequest:
-    """Stop a run. ``run_id`` None means every pending and running run of the thread."""
+    """Cancel a run.
+
+    Attributes:
+        name: of this request: asked again by the same name, it gets its first answer.
+    """
 
     thread_id: str
     run_id: str
     action: CancelAction = "interrupt"
+    name: str = field(default_factory=lambda: uuid.uuid4().hex)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

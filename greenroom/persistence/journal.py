@@ -9,9 +9,11 @@ cannot write anything (`Superseded`). A lost connection is no error here: the gr
 again when the database is back, so every write is one that may be repeated. A group that fails by
 itself fails alone: the others of its transaction are written again without it.
 
-Two groups are not tried for ever. One that takes longer than a transaction may would do so each
-time, and everything stands behind it. And one with a patience, since somebody waits for its answer;
-it *may* have been written when the connection was lost, so whoever gives it up takes it back.
+Only a group with a patience is given up, since somebody waits for its answer; it *may* have been
+written when the connection was lost, so whoever gives it up takes it back. Everything else is
+written in the end, however long somebody's lock lasts: the registry has decided it. So only what is
+small comes here. What may take long, such as deleting or copying checkpoints, would hold up
+everybody (`greenroom.persistence.bulk`).
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, LiteralString, cast
+from typing import Any, Literal, LiteralString, cast
 
 import psycopg
 from psycopg.rows import tuple_row
@@ -47,8 +49,10 @@ log = logging.getLogger("greenroom.journal")
 
 EPOCH_SUPERSEDED = "GR002"
 QUERY_CANCELED = "57014"
-MOST_TIMEOUTS = 2
-"""Once it may have waited for somebody's lock, who was ended in his turn; twice it is too much."""
+TOO_LONG = (
+    "The database did not finish this within the time that one transaction may take, and nothing of"
+    " it was done."
+)
 
 
 class Superseded(Fenced):
@@ -137,7 +141,6 @@ class Journal:
 
     async def _write(self, groups: list[_Group]) -> list[list[list[Row]] | Exception]:
         pause_s = 0.05
-        timeouts = 0
         while True:
             short = None
             try:
@@ -148,14 +151,13 @@ class Journal:
                 if error.sqlstate == EPOCH_SUPERSEDED:
                     self._on_superseded()
                     raise Superseded("This registry was superseded.") from None
-                timeouts += self._was_too_long()
-                # One that takes too long is found among the others at once, and given up later.
-                if not may_pass(error) or timeouts >= (1 if len(groups) > 1 else MOST_TIMEOUTS):
-                    if len(groups) > 1:
-                        return [(await self._write([group]))[0] for group in groups]
-                    return [_too_long() if timeouts else error]
+                too_long = self._was_too_long()
+                if len(groups) > 1 and (too_long or not may_pass(error)):
+                    return await self._one_by_one(groups)
+                if not too_long and not may_pass(error):
+                    return [error]
                 short = shortage_of(error)
-                reason = short or str(error)
+                reason = short or (TOO_LONG if too_long else str(error))
             except (OSError, DatabaseUnavailable) as error:
                 reason = str(error)
             log.warning("the database is away, writing again", extra={"reason": reason[:200]})
@@ -166,6 +168,16 @@ class Journal:
                 return [DatabaseUnavailable(reason) if each else next(written) for each in over]
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, 1.0)
+
+    async def _one_by_one(self, groups: list[_Group]) -> list[list[list[Row]] | Exception]:
+        """Finds the group at fault. One whose patience is over meanwhile is not tried at all."""
+        results: list[list[list[Row]] | Exception] = []
+        for group in groups:
+            if group.is_over(short=False):
+                results.append(DatabaseUnavailable(TOO_LONG))
+            else:
+                results.extend(await self._write([group]))
+        return results
 
     async def _transaction(self, groups: list[_Group]) -> list[list[list[Row]]]:
         cursors: list[list[psycopg.AsyncCursor[Row]]] = []
@@ -187,13 +199,6 @@ class Journal:
         """Whether PostgreSQL ended the last transaction for its length. In a pipeline the reason is
         lost with the connection, so the time tells."""
         return time.monotonic() - self._begun_s >= self._pool.transaction_timeout_s
-
-
-def _too_long() -> DatabaseUnavailable:
-    return DatabaseUnavailable(
-        "The database did not finish this within the time that one transaction may take, and"
-        " nothing of it was done."
-    )
 
 
 async def _rows(cursor: psycopg.AsyncCursor[Row]) -> list[Row]:
@@ -321,18 +326,38 @@ def tell_stop(run_id: str, action: CancelAction) -> Write:
     )
 
 
-def requeue(run_id: str, attempt: int, *, died: bool) -> Write:
+Requeued = Literal["died", "not ordered", "drained", "cut off"]
+"""Why a run is pending again: its process died; its actor never had the order, since the registry
+died in between; its actor handed it back; it did not reach the end of a superstep in time."""
+
+
+def requeue(run_id: str, attempt: int, because: Requeued) -> Write:
     """The attempt is over without an end; from now on nothing that it still does is accepted.
 
     Args:
-        died: its process did, and that counts; else it was asked to stop, for a server's sake.
+        because: stands in the run's record; only a death counts as one.
     """
     return Write(
         """
         UPDATE greenroom.runs SET status = 'pending', actor = NULL, deaths = deaths + %(deaths)s,
-            updated_at = clock_timestamp()
+            requeued_because = %(because)s, updated_at = clock_timestamp()
         WHERE run_id = %(run)s AND status = 'running' AND attempt = %(attempt)s""",
-        {"run": run_id, "attempt": attempt, "deaths": int(died)},
+        {
+            "run": run_id,
+            "attempt": attempt,
+            "because": because,
+            "deaths": int(because == "died"),
+        },
+    )
+
+
+def note_cancel(run_id: str, name: str) -> Write:
+    """A cancel was heard: asked again by the same name, also after the end, it was."""
+    return Write(
+        """
+        UPDATE greenroom.runs SET cancels = array_append(cancels, %(name)s::text)
+        WHERE run_id = %(run)s AND NOT %(name)s::text = ANY(cancels)""",
+        {"run": run_id, "name": name},
     )
 
 
@@ -541,6 +566,7 @@ class InFlight:
 
     Attributes:
         deaths: how often its process died.
+        cancels: the names of the cancels that were heard.
         due_in_s: seconds until a delayed run is due; None or negative: it is.
     """
 
@@ -557,12 +583,13 @@ class InFlight:
     webhook: str | None
     multitask_strategy: MultitaskStrategy
     stop: CancelAction | None
+    cancels: list[str]
     due_in_s: float | None
 
 
 _IN_FLIGHT = """
 SELECT run_id::text, thread_id, assistant_id::text, graph_id, status, attempt, deaths, actor,
-    temporary, resumable, webhook, multitask_strategy, stop,
+    temporary, resumable, webhook, multitask_strategy, stop, cancels,
     extract(epoch FROM due_at - clock_timestamp())::float8 AS due_in_s
 FROM greenroom.runs"""
 

@@ -299,10 +299,10 @@ async def test_a_start_gives_the_kwargs_and_only_ever_counts_up(pen: Journal, po
 async def test_a_requeue_fences_the_attempt_and_no_other(pen: Journal, pool: Pool) -> None:
     run_id = await admitted(pen, "x")
     await pen.commit(journal.start(run_id, 2, "y"))
-    await pen.commit(journal.requeue(run_id, 1, died=True))
+    await pen.commit(journal.requeue(run_id, 1, "died"))
     assert await run_row(pool, run_id) == ("running", 2, "y")
     for _ in range(2):
-        await pen.commit(journal.requeue(run_id, 2, died=False))
+        await pen.commit(journal.requeue(run_id, 2, "drained"))
         assert await run_row(pool, run_id) == ("pending", 2, None)
     with pytest.raises(Fenced):
         await Saving(pool).save_values((run_id, 2), "t", b'{"late": true}')
@@ -320,7 +320,7 @@ async def test_an_end_is_final(pen: Journal, pool: Pool) -> None:
     await pen.commit(journal.end_run(run_id, RunStatus.ERROR, b'{"error": "E"}'))
     await pen.commit(journal.end_run(run_id, RunStatus.SUCCESS, None))
     assert await pen.commit(journal.start(run_id, 9, "y")) == [[]]
-    await pen.commit(journal.requeue(run_id, 1, died=True))
+    await pen.commit(journal.requeue(run_id, 1, "died"))
     assert await run_row(pool, run_id) == ("error", 1, "x")
     ((error,),) = await rows(pool, "SELECT error::text FROM greenroom.runs")
     assert json.loads(error) == {"error": "E"}

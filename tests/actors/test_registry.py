@@ -42,12 +42,16 @@ STRATEGIES: tuple[MultitaskStrategy, ...] = ("reject", "enqueue", "interrupt", "
 
 
 class Registry(RegistryActor):
-    """Does not end the process of the tests when it is superseded."""
+    """Does not end the process of the tests when it is superseded, or when vital work failed."""
 
     superseded = False
+    broken = False
 
     def _superseded(self) -> None:
         self.superseded = True
+
+    def _broken(self) -> None:
+        self.broken = True
 
 
 class Theatre:
@@ -96,15 +100,26 @@ class Theatre:
         return result
 
     async def ask(self, asked: RunRequest) -> CreatedRun | Exception:
-        (result,) = await bounded(self.registry.create_many([asked]))
-        return result
+        async with asyncio.timeout(BOUND_S):
+            while True:
+                (result,) = await self.registry.create_many([asked])
+                if result is not None:  # else it is still being stored
+                    return result
 
     async def cancel(
         self, run_id: str, action: CancelAction = "interrupt", thread_id: str = "t"
     ) -> Exception | None:
-        asked = CancelRequest(thread_id=thread_id, run_id=run_id, action=action)
-        (result,) = await bounded(self.registry.cancel_many([asked]))
-        return result
+        """The refusal, or None."""
+        return await self.ask_to_cancel(
+            CancelRequest(thread_id=thread_id, run_id=run_id, action=action)
+        )
+
+    async def ask_to_cancel(self, asked: CancelRequest) -> Exception | None:
+        async with asyncio.timeout(BOUND_S):
+            while True:
+                (result,) = await self.registry.cancel_many([asked])
+                if result is not None:
+                    return result if isinstance(result, Exception) else None
 
     # --- what actors do ------------------------------------------------------------------------
 
@@ -130,10 +145,12 @@ class Theatre:
             has_next=False,
             interrupts=b"{}",
             error=None,
-            has_values=False,
         )
-        (heard,) = await bounded(self.registry.finished_many([said]))
-        return heard
+        async with asyncio.timeout(BOUND_S):
+            while True:
+                (heard,) = await self.registry.finished_many([said])
+                if heard is not None:
+                    return heard
 
     # --- what the database says ----------------------------------------------------------------
 

@@ -14,10 +14,10 @@ from greenroom.core.admission import (
     Effect,
     Lane,
     Place,
-    Stage,
     Stop,
 )
 from greenroom.core.errors import Conflict, NotFound
+from greenroom.core.lifecycle import Event, IllegalTransition, Life, State
 from greenroom.core.runs import CancelAction, MultitaskStrategy
 
 STRATEGIES: tuple[MultitaskStrategy, ...] = ("reject", "enqueue", "interrupt", "rollback")
@@ -41,13 +41,16 @@ def create(
 
 def running(lane: Lane) -> Lane:
     assert lane.active is not None
-    lane.placed(lane.active.run_id)
+    for event in (Event.GRANTED, Event.STORED):
+        assert lane.active.life.on(event, actor="a")
     return lane
 
 
 def requeued(lane: Lane) -> Lane:
     running(lane)
-    lane.requeued("A")
+    assert lane.active is not None
+    for event in (Event.LOST, Event.REQUEUED):
+        assert lane.active.life.on(event)
     return lane
 
 
@@ -141,7 +144,7 @@ def test_a_new_run_at_every_stage_under_every_strategy(
     placed = Place("N") in effects
     ticket = lane.find("N")
     assert ticket is not None
-    assert ticket.stage is (Stage.WAITING if placed else Stage.QUEUED)
+    assert ticket.state is (State.WAITING if placed else State.QUEUED)
 
 
 @pytest.mark.parametrize("state", [name for name in STATES if not name.startswith("closing")])
@@ -155,7 +158,7 @@ def test_a_delayed_run_displaces_at_once_and_takes_no_turn_before_it_is_due(
     assert effects == [effect for effect in expected if effect != Place("N")]
     ticket = lane.find("N")
     assert ticket is not None
-    assert ticket.stage is Stage.DELAYED
+    assert ticket.state is State.DELAYED
 
 
 @pytest.mark.parametrize("state", ["waiting", "running", "running and queued", "delayed"])
@@ -164,10 +167,10 @@ def test_an_admission_that_is_not_stored_leaves_the_others_as_they_were(
     state: str, strategy: MultitaskStrategy
 ) -> None:
     lane = STATES[state]()
-    before = [(t.run_id, t.stage, t.stop) for t in lane]
+    before = [(t.run_id, t.state, t.life.stop) for t in lane]
     lane.admit("N", strategy, delayed=False)
     assert lane.ended("N") == []
-    assert [(t.run_id, t.stage, t.stop) for t in lane] == before
+    assert [(t.run_id, t.state, t.life.stop) for t in lane] == before
 
 
 def test_a_chain_of_interrupts_while_the_first_stops_executes_only_the_newest() -> None:
@@ -203,7 +206,7 @@ def test_a_run_that_was_cancelled_while_it_was_stored_displaces_nobody() -> None
     assert lane.stop("B", "interrupt") == [Drop("B", delete=False)]
     assert lane.admitted("B") == []
     assert lane.active is not None
-    assert lane.active.stage is Stage.RUNNING
+    assert lane.active.state is State.RUNNING
 
 
 def test_enqueue_is_first_come_first_served() -> None:
@@ -224,7 +227,7 @@ def test_the_first_stop_action_wins(first: CancelAction, then: CancelAction) -> 
     assert lane.stop("A", then) == []
     assert create(lane, "B", then) == []
     assert lane.active is not None
-    assert lane.active.stop == first
+    assert lane.active.life.stop == first
 
 
 def test_rollback_deletes_pending_runs_and_interrupt_only_interrupts_them() -> None:
@@ -252,7 +255,7 @@ def test_a_run_that_lost_its_actor_is_settled_before_the_next_begins(action: Can
     lane = requeued(lane_with("A", "B"))
     assert lane.stop("A", action) == [Abandon("A", action)]
     assert lane.active is not None
-    assert (lane.active.run_id, lane.active.stop) == ("A", action)
+    assert (lane.active.run_id, lane.active.life.stop) == ("A", action)
     assert not lane.is_waiting("A")
     assert lane.ended("A") == [Place("B")]
 
@@ -290,11 +293,10 @@ def test_a_delayed_run_that_was_dropped_is_never_due() -> None:
 
 
 def test_a_requeued_run_keeps_the_thread() -> None:
-    lane = running(lane_with("A", "B"))
-    lane.requeued("A")
+    lane = requeued(lane_with("A", "B"))
     assert lane.is_waiting("A")
     assert not lane.is_waiting("B")
-    lane.placed("A")
+    running(lane)
     assert lane.ended("A") == [Place("B")]
 
 
@@ -336,10 +338,10 @@ def test_a_thread_that_is_closed_drops_what_waits_stops_what_runs_and_opens_agai
 
 def test_a_restart_keeps_the_order_and_the_one_that_runs() -> None:
     lane = Lane("t")
-    lane.restore("A", Stage.RUNNING, "enqueue", has_run=True)
-    lane.restore("D", Stage.DELAYED, "enqueue", has_run=False)
-    lane.restore("B", Stage.QUEUED, "enqueue", has_run=False)
-    lane.restore("C", Stage.QUEUED, "reject", has_run=False)
+    lane.restore("A", Life(State.RUNNING, attempt=1, actor="a", stored=1), "enqueue")
+    lane.restore("D", Life(State.DELAYED), "enqueue")
+    lane.restore("B", Life(State.QUEUED), "enqueue")
+    lane.restore("C", Life(State.QUEUED), "reject")
     assert lane.resume() == []
     assert lane.ended("A") == [Place("B")]
     assert lane.due("D") == []
@@ -349,19 +351,19 @@ def test_a_restart_keeps_the_order_and_the_one_that_runs() -> None:
 def test_a_restart_gives_the_turn_to_the_run_that_had_lost_its_actor() -> None:
     """A delayed run from before it, due meanwhile, must not come between its two attempts."""
     lane = Lane("t")
-    lane.restore("D", Stage.QUEUED, "enqueue", has_run=False)
-    lane.restore("A", Stage.WAITING, "enqueue", has_run=True)
+    lane.restore("D", Life(State.QUEUED), "enqueue")
+    lane.restore("A", Life(State.WAITING, attempt=1, stored=1), "enqueue")
     assert lane.resume() == [Place("A")]
-    lane.placed("A")
+    running(lane)
     assert lane.ended("A") == [Place("D")]
 
 
 @pytest.mark.parametrize("action", ACTIONS)
 def test_a_restart_displaces_again_what_had_not_stopped(action: CancelAction) -> None:
     lane = Lane("t")
-    assert lane.restore("A", Stage.RUNNING, "enqueue", has_run=True) == []
-    assert lane.restore("B", Stage.QUEUED, "enqueue", has_run=False) == []
-    assert lane.restore("C", Stage.QUEUED, action, has_run=False) == [
+    assert lane.restore("A", Life(State.RUNNING, attempt=1, actor="a", stored=1), "enqueue") == []
+    assert lane.restore("B", Life(State.QUEUED), "enqueue") == []
+    assert lane.restore("C", Life(State.QUEUED), action) == [
         Drop("B", delete=action == "rollback"),
         Stop("A", action),
     ]
@@ -376,3 +378,14 @@ def test_what_is_not_there_changes_nothing() -> None:
     assert lane.due("nobody") == []
     assert lane.admitted("nobody") == []
     assert lane.is_waiting("A")
+
+
+def test_a_second_active_run_is_refused_and_the_lane_stays_as_it_is() -> None:
+    lane = Lane("t")
+    lane.restore("A", Life(State.RUNNING, attempt=1, actor="a", stored=1), "enqueue")
+    lane.restore("C", Life(State.QUEUED), "enqueue")
+    before = [(ticket.run_id, ticket.state) for ticket in lane]
+    for state in (State.RUNNING, State.WAITING):
+        with pytest.raises(IllegalTransition, match="A and B"):
+            lane.restore("B", Life(state, attempt=1), "rollback")
+    assert [(ticket.run_id, ticket.state) for ticket in lane] == before

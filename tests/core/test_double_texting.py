@@ -1,21 +1,23 @@
 """Random double texting on one thread against a simple model of what must hold.
 
-The rules are what clients, actors, timers and the database may do, in any order; the effects of a
-`Lane` are performed into a model world (which runs exist, who executes), and a registry restart
+The rules are what clients, actors, timers and the database may do, in any order, also what comes
+late or twice; they drive the table of `greenroom.core.lifecycle` and its `Lane`. The effects are
+performed into a model world (which runs exist, which actor executes), and a registry restart
 rebuilds the lane from the model's database alone.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from greenroom.core.admission import Abandon, Drop, Effect, Lane, Place, Stage, Stop
+from greenroom.core.admission import Abandon, Drop, Effect, Lane, Place, Stop
 from greenroom.core.errors import Conflict, NotFound
-from greenroom.core.runs import CancelAction, MultitaskStrategy
+from greenroom.core.lifecycle import STATUS, Do, Event, Life, State
+from greenroom.core.runs import CancelAction, MultitaskStrategy, RunStatus
 
 strategies = st.sampled_from(["reject", "enqueue", "interrupt", "rollback"])
 actions = st.sampled_from(["interrupt", "rollback"])
@@ -32,6 +34,8 @@ class Row:
     stored: bool = False
     running: bool = False
     attempt: int = 0
+    actor: str | None = None
+    life: Life = field(default_factory=Life)
     end: str | None = None
 
 
@@ -85,6 +89,11 @@ class DoubleTexting(RuleBasedStateMachine):
         assert row.end is None, "ended twice"
         row.end, row.running = how, False
 
+    def life_of(self, run_id: str) -> Life:
+        ticket = self.lane.find(run_id)
+        assert ticket is not None
+        return ticket.life
+
     def alive(self) -> list[Row]:
         return [row for row in self.rows.values() if row.end is None]
 
@@ -109,7 +118,7 @@ class DoubleTexting(RuleBasedStateMachine):
             return
         assert not (strategy == "reject" and taken)
         assert not self.closing
-        self.rows[run_id] = Row(run_id, strategy, delayed)
+        self.rows[run_id] = Row(run_id, strategy, delayed, life=self.life_of(run_id))
         self.storing.append(run_id)
         self.perform(effects)
         while promptly and self.storing:
@@ -198,34 +207,83 @@ class DoubleTexting(RuleBasedStateMachine):
         self.in_line.clear()
         assert self.lane.is_waiting(run_id)
         row = self.rows[run_id]
-        self.lane.placed(run_id)
-        row.running = True
         row.attempt += 1
+        row.actor = f"{run_id}-{row.attempt}"
+        assert row.life.on(Event.GRANTED, actor=row.actor) == (Do.START,)
+        row.running = True
         if row.attempt == 1:
             self.begun.append(run_id)
+
+    @precondition(lambda self: self.executed())
+    @rule()
+    def the_start_is_stored(self) -> None:
+        row = self.executed()
+        assert row is not None
+        ordered_before = row.life.stored == row.attempt and row.life.state is State.RUNNING
+        effects = row.life.on(Event.STORED, attempt=row.attempt, actor=row.actor)
+        assert effects == (() if ordered_before else (Do.ORDER,))
 
     @precondition(lambda self: self.executed())
     @rule()
     def the_run_ends(self) -> None:
         row = self.executed()
         assert row is not None
+        assert row.life.on(Event.REPORTED, attempt=row.attempt, actor=row.actor) == (Do.END,)
         action = self.told.pop(row.run_id, None)
         self.over(row.run_id, "deleted" if action == "rollback" else "ended")
         self.perform(self.lane.ended(row.run_id))
 
     @precondition(lambda self: self.executed())
-    @rule()
-    def its_actor_dies(self) -> None:
+    @rule(how=st.sampled_from([Event.LOST, Event.HANDED_BACK]), cancel=st.none() | actions)
+    def its_actor_goes(self, how: Event, cancel: CancelAction | None) -> None:
+        """Perhaps it is cancelled before it is stored that the attempt is over."""
         row = self.executed()
         assert row is not None
+        assert row.life.on(how, actor=row.actor) == (Do.REQUEUE,)
+        assert STATUS[row.life.state] is RunStatus.PENDING
         row.running = False
+        if cancel is not None and row.run_id not in self.told:
+            assert self.lane.stop(row.run_id, cancel) == [Stop(row.run_id, cancel)]
+            self.told[row.run_id] = cancel
         if row.run_id in self.told:
-            self.told.pop(row.run_id)
+            assert row.life.stop == self.told.pop(row.run_id)
+            assert row.life.on(Event.GIVE_UP) == (Do.END,)
             self.over(row.run_id, "interrupted")
             self.perform(self.lane.ended(row.run_id))
         else:
-            self.lane.requeued(row.run_id)
+            assert row.life.on(Event.REQUEUED, attempt=row.attempt) == (Do.PLACE_AGAIN,)
             self.in_line.add(row.run_id)
+
+    @precondition(lambda self: self.executed())
+    @rule()
+    def the_attempt_is_out_of_time(self) -> None:
+        row = self.executed()
+        assert row is not None
+        timer = Event.GRACE_OVER if row.run_id in self.told else Event.OVERDUE
+        effects = row.life.on(timer, attempt=row.attempt, actor=row.actor)
+        assert effects == (() if row.life.state is State.ORDERED else (Do.KILL,))
+
+    @precondition(lambda self: self.rows)
+    @rule(pick=picks, event=st.sampled_from(Event), stranger=st.booleans())
+    def something_of_the_past_is_heard(self, pick: int, event: Event, stranger: bool) -> None:
+        """A late report, notice or timer of an attempt that is not current changes nothing."""
+        rows = list(self.rows.values())
+        row = rows[pick % len(rows)]
+        before = repr(row.life)
+        if stranger and event is not Event.GRANTED:
+            assert row.life.on(event, actor="somebody else") is None
+        elif row.attempt:
+            assert row.life.on(event, attempt=row.attempt - 1) is None
+        assert repr(row.life) == before
+
+    @precondition(lambda self: any(row.end for row in self.rows.values()))
+    @rule(pick=picks, event=st.sampled_from(Event))
+    def something_happens_to_a_run_that_is_over(self, pick: int, event: Event) -> None:
+        rows = [row for row in self.rows.values() if row.end not in (None, "not admitted")]
+        if rows:
+            row = rows[pick % len(rows)]
+            assert row.life.on(event, attempt=row.attempt) == ()
+            assert row.life.state is State.ENDING
 
     @rule(pick=picks)
     def a_delay_is_over(self, pick: int) -> None:
@@ -255,12 +313,18 @@ class DoubleTexting(RuleBasedStateMachine):
         effects: list[Effect] = []
         for row in self.alive():
             if row.running:
-                stage = Stage.RUNNING
+                state = State.RUNNING
             elif row.attempt:
-                stage = Stage.WAITING
+                state = State.WAITING
             else:
-                stage = Stage.DELAYED if row.delayed else Stage.QUEUED
-            effects += self.lane.restore(row.run_id, stage, row.strategy, has_run=row.attempt > 0)
+                state = State.DELAYED if row.delayed else State.QUEUED
+            row.life = Life(
+                state=state,
+                attempt=row.attempt,
+                actor=row.actor if row.running else None,
+                stored=row.attempt,
+            )
+            effects += self.lane.restore(row.run_id, row.life, row.strategy)
         self.perform(effects)
         for effect in self.lane.resume():
             if effect.run_id not in self.in_line:
@@ -281,7 +345,7 @@ class DoubleTexting(RuleBasedStateMachine):
         if executed:
             assert self.lane.active is not None
             assert self.lane.active.run_id == executed[0]
-            assert self.lane.active.stage in (Stage.RUNNING, Stage.STOPPING)
+            assert self.lane.active.state in (State.ORDERED, State.RUNNING, State.CANCELLING)
 
     @invariant()
     def never_active_and_exclusive_at_once(self) -> None:
@@ -293,15 +357,17 @@ class DoubleTexting(RuleBasedStateMachine):
         assert not (self.lane.is_free and self.lane.queue)
 
     @invariant()
-    def the_stages_say_what_is(self) -> None:
+    def the_states_say_what_is(self) -> None:
         for ticket in self.lane:
             row = self.rows[ticket.run_id]
-            assert (ticket.stage is Stage.DELAYED) == (
+            assert ticket.life is row.life
+            assert (ticket.state is State.DELAYED) == (
                 row.delayed and ticket is not self.lane.active
             )
-            assert (ticket.stage is Stage.STOPPING) == (ticket.run_id in self.told)
-            assert (ticket.stage is Stage.WAITING) == (ticket.run_id in self.in_line)
-            assert ticket.has_run == (row.attempt > 0)
+            assert (ticket.state is State.CANCELLING) == (ticket.run_id in self.told)
+            assert (ticket.state is State.WAITING) == (ticket.run_id in self.in_line)
+            assert ticket.life.attempt == row.attempt
+            assert (STATUS[ticket.state] is RunStatus.RUNNING) == row.running
 
     @invariant()
     def the_queue_is_first_come_first_served(self) -> None:

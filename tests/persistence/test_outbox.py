@@ -173,7 +173,7 @@ async def test_a_second_attempt_keeps_the_time_of_the_first(pool: Pool) -> None:
     run_id = await a_run(pool, "t")
     started = "SELECT greatest(started_at, created_at) AS s FROM greenroom.runs"
     ((first,),) = [[row["s"] for row in rows] for rows in await commit(pool, Write(started, {}))]
-    await commit(pool, journal.requeue(run_id, 1, died=True), journal.start(run_id, 2, "b"))
+    await commit(pool, journal.requeue(run_id, 1, "died"), journal.start(run_id, 2, "b"))
     await end(pool, run_id)
     assert (await body_of(pool, run_id))["run_started_at"] == first.isoformat(
         timespec="microseconds"
