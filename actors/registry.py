@@ -312,8 +312,15 @@ class RegistryActor:
             run.life.on(Event.HANDED_BACK)
         if late:
             # By this registry: the next one would take it for the death of their processes.
-            writes = [journal.requeue(run.run_id, run.attempt, "cut off") for run in late]
-            await self._journal.commit(*writes, patience_s=CUT_OFF_PATIENCE_S)
+            requeues = [
+                self._journal.write(
+                    journal.requeue(run.run_id, run.attempt, "cut off"),
+                    key=run.thread_id,
+                    patience_s=CUT_OFF_PATIENCE_S,
+                )
+                for run in late
+            ]
+            await asyncio.gather(*requeues)
         return len(late)
 
     async def _until_none_is_executed(self) -> None:
@@ -498,7 +505,7 @@ class RegistryActor:
         if not busy:
             rest = resting_status(RunStatus.ERROR, has_next=False)
             writes.append(journal.rest_thread(found.thread_id, rest, None, error))
-        await self._journal.commit(*writes)
+        await self._journal.commit(*writes, key=found.thread_id)
 
     def _broken(self) -> None:
         """Ends the process: Ray starts it again, and recovery rebuilds what was decided."""
@@ -633,7 +640,7 @@ class RegistryActor:
         writes = [journal.admit(request, actor=actor)]
         if actor is not None and request.resumes:
             writes.append(journal.keep_heads(run.run_id))
-        rows = self._journal.write(*writes, patience_s=ADMISSION_PATIENCE_S)
+        rows = self._journal.write(*writes, key=run.thread_id, patience_s=ADMISSION_PATIENCE_S)
         return _Admission(run=run, actor=actor, rows=rows)
 
     def _assign(self, run: _Run, actor: str) -> None:
@@ -694,7 +701,9 @@ class RegistryActor:
         """The answer to a create that is asked for again; its admission may be on its way to the
         database, and the journal keeps the order. The refusal, if it was not admitted."""
         (rows,) = await self._journal.commit(
-            journal.created(request.run_id), patience_s=ADMISSION_PATIENCE_S
+            journal.created(request.run_id),
+            key=request.thread_id,
+            patience_s=ADMISSION_PATIENCE_S,
         )
         if not rows:
             return refusal
@@ -709,7 +718,7 @@ class RegistryActor:
     async def _take_back(self, run: _Run) -> None:
         """Who asked for the run was told that it is not stored: so it must not be."""
         run.life.on(Event.GIVE_UP)
-        await self._journal.commit(*journal.delete_run(run.run_id))
+        await self._journal.commit(*journal.delete_run(run.run_id), key=run.thread_id)
         await self._withdraw(run)
         if run.temporary:
             await self._delete_temporary(run.thread_id, 0.0)
@@ -723,7 +732,7 @@ class RegistryActor:
         effects = lane.ended(run.run_id)
         if not lane.has_runs:
             # A run that ended meanwhile left the thread busy for the run that did not come.
-            await self._journal.commit(journal.calm_thread(run.thread_id))
+            await self._journal.commit(journal.calm_thread(run.thread_id), key=run.thread_id)
         await self._performed(lane, effects)
 
     def _later(self, delay_s: float, run_id: str) -> None:
@@ -762,7 +771,7 @@ class RegistryActor:
             *writes,
         ]
         if written:
-            await self._journal.commit(*written)
+            await self._journal.commit(*written, key=lane.thread_id)
         if stops:
             await self._faults.at("stop")
         self._perform_written(lane, effects)
@@ -824,7 +833,9 @@ class RegistryActor:
         """Stores that the attempt is running, then orders it."""
         await self._faults.at("start")
         heads = [journal.keep_heads(run.run_id)] if run.resumes else []
-        rows, *_ = await self._journal.commit(journal.start(run.run_id, attempt, actor), *heads)
+        rows, *_ = await self._journal.commit(
+            journal.start(run.run_id, attempt, actor), *heads, key=run.thread_id
+        )
         await self._faults.at("started")
         if rows:
             ((kwargs, is_first),) = rows
@@ -1053,6 +1064,7 @@ class RegistryActor:
                     outbox.announce(run.run_id, rolled_back=True),
                     *journal.delete_run(run.run_id),
                     journal.newest_graph(run.thread_id),
+                    key=run.thread_id,
                 )
                 graph_id = newest[0][0] if newest else graph_id
             except DatabaseUnavailable as problem:  # it takes too long; the thread must go on
@@ -1098,6 +1110,7 @@ class RegistryActor:
             journal.end_run(run.run_id, status, error),
             journal.rest_thread(run.thread_id, rest, interrupts, error, busy=busy),
             *([outbox.announce(run.run_id)] if run.webhook else []),
+            key=run.thread_id,
         )
 
     def _forget(self, run: _Run) -> None:
@@ -1134,7 +1147,7 @@ class RegistryActor:
     async def _delete_temporary(self, thread_id: str, keep_s: float) -> None:
         if keep_s:
             await asyncio.sleep(keep_s)
-        await self._journal.commit(*journal.delete_thread(thread_id))
+        await self._journal.commit(*journal.delete_thread(thread_id), key=thread_id)
 
     # --- death of an actor ---------------------------------------------------------------------
 
@@ -1150,7 +1163,9 @@ class RegistryActor:
         """A run's actor is draining: another attempt goes on from the last checkpoint."""
         self._queued.add(run.run_id)
         run.stop_timers()
-        await self._journal.commit(journal.requeue(run.run_id, run.attempt, "drained"))
+        await self._journal.commit(
+            journal.requeue(run.run_id, run.attempt, "drained"), key=run.thread_id
+        )
         self._keeper.release(run.run_id, run.graph_id, actor)
         if run.life.stop is not None:
             await self._end_cancelled(run)
@@ -1198,7 +1213,7 @@ class RegistryActor:
             await self._end_backends(dead)
         await self._faults.at("requeue")
         because = "died" if died else "not ordered"
-        await self._journal.commit(journal.requeue(run_id, run.attempt, because))
+        await self._journal.commit(journal.requeue(run_id, run.attempt, because), key=run.thread_id)
         await self._faults.at("requeued")
         run.stop_timers()
         if run.life.stop is not None:

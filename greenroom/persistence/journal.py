@@ -11,8 +11,9 @@ itself fails alone: the others of its transaction are written again without it.
 
 Only a group with a patience is given up, since somebody waits for its answer; it *may* have been
 written when the connection was lost, so whoever gives it up takes it back. Everything else is
-written in the end, however long somebody's lock lasts: the registry has decided it. So only what is
-small comes here. What may take long, such as deleting or copying checkpoints, would hold up
+written in the end, however long somebody's lock lasts: the registry has decided it. What meets a
+lock for a second stands aside meanwhile, with what else there is for its thread. Only what is small
+comes here. What may take long, such as deleting or copying checkpoints, would hold up
 everybody (`greenroom.persistence.bulk`).
 """
 
@@ -24,6 +25,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal, LiteralString, cast
 
@@ -31,7 +33,6 @@ import psycopg
 from psycopg.rows import tuple_row
 from psycopg.types.json import Jsonb
 
-from greenroom.core.batching import Batcher
 from greenroom.core.errors import DatabaseUnavailable, Fenced
 from greenroom.core.runs import CancelAction, MultitaskStrategy, RunRequest, RunStatus
 from greenroom.core.sharding import WHOLE, Shard
@@ -49,6 +50,12 @@ log = logging.getLogger("greenroom.journal")
 
 EPOCH_SUPERSEDED = "GR002"
 QUERY_CANCELED = "57014"
+LOCK_NOT_AVAILABLE = "55P03"
+MOST_GROUPS = 200
+"""In one transaction."""
+LOCKED_PAUSE_S = 0.1
+"""How long a group that met somebody's lock lets the others go first."""
+_HOLD_EPOCH = "SELECT greenroom.hold_epoch(%s, %s), set_config('lock_timeout', '1s', true)"
 TOO_LONG = (
     "The database did not finish this within the time that one transaction may take, and nothing of"
     " it was done."
@@ -70,18 +77,24 @@ class Write:
 Row = tuple[Any, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class _Group:
     """Writes that belong together.
 
     Attributes:
+        key: groups of one key are written in their order.
         since_s: when they were asked for.
         patience_s: how long they are tried; None: until they are written.
+        written: the rows that each write gave.
+        not_before_s: when it is tried again, after it met somebody's lock.
     """
 
     writes: Sequence[Write]
+    key: str
     since_s: float
     patience_s: float | None
+    written: asyncio.Future[list[list[Row]]]
+    not_before_s: float = 0.0
 
     def is_over(self, *, short: bool) -> bool:
         if self.patience_s is None:
@@ -116,68 +129,136 @@ class Journal:
         self._on_superseded = on_superseded
         self._on_commit = on_commit
         self._begun_s = math.inf
-        self._groups: Batcher[_Group, list[list[Row]]] = Batcher(self._write, max_items=200)
+        self._unwritten: dict[_Group, None] = {}
+        self._came = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
 
-    async def commit(self, *writes: Write, patience_s: float | None = None) -> list[list[Row]]:
+    async def commit(
+        self, *writes: Write, key: str = "", patience_s: float | None = None
+    ) -> list[list[Row]]:
         """Makes the writes durable, together; returns the rows that each gave.
 
         Waits while the database is away.
 
         Args:
+            key: the thread that they are about. What is committed for one key is written in order;
+                a key that has to wait for somebody's lock holds up no other.
             patience_s: how long; None: as long as it takes.
 
         Raises:
             Superseded: another registry holds the epoch.
-            DatabaseUnavailable: not within the patience, or longer than a transaction may take.
+            DatabaseUnavailable: not within the patience.
             psycopg.Error: the group itself is at fault.
         """
-        return await self.write(*writes, patience_s=patience_s)
+        return await self.write(*writes, key=key, patience_s=patience_s)
 
     def write(
-        self, *writes: Write, patience_s: float | None = None
+        self, *writes: Write, key: str = "", patience_s: float | None = None
     ) -> asyncio.Future[list[list[Row]]]:
         """Like `commit`, but the writes have their place in the order when this returns."""
-        return self._groups.put(_Group(writes, time.monotonic(), patience_s))
+        future: asyncio.Future[list[list[Row]]] = asyncio.get_running_loop().create_future()
+        self._unwritten[_Group(writes, key, time.monotonic(), patience_s, future)] = None
+        self._came.set()
+        if self._task is None:
+            self._task = asyncio.create_task(self._write_all())
+        return future
 
-    async def _write(self, groups: list[_Group]) -> list[list[list[Row]] | Exception]:
+    async def close(self) -> None:
+        """Gives up what is not written yet; its callers are cancelled."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        for group in self._unwritten:
+            group.written.cancel()
+        self._unwritten.clear()
+
+    async def _write_all(self) -> None:
+        try:
+            while self._unwritten:
+                groups = self._next()
+                if groups:
+                    await self._write(groups)
+                    continue
+                # All meet somebody's lock, or come after one that does.
+                self._came.clear()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(LOCKED_PAUSE_S):
+                        await self._came.wait()
+        finally:
+            self._task = None
+
+    def _next(self) -> list[_Group]:
+        """What may be written now, in order."""
+        now_s = time.monotonic()
+        locked: set[str] = set()
+        found: list[_Group] = []
+        for group in [*self._unwritten]:
+            if group.not_before_s > now_s and not group.is_over(short=False):
+                locked.add(group.key)
+            elif group.key not in locked:
+                found.append(group)
+                if len(found) == MOST_GROUPS:
+                    break
+        return found
+
+    async def _write(self, groups: list[_Group]) -> None:
         pause_s = 0.05
-        while True:
-            short = None
+        reason, short = TOO_LONG, False
+        while groups := self._without_those_over(groups, reason, short=short):
+            short = False
             try:
                 written = await self._transaction(groups)
-                self._on_commit(time.monotonic() - self._begun_s)
-                return [*written]
             except psycopg.Error as error:
                 if error.sqlstate == EPOCH_SUPERSEDED:
                     self._on_superseded()
-                    raise Superseded("This registry was superseded.") from None
+                    for group in [*self._unwritten]:
+                        self._fail(group, Superseded("This registry was superseded."))
+                    return
                 too_long = self._was_too_long()
-                if len(groups) > 1 and (too_long or not may_pass(error)):
-                    return await self._one_by_one(groups)
-                if not too_long and not may_pass(error):
-                    return [error]
-                short = shortage_of(error)
-                reason = short or (TOO_LONG if too_long else str(error))
+                at_fault = error.sqlstate == LOCK_NOT_AVAILABLE or too_long
+                if len(groups) > 1 and (at_fault or not may_pass(error)):
+                    await self._write(groups[: len(groups) // 2])
+                    # Without those that have to stay behind one of the first half.
+                    may_go = {*self._next()}
+                    second = groups[len(groups) // 2 :]
+                    return await self._write([group for group in second if group in may_go])
+                if at_fault:
+                    log.warning("a write waits for a lock, or takes too long")
+                    groups[0].not_before_s = time.monotonic() + LOCKED_PAUSE_S
+                    return
+                if not may_pass(error):
+                    return self._fail(groups[0], error)
+                shortage = shortage_of(error)
+                short, reason = shortage is not None, shortage or str(error)
             except (OSError, DatabaseUnavailable) as error:
                 reason = str(error)
+            else:
+                self._on_commit(time.monotonic() - self._begun_s)
+                for group, rows in zip(groups, written, strict=True):
+                    del self._unwritten[group]
+                    if not group.written.done():
+                        group.written.set_result(rows)
+                return
             log.warning("the database is away, writing again", extra={"reason": reason[:200]})
-            over = [group.is_over(short=short is not None) for group in groups]
-            if any(over):
-                left = [group for group, is_over in zip(groups, over, strict=True) if not is_over]
-                written = iter(await self._write(left) if left else [])
-                return [DatabaseUnavailable(reason) if each else next(written) for each in over]
+            groups = self._without_those_over(groups, reason, short=short)
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, 1.0)
 
-    async def _one_by_one(self, groups: list[_Group]) -> list[list[list[Row]] | Exception]:
-        """Finds the group at fault. One whose patience is over meanwhile is not tried at all."""
-        results: list[list[list[Row]] | Exception] = []
+    def _without_those_over(
+        self, groups: list[_Group], reason: str, *, short: bool
+    ) -> list[_Group]:
+        left: list[_Group] = []
         for group in groups:
-            if group.is_over(short=False):
-                results.append(DatabaseUnavailable(TOO_LONG))
+            if group.is_over(short=short):
+                self._fail(group, DatabaseUnavailable(reason))
             else:
-                results.extend(await self._write([group]))
-        return results
+                left.append(group)
+        return left
+
+    def _fail(self, group: _Group, error: Exception) -> None:
+        del self._unwritten[group]
+        if not group.written.done():
+            group.written.set_exception(error)
 
     async def _transaction(self, groups: list[_Group]) -> list[list[list[Row]]]:
         cursors: list[list[psycopg.AsyncCursor[Row]]] = []
@@ -186,7 +267,7 @@ class Journal:
         async with self._pool.connection() as connection, connection.pipeline():
             self._begun_s = time.monotonic()
             held = (self._epoch, self._shard)
-            await connection.execute("SELECT greenroom.hold_epoch(%s, %s)", held)
+            await connection.execute(_HOLD_EPOCH, held)
             for group in groups:
                 cursors.append([])
                 for write in group.writes:

@@ -504,7 +504,7 @@ async def test_what_takes_longer_than_a_transaction_may_fails_alone(dsn: str, po
         first, endless, last = await asyncio.wait_for(
             asyncio.gather(
                 pen.commit(marked(1)),
-                pen.commit(Write("SELECT pg_sleep(60)", {}), marked(2)),
+                pen.commit(Write("SELECT pg_sleep(60)", {}), marked(2), key="2", patience_s=1.0),
                 pen.commit(marked(3)),
                 return_exceptions=True,
             ),
@@ -518,6 +518,50 @@ async def test_what_takes_longer_than_a_transaction_may_fails_alone(dsn: str, po
     assert not isinstance(last, BaseException)
     found = await rows(pool, "SELECT thread_id FROM greenroom.threads ORDER BY 1")
     assert found == [("m1",), ("m3",)]
+
+
+async def test_a_lock_holds_up_only_what_is_about_the_same_thread_and_that_in_order(
+    pen: Journal, pool: Pool, dsn: str
+) -> None:
+    await pen.commit(marked(1), key="m1")
+    retitle = "UPDATE greenroom.threads SET metadata = %(m)s::jsonb WHERE thread_id = 'm1'"
+    seen = "SELECT metadata->>'n' FROM greenroom.threads WHERE thread_id = 'm1'"
+    async with await psycopg.AsyncConnection.connect(dsn) as somebody:
+        await somebody.execute("SELECT 1 FROM greenroom.threads FOR UPDATE")
+        first = pen.write(Write(retitle, {"m": '{"n": 1}'}), key="m1")
+        others = [pen.write(marked(number), key=f"m{number}") for number in range(2, 12)]
+        last = pen.write(Write(seen, {}), Write(retitle, {"m": '{"n": 2}'}), key="m1")
+        await asyncio.wait_for(asyncio.gather(*others), BOUND_S)
+        # What comes now does not wait for the lock at all.
+        await asyncio.wait_for(pen.commit(marked(12), key="m12"), BOUND_S)
+        assert not first.done()
+        assert not last.done()
+        await somebody.rollback()
+    await asyncio.wait_for(first, BOUND_S)
+    (before, _) = await asyncio.wait_for(last, BOUND_S)
+    assert before == [("1",)]
+    assert await rows(pool, "SELECT metadata->>'n' FROM greenroom.threads WHERE thread_id = 'm1'")
+
+
+async def test_what_is_decided_is_written_however_long_a_lock_on_the_table_lasts(
+    dsn: str, pool: Pool
+) -> None:
+    """Longer than several transactions may take; somebody with a patience is told meanwhile."""
+    quick = await open_pool(dsn, application_name="greenroom:quick", transaction_timeout_s=0.2)
+    try:
+        pen = await new_journal(quick)
+        async with await psycopg.AsyncConnection.connect(dsn) as somebody:
+            await somebody.execute("LOCK TABLE greenroom.threads")
+            decided = [pen.write(marked(number), key=f"m{number}") for number in range(5)]
+            hasty = pen.write(marked(9), key="m9", patience_s=0.5)
+            with pytest.raises(DatabaseUnavailable):
+                await asyncio.wait_for(hasty, BOUND_S)
+            assert not any(each.done() for each in decided)
+            await somebody.rollback()
+        await asyncio.wait_for(asyncio.gather(*decided), BOUND_S)
+    finally:
+        await quick.close()
+    assert len(await rows(pool, "SELECT 1 FROM greenroom.threads")) == 5
 
 
 async def test_only_who_has_a_patience_is_told_that_the_disk_is_full(

@@ -81,12 +81,10 @@ class Theatre:
     async def kill(self, registry: Registry) -> None:
         await registry._keeper.close()
         tasks = [*registry._tasks._running]
-        groups = registry._journal._groups
-        if groups._task is not None:
-            tasks.append(groups._task)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await registry._journal.close()
         await registry._database.close()
 
     # --- what clients do -----------------------------------------------------------------------
