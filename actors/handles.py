@@ -11,12 +11,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import inspect
 import logging
 import os
 import sys
 import uuid
-from collections.abc import Awaitable
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import ray
 import ray.actor
@@ -25,20 +25,22 @@ from ray._raylet import GcsClient  # pyright: ignore[reportAttributeAccessIssue]
 from ray.core.generated.autoscaler_pb2 import (
     GetClusterStatusReply,  # pyright: ignore[reportAttributeAccessIssue]
 )
-from ray.exceptions import (
-    ActorDiedError,
-    ActorUnavailableError,
-    GetTimeoutError,
-    RayActorError,
-    RayError,
-    RayTaskError,
-)
+from ray.exceptions import RayError
 
+from actors.calls import (
+    CALL_S,
+    ActorGone,
+    NodeGone,
+    answer,
+    is_repeatable,
+    no_answer,
+    repeatable,
+)
 from actors.placement import HEAD, HEAD_SHARE, MIB, ClusterView, Node, Refused, adds_nodes
 from actors.pool import PoolSpec
 from actors.rpc import Lost, RpcAddress, RpcClient
 from actors.setup import RegistrySetup
-from greenroom.core.errors import GreenroomError, Unavailable
+from greenroom.core.errors import Uncertain, Unreachable
 
 log = logging.getLogger("greenroom.handles")
 
@@ -51,8 +53,9 @@ AUTOSCALING_STATUS = b"__autoscaling_status"
 STATUS_WAIT_S = 5.0
 RECONNECT_S = 1.0
 """From the end of a connection to an actor to the next one; until then it is called through Ray."""
-
-T = TypeVar("T")
+NO_ADDRESS_S = 60.0
+"""How long an actor that has no address of its own is not asked for it again."""
+ADDRESS_WAIT_S = 30.0
 
 _RUN_GROUPS = {
     "execute": ("prepare", "start_many", "ask", "update", "settle", "prune", "drain"),
@@ -63,48 +66,10 @@ _RUN_GROUPS = {
 `execute` neither delays a cancel nor a reader, and thousands of pending reads do not delay a
 cancel."""
 
+_RUN_ONCE = frozenset({"prepare"})
+"""The methods of a run actor that are not repeatable; all others are declared so where they are."""
+
 _GROUP_LIMITS = {"execute": 100_000, "control": 1_000, "read": 100_000}
-
-
-class ActorGone(GreenroomError):
-    """The actor is dead; Ray said so. Carries the actor's name."""
-
-    @property
-    def name(self) -> str:
-        return self.message
-
-
-class NodeGone(ActorGone):
-    """It is dead because its whole node is."""
-
-
-async def answer(ref: Awaitable[T], actor: str) -> T:
-    """Waits for a call's answer.
-
-    Raises:
-        ActorGone: the actor died, before or during the call.
-        Unavailable: it cannot be reached right now; it may or may not have done what was asked.
-        GreenroomError: what the actor raised, itself.
-    """
-    try:
-        return await ref
-    except RayTaskError as error:
-        raise _cause(error) from None
-    except ActorUnavailableError as error:
-        raise Unavailable(f"Actor {actor} cannot be reached: {_first_line(error)}") from None
-    except RayActorError as error:
-        # Ray says why in its message only.
-        raise (NodeGone if "its node has died" in str(error) else ActorGone)(actor) from None
-
-
-def _cause(error: RayTaskError) -> BaseException:
-    """What was raised on the other side; its ``str()`` on this side would be Ray's traceback."""
-    cause = getattr(error, "cause", None)
-    return cause if isinstance(cause, Exception) else error
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
 
 
 class Handles:
@@ -125,6 +90,7 @@ class Handles:
 
         Raises:
             ActorGone: there is none of this name.
+            Unreachable: Ray cannot say; nothing was asked of the actor.
         """
         handle = self._known.get(name)
         if handle is None:
@@ -132,6 +98,8 @@ class Handles:
                 handle = ray.get_actor(name, namespace=self.namespace)
             except ValueError:
                 raise ActorGone(name) from None
+            except RayError as error:
+                raise no_answer(error, name) from None
             self._known[name] = handle
         return handle
 
@@ -142,63 +110,129 @@ class Handles:
         return await asyncio.to_thread(self.get, name)
 
     def forget(self, name: str) -> None:
+        """Drops all that is kept for an actor: handle, connection, and the task that holds it.
+        From any thread."""
         self._known.pop(name, None)
         client = self._clients.pop(name, None)
         if client is not None:
             client.close()
+        connecting = self._connecting.pop(name, None)
+        if connecting is not None:
+            with contextlib.suppress(RuntimeError):  # its loop is closed, and the task with it
+                connecting.get_loop().call_soon_threadsafe(connecting.cancel)
 
-    async def call(self, name: str, method: str, *args: Any) -> Any:
+    async def call(
+        self, name: str, method: str, *args: Any, within_s: float | None = CALL_S
+    ) -> Any:
         """Calls an actor: over a connection of its own once there is one, else through Ray.
 
+        A call that was lost with its connection is made again, through Ray, if its method is
+        declared `repeatable`.
+
         Args:
-            method: one that may be executed twice.
+            within_s: how long the answer may take; a long poll's own wait and a margin. None waits
+                for ever, which the caller gives a reason for.
 
         Raises:
-            As `answer`.
+            ActorGone, Unreachable: as `answer`. It may be called again.
+            Uncertain: the same, of a method that must not be executed twice.
         """
+        deadline = asyncio.timeout(within_s)
+        try:
+            async with deadline:
+                return await self._call(name, method, args)
+        except TimeoutError:
+            if not deadline.expired():
+                raise  # the actor's own
+            self._refuse_to_repeat(name, method)
+            raise Unreachable(
+                f"Actor {name} did not answer '{method}' within {within_s:g} s."
+            ) from None
+
+    async def _call(self, name: str, method: str, args: tuple[Any, ...]) -> Any:
         client = self._clients.get(name)
         if client is None:
             self.connect(name)
         elif method in client.methods:
-            # Lost: it may be dead, and Ray says so.
-            with contextlib.suppress(Lost):
+            try:
                 return await client.call(method, args)
+            except Lost:  # it may be dead, and Ray says so
+                self._refuse_to_repeat(name, method)
         handle = await self.find(name)
-        return await answer(getattr(handle, method).remote(*args), name)
+        try:
+            return await answer(_remote(handle, method, args), name)
+        except ActorGone:
+            self.forget(name)
+            self._refuse_to_repeat(name, method)
+            raise
+        except Unreachable:
+            self._known.pop(name, None)
+            self._refuse_to_repeat(name, method)
+            raise
+
+    def _refuse_to_repeat(self, name: str, method: str) -> None:
+        """Raises Uncertain for a method that must not be executed twice."""
+        if not is_repeatable(_declared(name, method)):
+            raise Uncertain(
+                "The server lost a process while it did this, and does not know whether it was"
+                " done. Look before you ask again."
+            )
 
     def connect(self, name: str) -> None:
         """Opens a connection to an actor, unless there is one or was one a moment ago."""
-        if name not in self._connecting:
-            task = self._connecting[name] = asyncio.create_task(self._connected(name))
-            task.add_done_callback(lambda _: self._connecting.pop(name))
+        if name in self._connecting or _encrypted():
+            return
+        task = self._connecting[name] = asyncio.create_task(self._connected(name))
+
+        def done(task: asyncio.Task[None]) -> None:
+            if self._connecting.get(name) is task:
+                del self._connecting[name]
+
+        task.add_done_callback(done)
 
     async def _connected(self, name: str) -> None:
-        """Connects, and stays until the connection is lost or Ray says that the actor is dead."""
-        client = None
-        watched: list[asyncio.Future[Any]] = []
+        """Holds a connection while the actor lives, then waits before the next one may be made."""
+        pause_s = RECONNECT_S
         try:
-            handle = await self.find(name)
-            address: RpcAddress | None = await answer(handle.address.remote(), name)
-            if address is None:
-                await asyncio.Event().wait()  # it is called through Ray, and not asked again
-                return
-            client = self._clients[name] = await RpcClient.connect(address)
-            watched = [asyncio.ensure_future(client.until_lost())]
+            pause_s = await self._hold_connection(name)
+        except ActorGone:
+            self._known.pop(name, None)
+            if not is_registry(name):
+                return  # its name is never used again
+        except Exception as error:  # noqa: BLE001 - whatever it is, calls go through Ray meanwhile
+            log.info("no connection to an actor", extra={"actor": name, "reason": str(error)})
+        await asyncio.sleep(pause_s)
+
+    async def _hold_connection(self, name: str) -> float:
+        """Connects, and stays until the connection is lost; how long to pause then.
+
+        Raises:
+            ActorGone: Ray says that the actor is dead.
+        """
+        handle = await self.find(name)
+        address: RpcAddress | None = await answer(
+            _remote(handle, "address", ()), name, within_s=ADDRESS_WAIT_S
+        )
+        if address is None:
+            return NO_ADDRESS_S
+        client = await RpcClient.connect(address)
+        self._clients[name] = client
+        watched: list[asyncio.Future[Any]] = [asyncio.ensure_future(client.until_lost())]
+        try:
             if not is_registry(name):
                 # Its process may go on while its node counts as lost.
-                watched.append(asyncio.ensure_future(answer(handle.alive.remote(), name)))
-            await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
-        except (GreenroomError, OSError, TimeoutError) as error:
-            log.info("no connection to an actor", extra={"actor": name, "reason": str(error)})
+                watched.append(asyncio.ensure_future(answer(_remote(handle, "alive", ()), name)))
+            done, _ = await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
+            for each in done:
+                each.result()
         finally:
             for future in watched:
                 future.cancel()
             await asyncio.gather(*watched, return_exceptions=True)
-            if client is not None:
-                client.close()
-                if self._clients.get(name) is client:
-                    del self._clients[name]
-        await asyncio.sleep(RECONNECT_S)
+            client.close()
+            if self._clients.get(name) is client:
+                del self._clients[name]
+        return RECONNECT_S
 
     def names(self) -> list[str]:
         """Every named actor that is alive in the namespace."""
@@ -207,7 +241,7 @@ class Handles:
 
     def kill(self, name: str) -> None:
         """Ends an actor's process at once; no goodbye. Killing who is gone is fine."""
-        with contextlib.suppress(ActorGone, RayError):
+        with contextlib.suppress(ActorGone, Unreachable, RayError):
             ray.kill(self.get(name), no_restart=True)
         self.forget(name)
 
@@ -259,11 +293,9 @@ class Handles:
 
     def make_registry(self, setup: RegistrySetup) -> ray.actor.ActorHandle:
         """A registry of this namespace, made unless it is there."""
-        from actors.registry import RegistryActor
-
         name = registry_name(setup.shard.number)
         handle: Any = (
-            ray.remote(RegistryActor)
+            ray.remote(_registry_class())
             .options(
                 name=name,
                 namespace=self.namespace,
@@ -301,13 +333,17 @@ def _run_actor_class() -> Any:
 
         self.inside = RunActor(setup)
 
-    methods = {
+    shell = type("RunActor", (), {**_run_methods(), "__init__": fill, "__module__": __name__})
+    return ray.remote(concurrency_groups=_GROUP_LIMITS)(shell)  # pyright: ignore
+
+
+@functools.cache
+def _run_methods() -> dict[str, Any]:
+    return {
         name: ray.method(concurrency_group=group)(_forwarding(name))
         for group, names in _RUN_GROUPS.items()
         for name in names
     }
-    shell = type("RunActor", (), {**methods, "__init__": fill, "__module__": __name__})
-    return ray.remote(concurrency_groups=_GROUP_LIMITS)(shell)  # pyright: ignore
 
 
 def _forwarding(name: str) -> Any:
@@ -315,14 +351,41 @@ def _forwarding(name: str) -> Any:
         return await getattr(self.inside, name)(*args, **kwargs)
 
     method.__name__ = name
-    return method
+    return method if name in _RUN_ONCE else repeatable(method)
+
+
+@functools.cache
+def _registry_class() -> type:
+    """`actors.registry.RegistryActor`; of its methods Ray itself repeats the repeatable ones only,
+    for those that have a handle and not `Handles`."""
+    from actors.registry import RegistryActor
+
+    for name, method in inspect.getmembers(RegistryActor, inspect.iscoroutinefunction):
+        if not name.startswith("_") and not is_repeatable(method):
+            ray.method(max_task_retries=0)(method)
+    return RegistryActor
+
+
+def _declared(actor: str, method: str) -> object:
+    """A method as it is declared, of a registry or an actor that it has made."""
+    if is_registry(actor):
+        return getattr(_registry_class(), method, None)
+    return _run_methods().get(method)
+
+
+def _remote(handle: Any, method: str, args: tuple[Any, ...]) -> Any:
+    """Calls through Ray, which must not repeat by itself: only `repeat` does."""
+    return getattr(handle, method).options(max_task_retries=0).remote(*args)
+
+
+def _encrypted() -> bool:
+    """Whether Ray encrypts what its actors say."""
+    return os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true")
 
 
 def rpc_host() -> str | None:
     """The address of this node to listen on; None where Ray encrypts what its actors say."""
-    if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):
-        return None
-    return ray.util.get_node_ip_address()
+    return None if _encrypted() else ray.util.get_node_ip_address()
 
 
 def registry_name(shard: int) -> str:
@@ -351,9 +414,7 @@ def shard_of(run_actor: str) -> int:
 __all__ = [
     "INSPECTOR",
     "REGISTRY",
-    "ActorDiedError",
     "ActorGone",
-    "GetTimeoutError",
     "Handles",
     "NodeGone",
     "answer",

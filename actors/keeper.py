@@ -21,13 +21,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from actors import metrics
+from actors.calls import answer, repeat
 from actors.handles import (
     INSPECTOR,
     REGISTRY,
     ActorGone,
     Handles,
     NodeGone,
-    answer,
     is_run_actor,
     new_run_actor_name,
     registry_name,
@@ -38,7 +38,13 @@ from actors.pool import Pool, PoolSpec
 from actors.setup import RegistrySetup, RunActorSetup
 from actors.tasks import Tasks
 from greenroom.core.batching import Batcher
-from greenroom.core.errors import ConfigurationError, Fenced, GreenroomError, Unavailable
+from greenroom.core.errors import (
+    ConfigurationError,
+    Fenced,
+    GreenroomError,
+    Unavailable,
+    Unreachable,
+)
 from greenroom.core.metering import Labels, Meter
 from greenroom.core.runs import RunOrder
 from greenroom.graphs.configuration import Configuration, GraphSpec, PlacementSpec
@@ -202,9 +208,12 @@ class Keeper:
             await self.kill(name)
             return {}
         try:
-            handle = await self._handles.find(name)
             async with asyncio.timeout(ADOPT_WAIT_S):
-                spec, self._pids[name], runs = await answer(handle.adopt.remote(self._epoch), name)
+                spec, self._pids[name], runs = await repeat(
+                    lambda: self._handles.call(name, "adopt", self._epoch),
+                    on=(Unreachable,),
+                    bound_s=None,  # the time-out around it is the bound
+                )
         except Fenced:
             # Its registry is newer than this one: nothing here is ours to end.
             raise
@@ -234,10 +243,8 @@ class Keeper:
         await asyncio.gather(*(self._drain(name) for name in [*self._pool_of_actor]))
 
     async def _drain(self, name: str) -> None:
-        with suppress(GreenroomError, TimeoutError):
-            handle = await self._handles.find(name)
-            async with asyncio.timeout(ASK_WAIT_S):
-                await answer(handle.drain.remote(), name)
+        with suppress(GreenroomError):
+            await self._handles.call(name, "drain", within_s=ASK_WAIT_S)
 
     async def keep(self) -> None:
         """Never ends: keeps the pools at their size, and beats to the actors."""
@@ -261,9 +268,8 @@ class Keeper:
             self._tasks.spawn(self.kill(name))
 
     async def _beat(self, name: str) -> None:
-        with suppress(GreenroomError):
-            handle = await self._handles.find(name)
-            await answer(handle.beat.remote(self._epoch), name)
+        with suppress(GreenroomError):  # the next beat follows soon
+            await self._handles.call(name, "beat", self._epoch, within_s=KEEP_INTERVAL_S)
 
     @property
     def _distinct_pools(self) -> list[Pool]:
@@ -382,20 +388,27 @@ class Keeper:
             await starter.submit(order)
 
     async def _start_many(self, actor: str, orders: list[RunOrder]) -> list[None]:
-        while True:
-            try:
-                await self._handles.call(actor, "start_many", self._epoch, orders)
-                return [None] * len(orders)
-            except Unavailable:
-                # A broken connection is not a death, and an attempt starts once however often it
-                # is ordered: an order that got lost would leave its run running for ever.
-                await asyncio.sleep(RECONNECT_S)
+        # Without a bound: a broken connection is not a death, and an attempt starts once however
+        # often it is ordered, while an order that got lost would leave its run running for ever.
+        await repeat(
+            lambda: self._handles.call(actor, "start_many", self._epoch, orders),
+            on=(Unreachable, Unavailable),
+            bound_s=None,
+            pause_s=RECONNECT_S,
+        )
+        return [None] * len(orders)
 
     async def cancel(self, actor: str, run_id: str, attempt: int, *, keep_values: bool) -> None:
         """Asks an attempt to stop; whoever does not hear it is killed after its grace."""
-        with suppress(ActorGone, Unavailable):
-            handle = await self._handles.find(actor)
-            await answer(handle.cancel.remote(run_id, attempt, keep_values), actor)
+        with suppress(ActorGone, Unavailable, Unreachable):
+            await repeat(
+                lambda: self._handles.call(
+                    actor, "cancel", run_id, attempt, keep_values, within_s=ASK_WAIT_S
+                ),
+                on=(Unreachable,),
+                bound_s=self._setup.cancel_grace_s,
+                pause_s=RECONNECT_S,
+            )
 
     async def kill(self, actor: str) -> None:
         """Ends an actor's process; what it executed is heard of through `lost`."""
@@ -408,20 +421,32 @@ class Keeper:
     # --- actors --------------------------------------------------------------------------------
 
     async def _watch(self, name: str) -> None:
-        while True:
-            try:
-                handle = await self._handles.find(name)
-                await answer(handle.alive.remote(), name)
-            except ActorGone:
-                break
-            except Unavailable:
-                # A broken connection is not a death.
-                await asyncio.sleep(RECONNECT_S)
+        # Without a bound: nothing but a death ends it, or the death would never be heard.
+        await repeat(
+            lambda: self._until_dead(name), on=(Unreachable,), bound_s=None, pause_s=RECONNECT_S
+        )
         pool = self._pool_of_actor.get(name)
         if pool is not None and not self._draining:
             self._meter.count(metrics.ACTOR_DEATHS, pool.label)
             log.warning("An actor has died.", extra={"action": "actor_died", "actor": name})
         self._bury(name)
+
+    async def _until_dead(self, name: str) -> None:
+        """Returns when Ray says that an actor is dead.
+
+        Raises:
+            Unreachable: what waited for that was broken off, which is not a death.
+        """
+        try:
+            await self._handles.call(name, "alive", within_s=None)
+        except ActorGone:
+            return
+        except Unreachable:
+            raise
+        except Exception as error:  # an actor of other code may answer anything
+            log.warning("an actor's watch broke off", extra={"actor": name}, exc_info=True)
+            raise Unreachable(f"Actor {name} is not watched: {error}") from error
+        raise Unreachable(f"Actor {name} answered what is never answered.")
 
     def _bury(self, name: str, *, blameless: bool = False) -> None:
         self._handles.forget(name)
@@ -525,10 +550,12 @@ class Keeper:
                 finally:
                     preparing.cancel()
             problem = _Problem(no_node, hopeless=True)
-        except (NodeGone, Unavailable):
+        except (NodeGone, Unreachable):
             problem = _Problem("its node was lost while it loaded the graphs", blameless=True)
         except ActorGone:
             return _Problem("its process died while it loaded the graphs")
+        except Unavailable as error:  # the database is away
+            problem = _Problem(error.message, blameless=True)
         except Exception as error:  # noqa: BLE001 - user code raises anything while it is imported
             problem = _Problem(str(error))
         await self.kill(name)
@@ -607,8 +634,7 @@ class Keeper:
     async def _ask_for_inspector(self) -> str:
         try:
             return await self._handles.call(REGISTRY, "inspector")
-        except ActorGone:
-            self._handles.forget(REGISTRY)
+        except (ActorGone, Unreachable):
             raise Unavailable("The server is restarting. Try again in a moment.") from None
 
     async def settle(self, graph_id: str, thread_id: str) -> tuple[bytes | None, bool]:
@@ -628,7 +654,7 @@ class Keeper:
             except ActorGone as gone:
                 deaths.add(gone.name)
                 await asyncio.sleep(RECONNECT_S)
-            except Unavailable:
+            except (Unavailable, Unreachable):
                 await asyncio.sleep(RECONNECT_S)
             except Exception:  # a graph's factory raises anything; a graph may be gone by now
                 log.exception("a thread could not be settled", extra={"thread_id": thread_id})
@@ -643,7 +669,7 @@ class Keeper:
                 name = await self.inspector()
                 handle = await self._handles.find(name)
                 return await answer(handle.prune.remote(thread_id), name)
-            except ActorGone:
+            except (ActorGone, Unreachable):
                 await asyncio.sleep(RECONNECT_S)
 
     async def update(self, update: Any) -> tuple[bytes, bytes, bool]:
@@ -656,7 +682,7 @@ class Keeper:
         handle = await self._handles.find(name)
         try:
             return await answer(handle.update.remote(update), name)
-        except ActorGone:
+        except (ActorGone, Unreachable):
             raise Unavailable("The inspector died over this update. Try again.") from None
 
 

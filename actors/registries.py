@@ -7,11 +7,14 @@ import dataclasses
 import logging
 from typing import Any
 
-from actors.handles import ActorGone, Handles, answer, is_registry, registry_name
+from actors.calls import CALL_S, NO_ANSWER, answer, repeat
+from actors.handles import Handles, is_registry, registry_name
 from actors.setup import RegistrySetup
 from greenroom.core.errors import ConfigurationError, Unavailable
 
 log = logging.getLogger("greenroom.registries")
+
+_NOT_THERE = (*NO_ANSWER, Unavailable)
 
 
 async def find_registries(handles: Handles, setup: RegistrySetup) -> dict[str, Any]:
@@ -39,14 +42,18 @@ async def find_registries(handles: Handles, setup: RegistrySetup) -> dict[str, A
 async def _hello(handles: Handles, setup: RegistrySetup) -> dict[str, Any]:
     """What a registry says of itself once it has recovered; made unless it is there."""
     name = registry_name(setup.shard.number)
-    while True:
+
+    async def ask() -> dict[str, Any]:
         try:
             registry = await asyncio.to_thread(handles.make_registry, setup)
-            return await answer(registry.hello.remote(), name)
-        except (ActorGone, Unavailable):
+            return await answer(registry.hello.remote(), name, within_s=CALL_S)
+        except _NOT_THERE:
             # For some milliseconds after its death Ray still gives out the dead one.
             handles.forget(name)
-            await asyncio.sleep(0.2)
+            raise
+
+    # Without a bound: without its registries a server has nothing to do.
+    return await repeat(ask, on=_NOT_THERE, bound_s=None, pause_s=0.2)
 
 
 def _is_older(hello: dict[str, Any], setup: RegistrySetup) -> bool:
@@ -67,12 +74,13 @@ async def _relieve(handles: Handles, setup: RegistrySetup) -> None:
 async def _drained(handles: Handles, name: str, setup: RegistrySetup) -> bool:
     try:
         registry = await handles.find(name)
-        hello = await answer(registry.hello.remote(), name)
+        hello = await answer(registry.hello.remote(), name, within_s=CALL_S)
         if not _is_older(hello, setup):
             return False  # another gateway was faster
         log.info("relieving a registry that runs older code", extra={"pid": hello["pid"]})
-        await answer(registry.drain.remote(setup.drain_s, relieved=True), name)
-    except (ActorGone, Unavailable):
+        draining = registry.drain.remote(setup.drain_s, relieved=True)
+        await answer(draining, name, within_s=setup.drain_s + CALL_S)
+    except _NOT_THERE:
         handles.forget(name)
         return False
     return True

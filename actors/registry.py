@@ -41,6 +41,7 @@ from typing import Any, Literal, TypeVar
 import psycopg
 
 from actors import metrics
+from actors.calls import long_poll, repeatable
 from actors.garbage import spare_what_stays
 from actors.handles import Handles, registry_name, rpc_host
 from actors.keeper import Keeper
@@ -60,6 +61,7 @@ from greenroom.core.errors import (
     Fenced,
     GreenroomError,
     NotFound,
+    Restarting,
     TooManyRequests,
     Unavailable,
 )
@@ -263,6 +265,7 @@ class RegistryActor:
 
     # --- life ----------------------------------------------------------------------------------
 
+    @repeatable
     async def hello(self) -> dict[str, Any]:
         """What everyone else learns from the registry; answers once it has recovered."""
         await self._ready()
@@ -276,11 +279,13 @@ class RegistryActor:
             "pid": os.getpid(),
         }
 
+    @repeatable
     async def address(self) -> RpcAddress | None:
         """Where the registry is called without Ray; None if nowhere."""
         host = rpc_host()
         return await self._rpc.address(host) if host else None
 
+    @repeatable
     async def is_warm(self, wait_s: float) -> bool:
         """Whether every pool has a free actor, or as many as it may have; waits for it.
 
@@ -290,6 +295,7 @@ class RegistryActor:
         await self._ready()
         return await self._keeper.is_warm(wait_s)
 
+    @repeatable
     async def drain(self, wait_s: float, *, relieved: bool = False) -> int:
         """Starts nothing any more, and waits for running runs to stop after their superstep.
 
@@ -342,7 +348,7 @@ class RegistryActor:
                 async with asyncio.timeout(RECOVERY_WAIT_S):
                     await self._recovered.wait()
             except TimeoutError:
-                raise Unavailable("The server is still starting. Try again in a moment.") from None
+                raise Restarting("The server is still starting. Try again in a moment.") from None
         if self._refusal is not None:
             raise Unavailable(self._refusal)
 
@@ -569,18 +575,19 @@ class RegistryActor:
 
     # --- create --------------------------------------------------------------------------------
 
+    @repeatable
     async def create_many(self, requests: list[RunRequest]) -> list[CreatedRun | Exception | None]:
         """Admits runs, in order. A refusal is the result of its request, not of the call.
 
         None is the result of one that is still being stored: ask for that again.
 
         Raises:
-            Unavailable: another registry is about to take over; gateways ask that one.
+            Restarting: another registry is about to take over; gateways ask that one.
             Misrouted: one of them is another registry's; then none is admitted.
         """
         await self._ready_for(*(request.thread_id for request in requests))
         if self._relieved:
-            raise Unavailable("The server is being replaced. Try again in a moment.")
+            raise Restarting("The server is being replaced. Try again in a moment.")
         if self._takes_shipped and not all(self._keeper.knows(r.graph_id) for r in requests):
             await _learn_shipped(self._database, self._keeper)
         began_s = time.monotonic()
@@ -906,6 +913,7 @@ class RegistryActor:
 
     # --- stop ----------------------------------------------------------------------------------
 
+    @repeatable
     async def cancel_many(self, requests: list[CancelRequest]) -> list[Exception | bool | None]:
         """Cancels runs; one that is executed may still be stopping when this returns.
 
@@ -946,6 +954,7 @@ class RegistryActor:
     async def _stored(self, run_id: str) -> InFlight | None:
         return await retrying(self._database, lambda conn: journal.find_run(conn, run_id))
 
+    @repeatable
     async def cancel_all(
         self, status: Literal["pending", "running", "all"], action: CancelAction
     ) -> int:
@@ -991,6 +1000,7 @@ class RegistryActor:
 
     # --- end -----------------------------------------------------------------------------------
 
+    @repeatable
     async def finished_many(self, reports: list[Report]) -> list[bool | None]:
         """Attempts that ended, as their actors report them.
 
@@ -1151,6 +1161,7 @@ class RegistryActor:
 
     # --- death of an actor ---------------------------------------------------------------------
 
+    @repeatable
     async def exhausted(self, actor: str, resident_mib: int, limit_mib: int) -> None:
         """An actor says why it is about to end itself: it outgrew its placement's memory limit."""
         self._keeper.note(
@@ -1277,6 +1288,7 @@ class RegistryActor:
 
     # --- questions -----------------------------------------------------------------------------
 
+    @long_poll
     async def follow(self, run_id: str, attempt: int, wait_s: float) -> Whereabouts | None:
         """Where the run's attempt after ``attempt`` is executed, or how the run ended.
 
@@ -1312,6 +1324,7 @@ class RegistryActor:
             finally:
                 self._leave(run_id, future)
 
+    @long_poll
     async def doings(self, thread_id: str, number: int | None, wait_s: float) -> list[Doing]:
         """What begins on a thread, past ``number``; None begins, with the run that is executed."""
         await self._ready_for(thread_id)
@@ -1357,11 +1370,13 @@ class RegistryActor:
         while run_id in self._runs:
             await self.follow(run_id, ANY_ATTEMPT, 1.0)
 
+    @repeatable
     async def inspector(self) -> str:
         """The name of the inspector; waits for it while it starts."""
         await self._ready()
         return await self._keeper.inspector()
 
+    @repeatable
     async def info(self) -> dict[str, Any]:
         """Counts of runs, actors and places."""
         await self._ready()
@@ -1374,6 +1389,7 @@ class RegistryActor:
             "recent": [dataclasses.asdict(placement) for placement in recent],
         }
 
+    @repeatable
     async def counted(self) -> Counted:
         """Everything that is counted here."""
         await self._ready()
@@ -1415,6 +1431,7 @@ class RegistryActor:
             journal.rest_thread(thread_id, rest, interrupts, None, busy=busy)
         )
 
+    @repeatable
     async def update_state(self, thread_id: str, update: list[Any]) -> bytes:
         """Changes a thread's state. ``update`` is a list of one ObjectRef: the values may be large,
         so only their reference passes through here."""
@@ -1428,6 +1445,7 @@ class RegistryActor:
 
         return await self._exclusively(thread_id, work)
 
+    @repeatable
     async def copy_thread(self, thread_id: str, copy_id: str) -> None:
         """Copies a thread's record and checkpoints. Raises Conflict when there is none.
 
@@ -1442,6 +1460,7 @@ class RegistryActor:
 
         await self._exclusively(thread_id, work)
 
+    @repeatable
     async def delete_thread(self, thread_id: str) -> None:
         """Stops the thread's runs, waits for that, then deletes everything of it.
 
@@ -1489,11 +1508,13 @@ class RegistryActor:
 
         return await self._exclusively(thread_id, work)
 
+    @repeatable
     async def prune_thread(self, thread_id: str) -> None:
         """Deletes all but the newest checkpoints. Raises Conflict while a run is in flight."""
         await self._ready_for(thread_id)
         await self._exclusively(thread_id, lambda: self._keeper.prune(thread_id))
 
+    @repeatable
     async def delete_run(self, thread_id: str, run_id: str) -> None:
         """Stops the run if it is not over, then deletes it and its checkpoints.
 

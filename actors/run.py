@@ -37,8 +37,9 @@ from langgraph.errors import GraphDrained
 from langgraph.runtime import RunControl
 from langgraph.store.postgres.aio import AsyncPostgresStore
 
+from actors.calls import NO_ANSWER, long_poll, repeat, repeatable
 from actors.garbage import spare_what_stays
-from actors.handles import ActorGone, Handles, rpc_host
+from actors.handles import Handles, rpc_host
 from actors.pool import PoolSpec
 from actors.rpc import RpcAddress, RpcServer
 from actors.setup import RunActorSetup, configuration_of
@@ -172,6 +173,7 @@ class RunActor:
         spare_what_stays()
         return os.getpid()
 
+    @repeatable
     async def start_many(self, epoch: int, orders: list[RunOrder]) -> None:
         """Starts attempts, and returns at once. Idempotent per (run, attempt)."""
         self._hear(epoch)
@@ -377,6 +379,7 @@ class RunActor:
             },
         )
 
+    @repeatable
     async def drain(self) -> None:
         """Asks every run to stop after its superstep and to be taken up by another attempt."""
         for execution in [*self._current.values()]:
@@ -409,14 +412,13 @@ class RunActor:
                 return heard
 
     async def _send_reports(self, reports: list[Report]) -> list[bool | None]:
-        registry = self._setup.registry
-        while True:
-            try:
-                return await self._handles.call(registry, "finished_many", reports)
-            except (ActorGone, Unavailable):
-                # It restarts, or a newer one takes over; the report waits for it.
-                self._handles.forget(registry)
-                await asyncio.sleep(0.1)
+        # Without a bound: the registry restarts, or a newer one takes over, or its database is
+        # away; a run whose report is not heard never ends.
+        return await repeat(
+            lambda: self._handles.call(self._setup.registry, "finished_many", reports),
+            on=(*NO_ANSWER, Unavailable),
+            bound_s=None,
+        )
 
     def _close(self, execution: _Execution, ending: Ending) -> None:
         run_id = execution.order.run_id
@@ -446,6 +448,7 @@ class RunActor:
         # Readers are sent to the registry, which knows the attempt that is current.
         execution.log.close(whole=False)
 
+    @repeatable
     async def ask(self, question: Question) -> bytes:
         """Answers a question about a graph or a thread's state (the inspector's work)."""
         return await graph_state.answer(
@@ -455,6 +458,7 @@ class RunActor:
             store=self._store,
         )
 
+    @repeatable
     async def update(self, update: Update) -> tuple[bytes, bytes, bool]:
         """Changes a thread's state while the registry keeps runs off it; stores the new values.
 
@@ -470,6 +474,7 @@ class RunActor:
         await store_values(self._connections, update.thread_id, done.values)
         return done.answer, done.interrupts, done.has_next
 
+    @repeatable
     async def settle(self, graph_id: str, thread_id: str) -> tuple[bytes, bool]:
         """Brings a thread's record in line with its checkpoints, after a kill or a rollback.
 
@@ -485,6 +490,7 @@ class RunActor:
         await store_values(self._connections, thread_id, values)
         return interrupts, has_next
 
+    @repeatable
     async def prune(self, thread_id: str) -> None:
         """Deletes all but the newest checkpoint of each namespace (the inspector's work).
 
@@ -513,6 +519,7 @@ class RunActor:
 
     # --- control -------------------------------------------------------------------------------
 
+    @repeatable
     async def cancel(self, run_id: str, attempt: int, keep_values: bool) -> None:
         """Asks an attempt to stop; whether it does shows in its report.
 
@@ -531,10 +538,12 @@ class RunActor:
         if execution.task is not None and self._execute_loop is not None:
             self._execute_loop.call_soon_threadsafe(execution.task.cancel)
 
+    @repeatable
     async def beat(self, epoch: int) -> None:
         """The registry is there."""
         self._hear(epoch)
 
+    @repeatable
     async def adopt(self, epoch: int) -> tuple[PoolSpec, int, list[tuple[str, int]]]:
         """A registry that has just started asks who is here (placement, process id) and executes
         what: ``(run, attempt)``.
@@ -559,6 +568,7 @@ class RunActor:
 
     # --- read ----------------------------------------------------------------------------------
 
+    @long_poll
     async def read(
         self,
         run_id: str,
@@ -598,6 +608,7 @@ class RunActor:
             if not await _appended(execution.log, after, deadline_s - time.monotonic()):
                 return Batch(body=b"", cursor=after, closed=False)
 
+    @long_poll
     async def outcome(self, run_id: str, attempt: int, wait_s: float) -> Ending | None:
         """How an attempt ended, once that is committed; None when it has not ended in time.
 
@@ -615,11 +626,13 @@ class RunActor:
                 return None
         return execution.ending
 
+    @repeatable
     async def address(self) -> RpcAddress | None:
         """Where this actor is called without Ray; None if nowhere."""
         host = rpc_host()
         return await self._rpc.address(host) if host else None
 
+    @repeatable
     async def _start_from_here(self, epoch: int, orders: list[RunOrder]) -> None:
         """`start_many`, on its loop."""
         assert self._execute_loop is not None
@@ -628,6 +641,7 @@ class RunActor:
         )
         await asyncio.wrap_future(started)
 
+    @repeatable
     async def alive(self) -> None:
         """Never answers; that it fails is how the registry hears of this process's death."""
         await asyncio.Event().wait()
@@ -791,13 +805,7 @@ async def _appended(event_log: EventLog, after: int, wait_s: float) -> bool:
 
 async def _until_done(write: Callable[[], Any]) -> None:
     """Repeats a write while the database is away, so that a restart loses nothing of the run."""
-    pause_s = 0.05
-    while True:
-        try:
-            return await write()
-        except Unavailable:
-            await asyncio.sleep(pause_s)
-            pause_s = min(pause_s * 2, 1.0)
+    return await repeat(write, on=(Unavailable,), bound_s=None, longest_pause_s=1.0)
 
 
 def _failed(status: RunStatus, error: dict[str, str]) -> Ending:

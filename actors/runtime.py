@@ -18,13 +18,14 @@ from typing import Any, Literal, LiteralString, TypeVar
 import ray
 
 from actors import metrics
-from actors.handles import REGISTRY, ActorGone, Handles, answer, registry_name
+from actors.calls import CALL_S, LONG_CALL_S, NO_ANSWER, POLL_MARGIN_S, ActorGone, answer, repeat
+from actors.handles import REGISTRY, Handles, registry_name
 from actors.registry import ANY_ATTEMPT, Whereabouts
 from actors.watching import Doing, thread_frames
 from greenroom import tracing
 from greenroom.core import metering
 from greenroom.core.batching import Batcher
-from greenroom.core.errors import NotFound, Unavailable
+from greenroom.core.errors import DatabaseUnavailable, NotFound, Unavailable, Unreachable
 from greenroom.core.events import LIVE, Event, first_seq
 from greenroom.core.ports import HistoryQuestion, Question, StateQuestion, Update
 from greenroom.core.runs import (
@@ -85,9 +86,11 @@ class RayRuntime:
 
     # --- registries ----------------------------------------------------------------------------
 
-    async def _registry(self, slot: int, method: str, *args: Any) -> Any:
+    async def _registry(self, slot: int, method: str, *args: Any, within_s: float = CALL_S) -> Any:
         """Calls the registry that has a slot."""
-        return await self._routed(slot, lambda shard: self._shard(shard, method, *args))
+        return await self._routed(
+            slot, lambda shard: self._shard(shard, method, *args, within_s=within_s)
+        )
 
     async def _gathered(self, thread_id: str, method: str, item: Any) -> Any:
         """Sends an item to its thread's registry, with whatever else there is for that."""
@@ -133,30 +136,37 @@ class RayRuntime:
                 self._shards = error.shards
                 slot = slot if error.slot is None else error.slot
 
-    async def _shard(self, shard: int, method: str, *args: Any) -> Any:
-        """Calls a registry, again while it restarts: every call is repeatable.
+    async def _shard(self, shard: int, method: str, *args: Any, within_s: float = CALL_S) -> Any:
+        """Calls a registry, again while it restarts. What it answers, also that it cannot do this
+        now, goes to the caller.
+
+        Args:
+            within_s: how long one call may take.
 
         Raises:
             Misrouted: there are not as many registries any more.
+            Unavailable: it does not come back in time, or says so.
+            Uncertain: it died during what must not be done twice.
         """
         name = registry_name(shard)
-        deadline_s = asyncio.get_running_loop().time() + REGISTRY_PATIENCE_S
-        while True:
+
+        async def call() -> Any:
             try:
-                return await self._handles.call(name, method, *args)
-            except (ActorGone, Unavailable) as error:
-                self._handles.forget(name)
-                if asyncio.get_running_loop().time() > deadline_s:
-                    raise Unavailable("The server is restarting. Try again in a moment.") from error
-                await asyncio.sleep(0.1)
-            if shard:
-                await self._refuse_unless_there(shard)
+                return await self._handles.call(name, method, *args, within_s=within_s)
+            except (ActorGone, Unreachable):
+                if shard:
+                    await self._refuse_unless_there(shard)
+                raise
+
+        try:
+            return await repeat(call, bound_s=REGISTRY_PATIENCE_S)
+        except (ActorGone, Unreachable) as error:
+            raise Unavailable("The server is restarting. Try again in a moment.") from error
 
     async def _refuse_unless_there(self, shard: int) -> None:
         # Bounded: the first one may be restarting for longer than this one.
-        with suppress(ActorGone, Unavailable, TimeoutError):
-            async with asyncio.timeout(HELLO_WAIT_S):
-                hello = await self._handles.call(REGISTRY, "hello")
+        with suppress(*NO_ANSWER, Unavailable):
+            hello = await self._handles.call(REGISTRY, "hello", within_s=HELLO_WAIT_S)
             if shard >= hello["shards"]:
                 raise Misrouted("There is no such registry any more.", hello["shards"])
 
@@ -178,11 +188,19 @@ class RayRuntime:
 
     async def _follow(self, run_id: str, attempt: int) -> Whereabouts:
         while True:
-            found = await self._registry(
-                slot_of_run(run_id), "follow", run_id, attempt, self._wait_s()
-            )
+            found = await self._polled(slot_of_run(run_id), "follow", run_id, attempt)
             if found is not None:
                 return found
+
+    async def _polled(self, slot: int, method: str, *args: Any) -> Any:
+        """A long poll of a registry: who waits for a run also waits while the database is away."""
+        wait_s = self._wait_s()
+        within_s = wait_s + POLL_MARGIN_S + CALL_S
+        return await repeat(
+            lambda: self._registry(slot, method, *args, wait_s, within_s=within_s),
+            on=(DatabaseUnavailable,),
+            bound_s=REGISTRY_PATIENCE_S,
+        )
 
     async def _until_over(self, run_id: str) -> RunStatus | None:
         return (await self._follow(run_id, ANY_ATTEMPT)).status
@@ -243,24 +261,30 @@ class RayRuntime:
         """What one attempt's actor has; ends with its log, or with the actor."""
         try:
             while True:
-                wait_s = self._wait_s()
-                try:
-                    batch: Batch = await self._handles.call(
-                        placement.actor,
-                        "read",
-                        *(run_id, placement.attempt, after, wait_s, modes, with_ids),
-                    )
-                except Unavailable:
-                    # Its node was lost, perhaps: Ray's notice of that takes longer than the
-                    # connection. A read may be repeated, and the stream's heartbeats go on.
-                    await asyncio.sleep(UNREACHABLE_PAUSE_S)
-                    continue
+                batch: Batch = await self._read(
+                    placement.actor,
+                    "read",
+                    *(run_id, placement.attempt, after, self._wait_s(), modes, with_ids),
+                )
                 after = batch.cursor
                 yield batch
                 if batch.closed:
                     return
         except ActorGone:
             self._handles.forget(placement.actor)
+
+    async def _read(self, actor: str, method: str, *args: Any) -> Any:
+        """A long poll of a run actor; raises ActorGone."""
+        # Without a bound: its node was lost, perhaps, and Ray's notice of that takes longer than
+        # the connection. The stream's heartbeats go on meanwhile.
+        return await repeat(
+            lambda: self._handles.call(
+                actor, method, *args, within_s=self._read_wait_s * 1.2 + POLL_MARGIN_S
+            ),
+            on=(Unreachable,),
+            bound_s=None,
+            pause_s=UNREACHABLE_PAUSE_S,
+        )
 
     async def _replayed(
         self,
@@ -316,7 +340,7 @@ class RayRuntime:
     ) -> AsyncIterator[bytes]:
         async def poll(number: int | None) -> list[Doing]:
             slot = slot_of_thread(thread_id)
-            return await self._registry(slot, "doings", thread_id, number, self._wait_s())
+            return await self._polled(slot, "doings", thread_id, number)
 
         def follow(placement: Placement, *, after: int, resumable: bool) -> AsyncIterator[Batch]:
             return self.events(
@@ -359,14 +383,9 @@ class RayRuntime:
             attempt = placement.attempt
             try:
                 while True:
-                    wait_s = self._wait_s()
-                    try:
-                        ending: Ending | None = await self._handles.call(
-                            placement.actor, "outcome", run_id, attempt, wait_s
-                        )
-                    except Unavailable:
-                        await asyncio.sleep(UNREACHABLE_PAUSE_S)
-                        continue
+                    ending: Ending | None = await self._read(
+                        placement.actor, "outcome", run_id, attempt, self._wait_s()
+                    )
                     if ending is not None:
                         return ending
             except ActorGone:
@@ -426,7 +445,7 @@ class RayRuntime:
             try:
                 inspector = await self._handles.find(name)
                 return await answer(inspector.ask.remote(question), name)
-            except ActorGone:
+            except (ActorGone, Unreachable):
                 self._handles.forget(name)
                 self._inspector = None
                 await asyncio.sleep(0.05)
@@ -435,24 +454,34 @@ class RayRuntime:
         # By reference: the registry orders the update among the runs, its values need not pass it.
         reference = ray.put(update)
         slot = slot_of_thread(update.thread_id)
-        return await self._registry(slot, "update_state", update.thread_id, [reference])
+        return await self._registry(
+            slot, "update_state", update.thread_id, [reference], within_s=LONG_CALL_S
+        )
 
     async def copy_thread(self, thread_id: str, copy_id: str) -> None:
-        await self._registry(slot_of_thread(thread_id), "copy_thread", thread_id, copy_id)
+        await self._registry(
+            slot_of_thread(thread_id), "copy_thread", thread_id, copy_id, within_s=LONG_CALL_S
+        )
 
     async def delete_thread(self, thread_id: str) -> None:
         # Asked here, since a deletion whose answer got lost is asked for again.
         if not await self._is_there("threads WHERE thread_id = %s", thread_id):
             raise NotFound(f"Thread with ID {thread_id} not found")
-        await self._registry(slot_of_thread(thread_id), "delete_thread", thread_id)
+        await self._registry(
+            slot_of_thread(thread_id), "delete_thread", thread_id, within_s=LONG_CALL_S
+        )
 
     async def prune_thread(self, thread_id: str) -> None:
-        await self._registry(slot_of_thread(thread_id), "prune_thread", thread_id)
+        await self._registry(
+            slot_of_thread(thread_id), "prune_thread", thread_id, within_s=LONG_CALL_S
+        )
 
     async def delete_run(self, thread_id: str, run_id: str) -> None:
         if not await self._is_there("runs WHERE thread_id = %s AND run_id = %s", thread_id, run_id):
             raise NotFound("Run not found")
-        await self._registry(slot_of_thread(thread_id), "delete_run", thread_id, run_id)
+        await self._registry(
+            slot_of_thread(thread_id), "delete_run", thread_id, run_id, within_s=LONG_CALL_S
+        )
 
     async def _is_there(self, which: LiteralString, *ids: str) -> bool:
         async def select(connection: Connection) -> bool:

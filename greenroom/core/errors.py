@@ -7,8 +7,11 @@
     ├─ Conflict             409    the thread is taken, or the id exists
     ├─ TooLarge             413
     ├─ TooManyRequests      429    carries ``retry_after_s``
-    ├─ Unavailable          503    a part is restarting; trying again helps
-    │   └─ DatabaseUnavailable
+    ├─ Unavailable          503    a part answered that it cannot do this now
+    │   ├─ DatabaseUnavailable
+    │   └─ Restarting              nothing was done; the caller asks again by itself
+    ├─ Unreachable          503    a process was not reached; perhaps it did what was asked
+    ├─ Uncertain            503    the same, of something that must not be done twice
     ├─ ConfigurationError          said at start, before anything serves
     └─ Fenced                      a signal, not a failure: another attempt is the current one
 
@@ -79,6 +82,27 @@ class Unavailable(GreenroomError):
 
 class DatabaseUnavailable(Unavailable):
     pass
+
+
+class Restarting(Unavailable):
+    """The part is being started or replaced, and has done nothing: asking again is right."""
+
+
+class Unreachable(GreenroomError):
+    """A process of the server was not reached. Unlike `Unavailable` this is no answer: what was
+    asked may have been executed."""
+
+    status_hint = 503
+
+    def headers(self) -> dict[str, str]:
+        return {"retry-after": "1"}
+
+
+class Uncertain(GreenroomError):
+    """The connection was lost during a call that must not be executed twice: so it is not asked
+    again, and nobody knows whether it was executed."""
+
+    status_hint = 503
 
 
 class ConfigurationError(GreenroomError):

@@ -1,19 +1,28 @@
 """Actors in memory: what `actors.handles.Handles` gives, without Ray.
 
 A call of an actor is a coroutine; a dead actor raises `ActorGone`, a scripted one what it is told.
+
+The way there may misbehave as a network does, by a script (`Cluster.lose`, `repeat`, `delay`) or at
+random (`Cluster.misbehave`), for calls in both directions: of the registry to its actors, and of
+gateways and actors to a registry that is told by `Cluster.serve` (`FakeHandles.call`, or
+`Cluster.ask` for one that asks again as gateways and actors do).
 """
 
 from __future__ import annotations
 
 import asyncio
+import random
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from actors.handles import ActorGone
+from actors.calls import CALL_S, ActorGone, repeat
 from actors.placement import ClusterView, Node
 from actors.pool import PoolSpec
 from actors.setup import RegistrySetup
+from greenroom.core.errors import Unreachable
 from greenroom.core.runs import RunOrder
 
 BOUND_S = 10.0
@@ -57,6 +66,21 @@ class Method:
         return self._call(*args, **kwargs)
 
 
+@dataclass
+class Mishap:
+    """What happens to one call.
+
+    Attributes:
+        kind: ``lost``: it is never executed; ``unanswered``: it is, and its answer is lost;
+            ``twice``: it is executed twice, and the second answer arrives; ``late``: its answer
+            waits for the gate.
+        gate: of ``late``; None waits for some turns of the loop.
+    """
+
+    kind: Literal["lost", "unanswered", "twice", "late"]
+    gate: asyncio.Event | None = None
+
+
 class FakeActor:
     """A run actor or inspector that only remembers what it was told."""
 
@@ -73,7 +97,7 @@ class FakeActor:
         self.dead = asyncio.Event()
 
     def __getattr__(self, name: str) -> Method:
-        async def call(*args: Any) -> Any:
+        async def execute(*args: Any) -> Any:
             await asyncio.sleep(0)
             if self.dead.is_set():
                 raise ActorGone(self.name)
@@ -91,7 +115,7 @@ class FakeActor:
                 raise ActorGone(self.name)
             return await getattr(self, f"_{name}")(*args)
 
-        return Method(call)
+        return Method(lambda *args: self.cluster.deliver(name, lambda: execute(*args)))
 
     async def _prepare(self) -> int:
         return 4711
@@ -133,14 +157,113 @@ class Cluster:
     Attributes:
         scripts: per method, what its next calls give: a value, an exception, a function of the
             arguments, or None for the usual answer.
+        mishaps: per method, what happens to its next calls on their way.
+        happened: the mishaps that have happened: method and kind.
     """
 
     def __init__(self) -> None:
         self.actors: dict[str, FakeActor] = {}
         self.ever: list[FakeActor] = []
         self.scripts: dict[str, list[Any]] = {}
+        self.mishaps: dict[str, list[Mishap]] = defaultdict(list)
+        self.happened: list[tuple[str, str]] = []
+        self.registries: dict[str, Any] = {}
+        self._luck: random.Random | None = None
+        self._share = 0.0
+        self._only: frozenset[str] | None = None
         self.killed: list[str] = []
         self.view = ClusterView(nodes=(Node(resources={"CPU": 64}),))
+
+    # --- the way there -------------------------------------------------------------------------
+
+    def lose(self, method: str, times: int = 1, *, executed: bool) -> None:
+        """The next calls of a method are lost: before they are executed, or their answers."""
+        self.mishaps[method] += [Mishap("unanswered" if executed else "lost")] * times
+
+    def repeat(self, method: str, times: int = 1) -> None:
+        """The next calls of a method are executed twice, one after the other."""
+        self.mishaps[method] += [Mishap("twice")] * times
+
+    def delay(self, method: str, times: int = 1) -> asyncio.Event:
+        """The next calls of a method are answered when the event that this returns is set."""
+        gate = asyncio.Event()
+        self.mishaps[method] += [Mishap("late", gate)] * times
+        return gate
+
+    def misbehave(self, seed: int, share: float = 0.2, only: frozenset[str] | None = None) -> None:
+        """From now on a share of the calls is lost, left unanswered, executed twice or late.
+
+        Args:
+            seed: the same calls in the same order meet the same mishaps.
+            only: these methods; None for all but `prepare`, which is not repeatable, and `alive`,
+                whose loss only makes the watch begin again.
+        """
+        self._luck, self._share, self._only = random.Random(seed), share, only
+
+    def behave(self) -> None:
+        """No mishaps any more, scripted or not."""
+        self._luck = None
+        self.mishaps.clear()
+
+    def _mishap(self, method: str) -> Mishap | None:
+        scripted = self.mishaps.get(method)
+        if scripted:
+            return scripted.pop(0)
+        spared = method in ("prepare", "alive") if self._only is None else method not in self._only
+        if self._luck is None or spared or self._luck.random() >= self._share:
+            return None
+        return Mishap(self._luck.choice(("lost", "unanswered", "twice", "late")))
+
+    async def deliver(self, method: str, execute: Callable[[], Awaitable[Any]]) -> Any:
+        """Executes a call as its mishap has it.
+
+        Raises:
+            Unreachable: the call, or its answer, was lost.
+        """
+        mishap = self._mishap(method)
+        if mishap is None:
+            return await execute()
+        self.happened.append((method, mishap.kind))
+        if mishap.kind == "lost":
+            await asyncio.sleep(0)
+            raise Unreachable(f"'{method}' was lost before it was executed (scripted).")
+        answer = await execute()
+        if mishap.kind == "unanswered":
+            raise Unreachable(f"The answer of '{method}' was lost (scripted).")
+        if mishap.kind == "twice":
+            return await execute()
+        if mishap.gate is not None:
+            await mishap.gate.wait()
+        for _ in range(20):
+            await asyncio.sleep(0)
+        return answer
+
+    def serve(self, name: str, registry: Any) -> None:
+        """A registry can be called under its name from now on; None: it is dead."""
+        if registry is None:
+            self.registries.pop(name, None)
+        else:
+            self.registries[name] = registry
+
+    async def call(self, name: str, method: str, *args: Any) -> Any:
+        """One call of a registry or an actor, as `Handles.call` makes it.
+
+        Raises:
+            ActorGone: there is none of this name.
+            Unreachable: a mishap.
+        """
+        if name in self.registries:
+            registry = self.registries[name]
+            return await self.deliver(method, lambda: getattr(registry, method)(*args))
+        if name not in self.actors:
+            raise ActorGone(name)
+        return await getattr(self.actors[name], method).remote(*args)
+
+    async def ask(self, name: str, method: str, *args: Any) -> Any:
+        """A call that is made again until it is answered, as gateways and actors do."""
+        return await repeat(lambda: self.call(name, method, *args), bound_s=BOUND_S, pause_s=0.001)
+
+    # --- actors --------------------------------------------------------------------------------
 
     def add(self, name: str, spec: PoolSpec) -> FakeActor:
         actor = self.actors[name] = FakeActor(name, self, spec)
@@ -173,8 +296,17 @@ class FakeHandles:
             raise ActorGone(name)
         return self.cluster.actors[name]
 
-    async def call(self, name: str, method: str, *args: Any) -> Any:
-        return await getattr(await self.find(name), method).remote(*args)
+    async def call(
+        self, name: str, method: str, *args: Any, within_s: float | None = CALL_S
+    ) -> Any:
+        deadline = asyncio.timeout(within_s)
+        try:
+            async with deadline:
+                return await self.cluster.call(name, method, *args)
+        except TimeoutError:
+            if not deadline.expired():
+                raise
+            raise Unreachable(f"'{method}' did not answer in time.") from None
 
     def connect(self, name: str) -> None:
         pass
@@ -183,7 +315,7 @@ class FakeHandles:
         pass
 
     def names(self) -> list[str]:
-        return [*self.cluster.actors, "registry"]
+        return [*self.cluster.actors, "registry", *self.cluster.registries]
 
     def cluster_view(self) -> ClusterView:
         return self.cluster.view

@@ -16,7 +16,7 @@ from actors.handles import Handles, NodeGone
 from actors.keeper import Keeper
 from actors.placement import HEAD, HEAD_SHARE, ClusterView, Node
 from actors.tasks import Tasks
-from greenroom.core.errors import ConfigurationError, Fenced, Unavailable
+from greenroom.core.errors import ConfigurationError, Fenced, Unavailable, Unreachable
 from greenroom.core.metering import Meter
 from greenroom.core.runs import RunOrder
 from greenroom.graphs.configuration import Configuration, GraphSpec, PlacementSpec
@@ -149,7 +149,7 @@ async def test_a_keeper_that_was_closed_tells_nobody_and_leaves_its_actors_to_th
 
 
 async def test_a_broken_connection_is_not_a_death(stage: Stage) -> None:
-    stage.cluster.scripts["alive"] = [Unavailable("no route")] * 6
+    stage.cluster.scripts["alive"] = [Unreachable("no route")] * 6
     await stage.warm()
     name = stage.keeper.claim("a", "g")
     await until(lambda: not stage.cluster.scripts["alive"])
@@ -157,11 +157,23 @@ async def test_a_broken_connection_is_not_a_death(stage: Stage) -> None:
     assert name in stage.cluster.actors
 
 
+async def test_nothing_but_a_death_ends_the_watch_of_an_actor(stage: Stage) -> None:
+    """B19: a watch that ended otherwise would never tell of the death, and the runs would hang."""
+    stage.cluster.scripts["alive"] = [OSError("no GCS"), RuntimeError("owner died"), "an answer"]
+    await stage.warm()
+    name = stage.keeper.claim("a", "g")
+    assert name is not None
+    await until(lambda: not stage.cluster.scripts["alive"])
+    assert stage.lost == []
+    stage.cluster.die(name)
+    await until(lambda: stage.lost)
+
+
 async def test_an_order_is_sent_again_until_it_is_heard_and_executed_once(stage: Stage) -> None:
     await stage.warm()
     name = stage.keeper.claim("a", "g")
     assert name is not None
-    stage.cluster.scripts["start_many"] = [Unavailable("no route")] * 3
+    stage.cluster.scripts["start_many"] = [Unreachable("no route")] * 3
     stage.keeper.start(name, order("a"))
     stage.keeper.start(name, order("a"))
     actor = stage.cluster.actors[name]
@@ -180,14 +192,16 @@ async def test_an_order_for_a_dead_actor_ends_with_the_notice_of_its_death(stage
     assert name not in stage.keeper._starters
 
 
-async def test_cancel_passes_over_a_broken_connection_and_a_dead_actor(stage: Stage) -> None:
+async def test_cancel_is_asked_again_over_a_broken_connection_and_passes_over_a_dead_actor(
+    stage: Stage,
+) -> None:
     await stage.warm()
     name = stage.keeper.claim("a", "g")
     assert name is not None
-    stage.cluster.scripts["cancel"] = [Unavailable("no route")]
+    stage.cluster.scripts["cancel"] = [Unreachable("no route")]
     await stage.keeper.cancel(name, "a", 1, keep_values=True)
     await stage.keeper.cancel(name, "a", 1, keep_values=False)
-    assert stage.cluster.actors[name].cancelled == [("a", 1, False)]
+    assert stage.cluster.actors[name].cancelled == [("a", 1, True), ("a", 1, False)]
     await stage.keeper.cancel("run-nobody", "a", 1, keep_values=True)
 
 
@@ -460,7 +474,7 @@ async def test_actors_that_were_starting_on_a_node_that_is_lost_are_no_failed_st
     stage: Stage,
 ) -> None:
     """A node with many starting actors would otherwise end every run that waits for one."""
-    stage.cluster.scripts["prepare"] = [NodeGone("run"), Unavailable("cannot be reached")] * 5
+    stage.cluster.scripts["prepare"] = [NodeGone("run"), Unreachable("cannot be reached")] * 5
     assert stage.keeper.claim("a", "g") is None
     await until(lambda: stage.granted)
     assert stage.unstartable == []

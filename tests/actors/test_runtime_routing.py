@@ -10,10 +10,18 @@ from typing import Any, cast
 import pytest
 
 from actors import runtime as runtime_module
-from actors.handles import ActorGone, Handles, registry_name
+from actors.calls import ActorGone
+from actors.handles import Handles, registry_name
 from actors.registry import Whereabouts
 from actors.runtime import RayRuntime
-from greenroom.core.errors import Conflict, Unavailable
+from greenroom.core.errors import (
+    Conflict,
+    DatabaseUnavailable,
+    Restarting,
+    Unavailable,
+    Uncertain,
+    Unreachable,
+)
 from greenroom.core.runs import CancelRequest, RunRequest, RunStatus
 from greenroom.core.sharding import Misrouted, Shard, for_thread, slot_of_thread
 from greenroom.persistence.database import Pool
@@ -31,16 +39,22 @@ class Registries:
         self.asked: list[tuple[int, str, Any]] = []
         self.answers: dict[str, Callable[..., Any]] = {}
         self.gone: list[str] = []
+        self.failures: list[Exception] = []
+        self.calls = 0
+        self.forgotten: list[str] = []
 
     def change(self, of: int) -> None:
         self.of = of
         self.names = {registry_name(number): number for number in range(of)}
 
     def forget(self, name: str) -> None:
-        pass
+        self.forgotten.append(name)
 
-    async def call(self, name: str, method: str, *args: Any) -> Any:
+    async def call(self, name: str, method: str, *args: Any, within_s: float | None = None) -> Any:
+        self.calls += 1
         await asyncio.sleep(0)
+        if self.failures:
+            raise self.failures.pop(0)
         if name in self.gone:
             self.gone.remove(name)
             raise ActorGone(name)
@@ -148,6 +162,47 @@ async def test_a_registry_that_restarts_is_waited_for(registries: Registries) ->
     registries.gone = [registry_name(3)]
     (found,) = await create(runtime, threads_of(Shard(3, 4), 1))
     assert found[0] == 3
+
+
+@pytest.mark.parametrize("failure", [Unreachable("no route"), Restarting("It starts.")])
+async def test_what_was_not_answered_is_asked_again(
+    registries: Registries, failure: Exception
+) -> None:
+    registries.failures = [failure] * 3
+    (found,) = await create(runtime_of(registries, 4), threads_of(Shard(0, 4), 1))
+    assert found[0] == 0
+    assert registries.calls == 4
+
+
+@pytest.mark.parametrize(
+    "refusal", [DatabaseUnavailable("The database is away."), Unavailable("No inspector.")]
+)
+async def test_an_answered_unavailable_is_the_askers_own_and_closes_nothing(
+    registries: Registries, refusal: Unavailable
+) -> None:
+    """B5: it was asked 27 times in 3 s, and each time the connection was closed for everybody."""
+    registries.failures = [refusal]
+    with pytest.raises(Unavailable) as raised:
+        await runtime_of(registries, 4).copy_thread("t", "u")
+    assert raised.value is refusal
+    assert registries.calls == 1
+    assert registries.forgotten == []
+
+
+async def test_what_must_not_be_done_twice_is_not_asked_again(registries: Registries) -> None:
+    registries.failures = [Uncertain("Nobody knows.")]
+    with pytest.raises(Uncertain):
+        await runtime_of(registries, 4).copy_thread("t", "u")
+    assert registries.calls == 1
+
+
+async def test_who_waits_for_a_run_waits_while_the_database_is_away(
+    registries: Registries,
+) -> None:
+    registries.failures = [DatabaseUnavailable("The database is away.")] * 2
+    registries.answers["follow"] = lambda *_: OVER
+    assert await runtime_of(registries, 1)._until_over(RUN) is RunStatus.SUCCESS
+    assert registries.forgotten == []
 
 
 async def test_one_that_does_not_come_back_is_no_endless_wait(
