@@ -32,7 +32,7 @@ import logging
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +50,7 @@ from actors.rpc import RpcAddress, RpcServer
 from actors.setup import RegistrySetup, configuration_of
 from actors.sweeping import Sweeper
 from actors.tasks import Tasks, end_process
+from actors.thread_operations import Lanes, ThreadOperations
 from actors.watching import Doing, Doings
 from actors.webhooks import WebhookSender
 from greenroom import tracing
@@ -81,7 +82,8 @@ from greenroom.core.runs import (
 from greenroom.core.sharding import Misrouted, slot_of_thread
 from greenroom.core.threads import resting_status
 from greenroom.graphs.configuration import GraphSpec, PlacementSpec
-from greenroom.persistence import journal, outbox, shipped, upkeep
+from greenroom.persistence import journal, outbox, shipped
+from greenroom.persistence.bulk import AT_ONCE, Bulk, Operation
 from greenroom.persistence.database import Pool, open_pool, retrying, terminate_backends
 from greenroom.persistence.embedded import Embedded, start_embedded
 from greenroom.persistence.journal import InFlight, Journal, Superseded, Write
@@ -197,6 +199,8 @@ class _Recovered:
     database: Pool
     epoch: int
     journal: Journal
+    bulk: Bulk
+    half_done: list[Operation]
     found: list[InFlight]
     abandoned: list[str]
     executed: Mapping[str, tuple[str, int]]
@@ -251,6 +255,8 @@ class RegistryActor:
         # Only once it has recovered.
         self._keeper: Keeper
         self._journal: Journal
+        self._bulk: Bulk
+        self._operations: ThreadOperations
         self._database: Pool
         self._webhooks: WebhookSender
         self._rpc = RpcServer(
@@ -391,7 +397,7 @@ class RegistryActor:
         if self._setup.embedded is not None and self._shard.is_first:
             self._tasks.spawn(self._tend_embedded(self._setup.embedded))
         self._tasks.spawn(metrics.export(self._meter, self._measure))
-        sweeper = Sweeper(self._database, self._setup, self._delete_expired)
+        sweeper = Sweeper(self._database, self._setup, self._operations)
         self._tasks.spawn(sweeper.keep())
 
     async def _tend_embedded(self, directory: Path) -> None:
@@ -418,7 +424,7 @@ class RegistryActor:
                 setup = dataclasses.replace(setup, dsn=embedded.dsn)
             configuration = await asyncio.to_thread(configuration_of, setup)
             database = await open_pool(
-                setup.dsn, application_name=f"greenroom:{self._name}", max_size=4
+                setup.dsn, application_name=f"greenroom:{self._name}", max_size=4 + AT_ONCE
             )
             opened.push_async_callback(database.close)
             shard = self._shard
@@ -433,6 +439,7 @@ class RegistryActor:
                 lambda seconds: self._meter.observe(metrics.COMMITS, seconds),
                 shard=shard,
             )
+            bulk = Bulk(database, epoch, self._superseded, shard=shard)
             keeper = Keeper(
                 self._make_handles(setup.namespace),
                 configuration,
@@ -447,6 +454,7 @@ class RegistryActor:
             if configuration.shipped_graphs:
                 await _learn_shipped(database, keeper)
             await pen.commit(journal.calm_abandoned(shard))
+            half_done = await bulk.unfinished()
             executed = await keeper.adopt(epoch)
             opened.pop_all()
         return _Recovered(
@@ -457,6 +465,8 @@ class RegistryActor:
             database=database,
             epoch=epoch,
             journal=pen,
+            bulk=bulk,
+            half_done=half_done,
             found=found,
             abandoned=abandoned,
             executed=executed,
@@ -471,6 +481,25 @@ class RegistryActor:
         self._database = recovered.database
         self._epoch = recovered.epoch
         self._journal = recovered.journal
+        self._bulk = recovered.bulk
+        self._operations = ThreadOperations(
+            Lanes(
+                of=self._lane,
+                tidy=self._tidy,
+                perform=self._perform,
+                thread_of=self._thread_of,
+                until_over=self._until_over,
+                until_told=self._until_told,
+                tell=self._tell_followers,
+            ),
+            self._journal,
+            self._bulk,
+            self._keeper,
+            self._doings,
+            self._database,
+            self._tasks,
+            self._setup,
+        )
         self._webhooks = WebhookSender(self._database, self._setup.webhooks, self._shard)
         for thread_id in recovered.abandoned:
             # Its run had ended; the registry before died over the deletion. Whoever waits for the
@@ -492,6 +521,7 @@ class RegistryActor:
                 # An actor that lives and does not know the run never had the order.
                 self._keeper.release(run.run_id, run.graph_id, actor)
                 self._tasks.vital(self._lost(run.run_id, actor, None, died=not holds))
+        self._operations.take_up(recovered.half_done)
         # What was displaced before the restart and had not ended is displaced now.
         for thread_id, displaced in effects:
             self._tasks.vital(self._performed(self._lane(thread_id), displaced))
@@ -1069,17 +1099,18 @@ class RegistryActor:
             status, error = RunStatus.INTERRUPTED, None
             graph_id = run.graph_id
             try:
+                await self._bulk.roll_back(run.run_id, run.thread_id)
+            except (DatabaseUnavailable, psycopg.Error) as problem:  # the thread must go on
+                log.error("a run was not rolled back", exc_info=True, extra={"run_id": run.run_id})
+                status, error = RunStatus.ERROR, _error("RollbackFailed", str(problem).strip())
+            else:
                 *_, newest = await self._journal.commit(
-                    journal.roll_back(run.run_id, run.thread_id),
                     outbox.announce(run.run_id, rolled_back=True),
                     *journal.delete_run(run.run_id),
                     journal.newest_graph(run.thread_id),
                     key=run.thread_id,
                 )
                 graph_id = newest[0][0] if newest else graph_id
-            except DatabaseUnavailable as problem:  # it takes too long; the thread must go on
-                log.error("a run was not rolled back", extra={"run_id": run.run_id})
-                status, error = RunStatus.ERROR, _error("RollbackFailed", problem.message)
             await self._faults.at("rolled_back")
             interrupts, has_next = await self._keeper.settle(graph_id, run.thread_id)
         await self._faults.at("end")
@@ -1157,7 +1188,7 @@ class RegistryActor:
     async def _delete_temporary(self, thread_id: str, keep_s: float) -> None:
         if keep_s:
             await asyncio.sleep(keep_s)
-        await self._journal.commit(*journal.delete_thread(thread_id), key=thread_id)
+        await self._operations.delete_temporary(thread_id)
 
     # --- death of an actor ---------------------------------------------------------------------
 
@@ -1408,153 +1439,39 @@ class RegistryActor:
 
     # --- exclusive operations ------------------------------------------------------------------
 
-    async def _exclusively(self, thread_id: str, work: Callable[[], Awaitable[T]]) -> T:
-        """Does ``work`` while no run is on the thread.
-
-        Raises:
-            Conflict: a run is in flight, or another operation.
-        """
-        lane = self._lane(thread_id)
-        operation = os.urandom(8).hex()
-        lane.begin_exclusive(operation)
-        try:
-            return await work()
-        finally:
-            await self._perform(lane, lane.end_exclusive(operation))
-            self._tell_followers(operation)
-
-    async def _rest(self, thread_id: str, interrupts: bytes | None, *, has_next: bool) -> None:
-        """What the thread's record shows after its state was changed from outside."""
-        rest = resting_status(RunStatus.SUCCESS, has_next=has_next)
-        busy = self._lane(thread_id).has_runs  # admitted meanwhile; it waits for this
-        await self._journal.commit(
-            journal.rest_thread(thread_id, rest, interrupts, None, busy=busy)
-        )
-
     @repeatable
     async def update_state(self, thread_id: str, update: list[Any]) -> bytes:
-        """Changes a thread's state. ``update`` is a list of one ObjectRef: the values may be large,
-        so only their reference passes through here."""
+        """`ThreadOperations.update_state`."""
         await self._ready_for(thread_id)
-
-        async def work() -> bytes:
-            reply, interrupts, has_next = await self._keeper.update(update[0])
-            await self._rest(thread_id, interrupts, has_next=has_next)
-            self._doings.note(thread_id, "state")
-            return reply
-
-        return await self._exclusively(thread_id, work)
+        return await self._operations.update_state(thread_id, update)
 
     @repeatable
     async def copy_thread(self, thread_id: str, copy_id: str) -> None:
-        """Copies a thread's record and checkpoints. Raises Conflict when there is none.
-
-        The copy may be another registry's thread: nobody knows its id yet.
-        """
+        """`ThreadOperations.copy`."""
         await self._ready_for(thread_id)
-
-        async def work() -> None:
-            rows, *_ = await self._journal.commit(*journal.copy_thread(thread_id, copy_id))
-            if not rows:
-                raise Conflict("Conflict")
-
-        await self._exclusively(thread_id, work)
+        await self._operations.copy(thread_id, copy_id)
 
     @repeatable
     async def delete_thread(self, thread_id: str) -> None:
-        """Stops the thread's runs, waits for that, then deletes everything of it.
-
-        May be repeated: a thread that is not there (any more) is deleted.
-        """
+        """`ThreadOperations.delete`."""
         await self._ready_for(thread_id)
-        lane = self._lane(thread_id)
-        while lane.closing:
-            # Perhaps for the same request: it is asked again when an answer was lost.
-            await self._until_told(thread_id)
-            lane = self._lane(thread_id)
-        effects = lane.close()
-        active = lane.active.run_id if lane.active is not None else None
-        try:
-            await self._perform(lane, effects)
-            if active is not None:
-                await self._until_over(active)
-            while (operation := lane.exclusive) is not None:
-                await self._until_told(operation)
-            await self._journal.commit(*journal.delete_thread(thread_id))
-        finally:
-            lane.reopen()
-            self._tidy(lane)
-            self._tell_followers(thread_id)
-
-    async def _delete_expired(self, thread_id: str) -> bool:
-        """Deletes a thread whose time to live is over; not one that was used again meanwhile.
-
-        Raises:
-            Conflict: a run is in flight, or another operation.
-        """
-        lane = self._lane(thread_id)
-
-        async def work() -> bool:
-            ttl_s = self._setup.thread_ttl_s
-            if not await upkeep.is_expired(self._database, thread_id, ttl_s) or lane.has_runs:
-                return False
-            lane.close()
-            try:
-                await self._journal.commit(*journal.delete_thread(thread_id))
-            finally:
-                lane.reopen()
-                self._tell_followers(thread_id)
-            return True
-
-        return await self._exclusively(thread_id, work)
+        await self._operations.delete(thread_id)
 
     @repeatable
     async def prune_thread(self, thread_id: str) -> None:
-        """Deletes all but the newest checkpoints. Raises Conflict while a run is in flight."""
+        """`ThreadOperations.prune`."""
         await self._ready_for(thread_id)
-        await self._exclusively(thread_id, lambda: self._keeper.prune(thread_id))
+        await self._operations.prune(thread_id)
 
     @repeatable
     async def delete_run(self, thread_id: str, run_id: str) -> None:
-        """Stops the run if it is not over, then deletes it and its checkpoints.
-
-        May be repeated: a run that is not there (any more) is deleted.
-
-        Raises:
-            NotFound: it is another thread's.
-            Conflict: it is over, and another one is in flight on its thread.
-        """
+        """`ThreadOperations.delete_run`."""
         await self._ready_for(thread_id)
+        await self._operations.delete_run(thread_id, run_id)
+
+    def _thread_of(self, run_id: str) -> str | None:
         run = self._runs.get(run_id)
-        stopped = run is not None and run.thread_id == thread_id
-        if stopped:
-            lane = self._lane(thread_id)
-            # A rollback deletes it at its end, before the next run of the thread starts.
-            await self._perform(lane, lane.stop(run_id, "rollback"))
-            await self._until_over(run_id)
-        found = await self._stored(run_id)
-        if found is None:
-            return
-        if found.thread_id != thread_id:
-            raise NotFound("Run not found")
-        if not found.attempt:
-            # Never executed, so it left nothing and is in nobody's way.
-            await self._journal.commit(*journal.delete_run(run_id))
-            return
-        graph_id = found.graph_id
-
-        async def work() -> None:
-            ((is_newest,),), *_, left = await self._journal.commit(
-                journal.forget_run(run_id, thread_id),
-                *journal.delete_run(run_id),
-                journal.newest_graph(thread_id),
-            )
-            if is_newest:
-                newest = left[0][0] if left else graph_id
-                interrupts, has_next = await self._keeper.settle(newest, thread_id)
-                await self._rest(thread_id, interrupts, has_next=has_next)
-
-        await self._exclusively(thread_id, work)
+        return run.thread_id if run is not None else None
 
 
 async def _learn_shipped(database: Pool, keeper: Keeper) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 import psycopg
 
 from actors.setup import RegistrySetup
+from actors.thread_operations import ThreadOperations
 from greenroom.core.errors import DatabaseUnavailable, GreenroomError
 from greenroom.persistence import outbox, tails, upkeep
 from greenroom.persistence.database import Pool
@@ -30,15 +31,13 @@ class Sweeper:
     """Sweeps at intervals.
 
     Args:
-        delete_expired: deletes a thread unless it was used again; says whether it did.
+        operations: delete threads, and go on with what is half done.
     """
 
-    def __init__(
-        self, pool: Pool, setup: RegistrySetup, delete_expired: Callable[[str], Awaitable[bool]]
-    ) -> None:
+    def __init__(self, pool: Pool, setup: RegistrySetup, operations: ThreadOperations) -> None:
         self._pool = pool
         self._setup = setup
-        self._delete_expired = delete_expired
+        self._operations = operations
 
     async def keep(self) -> None:
         """Never ends."""
@@ -51,6 +50,7 @@ class Sweeper:
 
     async def sweep(self) -> None:
         """One sweep over everything that is this registry's."""
+        await self._operations.sweep()
         await _in_batches(self._delete_threads)
         if not self._setup.shard.is_first:
             return
@@ -72,7 +72,7 @@ class Sweeper:
         deleted = 0
         for thread_id in expired:
             try:
-                deleted += await self._delete_expired(thread_id)
+                deleted += await self._operations.delete_expired(thread_id)
             except GreenroomError as error:  # in use again, or by another request: another time
                 log.debug("thread not deleted", extra={"reason": str(error)})
         return deleted

@@ -60,6 +60,9 @@ TOO_LONG = (
     "The database did not finish this within the time that one transaction may take, and nothing of"
     " it was done."
 )
+SMALL_ROWS = 500
+SMALL_BYTES = 2 * 1024 * 1024
+"""What a deletion may delete here: about as long as a commit takes anyway."""
 
 
 class Superseded(Fenced):
@@ -529,23 +532,6 @@ def keep_heads(run_id: str) -> Write:
     )
 
 
-def roll_back(run_id: str, thread_id: str) -> Write:
-    """Takes back what a run left in its thread's checkpoints; before the run is deleted."""
-    return Write(
-        "SELECT greenroom.roll_back(%(run)s, %(thread)s)", {"run": run_id, "thread": thread_id}
-    )
-
-
-def forget_run(run_id: str, thread_id: str) -> Write:
-    """Deletes what a run that is over left in its thread's checkpoints; before its record goes.
-
-    Gives ``(is_newest,)``: whether the thread's state was that of this run.
-    """
-    return Write(
-        "SELECT greenroom.forget_run(%(run)s, %(thread)s)", {"run": run_id, "thread": thread_id}
-    )
-
-
 def newest_graph(thread_id: str) -> Write:
     """The graph of the thread's newest run that was executed: ``(graph_id,)``, or no row."""
     return Write(
@@ -556,56 +542,15 @@ def newest_graph(thread_id: str) -> Write:
     )
 
 
-def delete_thread(thread_id: str) -> tuple[Write, ...]:
-    """Everything of a thread: events, runs, record and checkpoints."""
-    params = {"thread": thread_id}
-    return (
-        Write(
-            "DELETE FROM greenroom.run_events WHERE run_id IN"
-            " (SELECT run_id FROM greenroom.runs WHERE thread_id = %(thread)s)",
-            params,
-        ),
-        Write("DELETE FROM greenroom.runs WHERE thread_id = %(thread)s", params),
-        Write("DELETE FROM checkpoint_writes WHERE thread_id = %(thread)s", params),
-        Write("DELETE FROM checkpoint_blobs WHERE thread_id = %(thread)s", params),
-        Write("DELETE FROM checkpoints WHERE thread_id = %(thread)s", params),
-        Write(
-            "DELETE FROM greenroom.threads WHERE thread_id = %(thread)s RETURNING thread_id", params
-        ),
-    )
+def delete_thread(thread_id: str) -> Write:
+    """Everything of a thread: events, runs, record and checkpoints. Gives ``(is_gone,)``.
 
-
-def copy_thread(thread_id: str, copy_id: str) -> tuple[Write, ...]:
-    """A thread's record and checkpoints under a new id; the first gives a row if it exists."""
-    params = {"thread": thread_id, "copy": copy_id}
-    tables = {
-        "checkpoints": (
-            "checkpoint_ns, checkpoint_id, parent_checkpoint_id, type, checkpoint, metadata"
-        ),
-        "checkpoint_blobs": "checkpoint_ns, channel, version, type, blob",
-        "checkpoint_writes": (
-            "checkpoint_ns, checkpoint_id, task_id, task_path, idx, channel, type, blob"
-        ),
-    }
-    return (
-        Write(
-            """
-            INSERT INTO greenroom.threads (thread_id, status, resting, metadata, config, "values",
-                facets, interrupts, error, ever_ran)
-            SELECT %(copy)s, status, resting, metadata, config, "values", facets, interrupts,
-                error, ever_ran FROM greenroom.threads WHERE thread_id = %(thread)s
-            ON CONFLICT (thread_id) DO UPDATE SET thread_id = excluded.thread_id
-            RETURNING thread_id""",
-            params,
-        ),
-        *(
-            Write(
-                f"INSERT INTO {table} (thread_id, {columns}) SELECT %(copy)s, {columns}"
-                f" FROM {table} WHERE thread_id = %(thread)s ON CONFLICT DO NOTHING",
-                params,
-            )
-            for table, columns in tables.items()
-        ),
+    Of a thread that is larger than `SMALL_ROWS` and `SMALL_BYTES` only the record goes, and that
+    the rest is to go is written down: ``is_gone`` is false, and `bulk.Bulk.delete_thread` does it.
+    """
+    return Write(
+        "SELECT greenroom.delete_thread(%(thread)s, %(rows)s, %(bytes)s)",
+        {"thread": thread_id, "rows": SMALL_ROWS, "bytes": SMALL_BYTES},
     )
 
 

@@ -39,6 +39,8 @@ _RUN = (
     "run_id, thread_id, assistant_id, metadata, status, kwargs, multitask_strategy, created_at,"
     " updated_at"
 )
+_NOT_DELETED = "NOT EXISTS (SELECT 1 FROM greenroom.operations WHERE subject = runs.thread_id)"
+"""A run whose thread is being deleted is not shown any more."""
 _STORAGE = """
 WITH stored AS (
     SELECT checkpoint_ns, channel, version, coalesce(octet_length(blob), 0) AS bytes
@@ -156,7 +158,7 @@ class PostgresRecords:
         """A new thread, or the one that exists, untouched, with ``do_nothing``.
 
         Raises:
-            Conflict: it exists and ``if_exists`` is ``raise``.
+            Conflict: it exists and ``if_exists`` is ``raise``, or it is being deleted.
             InvalidRequest: the metadata or the ttl cannot be stored.
         """
         minutes, strategy = _ttl(ttl)
@@ -166,16 +168,28 @@ class PostgresRecords:
                 " created_at, updated_at, state_updated_at)"
                 " SELECT %s, %s, m, %s, t, t, t"
                 " FROM (SELECT %s::float8 AS m, clock_timestamp() AS t) AS given"
+                " WHERE NOT EXISTS (SELECT 1 FROM greenroom.operations WHERE subject = %s)"
                 f" ON CONFLICT (thread_id) DO NOTHING RETURNING {_THREAD}",
-                [thread_id, Jsonb(dict(metadata)), strategy, minutes],
+                [thread_id, Jsonb(dict(metadata)), strategy, minutes, thread_id],
             )
             if rows:
                 return _thread(rows[0])
+            if await self._is_being_deleted(thread_id):
+                raise Conflict(
+                    f"Thread with ID {thread_id} is being deleted. Try again when it is gone, or"
+                    " choose another ID."
+                )
             if if_exists == "raise":
                 raise Conflict(f"Thread with ID {thread_id} already exists")
             # None when it was deleted in between; then it can be made.
             if found := await self.get_thread(thread_id):
                 return found
+
+    async def _is_being_deleted(self, thread_id: str) -> bool:
+        """Its record is gone already, its checkpoints are not."""
+        return bool(
+            await self._rows("SELECT 1 FROM greenroom.operations WHERE subject = %s", [thread_id])
+        )
 
     async def get_thread(self, thread_id: str) -> JsonObject | None:
         rows = await self._rows(
@@ -266,7 +280,9 @@ class PostgresRecords:
     async def get_run(self, thread_id: str | None, run_id: str) -> JsonObject | None:
         if not _is_uuid(run_id):
             return None
-        rows = await self._rows(f"SELECT {_RUN} FROM greenroom.runs WHERE run_id = %s", [run_id])
+        rows = await self._rows(
+            f"SELECT {_RUN} FROM greenroom.runs WHERE run_id = %s AND {_NOT_DELETED}", [run_id]
+        )
         if not rows or thread_id not in (None, rows[0]["thread_id"]):
             return None
         return _run(rows[0])
@@ -280,7 +296,8 @@ class PostgresRecords:
             conditions.append(("status = %s", status))
         sql, params = _where(conditions)
         rows = await self._rows(
-            f"SELECT {_RUN} FROM greenroom.runs {sql} ORDER BY created_at DESC, run_id DESC"
+            f"SELECT {_RUN} FROM greenroom.runs {sql} AND {_NOT_DELETED}"
+            " ORDER BY created_at DESC, run_id DESC"
             " LIMIT %s OFFSET %s",
             [*params, limit, offset],
         )

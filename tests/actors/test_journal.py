@@ -21,6 +21,7 @@ from greenroom.persistence.checkpoints import PooledSaver
 from greenroom.persistence.database import Pool, open_pool
 from greenroom.persistence.journal import Journal, Superseded, Write, may_pass
 from greenroom.persistence.saving import Saving
+from tests.persistence.checkpointed import fill, left_of
 from tests.persistence.conftest import dsn, pool, postgres, template  # noqa: F401 - fixtures
 
 # ruff: noqa: F811 - fixtures are named as arguments
@@ -365,106 +366,33 @@ async def test_only_threads_without_a_run_are_calmed_at_a_start(pen: Journal, po
     assert await run_row(pool, kept) == ("pending", 0, None)
 
 
-async def checkpoint(pool: Pool, run_id: str, checkpoint_id: str, thread_id: str = "t") -> None:
-    async with pool.connection() as connection:
-        await connection.execute(
-            "INSERT INTO checkpoints"
-            " (thread_id, checkpoint_ns, checkpoint_id, checkpoint, metadata)"
-            " VALUES (%s, '', %s, %s, %s)",
-            (
-                thread_id,
-                checkpoint_id,
-                json.dumps({"channel_versions": {"c": checkpoint_id}}),
-                json.dumps({"run_id": run_id}),
-            ),
-        )
-        await connection.execute(
-            "INSERT INTO checkpoint_blobs (thread_id, checkpoint_ns, channel, version, type)"
-            " VALUES (%s, '', 'c', %s, 'empty')",
-            (thread_id, checkpoint_id),
-        )
-
-
-async def write_on(pool: Pool, checkpoint_id: str, channel: str) -> None:
-    async with pool.connection() as connection:
-        await connection.execute(
-            "INSERT INTO checkpoint_writes (thread_id, checkpoint_ns, checkpoint_id, task_id, idx,"
-            " channel, type, blob) VALUES ('t', '', %s, %s, 0, %s, 'null', '')",
-            (checkpoint_id, channel, channel),
-        )
-
-
-async def state(pool: Pool, thread_id: str = "t") -> tuple[list[str], list[str], list[str]]:
-    """Checkpoints, versions of blobs and channels of writes of a thread."""
-    parts = (
-        "checkpoint_id FROM checkpoints",
-        "version FROM checkpoint_blobs",
-        "channel FROM checkpoint_writes",
-    )
-    found = [
-        [
-            row[0]
-            for row in await rows(pool, f"SELECT {p} WHERE thread_id = %s ORDER BY 1", thread_id)
-        ]
-        for p in parts
-    ]
-    return found[0], found[1], found[2]
-
-
-async def test_a_rollback_takes_back_the_run_and_restores_what_it_wrote_onto(
+async def test_a_small_thread_is_deleted_at_once_and_leaves_nothing(
     pen: Journal, pool: Pool
 ) -> None:
-    before, run_id = str(uuid.uuid4()), await admitted(pen, "x", resumes=True)
-    await checkpoint(pool, before, "1")
-    await write_on(pool, "1", "question")
-    await pen.commit(journal.keep_heads(run_id))
-    await write_on(pool, "1", "answer")
-    await pen.commit(journal.keep_heads(run_id))
-    await checkpoint(pool, run_id, "2")
-    await write_on(pool, "2", "later")
-    for _ in range(2):
-        await pen.commit(journal.roll_back(run_id, "t"))
-        assert await state(pool) == (["1"], ["1"], ["question"])
-    await pen.commit(*journal.delete_run(run_id))
-    await pen.commit(journal.roll_back(run_id, "t"), *journal.delete_run(run_id))
-    assert await state(pool) == (["1"], ["1"], ["question"])
-    assert await run_row(pool, run_id) is None
-    assert await rows(pool, "SELECT 1 FROM greenroom.saved_heads") == []
-
-
-async def test_a_copy_has_record_and_state_and_is_made_once(pen: Journal, pool: Pool) -> None:
-    run_id = await admitted(pen)
-    await checkpoint(pool, run_id, "1")
-    await write_on(pool, "1", "question")
-    await pen.commit(journal.rest_thread("t", ThreadStatus.INTERRUPTED, b'{"a": []}', None))
-    for _ in range(2):
-        made, *_ = await pen.commit(*journal.copy_thread("t", "copy"))
-        assert made == [("copy",)]
-    assert await thread_row(pool, "copy") == await thread_row(pool)
-    assert await state(pool, "copy") == await state(pool)
-    made, *_ = await pen.commit(*journal.copy_thread("nobody", "other"))
-    assert made == []
-    assert await thread_row(pool, "other") is None
-
-
-async def test_a_deleted_thread_leaves_nothing(pen: Journal, pool: Pool) -> None:
     run_id = await admitted(pen, resumes=True)
-    await checkpoint(pool, run_id, "1")
-    await write_on(pool, "1", "question")
-    await pen.commit(journal.keep_heads(run_id))
     other = await admitted(pen, thread_id="other")
-    async with pool.connection() as connection:
-        await connection.execute(
-            "INSERT INTO greenroom.run_events VALUES (%s, 1, 1, 'values', '')", (run_id,)
-        )
-    *_, deleted = await pen.commit(*journal.delete_thread("t"))
-    assert deleted == [("t",)]
-    *_, deleted = await pen.commit(*journal.delete_thread("t"))
-    assert deleted == []
-    assert await state(pool) == ([], [], [])
-    for table in ("run_events", "saved_heads", "saved_writes"):
-        assert await rows(pool, f"SELECT 1 FROM greenroom.{table}") == []
+    await fill(pool, run_id, "t")
+    for _ in range(2):
+        assert await pen.commit(journal.delete_thread("t")) == [[(True,)]]
+    assert await thread_row(pool) is None
+    assert await left_of(pool, "t") == {}
     assert await rows(pool, "SELECT run_id::text FROM greenroom.runs") == [(other,)]
+    assert await rows(pool, "SELECT 1 FROM greenroom.operations") == []
+
+
+@pytest.mark.parametrize("large", ["SMALL_ROWS", "SMALL_BYTES"])
+async def test_of_a_large_thread_only_the_record_goes_in_the_commit(
+    pen: Journal, pool: Pool, monkeypatch: pytest.MonkeyPatch, large: str
+) -> None:
+    run_id = await admitted(pen)
+    await fill(pool, run_id, "t")
+    before = await left_of(pool, "t")
+    monkeypatch.setattr(journal, large, 2)
+    for _ in range(2):
+        assert await pen.commit(journal.delete_thread("t")) == [[(False,)]]
+    assert await thread_row(pool) is None
+    assert await left_of(pool, "t") == before
+    assert await rows(pool, "SELECT subject, kind FROM greenroom.operations") == [("t", "delete")]
 
 
 # --- recovery ------------------------------------------------------------------------------------

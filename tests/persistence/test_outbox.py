@@ -142,7 +142,7 @@ async def test_the_values_of_a_temporary_thread_are_not_told(pool: Pool) -> None
     run_id = await a_run(pool, "t", temporary=True)
     await store_values(pool, "t", "{}")
     await end(pool, run_id)
-    await commit(pool, *journal.delete_thread("t"))
+    await commit(pool, journal.delete_thread("t"))
     assert (await body_of(pool, run_id))["values"] is None
 
 
