@@ -1102,7 +1102,10 @@ class RegistryActor:
                 await self._bulk.roll_back(run.run_id, run.thread_id)
             except (DatabaseUnavailable, psycopg.Error) as problem:  # the thread must go on
                 log.error("a run was not rolled back", exc_info=True, extra={"run_id": run.run_id})
-                status, error = RunStatus.ERROR, _error("RollbackFailed", str(problem).strip())
+                status, error = (
+                    RunStatus.ERROR,
+                    _error("RollbackFailed", str(problem).strip().partition("\n")[0]),
+                )
             else:
                 *_, newest = await self._journal.commit(
                     outbox.announce(run.run_id, rolled_back=True),

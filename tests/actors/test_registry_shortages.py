@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 
 import psycopg
@@ -11,7 +12,7 @@ import pytest
 from actors import registry as registry_module
 from greenroom.core.errors import Unavailable
 from greenroom.core.runs import CreatedRun
-from greenroom.persistence import database, journal
+from greenroom.persistence import journal
 from tests.actors.doubles import until
 from tests.actors.test_registry import Theatre, make, request, theatre  # noqa: F401 - fixtures
 from tests.persistence.conftest import dsn, pool, postgres, template  # noqa: F401 - fixtures
@@ -108,35 +109,24 @@ async def test_a_create_that_may_have_been_stored_and_was_given_up_is_taken_back
     await theatre.finish(again.run_id)
 
 
-async def test_a_rollback_that_takes_the_database_too_long_ends_its_run_and_frees_the_thread(
-    make: Callable[..., Awaitable[Theatre]], monkeypatch: pytest.MonkeyPatch
+async def test_a_rollback_that_the_database_refuses_ends_its_run_and_frees_the_thread(
+    theatre: Theatre,
 ) -> None:
-    opened = database.open_pool
-
-    async def impatient(dsn: str, **given: object) -> database.Pool:
-        return await opened(dsn, **(given | {"transaction_timeout_s": 0.2}))  # type: ignore[arg-type]
-
-    monkeypatch.setattr(registry_module, "open_pool", impatient)
-    theatre = await make()
-    await _run(
-        theatre.setup.dsn,
-        """
-        CREATE OR REPLACE FUNCTION greenroom.roll_back(run uuid, thread text) RETURNS void
-            LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(60); END $$""",
+    await refuse(theatre, "checkpoint_writes", "DELETE", sqlstate="P0001")
+    refused, other = await theatre.create(), await theatre.create("u")
+    await theatre.executed(refused.run_id)
+    await theatre.cancel(refused.run_id, "rollback")
+    await theatre.finish(refused.run_id)
+    assert await theatre.over(refused.run_id) == "error"
+    ((error,),) = await theatre.rows(
+        "SELECT error::text FROM greenroom.runs WHERE run_id = %s", refused.run_id
     )
-    slow, other = await theatre.create(), await theatre.create("u")
-    await theatre.executed(slow.run_id)
-    await theatre.cancel(slow.run_id, "rollback")
-    await theatre.finish(slow.run_id)
-    assert await theatre.over(slow.run_id) == "error"
-    ((message,),) = await theatre.rows(
-        "SELECT error->>'message' FROM greenroom.runs WHERE run_id = %s", slow.run_id
-    )
-    assert "one transaction may take" in message
+    assert json.loads(error) == {"error": "RollbackFailed", "message": FULL}
     await theatre.finish(other.run_id)
     again = await theatre.create()
     assert isinstance(again, CreatedRun)
     await theatre.finish(again.run_id)
+    await refuse_no_more(theatre)
     await theatre.nothing_is_left()
 
 
