@@ -44,7 +44,7 @@ from greenroom.persistence.owning import is_of
 log = logging.getLogger("greenroom.bulk")
 
 MOST_ROWS = 1000
-MOST_BYTES = 4 * 1024 * 1024
+MOST_BYTES = 2 * 1024 * 1024
 AT_ONCE = 2
 """Transactions of this kind at once; the pool has more connections, which are the journal's."""
 COPY_PATIENCE_S = 30.0
