@@ -43,7 +43,7 @@ from greenroom.persistence.owning import is_of
 log = logging.getLogger("greenroom.bulk")
 
 MOST_ROWS = 1000
-MOST_BYTES = 4 * 1024 * 1024
+MOST_BYTES = 2 * 1024 * 1024
 MOST_TIMEOUTS = 2
 """Once it may have waited for somebody's lock, who was ended in his turn; twice it is too much."""
 AT_ONCE = 2

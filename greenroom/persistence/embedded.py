@@ -74,7 +74,8 @@ class Embedded:
 
     directory: Path
     dsn: str
-    _owner: int = field(repr=False)
+    _owner: list[int] = field(repr=False)
+    """The descriptor with the lock, until it is given up: another file may have its number then."""
 
     def stop(self) -> None:
         """Stops the server, whoever else uses it; returns when it is gone. Idempotent."""
@@ -83,9 +84,12 @@ class Embedded:
         self.release()
 
     def release(self) -> None:
-        """Gives up this process's share. The watchdog stops the server when it was the last."""
-        with contextlib.suppress(OSError):
-            os.close(self._owner)
+        """Gives up this process's share. The watchdog stops the server when it was the last.
+
+        Idempotent, also from several threads.
+        """
+        with contextlib.suppress(IndexError):
+            os.close(self._owner.pop())
 
 
 def start_embedded(directory: Path, *, linger_s: float = 10.0) -> Embedded:
@@ -117,7 +121,7 @@ def start_embedded(directory: Path, *, linger_s: float = 10.0) -> Embedded:
             except BaseException:  # also Ctrl-C: nobody would ever stop it
                 watchdog.stop_postmaster(directory / "data")
                 raise
-        return Embedded(directory, _dsn(_socket_directory_in_use(directory)), owner)
+        return Embedded(directory, _dsn(_socket_directory_in_use(directory)), [owner])
     except OSError as error:
         os.close(owner)
         raise ConfigurationError(

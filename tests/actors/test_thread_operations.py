@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
@@ -15,7 +16,7 @@ from greenroom.persistence import journal
 from greenroom.persistence.records import PostgresRecords
 from tests.actors.doubles import BOUND_S
 from tests.actors.test_registry import Theatre, bounded, make, theatre  # noqa: F401 - fixtures
-from tests.persistence.checkpointed import checkpoints, left_of, rows_of, state
+from tests.persistence.checkpointed import checkpoints, execute, left_of, rows_of, state
 from tests.persistence.conftest import dsn, pool, postgres, template  # noqa: F401 - fixtures
 from tests.persistence.test_bulk import held_back
 
@@ -234,3 +235,61 @@ async def test_a_large_temporary_thread_is_deleted_too(theatre: Theatre) -> None
             await asyncio.sleep(0.01)
     await all_done(theatre)
     await theatre.nothing_is_left()
+
+
+# --- how long others wait ------------------------------------------------------------------------
+
+
+async def p95_of_creates(theatre: Theatre, beside: asyncio.Task[Any] | None = None) -> float:
+    """Seconds; as long as something goes on beside, and at least 100 creates."""
+    took_s: list[float] = []
+    while len(took_s) < 100 or (beside is not None and not beside.done() and len(took_s) < 5000):
+        begun_s = time.monotonic()
+        run = await theatre.create(f"other-{len(took_s)}")
+        took_s.append(time.monotonic() - begun_s)
+        await theatre.finish(run.run_id)
+    return sorted(took_s)[int(len(took_s) * 0.95)]
+
+
+async def grow(theatre: Theatre, run_id: str, name: str, mib: int) -> None:
+    # As it is, or what repeats itself is compressed.
+    await execute(theatre.pool, "ALTER TABLE checkpoint_blobs ALTER blob SET STORAGE EXTERNAL")
+    for n in range(mib // 20):
+        numbers = [f"{name}-{n:03}-{m:02}" for m in range(20)]
+        await checkpoints(theatre.pool, run_id, numbers, size=1024 * 1024)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("mib", [60, pytest.param(500, marks=pytest.mark.slow)])
+async def test_beside_a_huge_thread_a_create_takes_at_most_twice_its_usual_time(
+    theatre: Theatre, mib: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = await theatre.create()
+    await theatre.finish(first.run_id)
+    await grow(theatre, first.run_id, "a", mib)
+    usual_s = await p95_of_creates(theatre)
+    second = await theatre.create(resumes=True)
+    actor = await theatre.executed(second.run_id)
+    await grow(theatre, second.run_id, "b", mib)
+    assert len((await state(theatre.pool))[0]) == 2 * mib
+
+    async def roll_back() -> None:
+        await theatre.cancel(second.run_id, "rollback")
+        attempt = actor.current.pop(second.run_id)
+        await theatre.report(actor, second.run_id, attempt, RunStatus.INTERRUPTED)
+
+    for work in (roll_back(), copying(theatre), deleting(theatre)):
+        name = work.__name__
+        begun_s = time.monotonic()
+        task = asyncio.create_task(work)
+        beside_s = await p95_of_creates(theatre, task)
+        await task
+        with capsys.disabled():
+            print(
+                f"\n{name} of {mib} MiB took {time.monotonic() - begun_s:.1f} s;"
+                f" p95 of a create {beside_s * 1000:.0f} ms, usual {usual_s * 1000:.0f} ms"
+            )
+        # With slack for what else the machine does.
+        assert beside_s <= 2 * usual_s + 0.1
+    assert len((await state(theatre.pool, "copy"))[0]) == mib
+    assert await left_of(theatre.pool, "t") == {}

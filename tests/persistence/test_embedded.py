@@ -116,6 +116,26 @@ def test_it_starts_attaches_and_stops(directory: Path) -> None:
     second.release()
 
 
+@pytest.mark.parametrize("way", ["release", "stop"])
+def test_a_second_release_closes_nobody_elses_file(
+    postgres: Embedded, tmp_path: Path, way: str
+) -> None:
+    if way == "stop":
+        share = start_embedded(tmp_path / "pg", linger_s=0)
+        share.stop()
+    else:
+        share = start_embedded(postgres.directory)
+        share.release()
+    # The lowest number that is free: that of the share.
+    with (tmp_path / "other").open("w") as other:
+        share.release()
+        if way == "stop":
+            share.stop()
+        other.write("still open")
+        other.flush()
+    assert (tmp_path / "other").read_text() == "still open"
+
+
 def test_what_was_committed_is_there_after_a_restart(directory: Path) -> None:
     server = start_embedded(directory)
     with psycopg.connect(server.dsn) as conn:
