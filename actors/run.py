@@ -290,6 +290,7 @@ class RunActor:
             self._saving,
             run_id=order.run_id,
             attempt=order.attempt,
+            thread_id=order.thread_id,
             is_first=is_first,
             faults=self._faults,
         )
@@ -446,7 +447,7 @@ class RunActor:
         return await graph_state.answer(
             self._graph_of(question.graph_id),
             question,
-            checkpointer=PooledSaver(self._connections, self._saving),
+            checkpointer=self._bound_saver(getattr(question, "thread_id", "")),
             store=self._store,
         )
 
@@ -459,7 +460,7 @@ class RunActor:
         done = await graph_state.update(
             self._graph_of(update.graph_id),
             update,
-            checkpointer=PooledSaver(self._connections, self._saving),
+            checkpointer=self._bound_saver(update.thread_id),
             store=self._store,
         )
         await store_values(self._connections, update.thread_id, done.values)
@@ -473,7 +474,7 @@ class RunActor:
         """
         config: RunnableConfig = {"configurable": {"thread_id": thread_id, "graph_id": graph_id}}
         opened = self._graph_of(graph_id).open(
-            config, checkpointer=PooledSaver(self._connections, self._saving), store=self._store
+            config, checkpointer=self._bound_saver(thread_id), store=self._store
         )
         async with opened as graph:
             values, interrupts, has_next = await graph_state.head_state(graph, config)
@@ -487,11 +488,13 @@ class RunActor:
             BadRequest: the thread's state is rebuilt from older checkpoints.
         """
         try:
-            await PooledSaver(self._connections, self._saving).aprune(
-                [thread_id], strategy="keep_latest"
-            )
+            await self._bound_saver(thread_id).aprune([thread_id], strategy="keep_latest")
         except NotImplementedError as error:
             raise BadRequest(str(error)) from None
+
+    def _bound_saver(self, thread_id: str) -> PooledSaver:
+        """For questions about a thread; empty for those about a graph."""
+        return PooledSaver(self._connections, self._saving, thread_id=thread_id)
 
     def _graph_of(self, graph_id: str) -> LoadedGraph:
         graph = self._graphs.get(graph_id)
@@ -682,10 +685,18 @@ class _Saver(FencedSaver):
         *,
         run_id: str,
         attempt: int,
+        thread_id: str,
         is_first: bool,
         faults: Faults,
     ) -> None:
-        super().__init__(pool, saving, run_id=run_id, attempt=attempt, is_first=is_first)
+        super().__init__(
+            pool,
+            saving,
+            run_id=run_id,
+            attempt=attempt,
+            thread_id=thread_id,
+            is_first=is_first,
+        )
         self._faults = faults
 
     async def aput(

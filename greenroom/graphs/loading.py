@@ -25,7 +25,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver
@@ -36,6 +36,7 @@ from langgraph_sdk import runtime as server_runtime
 from langgraph_sdk.runtime import AccessContext
 from pydantic import BaseModel
 
+from greenroom.core import identity
 from greenroom.core.errors import ConfigurationError
 from greenroom.graphs.configuration import GraphSpec
 
@@ -151,7 +152,21 @@ def _equipped(
     update: dict[str, Any] = {"checkpointer": checkpointer, "store": store}
     if graph.name == "LangGraph":
         update["name"] = spec.graph_id
+    if graph.config:
+        update["config"] = _bound(graph.config)
     return graph.copy(update=update)
+
+
+def _bound(config: RunnableConfig) -> RunnableConfig:
+    """What an author has bound with ``with_config``, without what would say which run this is.
+
+    LangGraph lays it under the config of each execution, key by key: a checkpoint that is bound
+    would be where every run begins, and a thread that is bound would be what a question reads.
+    """
+    bound = identity.without(config)
+    if "configurable" in bound:
+        bound["configurable"] = identity.without(bound["configurable"])
+    return cast(RunnableConfig, bound)
 
 
 def _overridden(graph: Graph, spec: GraphSpec) -> Iterable[str]:

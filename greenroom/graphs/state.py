@@ -19,6 +19,7 @@ from langgraph.store.base import BaseStore
 from langgraph.types import Interrupt, PregelTask, StateSnapshot
 from langgraph.types import StateUpdate as NodeUpdate
 
+from greenroom.core import identity
 from greenroom.core.errors import BadRequest, InvalidRequest
 from greenroom.core.ports import (
     DrawQuestion,
@@ -66,7 +67,7 @@ async def answer(
         case HistoryQuestion():
             return await _history(loaded, question, checkpointer, store)
         case SchemasQuestion() | DrawQuestion() | SubgraphsQuestion():
-            config = cast(RunnableConfig, dict(question.config or {}))
+            config = cast(RunnableConfig, identity.fields_of(question.config or {}))
             async with loaded.open(
                 config, checkpointer=checkpointer, store=store, access="assistants.read"
             ) as graph:
