@@ -53,6 +53,7 @@ from greenroom.core.runs import Batch, Ending, Report, RunOrder, RunStatus, out_
 from greenroom.graphs import execution as graph_execution
 from greenroom.graphs import spans
 from greenroom.graphs import state as graph_state
+from greenroom.graphs.containment import contain
 from greenroom.graphs.loading import LoadedGraph, load_graph, make_importable
 from greenroom.logs import noting
 from greenroom.persistence import tails
@@ -76,6 +77,7 @@ then: of a run whose events are kept, they see these only once they are durable.
 EXIT_FENCED = 75
 EXIT_SILENCE = 76
 EXIT_MEMORY = 77
+EXIT_LOOP = 78
 
 _executing: ContextVar[str] = ContextVar("greenroom_run_id", default="")
 
@@ -118,6 +120,7 @@ class RunActor:
         self._epoch = 0
         self._heard_s = time.monotonic()
         self._execute_loop: asyncio.AbstractEventLoop | None = None
+        self._execute_thread: threading.Thread | None = None
         self._threads = _CountingExecutor()
         self._pool: Pool | None = None
         self._shipped: ShippedGraphs | None = None
@@ -146,6 +149,8 @@ class RunActor:
         tracing.configure("actor", self._setup.name)
         loop = asyncio.get_running_loop()
         self._execute_loop = loop
+        self._execute_thread = threading.current_thread()
+        contain(loop)
         loop.set_default_executor(self._threads)
         configuration = configuration_of(self._setup)
         os.environ.update(configuration.env)
@@ -653,13 +658,17 @@ class RunActor:
     # --- watch ---------------------------------------------------------------------------------
 
     def _watch(self) -> None:
-        """A thread that ends the process when it outgrows its limit or no registry is left."""
+        """A thread that ends the process when it outgrows its limit, no registry is left, or the
+        loop that executes runs has stopped."""
         limit_bytes = self._setup.spec.memory_mib * 1024 * 1024
         page_bytes = resource.getpagesize()
         while True:
             time.sleep(0.25)
             if time.monotonic() - self._heard_s > self._setup.registry_silence_s:
                 os._exit(EXIT_SILENCE)
+            if self._execute_thread is not None and not self._execute_thread.is_alive():
+                # User code stopped the loop: nothing here would ever go on.
+                os._exit(EXIT_LOOP)
             if limit_bytes:
                 resident = int(Path("/proc/self/statm").read_text().split()[1]) * page_bytes
                 if resident > limit_bytes:

@@ -38,6 +38,7 @@ from pydantic import BaseModel
 
 from greenroom.core import identity
 from greenroom.core.errors import ConfigurationError
+from greenroom.core.raised import message_of, name_of
 from greenroom.graphs.configuration import GraphSpec
 
 log = logging.getLogger(__name__)
@@ -355,8 +356,10 @@ def _lone_file(spec: GraphSpec, file: Path, name: str) -> ModuleType:
     sys.modules[name] = module
     try:
         found.loader.exec_module(module)
-    except (Exception, SystemExit) as error:  # it is the user's code that runs
+    except BaseException as error:  # it is the user's code that runs
         del sys.modules[name]
+        if isinstance(error, KeyboardInterrupt):
+            raise
         raise _failed(spec, error) from error
     return module
 
@@ -373,7 +376,9 @@ def _elsewhere(name: str, file: Path) -> bool:
 def _imported(spec: GraphSpec, name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
-    except (Exception, SystemExit) as error:  # it is the user's code that runs
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # it is the user's code that runs
         raise _failed(spec, error) from error
 
 
@@ -392,7 +397,7 @@ def _failed(spec: GraphSpec, error: BaseException) -> ConfigurationError:
         )
     return ConfigurationError(
         f"Graph {spec.graph_id!r}: importing {spec.source} failed{where}: "
-        f"{type(error).__name__}: {error}.{advice}"
+        f"{name_of(error)}: {message_of(error)}.{advice}"
     )
 
 

@@ -35,6 +35,7 @@ from psycopg import AsyncConnection, AsyncCursor
 from psycopg.rows import DictRow, dict_row
 
 from greenroom.core.errors import ForeignThread
+from greenroom.core.raised import representation
 from greenroom.persistence.database import Pool, encode, patiently
 from greenroom.persistence.saving import Owner, Save, Saving
 
@@ -220,7 +221,7 @@ class PooledSaver(AsyncPostgresSaver):
             "task": task_id,
         }
         special = all(channel in WRITES_IDX_MAP for channel, _ in writes)
-        dumped = await self._dumped([value for _, value in writes])
+        dumped = await self._dumped([_storable(value) for _, value in writes])
         rows = [
             {
                 **place,
@@ -332,6 +333,11 @@ _FOREIGN = "SELECT thread_id FROM greenroom.threads WHERE thread_id = ANY(%s) LI
 
 def _thread_of(config: RunnableConfig) -> Any:
     return config.get("configurable", {}).get("thread_id")
+
+
+def _storable(value: Any) -> Any:
+    # LangGraph stores the `repr` of what a node raised, which may be 10 MB, or raise itself.
+    return representation(value) if isinstance(value, BaseException) else value
 
 
 def _is_plain(value: object) -> bool:
