@@ -54,6 +54,7 @@ from greenroom.core.runs import Batch, Ending, Report, RunOrder, RunStatus, out_
 from greenroom.graphs import execution as graph_execution
 from greenroom.graphs import spans
 from greenroom.graphs import state as graph_state
+from greenroom.graphs.containment import contain
 from greenroom.graphs.loading import LoadedGraph, load_graph, make_importable
 from greenroom.logs import noting
 from greenroom.persistence import tails
@@ -77,6 +78,7 @@ then: of a run whose events are kept, they see these only once they are durable.
 EXIT_FENCED = 75
 EXIT_SILENCE = 76
 EXIT_MEMORY = 77
+EXIT_LOOP = 78
 
 _executing: ContextVar[str] = ContextVar("greenroom_run_id", default="")
 
@@ -119,6 +121,7 @@ class RunActor:
         self._epoch = 0
         self._heard_s = time.monotonic()
         self._execute_loop: asyncio.AbstractEventLoop | None = None
+        self._execute_thread: threading.Thread | None = None
         self._threads = _CountingExecutor()
         self._pool: Pool | None = None
         self._shipped: ShippedGraphs | None = None
@@ -147,6 +150,8 @@ class RunActor:
         tracing.configure("actor", self._setup.name)
         loop = asyncio.get_running_loop()
         self._execute_loop = loop
+        self._execute_thread = threading.current_thread()
+        contain(loop)
         loop.set_default_executor(self._threads)
         configuration = configuration_of(self._setup)
         os.environ.update(configuration.env)
@@ -292,6 +297,7 @@ class RunActor:
             self._saving,
             run_id=order.run_id,
             attempt=order.attempt,
+            thread_id=order.thread_id,
             is_first=is_first,
             faults=self._faults,
         )
@@ -454,7 +460,7 @@ class RunActor:
         return await graph_state.answer(
             self._graph_of(question.graph_id),
             question,
-            checkpointer=PooledSaver(self._connections, self._saving),
+            checkpointer=self._bound_saver(getattr(question, "thread_id", "")),
             store=self._store,
         )
 
@@ -468,7 +474,7 @@ class RunActor:
         done = await graph_state.update(
             self._graph_of(update.graph_id),
             update,
-            checkpointer=PooledSaver(self._connections, self._saving),
+            checkpointer=self._bound_saver(update.thread_id),
             store=self._store,
         )
         await store_values(self._connections, update.thread_id, done.values)
@@ -483,7 +489,7 @@ class RunActor:
         """
         config: RunnableConfig = {"configurable": {"thread_id": thread_id, "graph_id": graph_id}}
         opened = self._graph_of(graph_id).open(
-            config, checkpointer=PooledSaver(self._connections, self._saving), store=self._store
+            config, checkpointer=self._bound_saver(thread_id), store=self._store
         )
         async with opened as graph:
             values, interrupts, has_next = await graph_state.head_state(graph, config)
@@ -498,11 +504,13 @@ class RunActor:
             BadRequest: the thread's state is rebuilt from older checkpoints.
         """
         try:
-            await PooledSaver(self._connections, self._saving).aprune(
-                [thread_id], strategy="keep_latest"
-            )
+            await self._bound_saver(thread_id).aprune([thread_id], strategy="keep_latest")
         except NotImplementedError as error:
             raise BadRequest(str(error)) from None
+
+    def _bound_saver(self, thread_id: str) -> PooledSaver:
+        """For questions about a thread; empty for those about a graph."""
+        return PooledSaver(self._connections, self._saving, thread_id=thread_id)
 
     def _graph_of(self, graph_id: str) -> LoadedGraph:
         graph = self._graphs.get(graph_id)
@@ -669,13 +677,17 @@ class RunActor:
     # --- watch ---------------------------------------------------------------------------------
 
     def _watch(self) -> None:
-        """A thread that ends the process when it outgrows its limit or no registry is left."""
+        """A thread that ends the process when it outgrows its limit, no registry is left, or the
+        loop that executes runs has stopped."""
         limit_bytes = self._setup.spec.memory_mib * 1024 * 1024
         page_bytes = resource.getpagesize()
         while True:
             time.sleep(0.25)
             if time.monotonic() - self._heard_s > self._setup.registry_silence_s:
                 os._exit(EXIT_SILENCE)
+            if self._execute_thread is not None and not self._execute_thread.is_alive():
+                # User code stopped the loop: nothing here would ever go on.
+                os._exit(EXIT_LOOP)
             if limit_bytes:
                 resident = int(Path("/proc/self/statm").read_text().split()[1]) * page_bytes
                 if resident > limit_bytes:
@@ -701,10 +713,18 @@ class _Saver(FencedSaver):
         *,
         run_id: str,
         attempt: int,
+        thread_id: str,
         is_first: bool,
         faults: Faults,
     ) -> None:
-        super().__init__(pool, saving, run_id=run_id, attempt=attempt, is_first=is_first)
+        super().__init__(
+            pool,
+            saving,
+            run_id=run_id,
+            attempt=attempt,
+            thread_id=thread_id,
+            is_first=is_first,
+        )
         self._faults = faults
 
     async def aput(

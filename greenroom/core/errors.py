@@ -3,6 +3,7 @@
     GreenroomError                 has a message for people and a ``status_hint``
     ├─ InvalidRequest       422    the request cannot mean anything; the message says what to change
     ├─ BadRequest           400    well-formed, but contradicts itself or the graph
+    │   └─ ForeignThread           code of a run or a question reaches for another thread
     ├─ NotFound             404
     ├─ Conflict             409    the thread is taken, or the id exists
     ├─ TooLarge             413
@@ -46,6 +47,10 @@ class InvalidRequest(GreenroomError):
 
 class BadRequest(GreenroomError):
     status_hint = 400
+
+
+class ForeignThread(BadRequest):
+    pass
 
 
 class NotFound(GreenroomError):

@@ -37,7 +37,9 @@ from langgraph.runtime import RunControl
 from langgraph.store.base import BaseStore
 
 from greenroom.core.errors import Fenced
+from greenroom.core.raised import Escaped, told
 from greenroom.core.runs import Ending, RunOrder, RunStatus
+from greenroom.graphs.containment import has_escaped
 from greenroom.graphs.instructions import Instructions, instructions
 from greenroom.graphs.loading import Graph, LoadedGraph, Saver
 from greenroom.graphs.resume import (
@@ -108,11 +110,13 @@ async def execute(
                     eager = flush is not None
                     chunks = _chunks(graph, todo, start, emit, control, eager=eager)
                     await _follow(chunks, todo, emit, progress, start.repetition, deciding)
-            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - user code ran
+            except BaseException as error:  # noqa: BLE001 - user code ran, and may raise anything
                 _reraise_signals(error)
                 return await _failure(graph, todo.config, error)
             return await _success(graph, todo.config, progress)
-    except Exception as error:  # noqa: BLE001 - a factory, or leaving it, is the user's code too
+    except BaseException as error:
+        if isinstance(error, asyncio.CancelledError):
+            raise
         _reraise_signals(error)
         return _ending_of_failure(error)
 
@@ -126,8 +130,13 @@ async def state_after(
         As the fields of the same names in `Ending`.
     """
     config = instructions(order).config
-    async with loaded.open(config, checkpointer=checkpointer, store=store) as graph:
-        return await head_state(graph, config)
+    try:
+        async with loaded.open(config, checkpointer=checkpointer, store=store) as graph:
+            return await head_state(graph, config)
+    except BaseException as error:
+        if has_escaped(error):
+            raise Escaped(error) from error
+        raise
 
 
 # --- following the stream -------------------------------------------------------------------------
@@ -355,7 +364,7 @@ async def _failure(graph: Graph, config: RunnableConfig, error: BaseException) -
     ending = _ending_of_failure(error)
     try:
         values, interrupts, has_next = await head_state(graph, config)
-    except Exception as second:
+    except BaseException as second:
         # The first error is the one to tell; often it is why the state cannot be read either.
         _reraise_signals(second)
         log.warning(
@@ -375,12 +384,25 @@ async def _failure(graph: Graph, config: RunnableConfig, error: BaseException) -
 
 
 def _ending_of_failure(error: BaseException) -> Ending:
-    encoded = dumps(error)
+    encoded = dumps(told(_escaped_within(error) or error))
     return Ending(status=RunStatus.ERROR, output=b'{"__error__":' + encoded + b"}", error=encoded)
 
 
+def _escaped_within(error: BaseException) -> Escaped | None:
+    """What a group of a user's tasks hides: asyncio itself would have raised it instead of the
+    group, had it not been contained."""
+    if isinstance(error, Escaped):
+        return error
+    if not isinstance(error, BaseExceptionGroup):
+        return None
+    return next(filter(None, map(_escaped_within, error.exceptions)), None)
+
+
 def _reraise_signals(error: BaseException) -> None:
-    """Raises again what ends no run: a cancellation, a drain, or a fence within ``error``."""
+    """Raises again what ends no run: that this coroutine is closed, a cancellation, a drain, or a
+    fence within ``error``."""
+    if isinstance(error, GeneratorExit) and not has_escaped(error):
+        raise error
     task = asyncio.current_task()
     if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
         raise error

@@ -12,6 +12,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph._internal._constants import CONFIG_KEY_STRICT_RESUME
 from langgraph.types import Command, Send
 
+from greenroom.core import identity
 from greenroom.core.errors import InvalidRequest
 from greenroom.core.runs import RunOrder
 from greenroom.wire.encoding import loads
@@ -70,9 +71,12 @@ def instructions(order: RunOrder) -> Instructions:
 
 
 def _config(kwargs: Mapping[str, Any], order: RunOrder) -> RunnableConfig:
-    config = dict(kwargs.get("config") or {})
+    # The edge has cleaned the config; but a run may have been queued by an older server.
+    given: dict[str, Any] = kwargs.get("config") or {}
+    config = identity.fields_of(given)
     configurable = {
-        **(config.get("configurable") or {}),
+        **config.get("configurable", {}),
+        **_set_by_the_server(given.get("configurable") or {}),
         "run_id": order.run_id,
         "thread_id": order.thread_id,
         "graph_id": order.graph_id,
@@ -103,6 +107,23 @@ def _config(kwargs: Mapping[str, Any], order: RunOrder) -> RunnableConfig:
             },
         },
     )
+
+
+_OF_THE_EDGE = frozenset(
+    {
+        "langgraph_auth_user",
+        "langgraph_auth_user_id",
+        "langgraph_auth_permissions",
+        "langgraph_request_id",
+        "__request_start_time_ms__",
+        "__after_seconds__",
+    }
+)
+"""Reserved keys that the edge writes over whatever a client sent."""
+
+
+def _set_by_the_server(configurable: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in configurable.items() if key in _OF_THE_EDGE}
 
 
 def parse_command(command: Any) -> Command[Any]:

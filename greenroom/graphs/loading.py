@@ -25,7 +25,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver
@@ -36,7 +36,9 @@ from langgraph_sdk import runtime as server_runtime
 from langgraph_sdk.runtime import AccessContext
 from pydantic import BaseModel
 
+from greenroom.core import identity
 from greenroom.core.errors import ConfigurationError
+from greenroom.core.raised import message_of, name_of
 from greenroom.graphs.configuration import GraphSpec
 
 log = logging.getLogger(__name__)
@@ -151,7 +153,21 @@ def _equipped(
     update: dict[str, Any] = {"checkpointer": checkpointer, "store": store}
     if graph.name == "LangGraph":
         update["name"] = spec.graph_id
+    if graph.config:
+        update["config"] = _bound(graph.config)
     return graph.copy(update=update)
+
+
+def _bound(config: RunnableConfig) -> RunnableConfig:
+    """What an author has bound with ``with_config``, without what would say which run this is.
+
+    LangGraph lays it under the config of each execution, key by key: a checkpoint that is bound
+    would be where every run begins, and a thread that is bound would be what a question reads.
+    """
+    bound = identity.without(config)
+    if "configurable" in bound:
+        bound["configurable"] = identity.without(bound["configurable"])
+    return cast(RunnableConfig, bound)
 
 
 def _overridden(graph: Graph, spec: GraphSpec) -> Iterable[str]:
@@ -340,8 +356,10 @@ def _lone_file(spec: GraphSpec, file: Path, name: str) -> ModuleType:
     sys.modules[name] = module
     try:
         found.loader.exec_module(module)
-    except (Exception, SystemExit) as error:  # it is the user's code that runs
+    except BaseException as error:  # it is the user's code that runs
         del sys.modules[name]
+        if isinstance(error, KeyboardInterrupt):
+            raise
         raise _failed(spec, error) from error
     return module
 
@@ -358,7 +376,9 @@ def _elsewhere(name: str, file: Path) -> bool:
 def _imported(spec: GraphSpec, name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
-    except (Exception, SystemExit) as error:  # it is the user's code that runs
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # it is the user's code that runs
         raise _failed(spec, error) from error
 
 
@@ -377,7 +397,7 @@ def _failed(spec: GraphSpec, error: BaseException) -> ConfigurationError:
         )
     return ConfigurationError(
         f"Graph {spec.graph_id!r}: importing {spec.source} failed{where}: "
-        f"{type(error).__name__}: {error}.{advice}"
+        f"{name_of(error)}: {message_of(error)}.{advice}"
     )
 
 

@@ -17,6 +17,7 @@ from langchain_core.tracers.context import register_configure_hook
 from langgraph.errors import GraphBubbleUp
 
 from greenroom import tracing
+from greenroom.core.raised import message_of
 
 _handler: ContextVar[BaseCallbackHandler | None] = ContextVar("greenroom_spans", default=None)
 register_configure_hook(_handler, inheritable=True)
@@ -81,7 +82,10 @@ class _NodeSpans(BaseCallbackHandler):
             return
         # An interrupt and the like leave a node as an exception, and are none.
         if error is not None and not isinstance(error, GraphBubbleUp):
-            tracing.failed(span, error)
+            try:
+                tracing.failed(span, error)
+            except BaseException:  # noqa: BLE001 - its `__str__` is the user's code
+                tracing.failed(span, message_of(error))
         span.end()
 
     def close(self) -> None:

@@ -6,12 +6,14 @@ names its checkpoint twice: as an object, and by id alone as older clients expec
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
 from langgraph._internal._pydantic import create_model
 from langgraph.channels.base import BaseChannel
+from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.errors import EmptyChannelError, InvalidUpdateError
 from langgraph.pregel import Pregel
 from langgraph.pregel.protocol import PregelProtocol
@@ -19,7 +21,8 @@ from langgraph.store.base import BaseStore
 from langgraph.types import Interrupt, PregelTask, StateSnapshot
 from langgraph.types import StateUpdate as NodeUpdate
 
-from greenroom.core.errors import BadRequest, InvalidRequest
+from greenroom.core import identity
+from greenroom.core.errors import BadRequest, GreenroomError, InvalidRequest
 from greenroom.core.ports import (
     DrawQuestion,
     HistoryQuestion,
@@ -32,6 +35,8 @@ from greenroom.core.ports import (
     Update,
     Updated,
 )
+from greenroom.core.raised import message_of, representation
+from greenroom.graphs.containment import has_escaped
 from greenroom.graphs.instructions import parse_command
 from greenroom.graphs.loading import Graph, LoadedGraph, Saver
 from greenroom.wire.encoding import dumps, loads
@@ -61,12 +66,12 @@ async def answer(
         case StateQuestion():
             config = _config(question.graph_id, question.thread_id, question.checkpoint)
             async with loaded.open(config, checkpointer=checkpointer, store=store) as graph:
-                snapshot = await graph.aget_state(config, subgraphs=question.subgraphs)
+                snapshot = await _snapshot(graph, config, subgraphs=question.subgraphs)
                 return dumps(thread_state(snapshot))
         case HistoryQuestion():
             return await _history(loaded, question, checkpointer, store)
         case SchemasQuestion() | DrawQuestion() | SubgraphsQuestion():
-            config = cast(RunnableConfig, dict(question.config or {}))
+            config = cast(RunnableConfig, identity.fields_of(question.config or {}))
             async with loaded.open(
                 config, checkpointer=checkpointer, store=store, access="assistants.read"
             ) as graph:
@@ -95,7 +100,7 @@ async def update(
         try:
             updated = await graph.abulk_update_state(config, supersteps)
         except _REFUSALS as error:
-            raise BadRequest(str(error)) from error
+            raise BadRequest(message_of(error)) from error
         values, interrupts, has_next = await head_state(graph, config)
     where = updated.get("configurable", {})
     return Updated(
@@ -120,10 +125,35 @@ async def head_state(graph: Graph, config: RunnableConfig) -> tuple[bytes | None
         whether there is a next step.
     """
     thread_id = config.get("configurable", {})["thread_id"]
-    snapshot = await graph.aget_state({"configurable": {"thread_id": thread_id}}, subgraphs=True)
+    newest: RunnableConfig = {"configurable": {"thread_id": thread_id}}
+    snapshot = await _snapshot(graph, newest, subgraphs=True)
     if snapshot.created_at is None:
         return None, b"{}", False
     return dumps(snapshot.values), dumps(pending_interrupts(snapshot)), bool(snapshot.next)
+
+
+async def _snapshot(graph: Graph, config: RunnableConfig, *, subgraphs: bool) -> StateSnapshot:
+    """The state that a config points to.
+
+    LangGraph shows the newest checkpoint with what finished tasks have written since. If a reducer
+    raises there (that is why the superstep failed), the finished supersteps are shown alone, as
+    LangGraph does for a checkpoint that is named.
+    """
+    try:
+        return await graph.aget_state(config, subgraphs=subgraphs)
+    except (GreenroomError, asyncio.CancelledError):
+        raise
+    except BaseException as error:
+        saver, configurable = graph.checkpointer, config.get("configurable", {})
+        if not isinstance(saver, BaseCheckpointSaver) or configurable.get("checkpoint_id"):
+            raise
+        if isinstance(error, GeneratorExit) and not has_escaped(error):
+            raise
+        saved = await saver.aget_tuple(config)
+        if saved is None:
+            raise
+        at = {**configurable, "checkpoint_id": saved.checkpoint["id"]}
+        return await graph.aget_state({"configurable": at}, subgraphs=subgraphs)
 
 
 def pending_interrupts(snapshot: StateSnapshot) -> dict[str, list[dict[str, Any]]]:
@@ -163,7 +193,7 @@ def _task(task: PregelTask) -> dict[str, Any]:
         "id": task.id,
         "name": task.name,
         "path": task.path,
-        "error": error if error is None or isinstance(error, str) else repr(error),
+        "error": representation(error) if isinstance(error, BaseException) else error,
         "interrupts": _interrupts(task.interrupts),
         "checkpoint": None if isinstance(state, StateSnapshot) else checkpoint_of(state),
         "state": thread_state(state) if isinstance(state, StateSnapshot) else None,

@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 from greenroom import tracing
+from greenroom.core import identity
 from greenroom.core.errors import BadRequest, InvalidRequest, NotFound
 from greenroom.core.ports import JsonObject
 from greenroom.core.runs import CreatedRun, RunRequest
@@ -81,6 +82,7 @@ async def run_request(
 ) -> RunRequest:
     """The run that a body asks for; changes nothing."""
     webhook = _webhook(edge, body)
+    _refuse_misplaced(body)
     if body.checkpoint_id is not None and not is_uuid(body.checkpoint_id):
         raise InvalidRequest("Invalid checkpoint ID")
     assistant = await _assistant(edge, dialect, body.assistant_id)
@@ -168,6 +170,16 @@ def _webhook(edge: Edge, body: RunCreate) -> str | None:
     return webhooks.checked(body.webhook, allow_private=edge.settings.webhook_allow_private)
 
 
+def _refuse_misplaced(body: RunCreate) -> None:
+    keys = identity.misplaced(body.config or {})
+    if keys:
+        raise InvalidRequest(
+            f"'config' has {', '.join(repr(key[:255]) for key in keys[:10])} beside "
+            "'configurable'; remove it there. The path says which thread a run is on; name a "
+            "checkpoint in 'checkpoint', and put keys of your own into 'config.configurable'."
+        )
+
+
 def _metadata(assistant: JsonObject, body: RunCreate, stateless: bool) -> JsonObject:
     own = {"assistant_id": str(assistant["assistant_id"])}
     if not stateless:
@@ -184,11 +196,11 @@ def _kwargs(
     thread_id: str,
     temporary: bool,
 ) -> JsonObject:
-    base: JsonObject = plain(assistant.get("config"))
+    base = identity.fields_of(plain(assistant.get("config")))
     config: JsonObject = {**base, **_given(body.config)}
     own = _configurable(body)
     configurable = {**_given(base.get("configurable")), **own}
-    context = {**plain(assistant.get("context")), **_context(own)}
+    context = {**identity.unreserved(plain(assistant.get("context"))), **_context(own)}
     configurable |= _identity(body, assistant, run_id, thread_id)
     config = {
         "configurable": configurable,
@@ -222,7 +234,7 @@ def _configurable(body: RunCreate) -> JsonObject:
     configurable = _own(body, "configurable")
     if configurable and body.context:
         raise BadRequest(_BOTH)
-    return {**configurable, **(body.context or {}), **_checkpoint(body)}
+    return {**identity.unreserved({**configurable, **(body.context or {})}), **_checkpoint(body)}
 
 
 def _checkpoint(body: RunCreate) -> JsonObject:
@@ -234,11 +246,7 @@ def _checkpoint(body: RunCreate) -> JsonObject:
 
 
 def _context(configurable: JsonObject) -> JsonObject:
-    return {
-        key: value
-        for key, value in configurable.items()
-        if key not in _NOT_CONTEXT and not key.startswith("__")
-    }
+    return {key: value for key, value in configurable.items() if key not in _NOT_CONTEXT}
 
 
 def _identity(body: RunCreate, assistant: JsonObject, run_id: str, thread_id: str) -> JsonObject:

@@ -2,7 +2,7 @@
 
 The saver of langgraph-checkpoint-postgres serialises everything behind one lock, also over a pool,
 because one instance is meant for a whole process. Here every execution has its own light instance:
-it knows its run and attempt, reads on a connection of its own, and writes through
+it knows its run, attempt and thread, reads on a connection of its own, and writes through
 `greenroom.persistence.saving`, behind the fence: either this attempt still owns the run until the
 write is committed, or nothing is written and `Fenced` is raised.
 """
@@ -13,7 +13,7 @@ import asyncio
 import math
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -24,6 +24,7 @@ from langgraph.checkpoint.base import (
     Checkpoint,
     CheckpointMetadata,
     CheckpointTuple,
+    DeltaChannelHistory,
     get_serializable_checkpoint_metadata,
 )
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
@@ -33,6 +34,8 @@ from orjson import Fragment
 from psycopg import AsyncConnection, AsyncCursor
 from psycopg.rows import DictRow, dict_row
 
+from greenroom.core.errors import ForeignThread
+from greenroom.core.raised import representation
 from greenroom.persistence.database import Pool, encode, patiently
 from greenroom.persistence.saving import Owner, Save, Saving
 
@@ -48,15 +51,25 @@ class PooledSaver(AsyncPostgresSaver):
     Args:
         pool: shared; an instance holds a connection only during a call.
         saving: what gathers the writes of all executions of a process; else its own.
+        thread_id: the thread that it is bound to; empty: to none of the server's; None: it is not
+            bound, which only the server's own code may be.
+
+    Every method that takes a thread may raise `ForeignThread`.
     """
 
     _owner: Owner | None = None
 
     def __init__(
-        self, pool: Pool, saving: Saving | None = None, *, serde: SerializerProtocol | None = None
+        self,
+        pool: Pool,
+        saving: Saving | None = None,
+        *,
+        thread_id: str | None = None,
+        serde: SerializerProtocol | None = None,
     ) -> None:
         super().__init__(pool, serde=serde)  # pyright: ignore[reportArgumentType]
         self._pool = pool
+        self._thread_id = thread_id
         self._saving = saving or Saving(pool)
         self._heavy = False
 
@@ -73,9 +86,66 @@ class PooledSaver(AsyncPostgresSaver):
     async def _patiently(self, work: Callable[[], Awaitable[T]]) -> T:
         return await patiently(self._pool.timeout, work)
 
+    def _is_own(self, thread_id: Any) -> bool:
+        return self._thread_id is None or thread_id == self._thread_id
+
+    async def _refuse_foreign(self, *thread_ids: Any) -> None:
+        others = [str(thread_id) for thread_id in thread_ids if not self._is_own(thread_id)]
+        if not others:
+            return
+        # The server writes a UUID in lower case, whatever a graph calls it.
+        spellings = list({*others, *(each.lower() for each in others)})
+
+        async def look() -> DictRow | None:
+            async with self._cursor() as cursor:
+                await cursor.execute(_FOREIGN, (spellings,))
+                return await cursor.fetchone()
+
+        found = await self._patiently(look)
+        if found is not None:
+            own = f"thread {self._thread_id}" if self._thread_id else "no thread"
+            raise ForeignThread(
+                f"This execution is on {own} and may neither read nor write thread "
+                f"{found['thread_id']}, which is another one of this server. State that a graph "
+                "keeps for itself needs a thread_id that is no thread of the server."
+            )
+
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        await self._refuse_foreign(_thread_of(config))
         get = super().aget_tuple
         return await self._patiently(lambda: get(config))
+
+    async def alist(
+        self,
+        config: RunnableConfig | None,
+        *,
+        filter: dict[str, Any] | None = None,
+        before: RunnableConfig | None = None,
+        limit: int | None = None,
+    ) -> AsyncIterator[CheckpointTuple]:
+        thread_id = _thread_of(config or {})
+        if thread_id is None and self._thread_id is not None:
+            # Nothing named would be the checkpoints of all threads.
+            own = {**(config or {}).get("configurable", {}), "thread_id": self._thread_id}
+            config = {"configurable": own}
+        else:
+            await self._refuse_foreign(thread_id)
+        async for found in super().alist(config, filter=filter, before=before, limit=limit):
+            yield found
+
+    async def aget_delta_channel_history(
+        self, *, config: RunnableConfig, channels: Sequence[str]
+    ) -> Mapping[str, DeltaChannelHistory]:
+        await self._refuse_foreign(_thread_of(config))
+        return await super().aget_delta_channel_history(config=config, channels=channels)
+
+    async def adelete_thread(self, thread_id: str) -> None:
+        await self._refuse_foreign(thread_id)
+        await super().adelete_thread(thread_id)
+
+    async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
+        await self._refuse_foreign(*thread_ids)
+        await super().aprune(thread_ids, strategy=strategy)
 
     # As AsyncPostgresSaver.aput; but that fails on a NUL in a string and on a NaN, which JSON in
     # PostgreSQL does not take: these become blobs here, as every value that is not plain.
@@ -87,6 +157,7 @@ class PooledSaver(AsyncPostgresSaver):
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
         configurable = config.get("configurable", {})
+        await self._refuse_foreign(configurable["thread_id"])
         place = {"thread": configurable["thread_id"], "ns": configurable["checkpoint_ns"]}
         inline: dict[str, Any] = {}
         apart: dict[str, Any] = {}
@@ -142,6 +213,7 @@ class PooledSaver(AsyncPostgresSaver):
         task_path: str = "",
     ) -> None:
         configurable = config.get("configurable", {})
+        await self._refuse_foreign(configurable["thread_id"])
         place = {
             "thread": configurable["thread_id"],
             "ns": configurable["checkpoint_ns"],
@@ -149,7 +221,7 @@ class PooledSaver(AsyncPostgresSaver):
             "task": task_id,
         }
         special = all(channel in WRITES_IDX_MAP for channel, _ in writes)
-        dumped = await self._dumped([value for _, value in writes])
+        dumped = await self._dumped([_storable(value) for _, value in writes])
         rows = [
             {
                 **place,
@@ -186,6 +258,7 @@ class PooledSaver(AsyncPostgresSaver):
 
     async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """Copies every checkpoint of a thread to another one, in one transaction."""
+        await self._refuse_foreign(source_thread_id, target_thread_id)
 
         async def copy() -> None:
             async with self._cursor(pipeline=True) as cursor:
@@ -197,14 +270,17 @@ class PooledSaver(AsyncPostgresSaver):
         await self._patiently(copy)
 
     async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
-        """Deletes the checkpoints of runs, in all namespaces, while their records exist."""
+        """Deletes the checkpoints of runs, in all namespaces, while their records exist.
+
+        Runs of other threads than the saver's are left alone.
+        """
 
         async def delete() -> None:
             async with self._cursor(pipeline=True) as cursor:
                 await cursor.execute(
                     "SELECT greenroom.delete_run_state(run_id, thread_id) FROM greenroom.runs"
-                    " WHERE run_id = ANY(%s::uuid[])",
-                    (list(run_ids),),
+                    " WHERE run_id = ANY(%s::uuid[]) AND thread_id = coalesce(%s, thread_id)",
+                    (list(run_ids), self._thread_id),
                 )
 
         await self._patiently(delete)
@@ -226,17 +302,20 @@ class FencedSaver(PooledSaver):
         *,
         run_id: str,
         attempt: int,
+        thread_id: str | None = None,
         is_first: bool = False,
         serde: SerializerProtocol | None = None,
     ) -> None:
-        super().__init__(pool, saving, serde=serde)
+        super().__init__(pool, saving, thread_id=thread_id, serde=serde)
         self._owner = (run_id, attempt)
         self._written = threading.Event()  # one for all copies of a saver
         if not is_first:
             self._written.set()
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        return await super().aget_tuple(config) if self._written.is_set() else None
+        if not self._written.is_set() and self._is_own(_thread_of(config)):
+            return None
+        return await super().aget_tuple(config)
 
     async def aput(
         self,
@@ -247,6 +326,18 @@ class FencedSaver(PooledSaver):
     ) -> RunnableConfig:
         self._written.set()
         return await super().aput(config, checkpoint, metadata, new_versions)
+
+
+_FOREIGN = "SELECT thread_id FROM greenroom.threads WHERE thread_id = ANY(%s) LIMIT 1"
+
+
+def _thread_of(config: RunnableConfig) -> Any:
+    return config.get("configurable", {}).get("thread_id")
+
+
+def _storable(value: Any) -> Any:
+    # LangGraph stores the `repr` of what a node raised, which may be 10 MB, or raise itself.
+    return representation(value) if isinstance(value, BaseException) else value
 
 
 def _is_plain(value: object) -> bool:

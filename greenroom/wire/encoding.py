@@ -36,6 +36,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticSerializationError
 
 from greenroom.core.errors import InvalidRequest
+from greenroom.core.raised import told
 
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY
 _MAX_DEPTH = 200
@@ -86,15 +87,11 @@ def _model(value: BaseModel) -> Any:
         return dict(value)
 
 
-def _exception(value: BaseException) -> dict[str, str]:
-    return {"error": type(value).__name__, "message": str(value)}
-
-
 _BY_TYPE: dict[type, Callable[[Any], Any]] = {
     bytes: lambda value: base64.b64encode(value).decode(),
     bytearray: lambda value: base64.b64encode(value).decode(),
     memoryview: lambda value: base64.b64encode(value).decode(),
-    BaseException: _exception,
+    BaseException: told,
     Mapping: dict,
     MappingProxyType: dict,
     Set: list,
