@@ -38,7 +38,7 @@ from actors.calls import (
 )
 from actors.placement import HEAD, HEAD_SHARE, MIB, ClusterView, Node, Refused, adds_nodes
 from actors.pool import PoolSpec
-from actors.rpc import Lost, RpcAddress, RpcClient
+from actors.rpc import Lost, NotSent, RpcAddress, RpcClient
 from actors.setup import RegistrySetup
 from greenroom.core.errors import Uncertain, Unreachable
 
@@ -156,7 +156,9 @@ class Handles:
         elif method in client.methods:
             try:
                 return await client.call(method, args)
-            except Lost:  # it may be dead, and Ray says so
+            except NotSent:
+                pass  # Ray takes what is too large for a frame, and knows whether it is dead
+            except Lost:
                 self._refuse_to_repeat(name, method)
         handle = await self.find(name)
         try:

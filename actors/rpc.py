@@ -4,17 +4,25 @@ A Ray call takes two to four milliseconds to its actor and as long back, most of
 between threads; a run's first token has six such ways behind it. What is called all the time goes
 over one TCP connection per pair of processes instead, opened beside Ray (`actors.handles`): who
 lives where, who is dead, and everything that is called rarely stays with Ray, and so does every
-call while there is no connection. So a method that is called this way must be repeatable: whoever
-loses the connection does not know whether it was executed.
+call while there is no connection. Whoever loses the connection does not know whether a call was
+executed; `actors.calls` says what follows from that.
 
     server ── nonce ──────────────> client
     server <── nonce, proof ─────── client
     server ── proof ──────────────> client
-    then frames: length (8 bytes), pickle of (number, method, arguments)
-                                   or of (number, succeeded, result or exception)
+    then frames: kind (1 byte), number of the call (8), length (8), and a pickle of
+        CALL       method, arguments            client to server
+        LEFT       nothing: its caller has gone
+        RESULT     what the method returned     server to client
+        ERROR      what it raised
+        TOO_LARGE  nothing: the answer is larger than a frame may be
 
 A pickle executes what it likes when it is read. So nobody reads one from the other before both have
 proven, by HMAC-SHA256 over both nonces, that they know the key, which only travels through Ray.
+
+Every call is answered, unless the connection is lost: also when its method was cancelled, and when
+its answer does not pickle. Whoever is read too slowly writes no more meanwhile: a server then reads
+nothing more from that connection, a client keeps its calls.
 """
 
 from __future__ import annotations
@@ -33,17 +41,29 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from greenroom.core.errors import GreenroomError
+from actors.calls import answered, is_long_poll
+from greenroom.core.errors import GreenroomError, Unavailable
 
 log = logging.getLogger("greenroom.rpc")
 
 HANDSHAKE_S = 5.0
 NONCE_BYTES = 16
 PROOF_BYTES = hashlib.sha256().digest_size
-_LENGTH = struct.Struct(">Q")
+MAX_BYTES = 256 * 1024 * 1024
+"""The most that one frame carries; what is larger goes through Ray."""
+MOST_CALLS = 50_000
+"""The most calls that are under way on one connection; more are refused."""
+_CALL, _LEFT, _RESULT, _ERROR, _TOO_LARGE = range(5)
+_HEADER = struct.Struct(">BQQ")
 _KEEPALIVE = [
     (getattr(socket, name), value)
-    for name, value in (("TCP_KEEPIDLE", 5), ("TCP_KEEPINTVL", 2), ("TCP_KEEPCNT", 3))
+    for name, value in (
+        ("TCP_KEEPIDLE", 5),
+        ("TCP_KEEPINTVL", 2),
+        ("TCP_KEEPCNT", 3),
+        # With something sent that nobody acknowledges the kernel asks for no sign of life.
+        ("TCP_USER_TIMEOUT", 20_000),
+    )
     if hasattr(socket, name)
 ]
 
@@ -54,25 +74,46 @@ class Lost(ConnectionError):
     """The connection is gone; what was called over it may have been executed."""
 
 
+class NotSent(Lost):
+    """It was not executed: the connection was closed before, or it is too large for a frame."""
+
+
+class AnswerTooLarge(Lost):
+    """It was executed, but its answer is too large for a frame."""
+
+
 @dataclass(frozen=True, slots=True)
 class RpcAddress:
-    """Where an actor listens, what proves that a caller may call it, and which methods."""
+    """Where an actor listens, what proves that a caller may call it, which methods, and how many
+    bytes a frame may have."""
 
     host: str
     port: int
     key: bytes = field(repr=False)
     methods: frozenset[str]
+    max_bytes: int = MAX_BYTES
 
 
 class RpcServer:
     """Answers calls, each in a task of its own on the loop that `address` was first called on.
 
     Args:
-        methods: what may be called, by name; each may be executed twice.
+        methods: what may be called, by name. One that is a `long_poll` is cancelled when its caller
+            has left; any other goes on to its end.
+        max_bytes: of a frame, in both directions.
+        most_calls: under way on one connection.
     """
 
-    def __init__(self, methods: Mapping[str, Method]) -> None:
+    def __init__(
+        self,
+        methods: Mapping[str, Method],
+        *,
+        max_bytes: int = MAX_BYTES,
+        most_calls: int = MOST_CALLS,
+    ) -> None:
         self.methods = methods
+        self.max_bytes = max_bytes
+        self.most_calls = most_calls
         self.key = os.urandom(32)
         self._listening: asyncio.Task[RpcAddress] | None = None
         self._server: asyncio.Server | None = None
@@ -87,7 +128,7 @@ class RpcServer:
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(lambda: _Served(self), host, 0)
         port = self._server.sockets[0].getsockname()[1]
-        return RpcAddress(host, port, self.key, frozenset(self.methods))
+        return RpcAddress(host, port, self.key, frozenset(self.methods), self.max_bytes)
 
     def close(self) -> None:
         """Listens no more; connections stay."""
@@ -113,7 +154,7 @@ class RpcClient:
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(HANDSHAKE_S):
             transport, protocol = await loop.create_connection(
-                lambda: _Calling(address.key), address.host, address.port
+                lambda: _Calling(address.key, address.max_bytes), address.host, address.port
             )
             try:
                 await asyncio.shield(protocol.ready)
@@ -122,13 +163,18 @@ class RpcClient:
                 raise
         return cls(protocol, address.methods)
 
-    def call(self, method: str, args: tuple[Any, ...]) -> asyncio.Future[Any]:
-        """The result of a method, or what it raised.
+    async def call(self, method: str, args: tuple[Any, ...]) -> Any:
+        """The result of a method, or what it raised. Whoever cancels this leaves the call.
 
         Raises:
-            Lost: of the future, too.
+            Lost: or one of its kinds, if there was no answer.
         """
-        return self._protocol.call(method, args)
+        number, future = self._protocol.call(method, args)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            self._protocol.leave(number)
+            raise
 
     async def until_lost(self) -> None:
         """Returns when the connection is gone."""
@@ -142,11 +188,12 @@ class RpcClient:
 class _Frames(asyncio.Protocol, ABC):
     """Cuts what comes into what was sent: a handshake, then frames."""
 
-    def __init__(self, handshake_bytes: int) -> None:
+    def __init__(self, handshake_bytes: int, max_bytes: int) -> None:
         self._received = bytearray()
         self._awaited = handshake_bytes
         self._proven = False
         self._transport: asyncio.Transport
+        self.max_bytes = max_bytes
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -167,20 +214,29 @@ class _Frames(asyncio.Protocol, ABC):
                 del received[: self._awaited]
                 self.handshake(part)
                 continue
-            if len(received) < _LENGTH.size:
+            if len(received) < _HEADER.size:
                 return
-            (length,) = _LENGTH.unpack_from(received)
-            end = _LENGTH.size + length
+            kind, number, length = _HEADER.unpack_from(received)
+            if length > self.max_bytes:
+                # Nobody who keeps to the address sends that.
+                log.error("a frame is too large", extra={"bytes": length})
+                self.abort()
+                return
+            end = _HEADER.size + length
             if len(received) < end:
                 return
-            with memoryview(received) as view:
-                message = pickle.loads(view[_LENGTH.size : end])
+            message, problem = None, None
+            if length:
+                try:
+                    with memoryview(received) as view:
+                        message = pickle.loads(view[_HEADER.size : end])
+                except Exception as error:  # noqa: BLE001 - other code there; it fails this call only
+                    problem = RuntimeError(f"It cannot be read: {_said(error)}")
             del received[:end]
-            self.message(message)
+            self.message(kind, number, message, problem)
 
-    def send(self, message: tuple[Any, ...]) -> None:
-        body = pickle.dumps(message, protocol=5)
-        self._transport.write(_LENGTH.pack(len(body)) + body)
+    def send(self, kind: int, number: int, body: bytes = b"") -> None:
+        self._transport.write(_HEADER.pack(kind, number, len(body)) + body)
 
     def abort(self) -> None:
         self._transport.abort()
@@ -190,18 +246,21 @@ class _Frames(asyncio.Protocol, ABC):
         """So many bytes as are awaited before the first frame."""
 
     @abstractmethod
-    def message(self, message: Any) -> None:
-        """What a frame carried."""
+    def message(self, kind: int, number: int, message: Any, problem: Exception | None) -> None:
+        """What a frame carried, or why it could not be read."""
 
 
 class _Served(_Frames):
     """The server's end."""
 
     def __init__(self, server: RpcServer) -> None:
-        super().__init__(NONCE_BYTES + PROOF_BYTES)
+        super().__init__(NONCE_BYTES + PROOF_BYTES, server.max_bytes)
         self._server = server
         self._nonce = os.urandom(NONCE_BYTES)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._long_polls: set[int] = set()
+        self._writable = asyncio.Event()
+        self._writable.set()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -221,33 +280,77 @@ class _Served(_Frames):
         self._proven = True
         self._transport.write(_proof(self._server.key, b"server", self._nonce, theirs))
 
-    def message(self, message: Any) -> None:
-        task = asyncio.get_running_loop().create_task(self._answer(*message))
-        self._tasks.add(task)  # a loop holds its tasks weakly
-        task.add_done_callback(self._tasks.discard)
+    def pause_writing(self) -> None:
+        self._writable.clear()
+        self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self._writable.set()
+        self._transport.resume_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._writable.set()
+        for number in self._long_polls:
+            self._tasks[number].cancel()
+
+    def message(self, kind: int, number: int, message: Any, problem: Exception | None) -> None:
+        if kind == _LEFT:
+            if number in self._long_polls:
+                self._tasks[number].cancel()
+        elif problem is not None:
+            self.send(_ERROR, number, pickle.dumps(problem))
+        elif len(self._tasks) >= self._server.most_calls:
+            refusal = f"More than {self._server.most_calls} calls are under way. Try again."
+            self.send(_ERROR, number, pickle.dumps(Unavailable(refusal)))
+        else:
+            method, args = message
+            if is_long_poll(self._server.methods.get(method)):
+                self._long_polls.add(number)
+            task = asyncio.get_running_loop().create_task(self._answer(number, method, args))
+            self._tasks[number] = task  # a loop holds its tasks weakly
+            task.add_done_callback(lambda _: self._done(number))
+
+    def _done(self, number: int) -> None:
+        del self._tasks[number]
+        self._long_polls.discard(number)
 
     async def _answer(self, number: int, method: str, args: tuple[Any, ...]) -> None:
+        kind, answer = _ERROR, None
         try:
-            answer = (number, True, await self._server.methods[method](*args))
+            answer = await self._server.methods[method](*args)
+            kind = _RESULT
         except GreenroomError as error:
-            answer = (number, False, error)
+            answer = answered(error)
+        except asyncio.CancelledError:
+            # It was left, and nobody reads this; or the method was cancelled where it works.
+            answer = Unavailable("The call was cancelled where it was executed. Try again.")
         except Exception as error:  # a bug of ours; of another class nobody knows how it pickles
             log.exception("a call failed", extra={"method": method})
-            answer = (number, False, RuntimeError(f"{type(error).__name__}: {error}"))
+            answer = RuntimeError(_said(error))
+        try:
+            body = pickle.dumps(answer, protocol=5)
+        except Exception as error:  # whatever is in it says whether it pickles
+            log.exception("an answer cannot be sent", extra={"method": method})
+            kind, body = _ERROR, pickle.dumps(RuntimeError(f"'{method}': {_said(error)}"))
+        if len(body) > self.max_bytes:
+            kind, body = _TOO_LARGE, b""
+        await self._writable.wait()
         if not self._transport.is_closing():
-            self.send(answer)
+            self.send(kind, number, body)
 
 
 class _Calling(_Frames):
     """The client's end."""
 
-    def __init__(self, key: bytes) -> None:
-        super().__init__(NONCE_BYTES)
+    def __init__(self, key: bytes, max_bytes: int) -> None:
+        super().__init__(NONCE_BYTES, max_bytes)
         loop = asyncio.get_running_loop()
         self._key = key
         self._nonce = os.urandom(NONCE_BYTES)
         self._number = 0
         self._calls: dict[int, asyncio.Future[Any]] = {}
+        self._kept: dict[int, bytes] = {}
+        self._paused = False
         self._expected: bytes | None = None
         self.ready: asyncio.Future[None] = loop.create_future()
         self.lost: asyncio.Future[None] = loop.create_future()
@@ -263,34 +366,70 @@ class _Calling(_Frames):
         else:
             self.abort()
 
-    def call(self, method: str, args: tuple[Any, ...]) -> asyncio.Future[Any]:
-        if self._transport.is_closing():
-            raise Lost("the connection is closed")
-        self._number += 1
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self.send((self._number, method, args))
-        self._calls[self._number] = future
-        return future
+    def pause_writing(self) -> None:
+        self._paused = True
 
-    def message(self, message: Any) -> None:
-        number, succeeded, result = message
-        future = self._calls.pop(number)
-        if future.done():
-            return  # its caller has gone
-        if succeeded:
-            future.set_result(result)
+    def resume_writing(self) -> None:
+        self._paused = False
+        while self._kept and not self._paused:
+            number = next(iter(self._kept))
+            self.send(_CALL, number, self._kept.pop(number))
+
+    def call(self, method: str, args: tuple[Any, ...]) -> tuple[int, asyncio.Future[Any]]:
+        if self._transport.is_closing():
+            raise NotSent("the connection is closed")
+        body = pickle.dumps((method, args), protocol=5)
+        if len(body) > self.max_bytes:
+            raise NotSent(f"{len(body)} bytes are too much for a frame")
+        self._number += 1
+        number = self._number
+        future = self._calls[number] = asyncio.get_running_loop().create_future()
+        if self._paused:
+            self._kept[number] = body
         else:
-            future.set_exception(result)
+            self.send(_CALL, number, body)
+        return number, future
+
+    def leave(self, number: int) -> None:
+        """The caller of a call has gone."""
+        left = self._calls.pop(number, None) is not None
+        if left and self._kept.pop(number, None) is None and not self._transport.is_closing():
+            self.send(_LEFT, number)
+
+    def message(self, kind: int, number: int, message: Any, problem: Exception | None) -> None:
+        future = self._calls.pop(number, None)
+        if future is None or future.done():
+            return  # its caller has gone
+        if problem is not None:
+            future.set_exception(problem)
+        elif kind == _RESULT:
+            future.set_result(message)
+        elif kind == _TOO_LARGE:
+            future.set_exception(AnswerTooLarge("the answer is too large for a frame"))
+        else:
+            future.set_exception(message)
 
     def connection_lost(self, exc: Exception | None) -> None:
         calls, self._calls = self._calls, {}
-        for future in (self.ready, *calls.values()):
+        for number, future in calls.items():
             if not future.done():
-                future.set_exception(Lost(str(exc or "the connection was closed")))
+                lost = NotSent if number in self._kept else Lost
+                future.set_exception(lost(str(exc or "the connection was closed")))
+        self._kept.clear()
+        if not self.ready.done():
+            self.ready.set_exception(Lost(str(exc or "the connection was closed")))
         with contextlib.suppress(asyncio.InvalidStateError):
             self.lost.set_result(None)
         if not self.ready.cancelled():
             self.ready.exception()  # nobody may be waiting for it any more
+
+
+def _said(error: Exception) -> str:
+    """The class of an exception and what it says, also if it fails to say it."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:  # noqa: BLE001 - its `__str__` is anybody's code
+        return type(error).__name__
 
 
 def _proof(key: bytes, side: bytes, servers: bytes, clients: bytes) -> bytes:

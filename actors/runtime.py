@@ -9,8 +9,10 @@ ended.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import random
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from typing import Any, Literal, LiteralString, TypeVar
@@ -451,6 +453,8 @@ class RayRuntime:
                 await asyncio.sleep(0.05)
 
     async def update_state(self, update: Update) -> bytes:
+        # Its id makes it repeatable: whoever applies it looks whether it was applied.
+        update = dataclasses.replace(update, update_id=uuid.uuid4().hex)
         # By reference: the registry orders the update among the runs, its values need not pass it.
         reference = ray.put(update)
         slot = slot_of_thread(update.thread_id)

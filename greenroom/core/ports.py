@@ -39,22 +39,32 @@ class HistoryQuestion:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StateUpdate:
-    """`POST /threads/{t}/state`: ``values`` is JSON of a dict, a list or null."""
+    """`POST /threads/{t}/state`: ``values`` is JSON of a dict, a list or null.
+
+    Attributes:
+        update_id: by which it is found again when it is asked for twice; the runtime gives it one.
+    """
 
     graph_id: str
     thread_id: str
     values: bytes
     as_node: str | None = None
     checkpoint: Mapping[str, Any] | None = None
+    update_id: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SuperstepsUpdate:
-    """``supersteps`` of `POST /threads`: a JSON list of ``{"updates": [...]}``."""
+    """``supersteps`` of `POST /threads`: a JSON list of ``{"updates": [...]}``.
+
+    Attributes:
+        update_id: as of `StateUpdate`.
+    """
 
     graph_id: str
     thread_id: str
     supersteps: bytes
+    update_id: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -39,6 +39,7 @@ from greenroom.core.raised import message_of, representation
 from greenroom.graphs.containment import has_escaped
 from greenroom.graphs.instructions import parse_command
 from greenroom.graphs.loading import Graph, LoadedGraph, Saver
+from greenroom.graphs.updates import apply_once, one_at_a_time, shown, stamping
 from greenroom.wire.encoding import dumps, loads
 
 _REFUSALS = (
@@ -81,7 +82,8 @@ async def answer(
 async def update(
     loaded: LoadedGraph, update: Update, *, checkpointer: Saver, store: BaseStore | None
 ) -> Updated:
-    """Writes to a thread's state as if a node had, and says what the thread now looks like.
+    """Writes to a thread's state as if a node had, and says what the thread now looks like. Asked
+    again for an update with an id, it writes only what was not written then (`graphs.updates`).
 
     Raises:
         BadRequest: the graph refuses the values or the node, in LangGraph's words.
@@ -94,11 +96,11 @@ async def update(
         case SuperstepsUpdate():
             config = _config(update.graph_id, update.thread_id, None)
             supersteps = _supersteps(loads(update.supersteps))
-    async with loaded.open(
-        config, checkpointer=checkpointer, store=store, access="threads.update"
-    ) as graph:
+    saver = stamping(checkpointer, update.update_id)
+    opened = loaded.open(config, checkpointer=saver, store=store, access="threads.update")
+    async with one_at_a_time(update.thread_id), opened as graph:
         try:
-            updated = await graph.abulk_update_state(config, supersteps)
+            updated = await apply_once(graph, saver, config, supersteps, update.update_id)
         except _REFUSALS as error:
             raise BadRequest(message_of(error)) from error
         values, interrupts, has_next = await head_state(graph, config)
@@ -176,7 +178,7 @@ def thread_state(snapshot: StateSnapshot) -> dict[str, Any]:
         "values": snapshot.values,
         "next": snapshot.next,
         "tasks": [_task(task) for task in snapshot.tasks],
-        "metadata": snapshot.metadata,
+        "metadata": shown(snapshot.metadata),
         "created_at": snapshot.created_at,
         "checkpoint": checkpoint if has_checkpoint else None,
         "parent_checkpoint": parent,

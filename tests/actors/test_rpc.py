@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 import pickle
+import socket
 import struct
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -12,10 +14,40 @@ from typing import Any
 
 import pytest
 
-from actors.rpc import NONCE_BYTES, Lost, RpcAddress, RpcClient, RpcServer
-from greenroom.core.errors import Conflict
+from actors.calls import ActorGone, long_poll
+from actors.rpc import (
+    NONCE_BYTES,
+    AnswerTooLarge,
+    Lost,
+    NotSent,
+    RpcAddress,
+    RpcClient,
+    RpcServer,
+)
+from greenroom.core.errors import Conflict, GreenroomError, Unavailable
 
 BOUND_S = 10.0
+
+
+class _Unpicklable(GreenroomError):
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.held = lambda: None
+
+
+class _Unreadable(GreenroomError):
+    """Pickles, and cannot be made again: its arguments are not its constructor's."""
+
+    def __init__(self, first: str, second: str = "") -> None:
+        super().__init__(first)
+
+    def __reduce__(self) -> Any:
+        return _Unreadable, ()
+
+
+class Mute(Exception):
+    def __str__(self) -> str:
+        raise ValueError("no words")
 
 
 class Callee:
@@ -23,6 +55,7 @@ class Callee:
 
     def __init__(self) -> None:
         self.waiting = asyncio.Event()
+        self.left = asyncio.Event()
         self.called = 0
 
     async def add(self, a: int, b: int) -> int:
@@ -40,7 +73,37 @@ class Callee:
 
     async def wait(self) -> None:
         self.waiting.set()
-        await asyncio.Event().wait()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.left.set()
+
+    @long_poll
+    async def poll(self) -> None:
+        await self.wait()
+
+    async def repeat_it(self, value: bytes) -> bytes:
+        return value * 2
+
+    async def give_a_function(self) -> Any:
+        return lambda: None
+
+    async def be_cancelled(self) -> None:
+        raise asyncio.CancelledError
+
+    async def refuse_badly(self, kind: str) -> None:
+        raise (_Unpicklable if kind == "pickle" else _Unreadable)("no")
+
+    async def say_nothing(self) -> None:
+        raise Mute
+
+    async def lose_somebody(self) -> None:
+        raise ActorGone("run-1")
+
+
+def served(callee: Callee, **bounds: int) -> RpcServer:
+    methods = inspect.getmembers(callee, inspect.iscoroutinefunction)
+    return RpcServer(dict(methods), **bounds)
 
 
 @pytest.fixture
@@ -50,8 +113,7 @@ def callee() -> Callee:
 
 @pytest.fixture
 async def address(callee: Callee) -> AsyncIterator[RpcAddress]:
-    names = ("add", "echo", "refuse", "fail", "wait")
-    server = RpcServer({name: getattr(callee, name) for name in names})
+    server = served(callee)
     yield await server.address("127.0.0.1")
     server.close()
 
@@ -68,7 +130,7 @@ async def test_a_call_gives_what_the_method_gave(client: RpcClient) -> None:
 
 
 async def test_answers_find_their_calls_whatever_their_order(client: RpcClient) -> None:
-    pending = client.call("wait", ())
+    pending = asyncio.ensure_future(client.call("wait", ()))
     assert await asyncio.gather(*(client.call("add", (n, 1)) for n in range(500))) == [
         n + 1 for n in range(500)
     ]
@@ -94,7 +156,7 @@ async def test_another_exception_tells_its_class_and_what_it_said(client: RpcCli
 async def test_calls_under_way_are_lost_with_the_connection(
     client: RpcClient, callee: Callee
 ) -> None:
-    pending = client.call("wait", ())
+    pending = asyncio.ensure_future(client.call("wait", ()))
     await callee.waiting.wait()
     client.close()
     with pytest.raises(Lost):
@@ -108,7 +170,7 @@ async def test_calls_under_way_are_lost_with_the_connection(
 async def test_a_caller_that_left_does_not_disturb_the_others(
     client: RpcClient, callee: Callee
 ) -> None:
-    pending = client.call("wait", ())
+    pending = asyncio.ensure_future(client.call("wait", ()))
     await callee.waiting.wait()
     pending.cancel()
     assert await client.call("add", (1, 2)) == 3
@@ -151,7 +213,7 @@ async def test_nothing_is_unpickled_before_the_key_was_proven(
 ) -> None:
     trap = pickle.dumps(Trap(str(tmp_path / "caught")))
     reader, writer = await asyncio.open_connection(address.host, address.port)
-    writer.write(os.urandom(NONCE_BYTES + 32) + struct.pack(">Q", len(trap)) + trap)
+    writer.write(os.urandom(NONCE_BYTES + 32) + struct.pack(">BQQ", 0, 1, len(trap)) + trap)
     async with asyncio.timeout(BOUND_S):
         assert len(await reader.read()) == NONCE_BYTES  # its nonce, then the end
     writer.close()
@@ -160,3 +222,147 @@ async def test_nothing_is_unpickled_before_the_key_was_proven(
 
 async def test_the_key_is_in_no_log(address: RpcAddress) -> None:
     assert repr(address.key) not in repr(address)
+
+
+# --- every call is answered -----------------------------------------------------------------------
+
+
+async def answered(client: RpcClient, method: str, *args: Any) -> Any:
+    async with asyncio.timeout(BOUND_S):
+        return await client.call(method, args)
+
+
+@pytest.mark.parametrize(
+    ("method", "args", "error", "says"),
+    [
+        ("give_a_function", (), RuntimeError, "give_a_function"),
+        ("be_cancelled", (), Unavailable, "cancelled"),
+        ("refuse_badly", ("pickle",), RuntimeError, "refuse_badly"),
+        ("refuse_badly", ("read",), RuntimeError, "cannot be read"),
+        ("say_nothing", (), RuntimeError, "Mute"),
+        ("no_such_method", (), RuntimeError, "no_such_method"),
+    ],
+)
+async def test_a_call_is_answered_whatever_becomes_of_its_method(
+    client: RpcClient, method: str, args: tuple[Any, ...], error: type[Exception], says: str
+) -> None:
+    """B15: its caller waited for ever, or all the calls of the connection were lost."""
+    pending = asyncio.ensure_future(client.call("wait", ()))
+    with pytest.raises(error, match=says):
+        await answered(client, method, *args)
+    assert await answered(client, "add", 1, 2) == 3
+    assert not pending.done()
+    pending.cancel()
+
+
+async def test_arguments_that_cannot_be_read_fail_their_call_only(client: RpcClient) -> None:
+    with pytest.raises(RuntimeError, match="cannot be read"):
+        await answered(client, "echo", _Unreadable("x"))
+    assert await answered(client, "add", 1, 2) == 3
+
+
+async def test_that_the_actor_did_not_reach_another_one_is_an_answer(client: RpcClient) -> None:
+    """Else its caller would take the actor itself for dead."""
+    with pytest.raises(Unavailable):
+        await answered(client, "lose_somebody")
+
+
+# --- callers that leave ---------------------------------------------------------------------------
+
+
+async def test_a_long_poll_ends_when_its_caller_leaves(client: RpcClient, callee: Callee) -> None:
+    pending = asyncio.ensure_future(client.call("poll", ()))
+    await callee.waiting.wait()
+    pending.cancel()
+    async with asyncio.timeout(BOUND_S):
+        await callee.left.wait()
+    assert await answered(client, "add", 1, 2) == 3
+
+
+async def test_a_long_poll_ends_when_its_connection_is_lost(
+    client: RpcClient, callee: Callee
+) -> None:
+    pending = asyncio.ensure_future(client.call("poll", ()))
+    await callee.waiting.wait()
+    client.close()
+    with pytest.raises(Lost):
+        await pending
+    async with asyncio.timeout(BOUND_S):
+        await callee.left.wait()
+
+
+async def test_whatever_else_was_left_goes_on_to_its_end(client: RpcClient, callee: Callee) -> None:
+    """A registry that is in the middle of a change must not be stopped there."""
+    pending = asyncio.ensure_future(client.call("wait", ()))
+    await callee.waiting.wait()
+    pending.cancel()
+    assert await answered(client, "add", 1, 2) == 3
+    assert not callee.left.is_set()
+
+
+# --- bounds ---------------------------------------------------------------------------------------
+
+
+async def test_what_is_too_large_for_a_frame_is_refused_alone(callee: Callee) -> None:
+    server = served(callee, max_bytes=100_000)
+    client = await RpcClient.connect(await server.address("127.0.0.1"))
+    pending = asyncio.ensure_future(client.call("wait", ()))
+    with pytest.raises(NotSent, match="too much"):
+        await answered(client, "echo", os.urandom(200_000))
+    with pytest.raises(AnswerTooLarge):
+        await answered(client, "repeat_it", b"x" * 60_000)
+    assert await answered(client, "add", 1, 2) == 3
+    assert not pending.done()
+    client.close()
+    server.close()
+    with pytest.raises(Lost):
+        await pending
+
+
+async def test_a_frame_that_nobody_may_send_ends_its_connection(callee: Callee) -> None:
+    server = served(callee, max_bytes=100_000)
+    address = await server.address("127.0.0.1")
+    client = await RpcClient.connect(replace(address, max_bytes=1_000_000))
+    with pytest.raises(Lost):
+        await answered(client, "echo", os.urandom(200_000))
+    server.close()
+
+
+async def test_calls_under_way_are_bounded(callee: Callee) -> None:
+    server = served(callee, most_calls=3)
+    client = await RpcClient.connect(await server.address("127.0.0.1"))
+    waiting = [asyncio.ensure_future(client.call("poll", ())) for _ in range(3)]
+    await callee.waiting.wait()
+    with pytest.raises(Unavailable, match="More than 3 calls"):
+        await answered(client, "add", 1, 2)
+    waiting.pop().cancel()
+    async with asyncio.timeout(BOUND_S):
+        await callee.left.wait()
+    assert await answered(client, "add", 1, 2) == 3
+    for each in waiting:
+        each.cancel()
+    client.close()
+    server.close()
+
+
+async def test_who_is_not_read_keeps_its_answers_and_reads_no_more(callee: Callee) -> None:
+    """A peer that stands still must not fill this process's memory with what it will not read."""
+    server = served(callee)
+    address = await server.address("127.0.0.1")
+    client = await RpcClient.connect(address)
+    transport = client._protocol._transport
+    transport.pause_reading()
+    asked = [asyncio.ensure_future(client.call("echo", (b"x" * 1_000_000,))) for _ in range(40)]
+    await asyncio.sleep(0)
+    assert client._protocol._kept  # the client is not read any more, and keeps its calls
+    transport.resume_reading()
+    async with asyncio.timeout(BOUND_S):
+        assert {len(each) for each in await asyncio.gather(*asked)} == {1_000_000}
+    assert not client._protocol._kept
+    client.close()
+    server.close()
+
+
+async def test_a_machine_that_does_not_answer_is_noticed(client: RpcClient) -> None:
+    connection = client._protocol._transport.get_extra_info("socket")
+    assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 20_000

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -51,6 +53,84 @@ class Thread:
     async def update(self, values: Any, **kwargs: Any) -> Updated:
         update = StateUpdate(**self.of, values=json.dumps(values).encode(), **kwargs)
         return await state.update(self.loaded, update, checkpointer=self.saver, store=None)
+
+
+# --- updates that are asked for again -------------------------------------------------------------
+
+
+class DiesAfter(InMemorySaver):
+    """Its process dies when it has written so many checkpoints."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writes_left: int | None = None
+
+    async def aput(self, *args: Any, **kwargs: Any) -> Any:
+        if self.writes_left == 0:
+            raise RuntimeError("died")
+        put = await super().aput(*args, **kwargs)
+        if self.writes_left is not None:
+            self.writes_left -= 1
+        return put
+
+
+async def test_an_update_that_is_asked_for_again_is_applied_once() -> None:
+    """B4: its values were added again for every time that its answer was lost."""
+    thread = Thread("counter")
+    await thread.run(input={"count": 1})
+    first = await thread.update({"log": ["x"]}, as_node="one", update_id="u1")
+    again = await thread.update({"log": ["x"]}, as_node="one", update_id="u1")
+    assert again == first
+    assert (await thread.state())["values"]["log"] == ["one", "two", "three", "x"]
+    another = await thread.update({"log": ["x"]}, as_node="one", update_id="u2")
+    assert another != first
+    assert (await thread.state())["values"]["log"] == ["one", "two", "three", "x", "x"]
+
+
+async def test_an_update_is_found_again_behind_what_was_written_after_it() -> None:
+    thread = Thread("counter")
+    await thread.run(input={"count": 1})
+    first = await thread.update({"log": ["x"]}, as_node="three", update_id="u1")
+    await thread.update({"log": ["y"]}, as_node="three", update_id="u2")
+    again = await thread.update({"log": ["x"]}, as_node="three", update_id="u1")
+    assert json.loads(again.answer) == json.loads(first.answer)
+    assert (await thread.state())["values"]["log"] == ["one", "two", "three", "x", "y"]
+
+
+async def test_the_same_update_under_way_twice_is_applied_once() -> None:
+    thread = Thread("counter")
+    await thread.run(input={"count": 1})
+    updates = [thread.update({"log": ["x"]}, as_node="one", update_id="u1") for _ in range(3)]
+    first, *others = await asyncio.gather(*updates)
+    assert others == [first, first]
+    assert (await thread.state())["values"]["log"] == ["one", "two", "three", "x"]
+
+
+@pytest.mark.parametrize("written", [0, 1, 2, 3])
+async def test_supersteps_go_on_where_their_process_died(written: int) -> None:
+    thread = Thread("counter")
+    saver = thread.saver = DiesAfter()
+    steps = [
+        {"updates": [{"values": {"log": [word]}, "as_node": node}]}
+        for node, word in (("one", "x"), ("two", "y"), ("three", "z"))
+    ]
+    asked = SuperstepsUpdate(**thread.of, supersteps=json.dumps(steps).encode(), update_id="u1")
+    saver.writes_left = written
+    with pytest.raises(RuntimeError, match="died") if written < 3 else nullcontext():
+        await state.update(thread.loaded, asked, checkpointer=saver, store=None)
+    saver.writes_left = None
+    await state.update(thread.loaded, asked, checkpointer=saver, store=None)
+    assert (await thread.state())["values"]["log"] == ["x", "y", "z"]
+    assert len(await thread.history()) == 3
+
+
+async def test_the_id_of_an_update_is_not_shown() -> None:
+    thread = Thread("counter")
+    await thread.run(input={"count": 1})
+    await thread.update({"log": ["x"]}, as_node="one", update_id="secret")
+    assert "secret" not in json.dumps([await thread.state(), await thread.history()])
+    await thread.run(input={"count": 1})
+    assert "secret" not in json.dumps(await thread.history())
 
 
 async def test_a_thread_that_never_ran_has_an_empty_state_and_no_history() -> None:
