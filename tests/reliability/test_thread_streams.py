@@ -112,7 +112,7 @@ async def test_a_client_that_comes_back_sees_the_rest_of_its_run_and_every_run_a
     had = seen.names.count("updates")
     await http.get(f"/threads/{thread_id}/runs/{first}/join")
     between = await run(http, thread_id)
-    body["input"] = {"n": 40, "delay": 0.2}
+    body["input"] = {"n": 400, "delay": 0.2}
     second = (await http.post(f"/threads/{thread_id}/runs", json=body)).json()["run_id"]
     process_titled(server, "RegistryActor").kill()
     again = Watched()
