@@ -63,6 +63,7 @@ class Gateway:
             shipped_graphs=configuration.shipped_graphs,
             settings=HttpSettings(
                 heartbeat_s=settings.heartbeat_s,
+                send_timeout_s=settings.send_timeout_s,
                 max_body_bytes=settings.max_body_bytes,
                 webhook_allow_private=settings.webhook_allow_private,
             ),

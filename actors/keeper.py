@@ -533,6 +533,7 @@ class Keeper:
             spec=spec,
             timeouts_s=self._timeouts_s,
             log_max_bytes=self._setup.log_max_bytes,
+            actor_log_max_bytes=self._setup.actor_log_max_bytes,
             registry_silence_s=self._setup.registry_silence_s,
             logs=self._setup.logs,
             faults=self._setup.faults,

@@ -150,7 +150,6 @@ class _Run:
     resumes: bool = True
     deaths: int = 0
     kwargs: bytes | None = None
-    ordered_ms: int = 0
     since_s: float | None = None
     ordered_s: float | None = None
     traceparent: str | None = None
@@ -910,7 +909,6 @@ class RegistryActor:
             traceparent=run.traceparent,
         )
         run.kwargs = None  # a later attempt reads them from the database
-        run.ordered_ms = time.time_ns() // 1_000_000
         run.ordered_s = time.monotonic()
         if run.since_s is not None and run.attempt == 1:
             waited_s = max(0.0, run.ordered_s - run.since_s)
@@ -920,7 +918,7 @@ class RegistryActor:
                 tracing.passed(
                     "queue", parent=run.traceparent, begun_ns=begun_ns, run_id=run.run_id
                 )
-        self._doings.note(run.thread_id, "run", run.placement, resumable=run.resumable)
+        self._doings.note(run.thread_id, "run", run.run_id)
         self._keeper.start(run.actor, order)
         self._limit(run)
 
@@ -1360,24 +1358,9 @@ class RegistryActor:
 
     @long_poll
     async def doings(self, thread_id: str, number: int | None, wait_s: float) -> list[Doing]:
-        """What begins on a thread, past ``number``; None begins, with the run that is executed."""
+        """What begins on a thread, past ``number``; see `Doings.after`."""
         await self._ready_for(thread_id)
-        found = await self._doings.after(thread_id, number, wait_s)
-        lane = self._lanes.get(thread_id)
-        if number is not None or lane is None or lane.active is None:
-            return found
-        run = self._runs[lane.active.run_id]
-        if run.placement is None:
-            return found
-        active = Doing(
-            number=found[0].number,
-            kind="run",
-            at_ms=run.ordered_ms,
-            placement=run.placement,
-            resumable=run.resumable,
-            joined=True,
-        )
-        return [*found, active]
+        return await self._doings.after(thread_id, number, wait_s)
 
     def _leave(self, run_id: str, future: asyncio.Future[None]) -> None:
         """A follower does not wait any more: a run may be polled for days before it ends."""

@@ -24,7 +24,6 @@ import resource
 import sys
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import ContextVar
@@ -41,13 +40,14 @@ from actors.calls import NO_ANSWER, long_poll, repeat, repeatable
 from actors.garbage import spare_what_stays
 from actors.handles import Handles, rpc_host
 from actors.pool import PoolSpec
+from actors.reading import Shelf, waker
 from actors.rpc import RpcAddress, RpcServer
 from actors.setup import RunActorSetup, configuration_of
 from actors.shipped import ShippedGraphs
 from greenroom import tracing
 from greenroom.core.batching import Batcher
 from greenroom.core.errors import BadRequest, Fenced, GreenroomError, NotFound, Unavailable
-from greenroom.core.events import LIVE, Event, EventLog, first_seq
+from greenroom.core.events import Event, EventLog, first_seq
 from greenroom.core.faults import Faults
 from greenroom.core.ports import Question, Update
 from greenroom.core.runs import Batch, Ending, Report, RunOrder, RunStatus, out_of_time
@@ -62,16 +62,13 @@ from greenroom.persistence.checkpoints import FencedSaver, PooledSaver
 from greenroom.persistence.database import Pool, open_pool
 from greenroom.persistence.journal import store_values
 from greenroom.persistence.saving import Saving
-from greenroom.wire import sse
 from greenroom.wire.encoding import dumps
 
 log = logging.getLogger("greenroom.run")
 
-ARRIVAL_WAIT_S = 5.0
-"""How long a read waits for a run whose start is still on its way (Ray orders calls per caller)."""
-
-FINISHED_KEPT = 256
 TAIL_INTERVAL_S = 0.05
+TAIL_MAX_BYTES = 4 * 1024 * 1024
+"""Of events that are not durable yet; a run that has emitted more waits until they are."""
 REPEATED = frozenset({"values", "checkpoints", "debug"})
 """What LangGraph says again when another attempt goes on. Whether readers were told must be known
 then: of a run whose events are kept, they see these only once they are durable."""
@@ -95,6 +92,7 @@ class _Execution:
     keeps_values: bool = True
     ending: Ending | None = None
     tail: list[Event] = field(default_factory=list)
+    tail_bytes: int = 0
     tail_task: asyncio.Task[None] | None = None
     tail_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     hurry: asyncio.Event = field(default_factory=asyncio.Event)
@@ -113,11 +111,8 @@ class RunActor:
         self._faults = setup.faults
         self._handles = Handles(setup.namespace)
         self._graphs: dict[str, LoadedGraph] = {}
-        self._current: dict[str, _Execution] = {}
-        self._finished: OrderedDict[str, _Execution] = OrderedDict()
-        self._finished_bytes = 0
+        self._shelf: Shelf[_Execution] = Shelf(setup.log_max_bytes, setup.actor_log_max_bytes)
         self._cancelled_early: set[tuple[str, int]] = set()
-        self._arrivals: dict[str, list[Callable[[], None]]] = {}
         self._epoch = 0
         self._heard_s = time.monotonic()
         self._execute_loop: asyncio.AbstractEventLoop | None = None
@@ -128,8 +123,8 @@ class RunActor:
         self._reports: Batcher[Report, bool | None] = Batcher(self._send_reports)
         self._rpc = RpcServer(
             {
-                "read": self.read,
-                "outcome": self.outcome,
+                "read": self._shelf.read,
+                "outcome": self._shelf.outcome,
                 "start_many": self._start_from_here,
             }
         )
@@ -183,14 +178,11 @@ class RunActor:
         """Starts attempts, and returns at once. Idempotent per (run, attempt)."""
         self._hear(epoch)
         for order in orders:
-            known = self._current.get(order.run_id) or self._finished.get(order.run_id)
-            if known is not None and known.order.attempt >= order.attempt:
+            if self._shelf.has_had(order.run_id, order.attempt):
                 continue
-            execution = _Execution(order, EventLog(order.attempt, self._setup.log_max_bytes))
-            self._current[order.run_id] = execution
+            execution = _Execution(order, self._shelf.new_log(order.attempt))
             asyncio.get_running_loop().create_task(self._attempt(execution))
-            for wake in self._arrivals.pop(order.run_id, []):
-                wake()
+            self._shelf.add(execution)
 
     async def _attempt(self, execution: _Execution) -> None:
         """One attempt from metadata to closed log. Never cancelled itself; only the graph is."""
@@ -243,6 +235,10 @@ class RunActor:
             await self._flush_tail(execution)
             await self._faults.at("saving")
 
+        async def room() -> None:
+            if execution.tail_bytes > TAIL_MAX_BYTES:
+                await self._flush_tail(execution)
+
         await self._faults.at("attempt" if order.attempt == 1 else "resume")
         timeout_s = self._setup.timeouts_s.get(order.graph_id)
         deadline = asyncio.timeout(timeout_s)
@@ -256,6 +252,7 @@ class RunActor:
                     store=self._store,
                     control=execution.control,
                     flush=flush if order.resumable else None,
+                    room=room if order.resumable else None,
                     tail=_Tail(self._connections, order) if order.resumable else None,
                 )
         except TimeoutError:
@@ -306,9 +303,12 @@ class RunActor:
         at_ms = time.time_ns() // 1_000_000
         if not execution.order.resumable:
             execution.log.append(name, data, at_ms)
+            self._shelf.trim()
             return
         repeated = name.partition("|")[0] in REPEATED
         execution.tail.append(execution.log.append(name, data, at_ms, shown=not repeated))
+        execution.tail_bytes += len(data)
+        self._shelf.trim()
         if repeated:
             execution.hurry.set()
         if execution.tail_task is None:
@@ -340,6 +340,7 @@ class RunActor:
             pool = self._connections
             await _until_done(lambda: tails.append(pool, order.run_id, order.attempt, events))
             del execution.tail[: len(events)]
+            execution.tail_bytes = sum(len(event.data) for event in execution.tail)
             execution.log.reveal(events[-1].seq)
 
     async def _finish(self, execution: _Execution, ending: Ending) -> None:
@@ -374,7 +375,8 @@ class RunActor:
         if not accepted:
             raise Fenced(order.run_id)
         await self._faults.at("reported")
-        self._close(execution, ending)
+        execution.ending = ending
+        self._shelf.finish(execution)
         log.info(
             "A run has ended.",
             extra={
@@ -388,7 +390,7 @@ class RunActor:
     @repeatable
     async def drain(self) -> None:
         """Asks every run to stop after its superstep and to be taken up by another attempt."""
-        for execution in [*self._current.values()]:
+        for execution in self._shelf.current:
             execution.control.request_drain("the server is stopping")
 
     async def _hand_back(self, execution: _Execution) -> None:
@@ -406,9 +408,8 @@ class RunActor:
                 error=None,
             )
         )
-        self._current.pop(order.run_id, None)
-        # Closed without an ending: readers ask the registry for the attempt that follows.
-        execution.log.close()
+        # Without an ending: readers ask the registry for the attempt that follows.
+        self._shelf.drop(execution, whole=True)
 
     async def _report(self, report: Report) -> bool:
         """Whether the attempt is the current one, once the registry has stored how it ended."""
@@ -426,23 +427,6 @@ class RunActor:
             bound_s=None,
         )
 
-    def _close(self, execution: _Execution, ending: Ending) -> None:
-        run_id = execution.order.run_id
-        execution.ending = ending
-        self._current.pop(run_id, None)
-        earlier = self._finished.pop(run_id, None)
-        self._finished[run_id] = execution
-        execution.log.close()
-        # From here on no log of these changes its size.
-        self._finished_bytes += execution.log.size_bytes
-        if earlier is not None:
-            self._finished_bytes -= earlier.log.size_bytes
-        while len(self._finished) > FINISHED_KEPT or (
-            self._finished_bytes > self._setup.log_max_bytes and len(self._finished) > 1
-        ):
-            _, oldest = self._finished.popitem(last=False)
-            self._finished_bytes -= oldest.log.size_bytes
-
     def _step_down(self, execution: _Execution) -> None:
         """Another attempt owns the run: nothing more may be executed or said here."""
         log.warning("attempt was superseded", extra={"run_id": execution.order.run_id})
@@ -450,9 +434,8 @@ class RunActor:
             os._exit(EXIT_FENCED)
         if execution.task is not None:
             execution.task.cancel()
-        self._current.pop(execution.order.run_id, None)
         # Readers are sent to the registry, which knows the attempt that is current.
-        execution.log.close(whole=False)
+        self._shelf.drop(execution, whole=False)
 
     @repeatable
     async def ask(self, question: Question) -> bytes:
@@ -535,10 +518,10 @@ class RunActor:
             keep_values: False when the run is to be rolled back, so that the thread's record keeps
                 the values from before it.
         """
-        execution = self._current.get(run_id)
+        execution = self._shelf.executing(run_id)
         if execution is None or execution.order.attempt != attempt:
             # The start is still on its way: calls of different groups are not ordered.
-            if run_id not in self._finished:
+            if not self._shelf.has_had(run_id, attempt):
                 self._cancelled_early.add((run_id, attempt))
             return
         execution.cancelled = True
@@ -565,7 +548,7 @@ class RunActor:
         self._hear(epoch)
         if self._pool is None:
             raise Unavailable("This actor has not loaded its graphs yet.")
-        executing = [(each.order.run_id, each.order.attempt) for each in [*self._current.values()]]
+        executing = [(each.order.run_id, each.order.attempt) for each in self._shelf.current]
         return self._setup.spec, os.getpid(), executing
 
     def _hear(self, epoch: int) -> None:
@@ -577,62 +560,14 @@ class RunActor:
     # --- read ----------------------------------------------------------------------------------
 
     @long_poll
-    async def read(
-        self,
-        run_id: str,
-        attempt: int,
-        after: int,
-        wait_s: float,
-        modes: frozenset[str] | None,
-        with_ids: bool,
-    ) -> Batch:
-        """All events of a run past a cursor, framed; waits for one if there is none.
-
-        Args:
-            attempt: the attempt that the caller expects here.
-            after: a sequence number, 0 or `LIVE`.
-            wait_s: the longest that the call waits; then the batch is empty.
-            modes: as in `ports.Runtime.events`.
-        """
-        execution = await self._arrived(run_id, attempt)
-        if execution is None:
-            return Batch(body=b"", cursor=after, closed=True, known=False)
-        deadline_s = time.monotonic() + wait_s
-        if after == LIVE:
-            # Told at once where it stands, a reader misses nothing should this process die.
-            return Batch(body=b"", cursor=execution.log.end, closed=False)
-        while True:
-            part = execution.log.read(after)
-            frames = [
-                sse.frame(event, with_ids) for event in part.events if sse.passes(event.name, modes)
-            ]
-            if frames or part.closed:
-                # A log that was closed without an ending belongs to a superseded attempt.
-                known = execution.ending is not None or not part.closed
-                return Batch(
-                    body=b"".join(frames), cursor=part.cursor, closed=part.closed, known=known
-                )
-            after = part.cursor
-            if not await _appended(execution.log, after, deadline_s - time.monotonic()):
-                return Batch(body=b"", cursor=after, closed=False)
+    async def read(self, *args: Any) -> Batch:
+        """`Shelf.read`, for a gateway that has no connection."""
+        return await self._shelf.read(*args)
 
     @long_poll
-    async def outcome(self, run_id: str, attempt: int, wait_s: float) -> Ending | None:
-        """How an attempt ended, once that is committed; None when it has not ended in time.
-
-        Raises:
-            NotFound: the attempt is not here (any more).
-        """
-        execution = await self._arrived(run_id, attempt)
-        if execution is None:
-            raise NotFound(f"Run {run_id} is not here.")
-        deadline_s = time.monotonic() + wait_s
-        while execution.ending is None:
-            if execution.log.closed:
-                raise NotFound(f"Run {run_id} is not here.")
-            if not await _appended(execution.log, execution.log.end, deadline_s - time.monotonic()):
-                return None
-        return execution.ending
+    async def outcome(self, *args: Any) -> Ending | None:
+        """`Shelf.outcome`, likewise."""
+        return await self._shelf.outcome(*args)
 
     @repeatable
     async def address(self) -> RpcAddress | None:
@@ -653,26 +588,6 @@ class RunActor:
     async def alive(self) -> None:
         """Never answers; that it fails is how the registry hears of this process's death."""
         await asyncio.Event().wait()
-
-    async def _arrived(self, run_id: str, attempt: int) -> _Execution | None:
-        deadline_s = time.monotonic() + ARRIVAL_WAIT_S
-        while True:
-            known = self._current.get(run_id) or self._finished.get(run_id)
-            if known is not None and known.order.attempt >= attempt:
-                return known
-            remaining_s = deadline_s - time.monotonic()
-            if remaining_s <= 0:
-                return None
-            waiting = self._arrivals.setdefault(run_id, [])
-            loop, future = asyncio.get_running_loop(), asyncio.get_running_loop().create_future()
-            wake = _waker(loop, future)
-            waiting.append(wake)
-            # The run may have come between the look and the registration.
-            if run_id in self._current or run_id in self._finished:
-                remaining_s = 0.001
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(remaining_s):
-                    await future
 
     # --- watch ---------------------------------------------------------------------------------
 
@@ -788,39 +703,8 @@ class _CountingExecutor(ThreadPoolExecutor):
             with self._lock:
                 if not self._busy.get(run_id):
                     return
-                self._waiting.setdefault(run_id, []).append(_waker(loop, future))
+                self._waiting.setdefault(run_id, []).append(waker(loop, future))
             await future
-
-
-def _waker(loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> Callable[[], None]:
-    """A callback for any thread that resolves the future on its loop."""
-
-    def resolve() -> None:
-        if not future.done():
-            future.set_result(None)
-
-    def wake() -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(resolve)
-
-    return wake
-
-
-async def _appended(event_log: EventLog, after: int, wait_s: float) -> bool:
-    """Waits until the log has something past the cursor or is closed; False when the time is up."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[None] = loop.create_future()
-    wake = _waker(loop, future)
-    if not event_log.wait(after, wake):
-        return True
-    try:
-        async with asyncio.timeout(max(wait_s, 0)):
-            await future
-    except TimeoutError:
-        return False
-    finally:
-        event_log.leave(wake)
-    return True
 
 
 async def _until_done(write: Callable[[], Any]) -> None:

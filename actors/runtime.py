@@ -1,9 +1,6 @@
 """The gateway's way to registry and run actors: `greenroom.core.ports.Runtime` on Ray.
 
-A stream is one outstanding long poll that follows its run: from the line, to its actor, to the
-actor of the next attempt, to the durable tail when there is no actor any more. A reader's cursor
-is a sequence number that only grows, also across attempts, so each hop continues where the last one
-ended.
+How a run is read, from hop to hop, stands in `actors.streams`.
 """
 
 from __future__ import annotations
@@ -23,12 +20,12 @@ from actors import metrics
 from actors.calls import CALL_S, LONG_CALL_S, NO_ANSWER, POLL_MARGIN_S, ActorGone, answer, repeat
 from actors.handles import REGISTRY, Handles, registry_name
 from actors.registry import ANY_ATTEMPT, Whereabouts
+from actors.streams import Streams
 from actors.watching import Doing, thread_frames
 from greenroom import tracing
 from greenroom.core import metering
 from greenroom.core.batching import Batcher
 from greenroom.core.errors import DatabaseUnavailable, NotFound, Unavailable, Unreachable
-from greenroom.core.events import LIVE, Event, first_seq
 from greenroom.core.ports import HistoryQuestion, Question, StateQuestion, Update
 from greenroom.core.runs import (
     Batch,
@@ -41,17 +38,13 @@ from greenroom.core.runs import (
     RunStatus,
 )
 from greenroom.core.sharding import Misrouted, slot_of_run, slot_of_thread
-from greenroom.persistence import tails
 from greenroom.persistence.database import Connection, Pool, retrying
-from greenroom.wire import sse
-from greenroom.wire.encoding import dumps, loads
+from greenroom.persistence.thread_runs import BegunRun, StoredRuns
 
 log = logging.getLogger("greenroom.runtime")
 
 REGISTRY_PATIENCE_S = 30.0
 HELLO_WAIT_S = 1.0
-REPLAY_PAGE = 1000
-UNREACHABLE_PAUSE_S = 0.2
 SHAPES_KEPT = 500
 
 T = TypeVar("T")
@@ -82,6 +75,7 @@ class RayRuntime:
         self._shards = shards
         self._read_wait_s = read_wait_s
         self._fixed_graphs = fixed_graphs
+        self._streams = Streams(handles, database, self._follow, self._wait_s)
         self._batchers: dict[tuple[int, str], Batcher[Any, Any]] = {}
         self._inspector: str | None = None
         self._shapes: dict[str, bytes] = {}
@@ -211,7 +205,7 @@ class RayRuntime:
         # Jitter: streams that began together must not ask again together for ever.
         return self._read_wait_s * random.uniform(0.8, 1.2)
 
-    async def events(
+    def events(
         self,
         run_id: str,
         *,
@@ -221,137 +215,35 @@ class RayRuntime:
         with_ids: bool,
         resumable: bool,
     ) -> AsyncIterator[Batch]:
-        attempt = 0
-        while True:
-            if placement is None:
-                found = await self._follow(run_id, attempt)
-                if found.placement is None:
-                    break
-                placement = found.placement
-            attempt = placement.attempt
-            if resumable and after != LIVE:
-                # An earlier attempt's events are in the tail only, and no actor has them.
-                async for batch in self._replayed(run_id, after, modes, with_ids, before=attempt):
-                    after = batch.cursor
-                    if batch.body:
-                        yield batch
-            async for batch in self._live(run_id, placement, after, modes, with_ids):
-                after = batch.cursor
-                if batch.body:
-                    yield batch
-                if batch.closed and batch.known:
-                    return
-            placement = None
-        if resumable and after != LIVE:
-            async for batch in self._replayed(run_id, after, modes, with_ids, before=ANY_ATTEMPT):
-                after = batch.cursor
-                if batch.body:
-                    yield batch
-        if resumable or attempt:
-            batch = await self._untold_error(run_id, after, modes, with_ids)
-            if batch is not None:
-                yield batch
-
-    async def _live(
-        self,
-        run_id: str,
-        placement: Placement,
-        after: int,
-        modes: frozenset[str] | None,
-        with_ids: bool,
-    ) -> AsyncIterator[Batch]:
-        """What one attempt's actor has; ends with its log, or with the actor."""
-        try:
-            while True:
-                batch: Batch = await self._read(
-                    placement.actor,
-                    "read",
-                    *(run_id, placement.attempt, after, self._wait_s(), modes, with_ids),
-                )
-                after = batch.cursor
-                yield batch
-                if batch.closed:
-                    return
-        except ActorGone:
-            self._handles.forget(placement.actor)
-
-    async def _read(self, actor: str, method: str, *args: Any) -> Any:
-        """A long poll of a run actor; raises ActorGone."""
-        # Without a bound: its node was lost, perhaps, and Ray's notice of that takes longer than
-        # the connection. The stream's heartbeats go on meanwhile.
-        return await repeat(
-            lambda: self._handles.call(
-                actor, method, *args, within_s=self._read_wait_s * 1.2 + POLL_MARGIN_S
-            ),
-            on=(Unreachable,),
-            bound_s=None,
-            pause_s=UNREACHABLE_PAUSE_S,
+        return self._streams.events(
+            run_id,
+            placement=placement,
+            after=after,
+            modes=modes,
+            with_ids=with_ids,
+            resumable=resumable,
         )
 
-    async def _replayed(
-        self,
-        run_id: str,
-        after: int,
-        modes: frozenset[str] | None,
-        with_ids: bool,
-        *,
-        before: int,
-    ) -> AsyncIterator[Batch]:
-        """The durable events of the attempts before ``before``.
-
-        An ``error`` that something follows was no end: its attempt died before it was reported.
-        """
-        error: list[Event] = []
-        while True:
-            page = await tails.read(self._database, run_id, after, REPLAY_PAGE)
-            events = [event for event in page if event.attempt < before]
-            if not events:
-                break
-            after = events[-1].seq
-            error = [events[-1]] if events[-1].name == "error" else []
-            yield _batch([e for e in events if e.name != "error"], after, modes, with_ids)
-        if error and before == ANY_ATTEMPT:
-            yield _batch(error, after, modes, with_ids)
-
-    async def _untold_error(
-        self, run_id: str, after: int, modes: frozenset[str] | None, with_ids: bool
-    ) -> Batch | None:
-        """The ``error`` event of a run that failed without an actor to say so."""
-        async with self._database.connection() as connection:
-            cursor = await connection.execute(
-                """
-                SELECT attempt, error::text AS error,
-                    (extract(epoch FROM updated_at) * 1000)::bigint AS at_ms
-                FROM greenroom.runs WHERE run_id = %s AND status IN ('error', 'timeout')""",
-                (run_id,),
-            )
-            row = await cursor.fetchone()
-        if row is None or row["error"] is None:
-            return None
-        error = row["error"].encode()
-        # After everything that the last attempt can have said.
-        seq = first_seq(row["attempt"] + 1)
-        if after >= seq or await tails.has(
-            self._database, run_id, "error", error, whole=True, before=seq
-        ):
-            return None
-        return _batch([Event(seq, row["at_ms"], "error", error)], seq, modes, with_ids)
-
-    async def thread_events(
+    def thread_events(
         self, thread_id: str, *, after: str | None, modes: frozenset[str]
     ) -> AsyncIterator[bytes]:
         async def poll(number: int | None) -> list[Doing]:
             slot = slot_of_thread(thread_id)
             return await self._polled(slot, "doings", thread_id, number)
 
-        def follow(placement: Placement, *, after: int, resumable: bool) -> AsyncIterator[Batch]:
-            return self.events(
-                placement.run_id,
+        def follow(run: BegunRun, *, after: int) -> AsyncIterator[Batch]:
+            placement = None
+            if run.actor is not None:
+                # Also of a run that is over: its actor may still have its log.
+                placement = Placement(run_id=run.run_id, attempt=run.attempt, actor=run.actor)
+            return self._streams.events(
+                run.run_id,
                 placement=placement,
                 after=after,
                 modes=None,
                 with_ids=True,
-                resumable=resumable,
+                resumable=run.resumable,
+                started_us=run.started_us,
             )
 
         async def state() -> bytes:
@@ -365,66 +257,21 @@ class RayRuntime:
             graph_id = (row or {}).get("graph_id")
             return await self.ask(StateQuestion(graph_id=str(graph_id), thread_id=thread_id))
 
-        async for frames in thread_frames(
-            poll, follow, self._until_over, state, thread_id, after=after, modes=modes
-        ):
-            yield frames
+        return thread_frames(
+            poll,
+            StoredRuns(self._database, thread_id),
+            follow,
+            self._until_over,
+            state,
+            thread_id,
+            after=after,
+            modes=modes,
+        )
 
     async def outcome(
         self, run_id: str, placement: Placement | None, *, over: bool = False
     ) -> Ending:
-        if over:
-            return await self._stored_outcome(run_id)
-        attempt = 0
-        while True:
-            if placement is None:
-                found = await self._follow(run_id, attempt)
-                if found.placement is None:
-                    return await self._stored_outcome(run_id)
-                placement = found.placement
-            attempt = placement.attempt
-            try:
-                while True:
-                    ending: Ending | None = await self._read(
-                        placement.actor, "outcome", run_id, attempt, self._wait_s()
-                    )
-                    if ending is not None:
-                        return ending
-            except ActorGone:
-                self._handles.forget(placement.actor)
-            except NotFound:
-                pass  # the actor has forgotten it, or handed it on
-            placement = None
-
-    async def _stored_outcome(self, run_id: str) -> Ending:
-        """How a run ended that no actor remembers: from its record and its thread's."""
-        async with self._database.connection() as connection:
-            cursor = await connection.execute(
-                """
-                SELECT r.status, r.error::text AS error, t."values"::text AS "values",
-                    t.interrupts::text AS interrupts, t.status AS thread_status
-                FROM greenroom.runs r LEFT JOIN greenroom.threads t USING (thread_id)
-                WHERE r.run_id = %s""",
-                (run_id,),
-            )
-            row = await cursor.fetchone()
-        if row is None:
-            raise NotFound("Run not found")
-        values = (row["values"] or "null").encode()
-        error = row["error"].encode() if row["error"] is not None else None
-        interrupts = (row["interrupts"] or "{}").encode()
-        return Ending(
-            status=RunStatus(row["status"]),
-            output=(
-                b'{"__error__": %b}' % error
-                if error is not None
-                else _with_interrupts(values, interrupts)
-            ),
-            values=values,
-            interrupts=interrupts,
-            has_next=row["thread_status"] == "interrupted",
-            error=error,
-        )
+        return await self._streams.outcome(run_id, placement, over=over)
 
     # --- graphs and state ----------------------------------------------------------------------
 
@@ -503,17 +350,3 @@ class RayRuntime:
 
     async def metrics(self) -> str:
         return metering.text(metrics.ALL, await self._every("counted"))
-
-
-def _batch(events: list[Event], cursor: int, modes: frozenset[str] | None, with_ids: bool) -> Batch:
-    frames = (sse.frame(event, with_ids) for event in events if sse.passes(event.name, modes))
-    return Batch(body=b"".join(frames), cursor=cursor, closed=False)
-
-
-def _with_interrupts(values: bytes, interrupts: bytes) -> bytes:
-    """What ``wait`` answers of a thread's record: its values, and what it waits for."""
-    waiting = [one for of_task in loads(interrupts).values() for one in of_task]
-    if not waiting:
-        return values
-    state = loads(values)
-    return dumps({**(state if isinstance(state, dict) else {}), "__interrupt__": waiting})

@@ -303,6 +303,7 @@ def registry_setup(
         cancel_grace_s=settings.cancel_grace_s,
         registry_silence_s=settings.registry_silence_s,
         log_max_bytes=settings.log_max_bytes,
+        actor_log_max_bytes=settings.actor_log_max_bytes,
         max_queued_runs=settings.max_queued_runs,
         resumable_ttl_s=settings.resumable_ttl_s,
         thread_ttl_s=settings.thread_ttl_s,

@@ -26,6 +26,7 @@ class RunActorSetup:
         spec: its placement; ``spec.graphs`` are the graphs that it loads.
         timeouts_s: per graph, how long a run may take; a graph that is not named may take for ever.
         log_max_bytes: encoded events that one run keeps in memory.
+        actor_log_max_bytes: those that all its runs keep together.
         registry_silence_s: without a word from a registry for so long, the actor ends itself.
         logs: what is logged, and where to; None leaves that to the process.
         faults: for tests.
@@ -40,6 +41,7 @@ class RunActorSetup:
     spec: PoolSpec
     timeouts_s: dict[str, float]
     log_max_bytes: int
+    actor_log_max_bytes: int = 256 * 1024 * 1024
     registry_silence_s: float
     logs: LogSettings | None = None
     faults: Faults = NO_FAULTS
@@ -108,6 +110,7 @@ class RegistrySetup:
     cancel_grace_s: float
     registry_silence_s: float
     log_max_bytes: int
+    actor_log_max_bytes: int = 256 * 1024 * 1024
     max_queued_runs: int | None
     resumable_ttl_s: float
     thread_ttl_s: float | None = None

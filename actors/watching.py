@@ -3,6 +3,11 @@
 The registry notes what begins (`Doings`), only for threads that somebody watches; a gateway polls
 that and reads each run's events where they are (`thread_frames`). Runs of a thread never overlap,
 so one after the other is the thread's order.
+
+What the registry notes lives in its memory, so it may be missing something: after its death, or
+when nobody has asked for long. It then says "joined", and the gateway looks up in PostgreSQL which
+runs began since the last one that it has shown. A client that comes back with the id of its last
+event is served in the same way: the id names the run, by when it began (`BegunRun.started_us`).
 """
 
 from __future__ import annotations
@@ -10,17 +15,25 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from greenroom.core.events import LIVE
-from greenroom.core.runs import Batch, Placement
+from greenroom.core.runs import Batch
+from greenroom.persistence.thread_runs import BegunRun
 from greenroom.wire import sse
 from greenroom.wire.encoding import dumps
 
 FORGET_AFTER_S = 120.0
 KEPT = 256
+TOLD = 1
+"""A sequence number before every event of a run: that it began was told, and nothing else."""
+DONE = 2**62
+"""A sequence number past every event of a run: its end was told."""
+EARLIEST_US = 10**15
+"""In the year 2001. What is smaller was not given by a thread's stream of ours: `0-0`, and ids that
+begin with milliseconds."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,26 +41,27 @@ class Doing:
     """Something that began on a thread.
 
     Attributes:
-        number: position among everything that the registry noted.
-        kind: a run's attempt, or a change of the thread's state from outside.
-        placement: of the run.
-        resumable: of the run.
-        at_ms: when, Unix milliseconds.
-        joined: it had begun before the watcher came.
+        number: position among everything that the registry noted; poll past it.
+        kind: a run's attempt; a change of the thread's state from outside; or ``joined``: from here
+            on nothing is missed, of what was before nothing is known.
+        run_id: of a run.
     """
 
     number: int
-    kind: Literal["run", "state"]
-    at_ms: int
-    placement: Placement | None = None
-    resumable: bool = False
-    joined: bool = False
+    kind: Literal["run", "state", "joined"]
+    run_id: str | None = None
 
 
 @dataclass(slots=True)
 class _Watched:
+    """
+    Attributes:
+        since: everything past this number is kept.
+    """
+
     asked_s: float
-    doings: deque[Doing] = field(default_factory=lambda: deque(maxlen=KEPT))
+    since: int
+    doings: deque[Doing] = field(default_factory=deque)
     waiting: list[asyncio.Future[None]] = field(default_factory=list)
 
 
@@ -56,36 +70,30 @@ class Doings:
 
     Args:
         clock: seconds; whoever has not asked for `FORGET_AFTER_S` of them watches no more.
+        origin: the number before the first one. By default it is the time at which this registry
+            started (nanoseconds), so that a number of an earlier registry is never taken for one of
+            this one.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, origin: int | None = None
+    ) -> None:
         self._clock = clock
         self._threads: dict[str, _Watched] = {}
-        self._number = 0
+        self._number = time.time_ns() if origin is None else origin
         self._looked_s = clock()
 
     def note(
-        self,
-        thread_id: str,
-        kind: Literal["run", "state"],
-        placement: Placement | None = None,
-        *,
-        resumable: bool = False,
+        self, thread_id: str, kind: Literal["run", "state"], run_id: str | None = None
     ) -> None:
         """Something has begun; tells who waits for it."""
         watched = self._threads.get(thread_id)
         if watched is None:
             return
         self._number += 1
-        watched.doings.append(
-            Doing(
-                number=self._number,
-                kind=kind,
-                at_ms=time.time_ns() // 1_000_000,
-                placement=placement,
-                resumable=resumable,
-            )
-        )
+        watched.doings.append(Doing(number=self._number, kind=kind, run_id=run_id))
+        if len(watched.doings) > KEPT:
+            watched.since = watched.doings.popleft().number
         for future in watched.waiting:
             if not future.done():
                 future.set_result(None)
@@ -105,15 +113,16 @@ class Doings:
     async def after(self, thread_id: str, number: int | None, wait_s: float) -> list[Doing]:
         """What has begun past ``number``; a long poll. None: from now on.
 
-        With None the answer comes at once and tells only the number to continue from.
+        With None, and with a number past which this registry does not know everything, the answer
+        comes at once and is only ``joined``, with the number to continue from.
         """
         self._forget_the_unwatched()
         watched = self._threads.get(thread_id)
         if watched is None:
-            watched = self._threads[thread_id] = _Watched(self._clock())
+            watched = self._threads[thread_id] = _Watched(self._clock(), self._number)
         watched.asked_s = self._clock()
-        if number is None:
-            return [Doing(number=self._number, kind="state", at_ms=0, joined=True)]
+        if number is None or not watched.since <= number <= self._number:
+            return [Doing(number=self._number, kind="joined")]
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         watched.waiting.append(future)
         try:
@@ -134,16 +143,32 @@ class Poll(Protocol):
     async def __call__(self, number: int | None) -> list[Doing]: ...
 
 
+class ThreadRuns(Protocol):
+    """The thread's runs in PostgreSQL: `StoredRuns`."""
+
+    async def find(self, run_id: str) -> BegunRun | None: ...
+    async def begun_from(self, started_us: int) -> Sequence[BegunRun]: ...
+    async def newest(self) -> BegunRun | None: ...
+    async def now_us(self) -> int: ...
+
+
 class Follow(Protocol):
     """The events of one run, from a cursor."""
 
-    def __call__(
-        self, placement: Placement, *, after: int, resumable: bool
-    ) -> AsyncIterator[Batch]: ...
+    def __call__(self, run: BegunRun, *, after: int) -> AsyncIterator[Batch]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """A run to show, and from where."""
+
+    run: BegunRun
+    cursor: int = 0
 
 
 async def thread_frames(
     poll: Poll,
+    runs: ThreadRuns,
     follow: Follow,
     ended: Callable[[str], Awaitable[object]],
     state: Callable[[], Awaitable[bytes]],
@@ -157,51 +182,86 @@ async def thread_frames(
     Args:
         ended: returns when a run is over.
         state: JSON of the thread's state.
-        after: a ``Last-Event-ID``; of a run that is executed, what came later is sent again.
+        after: a ``Last-Event-ID``. Of the run that it names what came later is sent, as far as it
+            is kept, and every run that began after that one.
         modes: of ``run_modes``, ``lifecycle``, ``state_update``.
     """
-    seen_ms, _, seen_seq = (after or "").partition("-")
     begun: asyncio.Queue[Doing | Exception] = asyncio.Queue()
     asking = asyncio.create_task(_ask_on(poll, begun))
-    followed = ""
+    position: int | None = None
     try:
         while True:
             doing = await begun.get()
             if isinstance(doing, Exception):
                 raise doing
-            if doing.kind == "state" and doing.joined:
+            shown: list[_Shown] = []
+            changed = doing.kind == "state"
+            if doing.kind == "run" and doing.run_id is not None:
+                run = await runs.find(doing.run_id)
+                shown = [_Shown(run)] if run is not None else []
+            elif doing.kind == "joined" and position is None:
+                position, shown = await _beginning(runs, after)
                 yield b""  # the registry knows of this watcher
-                continue
-            if doing.kind == "run" and doing.placement is not None:
-                placement = doing.placement
-                if placement.run_id == followed:
+            elif doing.kind == "joined" and position is not None:
+                shown = [_Shown(run) for run in await runs.begun_from(position + 1)]
+                changed = True  # perhaps: whether it was, nobody remembers
+            assert position is not None
+            for each in shown:
+                started_us = each.run.started_us
+                if started_us <= position and doing.kind == "run":
                     continue  # a further attempt of a run that was followed to its end
-                followed = placement.run_id
-                if "run_modes" in modes:
-                    cursor = 0
-                    if doing.joined:
-                        later = after is not None and int(seen_ms) >= doing.at_ms
-                        cursor = LIVE if after is None else int(seen_seq) if later else 0
-                    async for batch in follow(placement, after=cursor, resumable=doing.resumable):
-                        yield batch.body
-                elif "lifecycle" in modes:
-                    if not doing.joined:
-                        start = {"run_id": placement.run_id, "attempt": placement.attempt}
-                        yield _frame("metadata", dumps(start))
-                    await ended(placement.run_id)
-                if modes & {"run_modes", "lifecycle"}:
-                    done = {"status": "run_done", "run_id": placement.run_id}
-                    yield _frame("metadata", dumps(done))
-            elif "state_update" in modes:
+                position = max(position, started_us)
+                async for frame in _run_frames(each, follow, ended, modes):
+                    yield frame
+            if changed and "state_update" in modes:
                 body = b'{"state":%b,"thread_id":%b}' % (await state(), dumps(thread_id))
-                yield _frame("state_update", body)
+                yield sse.event_frame("state_update", body, f"{position}-{DONE}")
     finally:
         asking.cancel()
 
 
+async def _beginning(runs: ThreadRuns, after: str | None) -> tuple[int, list[_Shown]]:
+    """Where a watcher begins: the run that counts as shown last, and the runs to show first."""
+    started_us, _, seq = (after or "0-0").partition("-")
+    position = int(started_us)
+    if position >= EARLIEST_US:
+        since = await runs.begun_from(position)
+        return position, [
+            _Shown(run, int(seq) if run.started_us == position else 0) for run in since
+        ]
+    newest = await runs.newest()
+    if newest is None:
+        return await runs.now_us(), []
+    if newest.is_over:
+        return newest.started_us, []
+    return newest.started_us, [_Shown(newest, LIVE if after is None else 0)]
+
+
+async def _run_frames(
+    shown: _Shown,
+    follow: Follow,
+    ended: Callable[[str], Awaitable[object]],
+    modes: frozenset[str],
+) -> AsyncIterator[bytes]:
+    run, cursor = shown.run, shown.cursor
+    if cursor >= DONE or not modes & {"run_modes", "lifecycle"}:
+        return
+    if "run_modes" in modes:
+        async for batch in follow(run, after=cursor):
+            yield batch.body
+    else:
+        if cursor == 0:
+            start = dumps({"run_id": run.run_id, "attempt": run.attempt})
+            yield sse.event_frame("metadata", start, f"{run.started_us}-{TOLD}")
+        if not run.is_over:
+            await ended(run.run_id)
+    done = dumps({"status": "run_done", "run_id": run.run_id})
+    yield sse.event_frame("metadata", done, f"{run.started_us}-{DONE}")
+
+
 async def _ask_on(poll: Poll, begun: asyncio.Queue[Doing | Exception]) -> None:
     """Keeps asking, also while a run is followed for hours: whoever falls silent is forgotten by
-    the registry, and would miss the run after that one."""
+    the registry."""
     number: int | None = None
     try:
         while True:
@@ -210,9 +270,3 @@ async def _ask_on(poll: Poll, begun: asyncio.Queue[Doing | Exception]) -> None:
                 begun.put_nowait(doing)
     except Exception as error:  # noqa: BLE001 - it is raised where the stream is read
         begun.put_nowait(error)
-
-
-def _frame(name: str, data: bytes) -> bytes:
-    now_ns = time.time_ns()
-    # The nanoseconds keep ids of one millisecond apart.
-    return sse.event_frame(name, data, f"{now_ns // 1_000_000}-{now_ns % 1_000_000}")

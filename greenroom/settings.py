@@ -146,6 +146,17 @@ class Settings(BaseSettings):
         ge=64 * KIB,
         description="Encoded events that one run keeps in memory; the oldest go first.",
     )
+    actor_log_max_bytes: int = Field(
+        default=256 * MIB,
+        ge=64 * KIB,
+        description="Encoded events that all runs of one process keep together: first those of"
+        " finished runs go, then the oldest of the run that has most.",
+    )
+    send_timeout_s: PositiveS = Field(
+        default=60.0,
+        description="How long a client may read nothing of what it is sent. Then its connection is"
+        " broken; its run goes on, and it may join again with the id of its last event.",
+    )
     max_body_bytes: int = Field(
         default=64 * MIB, ge=KIB, description="The largest request body that is accepted."
     )
@@ -290,6 +301,8 @@ GROUPS = {
         "default_max_actors",
         "max_queued_runs",
         "log_max_bytes",
+        "actor_log_max_bytes",
+        "send_timeout_s",
         "max_body_bytes",
     ),
     "Log": ("log_level", "log_format", "log_file"),

@@ -6,20 +6,22 @@ everything after it. Sequence numbers only grow, also across attempts, because a
 
 The writer (the loop that executes the graph) and the readers (another loop, another thread) share a
 log, so every change happens under a lock and readers are woken through a callback that the caller
-makes thread-safe. The log is bounded by bytes: the oldest events go first, and a reader whose
-cursor was passed by continues with the oldest event that is left.
+makes thread-safe. The log is bounded by bytes, those of events that are not shown yet included: the
+oldest events go first, and a reader whose cursor was passed by continues with the oldest event that
+is left. One read gives `READ_MAX_BYTES` at most, so that a reader costs that much and no more.
 """
 
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
 ATTEMPT_SHIFT = 32
 LIVE = -1
 """A cursor that means "only what comes from now on"."""
+READ_MAX_BYTES = 256 * 1024
+"""What one read gives at most; a single event that is larger is given alone."""
 
 
 def first_seq(attempt: int) -> int:
@@ -68,18 +70,30 @@ class Slice:
     closed: bool
 
 
+@dataclass(slots=True)
+class Tally:
+    """The bytes that several logs hold together. All their writers are on one thread."""
+
+    size_bytes: int = 0
+
+
 class EventLog:
     """The events of one attempt of one run.
 
     Args:
         attempt: the attempt that owns the log; numbers its events.
         max_bytes: how much encoded data the log keeps before it forgets the oldest events.
+        tally: counts the bytes of this log together with those of others.
     """
 
-    def __init__(self, attempt: int, max_bytes: int) -> None:
-        self._events: deque[Event] = deque()
+    def __init__(self, attempt: int, max_bytes: int, tally: Tally | None = None) -> None:
+        # Events that are forgotten leave a gap at the front, which is closed now and then: a list
+        # is cut anywhere at the cost of what is cut out, a deque is not.
+        self._events: list[Event | None] = []
+        self._gap = 0
         self._next_seq = first_seq(attempt)
         self._bytes = 0
+        self._tally = tally or Tally()
         self._max_bytes = max_bytes
         self._closed = False
         self._hidden: list[Event] = []
@@ -94,6 +108,7 @@ class EventLog:
 
     @property
     def size_bytes(self) -> int:
+        """What the log holds, with the events that are not shown yet."""
         return self._bytes
 
     @property
@@ -101,9 +116,10 @@ class EventLog:
         """From the first event, which says that the attempt has begun, to the second, which is the
         graph's; None when there is none, or the first ones are forgotten."""
         with self._lock:
-            if len(self._events) < 2 or self._events[0].seq & 0xFFFF_FFFF:
+            first, second = [*self._events[:2], None, None][:2]
+            if first is None or second is None or first.seq & 0xFFFF_FFFF:
                 return None
-            return (self._events[1].at_ms - self._events[0].at_ms) / 1000
+            return (second.at_ms - first.at_ms) / 1000
 
     @property
     def count(self) -> int:
@@ -129,12 +145,13 @@ class EventLog:
             if self._closed or self._held:
                 raise ValueError("the log of this run is closed")
             event = Event(self._next_seq + len(self._hidden), at_ms, name, data)
+            self._count(len(data))
             if self._hidden or not shown:
                 self._hidden.append(event)
+                self._forget_oldest()
                 return event
             self._next_seq += 1
             self._events.append(event)
-            self._bytes += len(data)
             self._forget_oldest()
             waiting, self._waiting = self._waiting, {}
         for wake in waiting:
@@ -157,12 +174,33 @@ class EventLog:
         del self._hidden[:count]
         self._events.extend(shown)
         self._next_seq += count
-        self._bytes += sum(len(event.data) for event in shown)
-        self._forget_oldest()
 
-    def _forget_oldest(self) -> None:
-        while self._bytes > self._max_bytes and len(self._events) > 1:
-            self._bytes -= len(self._events.popleft().data)
+    def _count(self, size_bytes: int) -> None:
+        self._bytes += size_bytes
+        self._tally.size_bytes += size_bytes
+
+    def _forget_oldest(self, max_bytes: int | None = None) -> None:
+        most = self._max_bytes if max_bytes is None else max_bytes
+        while self._bytes > most and len(self._events) - self._gap > 1:
+            oldest = self._events[self._gap]
+            assert oldest is not None
+            self._events[self._gap] = None
+            self._gap += 1
+            self._count(-len(oldest.data))
+        if self._gap > 64 and self._gap > len(self._events) // 2:
+            del self._events[: self._gap]
+            self._gap = 0
+
+    def shrink(self, max_bytes: int) -> None:
+        """Forgets the oldest events until the log holds no more than this, or one shown event."""
+        with self._lock:
+            self._forget_oldest(max_bytes)
+
+    def release(self) -> None:
+        """The log leaves the tally: nobody keeps it any more."""
+        with self._lock:
+            self._tally.size_bytes -= self._bytes
+            self._tally = Tally()
 
     def hold(self, name: str, data: bytes, at_ms: int) -> Event:
         """Numbers a last event that readers see only when the log closes.
@@ -174,6 +212,7 @@ class EventLog:
             before = len(self._hidden) + len(self._held)
             event = Event(self._next_seq + before, at_ms, name, data)
             self._held.append(event)
+            self._count(len(data))
             return event
 
     def close(self, *, whole: bool = True) -> None:
@@ -187,35 +226,43 @@ class EventLog:
                 return
             self._closed = True
             if not whole:
+                self._count(-sum(len(event.data) for event in (*self._hidden, *self._held)))
                 self._hidden.clear()
                 self._held.clear()
             self._show_hidden(len(self._hidden))
             self._events.extend(self._held)
             self._next_seq += len(self._held)
-            self._bytes += sum(len(event.data) for event in self._held)
             self._held.clear()
             self._forget_oldest()
             waiting, self._waiting = self._waiting, {}
         for wake in waiting:
             wake()
 
-    def read(self, after: int) -> Slice:
-        """Everything past ``after`` (``LIVE``: nothing yet, and a cursor at the end)."""
+    def read(self, after: int, max_bytes: int = READ_MAX_BYTES) -> Slice:
+        """What is past ``after`` (``LIVE``: nothing yet, and a cursor at the end).
+
+        Args:
+            max_bytes: of encoded data; then the slice is not closed, and its cursor is the last
+                event in it. One event is given whatever its size.
+        """
         with self._lock:
             if after == LIVE:
                 return Slice((), self._next_seq - 1, self._closed)
             if after >= self._next_seq - 1:
                 return Slice((), after, self._closed)
-            first = self._events[0].seq if self._events else self._next_seq
+            events: list[Event] = []
+            size = 0
             # Sequence numbers are dense within a log, so the position is a subtraction.
-            start = max(0, after + 1 - first)
-            count = len(self._events)
-            events = (
-                tuple(self._events)
-                if start == 0
-                else tuple(self._events[i] for i in range(start, count))
-            )
-            return Slice(events, self._next_seq - 1, self._closed)
+            first = self._next_seq - (len(self._events) - self._gap)
+            position = self._gap + max(0, after + 1 - first)
+            for index in range(position, len(self._events)):
+                event = self._events[index]
+                assert event is not None
+                size += len(event.data)
+                if events and size > max_bytes:
+                    return Slice(tuple(events), events[-1].seq, False)
+                events.append(event)
+            return Slice(tuple(events), self._next_seq - 1, self._closed)
 
     def wait(self, after: int, wake: Callable[[], None]) -> bool:
         """Registers ``wake`` unless there already is something past ``after`` or the log is closed.

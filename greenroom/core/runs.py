@@ -175,7 +175,7 @@ class CancelRequest:
     name: str = field(default_factory=lambda: uuid.uuid4().hex)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, weakref_slot=True)
 class Batch:
     """A piece of an event stream, ready to be sent.
 
@@ -183,13 +183,15 @@ class Batch:
         body: SSE frames, byte for byte (empty when nothing came in time).
         cursor: the sequence number to continue from.
         closed: nothing follows from this attempt.
-        known: False when the actor does not have the run (it never came, or was forgotten).
+        known: False when the actor does not have the run.
+        gone: the run was there, and is not any more; else it has not come yet.
     """
 
     body: bytes
     cursor: int
     closed: bool
     known: bool = True
+    gone: bool = False
 
 
 def out_of_time(timeout_s: float) -> str:

@@ -72,6 +72,7 @@ async def execute(
     store: BaseStore | None,
     control: RunControl | None = None,
     flush: Callable[[], Awaitable[None]] | None = None,
+    room: Callable[[], Awaitable[None]] | None = None,
     tail: Tail | None = None,
 ) -> Ending:
     """Runs one attempt to its end; emits every event except ``metadata`` and ``error``.
@@ -81,6 +82,7 @@ async def execute(
     Args:
         control: asks the graph to stop after the current superstep (``request_drain``).
         flush: makes durable what was emitted; called before anything of the graph is saved.
+        room: returns when there is room for more events; the graph's stream waits for it.
         tail: what `flush` kept of earlier attempts.
 
     Raises:
@@ -108,8 +110,8 @@ async def execute(
                     await _stop_again(graph, order, todo, emit, progress, tail)
                 else:
                     eager = flush is not None
-                    chunks = _chunks(graph, todo, start, emit, control, eager=eager)
-                    await _follow(chunks, todo, emit, progress, start.repetition, deciding)
+                    chunks = _chunks(graph, todo, start, emit, room, control, eager=eager)
+                    await _follow(chunks, todo, emit, room, progress, start.repetition, deciding)
             except BaseException as error:  # noqa: BLE001 - user code ran, and may raise anything
                 _reraise_signals(error)
                 return await _failure(graph, todo.config, error)
@@ -166,6 +168,7 @@ async def _chunks(
     todo: Instructions,
     start: Start,
     emit: Emit,
+    room: Callable[[], Awaitable[None]] | None,
     control: RunControl | None,
     *,
     eager: bool,
@@ -195,6 +198,8 @@ async def _chunks(
                     yield chunk if todo.subgraphs else ((), *chunk)
                 else:
                     emit("events", dumps(event))
+                    if room is not None:
+                        await room()
         return
     async with aclosing(cast(Any, graph.astream(start.input, config, **asked))) as stream:
         if todo.subgraphs:
@@ -228,6 +233,7 @@ async def _follow(
     chunks: AsyncIterator[Chunk],
     todo: Instructions,
     emit: Emit,
+    room: Callable[[], Awaitable[None]] | None,
     progress: Progress,
     repetition: Repetition | None,
     deciding: asyncio.Lock,
@@ -236,6 +242,8 @@ async def _follow(
     messages = TupleMessages(emit) if "messages-tuple" in wanted else AccumulatedMessages(emit)
     async with aclosing(cast(Any, chunks)) as stream:
         async for namespace, mode, payload in stream:
+            if room is not None:
+                await room()
             if repetition is not None:
                 async with deciding:
                     repeated = await repetition.drops(namespace, mode, payload)

@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from greenroom.core.errors import InvalidRequest
 from greenroom.core.ports import JsonObject, Page
+from greenroom.http.sending import Pieces
 from greenroom.wire.encoding import dumps
 
 _STEP = re.compile(r"\.?([^.\[\]]+)|\[(-?\d{1,9})\]", re.ASCII)
@@ -23,7 +24,7 @@ def json(value: Any, headers: Mapping[str, str] | None = None, status: int = 200
 
 def encoded(body: bytes, headers: Mapping[str, str] | None = None, status: int = 200) -> Response:
     """JSON that is encoded already."""
-    return Response(body, status, headers, "application/json")
+    return Pieces(body, status, headers, "application/json")
 
 
 def empty(status: int = 204) -> Response:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import Any
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Coroutine
+from typing import Any, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
 
+from greenroom.core.errors import GreenroomError
 from greenroom.core.events import LIVE
 from greenroom.core.ports import JsonObject
 from greenroom.core.runs import CancelRequest, Ending, Placement, RunStatus
@@ -18,6 +20,8 @@ from greenroom.http.streaming import EventStream, LateJson, Leave, bodies, nothi
 from greenroom.wire.dialects import Dialect
 from greenroom.wire.encoding import dumps, loads
 from greenroom.wire.sse import cursor_of
+
+T = TypeVar("T")
 
 NEVER = 2**62
 """A cursor past everything: such a reader gets nothing, and the end."""
@@ -30,6 +34,40 @@ def cancelling(edge: Edge, thread_id: str, run_id: str) -> Leave:
         await edge.runtime.cancel(CancelRequest(thread_id=thread_id, run_id=run_id), wait=False)
 
     return cancel
+
+
+async def created(edge: Edge, creating: Coroutine[Any, Any, NewRun]) -> NewRun:
+    """A run whose creator follows it; ``creating`` admits it.
+
+    A server may cancel a request whose client has left. The registry has the run by then, or is
+    about to: it is admitted, and then the client counts as one that has left it.
+    """
+    admitting = asyncio.ensure_future(creating)
+    try:
+        return await asyncio.shield(admitting)
+    except asyncio.CancelledError:
+        if not edge.connections.draining:
+            edge.connections.spawn(_left(edge, admitting))
+        raise
+
+
+async def _left(edge: Edge, admitting: asyncio.Future[NewRun]) -> None:
+    try:
+        run = await admitting
+    except GreenroomError:
+        return  # it was refused
+    if run.cancel_on_disconnect:
+        await cancelling(edge, run.thread_id, run.run_id)()
+
+
+async def joined(edge: Edge, looking_up: Awaitable[T], leave: Leave | None) -> T:
+    """What a joiner asks for before its answer begins; it, too, may leave meanwhile."""
+    try:
+        return await looking_up
+    except asyncio.CancelledError:
+        if leave is not None and not edge.connections.draining:
+            edge.connections.spawn(leave())
+        raise
 
 
 def created_stream(edge: Edge, run: NewRun, headers: dict[str, str]) -> Response:
@@ -118,6 +156,7 @@ def ending(
         output,
         edge.connections,
         idle_s=edge.settings.heartbeat_s,
+        send_timeout_s=edge.settings.send_timeout_s,
         headers=headers,
         on_leave=leave,
     )
@@ -154,6 +193,7 @@ def _events(
         source,
         edge.connections,
         idle_s=edge.settings.heartbeat_s,
+        send_timeout_s=edge.settings.send_timeout_s,
         headers=headers,
         on_leave=leave,
     )

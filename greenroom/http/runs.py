@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
+from typing import Any
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -18,9 +20,11 @@ from greenroom.http.documents import doc
 from greenroom.http.edge import Edge, dialect_of, edge_of
 from greenroom.http.following import (
     cancelling,
+    created,
     created_stream,
     created_wait,
     ending,
+    joined,
     joined_stream,
     run_headers,
 )
@@ -72,7 +76,7 @@ _CREATE_ERRORS = (400, 404, 409)
     ),
 )
 async def create(request: Request, thread_id: str) -> Response:
-    run = await _create(request, thread_id)
+    run = await (await _creating(request, thread_id))
     path = path_of(dialect_of(request), run.thread_id, run.run_id)
     return json(run_object(run), {"content-location": path})
 
@@ -83,7 +87,7 @@ async def create(request: Request, thread_id: str) -> Response:
     **doc({200: None}, body=RunCreate, headers=_LOCATED, errors=_CREATE_ERRORS, stream=True),
 )
 async def stream(request: Request, thread_id: str) -> Response:
-    run = await _create(request, thread_id)
+    run = await created(edge_of(request), await _creating(request, thread_id))
     headers = run_headers(dialect_of(request), run.thread_id, run.run_id, "stream")
     return created_stream(edge_of(request), run, headers)
 
@@ -94,17 +98,18 @@ async def stream(request: Request, thread_id: str) -> Response:
     **doc({200: object}, body=RunCreate, headers=_LOCATED, errors=_CREATE_ERRORS),
 )
 async def wait(request: Request, thread_id: str) -> Response:
-    run = await _create(request, thread_id)
+    run = await created(edge_of(request), await _creating(request, thread_id))
     dialect = dialect_of(request)
     headers = run_headers(dialect, run.thread_id, run.run_id, "join")
     return created_wait(edge_of(request), dialect, run, headers)
 
 
-async def _create(request: Request, thread_id: str) -> NewRun:
+async def _creating(request: Request, thread_id: str) -> Coroutine[Any, Any, NewRun]:
+    """Reads the request; what it gives admits the run."""
     dialect = dialect_of(request)
     thread_id = thread_id_of(dialect, thread_id)
     body = await parse(request, RunCreate)
-    return await create_run(edge_of(request), dialect, body, thread_id)
+    return create_run(edge_of(request), dialect, body, thread_id)
 
 
 @router.get(
@@ -173,9 +178,9 @@ async def delete(request: Request, thread_id: str, run_id: str) -> Response:
 async def join(request: Request, thread_id: str, run_id: str) -> Response:
     edge, thread_id, run_id = _addressed(request, thread_id, run_id)
     dialect = dialect_of(request)
-    record = await _run(edge, thread_id, run_id)
-    headers = run_headers(dialect, thread_id, run_id, "join")
     leave = _leave(request, edge, thread_id, run_id)
+    record = await joined(edge, _run(edge, thread_id, run_id), leave)
+    headers = run_headers(dialect, thread_id, run_id, "join")
     if dialect.join_streams and "application/json" not in request.headers.get("accept", ""):
         return joined_stream(edge, request, record, headers, leave)
     # Whoever comes after the end gets the thread as it is now, whatever an actor still remembers.
@@ -269,7 +274,13 @@ async def _cancel_with_news(edge: Edge, dialect: Dialect, wanted: CancelRequest)
         await stopping
         return b"{}"
 
-    return LateJson(stopped, edge.connections, idle_s=edge.settings.heartbeat_s, headers=headers)
+    return LateJson(
+        stopped,
+        edge.connections,
+        idle_s=edge.settings.heartbeat_s,
+        send_timeout_s=edge.settings.send_timeout_s,
+        headers=headers,
+    )
 
 
 async def _cancel(edge: Edge, wanted: CancelRequest, *, over_is_conflict: bool, wait: bool) -> None:
@@ -289,9 +300,9 @@ async def _cancel(edge: Edge, wanted: CancelRequest, *, over_is_conflict: bool, 
 
 
 async def _joined(request: Request, edge: Edge, thread_id: str, run_id: str) -> Response:
-    record = await _run(edge, thread_id, run_id)
-    headers = run_headers(dialect_of(request), thread_id, run_id, "stream")
     leave = _leave(request, edge, thread_id, run_id)
+    record = await joined(edge, _run(edge, thread_id, run_id), leave)
+    headers = run_headers(dialect_of(request), thread_id, run_id, "stream")
     return joined_stream(edge, request, record, headers, leave)
 
 

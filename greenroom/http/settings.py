@@ -11,12 +11,14 @@ class HttpSettings:
 
     Attributes:
         heartbeat_s: how often an idle stream says that it lives, by the connection's clock.
+        send_timeout_s: how long a client may read nothing of what it is sent.
         max_body_bytes: a longer request body is refused with 413 while it is being read.
         max_body_depth: how deeply the JSON of a body may be nested.
         webhook_allow_private: webhooks may go to this machine and to private networks.
     """
 
     heartbeat_s: float = 5.0
+    send_timeout_s: float = 60.0
     max_body_bytes: int = 32 * 1024 * 1024
     max_body_depth: int = 100
     webhook_allow_private: bool = False

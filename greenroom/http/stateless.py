@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Coroutine
 from typing import Any, cast
 
 from fastapi import APIRouter
@@ -19,6 +20,7 @@ from greenroom.http.documents import doc
 from greenroom.http.edge import Edge, dialect_of, edge_of
 from greenroom.http.following import (
     cancelling,
+    created,
     created_stream,
     created_wait,
     joined_stream,
@@ -49,7 +51,7 @@ _CREATE_ERRORS = (400, 404, 409)
     ),
 )
 async def create(request: Request) -> Response:
-    run = await _create(request)
+    run = await (await _creating(request))
     return json(run_object(run), {"content-location": _path(dialect_of(request), run)})
 
 
@@ -59,7 +61,7 @@ async def create(request: Request) -> Response:
     **doc({200: None}, body=RunCreate, headers=_LOCATED, errors=_CREATE_ERRORS, stream=True),
 )
 async def stream(request: Request) -> Response:
-    run = await _create(request)
+    run = await created(edge_of(request), await _creating(request))
     path = _path(dialect_of(request), run)
     headers = {"location": f"{path}/stream", "content-location": path}
     return created_stream(edge_of(request), run, headers)
@@ -71,7 +73,7 @@ async def stream(request: Request) -> Response:
     **doc({200: object}, body=RunCreate, headers=_LOCATED, errors=_CREATE_ERRORS),
 )
 async def wait(request: Request) -> Response:
-    run = await _create(request)
+    run = await created(edge_of(request), await _creating(request))
     dialect = dialect_of(request)
     headers = run_headers(dialect, run.thread_id, run.run_id, "join")
     return created_wait(edge_of(request), dialect, run, headers)
@@ -152,9 +154,10 @@ async def join_stream(request: Request, run_id: str) -> Response:
     return joined_stream(edge, request, record, headers, leave)
 
 
-async def _create(request: Request) -> NewRun:
+async def _creating(request: Request) -> Coroutine[Any, Any, NewRun]:
+    """Reads the request; what it gives admits the run."""
     body = await parse(request, RunCreate)
-    return await create_run(edge_of(request), dialect_of(request), body, None)
+    return create_run(edge_of(request), dialect_of(request), body, None)
 
 
 def _path(dialect: Dialect, run: NewRun) -> str:

@@ -12,7 +12,8 @@ nothing is buffered here.
 
 A source that fails because a part is restarting, or for a reason that nobody foresaw, *breaks* the
 answer instead of ending it: a clean end would tell the client that the run is over, a broken one
-makes it reconnect.
+makes it reconnect. A client that does not read is broken off likewise (`greenroom.http.sending`),
+and does not count as one that has left: it may come back.
 """
 
 from __future__ import annotations
@@ -24,12 +25,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mappi
 from typing import Any, TypeVar
 
 from starlette.responses import Response
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from greenroom.core.errors import GreenroomError, NotFound, Unavailable
 from greenroom.core.runs import Batch
 from greenroom.http.edge import Connections
 from greenroom.http.errors import error_object
+from greenroom.http.sending import SEND_TIMEOUT_S, Stalled, break_connection, put, put_body
 from greenroom.wire.encoding import dumps
 from greenroom.wire.sse import HEARTBEAT, KEEP_ALIVE, event_frame
 
@@ -60,6 +62,7 @@ class OpenAnswer(Response, ABC):
         idle: what to send when the clock ticks.
         idle_s: seconds between ticks.
         on_leave: called once if the client goes away before the answer is complete.
+        send_timeout_s: how long the client may read nothing of what it is sent.
     """
 
     def __init__(
@@ -70,6 +73,7 @@ class OpenAnswer(Response, ABC):
         idle: bytes,
         idle_s: float,
         on_leave: Leave | None,
+        send_timeout_s: float,
     ) -> None:
         self.status_code = 200
         self.background = None
@@ -78,6 +82,7 @@ class OpenAnswer(Response, ABC):
         self._idle = idle
         self._idle_s = idle_s
         self._on_leave = on_leave
+        self._send_timeout_s = send_timeout_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         loop = asyncio.get_running_loop()
@@ -92,6 +97,9 @@ class OpenAnswer(Response, ABC):
             await self._body()
         except _Left:
             left = not self._connections.draining
+        except Stalled:
+            log.info("A client did not read for %g s and was cut.", self._send_timeout_s)
+            break_connection(scope)
         except asyncio.CancelledError:
             # Some servers cancel the request instead of sending http.disconnect.
             left = not self._connections.draining
@@ -114,14 +122,16 @@ class OpenAnswer(Response, ABC):
         """Called on every path, whatever came of the answer."""
 
     async def _start(self) -> None:
-        await self._put({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
+        await self._sent(put(self._send, start, self._send_timeout_s))
 
     async def _write(self, body: bytes, *, more: bool) -> None:
-        await self._put({"type": "http.response.body", "body": body, "more_body": more})
+        timeout_s = self._send_timeout_s
+        await self._sent(put_body(self._send, body, more=more, timeout_s=timeout_s))
 
-    async def _put(self, message: Message) -> None:
+    async def _sent(self, sending: Awaitable[None]) -> None:
         try:
-            await self._send(message)
+            await sending
         except OSError:  # so a server may say, instead of http.disconnect, that nobody listens
             raise _Left from None
 
@@ -167,6 +177,7 @@ class EventStream(OpenAnswer):
         idle_s: float,
         headers: Mapping[str, str],
         on_leave: Leave | None = None,
+        send_timeout_s: float = SEND_TIMEOUT_S,
     ) -> None:
         super().__init__(
             connections,
@@ -174,6 +185,7 @@ class EventStream(OpenAnswer):
             idle=HEARTBEAT,
             idle_s=idle_s,
             on_leave=on_leave,
+            send_timeout_s=send_timeout_s,
         )
         self._source = source
 
@@ -186,7 +198,7 @@ class EventStream(OpenAnswer):
             if isinstance(error, Unavailable):
                 return log.warning("A stream broke off: %s", error)
             await self._write(event_frame("error", dumps(error_object(error))), more=True)
-        except _Left:
+        except (_Left, Stalled):
             raise
         except Exception:  # noqa: BLE001 - the unforeseen: broken off, so that the client retries
             return log.exception("A stream broke off.")
@@ -212,6 +224,7 @@ class LateJson(OpenAnswer):
         idle_s: float,
         headers: Mapping[str, str],
         on_leave: Leave | None = None,
+        send_timeout_s: float = SEND_TIMEOUT_S,
     ) -> None:
         super().__init__(
             connections,
@@ -219,6 +232,7 @@ class LateJson(OpenAnswer):
             idle=KEEP_ALIVE,
             idle_s=idle_s,
             on_leave=on_leave,
+            send_timeout_s=send_timeout_s,
         )
         self._produce = produce
 
@@ -232,7 +246,7 @@ class LateJson(OpenAnswer):
             if isinstance(error, Unavailable):
                 return log.warning("A wait broke off: %s", error)
             body = dumps({"__error__": error_object(error)})
-        except _Left:
+        except (_Left, Stalled):
             raise
         except Exception:  # noqa: BLE001 - the unforeseen: broken off, so that the client retries
             return log.exception("A wait broke off.")

@@ -281,6 +281,7 @@ async def stream(request: Request, thread_id: str) -> Response:
         frames,
         edge.connections,
         idle_s=edge.settings.heartbeat_s,
+        send_timeout_s=edge.settings.send_timeout_s,
         headers={},
     )
 

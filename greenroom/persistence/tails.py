@@ -18,6 +18,14 @@ _APPEND = (
     " ON CONFLICT DO NOTHING"
 )
 
+# The sizes are known without reading the data, which large ones have elsewhere.
+_READ = """
+    SELECT seq, at_ms, name, data FROM (
+        SELECT *, sum(octet_length(data)) OVER (ORDER BY seq) - octet_length(data) AS before
+        FROM greenroom.run_events WHERE run_id = %s AND seq > %s ORDER BY seq LIMIT %s
+    ) AS events
+    WHERE before = 0 OR before < coalesce(%s::int8, 9223372036854775807) ORDER BY seq"""
+
 # Jumps from run to run along the primary key: a sweep must not read every event.
 _EXPIRED = """
     WITH RECURSIVE tails AS (
@@ -56,16 +64,17 @@ async def append(pool: Pool, run_id: str, attempt: int, events: Sequence[Event])
     await retrying(pool, write)
 
 
-async def read(pool: Pool, run_id: str, after: int, limit: int) -> list[Event]:
-    """The first ``limit`` events past ``after``, in order."""
+async def read(
+    pool: Pool, run_id: str, after: int, limit: int, *, max_bytes: int | None = None
+) -> list[Event]:
+    """The first ``limit`` events past ``after``, in order.
+
+    Args:
+        max_bytes: of their data together; the first event is given whatever its size.
+    """
 
     async def select(conn: Connection) -> list[Event]:
-        cursor = await conn.execute(
-            "SELECT seq, at_ms, name, data FROM greenroom.run_events"
-            " WHERE run_id = %s AND seq > %s ORDER BY seq LIMIT %s",
-            (run_id, after, limit),
-            binary=True,
-        )
+        cursor = await conn.execute(_READ, (run_id, after, limit, max_bytes), binary=True)
         return [
             Event(row["seq"], row["at_ms"], row["name"], bytes(row["data"]))
             for row in await cursor.fetchall()

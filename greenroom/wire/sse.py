@@ -25,11 +25,17 @@ _ID = re.compile(r"(\d{1,19})-(\d{1,19})", re.ASCII)
 _FROM_THE_START = frozenset({"-1", "0"})
 
 
-def frame(event: Event, with_id: bool) -> bytes:
-    """One event, ready to be sent."""
+def frame(event: Event, with_id: bool, started_us: int | None = None) -> bytes:
+    """One event, ready to be sent.
+
+    Args:
+        started_us: in a thread's stream an id must name its run, which it does by when that began:
+            ``<microseconds>-<seq>``, of the same shape as ``<ms>-<seq>``.
+    """
     name = event.name.encode()
     if with_id:
-        return b"event: %b\r\ndata: %b\r\nid: %b\r\n\r\n" % (name, event.data, event.id.encode())
+        number = event.id if started_us is None else f"{started_us}-{event.seq}"
+        return b"event: %b\r\ndata: %b\r\nid: %b\r\n\r\n" % (name, event.data, number.encode())
     return b"event: %b\r\ndata: %b\r\n\r\n" % (name, event.data)
 
 

@@ -7,8 +7,10 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from actors.watching import FORGET_AFTER_S, Doing, Doings, thread_frames
-from greenroom.core.runs import Batch, Placement
+from actors.watching import DONE, EARLIEST_US, FORGET_AFTER_S, KEPT, Doing, Doings, thread_frames
+from greenroom.core.events import LIVE
+from greenroom.core.runs import Batch
+from greenroom.persistence.thread_runs import BegunRun
 
 BOUND_S = 5.0
 
@@ -27,15 +29,11 @@ def clock() -> Clock:
 
 @pytest.fixture
 def doings(clock: Clock) -> Doings:
-    return Doings(clock)
-
-
-def placement(run_id: str) -> Placement:
-    return Placement(run_id=run_id, attempt=1, actor="x")
+    return Doings(clock, origin=0)
 
 
 async def test_nothing_is_noted_for_threads_that_nobody_watches(doings: Doings) -> None:
-    doings.note("t", "run", placement("a"))
+    doings.note("t", "run", "a")
     assert doings._threads == {}
     (begin,) = await doings.after("t", None, 0)
     assert await doings.after("t", begin.number, 0) == []
@@ -43,11 +41,11 @@ async def test_nothing_is_noted_for_threads_that_nobody_watches(doings: Doings) 
 
 async def test_whoever_watches_hears_what_began_since(doings: Doings) -> None:
     (begin,) = await doings.after("t", None, 0)
-    doings.note("t", "run", placement("a"))
+    doings.note("t", "run", "a")
     doings.note("other", "state")
     doings.note("t", "state")
     first, second = await doings.after("t", begin.number, 0)
-    assert (first.kind, first.placement, second.kind) == ("run", placement("a"), "state")
+    assert (first.kind, first.run_id, second.kind) == ("run", "a", "state")
     assert await doings.after("t", first.number, 0) == [second]
 
 
@@ -85,6 +83,52 @@ async def test_threads_that_nobody_asks_for_are_forgotten_though_nothing_happens
     assert len(await poll) == 1
 
 
+async def joins_anew(doings: Doings, number: int) -> bool:
+    return [doing.kind for doing in await doings.after("t", number, 0)] == ["joined"]
+
+
+async def test_a_number_of_another_registry_is_answered_like_a_newcomer(clock: Clock) -> None:
+    """The first registry had counted further, or not as far: either way it is not this one's."""
+    for noted in (0, 5):
+        first = Doings(clock)
+        (begin,) = await first.after("t", None, 0)
+        for _ in range(noted):
+            first.note("t", "state")
+        number = begin.number + noted
+        second = Doings(clock)
+        await second.after("t", None, 0)
+        second.note("t", "run", "a")
+        assert await joins_anew(second, number)
+
+
+async def test_whoever_was_forgotten_is_told_so(doings: Doings, clock: Clock) -> None:
+    (begin,) = await doings.after("t", None, 0)
+    clock.now_s = FORGET_AFTER_S + 1
+    await doings.after("other", None, 0)
+    doings.note("t", "run", "a")
+    doings.note("other", "state")
+    assert await joins_anew(doings, begin.number)
+
+
+async def test_whoever_is_further_behind_than_is_kept_is_told_so(doings: Doings) -> None:
+    (begin,) = await doings.after("t", None, 0)
+    for _ in range(KEPT + 1):
+        doings.note("t", "state")
+    assert await joins_anew(doings, begin.number)
+    assert len(await doings.after("t", begin.number + 1, 0)) == KEPT
+
+
+def begun(run_id: str, at: int, *, over: bool = False) -> BegunRun:
+    return BegunRun(
+        run_id=run_id,
+        started_us=EARLIEST_US + at,
+        attempt=1,
+        actor="x",
+        resumable=False,
+        is_over=over,
+    )
+
+
 class World:
     """A registry and runs, for `thread_frames`."""
 
@@ -92,6 +136,8 @@ class World:
         self.polls: list[asyncio.Future[list[Doing]]] = []
         self.numbers: list[int | None] = []
         self.running = asyncio.Event()
+        self.runs: list[BegunRun] = []
+        self.followed: list[tuple[str, int]] = []
 
     async def poll(self, number: int | None) -> list[Doing]:
         self.numbers.append(number)
@@ -99,10 +145,9 @@ class World:
         self.polls.append(future)
         return await future
 
-    async def follow(
-        self, placement: Placement, *, after: int, resumable: bool
-    ) -> AsyncIterator[Batch]:
-        yield Batch(body=b"begin %b" % placement.run_id.encode(), cursor=1, closed=False)
+    async def follow(self, run: BegunRun, *, after: int) -> AsyncIterator[Batch]:
+        self.followed.append((run.run_id, after))
+        yield Batch(body=b"begin %b" % run.run_id.encode(), cursor=1, closed=False)
         await self.running.wait()
         yield Batch(body=b"end", cursor=2, closed=True)
 
@@ -112,16 +157,45 @@ class World:
     async def state(self) -> bytes:
         return b"{}"
 
-    def frames(self, *modes: str) -> AsyncIterator[bytes]:
-        return thread_frames(
+    # the database
+
+    async def find(self, run_id: str) -> BegunRun | None:
+        return next((run for run in self.runs if run.run_id == run_id), None)
+
+    async def begun_from(self, started_us: int) -> list[BegunRun]:
+        return [run for run in self.runs if run.started_us >= started_us]
+
+    async def newest(self) -> BegunRun | None:
+        return self.runs[-1] if self.runs else None
+
+    async def now_us(self) -> int:
+        return EARLIEST_US
+
+    async def frames(self, *modes: str, after: str | None = None) -> AsyncIterator[bytes]:
+        """From its first poll on, which is answered."""
+        frames = thread_frames(
             self.poll,
+            self,
             self.follow,
             self.ended,
             self.state,
             "t",
-            after=None,
+            after=after,
             modes=frozenset(modes),
         )
+        first = asyncio.ensure_future(anext(frames))
+        await self.tell(Doing(number=0, kind="joined"))
+        assert await asyncio.wait_for(first, BOUND_S) == b""
+        return frames
+
+    async def tell(self, *told: Doing) -> None:
+        """Answers the poll that is under way."""
+        await until(lambda: self.polls and not self.polls[-1].done())
+        self.polls[-1].set_result(list(told))
+
+
+async def some(frames: AsyncIterator[bytes], count: int) -> list[bytes]:
+    return [await asyncio.wait_for(anext(frames), BOUND_S) for _ in range(count)]
 
 
 async def until(holds: Callable[[], object]) -> None:
@@ -131,45 +205,138 @@ async def until(holds: Callable[[], object]) -> None:
 
 
 def run(number: int, run_id: str) -> Doing:
-    return Doing(number=number, kind="run", at_ms=1, placement=placement(run_id))
+    return Doing(number=number, kind="run", run_id=run_id)
 
 
 async def test_whoever_follows_a_long_run_keeps_asking_and_misses_nothing() -> None:
     """The registry forgets who is silent; a run may take longer than that."""
     world = World()
-    frames = aiter(world.frames("run_modes"))
-    first = asyncio.create_task(anext(frames))
-    await until(lambda: world.polls)
-    world.polls[0].set_result([run(1, "a")])
-    assert await asyncio.wait_for(first, BOUND_S) == b"begin a"
+    frames = await world.frames("run_modes")
+    world.runs = [begun("a", 1), begun("b", 2)]
+    await world.tell(run(1, "a"))
+    assert await some(frames, 1) == [b"begin a"]
     for number in range(1, 4):
-        await until(lambda: len(world.polls) == number + 1)  # noqa: B023
-        world.polls[number].set_result([run(2, "b")] if number == 3 else [])
+        await until(lambda: len(world.polls) == number + 2)  # noqa: B023
+        await world.tell(*([run(2, "b")] if number == 3 else []))
     world.running.set()
-    seen = [await asyncio.wait_for(anext(frames), BOUND_S) for _ in range(3)]
+    seen = await some(frames, 3)
     assert seen[0] == b"end"
     assert b"run_done" in seen[1]
     assert seen[2] == b"begin b"
-    assert world.numbers[:4] == [None, 1, 1, 1]
+    assert world.numbers[:5] == [None, 0, 1, 1, 1]
+    await frames.aclose()  # type: ignore[attr-defined]
+
+
+async def test_a_further_attempt_of_a_run_is_not_another_run() -> None:
+    world = World()
+    world.running.set()
+    frames = await world.frames("run_modes")
+    world.runs = [begun("a", 1), begun("b", 2)]
+    await world.tell(run(1, "a"), run(2, "a"), run(3, "b"))
+    await some(frames, 5)
+    assert world.followed == [("a", 0), ("b", 0)]
+    await frames.aclose()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("modes", [("run_modes",), ("lifecycle",)])
+async def test_what_began_and_ended_while_the_registry_was_dead_is_shown(
+    modes: tuple[str, ...],
+) -> None:
+    """Run a is followed; the registry dies; b, c and d begin, d still goes on; a poll is answered
+    by the next registry, which knows of nothing but has noted d once more."""
+    world = World()
+    world.running.set()
+    frames = await world.frames(*modes)
+    world.runs = [begun("a", 1)]
+    await world.tell(run(1, "a"))
+    each = 3 if modes == ("run_modes",) else 2
+    await some(frames, each)
+    world.runs += [begun("b", 2, over=True), begun("c", 3, over=True), begun("d", 4)]
+    await world.tell(Doing(number=100, kind="joined"), run(101, "d"))
+    seen = b"".join(await some(frames, 3 * each))
+    assert [seen.count(b'"status":"run_done","run_id":"%b"' % r) for r in (b"b", b"c", b"d")] == [
+        *(1, 1, 1)
+    ]
+    await world.tell(run(102, "e"))
+    await until(lambda: len(world.numbers) == 5)
+    assert world.numbers == [None, 0, 1, 101, 102]
+    await frames.aclose()  # type: ignore[attr-defined]
+
+
+async def test_after_a_registrys_death_the_state_is_told_again_since_it_may_have_changed() -> None:
+    world = World()
+    frames = await world.frames("state_update")
+    await world.tell(Doing(number=7, kind="joined"))
+    assert b"state_update" in (await some(frames, 1))[0]
+    await frames.aclose()  # type: ignore[attr-defined]
+
+
+async def test_whoever_comes_sees_the_run_that_goes_on_from_now_and_none_that_is_over() -> None:
+    for runs, followed in (
+        ([begun("a", 1, over=True), begun("b", 2)], [("b", LIVE)]),
+        ([begun("a", 1, over=True)], []),
+    ):
+        world = World()
+        world.runs = runs
+        frames = await world.frames("run_modes")
+        world.runs = [*runs, begun("c", 3)]
+        world.running.set()
+        await world.tell(run(1, "c"))
+        await some(frames, 3 * len(followed) + 3)
+        assert world.followed == [*followed, ("c", 0)]
+        await frames.aclose()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("after", "followed"),
+    [
+        (f"{EARLIEST_US + 1}-77", [("a", 77), ("b", 0), ("c", 0)]),
+        (f"{EARLIEST_US + 1}-{DONE}", [("b", 0), ("c", 0)]),
+        (f"{EARLIEST_US + 2}-5", [("b", 5), ("c", 0)]),
+        # An id that names no run, of another server or of a version before this one: the run that
+        # goes on, from its beginning.
+        ("1795331102595-4294967299", [("c", 0)]),
+        ("0-0", [("c", 0)]),
+    ],
+)
+async def test_an_id_is_applied_to_the_run_that_it_names_and_to_no_other(
+    after: str, followed: list[tuple[str, int]]
+) -> None:
+    world = World()
+    world.running.set()
+    world.runs = [begun("a", 1, over=True), begun("b", 2, over=True), begun("c", 3)]
+    frames = await world.frames("run_modes", after=after)
+    await some(frames, 3 * len(followed))
+    assert world.followed == followed
+    await frames.aclose()  # type: ignore[attr-defined]
+
+
+async def test_ids_name_the_run_also_where_the_gateway_makes_them() -> None:
+    world = World()
+    world.running.set()
+    frames = await world.frames("lifecycle", "state_update")
+    world.runs = [begun("a", 1)]
+    await world.tell(run(1, "a"), Doing(number=2, kind="state"))
+    ids = [frame.split(b"id: ")[1].strip().decode() for frame in await some(frames, 3)]
+    assert ids == [f"{EARLIEST_US + 1}-1", *[f"{EARLIEST_US + 1}-{DONE}"] * 2]
     await frames.aclose()  # type: ignore[attr-defined]
 
 
 async def test_a_watcher_that_leaves_takes_its_poll_along() -> None:
     world = World()
-    frames = aiter(world.frames("state_update"))
-    first = asyncio.create_task(anext(frames))
-    await until(lambda: world.polls)
-    world.polls[0].set_result([Doing(number=1, kind="state", at_ms=1)])
-    assert b"state_update" in await asyncio.wait_for(first, BOUND_S)
-    await until(lambda: len(world.polls) == 2)
+    frames = await world.frames("state_update")
+    await world.tell(Doing(number=1, kind="state"))
+    assert b"state_update" in (await some(frames, 1))[0]
+    await until(lambda: len(world.polls) == 3)
     await frames.aclose()  # type: ignore[attr-defined]
-    await until(world.polls[1].cancelled)
+    await until(world.polls[2].cancelled)
 
 
 async def test_a_poll_that_fails_ends_the_stream_with_its_error() -> None:
     world = World()
-    first = asyncio.create_task(anext(aiter(world.frames("lifecycle"))))
-    await until(lambda: world.polls)
-    world.polls[0].set_exception(ConnectionError("gone"))
+    frames = await world.frames("lifecycle")
+    first = asyncio.ensure_future(anext(frames))
+    await until(lambda: len(world.polls) == 2)
+    world.polls[1].set_exception(ConnectionError("gone"))
     with pytest.raises(ConnectionError):
         await asyncio.wait_for(first, BOUND_S)

@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 
-from greenroom.core.events import LIVE, EventLog, first_seq
+from greenroom.core.events import LIVE, EventLog, Tally, first_seq
 
 BOUND_S = 10.0
 LARGE = 1 << 30
@@ -258,3 +258,70 @@ def test_a_log_that_is_closed_shows_everything_unless_its_attempt_was_superseded
         log.hold("error", b"2", 1)
         log.close(whole=whole)
         assert read(log, 0) == seen
+
+
+# --- bytes ----------------------------------------------------------------------------------------
+
+
+def test_a_read_gives_so_many_bytes_and_is_not_closed_before_the_last_ones() -> None:
+    log = log_of(b"a" * 10, b"b" * 10, b"c" * 10)
+    log.close()
+    part = log.read(0, max_bytes=20)
+    assert [event.data[:1] for event in part.events] == [b"a", b"b"]
+    assert (part.cursor, part.closed) == (part.events[-1].seq, False)
+    assert not log.wait(part.cursor, lambda: None)
+    rest = log.read(part.cursor, max_bytes=20)
+    assert ([event.data[:1] for event in rest.events], rest.closed) == ([b"c"], True)
+
+
+def test_a_single_event_is_read_whatever_its_size() -> None:
+    log = log_of(b"a" * 100, b"b" * 100)
+    assert read_sizes(log, max_bytes=10) == [1, 1]
+
+
+def read_sizes(log: EventLog, max_bytes: int) -> list[int]:
+    sizes, cursor = [], 0
+    while events := (part := log.read(cursor, max_bytes)).events:
+        sizes.append(len(events))
+        cursor = part.cursor
+    return sizes
+
+
+def test_a_log_that_forgets_all_the_time_is_read_as_any_other() -> None:
+    log = log_of(max_bytes=50)
+    for number in range(1_000):
+        log.append("values", b"%03d" % number, 1)
+    assert read(log, 0) == [b"%03d" % number for number in range(984, 1_000)]
+    assert read_sizes(log, max_bytes=9) == [3, 3, 3, 3, 3, 1]
+    assert len(log._events) < 200
+
+
+def test_hidden_and_held_events_count_and_shown_ones_make_room_for_them() -> None:
+    tally = Tally()
+    log = EventLog(1, 30, tally)
+    for data in (b"a" * 10, b"b" * 10):
+        log.append("values", data, 1)
+    hidden = [log.append("values", b"h" * 10, 1, shown=False) for _ in range(3)]
+    assert [data[:1] for data in read(log, 0)] == [b"b"]
+    assert log.size_bytes == tally.size_bytes == 40
+    log.reveal(hidden[-1].seq)
+    log.append("values", b"c" * 10, 1)
+    assert log.size_bytes == tally.size_bytes == 30
+    log.hold("error", b"e" * 10, 1)
+    log.close()
+    assert [data[:1] for data in read(log, 0)] == [b"h", b"c", b"e"]
+
+
+def test_the_tally_is_that_of_all_logs_until_they_are_released() -> None:
+    tally = Tally()
+    logs = [EventLog(1, 100, tally) for _ in range(2)]
+    for log in logs:
+        log.append("values", b"0" * 30, 1)
+        log.append("values", b"0" * 30, 1)
+    logs[0].shrink(40)
+    assert tally.size_bytes == 90
+    logs[1].append("values", b"0" * 30, 1, shown=False)
+    logs[1].close(whole=False)
+    assert tally.size_bytes == 90
+    logs[0].release()
+    assert tally.size_bytes == 60

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 
 import httpx
 import pytest
 
 from greenroom.core.errors import BadRequest, Unavailable
+from greenroom.core.events import EventLog
 from greenroom.http.app import drain
 from greenroom.http.following import NEVER, cursor_for
 from greenroom.http.settings import HttpSettings
@@ -443,3 +446,111 @@ async def test_a_server_that_cancels_the_request_is_a_client_that_left(app, runt
 async def _quiet(app) -> None:
     """Waits until nothing is open any more, which the fixture then asserts."""
     await within(app.state.edge.connections.settled())
+
+
+# --- clients that do not read ---------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def deaf(url: str, path: str) -> AsyncIterator[socket.socket]:
+    """A client that asks and reads nothing, with little room in between."""
+    host, _, port = url.removeprefix("http://").partition(":")
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+    connection.setblocking(False)
+    loop = asyncio.get_running_loop()
+    try:
+        await loop.sock_connect(connection, (host, int(port)))
+        await loop.sock_sendall(connection, f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        yield connection
+    finally:
+        connection.close()
+
+
+async def drained(connection: socket.socket) -> bytes:
+    """All that comes up to the end, however that comes."""
+    loop, parts = asyncio.get_running_loop(), []
+    with suppress(ConnectionError):
+        while part := await loop.sock_recv(connection, 1 << 20):
+            parts.append(part)
+    return b"".join(parts)
+
+
+class TestClientsThatDoNotRead:
+    @pytest.fixture
+    def settings(self) -> HttpSettings:
+        return HttpSettings(send_timeout_s=0.3)
+
+    async def test_it_is_cut_and_its_run_goes_on(self, url, live, running, runtime):
+        """What is sent is more than all buffers on the way."""
+        running()
+        log = runtime.logs[RUN] = EventLog(1, 1 << 30)
+        async with deaf(url, f"{JOIN}?cancel_on_disconnect=true") as connection:
+            await within(runtime.opened.wait())
+            await asyncio.sleep(0)
+            for _ in range(200):
+                runtime.emit(RUN, "values", "x" * 65_536)
+            await within(runtime.closed.wait())
+            heard = await within(drained(connection))
+        assert not heard.endswith(b"0\r\n\r\n"), "a clean end says that the run is over"
+        assert len(heard) < log.size_bytes
+        assert runtime.cancels == []
+
+    async def test_an_answer_that_nobody_reads_is_broken_off(self, url, records, runtime):
+        records.add_thread(graph_id="counter")
+        runtime.answer = b'{"values":"%b"}' % (b"x" * 20_000_000)
+        async with deaf(url, f"/threads/{THREAD}/state") as connection:
+            await asyncio.sleep(1)  # a client may take its time, or not read for ever
+            heard = await within(drained(connection))
+        assert 0 < len(heard) < len(runtime.answer)
+
+    async def test_a_large_answer_is_whole(self, live, records, runtime):
+        records.add_thread(graph_id="counter")
+        for size in (65_536, 65_537, 131_072, 300_000):
+            runtime.answer = b"%b" % (b"1" * size)
+            assert (await live.get(f"/threads/{THREAD}/state")).content == runtime.answer
+
+
+# --- clients that leave before they are answered --------------------------------------------------
+
+
+@pytest.mark.parametrize("path", [f"{RUNS}/stream", f"{RUNS}/wait", "/runs/stream", "/runs/wait"])
+@pytest.mark.parametrize("choice", ["cancel", "continue"])
+async def test_whoever_leaves_while_its_run_is_admitted_has_left_it(client, runtime, path, choice):
+    """The server cancels the request; the registry has the run already, and answers later."""
+    admitting, admitted, create = asyncio.Event(), asyncio.Event(), runtime.create
+
+    async def slowly(request):
+        admitting.set()
+        await admitted.wait()
+        return await create(request)
+
+    runtime.create = slowly
+    body = {"assistant_id": "counter", "input": {}, "on_disconnect": choice}
+    asking = asyncio.create_task(client.post(path, json=body))
+    await within(admitting.wait())
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    admitted.set()
+    await within(client._transport.app.state.edge.connections.settled())
+    cancelled = [request.run_id for request, _ in runtime.cancels]
+    assert cancelled == ([runtime.requests[0].run_id] if choice == "cancel" else [])
+
+
+async def test_a_joiner_that_leaves_while_its_run_is_looked_up_has_left_it(
+    client, runtime, records
+):
+    records.add_run()
+    looking = asyncio.Event()
+
+    async def for_ever(thread_id, run_id):
+        looking.set()
+        await asyncio.Event().wait()
+
+    records.get_run = for_ever
+    asking = asyncio.create_task(client.get(f"{JOIN}?cancel_on_disconnect=1"))
+    await within(looking.wait())
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    await within(client._transport.app.state.edge.connections.settled())
+    assert [request.run_id for request, _ in runtime.cancels] == [RUN]

@@ -49,6 +49,14 @@ async def test_events_come_back_as_they_were(pool: Pool) -> None:
     assert await tails.read(pool, run_id, events[-1].seq, 5) == []
 
 
+async def test_a_page_has_so_many_bytes_and_at_least_one_event(pool: Pool) -> None:
+    run_id = await a_run(pool)
+    events = [Event(first_seq(1) + n, 1, "values", b"0" * 5000) for n in range(5)]
+    await tails.append(pool, run_id, 1, events)
+    assert await tails.read(pool, run_id, 0, 1000, max_bytes=12_000) == events[:3]
+    assert await tails.read(pool, run_id, events[2].seq, 1000, max_bytes=1) == events[3:4]
+
+
 async def test_a_batch_that_is_sent_again_is_there_once(pool: Pool) -> None:
     run_id = await a_run(pool)
     events = some_events(3)

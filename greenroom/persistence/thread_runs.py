@@ -1,0 +1,78 @@
+"""The runs of a thread in the order in which they began, for whoever watches the thread.
+
+Runs of a thread never overlap, and one begins only after the end of the one before it is durable.
+So when a run began (by PostgreSQL's clock) is its place among them, and names it within the thread.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import LiteralString
+
+from greenroom.persistence.database import Connection, Pool, retrying
+
+_STARTED_US = "(extract(epoch FROM started_at) * 1000000)::bigint"
+_NOW_US = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
+_SELECT = f"""
+    SELECT run_id::text, {_STARTED_US} AS started_us, attempt, actor, resumable,
+        status NOT IN ('pending', 'running') AS is_over
+    FROM greenroom.runs WHERE started_at IS NOT NULL AND """
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BegunRun:
+    """A run that has begun, and may be over.
+
+    Attributes:
+        started_us: when, Unix microseconds; no other run of the thread has the same.
+        attempt: the newest one.
+        actor: who executes it, or did last; None while it waits for another one.
+    """
+
+    run_id: str
+    started_us: int
+    attempt: int
+    actor: str | None
+    resumable: bool
+    is_over: bool
+
+
+class StoredRuns:
+    """The runs of one thread."""
+
+    def __init__(self, pool: Pool, thread_id: str) -> None:
+        self._pool = pool
+        self._thread_id = thread_id
+
+    async def find(self, run_id: str) -> BegunRun | None:
+        """One run; None when it has not begun, or is gone."""
+        found = await self._select(f"{_SELECT} thread_id = %s AND run_id = %s", run_id)
+        return found[0] if found else None
+
+    async def begun_from(self, started_us: int) -> list[BegunRun]:
+        """The runs that began at that time or later, in that order."""
+        later = f"{_SELECT} thread_id = %s AND {_STARTED_US} >= %s ORDER BY started_at"
+        return await self._select(later, started_us)
+
+    async def newest(self) -> BegunRun | None:
+        """The run that began last."""
+        found = await self._select(f"{_SELECT} thread_id = %s ORDER BY started_at DESC LIMIT 1")
+        return found[0] if found else None
+
+    async def now_us(self) -> int:
+        """PostgreSQL's clock: every run that has not begun yet begins later."""
+
+        async def select(connection: Connection) -> int:
+            cursor = await connection.execute(f"SELECT {_NOW_US} AS now_us")
+            row = await cursor.fetchone()
+            assert row is not None
+            return row["now_us"]
+
+        return await retrying(self._pool, select)
+
+    async def _select(self, sql: LiteralString, *values: object) -> list[BegunRun]:
+        async def select(connection: Connection) -> list[BegunRun]:
+            cursor = await connection.execute(sql, (self._thread_id, *values))
+            return [BegunRun(**row) for row in await cursor.fetchall()]
+
+        return await retrying(self._pool, select)

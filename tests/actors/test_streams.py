@@ -1,0 +1,255 @@
+"""The hops of a stream: from the registry to actors, from attempt to attempt, to the tail."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+
+from actors.handles import ActorGone, Handles
+from actors.reading import NotYetHere
+from actors.registry import ANY_ATTEMPT, Whereabouts
+from actors.streams import Streams
+from greenroom.core.errors import NotFound, Unavailable
+from greenroom.core.events import LIVE, Event, first_seq
+from greenroom.core.runs import Batch, Ending, Placement, RunStatus
+from greenroom.persistence import tails
+from greenroom.persistence.database import Pool
+from tests.persistence.conftest import dsn, pool, postgres, template  # noqa: F401 - fixtures
+from tests.persistence.test_tails import a_run
+
+BOUND_S = 5.0
+ENDING = Ending(status=RunStatus.SUCCESS, output=b'"whole"')
+OVER = Whereabouts(status=RunStatus.SUCCESS)
+NOT_YET = Batch(body=b"", cursor=0, closed=True, known=False)
+GONE = Batch(body=b"", cursor=0, closed=True, known=False, gone=True)
+
+
+def at(attempt: int, actor: str = "x") -> Placement:
+    return Placement(run_id="r", attempt=attempt, actor=actor)
+
+
+def told(body: bytes, cursor: int, *, closed: bool = False) -> Batch:
+    return Batch(body=body, cursor=cursor, closed=closed)
+
+
+class World:
+    """A registry and actors that answer by a script; an exception is raised."""
+
+    def __init__(
+        self, *, located: list[Whereabouts], read: list[Any], database: Pool | None = None
+    ):
+        self.located = located
+        self.read = read
+        self.asked: list[int] = []
+        self.calls: list[tuple[Any, ...]] = []
+        self.forgotten: list[str] = []
+        self.streams = Streams(
+            cast(Handles, self), cast(Pool, database), self.locate, lambda: BOUND_S
+        )
+
+    async def locate(self, run_id: str, attempt: int) -> Whereabouts:
+        self.asked.append(attempt)
+        return self.located.pop(0)
+
+    async def call(self, actor: str, method: str, run_id: str, attempt: int, *args: Any) -> Any:
+        self.calls.append((actor, method, attempt, args[0]))
+        await asyncio.sleep(0)
+        answer = self.read.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def forget(self, actor: str) -> None:
+        self.forgotten.append(actor)
+
+    async def seen(
+        self, placement: Placement | None, *, run_id: str = "r", after: int = 0, **given: Any
+    ) -> bytes:
+        async def collect() -> bytes:
+            wanted: dict[str, Any] = {
+                "placement": placement,
+                "after": after,
+                "modes": None,
+                "with_ids": False,
+                "resumable": False,
+                **given,
+            }
+            return b"".join([b.body async for b in self.streams.events(run_id, **wanted)])
+
+        return await asyncio.wait_for(collect(), BOUND_S)
+
+
+def running(attempt: int, actor: str = "x") -> Whereabouts:
+    return Whereabouts(status=RunStatus.RUNNING, placement=at(attempt, actor))
+
+
+async def test_a_reader_that_is_told_not_yet_asks_for_the_same_attempt_again() -> None:
+    """A dense actor whose loop a node blocks takes its orders later than a reader waits."""
+    world = World(
+        located=[running(1), running(1)],
+        read=[NOT_YET, NOT_YET, told(b"a", 1), told(b"b", 2, closed=True)],
+    )
+    assert await world.seen(at(1)) == b"ab"
+    assert world.asked == [0, 0]
+
+
+async def test_whoever_waits_for_an_outcome_asks_for_the_same_attempt_again() -> None:
+    world = World(located=[running(1)], read=[NotYetHere("not here"), None, ENDING])
+    assert await world.streams.outcome("r", at(1)) == ENDING
+    assert world.asked == [0]
+
+
+@pytest.mark.parametrize("left", [GONE, ActorGone("x")], ids=["handed back", "died"])
+async def test_a_reader_goes_on_with_the_next_attempt(left: Any) -> None:
+    world = World(located=[running(2, "y")], read=[told(b"a", 7), left, told(b"b", 9, closed=True)])
+    assert await world.seen(at(1)) == b"ab"
+    assert world.asked == [1]
+    assert world.calls == [
+        ("x", "read", 1, 0),
+        ("x", "read", 1, 7),
+        ("y", "read", 2, *[0 if left is GONE else 7]),
+    ]
+    assert world.forgotten == ([] if left is GONE else ["x"])
+
+
+@pytest.mark.parametrize("left", [NotFound("gone"), ActorGone("x")])
+async def test_an_outcome_is_asked_of_the_next_attempt(left: Exception) -> None:
+    world = World(located=[running(2, "y")], read=[left, ENDING])
+    assert await world.streams.outcome("r", at(1)) == ENDING
+    assert world.asked == [1]
+
+
+async def test_an_actor_that_cannot_be_reached_is_asked_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("actors.streams.UNREACHABLE_PAUSE_S", 0)
+    world = World(located=[], read=[Unavailable("?"), told(b"a", 1, closed=True)])
+    assert await world.seen(at(1)) == b"a"
+
+
+async def test_from_the_actor_to_the_tail(pool: Pool) -> None:  # noqa: F811 - a fixture
+    """The reader has seen the first event live; the actor dies; the run is over by then."""
+    run_id = await a_run(pool)
+    events = [Event(first_seq(1) + n, 5, "values", b"%d" % n * 200_000) for n in range(4)]
+    await tails.append(pool, run_id, 1, events)
+    world = World(
+        located=[OVER], read=[told(b"live", events[0].seq), ActorGone("x")], database=pool
+    )
+    seen = await world.seen(at(1), run_id=run_id, resumable=True)
+    assert seen.startswith(b"live")
+    assert [seen.count(event.data) for event in events] == [0, 1, 1, 1]
+
+
+async def test_a_failed_run_whose_actor_is_gone_has_its_error_told_once(pool: Pool) -> None:  # noqa: F811 - a fixture
+    for in_the_tail in (False, True):
+        run_id = await a_run(pool)
+        if in_the_tail:
+            error = Event(first_seq(1) + 1, 5, "error", b'{"error": "E"}')
+            await tails.append(pool, run_id, 1, [error])
+        async with pool.connection() as connection:
+            await connection.execute(
+                "UPDATE greenroom.runs SET status = 'error', error = %s WHERE run_id = %s",
+                ('{"error": "E"}', run_id),
+            )
+        world = World(located=[OVER], read=[ActorGone("x")], database=pool)
+        seen = await world.seen(at(1), run_id=run_id, resumable=True)
+        assert seen.count(b"event: error") == 1
+
+
+async def test_the_error_of_an_attempt_that_died_before_it_was_reported_is_no_end(
+    pool: Pool,  # noqa: F811 - a fixture
+) -> None:
+    run_id = await a_run(pool)
+    await tails.append(pool, run_id, 1, [Event(first_seq(1), 5, "error", b"{}")])
+    async with pool.connection() as connection:
+        await connection.execute(
+            "UPDATE greenroom.runs SET attempt = 2 WHERE run_id = %s", (run_id,)
+        )
+    await tails.append(pool, run_id, 2, [Event(first_seq(2), 5, "values", b"1")])
+    world = World(located=[OVER], read=[], database=pool)
+    assert b"event: error" not in await world.seen(None, run_id=run_id, resumable=True)
+
+
+# --- sharing --------------------------------------------------------------------------------------
+
+
+class Gate(World):
+    """Its reads wait until they are let."""
+
+    def __init__(self) -> None:
+        super().__init__(located=[], read=[])
+        self.open = asyncio.Event()
+        self.cancelled = 0
+
+    async def call(self, actor: str, method: str, run_id: str, attempt: int, *args: Any) -> Any:
+        self.calls.append((actor, method, attempt, args[0]))
+        try:
+            await self.open.wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        after = args[0]
+        return told(b"%d" % max(after, 0), after + 1, closed=after == 3)
+
+
+async def until(holds: Callable[[], object]) -> None:
+    async with asyncio.timeout(BOUND_S):
+        while not holds():  # noqa: ASYNC110 - it has no event
+            await asyncio.sleep(0)
+
+
+async def test_readers_at_the_same_place_are_one_read_and_one_batch() -> None:
+    world = Gate()
+    readers = [asyncio.create_task(world.seen(at(1))) for _ in range(50)]
+    await until(lambda: world.calls)
+    world.open.set()
+    assert {await reader for reader in readers} == {b"0123"}
+    assert len(world.calls) == 4
+
+
+async def test_a_batch_that_somebody_still_has_is_read_no_second_time_and_then_is_gone() -> None:
+    world = Gate()
+    world.open.set()
+    wanted: dict[str, Any] = {
+        "placement": at(1),
+        "after": 0,
+        "modes": None,
+        "with_ids": False,
+        "resumable": False,
+    }
+    slow = [world.streams.events("r", **wanted) for _ in range(5)]
+    bodies = [(await anext(reader)).body for reader in slow]
+    assert all(body is bodies[0] for body in bodies)
+    assert len(world.calls) == 1
+    for reader in slow:
+        await reader.aclose()  # type: ignore[attr-defined]
+    await until(lambda: not len(world.streams._shared._batches))
+
+
+async def test_a_read_ends_with_its_last_reader_and_not_before() -> None:
+    world = Gate()
+    readers = [asyncio.create_task(world.seen(at(1))) for _ in range(2)]
+    await until(lambda: world.calls)
+    readers[0].cancel()
+    await asyncio.gather(readers[0], return_exceptions=True)
+    assert world.cancelled == 0
+    readers[1].cancel()
+    await asyncio.gather(readers[1], return_exceptions=True)
+    await until(lambda: world.cancelled)
+    assert world.streams._shared._under_way == {}
+
+
+async def test_whoever_wants_what_comes_from_now_on_asks_for_itself() -> None:
+    world = Gate()
+    readers = [asyncio.create_task(world.seen(at(1), after=LIVE)) for _ in range(2)]
+    await until(lambda: len(world.calls) == 2)
+    for reader in readers:
+        reader.cancel()
+    await asyncio.gather(*readers, return_exceptions=True)
+
+
+def test_no_attempt_comes_after_any() -> None:
+    assert first_seq(2**20) < first_seq(ANY_ATTEMPT)
