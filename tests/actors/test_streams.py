@@ -12,7 +12,7 @@ from actors.handles import ActorGone, Handles
 from actors.reading import NotYetHere
 from actors.registry import ANY_ATTEMPT, Whereabouts
 from actors.streams import Streams
-from greenroom.core.errors import NotFound, Unavailable
+from greenroom.core.errors import NotFound, Unreachable
 from greenroom.core.events import LIVE, Event, first_seq
 from greenroom.core.runs import Batch, Ending, Placement, RunStatus
 from greenroom.persistence import tails
@@ -54,7 +54,9 @@ class World:
         self.asked.append(attempt)
         return self.located.pop(0)
 
-    async def call(self, actor: str, method: str, run_id: str, attempt: int, *args: Any) -> Any:
+    async def call(
+        self, actor: str, method: str, run_id: str, attempt: int, *args: Any, within_s: float
+    ) -> Any:
         self.calls.append((actor, method, attempt, args[0]))
         await asyncio.sleep(0)
         answer = self.read.pop(0)
@@ -126,7 +128,7 @@ async def test_an_actor_that_cannot_be_reached_is_asked_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("actors.streams.UNREACHABLE_PAUSE_S", 0)
-    world = World(located=[], read=[Unavailable("?"), told(b"a", 1, closed=True)])
+    world = World(located=[], read=[Unreachable("?"), told(b"a", 1, closed=True)])
     assert await world.seen(at(1)) == b"a"
 
 
@@ -184,7 +186,9 @@ class Gate(World):
         self.open = asyncio.Event()
         self.cancelled = 0
 
-    async def call(self, actor: str, method: str, run_id: str, attempt: int, *args: Any) -> Any:
+    async def call(
+        self, actor: str, method: str, run_id: str, attempt: int, *args: Any, within_s: float
+    ) -> Any:
         self.calls.append((actor, method, attempt, args[0]))
         try:
             await self.open.wait()
