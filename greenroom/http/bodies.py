@@ -26,7 +26,8 @@ async def read_body(request: Request) -> Any:
 
     Raises:
         TooLarge: it is longer than ``max_body_bytes``; said as soon as that is known.
-        InvalidRequest: no JSON, nested too deeply, or with a NUL character in a string.
+        InvalidRequest: no JSON, nested too deeply, with a NUL character in a string, or with an
+            integer of more than 64 bits.
     """
     settings = edge_of(request).settings
     raw = await _read(request, settings.max_body_bytes)
@@ -34,6 +35,7 @@ async def read_body(request: Request) -> Any:
     _refuse_deep(raw, value, settings.max_body_depth)
     if b"\\u0000" in raw and _NUL.search(raw):
         raise InvalidRequest("The request body holds a NUL character (\\u0000); remove it.")
+    _refuse_long_integers(raw)
     return value
 
 
@@ -109,3 +111,54 @@ def _refuse_deep(raw: bytes, value: Any, limit: int) -> None:
         raise InvalidRequest(
             f"The request body is nested more than {limit} levels deep; flatten it."
         ) from None
+
+
+_DIGITS = bytes(ord("0") if chr(byte) in "0123456789" else ord(" ") for byte in range(256))
+"""Every digit becomes a 0, everything else a blank: runs of digits are found at the speed of C."""
+
+_LONG = b"0" * 19
+"""As many digits as the first integer that may not fit has."""
+
+
+def _refuse_long_integers(raw: bytes) -> None:
+    """Refuses what orjson, and most of what is behind it, would make a float of without a word.
+
+    Raises:
+        InvalidRequest: the body, which is valid JSON, has an integer below -2**63 or beyond
+            2**64 - 1.
+    """
+    digits = raw.translate(_DIGITS)
+    at, counted, quotes = digits.find(_LONG), 0, 0
+    while at >= 0:
+        end = digits.find(b" ", at)
+        end = len(raw) if end < 0 else end
+        begin = at - 1 if raw[at - 1 : at] == b"-" else at
+        if _is_alone(raw, begin, end) and not _fits(raw[begin:end]):
+            # Within a string an odd number of quotes comes before it.
+            quotes += _quotes(raw[counted:at])
+            counted = at
+            if quotes % 2 == 0:
+                shown = raw[begin : min(end, begin + 40)].decode()
+                raise InvalidRequest(
+                    f"The request body holds the integer {shown}{'...' if end > begin + 40 else ''}"
+                    ", which has more than 64 bits; send it as a string."
+                )
+        at = digits.find(_LONG, end)
+
+
+def _is_alone(raw: bytes, begin: int, end: int) -> bool:
+    """Whether a number may stand there: it is no part of a word, of a fraction or a power."""
+    return raw[begin - 1 : begin] in _BEFORE and raw[end : end + 1] in _AFTER
+
+
+_BEFORE = frozenset((b"", *(bytes([byte]) for byte in b":,[ \t\r\n")))
+_AFTER = frozenset((b"", *(bytes([byte]) for byte in b",]} \t\r\n")))
+
+
+def _fits(number: bytes) -> bool:
+    return len(number) <= 20 and -(2**63) <= int(number) < 2**64
+
+
+def _quotes(part: bytes) -> int:
+    """How many quotes begin or end a string in a part of valid JSON."""
+    return part.replace(b"\\\\", b"").replace(b'\\"', b"").count(b'"')
