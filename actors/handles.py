@@ -15,16 +15,11 @@ import inspect
 import logging
 import os
 import sys
-import uuid
 from typing import Any, cast
 
 import ray
 import ray.actor
 import ray.util
-from ray._raylet import GcsClient  # pyright: ignore[reportAttributeAccessIssue]
-from ray.core.generated.autoscaler_pb2 import (
-    GetClusterStatusReply,  # pyright: ignore[reportAttributeAccessIssue]
-)
 from ray.exceptions import RayError
 
 from actors.calls import (
@@ -36,7 +31,17 @@ from actors.calls import (
     no_answer,
     repeatable,
 )
-from actors.placement import HEAD, HEAD_SHARE, MIB, ClusterView, Node, Refused, adds_nodes
+from actors.cluster import cluster_view
+from actors.names import (
+    INSPECTOR,
+    REGISTRY,
+    is_registry,
+    is_run_actor,
+    new_run_actor_name,
+    registry_name,
+    shard_of,
+)
+from actors.placement import HEAD, HEAD_SHARE, MIB, ClusterView
 from actors.pool import PoolSpec
 from actors.rpc import Lost, NotSent, RpcAddress, RpcClient
 from actors.setup import RegistrySetup
@@ -44,13 +49,6 @@ from greenroom.core.errors import Uncertain, Unreachable
 
 log = logging.getLogger("greenroom.handles")
 
-REGISTRY = "registry"
-"""The one registry, or the first of several."""
-INSPECTOR = "inspector"
-RUN_PREFIX = "run-"
-
-AUTOSCALING_STATUS = b"__autoscaling_status"
-STATUS_WAIT_S = 5.0
 RECONNECT_S = 1.0
 """From the end of a connection to an actor to the next one; until then it is called through Ray."""
 NO_ADDRESS_S = 60.0
@@ -249,27 +247,7 @@ class Handles:
 
     def cluster_view(self) -> ClusterView:
         """What the cluster has, and whether an autoscaler may add to it. Blocks."""
-        nodes = tuple(
-            Node(resources=each["Resources"], labels=each.get("Labels") or {})
-            for each in ray.nodes()
-            if each["Alive"]
-        )
-        client = GcsClient(address=ray.get_runtime_context().gcs_address)
-        reply = GetClusterStatusReply()
-        reply.ParseFromString(client.get_cluster_status(timeout_s=STATUS_WAIT_S))
-        state = reply.autoscaling_state
-        status = client.internal_kv_get(AUTOSCALING_STATUS, None, timeout=STATUS_WAIT_S)
-        return ClusterView(
-            nodes=nodes,
-            autoscales=state.autoscaler_state_version > 0 or adds_nodes(status or b"{}"),
-            refused=tuple(
-                Refused(
-                    resources=dict(each.resources_bundle),
-                    labelled=any(s.label_constraints for s in each.label_selectors),
-                )
-                for each in state.infeasible_resource_requests
-            ),
-        )
+        return cluster_view()
 
     # --- making actors -------------------------------------------------------------------------
 
@@ -388,29 +366,6 @@ def _encrypted() -> bool:
 def rpc_host() -> str | None:
     """The address of this node to listen on; None where Ray encrypts what its actors say."""
     return None if _encrypted() else ray.util.get_node_ip_address()
-
-
-def registry_name(shard: int) -> str:
-    return f"{REGISTRY}-{shard}" if shard else REGISTRY
-
-
-def is_registry(name: str) -> bool:
-    return name == REGISTRY or name.startswith(f"{REGISTRY}-")
-
-
-def new_run_actor_name(shard: int = 0) -> str:
-    name = RUN_PREFIX + uuid.uuid4().hex[:12]
-    return f"{name}-{shard}" if shard else name
-
-
-def is_run_actor(name: str) -> bool:
-    return name.startswith(RUN_PREFIX)
-
-
-def shard_of(run_actor: str) -> int:
-    """The registry that has made a run actor."""
-    _, _, shard = run_actor.removeprefix(RUN_PREFIX).partition("-")
-    return int(shard or 0)
 
 
 __all__ = [

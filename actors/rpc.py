@@ -29,44 +29,36 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import hmac
 import logging
 import os
 import pickle
-import socket
-import struct
-from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 from actors.calls import answered, is_long_poll
+from actors.frames import (
+    CALL,
+    ERROR,
+    LEFT,
+    NONCE_BYTES,
+    PROOF_BYTES,
+    RESULT,
+    TOO_LARGE,
+    Frames,
+    proof,
+    said,
+)
 from greenroom.core.errors import GreenroomError, Unavailable
 
 log = logging.getLogger("greenroom.rpc")
 
 HANDSHAKE_S = 5.0
-NONCE_BYTES = 16
-PROOF_BYTES = hashlib.sha256().digest_size
 MAX_BYTES = 256 * 1024 * 1024
 """The most that one frame carries; what is larger goes through Ray."""
 MOST_CALLS = 50_000
 """The most calls that are under way on one connection; more are refused."""
-_CALL, _LEFT, _RESULT, _ERROR, _TOO_LARGE = range(5)
-_HEADER = struct.Struct(">BQQ")
-_KEEPALIVE = [
-    (getattr(socket, name), value)
-    for name, value in (
-        ("TCP_KEEPIDLE", 5),
-        ("TCP_KEEPINTVL", 2),
-        ("TCP_KEEPCNT", 3),
-        # With something sent that nobody acknowledges the kernel asks for no sign of life.
-        ("TCP_USER_TIMEOUT", 20_000),
-    )
-    if hasattr(socket, name)
-]
-
 Method = Callable[..., Awaitable[Any]]
 
 
@@ -185,72 +177,7 @@ class RpcClient:
         self._loop.call_soon_threadsafe(self._protocol.abort)
 
 
-class _Frames(asyncio.Protocol, ABC):
-    """Cuts what comes into what was sent: a handshake, then frames."""
-
-    def __init__(self, handshake_bytes: int, max_bytes: int) -> None:
-        self._received = bytearray()
-        self._awaited = handshake_bytes
-        self._proven = False
-        self._transport: asyncio.Transport
-        self.max_bytes = max_bytes
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
-        # A machine that is lost says no goodbye.
-        connection = transport.get_extra_info("socket")
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for option, value in _KEEPALIVE:
-            connection.setsockopt(socket.IPPROTO_TCP, option, value)
-
-    def data_received(self, data: bytes) -> None:
-        received = self._received
-        received += data
-        while not self._transport.is_closing():
-            if not self._proven:
-                if len(received) < self._awaited:
-                    return
-                part = bytes(received[: self._awaited])
-                del received[: self._awaited]
-                self.handshake(part)
-                continue
-            if len(received) < _HEADER.size:
-                return
-            kind, number, length = _HEADER.unpack_from(received)
-            if length > self.max_bytes:
-                # Nobody who keeps to the address sends that.
-                log.error("a frame is too large", extra={"bytes": length})
-                self.abort()
-                return
-            end = _HEADER.size + length
-            if len(received) < end:
-                return
-            message, problem = None, None
-            if length:
-                try:
-                    with memoryview(received) as view:
-                        message = pickle.loads(view[_HEADER.size : end])
-                except Exception as error:  # noqa: BLE001 - other code there; it fails this call only
-                    problem = RuntimeError(f"It cannot be read: {_said(error)}")
-            del received[:end]
-            self.message(kind, number, message, problem)
-
-    def send(self, kind: int, number: int, body: bytes = b"") -> None:
-        self._transport.write(_HEADER.pack(kind, number, len(body)) + body)
-
-    def abort(self) -> None:
-        self._transport.abort()
-
-    @abstractmethod
-    def handshake(self, part: bytes) -> None:
-        """So many bytes as are awaited before the first frame."""
-
-    @abstractmethod
-    def message(self, kind: int, number: int, message: Any, problem: Exception | None) -> None:
-        """What a frame carried, or why it could not be read."""
-
-
-class _Served(_Frames):
+class _Served(Frames):
     """The server's end."""
 
     def __init__(self, server: RpcServer) -> None:
@@ -272,13 +199,13 @@ class _Served(_Frames):
             self.abort()
 
     def handshake(self, part: bytes) -> None:
-        theirs, proof = part[:NONCE_BYTES], part[NONCE_BYTES:]
-        if not hmac.compare_digest(proof, _proof(self._server.key, b"client", self._nonce, theirs)):
+        theirs, proven = part[:NONCE_BYTES], part[NONCE_BYTES:]
+        if not hmac.compare_digest(proven, proof(self._server.key, b"client", self._nonce, theirs)):
             log.warning("somebody without the key called", extra={"action": "rpc_refused"})
             self.abort()
             return
         self._proven = True
-        self._transport.write(_proof(self._server.key, b"server", self._nonce, theirs))
+        self._transport.write(proof(self._server.key, b"server", self._nonce, theirs))
 
     def pause_writing(self) -> None:
         self._writable.clear()
@@ -294,14 +221,14 @@ class _Served(_Frames):
             self._tasks[number].cancel()
 
     def message(self, kind: int, number: int, message: Any, problem: Exception | None) -> None:
-        if kind == _LEFT:
+        if kind == LEFT:
             if number in self._long_polls:
                 self._tasks[number].cancel()
         elif problem is not None:
-            self.send(_ERROR, number, pickle.dumps(problem))
+            self.send(ERROR, number, pickle.dumps(problem))
         elif len(self._tasks) >= self._server.most_calls:
             refusal = f"More than {self._server.most_calls} calls are under way. Try again."
-            self.send(_ERROR, number, pickle.dumps(Unavailable(refusal)))
+            self.send(ERROR, number, pickle.dumps(Unavailable(refusal)))
         else:
             method, args = message
             if is_long_poll(self._server.methods.get(method)):
@@ -315,10 +242,10 @@ class _Served(_Frames):
         self._long_polls.discard(number)
 
     async def _answer(self, number: int, method: str, args: tuple[Any, ...]) -> None:
-        kind, answer = _ERROR, None
+        kind, answer = ERROR, None
         try:
             answer = await self._server.methods[method](*args)
-            kind = _RESULT
+            kind = RESULT
         except GreenroomError as error:
             answer = answered(error)
         except asyncio.CancelledError:
@@ -326,20 +253,20 @@ class _Served(_Frames):
             answer = Unavailable("The call was cancelled where it was executed. Try again.")
         except Exception as error:  # a bug of ours; of another class nobody knows how it pickles
             log.exception("a call failed", extra={"method": method})
-            answer = RuntimeError(_said(error))
+            answer = RuntimeError(said(error))
         try:
             body = pickle.dumps(answer, protocol=5)
         except Exception as error:  # whatever is in it says whether it pickles
             log.exception("an answer cannot be sent", extra={"method": method})
-            kind, body = _ERROR, pickle.dumps(RuntimeError(f"'{method}': {_said(error)}"))
+            kind, body = ERROR, pickle.dumps(RuntimeError(f"'{method}': {said(error)}"))
         if len(body) > self.max_bytes:
-            kind, body = _TOO_LARGE, b""
+            kind, body = TOO_LARGE, b""
         await self._writable.wait()
         if not self._transport.is_closing():
             self.send(kind, number, body)
 
 
-class _Calling(_Frames):
+class _Calling(Frames):
     """The client's end."""
 
     def __init__(self, key: bytes, max_bytes: int) -> None:
@@ -357,8 +284,8 @@ class _Calling(_Frames):
 
     def handshake(self, part: bytes) -> None:
         if self._expected is None:
-            self._transport.write(self._nonce + _proof(self._key, b"client", part, self._nonce))
-            self._expected = _proof(self._key, b"server", part, self._nonce)
+            self._transport.write(self._nonce + proof(self._key, b"client", part, self._nonce))
+            self._expected = proof(self._key, b"server", part, self._nonce)
             self._awaited = PROOF_BYTES
         elif hmac.compare_digest(part, self._expected):
             self._proven = True
@@ -373,7 +300,7 @@ class _Calling(_Frames):
         self._paused = False
         while self._kept and not self._paused:
             number = next(iter(self._kept))
-            self.send(_CALL, number, self._kept.pop(number))
+            self.send(CALL, number, self._kept.pop(number))
 
     def call(self, method: str, args: tuple[Any, ...]) -> tuple[int, asyncio.Future[Any]]:
         if self._transport.is_closing():
@@ -387,14 +314,14 @@ class _Calling(_Frames):
         if self._paused:
             self._kept[number] = body
         else:
-            self.send(_CALL, number, body)
+            self.send(CALL, number, body)
         return number, future
 
     def leave(self, number: int) -> None:
         """The caller of a call has gone."""
         left = self._calls.pop(number, None) is not None
         if left and self._kept.pop(number, None) is None and not self._transport.is_closing():
-            self.send(_LEFT, number)
+            self.send(LEFT, number)
 
     def message(self, kind: int, number: int, message: Any, problem: Exception | None) -> None:
         future = self._calls.pop(number, None)
@@ -402,9 +329,9 @@ class _Calling(_Frames):
             return  # its caller has gone
         if problem is not None:
             future.set_exception(problem)
-        elif kind == _RESULT:
+        elif kind == RESULT:
             future.set_result(message)
-        elif kind == _TOO_LARGE:
+        elif kind == TOO_LARGE:
             future.set_exception(AnswerTooLarge("the answer is too large for a frame"))
         else:
             future.set_exception(message)
@@ -422,15 +349,3 @@ class _Calling(_Frames):
             self.lost.set_result(None)
         if not self.ready.cancelled():
             self.ready.exception()  # nobody may be waiting for it any more
-
-
-def _said(error: Exception) -> str:
-    """The class of an exception and what it says, also if it fails to say it."""
-    try:
-        return f"{type(error).__name__}: {error}"
-    except Exception:  # noqa: BLE001 - its `__str__` is anybody's code
-        return type(error).__name__
-
-
-def _proof(key: bytes, side: bytes, servers: bytes, clients: bytes) -> bytes:
-    return hmac.digest(key, side + servers + clients, "sha256")

@@ -157,6 +157,23 @@ async def test_a_broken_connection_is_not_a_death(stage: Stage) -> None:
     assert name in stage.cluster.actors
 
 
+@pytest.mark.parametrize("seed", range(3))
+async def test_orders_are_executed_once_whatever_the_way_there_does(
+    stage: Stage, seed: int
+) -> None:
+    await stage.warm()
+    name = stage.keeper.claim("a", "g")
+    assert name is not None
+    stage.cluster.misbehave(seed, share=0.6)
+    for number in range(20):
+        stage.keeper.start(name, order(f"r{number}"))
+    actor = stage.cluster.actors[name]
+    await until(lambda: len(actor.orders) == 20)
+    assert [each.run_id for each in actor.orders] == [f"r{number}" for number in range(20)]
+    assert stage.cluster.happened
+    assert stage.lost == []
+
+
 async def test_nothing_but_a_death_ends_the_watch_of_an_actor(stage: Stage) -> None:
     """B19: a watch that ended otherwise would never tell of the death, and the runs would hang."""
     stage.cluster.scripts["alive"] = [OSError("no GCS"), RuntimeError("owner died"), "an answer"]

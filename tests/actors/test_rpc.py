@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from actors.calls import ActorGone, long_poll
+from actors.frames import NONCE_BYTES
 from actors.rpc import (
-    NONCE_BYTES,
     AnswerTooLarge,
     Lost,
     NotSent,

@@ -22,12 +22,14 @@ from greenroom.core.errors import (
     Uncertain,
     Unreachable,
 )
+from greenroom.core.ports import StateUpdate
 from greenroom.core.runs import CancelRequest, RunRequest, RunStatus
 from greenroom.core.sharding import Misrouted, Shard, for_thread, slot_of_thread
 from greenroom.persistence.database import Pool
-from tests.actors.doubles import BOUND_S
+from tests.actors.doubles import BOUND_S, Cluster, FakeHandles
 
 RUN = "01890a5d-ac96-774b-bcce-b302099a8057"
+UPDATE = StateUpdate(graph_id="g", thread_id="t", values=b"{}")
 OVER = Whereabouts(status=RunStatus.SUCCESS)
 
 
@@ -194,6 +196,74 @@ async def test_what_must_not_be_done_twice_is_not_asked_again(registries: Regist
     with pytest.raises(Uncertain):
         await runtime_of(registries, 4).copy_thread("t", "u")
     assert registries.calls == 1
+
+
+async def test_an_update_that_was_refused_is_not_asked_for_again(
+    registries: Registries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """B4: it was applied 13 times, by as many inspectors that died over it."""
+    applied: list[Any] = []
+
+    def die(number: int, thread_id: str, update: list[Any]) -> None:
+        applied.append(update)
+        raise Unavailable("The inspector died over this update.")
+
+    monkeypatch.setattr("ray.put", lambda value: value)
+    registries.answers["update_state"] = die
+    with pytest.raises(Unavailable, match="died over this update"):
+        await runtime_of(registries, 4).update_state(UPDATE)
+    assert len(applied) == 1
+
+
+async def test_an_update_whose_answer_was_lost_is_asked_for_again_by_its_id(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    updates: list[StateUpdate] = []
+
+    class Applies:
+        async def update_state(self, thread_id: str, update: list[Any]) -> bytes:
+            updates.append(*update)
+            return b"{}"
+
+    monkeypatch.setattr("ray.put", lambda value: value)
+    cluster = Cluster()
+    cluster.serve("registry", Applies())
+    cluster.lose("update_state", times=2, executed=True)
+    runtime = runtime_of(cast(Registries, FakeHandles(cluster)), 1)
+    assert await runtime.update_state(UPDATE) == b"{}"
+    assert await runtime.update_state(UPDATE) == b"{}"
+    first, *again, other = updates
+    assert first.update_id
+    assert again == [first, first]
+    assert other.update_id != first.update_id
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_creates_and_cancels_are_asked_again_for_the_same_runs(seed: int) -> None:
+    """B16: whatever is lost, repeated or late, a run is asked for under one id."""
+    created: set[str] = set()
+    cancelled: set[str] = set()
+
+    class Admits:
+        async def create_many(self, requests: list[RunRequest]) -> list[str]:
+            created.update(each.run_id for each in requests)
+            return [each.run_id for each in requests]
+
+        async def cancel_many(self, requests: list[CancelRequest]) -> list[None]:
+            cancelled.update(each.run_id for each in requests)
+            return [None for _ in requests]
+
+    cluster = Cluster()
+    cluster.serve("registry", Admits())
+    cluster.misbehave(seed, share=0.5)
+    runtime = runtime_of(cast(Registries, FakeHandles(cluster)), 1)
+    threads = [f"t{number}" for number in range(20)]
+    made = [for_thread(RUN, thread_id) for thread_id in threads]
+    for thread_id, run_id in zip(threads, made, strict=True):
+        assert await create(runtime, [thread_id]) == [run_id]
+        await runtime.cancel(CancelRequest(thread_id=thread_id, run_id=run_id), wait=False)
+    assert created == cancelled == set(made)
+    assert cluster.happened
 
 
 async def test_who_waits_for_a_run_waits_while_the_database_is_away(

@@ -11,7 +11,10 @@ import asyncio
 import ctypes
 import os
 import signal
+import tempfile
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -94,6 +97,26 @@ _steps.add_edge(START, "step")
 _steps.add_conditional_edges("step", more, ["step", END])
 steps = _steps.compile()
 crowd = _steps.compile()
+
+
+def told(thread_id: str) -> Path:
+    """Where a test writes what `wary` does when it is closed: ``sleep`` or ``die``."""
+    return Path(tempfile.gettempdir()) / f"wary-{thread_id}"
+
+
+@asynccontextmanager
+async def wary(config: RunnableConfig) -> AsyncIterator[Any]:
+    """Whatever was to be written is written when this does what it was told."""
+    yield crowd
+    path = told(config.get("configurable", {}).get("thread_id", ""))
+    word = path.read_text() if path.exists() else ""
+    if word:
+        with path.with_suffix(".closing").open("a") as closing:
+            closing.write(f"{os.getpid()}\n")
+    if word == "sleep":
+        await asyncio.sleep(5)
+    if word == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 # --- a model's tokens -----------------------------------------------------------------------------
