@@ -84,7 +84,7 @@ async def repeat(
     on: tuple[type[Exception], ...] = NO_ANSWER,
     bound_s: float | None,
     pause_s: float = 0.05,
-    longest_pause_s: float = 0.5,
+    longest_pause_s: float = 0.2,
 ) -> T:
     """Calls until there is an answer; the one place that does so.
 
