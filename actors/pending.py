@@ -62,7 +62,7 @@ async def answers(
 
 
 def _result(task: asyncio.Task[T]) -> T | None:
-    if not task.done():
+    if not task.done() or task.cancelled():
         return None
     try:
         return task.result()

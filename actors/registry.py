@@ -99,8 +99,9 @@ LATELY_S = 10.0
 """How long it is remembered who executed a run that is over."""
 RECENT_SHOWN = 1000
 """Of those that have just ended, how many `info` names, with their actors."""
-CANCELS_KEPT = 1000
-"""Of how many cancels it is remembered that they were heard."""
+ANSWERS_KEPT = 10_000
+"""Of how many creates and cancels the answer is remembered, should it be asked for again. Who asks
+again does so within half a minute."""
 EXIT_SUPERSEDED = 75
 CUT_OFF_PATIENCE_S = 1.0
 ANY_ATTEMPT = 1 << 30
@@ -241,7 +242,8 @@ class RegistryActor:
         self._creating: Pending[CreatedRun | Exception] = Pending(self._tasks.vital)
         self._cancelling: Pending[Exception | bool] = Pending(self._tasks.vital)
         self._hearing: Pending[bool] = Pending(self._tasks.vital)
-        self._cancels_heard: OrderedDict[str, None] = OrderedDict()
+        self._created: OrderedDict[str, CreatedRun] = OrderedDict()
+        self._cancels_heard: OrderedDict[str, bool] = OrderedDict()
         self._doings = Doings()
         self._meter = Meter(metrics.ALL)
         self._epoch = 0
@@ -635,7 +637,7 @@ class RegistryActor:
         """The synchronous step: it reserves lane and place. None: the run is known."""
         if self._draining:
             return Unavailable("The server is stopping. Try again in a moment.")
-        if request.run_id in self._runs:
+        if request.run_id in self._runs or request.run_id in self._created:
             return None
         if not self._keeper.knows(request.graph_id):
             return NotFound("Thread or assistant not found.")
@@ -692,6 +694,8 @@ class RegistryActor:
             return await self._created_before(request, admission)
         if isinstance(admission, GreenroomError):
             return admission
+        if request.run_id in self._created:
+            return self._created[request.run_id]
         if admission is None:
             refusal = Unavailable("The run could not be stored. Try again.")
             return await self._created_before(request, refusal)
@@ -724,12 +728,14 @@ class RegistryActor:
                 self._stored_start(run, admission.actor, 1, request.kwargs, is_first=is_first)
             lane = self._lane(run.thread_id)
             await self._perform(lane, lane.admitted(run.run_id))
-        return CreatedRun(
+        created = CreatedRun(
             run_id=run.run_id,
             thread_id=run.thread_id,
             created_at=created_at.isoformat(),
             placement=run.placement,
         )
+        _remember(self._created, run.run_id, created)
+        return created
 
     async def _created_before(
         self, request: RunRequest, refusal: GreenroomError
@@ -965,9 +971,7 @@ class RegistryActor:
             return await self._not_cancellable(request)
         lane = self._lane(run.thread_id)
         effects = lane.stop(run.run_id, request.action)
-        self._cancels_heard[request.name] = None
-        if len(self._cancels_heard) > CANCELS_KEPT:
-            self._cancels_heard.popitem(last=False)
+        _remember(self._cancels_heard, request.name, True)
         await self._perform(lane, effects, journal.note_cancel(run.run_id, request.name))
         return True
 
@@ -1464,6 +1468,12 @@ async def _learn_shipped(database: Pool, keeper: Keeper) -> None:
     """Graphs may have been shipped since the last look, by whoever has the database."""
     for graph_id, placement in (await shipped.placements(database)).items():
         keeper.serve(GraphSpec(graph_id=graph_id, target="", placement=PlacementSpec(**placement)))
+
+
+def _remember(answers_given: OrderedDict[str, T], name: str, answer: T) -> None:
+    answers_given[name] = answer
+    if len(answers_given) > ANSWERS_KEPT:
+        answers_given.popitem(last=False)
 
 
 def _error(name: str, message: str) -> bytes:
