@@ -16,7 +16,7 @@ import psycopg
 from actors.setup import RegistrySetup
 from actors.thread_operations import ThreadOperations
 from greenroom.core.errors import DatabaseUnavailable, GreenroomError
-from greenroom.persistence import outbox, tails, upkeep
+from greenroom.persistence import migrations, outbox, tails, upkeep
 from greenroom.persistence.database import Pool
 
 log = logging.getLogger("greenroom.sweeping")
@@ -38,6 +38,7 @@ class Sweeper:
         self._pool = pool
         self._setup = setup
         self._operations = operations
+        self._is_finished = False
 
     async def keep(self) -> None:
         """Never ends."""
@@ -54,6 +55,7 @@ class Sweeper:
         await _in_batches(self._delete_threads)
         if not self._setup.shard.is_first:
             return
+        await self._finish_migrations()
         await _in_batches(
             lambda: tails.delete_expired(self._pool, self._setup.resumable_ttl_s, max_runs=BATCH)
         )
@@ -63,6 +65,14 @@ class Sweeper:
         await _in_batches(
             lambda: outbox.delete_settled(self._pool, WEBHOOKS_KEPT_S, max_rows=BATCH)
         )
+
+    async def _finish_migrations(self) -> None:
+        """Takes away what older versions needed, once nobody of an older server is left."""
+        if self._is_finished:
+            return
+        self._is_finished = await migrations.is_finished(self._pool)
+        if not self._is_finished and await migrations.is_alone(self._pool, self._setup.generation):
+            await migrations.finish(self._setup.dsn)
 
     async def _delete_threads(self) -> int:
         """Deletes one batch of expired threads; returns how many are gone."""
