@@ -46,6 +46,7 @@ LOCK_WAIT_S = 0.5
 LOCK_PAUSE_S = 1.0
 APPLICATION = "greenroom:migrations"
 
+_TRY_LOCK = cast(LiteralString, f"SELECT pg_try_advisory_xact_lock({LOCK:d}) AS mine")
 _INDEX = re.compile(
     r"INDEX CONCURRENTLY (?P<name>\w+) ON (?P<schema>\w+)\.(?P<table>\w+)", re.IGNORECASE
 )
@@ -166,11 +167,13 @@ async def _only_one(conn: AsyncConnection[DictRow], patience_s: float) -> AsyncI
     deadline = time.monotonic() + patience_s
     while True:
         async with conn.transaction():
-            cursor = await conn.execute("SELECT pg_try_advisory_xact_lock(%s) AS mine", (LOCK,))
+            # Without a parameter: a statement that has one keeps its snapshot until the next, and
+            # CREATE INDEX CONCURRENTLY waits for that.
+            cursor = await conn.execute(_TRY_LOCK)
             row = await cursor.fetchone()
             if row and row["mine"]:
                 # The lock is this transaction's, which a pooler keeps on one connection, and goes
-                # with it when this process dies. It is idle, so it has no snapshot either.
+                # with it when this process dies.
                 yield
                 return
         if time.monotonic() > deadline:
