@@ -89,13 +89,14 @@ async def has(pool: Pool, run_id: str, name: str, data: bytes, *, whole: bool, b
     return await retrying(pool, select)
 
 
-# By an index, which has the runs that ended in this while only.
+# By an index, which has the runs that ended in this while only. A scalar, not EXISTS: that may be
+# planned as a join with all events.
 _ENDED = """
     SELECT r.run_id FROM greenroom.runs r
     WHERE r.resumable AND r.status NOT IN ('pending', 'running')
         AND r.updated_at >= clock_timestamp() - make_interval(secs => %s)
         AND r.updated_at < clock_timestamp() - make_interval(secs => %s)
-        AND EXISTS (SELECT 1 FROM greenroom.run_events e WHERE e.run_id = r.run_id)
+        AND (SELECT true FROM greenroom.run_events e WHERE e.run_id = r.run_id LIMIT 1)
     ORDER BY r.updated_at LIMIT %s"""
 
 

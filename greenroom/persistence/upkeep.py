@@ -70,7 +70,7 @@ async def delete_saved_heads(
                     - make_interval(secs => %(older_than_s)s + %(within_s)s)
                 AND ended.updated_at
                     < clock_timestamp() - make_interval(secs => %(older_than_s)s))
-        AND EXISTS (SELECT 1 FROM greenroom.saved_heads s WHERE s.run_id = r.run_id)"""
+        AND (SELECT true FROM greenroom.saved_heads s WHERE s.run_id = r.run_id LIMIT 1)"""
     every = "r.run_id IN (SELECT s.run_id FROM greenroom.saved_heads s)"
     rows = await _rows(
         pool,
@@ -80,8 +80,8 @@ async def delete_saved_heads(
             WHERE {every if within_s is None else lately}
                 AND r.status NOT IN ('pending', 'running')
                 AND r.updated_at < clock_timestamp() - make_interval(secs => %(older_than_s)s)
-                AND EXISTS (SELECT 1 FROM greenroom.runs newer WHERE newer.thread_id = r.thread_id
-                    AND newer.attempt > 0 AND newer.admitted > r.admitted)
+                AND (SELECT true FROM greenroom.runs newer WHERE newer.thread_id = r.thread_id
+                    AND newer.attempt > 0 AND newer.admitted > r.admitted LIMIT 1)
             LIMIT %(max_runs)s),
         writes AS (DELETE FROM greenroom.saved_writes w USING done WHERE w.run_id = done.run_id),
         heads AS (DELETE FROM greenroom.saved_heads h USING done WHERE h.run_id = done.run_id)
