@@ -23,6 +23,8 @@ from greenroom.persistence.records import PostgresRecords
 from greenroom.settings import Settings
 
 DATABASE_CONNECTIONS = 4
+STATEMENT_TIMEOUT_S = 10.0
+"""Some slow searches would have every connection, and with them every route."""
 MAX_ONGOING_REQUESTS = 10_000
 """A stream holds one for its whole life; Serve's default is 5."""
 RESERVED_CPUS = 0.1
@@ -44,7 +46,10 @@ class Gateway:
         handles = Handles(settings.ray_namespace)
         hello = await find_registries(handles, setup)
         self._database = await open_pool(
-            hello["dsn"], application_name="greenroom:gateway", max_size=DATABASE_CONNECTIONS
+            hello["dsn"],
+            application_name="greenroom:gateway",
+            max_size=DATABASE_CONNECTIONS,
+            statement_timeout_s=STATEMENT_TIMEOUT_S,
         )
         configuration = await asyncio.to_thread(configuration_of, setup)
         spare_what_stays()

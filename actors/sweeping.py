@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 
 import psycopg
@@ -16,7 +17,7 @@ import psycopg
 from actors.setup import RegistrySetup
 from actors.thread_operations import ThreadOperations
 from greenroom.core.errors import DatabaseUnavailable, GreenroomError
-from greenroom.persistence import outbox, tails, upkeep
+from greenroom.persistence import migrations, outbox, tails, upkeep
 from greenroom.persistence.database import Pool
 
 log = logging.getLogger("greenroom.sweeping")
@@ -25,6 +26,8 @@ BATCH = 100
 MAX_BATCHES = 100
 SAVED_HEADS_KEPT_S = 3600.0
 WEBHOOKS_KEPT_S = 86_400.0
+OVERLAP_S = 120.0
+"""A run's end is stamped before it is committed, by up to the time that a transaction may take."""
 
 
 class Sweeper:
@@ -38,6 +41,9 @@ class Sweeper:
         self._pool = pool
         self._setup = setup
         self._operations = operations
+        self._is_finished = False
+        self._swept_s: float | None = None
+        """Since when only what has ended lately is looked at; at the start, at everything."""
 
     async def keep(self) -> None:
         """Never ends."""
@@ -54,15 +60,32 @@ class Sweeper:
         await _in_batches(self._delete_threads)
         if not self._setup.shard.is_first:
             return
-        await _in_batches(
-            lambda: tails.delete_expired(self._pool, self._setup.resumable_ttl_s, max_runs=BATCH)
+        await self._finish_migrations()
+        begun_s = time.monotonic()
+        within_s = begun_s - self._swept_s + OVERLAP_S if self._swept_s is not None else None
+        tails_left = await _in_batches(
+            lambda: tails.delete_expired(
+                self._pool, self._setup.resumable_ttl_s, max_runs=BATCH, within_s=within_s
+            )
         )
-        await _in_batches(
-            lambda: upkeep.delete_saved_heads(self._pool, SAVED_HEADS_KEPT_S, max_runs=BATCH)
+        heads_left = await _in_batches(
+            lambda: upkeep.delete_saved_heads(
+                self._pool, SAVED_HEADS_KEPT_S, max_runs=BATCH, within_s=within_s
+            )
         )
+        if not tails_left and not heads_left:
+            self._swept_s = begun_s
         await _in_batches(
             lambda: outbox.delete_settled(self._pool, WEBHOOKS_KEPT_S, max_rows=BATCH)
         )
+
+    async def _finish_migrations(self) -> None:
+        """Takes away what older versions needed, once nobody of an older server is left."""
+        if self._is_finished:
+            return
+        self._is_finished = await migrations.is_finished(self._pool)
+        if not self._is_finished and await migrations.is_alone(self._pool, self._setup.generation):
+            await migrations.finish(self._setup.dsn)
 
     async def _delete_threads(self) -> int:
         """Deletes one batch of expired threads; returns how many are gone."""
@@ -78,8 +101,9 @@ class Sweeper:
         return deleted
 
 
-async def _in_batches(step: Callable[[], Awaitable[int]]) -> None:
-    """Repeats a step while it finds a full batch, within bounds."""
+async def _in_batches(step: Callable[[], Awaitable[int]]) -> bool:
+    """Repeats a step while it finds a full batch, within bounds; says whether more may be left."""
     for _ in range(MAX_BATCHES):
         if await step() < BATCH:
-            return
+            return False
+    return True

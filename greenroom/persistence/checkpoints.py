@@ -389,11 +389,3 @@ async def save_head_writes(
     await conn.execute(
         "SELECT greenroom.save_heads(%s, %s, %s)", (run_id, thread_id, checkpoint_id)
     )
-
-
-async def roll_back_run(conn: AsyncConnection[Any], run_id: str, thread_id: str) -> None:
-    """Undoes what a run did to its thread's checkpoints; one statement, one transaction.
-
-    Nothing may run on the thread. The run's record must still exist, as the copy goes with it.
-    """
-    await conn.execute("SELECT greenroom.roll_back(%s, %s)", (run_id, thread_id))

@@ -115,6 +115,7 @@ async def open_pool(
     max_size: int = 4,
     timeout_s: float = 30.0,
     transaction_timeout_s: float = 30.0,
+    statement_timeout_s: float | None = None,
 ) -> Pool:
     """An open pool; the caller closes it.
 
@@ -125,6 +126,8 @@ async def open_pool(
         transaction_timeout_s: the server ends a transaction (and its connection) that lasts
             longer: a process that was stopped in one would hold its locks for ever. PostgreSQL
             17 and later; an older server only ends those that are idle in a transaction.
+        statement_timeout_s: the server ends a statement that takes longer; None: it does not. Not
+            behind a pooler in transaction mode, where a setting is everybody's.
 
     Raises:
         DatabaseUnavailable: no connection within ``timeout_s``.
@@ -136,6 +139,8 @@ async def open_pool(
         settings = [("TimeZone", "UTC"), ("idle_in_transaction_session_timeout", timeout)]
         if conn.info.server_version >= TRANSACTION_TIMEOUT_SINCE:
             settings.append(("transaction_timeout", timeout))
+        if statement_timeout_s is not None:
+            settings.append(("statement_timeout", f"{int(statement_timeout_s * 1000)}ms"))
         # A pooler between us and the server gives process ids of its own. In transaction mode
         # neither a prepared statement nor a setting is there in the next transaction, and what is
         # set would be there in somebody else's.

@@ -1,4 +1,16 @@
-"""The schema, forward only: ``migrations/NNNN_*.sql`` in order, each once, each in a transaction.
+"""The schema, forward only: numbered scripts, each applied once, in two steps.
+
+    migrations/before/NNNN_*.sql   at the start of a server, while an older one may still serve
+    migrations/after/NNNN_*.sql    by a registry of the new one, once nobody of the older ones is
+                                   left
+
+So what is in ``before`` must suit the version before it as well: it adds. What takes away is in
+``after``. Numbers are common to both.
+
+A script is one transaction. It waits for a lock for a moment only and is tried again then, since
+whoever comes for the same table waits behind it. An index is made with CREATE INDEX CONCURRENTLY,
+in a script of its own without a transaction; where the table has no rows, without CONCURRENTLY. One
+that was interrupted has left an invalid index, which is dropped and made anew.
 
 One process migrates at a time. The others must not wait *inside* PostgreSQL: a blocked lock is a
 statement with a snapshot, for which CREATE INDEX CONCURRENTLY waits in turn, and the deadlock
@@ -9,41 +21,122 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import LiteralString, cast
 
 import psycopg
-from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
-from langgraph.store.postgres.aio import AsyncPostgresStore
-from langgraph.store.postgres.base import MIGRATIONS as STORE_MIGRATIONS
 from psycopg import AsyncConnection
 from psycopg.rows import DictRow, dict_row
 
 from greenroom.core.errors import ConfigurationError, DatabaseUnavailable
 from greenroom.persistence import database
 
+log = logging.getLogger("greenroom.migrations")
+
 LOCK = 0x6772656E726F6F6D  # "grenroom"
 FILES = Path(__file__).parent / "migrations"
+LOCK_WAIT_S = 0.5
+"""How long a script waits for a table, and with it everybody who comes for that table later."""
+LOCK_PAUSE_S = 1.0
+APPLICATION = "greenroom:migrations"
+
+_TRY_LOCK = cast(LiteralString, f"SELECT pg_try_advisory_xact_lock({LOCK:d}) AS mine")
+_INDEX = re.compile(
+    r"INDEX CONCURRENTLY (?P<name>\w+) ON (?P<schema>\w+)\.(?P<table>\w+)", re.IGNORECASE
+)
+_COMMENT = re.compile(r"--[^\n]*")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Script:
+    """One migration."""
+
+    number: int
+    name: str
+    text: str
+
+    @property
+    def checksum(self) -> str:
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+    @property
+    def indexes(self) -> list[tuple[str, str, str]]:
+        """Schema, table and name of each index that it makes concurrently, with nothing beside."""
+        return [
+            (found["schema"], found["table"], found["name"]) for found in _INDEX.finditer(self.text)
+        ]
 
 
 async def migrate(dsn: str, *, files: Path = FILES, patience_s: float = 120.0) -> None:
-    """Brings the database to the schema of this version. Idempotent, and safe when many call it.
+    """Brings the database to the schema of this version, while an older one may serve.
+
+    Idempotent, and safe when many call it.
 
     Raises:
         ConfigurationError: the database was migrated by a newer version, or an applied file has
             changed since.
-        DatabaseUnavailable: no connection, or another process migrates for ``patience_s`` now.
+        DatabaseUnavailable: no connection, or somebody holds a lock or migrates for ``patience_s``
+            now.
     """
+    # A second to import, which who only finishes does not have.
+    from greenroom.persistence import langgraph_tables
+
     await database.check(dsn)
-    scripts = _numbered(files)
     async with await _connect(dsn) as guard, await _connect(dsn) as conn:
         async with _only_one(guard, patience_s):
-            await _apply(conn, scripts)
-            await _set_up_langgraph(conn)
+            await _apply(conn, _scripts(files, "before"), _scripts(files), patience_s)
+            await langgraph_tables.set_up(conn)
+
+
+async def finish(dsn: str, *, files: Path = FILES, patience_s: float = 120.0) -> None:
+    """Takes away what only older versions needed. Idempotent.
+
+    The caller knows that none of them is left (`is_alone`).
+
+    Raises:
+        ConfigurationError, DatabaseUnavailable: as of `migrate`.
+    """
+    async with await _connect(dsn) as guard, await _connect(dsn) as conn:
+        async with _only_one(guard, patience_s):
+            await _apply(conn, _scripts(files, "after"), _scripts(files), patience_s)
+
+
+async def is_finished(pool: database.Pool, *, files: Path = FILES) -> bool:
+    """Whether there is nothing for `finish` to do."""
+
+    async def applied(conn: database.Connection) -> set[int]:
+        cursor = await conn.execute("SELECT number FROM greenroom.migrations")
+        return {row["number"] for row in await cursor.fetchall()}
+
+    return {script.number for script in _scripts(files, "after")} <= await database.retrying(
+        pool, applied
+    )
+
+
+async def is_alone(pool: database.Pool, generation: int) -> bool:
+    """Whether nobody of an earlier start of a server is connected any more.
+
+    Registries do not count: those of earlier generations cannot write. Behind a pooler nobody is
+    seen; what is there for it is that a connection without work is closed after a while.
+    """
+
+    async def older(conn: database.Connection) -> bool:
+        cursor = await conn.execute(
+            "SELECT 1 FROM pg_stat_activity WHERE datname = current_database()"
+            " AND application_name LIKE 'greenroom:%%'"
+            " AND application_name NOT LIKE 'greenroom:registry%%' AND application_name <> %s"
+            " AND backend_start < to_timestamp(%s / 1e9) LIMIT 1",
+            (APPLICATION, generation),
+        )
+        return await cursor.fetchone() is not None
+
+    return not await database.retrying(pool, older)
 
 
 async def _connect(dsn: str) -> AsyncConnection[DictRow]:
@@ -51,18 +144,22 @@ async def _connect(dsn: str) -> AsyncConnection[DictRow]:
         dsn,
         autocommit=True,
         row_factory=dict_row,
-        application_name="greenroom:migrations",
+        application_name=APPLICATION,
         prepare_threshold=None,  # a pooler may be in between
     )
 
 
-def _numbered(files: Path) -> dict[int, Path]:
-    scripts: dict[int, Path] = {}
-    for path in sorted(files.glob("[0-9][0-9][0-9][0-9]_*.sql")):
-        other = scripts.setdefault(int(path.name[:4]), path)
-        if other is not path:
-            raise ValueError(f"{other.name} and {path.name} have the same number")
-    return scripts
+def _scripts(files: Path, step: str = "*") -> list[Script]:
+    """The scripts of a step, or of both, by their numbers."""
+    found: dict[int, Script] = {}
+    for path in sorted(files.glob(f"{step}/[0-9][0-9][0-9][0-9]_*.sql")):
+        script = Script(
+            number=int(path.name[:4]), name=path.name, text=path.read_text(encoding="utf-8")
+        )
+        other = found.setdefault(script.number, script)
+        if other is not script:
+            raise ValueError(f"{other.name} and {script.name} have the same number")
+    return [found[number] for number in sorted(found)]
 
 
 @asynccontextmanager
@@ -70,11 +167,13 @@ async def _only_one(conn: AsyncConnection[DictRow], patience_s: float) -> AsyncI
     deadline = time.monotonic() + patience_s
     while True:
         async with conn.transaction():
-            cursor = await conn.execute("SELECT pg_try_advisory_xact_lock(%s) AS mine", (LOCK,))
+            # Without a parameter: a statement that has one keeps its snapshot until the next, and
+            # CREATE INDEX CONCURRENTLY waits for that.
+            cursor = await conn.execute(_TRY_LOCK)
             row = await cursor.fetchone()
             if row and row["mine"]:
                 # The lock is this transaction's, which a pooler keeps on one connection, and goes
-                # with it when this process dies. It is idle, so it has no snapshot either.
+                # with it when this process dies.
                 yield
                 return
         if time.monotonic() > deadline:
@@ -84,7 +183,9 @@ async def _only_one(conn: AsyncConnection[DictRow], patience_s: float) -> AsyncI
         await asyncio.sleep(0.05)
 
 
-async def _apply(conn: AsyncConnection[DictRow], scripts: dict[int, Path]) -> None:
+async def _apply(
+    conn: AsyncConnection[DictRow], scripts: list[Script], known: list[Script], patience_s: float
+) -> None:
     await conn.execute("CREATE SCHEMA IF NOT EXISTS greenroom")
     await conn.execute(
         "CREATE TABLE IF NOT EXISTS greenroom.migrations (number int PRIMARY KEY, name text NOT"
@@ -92,52 +193,81 @@ async def _apply(conn: AsyncConnection[DictRow], scripts: dict[int, Path]) -> No
     )
     cursor = await conn.execute("SELECT number, name, checksum FROM greenroom.migrations")
     applied = {row["number"]: row for row in await cursor.fetchall()}
-    if newer := sorted(set(applied) - set(scripts)):
+    if newer := sorted(set(applied) - {script.number for script in known}):
         raise ConfigurationError(
             f"The database was migrated by a newer version of Greenroom (it has migration "
             f"{applied[newer[-1]]['name']}): use that version, or another database."
         )
-    for number, path in sorted(scripts.items()):
-        text = path.read_text(encoding="utf-8")
-        checksum = hashlib.sha256(text.encode()).hexdigest()
-        if number in applied:
-            if applied[number]["checksum"] != checksum:
+    for script in scripts:
+        if script.number in applied:
+            if applied[script.number]["checksum"] != script.checksum:
                 raise ConfigurationError(
-                    f"Migration {path.name} has changed since it was applied to this database: "
+                    f"Migration {script.name} has changed since it was applied to this database: "
                     f"put the file back and write a new migration, or use another database."
                 )
+        elif script.indexes:
+            await _make_indexes(conn, script)
+        else:
+            await _in_one_transaction(conn, script, patience_s)
+
+
+async def _in_one_transaction(
+    conn: AsyncConnection[DictRow], script: Script, patience_s: float
+) -> None:
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            async with conn.transaction():
+                await conn.execute(
+                    "SELECT set_config('lock_timeout', %s, true)", (f"{int(LOCK_WAIT_S * 1000)}ms",)
+                )
+                await conn.execute(cast(LiteralString, script.text))
+                await _note(conn, script)
+            return
+        except psycopg.errors.LockNotAvailable as error:
+            if time.monotonic() > deadline:
+                raise DatabaseUnavailable(
+                    f"Migration {script.name} waits for a lock that somebody has held for"
+                    f" {patience_s:.0f} s: end that session (pg_stat_activity), and start again."
+                ) from error
+            log.info("a table is in use, migrating it in a moment", extra={"script": script.name})
+        # Those who waited behind it have their turn.
+        await asyncio.sleep(LOCK_PAUSE_S)
+
+
+async def _make_indexes(conn: AsyncConnection[DictRow], script: Script) -> None:
+    """Statement by statement, none of which keeps a writer waiting."""
+    statements = [each.strip() for each in _COMMENT.sub("", script.text).split(";") if each.strip()]
+    if len(statements) != len(script.indexes):
+        raise ValueError(f"{script.name}: what is made concurrently has a script of its own")
+    for statement, (schema, table, name) in zip(statements, script.indexes, strict=True):
+        state = await _index_state(conn, schema, name)
+        if state == "valid":  # and the process died before it was noted
             continue
-        async with conn.transaction():
-            await conn.execute(cast(LiteralString, text))
-            await conn.execute(
-                "INSERT INTO greenroom.migrations (number, name, checksum) VALUES (%s, %s, %s)",
-                (number, path.name, checksum),
-            )
+        if state == "invalid":
+            await conn.execute(cast(LiteralString, f"DROP INDEX CONCURRENTLY {schema}.{name}"))
+        cursor = await conn.execute(cast(LiteralString, f"SELECT 1 FROM {schema}.{table} LIMIT 1"))
+        if await cursor.fetchone() is None:
+            # Nobody waits for it, and it for nobody: CONCURRENTLY waits for every transaction.
+            statement = statement.replace("INDEX CONCURRENTLY", "INDEX")
+        await conn.execute(cast(LiteralString, statement))
+        if await _index_state(conn, schema, name) != "valid":
+            raise DatabaseUnavailable(f"Index {name} was not completed. Start again.")
+    await _note(conn, script)
 
 
-def _at_once(migrations: list[str] | tuple[str, ...]) -> list[str]:
-    """LangGraph's migrations without CONCURRENTLY.
-
-    That waits for every transaction in the database and leaves an invalid index when it is
-    interrupted, which IF NOT EXISTS then takes for done. Here the tables are new, or small.
-    """
-    return [re.sub(r"\bINDEX CONCURRENTLY\b", "INDEX", sql) for sql in migrations]
-
-
-class _Saver(AsyncPostgresSaver):
-    MIGRATIONS = _at_once(list(AsyncPostgresSaver.MIGRATIONS))
+async def _index_state(conn: AsyncConnection[DictRow], schema: str, name: str) -> str | None:
+    cursor = await conn.execute(
+        "SELECT CASE WHEN indisvalid THEN 'valid' ELSE 'invalid' END AS state FROM pg_index"
+        " WHERE indexrelid = to_regclass(%s)",
+        (f"{schema}.{name}",),
+    )
+    row = await cursor.fetchone()
+    return row["state"] if row is not None else None
 
 
-class _Store(AsyncPostgresStore):
-    MIGRATIONS = _at_once(list(STORE_MIGRATIONS))
-
-
-async def _set_up_langgraph(conn: AsyncConnection[DictRow]) -> None:
-    """The tables of LangGraph's saver and store (without a vector index), by their own set-up."""
-    try:
-        await _Saver(conn).setup()
-        await _Store(conn).setup()
-    except psycopg.errors.InsufficientPrivilege as error:
-        raise ConfigurationError(
-            f"The database user may not create LangGraph's tables: {error.diag.message_primary}."
-        ) from error
+async def _note(conn: AsyncConnection[DictRow], script: Script) -> None:
+    await conn.execute(
+        "INSERT INTO greenroom.migrations (number, name, checksum) VALUES (%s, %s, %s)",
+        (script.number, script.name, script.checksum),
+    )

@@ -8,6 +8,7 @@ this choice itself, since it does not know how common a piece of JSON is.
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
 from collections.abc import Iterable, Mapping
@@ -18,7 +19,7 @@ import orjson
 import psycopg
 from psycopg.types.json import Jsonb
 
-from greenroom.core.errors import Conflict, InvalidRequest
+from greenroom.core.errors import Conflict, DatabaseUnavailable, InvalidRequest
 from greenroom.core.ports import AssistantFilter, JsonObject, Page, ThreadFilter
 from greenroom.persistence.database import Connection, Pool, retrying
 from greenroom.persistence.facets import is_facet, without_nul
@@ -100,6 +101,7 @@ class PostgresRecords:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._assistants: dict[str, tuple[float, JsonObject]] = {}
+        self._searches = asyncio.Semaphore(max(1, pool.max_size // 2))
 
     async def ready(self) -> None:
         """Raises DatabaseUnavailable with a sentence when the database cannot be reached."""
@@ -134,7 +136,7 @@ class PostgresRecords:
     ) -> Page:
         order = _order("assistant_id", sort_by, _ASSISTANT_ORDERS, descending)
         sql, params = _where(_of_assistants(where))
-        rows = await self._rows(
+        rows = await self._search(
             f"SELECT {_ASSISTANT} FROM greenroom.assistants {sql} {order} LIMIT %s OFFSET %s",
             [*params, limit + 1, offset],
         )
@@ -142,7 +144,7 @@ class PostgresRecords:
 
     async def count_assistants(self, where: AssistantFilter) -> int:
         sql, params = _where(_of_assistants(where))
-        rows = await self._rows(f"SELECT count(*) AS n FROM greenroom.assistants {sql}", params)
+        rows = await self._search(f"SELECT count(*) AS n FROM greenroom.assistants {sql}", params)
         return rows[0]["n"]
 
     # --- threads
@@ -217,7 +219,7 @@ class PostgresRecords:
         A channel's values are counted once per version, whether they are blobs or stand in the
         checkpoint itself.
         """
-        rows = await self._rows(_STORAGE, [thread_id] * 5)
+        rows = await self._search(_STORAGE, [thread_id] * 5)
         if not rows:
             return None
         row = rows[0]
@@ -249,7 +251,7 @@ class PostgresRecords:
                 query = f"{sql} SELECT {_THREAD} FROM {source} {order} LIMIT %s OFFSET %s"
             else:
                 query = f"SELECT {_THREAD} FROM {source} {sql} {order} LIMIT %s OFFSET %s"
-            rows = await self._rows(query, [*params, limit + 1, offset])
+            rows = await self._search(query, [*params, limit + 1, offset])
         return Page(items=[_thread(row) for row in rows[:limit]], has_more=len(rows) > limit)
 
     async def _walk(
@@ -258,7 +260,7 @@ class PostgresRecords:
         """The page, if the first rows in the order hold it or are all there are; else None."""
         sql, params = _where(plain)
         match, values = _where(contained)
-        rows = await self._rows(
+        rows = await self._search(
             "WITH first AS MATERIALIZED ("
             f" SELECT * FROM greenroom.threads {sql} {order} LIMIT %s),"
             f" page AS (SELECT {_THREAD} FROM first {match} {order} LIMIT %s OFFSET %s)"
@@ -272,7 +274,7 @@ class PostgresRecords:
     async def count_threads(self, where: ThreadFilter) -> int:
         plain, contained = _of_threads(where)
         sql, params = _where(plain + contained)
-        rows = await self._rows(f"SELECT count(*) AS n FROM greenroom.threads {sql}", params)
+        rows = await self._search(f"SELECT count(*) AS n FROM greenroom.threads {sql}", params)
         return rows[0]["n"]
 
     # --- runs
@@ -316,6 +318,16 @@ class PostgresRecords:
             return await retrying(self._pool, fetch)
         except psycopg.DataError as error:
             raise InvalidRequest(_unstorable(error)) from None
+        except psycopg.errors.QueryCanceled:
+            raise DatabaseUnavailable(
+                "The database did not answer this in time: ask for less, e.g. with more filters or"
+                " a smaller offset, or try again when it is less busy."
+            ) from None
+
+    async def _search(self, sql: str, params: list[Any]) -> list[JsonObject]:
+        """As `_rows`, for what may take long: others always find a connection."""
+        async with self._searches:
+            return await self._rows(sql, params)
 
 
 # --- filters and orders -------------------------------------------------------------------------

@@ -15,6 +15,8 @@ from typing import Any
 from greenroom.core.errors import ConfigurationError
 from greenroom.persistence.database import Connection, Pool, encode, retrying
 
+_LOCK = "hashtext('greenroom.ship')"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Payload:
@@ -45,7 +47,7 @@ async def ship(
 
     async def write(conn: Connection) -> int:
         async with conn.transaction():
-            await conn.execute("SELECT pg_advisory_xact_lock(hashtext('greenroom.ship'))")
+            await conn.execute(f"SELECT pg_advisory_xact_lock({_LOCK})")
             newest = await _newest(conn, graph_id)
             if newest is None:
                 await _refuse_configured(conn, graph_id)
@@ -96,12 +98,15 @@ async def pin(pool: Pool, graph_id: str, run_id: str) -> int | None:
     """The version that a run is executed with: the newest now, if it has none yet."""
 
     async def update(conn: Connection) -> int | None:
-        cursor = await conn.execute(
-            "UPDATE greenroom.runs SET shipped_number = coalesce(shipped_number, (SELECT"
-            " max(number) FROM greenroom.shipped_graphs WHERE graph_id = %s)) WHERE run_id = %s"
-            " RETURNING shipped_number",
-            (graph_id, run_id),
-        )
+        async with conn.pipeline():  # one transaction
+            # Else a version that is being chosen is forgotten by who ships the next one.
+            await conn.execute(f"SELECT pg_advisory_xact_lock_shared({_LOCK})")
+            cursor = await conn.execute(
+                "UPDATE greenroom.runs SET shipped_number = coalesce(shipped_number, (SELECT"
+                " max(number) FROM greenroom.shipped_graphs WHERE graph_id = %s)) WHERE run_id = %s"
+                " RETURNING shipped_number",
+                (graph_id, run_id),
+            )
         row = await cursor.fetchone()
         return row["shipped_number"] if row is not None else None
 

@@ -98,15 +98,35 @@ async def has(pool: Pool, run_id: str, name: str, data: bytes, *, whole: bool, b
     return await retrying(pool, select)
 
 
-async def delete_expired(pool: Pool, ttl_s: float, *, max_runs: int = 1000) -> int:
+# By an index, which has the runs that ended in this while only. A scalar, not EXISTS: that may be
+# planned as a join with all events.
+_ENDED = """
+    SELECT r.run_id FROM greenroom.runs r
+    WHERE r.resumable AND r.status NOT IN ('pending', 'running')
+        AND r.updated_at >= clock_timestamp() - make_interval(secs => %s)
+        AND r.updated_at < clock_timestamp() - make_interval(secs => %s)
+        AND (SELECT true FROM greenroom.run_events e WHERE e.run_id = r.run_id LIMIT 1)
+    ORDER BY r.updated_at LIMIT %s"""
+
+
+async def delete_expired(
+    pool: Pool, ttl_s: float, *, max_runs: int = 1000, within_s: float | None = None
+) -> int:
     """Deletes the tails of runs that ended more than ``ttl_s`` ago, or are gone.
+
+    Args:
+        within_s: only of those that ended at most that long before; None: of all, which looks at
+            every tail that there is.
 
     Returns:
         how many tails; ``max_runs`` means that there may be more.
     """
+    sql, params = (_EXPIRED, (ttl_s, max_runs))
+    if within_s is not None:
+        sql, params = _ENDED, (ttl_s + within_s, ttl_s, max_runs)
 
     async def delete(conn: Connection) -> int:
-        cursor = await conn.execute(_EXPIRED, (ttl_s, max_runs))
+        cursor = await conn.execute(sql, params)
         runs = [row["run_id"] for row in await cursor.fetchall()]
         if runs:
             await conn.execute("DELETE FROM greenroom.run_events WHERE run_id = ANY(%s)", (runs,))

@@ -51,26 +51,42 @@ async def is_expired(pool: Pool, thread_id: str, default_ttl_s: float | None) ->
     return bool(rows and rows[0]["expired"])
 
 
-async def delete_saved_heads(pool: Pool, older_than_s: float, *, max_runs: int = 100) -> int:
+async def delete_saved_heads(
+    pool: Pool, older_than_s: float, *, max_runs: int = 100, within_s: float | None = None
+) -> int:
     """Deletes the copies of runs that were over before; returns of how many runs.
 
     The newest run of a thread keeps its copy: when it is deleted, it is undone with that.
+
+    Args:
+        within_s: only on threads on which a run ended at most that long before; None: on all, which
+            looks at every copy that there is.
     """
+    lately = """
+        r.thread_id IN (SELECT ended.thread_id FROM greenroom.runs ended
+            WHERE (ended.resumable OR ended.resumes)
+                AND ended.status NOT IN ('pending', 'running')
+                AND ended.updated_at >= clock_timestamp()
+                    - make_interval(secs => %(older_than_s)s + %(within_s)s)
+                AND ended.updated_at
+                    < clock_timestamp() - make_interval(secs => %(older_than_s)s))
+        AND (SELECT true FROM greenroom.saved_heads s WHERE s.run_id = r.run_id LIMIT 1)"""
+    every = "r.run_id IN (SELECT s.run_id FROM greenroom.saved_heads s)"
     rows = await _rows(
         pool,
-        """
+        f"""
         WITH done AS (
-            SELECT DISTINCT r.run_id
-            FROM greenroom.saved_heads s JOIN greenroom.runs r USING (run_id)
-            WHERE r.status NOT IN ('pending', 'running')
+            SELECT r.run_id FROM greenroom.runs r
+            WHERE {every if within_s is None else lately}
+                AND r.status NOT IN ('pending', 'running')
                 AND r.updated_at < clock_timestamp() - make_interval(secs => %(older_than_s)s)
-                AND EXISTS (SELECT 1 FROM greenroom.runs newer WHERE newer.thread_id = r.thread_id
-                    AND newer.attempt > 0 AND newer.admitted > r.admitted)
+                AND (SELECT true FROM greenroom.runs newer WHERE newer.thread_id = r.thread_id
+                    AND newer.attempt > 0 AND newer.admitted > r.admitted LIMIT 1)
             LIMIT %(max_runs)s),
         writes AS (DELETE FROM greenroom.saved_writes w USING done WHERE w.run_id = done.run_id),
         heads AS (DELETE FROM greenroom.saved_heads h USING done WHERE h.run_id = done.run_id)
         SELECT run_id FROM done""",
-        {"older_than_s": older_than_s, "max_runs": max_runs},
+        {"older_than_s": older_than_s, "max_runs": max_runs, "within_s": within_s},
     )
     return len(rows)
 

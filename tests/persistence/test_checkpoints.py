@@ -17,10 +17,11 @@ from langgraph.types import Command, interrupt
 from typing_extensions import TypedDict
 
 from greenroom.core.errors import Fenced
+from greenroom.persistence import journal
+from greenroom.persistence.bulk import Bulk
 from greenroom.persistence.checkpoints import (
     FencedSaver,
     PooledSaver,
-    roll_back_run,
     save_head_writes,
 )
 from greenroom.persistence.database import Pool, open_pool, terminate_backends
@@ -290,6 +291,12 @@ async def run_graph(pool: Pool, value: Any, thread_id: str = "t") -> tuple[str, 
     return run_id, await graph.ainvoke(value, config, durability="sync")
 
 
+async def roll_back(pool: Pool, run_id: str) -> None:
+    async with pool.connection() as conn:
+        epoch = await journal.take_epoch(conn, 1)
+    await Bulk(pool, epoch, lambda: None).roll_back(run_id, "t")
+
+
 async def snapshot(pool: Pool) -> list[list[Any]]:
     tables = ("checkpoints", "checkpoint_writes", "checkpoint_blobs")
     return [await rows(pool, f"SELECT * FROM {name} ORDER BY {name}::text") for name in tables]
@@ -301,11 +308,9 @@ async def test_a_rolled_back_answer_is_forgotten(pool: Pool) -> None:
     before = await snapshot(pool)
     run_id, result = await run_graph(pool, Command(resume="YES"))
     assert "YES" in result["log"]
-    async with pool.connection() as conn:
-        await roll_back_run(conn, run_id, "t")
+    for _ in range(2):
+        await roll_back(pool, run_id)
         assert await snapshot(pool) == before
-        await roll_back_run(conn, run_id, "t")
-    assert await snapshot(pool) == before
     _, result = await run_graph(pool, Command(resume="NO"))
     assert result["log"].count("NO") == result["log"].count("done")
     assert "YES" not in result["log"]
@@ -330,15 +335,10 @@ async def test_a_rollback_waits_for_a_write_that_is_under_way(pool: Pool) -> Non
             writing.set()
             await commit.wait()
 
-    async def roll_back() -> None:
-        async with pool.connection() as conn, conn.transaction():
-            await roll_back_run(conn, run_id, "t")
-            await conn.execute("DELETE FROM greenroom.runs WHERE run_id = %s", (run_id,))
-
     async with asyncio.timeout(BOUND_S):
         write = asyncio.create_task(late_write())
         await writing.wait()
-        rolling = asyncio.create_task(roll_back())
+        rolling = asyncio.create_task(roll_back(pool, run_id))
         await until_blocked(pool)
         commit.set()
         await asyncio.gather(write, rolling)
@@ -354,7 +354,7 @@ async def test_only_the_first_attempt_copies_the_heads(pool: Pool) -> None:
     run_id, _ = await run_graph(pool, Command(resume="YES"))
     async with pool.connection() as conn:
         await save_head_writes(conn, run_id, "t")
-        await roll_back_run(conn, run_id, "t")
+    await roll_back(pool, run_id)
     assert await snapshot(pool) == before
 
 

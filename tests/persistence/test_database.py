@@ -21,7 +21,7 @@ from greenroom.persistence import database, watchdog
 from greenroom.persistence.checkpoints import FencedSaver
 from greenroom.persistence.database import Connection, Pool, check, open_pool, retrying
 from greenroom.persistence.embedded import start_embedded
-from greenroom.persistence.migrations import FILES, LOCK, migrate
+from greenroom.persistence.migrations import migrate
 from greenroom.persistence.records import PostgresRecords
 
 BOUND_S = 20.0
@@ -178,58 +178,6 @@ async def test_check_refuses_a_server_that_is_too_old(
     monkeypatch.setattr(database, "OLDEST_SERVER", 990000)
     with pytest.raises(ConfigurationError, match="is version 18: Greenroom needs 99"):
         await check(dsn)
-
-
-# --- migrations ---------------------------------------------------------------------------------
-
-
-async def test_many_that_migrate_at_once_do_not_meet(empty_dsn: str) -> None:
-    async with asyncio.timeout(BOUND_S):
-        await asyncio.gather(*(migrate(empty_dsn) for _ in range(6)))
-    async with await psycopg.AsyncConnection.connect(empty_dsn) as conn:
-        cursor = await conn.execute("SELECT name FROM greenroom.migrations ORDER BY number")
-        names = [row[0] for row in await cursor.fetchall()]
-        cursor = await conn.execute("SELECT count(*) FROM pg_index WHERE NOT indisvalid")
-        assert await cursor.fetchone() == (0,)
-    assert names == sorted(path.name for path in FILES.glob("*.sql"))
-
-
-async def test_a_transaction_elsewhere_does_not_hold_up_the_set_up(empty_dsn: str) -> None:
-    """CREATE INDEX CONCURRENTLY, as LangGraph has it, would wait for this reader for ever."""
-    async with await psycopg.AsyncConnection.connect(empty_dsn) as reader:
-        await reader.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-        await reader.execute("SELECT 1")
-        await asyncio.wait_for(migrate(empty_dsn), BOUND_S)
-
-
-async def test_a_failed_migration_leaves_nothing(empty_dsn: str, tmp_path: Path) -> None:
-    (tmp_path / "0001_a.sql").write_text("CREATE TABLE greenroom.a (x int); SELECT nonsense;")
-    with pytest.raises(psycopg.errors.UndefinedColumn):
-        await migrate(empty_dsn, files=tmp_path)
-    (tmp_path / "0001_a.sql").write_text("CREATE TABLE greenroom.a (x int);")
-    await migrate(empty_dsn, files=tmp_path)
-
-
-async def test_a_changed_migration_and_a_newer_database_are_refused(
-    empty_dsn: str, tmp_path: Path
-) -> None:
-    first, second = tmp_path / "0001_a.sql", tmp_path / "0002_b.sql"
-    first.write_text("CREATE TABLE greenroom.a (x int);")
-    second.write_text("CREATE TABLE greenroom.b (x int);")
-    await migrate(empty_dsn, files=tmp_path)
-    first.write_text("CREATE TABLE greenroom.a (x bigint);")
-    with pytest.raises(ConfigurationError, match=r"0001_a\.sql has changed"):
-        await migrate(empty_dsn, files=tmp_path)
-    second.unlink()
-    with pytest.raises(ConfigurationError, match=r"newer version .* 0002_b\.sql"):
-        await migrate(empty_dsn, files=tmp_path)
-
-
-async def test_another_that_migrates_for_too_long_is_said(empty_dsn: str) -> None:
-    async with await psycopg.AsyncConnection.connect(empty_dsn, autocommit=True) as conn:
-        await conn.execute("SELECT pg_advisory_lock(%s)", (LOCK,))
-        with pytest.raises(DatabaseUnavailable, match="Another process has been migrating"):
-            await migrate(empty_dsn, patience_s=0)
 
 
 async def test_langgraphs_store_works_over_the_pool(pool: Pool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import uuid
 from typing import Any
@@ -9,9 +10,9 @@ from typing import Any
 import orjson
 import pytest
 
-from greenroom.core.errors import Conflict, InvalidRequest
+from greenroom.core.errors import Conflict, DatabaseUnavailable, InvalidRequest
 from greenroom.core.ports import AssistantFilter, Page, ThreadFilter
-from greenroom.persistence.database import Pool
+from greenroom.persistence.database import Pool, open_pool
 from greenroom.persistence.journal import store_values
 from greenroom.persistence.records import (
     WALK,
@@ -326,3 +327,32 @@ async def test_runs_are_listed_newest_first(records: PostgresRecords, pool: Pool
 
 async def test_ready_says_so(records: PostgresRecords) -> None:
     await records.ready()
+
+
+async def test_slow_searches_are_ended_and_leave_connections_to_others(
+    dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = await open_pool(
+        dsn, application_name="greenroom:gateway", max_size=2, statement_timeout_s=1.0
+    )
+    try:
+        records = PostgresRecords(pool)
+        await a_thread(records, "t")
+        monkeypatch.setattr(
+            "greenroom.persistence.records._THREAD", "thread_id, pg_sleep(60) AS slept"
+        )
+        searches = [
+            asyncio.create_task(
+                records.search_threads(
+                    ThreadFilter(), limit=1, offset=0, sort_by="thread_id", descending=True
+                )
+            )
+            for _ in range(2)
+        ]
+        await asyncio.sleep(0.1)
+        assert await asyncio.wait_for(records.get_assistant(str(uuid.uuid4())), 0.8) is None
+        for search in searches:
+            with pytest.raises(DatabaseUnavailable, match="ask for less"):
+                await asyncio.wait_for(search, 20)
+    finally:
+        await pool.close()

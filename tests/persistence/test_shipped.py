@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from greenroom.core.errors import ConfigurationError
@@ -76,3 +78,19 @@ async def test_another_placement_is_refused(pool: Pool) -> None:
     await ship(pool, b"one")
     with pytest.raises(ConfigurationError, match="another placement"):
         await shipped.ship(pool, "g", b"two", python="3.11", placement={"runs_per_actor": 9})
+
+
+async def test_a_version_that_is_being_chosen_is_not_forgotten(pool: Pool) -> None:
+    """A run chooses the newest, and the next one is shipped before that is committed."""
+    run_id = await a_run(pool)
+    first = await ship(pool, b"one")
+    async with pool.connection() as conn, conn.transaction():
+        # The run's record is in use, e.g. by its last write: who chooses waits for it.
+        await conn.execute("SELECT 1 FROM greenroom.runs FOR UPDATE")
+        choosing = asyncio.create_task(shipped.pin(pool, "g", run_id))
+        await asyncio.sleep(0.2)
+        shipping = asyncio.create_task(ship(pool, b"two"))
+        await asyncio.sleep(0.2)
+    chosen, second = await asyncio.wait_for(asyncio.gather(choosing, shipping), 20)
+    assert (chosen, second > first) == (first, True)
+    assert await shipped.payload(pool, first) is not None

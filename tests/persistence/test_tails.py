@@ -9,8 +9,8 @@ import pytest
 
 from greenroom.core.errors import Fenced
 from greenroom.core.events import Event, first_seq
-from greenroom.persistence import tails
-from greenroom.persistence.database import Pool
+from greenroom.persistence import tails, upkeep
+from greenroom.persistence.database import Pool, open_pool
 
 
 async def a_run(pool: Pool, status: str = "running") -> str:
@@ -93,3 +93,63 @@ async def test_tails_of_finished_and_deleted_runs_expire(pool: Pool) -> None:
     assert [len(await tails.read(pool, r, 0, 9)) for r in (running, old, fresh, deleted)] == [
         *(3, 0, 3, 0)
     ]
+
+
+async def test_a_later_sweep_looks_only_at_what_has_ended_since(pool: Pool) -> None:
+    before, lately, fresh = [await a_run(pool) for _ in range(3)]
+    for run_id, minutes in ((before, 60), (lately, 12), (fresh, 1)):
+        await tails.append(pool, run_id, 1, some_events(3))
+        await change(
+            pool,
+            "UPDATE greenroom.runs SET status = 'success', resumable = true,"
+            " updated_at = now() - make_interval(mins => %s) WHERE run_id = %s",
+            (minutes, run_id),
+        )
+    assert await tails.delete_expired(pool, 600, within_s=300) == 1
+    assert await tails.delete_expired(pool, 600, within_s=300) == 0
+    left = [len(await tails.read(pool, r, 0, 9)) for r in (before, lately, fresh)]
+    assert left == [3, 0, 3]
+
+
+async def test_a_sweep_reads_no_more_than_what_has_ended_since(dsn: str) -> None:
+    """It had looked at every tail, each time."""
+    # One session, as each tells its own counts.
+    pool = await open_pool(dsn, application_name="greenroom:test", max_size=1)
+    try:
+        await sweeps_read_little(pool)
+    finally:
+        await pool.close()
+
+
+async def sweeps_read_little(pool: Pool) -> None:
+    async with pool.connection() as conn:
+        await conn.execute(
+            "INSERT INTO greenroom.runs (run_id, thread_id, assistant_id, graph_id, status,"
+            " kwargs, multitask_strategy, resumable, resumes, attempt) SELECT gen_random_uuid(),"
+            " 't' || n, gen_random_uuid(), 'g', 'success', '{}', 'enqueue', true, true, 1"
+            " FROM generate_series(1, 3000) n"
+        )
+        await conn.execute(
+            "INSERT INTO greenroom.run_events SELECT run_id, 1, 1, 'e', '' FROM greenroom.runs"
+        )
+        await conn.execute(
+            "INSERT INTO greenroom.saved_heads SELECT run_id, '', '1' FROM greenroom.runs"
+        )
+        await conn.execute("ANALYZE greenroom.runs, greenroom.run_events, greenroom.saved_heads")
+    for sweep in (tails.delete_expired, upkeep.delete_saved_heads):
+        before = await rows_read(pool)
+        assert await sweep(pool, 3600, within_s=60) == 0
+        assert await rows_read(pool) - before < 100
+
+
+async def rows_read(pool: Pool) -> int:
+    async with pool.connection() as conn:
+        await conn.execute("SELECT pg_stat_force_next_flush()")
+    async with pool.connection() as conn:
+        cursor = await conn.execute(
+            "SELECT sum(coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0))::int AS read"
+            " FROM pg_stat_user_tables WHERE schemaname = 'greenroom'"
+        )
+        row = await cursor.fetchone()
+    assert row is not None
+    return row["read"]

@@ -1,0 +1,67 @@
+"""The tables of LangGraph's saver and store (without a vector index), by their own set-up.
+
+Apart from the migrations of our own, as importing LangGraph takes a second.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import LiteralString, cast
+
+import psycopg
+from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
+from langgraph.store.postgres.aio import AsyncPostgresStore
+from langgraph.store.postgres.base import MIGRATIONS as STORE_MIGRATIONS
+from psycopg import AsyncConnection
+from psycopg.rows import DictRow
+
+from greenroom.core.errors import ConfigurationError
+
+TABLES = ("checkpoints", "checkpoint_blobs", "checkpoint_writes", "store")
+
+
+def _at_once(migrations: list[str] | tuple[str, ...]) -> list[str]:
+    """LangGraph's migrations without CONCURRENTLY, which waits for every transaction in the
+    database: for tables that are new."""
+    return [re.sub(r"\bINDEX CONCURRENTLY\b", "INDEX", sql) for sql in migrations]
+
+
+class _NewSaver(AsyncPostgresSaver):
+    MIGRATIONS = _at_once(list(AsyncPostgresSaver.MIGRATIONS))
+
+
+class _NewStore(AsyncPostgresStore):
+    MIGRATIONS = _at_once(list(STORE_MIGRATIONS))
+
+
+async def set_up(conn: AsyncConnection[DictRow]) -> None:
+    """Makes the tables, or brings those that are there up to date while others use them.
+
+    Raises:
+        ConfigurationError: the user may not.
+    """
+    cursor = await conn.execute("SELECT to_regclass('checkpoint_migrations') IS NULL AS is_new")
+    row = await cursor.fetchone()
+    assert row is not None
+    saver, store = (
+        (_NewSaver, _NewStore) if row["is_new"] else (AsyncPostgresSaver, AsyncPostgresStore)
+    )
+    try:
+        await _drop_invalid(conn)
+        await saver(conn).setup()
+        await store(conn).setup()
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise ConfigurationError(
+            f"The database user may not create LangGraph's tables: {error.diag.message_primary}."
+        ) from error
+
+
+async def _drop_invalid(conn: AsyncConnection[DictRow]) -> None:
+    """Drops what an interrupted CONCURRENTLY has left: IF NOT EXISTS takes it for done."""
+    cursor = await conn.execute(
+        "SELECT indexrelid::regclass::text AS name FROM pg_index WHERE NOT indisvalid"
+        " AND indrelid IN (SELECT to_regclass(t) FROM unnest(%s::text[]) t)",
+        (list(TABLES),),
+    )
+    for row in await cursor.fetchall():
+        await conn.execute(cast(LiteralString, f"DROP INDEX CONCURRENTLY IF EXISTS {row['name']}"))
