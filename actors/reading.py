@@ -15,7 +15,6 @@ The logs are changed by the loop that executes, and read by another one on a thr
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import threading
 import time
 from collections import OrderedDict
@@ -23,6 +22,7 @@ from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
 from actors.calls import long_poll
+from actors.node_threads import waker
 from greenroom.core.errors import NotFound
 from greenroom.core.events import LIVE, EventLog, Tally
 from greenroom.core.runs import Batch, Ending, RunOrder
@@ -280,20 +280,6 @@ class Shelf(Generic[A]):
                 waiting.remove(wake)
                 if not waiting:
                     del self._arrivals[run_id]
-
-
-def waker(loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> Callable[[], None]:
-    """A callback for any thread that resolves the future on its loop."""
-
-    def resolve() -> None:
-        if not future.done():
-            future.set_result(None)
-
-    def wake() -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(resolve)
-
-    return wake
 
 
 async def appended(event_log: EventLog, after: int, wait_s: float) -> bool:

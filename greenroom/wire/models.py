@@ -83,7 +83,7 @@ class Body(BaseModel):
 
 
 class RunConfig(TypedDict, total=False):
-    """A ``RunnableConfig``; keys that are not named here are passed on."""
+    """A ``RunnableConfig``; keys that are not named here are shown, and graphs do not see them."""
 
     __pydantic_config__ = ConfigDict(extra="allow", strict=True)  # type: ignore[misc]
 

@@ -1,0 +1,471 @@
+"""The life of an attempt, with doubles for the registry, the database and the process."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import START, StateGraph
+from typing_extensions import TypedDict
+
+from actors.attempt import EXIT_FENCED, Attempt, Deps
+from actors.node_threads import NodeThreads
+from greenroom.core.errors import DatabaseUnavailable, Fenced, NotFound
+from greenroom.core.events import Event, EventLog
+from greenroom.core.runs import Report, RunOrder, RunStatus
+from greenroom.graphs.configuration import GraphSpec
+from greenroom.graphs.loading import LoadedGraph
+from tests.actors.doubles import BOUND_S, until
+
+
+class State(TypedDict, total=False):
+    x: int
+    y: int
+
+
+class Gone(BaseException):
+    """The process has ended: nothing after it happens."""
+
+
+class Actor:
+    """The actor around an attempt; remembers, and does what a test has scripted.
+
+    Attributes:
+        reports: what the registry was told, in order.
+        kept: events that are durable.
+        values: what was stored of the thread.
+        happened: everything of these in order, by name.
+        scripts: per name, what the next calls do: raise an exception, wait for an event, or answer.
+    """
+
+    def __init__(self, node: Callable[[State], Awaitable[State]], **changes: Any) -> None:
+        builder = StateGraph(State)
+        builder.add_node("first", self._first)
+        builder.add_node("node", node)
+        builder.add_edge(START, "first")
+        builder.add_edge("first", "node")
+        self.graph = LoadedGraph(
+            spec=GraphSpec(graph_id="g", target="here:graph"), graph=builder.compile()
+        )
+        self.saver = InMemorySaver()
+        self.threads = NodeThreads()
+        self.reports: list[Report] = []
+        self.kept: list[Event] = []
+        self.values: list[bytes] = []
+        self.happened: list[str] = []
+        self.scripts: dict[str, list[Any]] = {}
+        self.ended: list[Attempt] = []
+        self.gone: list[Attempt] = []
+        self.left_with: list[int] = []
+        self.changes = changes
+
+    async def _first(self, state: State) -> State:
+        return {"y": 1}
+
+    async def _does(self, name: str, answer: Any = None) -> Any:
+        self.happened.append(name)
+        script = self.scripts.get(name, [])
+        if script:
+            step = script.pop(0)
+            if isinstance(step, asyncio.Event):
+                await step.wait()
+            elif isinstance(step, BaseException):
+                raise step
+            else:
+                return step
+        return answer
+
+    async def at(self, place: str) -> None:
+        await self._does(f"at {place}")
+
+    async def _append(self, run_id: str, attempt: int, events: list[Event]) -> None:
+        await self._does("append")
+        self.kept.extend(events)
+
+    async def _save_values(self, owner: Any, thread_id: str, values: bytes) -> None:
+        await self._does("values")
+        self.values.append(values)
+
+    async def _report(self, report: Report) -> bool:
+        self.reports.append(report)
+        return await self._does("report", True)
+
+    async def _settled(self) -> None:
+        await self._does("settled")
+
+    def _left(self, attempt: Attempt, *, whole: bool) -> None:
+        self.gone.append(attempt)
+        attempt.log.close(whole=whole)
+
+    def _finished(self, attempt: Attempt) -> None:
+        self.happened.append("finished")
+        self.ended.append(attempt)
+        attempt.log.close()
+
+    def _graph_of(self, graph_id: str) -> LoadedGraph:
+        if graph_id != "g":
+            raise NotFound("not here")
+        return self.graph
+
+    async def has(self, name: str, data: bytes, *, whole: bool) -> bool:
+        return False
+
+    def attempt(self, **changes: Any) -> Attempt:
+        given: dict[str, Any] = {
+            "run_id": str(uuid.uuid4()),
+            "thread_id": "t",
+            "assistant_id": str(uuid.uuid4()),
+            "graph_id": "g",
+            "attempt": 1,
+            "kwargs": json.dumps({"input": {"x": 1}, "stream_mode": ["values"]}).encode(),
+            "temporary": False,
+            "resumable": False,
+        }
+        order = RunOrder(**(given | changes))
+        deps: dict[str, Any] = {
+            "actor": "run-1",
+            "isolated": False,
+            "timeouts_s": {},
+            "faults": self,
+            "threads": self.threads,
+            "graph_of": self._graph_of,
+            "saver_of": lambda order, is_first: self.saver,
+            "store": None,
+            "earlier": lambda order: self,
+            "append": self._append,
+            "settled": self._settled,
+            "save_values": self._save_values,
+            "report": self._report,
+            "finished": self._finished,
+            "grown": lambda: None,
+            "left": self._left,
+            "leave_process": self._leave,
+        }
+        return Attempt(order, EventLog(order.attempt, 1_000_000), Deps(**(deps | self.changes)))
+
+    def _leave(self, code: int) -> None:
+        self.left_with.append(code)
+        raise Gone
+
+    async def run(self, attempt: Attempt) -> None:
+        async with asyncio.timeout(BOUND_S):
+            await attempt.run()
+
+
+async def done(state: State) -> State:
+    return {"x": state.get("x", 0) + 1}
+
+
+class Gated:
+    """A node that says that it has begun, and waits."""
+
+    def __init__(self) -> None:
+        self.begun = asyncio.Event()
+        self.go = asyncio.Event()
+        self.cancels = 0
+
+    async def __call__(self, state: State) -> State:
+        self.begun.set()
+        try:
+            await self.go.wait()
+        except asyncio.CancelledError:
+            self.cancels += 1
+            await asyncio.sleep(0)
+            raise
+        return {"x": 2}
+
+
+def names(attempt: Attempt) -> list[str]:
+    return [event.name for event in attempt.log.read(0).events]
+
+
+# --- ends -----------------------------------------------------------------------------------------
+
+
+async def test_an_end_is_stored_then_reported_then_shown() -> None:
+    actor = Actor(done)
+    attempt = actor.attempt()
+    await actor.run(attempt)
+    assert [each for each in actor.happened if not each.startswith("at ")] == [
+        "values",
+        "report",
+        "finished",
+    ]
+    (report,) = actor.reports
+    assert (report.status, report.actor) == (RunStatus.SUCCESS, "run-1")
+    assert json.loads(actor.values[0]) == {"x": 2, "y": 1}
+    assert attempt.ending is not None
+    assert names(attempt)[0] == "metadata"
+
+
+async def test_the_log_closes_only_after_the_report_was_accepted() -> None:
+    accepted = asyncio.Event()
+    actor = Actor(done)
+    actor.scripts["report"] = [accepted]
+
+    async def answer(report: Report) -> bool:
+        await actor._report(report)
+        return True
+
+    actor.changes["report"] = answer
+    attempt = actor.attempt()
+    life = asyncio.create_task(actor.run(attempt))
+    await until(lambda: actor.reports)
+    assert not attempt.log.closed
+    assert attempt.ending is None
+    accepted.set()
+    await life
+    assert attempt.log.closed
+
+
+@pytest.mark.parametrize("resumable", [False, True])
+async def test_an_error_is_seen_when_it_is_committed_and_not_before(resumable: bool) -> None:
+    async def fails(state: State) -> State:
+        raise ValueError("boom")
+
+    actor = Actor(fails)
+    attempt = actor.attempt(resumable=resumable)
+    seen: list[list[str]] = []
+
+    async def answer(report: Report) -> bool:
+        seen.append(names(attempt))
+        return await actor._report(report)
+
+    actor.changes["report"] = answer
+    attempt = actor.attempt(resumable=resumable)
+    await actor.run(attempt)
+    assert "error" not in seen[0]
+    assert names(attempt)[-1] == "error"
+    if resumable:
+        assert actor.kept[-1].name == "error"
+    assert json.loads(actor.values[0]) == {"x": 1, "y": 1}
+
+
+async def test_a_temporary_run_and_one_that_is_rolled_back_leave_no_values() -> None:
+    actor = Actor(done)
+    await actor.run(actor.attempt(temporary=True))
+    gated = Gated()
+    rolled_back = Actor(gated)
+    attempt = rolled_back.attempt()
+    life = asyncio.create_task(rolled_back.run(attempt))
+    await gated.begun.wait()
+    attempt.cancel(keep_values=False)
+    await life
+    for each in (actor, rolled_back):
+        assert not each.values
+
+
+async def test_a_database_that_is_away_is_waited_for() -> None:
+    actor = Actor(done)
+    actor.scripts["values"] = [DatabaseUnavailable("away")]
+    actor.scripts["append"] = [DatabaseUnavailable("away")]
+    attempt = actor.attempt(resumable=True)
+    await actor.run(attempt)
+    assert len(actor.values) == 1
+    assert [event.name for event in actor.kept] == names(attempt)
+
+
+async def test_a_run_that_is_out_of_time_says_so_with_its_state() -> None:
+    actor = Actor(Gated(), timeouts_s={"g": 0.05})
+    attempt = actor.attempt()
+    await actor.run(attempt)
+    assert actor.reports[0].status is RunStatus.TIMEOUT
+    assert json.loads(actor.values[0]) == {"x": 1, "y": 1}
+
+
+# --- events that are kept -------------------------------------------------------------------------
+
+
+async def test_what_may_come_again_is_shown_once_it_is_durable() -> None:
+    durable, gated = asyncio.Event(), Gated()
+    actor = Actor(gated)
+    actor.scripts["append"] = [durable]
+    attempt = actor.attempt(resumable=True)
+    life = asyncio.create_task(actor.run(attempt))
+    await until(lambda: "append" in actor.happened)
+    assert names(attempt) == ["metadata"]
+    durable.set()
+    await gated.begun.wait()
+    gated.go.set()
+    await life
+    assert names(attempt) == ["metadata", "values", "values", "values"]
+    assert [event.name for event in actor.kept] == names(attempt)
+
+
+async def test_a_tail_that_meets_the_fence_steps_down() -> None:
+    gated = Gated()
+    actor = Actor(gated)
+    actor.scripts["append"] = [Fenced("r")]
+    attempt = actor.attempt(resumable=True)
+    await actor.run(attempt)
+    assert actor.gone == [attempt]
+    assert attempt.log.closed
+    assert not actor.reports
+
+
+# --- cancels --------------------------------------------------------------------------------------
+
+
+async def test_a_cancel_while_it_runs_interrupts_it_once() -> None:
+    gated = Gated()
+    actor = Actor(gated)
+    attempt = actor.attempt()
+    life = asyncio.create_task(actor.run(attempt))
+    await gated.begun.wait()
+    thread = threading.Thread(target=attempt.cancel, args=(True,))
+    thread.start()
+    await life
+    thread.join()
+    assert gated.cancels == 1
+    assert actor.reports[0].status is RunStatus.INTERRUPTED
+    assert actor.happened.index("settled") < actor.happened.index("values")
+    assert json.loads(actor.values[0]) == {"x": 1, "y": 1}
+
+
+async def test_a_cancel_before_it_begins_interrupts_it() -> None:
+    actor = Actor(done)
+    attempt = actor.attempt()
+    attempt.cancel(keep_values=True)
+    await asyncio.sleep(0)
+    await actor.run(attempt)
+    assert actor.reports[0].status is RunStatus.INTERRUPTED
+
+
+async def test_a_cancel_between_order_and_graph_interrupts_it() -> None:
+    """The cancel falls after the attempt began, and before its graph's task is there."""
+    gated = Gated()
+    actor = Actor(gated)
+    attempt = actor.attempt()
+    life = asyncio.create_task(actor.run(attempt))
+    attempt.cancel(keep_values=True)  # the loop has begun neither
+    await life
+    assert actor.reports[0].status is RunStatus.INTERRUPTED
+    assert gated.cancels <= 1
+
+
+async def test_a_thread_that_goes_on_is_waited_for() -> None:
+    goes_on = threading.Event()
+    begun = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    async def node(state: State) -> State:
+        def work() -> None:
+            loop.call_soon_threadsafe(begun.set)
+            goes_on.wait(BOUND_S)
+
+        await loop.run_in_executor(actor.threads, work)
+        return {}
+
+    actor = Actor(node)
+    attempt = actor.attempt()
+    life = asyncio.create_task(actor.run(attempt))
+    await begun.wait()
+    attempt.cancel(keep_values=True)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert not actor.reports
+    goes_on.set()
+    await life
+    assert actor.reports[0].status is RunStatus.INTERRUPTED
+
+
+# --- another attempt is current -------------------------------------------------------------------
+
+
+async def test_a_report_that_is_not_accepted_ends_a_dense_attempt_silently() -> None:
+    actor = Actor(done)
+    actor.scripts["report"] = [False]
+    attempt = actor.attempt()
+    await actor.run(attempt)
+    assert actor.gone == [attempt]
+    assert not actor.ended
+    assert attempt.ending is None
+    assert attempt.log.closed
+
+
+async def test_an_isolated_attempt_that_was_replaced_ends_the_process() -> None:
+    actor = Actor(done, isolated=True)
+    actor.scripts["values"] = [Fenced("r")]
+    with pytest.raises(Gone):
+        await actor.run(actor.attempt())
+    assert actor.left_with == [EXIT_FENCED]
+    assert not actor.reports
+
+
+async def test_a_fence_in_a_checkpoint_steps_down() -> None:
+    class Replaced(InMemorySaver):
+        async def aput(self, *_: Any) -> Any:
+            raise Fenced("r")
+
+    actor = Actor(done)
+    actor.saver = Replaced()
+    attempt = actor.attempt()
+    await actor.run(attempt)
+    assert actor.gone == [attempt]
+    assert not actor.reports
+
+
+# --- handing back ---------------------------------------------------------------------------------
+
+
+async def test_a_drained_run_is_handed_back_after_its_superstep() -> None:
+    actor = Actor(done)
+    attempt = actor.attempt(resumable=True)
+    attempt.drain()
+    await actor.run(attempt)
+    (report,) = actor.reports
+    assert report.status is RunStatus.PENDING
+    assert actor.gone == [attempt]
+    assert attempt.ending is None
+    assert attempt.log.closed
+    assert [event.name for event in actor.kept] == names(attempt)
+    assert not actor.values
+
+
+# --- what does not work ---------------------------------------------------------------------------
+
+
+async def test_a_bug_of_ours_ends_the_run_in_error() -> None:
+    actor = Actor(done)
+    actor.scripts["values"] = [RuntimeError("a bug")]
+    attempt = actor.attempt()
+    await actor.run(attempt)
+    assert actor.reports[0].status is RunStatus.ERROR
+    assert json.loads(actor.reports[0].error or b"")["error"] == "InternalError"
+    assert names(attempt)[-1] == "error"
+
+
+async def test_a_graph_that_is_not_here_ends_the_run_in_error() -> None:
+    actor = Actor(done)
+    await actor.run(actor.attempt(graph_id="other"))
+    assert actor.reports[0].status is RunStatus.ERROR
+
+
+async def test_a_bug_after_a_failure_changes_nothing_of_what_is_told() -> None:
+    async def fails(state: State) -> State:
+        raise ValueError("boom")
+
+    actor = Actor(fails)
+    actor.scripts["report"] = [RuntimeError("a bug"), RuntimeError("and again")]
+    attempt = actor.attempt()
+    await actor.run(attempt)
+    assert [json.loads(report.error or b"")["message"] for report in actor.reports] == ["boom"] * 3
+    assert names(attempt).count("error") == 1
+    assert actor.ended == [attempt]
+
+
+async def test_a_bug_after_the_commit_shows_the_end_that_was_committed() -> None:
+    actor = Actor(done)
+    actor.scripts["at reported"] = [RuntimeError("a bug")]
+    attempt = actor.attempt()
+    await actor.run(attempt)
+    assert len(actor.reports) == 1
+    assert attempt.ending is not None
+    assert attempt.ending.status is RunStatus.SUCCESS
+    assert attempt.log.closed

@@ -1,0 +1,139 @@
+"""What arrives at a run actor on several loops, in any order."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import threading
+import uuid
+from typing import Any
+
+import pytest
+
+from actors.pool import PoolSpec
+from actors.run import FINISHED_KEPT, RunActor
+from actors.setup import RunActorSetup
+from greenroom.core.errors import Fenced
+from greenroom.core.runs import RunOrder
+from tests.actors.doubles import BOUND_S, until
+from tests.actors.test_attempt import Actor, Gated, done
+
+
+@pytest.fixture
+def actor(monkeypatch: pytest.MonkeyPatch) -> RunActor:
+    monkeypatch.setattr(RunActor, "_watch", lambda self: None)
+    return made()
+
+
+def made() -> RunActor:
+    given: dict[str, Any] = {
+        "name": "run-1",
+        "namespace": "n",
+        "registry": "registry",
+        "spec": PoolSpec(graphs=("g",), runs_per_actor=10),
+        "dsn": "",
+        "config_path": None,
+        "log_max_bytes": 1_000_000,
+        "registry_silence_s": 1e9,
+        "timeouts_s": {},
+    }
+    known = RunActorSetup.__dataclass_fields__
+    return RunActor(RunActorSetup(**{key: value for key, value in given.items() if key in known}))
+
+
+def executing(actor: RunActor, around: Actor) -> None:
+    """Has the actor execute the graph of a double, and nothing of its own."""
+    around.changes |= {"finished": actor._close, "left": actor._left}
+    actor._deps = lambda: around.attempt()._deps  # type: ignore[method-assign]
+
+
+def an_order(attempt: int = 1) -> RunOrder:
+    return Actor(done).attempt(run_id=str(uuid.uuid4()), attempt=attempt).order
+
+
+async def ended(actor: RunActor) -> None:
+    await until(lambda: not actor._lives)
+
+
+async def test_a_cancel_that_comes_before_its_start_keeps_what_it_said(actor: RunActor) -> None:
+    around = Actor(done)
+    executing(actor, around)
+    order = an_order()
+    await actor.cancel(order.run_id, 1, False)
+    await actor.start_many(1, [order])
+    await ended(actor)
+    assert [report.status for report in around.reports] == ["interrupted"]
+    assert not around.values, "a rollback keeps the values from before it"
+    assert not actor._cancelled_early
+
+
+async def test_a_cancel_of_an_attempt_that_is_over_is_forgotten(actor: RunActor) -> None:
+    executing(actor, Actor(done))
+    order = an_order(attempt=2)
+    await actor.start_many(1, [order])
+    await ended(actor)
+    await actor.cancel(order.run_id, 1, True)
+    await actor.cancel(order.run_id, 2, True)
+    assert not actor._cancelled_early
+    for n in range(FINISHED_KEPT + 10):
+        await actor.cancel(f"never-{n}", 1, True)
+    assert len(actor._cancelled_early) == FINISHED_KEPT
+
+
+async def test_no_cancel_falls_between_a_start_and_its_look(actor: RunActor) -> None:
+    """Cancels of another thread at any moment around the start; not one of them is lost."""
+    around = Actor(Gated())
+    executing(actor, around)
+    orders = [an_order() for _ in range(200)]
+    begin = threading.Barrier(2, timeout=BOUND_S)
+
+    def cancel_all() -> None:
+        begin.wait()
+        for order in orders:
+            asyncio.run(actor.cancel(order.run_id, 1, True))
+
+    thread = threading.Thread(target=cancel_all)
+    thread.start()
+    begin.wait()
+    for order in orders:
+        await actor.start_many(1, [order])
+        await asyncio.sleep(0)
+    await ended(actor)
+    thread.join()
+    assert {report.status for report in around.reports} == {"interrupted"}
+    assert len(around.reports) == len(orders)
+    assert not actor._current
+
+
+async def test_a_late_attempt_takes_nothing_from_its_successor(actor: RunActor) -> None:
+    gated = Gated()
+    around = Actor(gated)
+    executing(actor, around)
+    first = an_order()
+    await actor.start_many(1, [first])
+    await gated.begun.wait()
+    old = actor._current[first.run_id]
+    await actor.start_many(1, [dataclasses.replace(first, attempt=2)])
+    actor._left(old)
+    assert actor._current[first.run_id].order.attempt == 2
+    gated.go.set()
+    await ended(actor)
+    assert not actor._current
+
+
+async def test_an_older_epoch_never_comes_back(actor: RunActor) -> None:
+    begin = threading.Barrier(4, timeout=BOUND_S)
+
+    def hear(of: int) -> None:
+        begin.wait()
+        for epoch in range(of, 4000, 4):
+            try:
+                actor._hear(epoch)
+            except Fenced:
+                continue
+            assert actor._epoch >= epoch
+
+    await asyncio.gather(*(asyncio.to_thread(hear, n) for n in range(4)))
+    assert actor._epoch == 3999
+    with pytest.raises(Fenced):
+        await actor.beat(3998)
