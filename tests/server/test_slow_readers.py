@@ -124,9 +124,11 @@ async def cost_of(server: Served, body: dict[str, object], readers: int) -> tupl
         try:
             waiting_s = JOINED_S + readers / 50
             run = (await http.post(runs, json={**body, "after_seconds": waiting_s})).json()
-            async with deaf(server.url, f"{runs}/{run['run_id']}/stream", readers):
+            async with deaf(server.url, f"{runs}/{run['run_id']}/stream", readers) as clients:
                 assert await ended(http, f"{runs}/{run['run_id']}") == "success"
                 await asyncio.sleep(2)  # what is on its way to them arrives
+                waiting = [len(each.recv(MIB, socket.MSG_PEEK)) for each in clients]
+                assert min(waiting) > 10_000, "somebody came too late"
         finally:
             watching.cancel()
         return memory.most_mib, await settled(memory, 120)
