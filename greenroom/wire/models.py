@@ -74,7 +74,7 @@ MAX_DELAY_S = 10 * 365 * 86_400
 MAX_OFFSET = 2**31 - 1
 
 Object = dict[str, Any]
-Json = Annotated[orjson.Fragment, InstanceOf(), SkipJsonSchema()]
+Json = SkipJsonSchema[InstanceOf[orjson.Fragment]]
 """JSON as it was written, of a large body: an object, or what else is allowed in its place; who has
 taken the body apart (`greenroom.wire.splitting`) has looked at how it begins."""
 Offset = Annotated[int, Field(ge=0, le=MAX_OFFSET)]
