@@ -70,6 +70,7 @@ class Gateway:
                 heartbeat_s=settings.heartbeat_s,
                 send_timeout_s=settings.send_timeout_s,
                 max_body_bytes=settings.max_body_bytes,
+                bodies_max_bytes=settings.bodies_max_bytes,
                 webhook_allow_private=settings.webhook_allow_private,
             ),
         )

@@ -160,6 +160,12 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(
         default=64 * MIB, ge=KIB, description="The largest request body that is accepted."
     )
+    bodies_max_bytes: int = Field(
+        default=256 * MIB,
+        ge=KIB,
+        description="Request bodies that one gateway has under way together, each from its first"
+        " byte to the beginning of its answer; one more is answered 503 and may be tried again.",
+    )
     default_max_actors: int = Field(
         default=8,
         ge=1,
@@ -304,6 +310,7 @@ GROUPS = {
         "actor_log_max_bytes",
         "send_timeout_s",
         "max_body_bytes",
+        "bodies_max_bytes",
     ),
     "Log": ("log_level", "log_format", "log_file"),
 }

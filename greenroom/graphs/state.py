@@ -42,6 +42,10 @@ from greenroom.graphs.loading import Graph, LoadedGraph, Saver
 from greenroom.graphs.updates import apply_once, one_at_a_time, shown, stamping
 from greenroom.wire.encoding import dumps, loads
 
+MIB = 1024 * 1024
+HISTORY_MAX_BYTES = 64 * MIB
+"""What one answer has of a thread's history; a single state is given whatever its size."""
+
 _REFUSALS = (
     InvalidUpdateError,
     EmptyChannelError,
@@ -243,7 +247,18 @@ async def _history(
             before=before,
             filter=dict(question.metadata) if question.metadata else None,
         )
-        return dumps([thread_state(snapshot) async for snapshot in snapshots])
+        states: list[bytes] = []
+        size = 0
+        async for snapshot in snapshots:
+            states.append(dumps(thread_state(snapshot)))
+            size += len(states[-1])
+            if size > HISTORY_MAX_BYTES and len(states) > 1:
+                raise BadRequest(
+                    f"{len(states)} states of this thread are more than"
+                    f" {HISTORY_MAX_BYTES // MIB} MiB, the most that one answer has. Ask for"
+                    f" limit={len(states) - 1} at once, and for those before them with 'before'."
+                )
+        return b"[%b]" % b",".join(states)
 
 
 def _supersteps(given: Any) -> list[list[NodeUpdate]]:

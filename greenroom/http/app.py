@@ -23,6 +23,7 @@ from greenroom.http import (
     system,
     threads,
 )
+from greenroom.http.bodies import CountedBodies
 from greenroom.http.edge import Edge
 from greenroom.http.settings import HttpSettings
 from greenroom.wire.dialects import DIALECTS
@@ -70,6 +71,7 @@ def create_app(
             app.include_router(part.router, prefix=dialect.prefix)
     errors.install(app)
     documents.install(app)
+    app.add_middleware(CountedBodies, max_bytes=app.state.edge.settings.bodies_max_bytes)
     # The one added last is outermost: an answer of the last resort carries CORS headers too.
     app.add_middleware(errors.LastResort)
     if tracing.is_on():

@@ -1,41 +1,96 @@
-"""Request bodies: read up to a limit, parsed once, checked for what would break further in."""
+"""Request bodies: read up to a limit, parsed once, checked for what would break further in.
+
+A large body is not parsed here: a process of its own takes it apart (`greenroom.wire.splitting`),
+and what is large in it stays JSON, an `orjson.Fragment`. So it costs a few times its bytes, and the
+loop goes on meanwhile. All bodies under way together have a bound, too.
+"""
 
 from __future__ import annotations
 
-import re
+from collections.abc import AsyncIterator
 from typing import Any, TypeVar
 
 import orjson
 from pydantic import TypeAdapter, ValidationError
 from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from greenroom.core.errors import InvalidRequest, TooLarge
+from greenroom.core.errors import InvalidRequest, TooLarge, Unavailable
 from greenroom.http.edge import edge_of
 from greenroom.http.errors import invalid_body
-from greenroom.wire.encoding import loads
+from greenroom.wire.encoding import INVALID_JSON, loads
 from greenroom.wire.models import Body
+from greenroom.wire.splitting import Failed, has_nul, long_integer, split_apart
 
-_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+LARGE_BYTES = 2 * 1024 * 1024
+"""From this size on a body is taken apart by a process of its own; below it that costs more than
+parsing does."""
+
 _ORJSON_DEPTH = 254
+_TAKEN = "greenroom.body"
+
+_HAS_NUL = "The request body holds a NUL character (\\u0000); remove it."
 
 B = TypeVar("B", bound=Body)
 
 
 async def read_body(request: Request) -> Any:
-    """The JSON of a request.
+    """The JSON of a request; parts of a large one may be `orjson.Fragment`.
 
     Raises:
         TooLarge: it is longer than ``max_body_bytes``; said as soon as that is known.
+        Unavailable: too much of others' bodies is under way.
         InvalidRequest: no JSON, nested too deeply, with a NUL character in a string, or with an
             integer of more than 64 bits.
     """
     settings = edge_of(request).settings
-    raw = await _read(request, settings.max_body_bytes)
+    chunks = _chunks(request, settings.max_body_bytes)
+    begun: list[bytes] = []
+    size = 0
+    async for chunk in chunks:
+        begun.append(chunk)
+        size += len(chunk)
+        if size > LARGE_BYTES:
+            return await _taken_apart(begun, chunks, settings.max_body_depth)
+    raw = b"".join(begun)
     value = loads(raw)
     _refuse_deep(raw, value, settings.max_body_depth)
-    if b"\\u0000" in raw and _NUL.search(raw):
-        raise InvalidRequest("The request body holds a NUL character (\\u0000); remove it.")
-    _refuse_long_integers(raw)
+    if has_nul(raw):
+        raise InvalidRequest(_HAS_NUL)
+    if (number := long_integer(raw)) is not None:
+        raise InvalidRequest(_too_long(number))
+    return value
+
+
+async def _taken_apart(begun: list[bytes], chunks: AsyncIterator[bytes], max_depth: int) -> Any:
+    async def body() -> AsyncIterator[bytes]:
+        while begun:
+            yield begun.pop(0)
+        async for chunk in chunks:
+            yield chunk
+
+    try:
+        found = await split_apart(body(), max_depth)
+    except Failed as error:
+        raise Unavailable(
+            f"The process that reads large request bodies has failed ({error}). Try again."
+        ) from error
+    match found.verdict:
+        case "wrong":
+            raise InvalidRequest(INVALID_JSON)
+        case "deep":
+            raise InvalidRequest(_too_deep(max_depth))
+        case "nul":
+            raise InvalidRequest(_HAS_NUL)
+        case "long":
+            raise InvalidRequest(_too_long(found.skeleton))
+        case "good":
+            value = loads(found.skeleton)
+    for (*above, name), part in found.parts:
+        holder = value
+        for key in above:
+            holder = holder[key]
+        holder[name] = orjson.Fragment(part)
     return value
 
 
@@ -80,18 +135,77 @@ def _has_body(request: Request) -> bool:
     return "content-length" in headers or "transfer-encoding" in headers
 
 
-async def _read(request: Request, limit: int) -> bytes:
+async def _chunks(request: Request, limit: int) -> AsyncIterator[bytes]:
+    taken: _Taken = request.scope[_TAKEN]
     declared = request.headers.get("content-length", "")
-    if declared.isascii() and declared.isdigit() and int(declared) > limit:
-        raise _too_large(limit)
-    chunks: list[bytes] = []
+    if declared.isascii() and declared.isdigit():
+        if int(declared) > limit:
+            raise _too_large(limit)
+        taken.grow_to(int(declared))
     size = 0
     async for chunk in request.stream():
         size += len(chunk)
         if size > limit:
             raise _too_large(limit)
-        chunks.append(chunk)
-    return b"".join(chunks)
+        taken.grow_to(size)
+        yield chunk
+
+
+class CountedBodies:
+    """A middleware that bounds the bytes of bodies under way: until their answer begins.
+
+    Args:
+        max_bytes: of all together. One alone may have more.
+    """
+
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+        self._app = app
+        self.max_bytes = max_bytes
+        self.size_bytes = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        taken = scope[_TAKEN] = _Taken(self)
+
+        async def answering(message: Message) -> None:
+            taken.give_back()
+            await send(message)
+
+        try:
+            await self._app(scope, receive, answering)
+        finally:
+            taken.give_back()
+
+
+class _Taken:
+    """What one request has of that."""
+
+    def __init__(self, bodies: CountedBodies) -> None:
+        self._bodies = bodies
+        self._size_bytes = 0
+
+    def grow_to(self, size_bytes: int) -> None:
+        """
+        Raises:
+            Unavailable: with what the others have it is too much.
+        """
+        bodies, more = self._bodies, size_bytes - self._size_bytes
+        if more <= 0:
+            return
+        others = bodies.size_bytes - self._size_bytes
+        if others and bodies.size_bytes + more > bodies.max_bytes:
+            raise Unavailable(
+                f"The server is reading {others} bytes of other requests, and takes no more than"
+                f" {bodies.max_bytes} at once (bodies_max_bytes). Try again in a moment."
+            )
+        bodies.size_bytes += more
+        self._size_bytes = size_bytes
+
+    def give_back(self) -> None:
+        self._bodies.size_bytes -= self._size_bytes
+        self._size_bytes = 0
 
 
 def _too_large(limit: int) -> TooLarge:
@@ -108,57 +222,16 @@ def _refuse_deep(raw: bytes, value: Any, limit: int) -> None:
     try:
         orjson.dumps(value)
     except TypeError:
-        raise InvalidRequest(
-            f"The request body is nested more than {limit} levels deep; flatten it."
-        ) from None
+        raise InvalidRequest(_too_deep(limit)) from None
 
 
-_DIGITS = bytes(ord("0") if chr(byte) in "0123456789" else ord(" ") for byte in range(256))
-"""Every digit becomes a 0, everything else a blank: runs of digits are found at the speed of C."""
-
-_LONG = b"0" * 19
-"""As many digits as the first integer that may not fit has."""
+def _too_deep(limit: int) -> str:
+    return f"The request body is nested more than {limit} levels deep; flatten it."
 
 
-def _refuse_long_integers(raw: bytes) -> None:
-    """Refuses what orjson, and most of what is behind it, would make a float of without a word.
-
-    Raises:
-        InvalidRequest: the body, which is valid JSON, has an integer below -2**63 or beyond
-            2**64 - 1.
-    """
-    digits = raw.translate(_DIGITS)
-    at, counted, quotes = digits.find(_LONG), 0, 0
-    while at >= 0:
-        end = digits.find(b" ", at)
-        end = len(raw) if end < 0 else end
-        begin = at - 1 if raw[at - 1 : at] == b"-" else at
-        if _is_alone(raw, begin, end) and not _fits(raw[begin:end]):
-            # Within a string an odd number of quotes comes before it.
-            quotes += _quotes(raw[counted:at])
-            counted = at
-            if quotes % 2 == 0:
-                shown = raw[begin : min(end, begin + 40)].decode()
-                raise InvalidRequest(
-                    f"The request body holds the integer {shown}{'...' if end > begin + 40 else ''}"
-                    ", which has more than 64 bits; send it as a string."
-                )
-        at = digits.find(_LONG, end)
-
-
-def _is_alone(raw: bytes, begin: int, end: int) -> bool:
-    """Whether a number may stand there: it is no part of a word, of a fraction or a power."""
-    return raw[begin - 1 : begin] in _BEFORE and raw[end : end + 1] in _AFTER
-
-
-_BEFORE = frozenset((b"", *(bytes([byte]) for byte in b":,[ \t\r\n")))
-_AFTER = frozenset((b"", *(bytes([byte]) for byte in b",]} \t\r\n")))
-
-
-def _fits(number: bytes) -> bool:
-    return len(number) <= 20 and -(2**63) <= int(number) < 2**64
-
-
-def _quotes(part: bytes) -> int:
-    """How many quotes begin or end a string in a part of valid JSON."""
-    return part.replace(b"\\\\", b"").replace(b'\\"', b"").count(b'"')
+def _too_long(number: bytes) -> str:
+    shown = number[:40].decode() + ("..." if len(number) > 40 else "")
+    return (
+        f"The request body holds the integer {shown}, which has more than 64 bits; send it as a"
+        " string."
+    )

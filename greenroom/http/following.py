@@ -46,17 +46,20 @@ async def created(edge: Edge, creating: Coroutine[Any, Any, NewRun]) -> NewRun:
     try:
         return await asyncio.shield(admitting)
     except asyncio.CancelledError:
-        if not edge.connections.draining:
-            edge.connections.spawn(_left(edge, admitting))
+        edge.connections.spawn(_left(edge, admitting, stays=edge.connections.draining))
         raise
 
 
-async def _left(edge: Edge, admitting: asyncio.Future[NewRun]) -> None:
+async def _left(edge: Edge, admitting: asyncio.Future[NewRun], *, stays: bool) -> None:
+    """
+    Args:
+        stays: it is the server that breaks off; the client comes back.
+    """
     try:
         run = await admitting
     except GreenroomError:
         return  # it was refused
-    if run.cancel_on_disconnect:
+    if run.cancel_on_disconnect and not stays:
         await cancelling(edge, run.thread_id, run.run_id)()
 
 

@@ -42,6 +42,7 @@ _OPTIONS = orjson.OPT_SERIALIZE_NUMPY
 _MAX_DEPTH = 200
 """orjson gives up at 254 levels, counting those that the hook adds."""
 
+INVALID_JSON = "Invalid JSON in request body"
 _CIRCULAR = "<circular>"
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -63,7 +64,7 @@ def loads(data: bytes | str) -> Any:
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError:
-        raise InvalidRequest("Invalid JSON in request body") from None
+        raise InvalidRequest(INVALID_JSON) from None
 
 
 def _known(value: Any) -> Any:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, InstanceOf, StringConstraints
+from pydantic.json_schema import SkipJsonSchema
 from typing_extensions import TypedDict
 
 from greenroom.core.runs import MultitaskStrategy
@@ -72,6 +74,9 @@ MAX_DELAY_S = 10 * 365 * 86_400
 MAX_OFFSET = 2**31 - 1
 
 Object = dict[str, Any]
+Json = SkipJsonSchema[InstanceOf[orjson.Fragment]]
+"""JSON as it was written, of a large body: an object, or what else is allowed in its place; who has
+taken the body apart (`greenroom.wire.splitting`) has looked at how it begins."""
 Offset = Annotated[int, Field(ge=0, le=MAX_OFFSET)]
 Limit = Annotated[int, Field(ge=1, le=1000)]
 Pair = Annotated[list[Any], Field(min_length=2, max_length=2)]
@@ -121,7 +126,7 @@ class Command(TypedDict, total=False):
     __pydantic_config__ = ConfigDict(extra="ignore", strict=True)  # type: ignore[misc]
 
     resume: Any
-    update: Object | list[Pair] | None
+    update: Object | list[Pair] | Json | None
     goto: str | Send | list[str] | list[Send] | None
 
 
@@ -230,7 +235,7 @@ class StateRead(Body):
 
 
 class StateWrite(Body):
-    values: Object | list[Any] | None = None
+    values: Object | list[Any] | Json | None = None
     checkpoint: Checkpoint | None = None
     checkpoint_id: str | None = None
     as_node: str | None = None

@@ -216,3 +216,55 @@ def node_of(mode: str, body: Any) -> str:
     if mode == "updates":
         return next(iter(body))
     return body["from"]
+
+
+@pytest.mark.parametrize("modes", [["custom"], ["custom", "events"]])
+async def test_a_run_waits_while_there_is_no_room_for_its_events(modes: list[str]) -> None:
+    """The database is away: what is not durable yet has a bound, and nothing is lost by that."""
+    unstored: list[str] = []
+    stored: list[str] = []
+    most = 0
+    away = asyncio.Event()
+
+    def talk(state: State) -> State:
+        for number in range(200):
+            get_stream_writer()(number)
+        return {"log": ["talked"]}
+
+    builder = StateGraph(State)
+    builder.add_node("talk", talk)
+    builder.add_edge(START, "talk")
+
+    def emit(name: str, data: bytes) -> None:
+        nonlocal most
+        if name == "custom":
+            unstored.append(data.decode())
+            most = max(most, len(unstored))
+
+    async def flush() -> None:
+        await away.wait()
+        stored.extend(unstored)
+        unstored.clear()
+
+    async def room() -> None:
+        if len(unstored) > 10:
+            await flush()
+
+    running = asyncio.create_task(
+        execute(
+            given(builder.compile()),
+            order("given", input={}, stream_mode=modes),
+            emit=emit,
+            checkpointer=InMemorySaver(),
+            store=None,
+            flush=flush,
+            room=room,
+        )
+    )
+    done, _ = await asyncio.wait((running,), timeout=0.5)
+    assert not done
+    away.set()
+    await asyncio.wait_for(running, 30)
+    await flush()
+    assert stored == [str(number) for number in range(200)]
+    assert most <= 12

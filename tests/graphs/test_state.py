@@ -190,6 +190,21 @@ async def test_a_state_names_its_checkpoint_and_its_parent_twice() -> None:
     ]
 
 
+async def test_a_history_that_is_too_large_for_one_answer_says_how_much_fits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    thread = Thread("counter")
+    await thread.run(input={"count": 0, "log": ["x" * 500_000]})
+    monkeypatch.setattr(state, "HISTORY_MAX_BYTES", state.MIB)
+    with pytest.raises(BadRequest, match=r"3 states .* more than 1 MiB.*limit=2 at once"):
+        await thread.history()
+    first = await thread.history(limit=2)
+    rest = await thread.history(limit=1, before={"checkpoint_id": first[-1]["checkpoint_id"]})
+    assert len(rest) == 1
+    monkeypatch.setattr(state, "HISTORY_MAX_BYTES", 1)
+    assert len(await thread.history(limit=1)) == 1
+
+
 async def test_history_can_be_limited_continued_and_filtered() -> None:
     thread = Thread("counter")
     await thread.run(input={"count": 1})

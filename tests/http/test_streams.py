@@ -12,6 +12,7 @@ import pytest
 
 from greenroom.core.errors import BadRequest, Unavailable
 from greenroom.core.events import EventLog
+from greenroom.http import sending
 from greenroom.http.app import drain
 from greenroom.http.following import NEVER, cursor_for
 from greenroom.http.settings import HttpSettings
@@ -490,18 +491,27 @@ class TestClientsThatDoNotRead:
             await asyncio.sleep(0)
             for _ in range(200):
                 runtime.emit(RUN, "values", "x" * 65_536)
-            await within(runtime.closed.wait())
-            heard = await within(drained(connection))
+            await asyncio.wait_for(runtime.closed.wait(), 30)
+            heard = await asyncio.wait_for(drained(connection), 30)
         assert not heard.endswith(b"0\r\n\r\n"), "a clean end says that the run is over"
         assert len(heard) < log.size_bytes
         assert runtime.cancels == []
 
-    async def test_an_answer_that_nobody_reads_is_broken_off(self, url, records, runtime):
+    async def test_an_answer_that_nobody_reads_is_broken_off(
+        self, url, records, runtime, monkeypatch
+    ):
+        cut, break_connection = asyncio.Event(), sending.break_connection
+
+        def breaking(scope):
+            cut.set()
+            break_connection(scope)
+
+        monkeypatch.setattr(sending, "break_connection", breaking)
         records.add_thread(graph_id="counter")
         runtime.answer = b'{"values":"%b"}' % (b"x" * 20_000_000)
         async with deaf(url, f"/threads/{THREAD}/state") as connection:
-            await asyncio.sleep(1)  # a client may take its time, or not read for ever
-            heard = await within(drained(connection))
+            await asyncio.wait_for(cut.wait(), 30)
+            heard = await asyncio.wait_for(drained(connection), 30)
         assert 0 < len(heard) < len(runtime.answer)
 
     async def test_a_large_answer_is_whole(self, live, records, runtime):

@@ -1,0 +1,98 @@
+"""What large request bodies cost the gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+
+import httpx
+import psutil
+import pytest
+
+from tests.serving import Served
+
+MIB = 1024 * 1024
+BOUND_S = 120.0
+
+
+def large(size: int) -> bytes:
+    """JSON of so many small objects: as Python's, 25 times as large."""
+    return b'{"assistant_id":"ctx","after_seconds":3600,"input":{"pad":[%b]}}' % b",".join(
+        [b'{"a":1}'] * (size // 8)
+    )
+
+
+def gateways(server: Served) -> list[psutil.Process]:
+    return [p for title, p in server.actors().items() if title.startswith("ServeReplica")]
+
+
+def held_mib(processes: list[psutil.Process]) -> float:
+    """By the processes and what they have started."""
+    total = 0
+    for process in processes:
+        for each in [process, *process.children()]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                total += each.memory_info().rss
+    return total / MIB
+
+
+async def cost(server: Served, http: httpx.AsyncClient, body: bytes, count: int) -> list[float]:
+    """The most MiB that the gateway held more, and the longest that ``/ok`` took meanwhile."""
+    processes = gateways(server)
+    before, most, slowest = held_mib(processes), 0.0, 0.0
+    stopped = asyncio.Event()
+
+    async def watch() -> None:
+        nonlocal most
+        while not stopped.is_set():
+            most = max(most, await asyncio.to_thread(held_mib, processes))
+            await asyncio.sleep(0.02)
+
+    async def ask() -> None:
+        nonlocal slowest
+        async with httpx.AsyncClient(base_url=server.url, timeout=BOUND_S) as other:
+            while not stopped.is_set():
+                asked_s = time.monotonic()
+                assert (await other.get("/ok")).status_code == 200
+                slowest = max(slowest, time.monotonic() - asked_s)
+                await asyncio.sleep(0.02)
+
+    watching = asyncio.gather(watch(), ask())
+    headers = {"content-type": "application/json"}
+    try:
+        answers = await asyncio.gather(
+            *(http.post("/runs", content=body, headers=headers) for _ in range(count))
+        )
+    finally:
+        stopped.set()
+        await watching
+    for answer in answers:
+        assert answer.status_code == 200, answer.text[:300]
+        run = answer.json()
+        path = f"/threads/{run['thread_id']}/runs/{run['run_id']}/cancel?action=rollback"
+        assert (await http.post(path)).status_code < 300
+    return [most - before, slowest]
+
+
+async def test_a_large_body_costs_the_gateway_no_more_than_six_times_its_bytes(
+    server: Served,
+) -> None:
+    async with httpx.AsyncClient(base_url=server.url, timeout=BOUND_S) as http:
+        await cost(server, http, large(4 * MIB), 1)
+        body = large(20 * MIB)
+        most_mib, slowest_s = await cost(server, http, body, 1)
+    print(f"most {most_mib:.0f} MiB of {len(body) / MIB:.0f}, /ok at most {slowest_s:.3f} s")
+    # The process that takes it apart has a dozen MiB of its own.
+    assert most_mib <= 6 * len(body) / MIB + 20
+
+
+@pytest.mark.slow
+async def test_two_bodies_of_53_mb(server: Served) -> None:
+    """Measured on two idle cores: /ok at most 0.1 s; here with room for others' load."""
+    async with httpx.AsyncClient(base_url=server.url, timeout=BOUND_S) as http:
+        body = large(53_000_000)
+        most_mib, slowest_s = await cost(server, http, body, 2)
+    print(f"most {most_mib:.0f} MiB of {2 * len(body) / MIB:.0f}, /ok at most {slowest_s:.3f} s")
+    assert most_mib <= 6 * 2 * len(body) / MIB + 40
+    assert slowest_s < 1.0
