@@ -40,9 +40,11 @@ from actors.keeper import pool_specs
 from actors.placement import ClusterView, impossible
 from actors.registries import find_registries, refuse_embedded_beyond_one_node
 from actors.setup import RegistrySetup, WebhookSettings
+from actors.standin import StandIn
 from greenroom.core.errors import ConfigurationError, GreenroomError
 from greenroom.core.faults import NO_FAULTS, Faults
 from greenroom.core.sharding import Shard
+from greenroom.environment import haproxy_dir
 from greenroom.graphs.configuration import RESERVED_APPLICATION, Configuration, PlacementSpec
 from greenroom.logs import LogSettings
 from greenroom.persistence.database import open_pool, retrying
@@ -94,6 +96,7 @@ class Server:
         self._generation = 0
         self._joined = False
         self._served = False
+        self._stand_in: StandIn | None = None
 
     def start(self, progress: Progress) -> None:
         """Returns when the server answers requests and a run would start at once.
@@ -128,6 +131,7 @@ class Server:
             http_options=HTTPOptions(host=self._settings.host, port=self._settings.port),
         )
         self._served = True
+        self._look_after_haproxy()
         for name, model in models.items():
             progress(f"Deploying {name}")
             applications.deploy(name, model)
@@ -141,6 +145,12 @@ class Server:
         progress("Waiting for the warm actors")
         ray.get(hellos, timeout=START_PATIENCE_S)
         self._wait_until_warm(registries)
+
+    def _look_after_haproxy(self) -> None:
+        """On a cluster of its own Serve does that alone."""
+        if self._settings.ray_address is None and hasattr(os, "pidfd_open"):
+            self._stand_in = StandIn(haproxy_dir(self._settings.data_dir))
+            self._stand_in.start()
 
     def _find_registries(self, setup: RegistrySetup) -> list[Any]:
         if self._settings.ray_address is None:
@@ -213,6 +223,8 @@ class Server:
         A Ray of the server's own may be broken by now (the terminal's Ctrl-C reaches all of its
         processes too), so every polite step is bounded.
         """
+        if self._stand_in is not None:
+            self._stand_in.stop()
         own = self._ray_dir is not None
         relieved = self._joined and not own and self._is_relieved()
         if relieved:

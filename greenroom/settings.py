@@ -60,7 +60,10 @@ class Settings(BaseSettings):
     )
     port: int = Field(default=8000, ge=1, le=65535, description="Port to listen on.")
     gateway_replicas: int = Field(
-        default=1, ge=1, description="How many gateway processes answer HTTP."
+        default=2,
+        ge=1,
+        description="How many gateway processes answer HTTP; about 100 MiB each. With one nobody is"
+        " answered for some seconds when it dies.",
     )
 
     registry_shards: int = Field(

@@ -131,7 +131,7 @@ async def due(
     rows = await _rows(
         pool,
         "SELECT run_id::text, receiver FROM greenroom.webhooks WHERE settled_at IS NULL"
-        " AND due_at <= clock_timestamp() AND run_id <> ALL(%s::uuid[])"
+        " AND due_at <= now() AND run_id <> ALL(%s::uuid[])"
         f" AND receiver <> ALL(%s::text[]) AND {is_of(shard)} ORDER BY due_at LIMIT %s",
         (list(but), list(not_to), limit),
     )
@@ -207,7 +207,7 @@ async def delete_settled(pool: Pool, older_than_s: float, *, max_rows: int = 100
         await _rows(
             pool,
             "DELETE FROM greenroom.webhooks WHERE run_id IN (SELECT run_id FROM greenroom.webhooks"
-            " WHERE settled_at < clock_timestamp() - make_interval(secs => %s) LIMIT %s)"
+            " WHERE settled_at < now() - make_interval(secs => %s) LIMIT %s)"
             " RETURNING run_id",
             (older_than_s, max_rows),
         )

@@ -37,7 +37,7 @@ _EXPIRED = """
     SELECT t.run_id FROM tails t LEFT JOIN greenroom.runs r USING (run_id)
     WHERE t.run_id IS NOT NULL AND (r.run_id IS NULL OR (
         r.status NOT IN ('pending', 'running')
-        AND r.updated_at < clock_timestamp() - make_interval(secs => %s)))
+        AND r.updated_at < now() - make_interval(secs => %s)))
     LIMIT %s"""
 
 
@@ -103,8 +103,8 @@ async def has(pool: Pool, run_id: str, name: str, data: bytes, *, whole: bool, b
 _ENDED = """
     SELECT r.run_id FROM greenroom.runs r
     WHERE r.resumable AND r.status NOT IN ('pending', 'running')
-        AND r.updated_at >= clock_timestamp() - make_interval(secs => %s)
-        AND r.updated_at < clock_timestamp() - make_interval(secs => %s)
+        AND r.updated_at >= now() - make_interval(secs => %s)
+        AND r.updated_at < now() - make_interval(secs => %s)
         AND (SELECT true FROM greenroom.run_events e WHERE e.run_id = r.run_id LIMIT 1)
     ORDER BY r.updated_at LIMIT %s"""
 

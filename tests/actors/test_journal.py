@@ -366,6 +366,18 @@ async def test_only_threads_without_a_run_are_calmed_at_a_start(pen: Journal, po
     assert await run_row(pool, kept) == ("pending", 0, None)
 
 
+async def test_values_of_who_was_superseded_are_not_stored(pen: Journal, pool: Pool) -> None:
+    """The registry died while its inspector worked, and a run of the next one has ended since."""
+    await admitted(pen)
+    async with pool.connection() as connection:
+        old = await journal.take_epoch(connection, 1)
+        new = await journal.take_epoch(connection, 1)
+    await journal.store_values(pool, "t", b'{"n": 2}', held=(new, 0))
+    with pytest.raises(Superseded):
+        await journal.store_values(pool, "t", b'{"n": 1}', held=(old, 0))
+    assert await rows(pool, """SELECT "values"::text FROM greenroom.threads""") == [('{"n": 2}',)]
+
+
 async def test_a_small_thread_is_deleted_at_once_and_leaves_nothing(
     pen: Journal, pool: Pool
 ) -> None:

@@ -18,9 +18,8 @@ from tests.reliability.witness import Effects
 from tests.serving import Served, serving
 
 LENGTH = 60
-AWAY_S = 60.0
-"""Ray Serve looks every second, and starts a proxy anew after three failed looks; here machines
-are busy."""
+AWAY_S = 10.0
+"""Two seconds where the machine has time; Ray Serve alone takes five there."""
 
 
 def proxies(server: Served) -> list[psutil.Process]:
@@ -32,16 +31,15 @@ def proxies(server: Served) -> list[psutil.Process]:
     return found
 
 
-async def until_it_answers(http: httpx.AsyncClient) -> float:
-    """Seconds until somebody answers again; at least once nobody does."""
-    begun_s, refused = time.monotonic(), False
+async def until_it_answers(url: str) -> float:
+    """Seconds until somebody who comes now is answered."""
+    begun_s = time.monotonic()
     while True:
-        try:
-            if (await http.get("/ok")).is_success and refused:
-                return time.monotonic() - begun_s
-        except httpx.TransportError:
-            refused = True
-        await asyncio.sleep(0.05)
+        with suppress(httpx.TransportError):
+            async with httpx.AsyncClient(base_url=url, timeout=AWAY_S) as http:
+                if (await http.get("/ok")).is_success:
+                    return time.monotonic() - begun_s
+        await asyncio.sleep(0.02)
 
 
 @pytest.mark.slow
@@ -50,15 +48,12 @@ async def test_who_reconnects_after_the_death_of_the_proxy_misses_nothing(
 ) -> None:
     """The SDK joins the run again with the id of the last event that it saw."""
     with serving(tmp_path / "server", MORTAL) as server:
-        async with (
-            httpx.AsyncClient(base_url=server.url, timeout=60) as http,
-            get_client(url=server.url) as client,
-        ):
+        async with get_client(url=server.url) as client:
             thread_id = (await client.threads.create())["thread_id"]
             state = effects.input(n=LENGTH, delay=0.1)
             run = await client.runs.create(thread_id, "steps", input=state, **KEPT)
             parts, last, away = [], "-1", None
-            async with asyncio.timeout(2 * AWAY_S):
+            async with asyncio.timeout(60 + 2 * AWAY_S):
                 while not parts or parts[-1].data.get("i") != LENGTH:
                     joined = client.runs.join_stream(
                         thread_id, run["run_id"], last_event_id=last, stream_mode=["values"]
@@ -70,7 +65,8 @@ async def test_who_reconnects_after_the_death_of_the_proxy_misses_nothing(
                             if len(parts) == 5 and away is None:
                                 (proxy,) = proxies(server)
                                 proxy.kill()
-                                away = asyncio.create_task(until_it_answers(http))
+                                await asyncio.to_thread(psutil.wait_procs, [proxy], 10)
+                                away = asyncio.create_task(until_it_answers(server.url))
                     await asyncio.sleep(0.1)
                 assert away is not None
                 print(f"nobody answered for {await away:.1f} s")
@@ -82,4 +78,7 @@ async def test_who_reconnects_after_the_death_of_the_proxy_misses_nothing(
             sequence = [int(part.id.partition("-")[2]) for part in parts if part.id]
             assert sequence == sorted(set(sequence))
             assert effects.of(run["run_id"]).total() == LENGTH
-            assert len(proxies(server)) == 1
+            # The one that stood in goes when Serve's new one is there.
+            async with asyncio.timeout(60):
+                while len(proxies(server)) != 1:  # noqa: ASYNC110 - a process tells nobody
+                    await asyncio.sleep(0.1)
