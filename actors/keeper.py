@@ -60,8 +60,11 @@ MOST_SETTLING_DEATHS = 3
 
 Granted = Callable[[str, str], None]
 """Called with a run and the actor that it got."""
-Lost = Callable[[str, str | None], None]
-"""Called with a run whose actor died, and why if that is known."""
+Lost = Callable[[str, str, str | None], None]
+"""Called with a run, its actor that died, and why if that is known. An actor may die after the run
+has got another one: who is told compares the actor with the run's."""
+Unstartable = Callable[[str, str], None]
+"""Called with a waiting run, and the reason why no actor starts for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +86,9 @@ class Keeper:
     """The actors of one server.
 
     Args:
+        tasks: the keeper's own, which `close` ends.
         meter: counts how actors start and die.
-        granted, lost: see the types.
-        unstartable: called with a waiting run and the reason why no actor starts for it.
+        granted, lost, unstartable: see the types.
     """
 
     def __init__(
@@ -98,7 +101,7 @@ class Keeper:
         *,
         granted: Granted,
         lost: Lost,
-        unstartable: Lost,
+        unstartable: Unstartable,
     ) -> None:
         self._handles = handles
         self._setup = setup
@@ -134,6 +137,7 @@ class Keeper:
         self._growing = False
         self._retry: asyncio.TimerHandle | None = None
         self._draining = False
+        self._closed = False
         self._problem = ""
         self._making_inspector = False
         self._inspector: str | None = None
@@ -161,6 +165,18 @@ class Keeper:
         return self._max_attempts.get(graph_id, 1)
 
     # --- life ----------------------------------------------------------------------------------
+
+    async def close(self) -> None:
+        """Ends what the keeper does by itself; its actors live on, and another keeper adopts them.
+
+        From here on it calls nobody back: neither `lost` nor `granted` nor `unstartable`.
+        """
+        self._closed = True
+        if self._retry is not None:
+            self._retry.cancel()
+        await self._tasks.close()
+        for name in [*self._pool_of_actor]:
+            self._handles.forget(name)
 
     async def adopt(self, epoch: int) -> dict[str, tuple[str, int]]:
         """Takes over its living actors of the namespace; returns run → (actor, attempt).
@@ -416,18 +432,18 @@ class Keeper:
         if pool is None:
             return
         for run_id in pool.died(name, now_s=time.monotonic(), blameless=blameless):
-            self._lost(run_id, note)
+            self._lost(run_id, name, note)
         self.wake()
 
     def wake(self) -> None:
         """Looks, in the next step, whether the pools want actors."""
-        if not self._growing:
+        if not self._growing and not self._closed:
             self._growing = True
             asyncio.get_running_loop().call_soon(self._grow)
 
     def _grow(self) -> None:
         self._growing = False
-        if self._draining:
+        if self._draining or self._closed:
             return
         now_s = time.monotonic()
         retries_s: list[float] = []

@@ -361,10 +361,10 @@ class RegistryActor:
             self._make_handles(self._setup.namespace),
             configuration,
             self._setup,
-            self._tasks,
+            Tasks(),
             self._meter,
             granted=self._granted,
-            lost=lambda run_id, note: self._tasks.spawn(self._lost(run_id, note)),
+            lost=lambda run_id, actor, note: self._tasks.spawn(self._lost(run_id, actor, note)),
             unstartable=lambda run_id, reason: self._tasks.spawn(self._unstartable(run_id, reason)),
         )
         self._database = await open_pool(
@@ -391,9 +391,11 @@ class RegistryActor:
         executed = await self._keeper.adopt(self._epoch)
         effects = [(each.thread_id, self._take_up(each)) for each in found]
         for run in list(self._runs.values()):
-            if run.started and executed.get(run.run_id) != (run.actor, run.attempt):
+            if run.actor is None or not run.started:
+                continue
+            if executed.get(run.run_id) != (run.actor, run.attempt):
                 self._keeper.release(run.run_id, run.graph_id, run.actor)
-                self._tasks.spawn(self._lost(run.run_id, None))
+                self._tasks.spawn(self._lost(run.run_id, run.actor, None))
         # What was displaced before the restart and had not ended is displaced now.
         for thread_id, displaced in effects:
             self._tasks.spawn(self._perform(self._lane(thread_id), displaced))
@@ -967,13 +969,13 @@ class RegistryActor:
         if granted is not None:
             self._granted(run.run_id, granted)
 
-    async def _lost(self, run_id: str, note: str | None) -> None:
-        """A run's actor is gone: the next attempt, or the end."""
+    async def _lost(self, run_id: str, dead: str, note: str | None) -> None:
+        """A run's actor is dead: the next attempt, or the end."""
         run = self._runs.get(run_id)
-        if run is None or run.ending or run.actor is None:
+        if run is None or run.ending or run.actor != dead:
             return
         lane = self._lane(run.thread_id)
-        actor, run.actor, run.started = run.actor, None, False
+        run.actor, run.started = None, False
         run.deaths += 1
         self._queued.add(run_id)
         log.warning(
@@ -983,10 +985,10 @@ class RegistryActor:
                 "run_id": run_id,
                 "thread_id": run.thread_id,
                 "attempt": run.attempt,
-                "actor": actor,
+                "actor": dead,
             },
         )
-        await self._end_backends(actor)
+        await self._end_backends(dead)
         await self._faults.at("requeue")
         await self._journal.commit(journal.requeue(run_id, run.attempt, died=True))
         await self._faults.at("requeued")

@@ -24,6 +24,13 @@ class Tasks:
         self._running.add(task)
         task.add_done_callback(self._done)
 
+    async def close(self) -> None:
+        """Cancels what is running and waits until it has ended; nothing of it is logged."""
+        while running := [task for task in self._running if task is not asyncio.current_task()]:
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)
         if task.cancelled():

@@ -39,8 +39,8 @@ class Stage:
     def __init__(self, configuration: Configuration, cluster: Cluster) -> None:
         self.cluster = cluster
         self.granted: list[tuple[str, str]] = []
-        self.lost: list[tuple[str, str | None]] = []
-        self.unstartable: list[tuple[str, str | None]] = []
+        self.lost: list[tuple[str, str, str | None]] = []
+        self.unstartable: list[tuple[str, str]] = []
         self.tasks = Tasks()
         self.keeper = Keeper(
             cast(Handles, FakeHandles(cluster)),
@@ -49,7 +49,7 @@ class Stage:
             self.tasks,
             Meter(metrics.ALL),
             granted=lambda run_id, actor: self.granted.append((run_id, actor)),
-            lost=lambda run_id, note: self.lost.append((run_id, note)),
+            lost=lambda *notice: self.lost.append(notice),
             unstartable=lambda run_id, reason: self.unstartable.append((run_id, reason)),
         )
 
@@ -62,10 +62,7 @@ class Stage:
         assert await self.keeper.is_warm(BOUND_S)
 
     async def end(self) -> None:
-        self.keeper._draining = True  # or it still starts an actor while its tasks end
-        for task in [*self.tasks._running]:
-            task.cancel()
-        await asyncio.gather(*self.tasks._running, return_exceptions=True)
+        await self.keeper.close()
 
 
 def order(run_id: str, attempt: int = 1) -> RunOrder:
@@ -125,8 +122,30 @@ async def test_a_death_is_told_with_what_the_actor_said_about_it(stage: Stage) -
     stage.keeper.note(name, "too large")
     stage.cluster.die(name)
     await until(lambda: stage.lost)
-    assert stage.lost == [("a", "too large")]
+    assert stage.lost == [("a", name, "too large")]
     await until(lambda: "ready" in stage.states)
+
+
+async def test_a_keeper_that_was_closed_tells_nobody_and_leaves_its_actors_to_the_next() -> None:
+    configuration, cluster = graphs(g=PlacementSpec(warm=1, max_actors=2)), Cluster()
+    old = Stage(configuration, cluster)
+    await old.warm()
+    name = old.keeper.claim("a", "g")
+    assert name is not None
+    old.keeper.claim("b", "g")  # it is about to start an actor for it
+    old.keeper.start(name, order("a"))
+    await until(lambda: cluster.executing("a"))
+    await old.keeper.close()
+    await old.keeper.close()
+    assert not old.tasks._running
+
+    new = Stage(configuration, cluster)
+    assert await new.keeper.adopt(2) == {"a": (name, 1)}
+    cluster.die(name)
+    await until(lambda: new.lost)
+    assert new.lost == [("a", name, None)]
+    assert (old.lost, old.granted, old.unstartable) == ([], [], [])
+    await new.end()
 
 
 async def test_a_broken_connection_is_not_a_death(stage: Stage) -> None:
@@ -157,7 +176,7 @@ async def test_an_order_for_a_dead_actor_ends_with_the_notice_of_its_death(stage
     stage.cluster.die(name)
     stage.keeper.start(name, order("a"))
     await until(lambda: stage.lost)
-    assert stage.lost == [("a", None)]
+    assert stage.lost == [("a", name, None)]
     assert name not in stage.keeper._starters
 
 

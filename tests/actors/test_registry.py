@@ -75,7 +75,7 @@ class Theatre:
         return await self.open()
 
     async def kill(self, registry: Registry) -> None:
-        registry._keeper._draining = True  # or it still starts an actor while its tasks end
+        await registry._keeper.close()
         tasks = [*registry._tasks._running]
         groups = registry._journal._groups
         if groups._task is not None:
