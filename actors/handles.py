@@ -15,7 +15,7 @@ import logging
 import os
 import sys
 import uuid
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar, cast
 
 import ray
@@ -37,7 +37,7 @@ from ray.exceptions import (
 from actors.placement import HEAD, HEAD_SHARE, MIB, ClusterView, Node, Refused, adds_nodes
 from actors.pool import PoolSpec
 from actors.rpc import Lost, RpcAddress, RpcClient
-from actors.setup import RegistrySetup
+from actors.setup import InspectorSetup, RegistrySetup
 from greenroom.core.errors import GreenroomError, Unavailable
 
 log = logging.getLogger("greenroom.handles")
@@ -55,13 +55,19 @@ RECONNECT_S = 1.0
 T = TypeVar("T")
 
 _RUN_GROUPS = {
-    "execute": ("prepare", "start_many", "ask", "update", "settle", "prune", "drain"),
+    "execute": ("prepare", "start_many", "drain"),
     "control": ("cancel", "beat", "adopt"),
-    "read": ("read", "outcome", "alive", "address"),
+    "read": ("read", "outcome", "alive", "address", "retire"),
 }
 """Concurrency groups of a run actor, each with a thread and loop of its own: a node that blocks
 `execute` neither delays a cancel nor a reader, and thousands of pending reads do not delay a
 cancel."""
+
+_INSPECTOR_GROUPS = {
+    "execute": ("prepare", "ask", "update", "settle", "prune"),
+    "control": ("beat", "adopt", "alive", "leave"),
+}
+"""Those of an inspector. Its graphs' code has threads of its own, apart from when it is loaded."""
 
 _GROUP_LIMITS = {"execute": 100_000, "control": 1_000, "read": 100_000}
 
@@ -257,6 +263,22 @@ class Handles:
             .remote(setup)
         )
 
+    def make_inspector(self, name: str, setup: InspectorSetup) -> None:
+        """Starts an inspector's process; `prepare` says when it has loaded its graphs. Blocks."""
+        self._known[name] = (
+            _inspector_class()
+            .options(
+                name=name,
+                namespace=self.namespace,
+                lifetime="detached",
+                max_restarts=0,
+                num_cpus=0,
+                resources=dict(setup.spec.resources),
+                enable_task_events=False,
+            )
+            .remote(setup)
+        )
+
     def make_registry(self, setup: RegistrySetup) -> ray.actor.ActorHandle:
         """A registry of this namespace, made unless it is there."""
         from actors.registry import RegistryActor
@@ -284,30 +306,52 @@ class Handles:
 
 @functools.cache
 def _run_actor_class() -> Any:
-    """`actors.run.RunActor` as a Ray actor class whose methods are spread over concurrency groups.
+    """`actors.run.RunActor` as a Ray actor class."""
+
+    def make(setup: Any) -> Any:
+        from actors.run import RunActor
+
+        return RunActor(setup)
+
+    return _shell("RunActor", make, _RUN_GROUPS)
+
+
+@functools.cache
+def _inspector_class() -> Any:
+    """`actors.inspector.Inspector` as a Ray actor class."""
+
+    def make(setup: Any) -> Any:
+        from actors.inspector import Inspector
+
+        return Inspector(setup)
+
+    return _shell("Inspector", make, _INSPECTOR_GROUPS)
+
+
+def _shell(title: str, make: Callable[[Any], Any], groups: dict[str, tuple[str, ...]]) -> Any:
+    """A Ray actor class whose methods are spread over concurrency groups.
 
     Whoever has a handle loads the class: gateways and the registry too, and they must not load
     LangGraph with it (half a second and 50 MiB). So the class that Ray knows is a shell, and what
     is in it comes with its process.
 
-    Made once in a process: Ray disassembles, pickles and exports each actor class that it meets.
+    To be made once in a process: Ray disassembles, pickles and exports each class that it meets.
     """
 
     def fill(self: Any, setup: Any) -> None:
         # LangGraph loads httpx, and that its command line, if rich is there: 4 MiB and a tenth of a
         # second for nothing. Absent, httpx says so to whoever calls `httpx.main`.
         sys.modules.setdefault("httpx._main", cast(Any, None))
-        from actors.run import RunActor
-
-        self.inside = RunActor(setup)
+        self.inside = make(setup)
 
     methods = {
         name: ray.method(concurrency_group=group)(_forwarding(name))
-        for group, names in _RUN_GROUPS.items()
+        for group, names in groups.items()
         for name in names
     }
-    shell = type("RunActor", (), {**methods, "__init__": fill, "__module__": __name__})
-    return ray.remote(concurrency_groups=_GROUP_LIMITS)(shell)  # pyright: ignore
+    limits = {group: _GROUP_LIMITS[group] for group in groups}
+    shell = type(title, (), {**methods, "__init__": fill, "__module__": __name__})
+    return ray.remote(concurrency_groups=limits)(shell)  # pyright: ignore
 
 
 def _forwarding(name: str) -> Any:

@@ -35,6 +35,7 @@ from typing import Any, Literal, TypeVar
 from actors import metrics
 from actors.garbage import spare_what_stays
 from actors.handles import Handles, registry_name, rpc_host
+from actors.inspecting import Duty
 from actors.keeper import Keeper
 from actors.rpc import RpcAddress, RpcServer
 from actors.setup import RegistrySetup, configuration_of
@@ -1128,10 +1129,15 @@ class RegistryActor:
         while run_id in self._runs:
             await self.follow(run_id, ANY_ATTEMPT, 1.0)
 
-    async def inspector(self) -> str:
-        """The name of the inspector; waits for it while it starts."""
+    async def inspector(self, duty: Duty) -> str:
+        """The name of the inspector for a duty; waits for it while it starts."""
         await self._ready()
-        return await self._keeper.inspector()
+        return await self._keeper.inspector(duty)
+
+    async def ask_apart(self, duty: Duty, graph_id: str, method: str, args: tuple[Any, ...]) -> Any:
+        """Asks an inspector where nothing else is asked: what may have ended the usual one."""
+        await self._ready()
+        return await self._keeper.ask_apart(duty, graph_id, method, args)
 
     async def info(self) -> dict[str, Any]:
         """Counts of runs, actors and places."""

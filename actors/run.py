@@ -20,7 +20,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import resource
 import sys
 import threading
 import time
@@ -29,7 +28,6 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -38,6 +36,7 @@ from langgraph.runtime import RunControl
 from langgraph.store.postgres.aio import AsyncPostgresStore
 
 from actors.garbage import spare_what_stays
+from actors.guard import Guard
 from actors.handles import ActorGone, Handles, rpc_host
 from actors.pool import PoolSpec
 from actors.rpc import RpcAddress, RpcServer
@@ -45,20 +44,17 @@ from actors.setup import RunActorSetup, configuration_of
 from actors.shipped import ShippedGraphs
 from greenroom import tracing
 from greenroom.core.batching import Batcher
-from greenroom.core.errors import BadRequest, Fenced, GreenroomError, NotFound, Unavailable
+from greenroom.core.errors import Fenced, NotFound, Unavailable
 from greenroom.core.events import LIVE, Event, EventLog, first_seq
 from greenroom.core.faults import Faults
-from greenroom.core.ports import Question, Update
 from greenroom.core.runs import Batch, Ending, Report, RunOrder, RunStatus, out_of_time
 from greenroom.graphs import execution as graph_execution
 from greenroom.graphs import spans
-from greenroom.graphs import state as graph_state
 from greenroom.graphs.loading import LoadedGraph, load_graph, make_importable
 from greenroom.logs import noting
 from greenroom.persistence import tails
-from greenroom.persistence.checkpoints import FencedSaver, PooledSaver
+from greenroom.persistence.checkpoints import FencedSaver
 from greenroom.persistence.database import Pool, open_pool
-from greenroom.persistence.journal import store_values
 from greenroom.persistence.saving import Saving
 from greenroom.wire import sse
 from greenroom.wire.encoding import dumps
@@ -68,14 +64,21 @@ log = logging.getLogger("greenroom.run")
 ARRIVAL_WAIT_S = 5.0
 """How long a read waits for a run whose start is still on its way (Ray orders calls per caller)."""
 
+UNREAD_S = 2.0
+UNDELIVERED_S = 10.0
+READ_AGAIN_S = 1.0
+"""How long an actor that retires waits for who reads a run that has ended: after it was looked for
+first, if nobody has asked yet, and after the last question, if its end was not given and if it was.
+"""
+
+RETIRE_LOOK_S = 0.1
+
 FINISHED_KEPT = 256
 TAIL_INTERVAL_S = 0.05
 REPEATED = frozenset({"values", "checkpoints", "debug"})
 """What LangGraph says again when another attempt goes on. Whether readers were told must be known
 then: of a run whose events are kept, they see these only once they are durable."""
 EXIT_FENCED = 75
-EXIT_SILENCE = 76
-EXIT_MEMORY = 77
 
 _executing: ContextVar[str] = ContextVar("greenroom_run_id", default="")
 
@@ -95,6 +98,20 @@ class _Execution:
     tail_task: asyncio.Task[None] | None = None
     tail_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     hurry: asyncio.Event = field(default_factory=asyncio.Event)
+    asked_s: float | None = None
+    delivered: bool = False
+
+    def is_awaited(self, since_s: float, now_s: float) -> bool:
+        """Whether somebody may still want what is in here, at the end of its actor's life.
+
+        Args:
+            since_s: when that was looked for first.
+        """
+        if self.delivered:
+            patience_s = READ_AGAIN_S
+        else:
+            patience_s = UNREAD_S if self.asked_s is None else UNDELIVERED_S
+        return now_s - max(since_s, self.asked_s or 0.0) < patience_s
 
 
 class RunActor:
@@ -116,7 +133,6 @@ class RunActor:
         self._cancelled_early: set[tuple[str, int]] = set()
         self._arrivals: dict[str, list[Callable[[], None]]] = {}
         self._epoch = 0
-        self._heard_s = time.monotonic()
         self._execute_loop: asyncio.AbstractEventLoop | None = None
         self._threads = _CountingExecutor()
         self._pool: Pool | None = None
@@ -130,7 +146,11 @@ class RunActor:
             }
         )
         # From the first moment: a registry that dies right after it made us knows nothing of us.
-        threading.Thread(target=self._watch, name="greenroom-watch", daemon=True).start()
+        self._guard = Guard(
+            silence_s=setup.registry_silence_s,
+            memory_mib=setup.spec.memory_mib,
+            exhausted=self._say_exhausted,
+        )
 
     # --- execute -------------------------------------------------------------------------------
 
@@ -441,58 +461,6 @@ class RunActor:
         # Readers are sent to the registry, which knows the attempt that is current.
         execution.log.close(whole=False)
 
-    async def ask(self, question: Question) -> bytes:
-        """Answers a question about a graph or a thread's state (the inspector's work)."""
-        return await graph_state.answer(
-            self._graph_of(question.graph_id),
-            question,
-            checkpointer=PooledSaver(self._connections, self._saving),
-            store=self._store,
-        )
-
-    async def update(self, update: Update) -> tuple[bytes, bytes, bool]:
-        """Changes a thread's state while the registry keeps runs off it; stores the new values.
-
-        Returns:
-            the answer for the client, the thread's interrupts, and whether it has a next step.
-        """
-        done = await graph_state.update(
-            self._graph_of(update.graph_id),
-            update,
-            checkpointer=PooledSaver(self._connections, self._saving),
-            store=self._store,
-        )
-        await store_values(self._connections, update.thread_id, done.values)
-        return done.answer, done.interrupts, done.has_next
-
-    async def settle(self, graph_id: str, thread_id: str) -> tuple[bytes, bool]:
-        """Brings a thread's record in line with its checkpoints, after a kill or a rollback.
-
-        Returns:
-            the thread's interrupts, and whether it has a next step.
-        """
-        config: RunnableConfig = {"configurable": {"thread_id": thread_id, "graph_id": graph_id}}
-        opened = self._graph_of(graph_id).open(
-            config, checkpointer=PooledSaver(self._connections, self._saving), store=self._store
-        )
-        async with opened as graph:
-            values, interrupts, has_next = await graph_state.head_state(graph, config)
-        await store_values(self._connections, thread_id, values)
-        return interrupts, has_next
-
-    async def prune(self, thread_id: str) -> None:
-        """Deletes all but the newest checkpoint of each namespace (the inspector's work).
-
-        Raises:
-            BadRequest: the thread's state is rebuilt from older checkpoints.
-        """
-        try:
-            await PooledSaver(self._connections, self._saving).aprune(
-                [thread_id], strategy="keep_latest"
-            )
-        except NotImplementedError as error:
-            raise BadRequest(str(error)) from None
-
     def _graph_of(self, graph_id: str) -> LoadedGraph:
         graph = self._graphs.get(graph_id)
         if graph is None and self._shipped is not None:
@@ -550,7 +518,7 @@ class RunActor:
         if epoch < self._epoch:
             raise Fenced(f"registry epoch {epoch} was superseded by {self._epoch}")
         self._epoch = epoch
-        self._heard_s = time.monotonic()
+        self._guard.hear()
 
     # --- read ----------------------------------------------------------------------------------
 
@@ -574,6 +542,7 @@ class RunActor:
         execution = await self._arrived(run_id, attempt)
         if execution is None:
             return Batch(body=b"", cursor=after, closed=True, known=False)
+        execution.asked_s = time.monotonic()
         deadline_s = time.monotonic() + wait_s
         if after == LIVE:
             # Told at once where it stands, a reader misses nothing should this process die.
@@ -586,6 +555,7 @@ class RunActor:
             if frames or part.closed:
                 # A log that was closed without an ending belongs to a superseded attempt.
                 known = execution.ending is not None or not part.closed
+                execution.delivered |= part.closed
                 return Batch(
                     body=b"".join(frames), cursor=part.cursor, closed=part.closed, known=known
                 )
@@ -602,13 +572,24 @@ class RunActor:
         execution = await self._arrived(run_id, attempt)
         if execution is None:
             raise NotFound(f"Run {run_id} is not here.")
+        execution.asked_s = time.monotonic()
         deadline_s = time.monotonic() + wait_s
         while execution.ending is None:
             if execution.log.closed:
                 raise NotFound(f"Run {run_id} is not here.")
             if not await _appended(execution.log, execution.log.end, deadline_s - time.monotonic()):
                 return None
+        execution.delivered = True
         return execution.ending
+
+    async def retire(self) -> None:
+        """Returns when what has ended here was read to its end, or nobody asks for it any more."""
+        since_s = time.monotonic()
+        while any(  # noqa: ASYNC110 - mostly it is time that it waits for
+            each.is_awaited(since_s, time.monotonic())
+            for each in (*[*self._current.values()], *[*self._finished.values()])
+        ):
+            await asyncio.sleep(RETIRE_LOOK_S)
 
     async def address(self) -> RpcAddress | None:
         """Where this actor is called without Ray; None if nowhere."""
@@ -647,29 +628,11 @@ class RunActor:
                 async with asyncio.timeout(remaining_s):
                     await future
 
-    # --- watch ---------------------------------------------------------------------------------
-
-    def _watch(self) -> None:
-        """A thread that ends the process when it outgrows its limit or no registry is left."""
-        limit_bytes = self._setup.spec.memory_mib * 1024 * 1024
-        page_bytes = resource.getpagesize()
-        while True:
-            time.sleep(0.25)
-            if time.monotonic() - self._heard_s > self._setup.registry_silence_s:
-                os._exit(EXIT_SILENCE)
-            if limit_bytes:
-                resident = int(Path("/proc/self/statm").read_text().split()[1]) * page_bytes
-                if resident > limit_bytes:
-                    self._say_exhausted(resident)
-                    os._exit(EXIT_MEMORY)
-
-    def _say_exhausted(self, resident_bytes: int) -> None:
-        with contextlib.suppress(GreenroomError):
-            note = self._handles.get(self._setup.registry).exhausted.remote(
-                self._setup.name, resident_bytes // (1024 * 1024), self._setup.spec.memory_mib
-            )
-            del note
-            time.sleep(0.1)  # lets the message leave before the process does
+    def _say_exhausted(self, resident_mib: int) -> None:
+        note = self._handles.get(self._setup.registry).exhausted.remote(
+            self._setup.name, resident_mib, self._setup.spec.memory_mib
+        )
+        del note
 
 
 class _Saver(FencedSaver):

@@ -18,7 +18,8 @@ from typing import Any, Literal, LiteralString, TypeVar
 import ray
 
 from actors import metrics
-from actors.handles import REGISTRY, ActorGone, Handles, answer, registry_name
+from actors.handles import REGISTRY, ActorGone, Handles, registry_name
+from actors.inspecting import Asker, Duty
 from actors.registry import ANY_ATTEMPT, Whereabouts
 from actors.watching import Doing, thread_frames
 from greenroom import tracing
@@ -80,7 +81,12 @@ class RayRuntime:
         self._read_wait_s = read_wait_s
         self._fixed_graphs = fixed_graphs
         self._batchers: dict[tuple[int, str], Batcher[Any, Any]] = {}
-        self._inspector: str | None = None
+        self._asker = Asker(
+            handles,
+            Duty.READS,
+            name=lambda duty: self._shard(0, "inspector", duty),
+            apart=lambda *asked: self._shard(0, "ask_apart", *asked),
+        )
         self._shapes: dict[str, bytes] = {}
 
     # --- registries ----------------------------------------------------------------------------
@@ -407,16 +413,7 @@ class RayRuntime:
         return self._shapes[key]
 
     async def _ask(self, question: Question) -> bytes:
-        while True:
-            name = self._inspector or await self._shard(0, "inspector")
-            self._inspector = name
-            try:
-                inspector = await self._handles.find(name)
-                return await answer(inspector.ask.remote(question), name)
-            except ActorGone:
-                self._handles.forget(name)
-                self._inspector = None
-                await asyncio.sleep(0.05)
+        return await self._asker.ask(question.graph_id, "ask", question)
 
     async def update_state(self, update: Update) -> bytes:
         # By reference: the registry orders the update among the runs, its values need not pass it.

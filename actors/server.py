@@ -302,6 +302,7 @@ def registry_setup(
         placement_patience_s=settings.placement_patience_s,
         cancel_grace_s=settings.cancel_grace_s,
         registry_silence_s=settings.registry_silence_s,
+        inspect_s=settings.inspect_s,
         log_max_bytes=settings.log_max_bytes,
         max_queued_runs=settings.max_queued_runs,
         resumable_ttl_s=settings.resumable_ttl_s,

@@ -9,6 +9,8 @@
     ├─ TooManyRequests      429    carries ``retry_after_s``
     ├─ Unavailable          503    a part is restarting; trying again helps
     │   └─ DatabaseUnavailable
+    ├─ Unanswered           503    a graph's code hangs or ends its process; asking again does not
+    │                              help, so nothing of ours does
     ├─ ConfigurationError          said at start, before anything serves
     └─ Fenced                      a signal, not a failure: another attempt is the current one
 
@@ -79,6 +81,12 @@ class Unavailable(GreenroomError):
 
 class DatabaseUnavailable(Unavailable):
     pass
+
+
+class Unanswered(GreenroomError):
+    """User code did not let a question be answered; the sentence names the graph."""
+
+    status_hint = 503
 
 
 class ConfigurationError(GreenroomError):
