@@ -368,6 +368,11 @@ class Lane:
         """Ends the thread; only of an idle lane."""
 
         async def end() -> None:
+            left = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in left:
+                task.cancel()
+            if left:
+                await asyncio.wait(left, timeout=CANCEL_S)
             if self._means is not None:
                 await (await self._means).pool.close()
             self._closed = True
