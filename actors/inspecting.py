@@ -126,9 +126,13 @@ class Inspectors:
         return self._together[Duty.READS].name is not None
 
     def keep(self) -> None:
-        """Has those made that should always be there."""
+        """Has those made that should always be there, one by one: a start is busy enough."""
+        self._tasks.spawn(self._keep())
+
+    async def _keep(self) -> None:
         for post in self._together.values():
             self._want(post)
+            await post.ready.wait()
 
     async def adopt(self, name: str, epoch: int, within_s: float) -> None:
         """Takes over an inspector that an earlier registry has made, or ends it.

@@ -1129,7 +1129,7 @@ class RegistryActor:
         while run_id in self._runs:
             await self.follow(run_id, ANY_ATTEMPT, 1.0)
 
-    async def inspector(self, duty: Duty) -> str:
+    async def inspector(self, duty: Duty = Duty.READS) -> str:
         """The name of the inspector for a duty; waits for it while it starts."""
         await self._ready()
         return await self._keeper.inspector(duty)
