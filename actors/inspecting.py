@@ -6,10 +6,11 @@ that dies is made again; one that asks to be replaced (a graph of it hangs) leav
 is there.
 
 Who was it, when a process ends over several questions? Nobody can say. So a question whose
-inspector died is asked once more, and then *apart*: in a process where nothing else is asked at the
-time. What ends that one too is the culprit, and is told so. The others get their answers.
+inspector died is asked *apart*: in a process where nothing else is asked at the time. What ends
+that one is the culprit; it is asked once more, behind those that wait there, and then told so. The
+others get their answers.
 
-    together ──dies──> together ──dies──> apart, alone ──dies──> `Unanswered`
+    together ──dies──> apart, alone ──dies──> apart, alone ──dies──> `Deadly`
 
 Of several registries the first one keeps the inspectors; the others and the gateways ask it for
 their names (`Asker`).
@@ -21,7 +22,7 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -47,8 +48,8 @@ ARRIVAL_WAIT_S = 30.0
 SILENT_S = 15.0
 """An inspector that does not even say that it is there is killed: code of a graph holds the
 interpreter, so that nobody is answered."""
-MOST_TOGETHER = 2
-"""How many inspectors may die over a question before it is asked apart."""
+MOST_APART = 2
+"""How often a question is asked apart that ends the process there."""
 SUSPECT_S = 60.0
 """How long a graph that ended a process is asked apart at once."""
 APART_IDLE_S = 60.0
@@ -67,6 +68,10 @@ class Duty(StrEnum):
 
 class Replaced(GreenroomError):
     """This inspector takes no more questions: the one that has come for it is to be asked."""
+
+
+class Deadly(Unanswered):
+    """The graph ends the process that asks about it."""
 
 
 @dataclass(slots=True)
@@ -189,7 +194,8 @@ class Inspectors:
         """Asks where nothing else is asked meanwhile.
 
         Raises:
-            Unanswered: it ended that process as well, or took too long.
+            Deadly: it ended that process.
+            Unanswered: it took too long.
             Unavailable: the process does not come in time.
         """
         post = self._apart[duty]
@@ -205,7 +211,7 @@ class Inspectors:
                     "A graph ends the process that asks about it.",
                     extra={"action": "inspector_killed", "graph_id": graph_id, "actor": name},
                 )
-                raise Unanswered(
+                raise Deadly(
                     f"Graph '{graph_id}' cannot be asked: its factory, or code of its state, ends"
                     " the process that calls it."
                 ) from None
@@ -317,37 +323,37 @@ class Asker:
             method: of `actors.inspector.Inspector`.
 
         Raises:
-            Unanswered: the graph hangs, or ends the process that asks it.
+            Unanswered: the graph hangs; `Deadly`: it ends the process that asks it.
             Unavailable: there is no inspector, or it cannot be reached.
             GreenroomError: what the inspector says; and whatever the graph raises.
         """
-        dead: set[str] = set()
-        while len(dead) < MOST_TOGETHER and not self._is_suspect(graph_id):
+        suspect = self._is_suspect(graph_id)
+        if not suspect:
+            with suppress(ActorGone):
+                return await self.ask_once(method, *args)
+        left = 1 if suspect else MOST_APART
+        while True:
             try:
-                return await self.ask_once(method, *args, unlike=dead)
-            except ActorGone as gone:
-                dead.add(gone.name)
-        try:
-            replied = await self._ask_apart(self._duty, graph_id, method, args)
-        except Unanswered:
-            self._suspects[graph_id] = time.monotonic() + SUSPECT_S
-            raise
-        self._suspects.pop(graph_id, None)
-        return replied
+                replied = await self._ask_apart(self._duty, graph_id, method, args)
+            except Deadly:
+                left -= 1
+                if not left:
+                    self._suspects[graph_id] = time.monotonic() + SUSPECT_S
+                    raise
+            else:
+                self._suspects.pop(graph_id, None)
+                return replied
 
-    async def ask_once(self, method: str, *args: Any, unlike: Collection[str] = frozenset()) -> Any:
+    async def ask_once(self, method: str, *args: Any) -> Any:
         """Asks what may be done once only.
-
-        Args:
-            unlike: those that are known to be dead.
 
         Raises:
             ActorGone: the inspector died over it.
             GreenroomError: as `ask`.
         """
-        dead = set(unlike)
+        left: set[str] = set()
         while True:
-            handle, name = await self._living(dead)
+            handle, name = await self._living(left)
             try:
                 return await answer(getattr(handle, method).remote(*args), name)
             except (ActorGone, Replaced) as gone:
@@ -356,19 +362,19 @@ class Asker:
                     self._known = None
                 if isinstance(gone, ActorGone):
                     raise
-                dead.add(name)
+                left.add(name)
 
-    async def _living(self, dead: set[str]) -> tuple[Any, str]:
+    async def _living(self, left: set[str]) -> tuple[Any, str]:
         try:
             async with asyncio.timeout(ARRIVAL_WAIT_S):
                 while True:
                     name = self._known or await self._ask_name(self._duty)
-                    if name not in dead:
+                    if name not in left:
                         with suppress(ActorGone):
                             handle = await self._handles.find(name)
                             self._known = name
                             return handle, name
-                    # Its keeper has not heard yet that it is dead.
+                    # Its keeper has not heard yet that it is dead, or about to leave.
                     self._known = None
                     await asyncio.sleep(RECONNECT_S)
         except TimeoutError:

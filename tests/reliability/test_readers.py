@@ -36,8 +36,10 @@ async def sleeping(http: httpx.AsyncClient, graph: str) -> tuple[str, str]:
     """A thread and its run, whose node blocks its process."""
     thread_id = await thread(http)
     body = {"assistant_id": graph, "input": {"how": "sleep", "seconds": 120}}
-    run_id = await begin(http, thread_id, **body, stream_resumable=True, stream_mode=["custom"])
-    async with http.stream("GET", f"/threads/{thread_id}/runs/{run_id}/stream") as response:
+    body |= {"stream_resumable": True, "stream_mode": ["custom"], "durability": "sync"}
+    run_id = await begin(http, thread_id, **body)
+    path = f"/threads/{thread_id}/runs/{run_id}/stream"
+    async with http.stream("GET", path, headers={"last-event-id": "-1"}) as response:
         async for line in response.aiter_lines():
             if "begun" in line:
                 return thread_id, run_id
