@@ -28,9 +28,9 @@ from typing import Any, TypeVar
 from langchain_core.runnables import RunnableConfig
 from langgraph.store.postgres.aio import AsyncPostgresStore
 
+from actors.asking import SETTLE_S, Replaced
 from actors.garbage import spare_what_stays
 from actors.guard import Guard
-from actors.inspecting import SETTLE_S, Replaced
 from actors.pool import PoolSpec
 from actors.setup import InspectorSetup, configuration_of
 from actors.shipped import ShippedGraphs

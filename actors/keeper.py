@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from actors import metrics
+from actors.asking import Asker, Duty, settle
 from actors.handles import (
     INSPECTOR,
     REGISTRY,
@@ -34,7 +35,7 @@ from actors.handles import (
     registry_name,
     shard_of,
 )
-from actors.inspecting import Asker, Duty, Inspectors, settle
+from actors.inspecting import Inspectors
 from actors.placement import HEAD, HEAD_SHARE, impossible
 from actors.pool import MemberState, Pool, PoolSpec
 from actors.setup import InspectorSetup, RegistrySetup, RunActorSetup
@@ -646,7 +647,7 @@ class Keeper:
             raise Unavailable("The server is restarting. Try again in a moment.") from None
 
     async def settle(self, graph_id: str, thread_id: str) -> tuple[bytes | None, bool]:
-        """Has a thread's record brought in line with its checkpoints: `inspecting.settle`.
+        """Has a thread's record brought in line with its checkpoints: `asking.settle`.
 
         Returns:
             the thread's interrupts as JSON (None leaves them), and whether it has a next step.

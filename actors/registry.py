@@ -33,9 +33,9 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from actors import metrics
+from actors.asking import Duty
 from actors.garbage import spare_what_stays
 from actors.handles import Handles, registry_name, rpc_host
-from actors.inspecting import Duty
 from actors.keeper import Keeper
 from actors.rpc import RpcAddress, RpcServer
 from actors.setup import RegistrySetup, configuration_of

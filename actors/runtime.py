@@ -18,8 +18,8 @@ from typing import Any, Literal, LiteralString, TypeVar
 import ray
 
 from actors import metrics
+from actors.asking import Asker, Duty
 from actors.handles import REGISTRY, ActorGone, Handles, registry_name
-from actors.inspecting import Asker, Duty
 from actors.registry import ANY_ATTEMPT, Whereabouts
 from actors.watching import Doing, thread_frames
 from greenroom import tracing

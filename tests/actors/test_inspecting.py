@@ -8,9 +8,10 @@ from typing import Any, cast
 
 import pytest
 
-from actors import inspecting
+from actors import asking, inspecting
+from actors.asking import Asker, Deadly, Duty, Replaced, settle
 from actors.handles import ActorGone, Handles
-from actors.inspecting import Asker, Deadly, Duty, Inspectors, Replaced, settle
+from actors.inspecting import Inspectors
 from actors.pool import PoolSpec
 from actors.tasks import Tasks
 from greenroom.core.errors import DatabaseUnavailable, Fenced, NotFound, Unanswered, Unavailable
@@ -146,6 +147,7 @@ class Stage:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inspecting, "RECONNECT_S", 0.001)
+    monkeypatch.setattr(asking, "RECONNECT_S", 0.001)
     monkeypatch.setattr(inspecting, "PAUSE_S", 0.001)
     monkeypatch.setattr(inspecting, "FAREWELL_S", 0.0)
 
@@ -352,7 +354,8 @@ async def test_what_a_graph_raises_or_does_not_answer_leaves_its_thread_as_it_is
 async def test_settling_without_anybody_to_do_it_is_given_up_in_the_end(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inspecting, "ARRIVAL_WAIT_S", 0.02)
+    for module in (asking, inspecting):
+        monkeypatch.setattr(module, "ARRIVAL_WAIT_S", 0.02)
     asker = stage.asker(Duty.ENDS)
     stage.problems = ["no"] * 1_000_000
     stage.die(await stage.inspectors.name(Duty.ENDS))

@@ -12,7 +12,7 @@ from typing import Any, cast
 import pytest
 
 from actors import inspector as inspector_module
-from actors.inspecting import Replaced
+from actors.asking import Replaced
 from actors.inspector import Inspector, Lane, Means
 from actors.pool import PoolSpec
 from actors.setup import InspectorSetup

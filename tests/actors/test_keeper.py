@@ -12,8 +12,8 @@ import pytest
 
 from actors import keeper as keeping
 from actors import metrics
+from actors.asking import Duty
 from actors.handles import Handles, NodeGone
-from actors.inspecting import Duty
 from actors.keeper import Keeper
 from actors.placement import HEAD, HEAD_SHARE, ClusterView, Node
 from actors.tasks import Tasks
@@ -83,7 +83,7 @@ def order(run_id: str, attempt: int = 1) -> RunOrder:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keeping, "KEEP_INTERVAL_S", 0.01)
     monkeypatch.setattr(keeping, "RECONNECT_S", 0.001)
-    monkeypatch.setattr("actors.inspecting.RECONNECT_S", 0.001)
+    monkeypatch.setattr("actors.asking.RECONNECT_S", 0.001)
     monkeypatch.setattr("actors.pool.START_BACKOFF_S", (0.0, 0.001, 0.002))
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import psutil
 
-from actors.inspecting import SETTLE_S
+from actors.asking import SETTLE_S
 from tests.reliability.conftest import INSPECT_S
 from tests.reliability.test_run_deaths import begin, thread
 from tests.reliability.witness import is_warm, until
