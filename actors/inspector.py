@@ -35,7 +35,14 @@ from actors.pool import PoolSpec
 from actors.setup import InspectorSetup, configuration_of
 from actors.shipped import ShippedGraphs
 from greenroom import tracing
-from greenroom.core.errors import BadRequest, Fenced, NotFound, Unanswered, Unavailable
+from greenroom.core.errors import (
+    BadRequest,
+    DatabaseUnavailable,
+    Fenced,
+    NotFound,
+    Unanswered,
+    Unavailable,
+)
 from greenroom.core.ports import Question, Update
 from greenroom.graphs import state as graph_state
 from greenroom.graphs.loading import LoadedGraph, load_graph, make_importable
@@ -49,6 +56,7 @@ log = logging.getLogger("greenroom.inspector")
 LANE_CONNECTIONS = 4
 """The most of one lane; it has none while nothing is asked of it for minutes."""
 MOST_LANES = 64
+PROBE_S = 1.0
 CANCEL_S = 1.0
 """What awaited code gets to end once it was cancelled."""
 
@@ -85,6 +93,7 @@ class Inspector:
         self._epoch = 0
         self._stuck: concurrent.futures.Future[None] = concurrent.futures.Future()
         self._leaving = False
+        self._probe: asyncio.Future[None] | None = None
         self._under_way = 0
         # From the first moment: a registry that dies right after it made us knows nothing of us.
         self._guard = Guard(silence_s=setup.registry_silence_s)
@@ -120,6 +129,7 @@ class Inspector:
 
         Raises:
             Unanswered: not within its time.
+            DatabaseUnavailable: likewise, and PostgreSQL does not answer either.
             Replaced: another inspector is to be asked.
         """
 
@@ -158,6 +168,7 @@ class Inspector:
 
         Raises:
             Unanswered: the graph takes longer than `SETTLE_S`; nothing was written, nor will be.
+            DatabaseUnavailable: likewise, and PostgreSQL does not answer either.
             Replaced: another one is to be asked.
         """
         config: RunnableConfig = {"configurable": {"thread_id": thread_id, "graph_id": graph_id}}
@@ -207,6 +218,11 @@ class Inspector:
         lane = self._lane(graph_id)
         try:
             return await lane.do(lambda means: work(self._graph(graph_id, means), means), within_s)
+        except Unanswered:
+            if not await self._database_answers():
+                # No graph is to blame, and who asks again is answered in the end.
+                raise DatabaseUnavailable("PostgreSQL does not answer.") from None
+            raise
         finally:
             if lane.is_stuck and not self._stuck.done():
                 log.error(
@@ -214,6 +230,19 @@ class Inspector:
                     extra={"action": "inspector_stuck", "graph_id": graph_id},
                 )
                 self._stuck.set_result(None)
+
+    async def _database_answers(self) -> bool:
+        async def ask() -> None:
+            async with self._connections.connection() as connection:
+                await connection.execute("SELECT 1")
+
+        # Not cancelled: to cancel a query takes the server, which is what may be missing.
+        self._probe = self._probe if self._probe is not None else asyncio.ensure_future(ask())
+        await asyncio.wait({self._probe}, timeout=PROBE_S)
+        if not self._probe.done():
+            return False
+        probe, self._probe = self._probe, None
+        return probe.exception() is None
 
     def _graph(self, graph_id: str, means: Means) -> LoadedGraph:
         return self._graphs.get(graph_id) or means.shipped.graph(graph_id)

@@ -16,7 +16,7 @@ from actors.asking import Replaced
 from actors.inspector import Inspector, Lane, Means
 from actors.pool import PoolSpec
 from actors.setup import InspectorSetup
-from greenroom.core.errors import Fenced, NotFound, Unanswered, Unavailable
+from greenroom.core.errors import DatabaseUnavailable, Fenced, NotFound, Unanswered, Unavailable
 from greenroom.core.ports import StateQuestion
 from tests.actors.doubles import BOUND_S, until
 
@@ -30,13 +30,26 @@ async def quick(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
     await until(lambda: not any(t.name.startswith("lane-") for t in threading.enumerate()))
 
 
-class Closable:
+class Database:
+    """A pool whose server may be stopped."""
+
+    def __init__(self) -> None:
+        self.answers = asyncio.Event()
+        self.answers.set()
+
+    @contextlib.asynccontextmanager
+    async def connection(self) -> AsyncIterator[Database]:
+        yield self
+
+    async def execute(self, statement: str) -> None:
+        await self.answers.wait()
+
     async def close(self) -> None:
         pass
 
 
 async def means() -> Means:
-    return Means(*[cast(Any, Closable())] * 4)
+    return Means(*[cast(Any, Database())] * 4)
 
 
 def lane() -> Lane:
@@ -189,7 +202,7 @@ async def inspector(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Inspector]
     monkeypatch.setattr(made, "_means", means)
     blocking = Blocking()
     made._graphs = cast(Any, {"blocking": blocking, "ready": Ready()})
-    made._pool = cast(Any, Closable())
+    made._pool = cast(Any, Database())
     yield made
     blocking.release.set()
     for each in made._lanes.values():
@@ -218,6 +231,21 @@ async def test_others_are_answered_while_one_blocks_and_then_the_process_is_to_b
         await inspector.adopt(1)
     with pytest.raises(ValueError, match="ready"):  # until it is told to leave
         await bounded(ask(inspector, "ready"))
+
+
+async def test_a_database_that_does_not_answer_is_not_held_against_a_graph(
+    inspector: Inspector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inspector_module, "PROBE_S", 0.05)
+    database = cast(Database, inspector._pool)
+    database.answers.clear()
+    for _ in range(2):
+        with pytest.raises(DatabaseUnavailable):
+            await bounded(ask(inspector, "blocking"))
+    database.answers.set()
+    await asyncio.sleep(0)
+    with pytest.raises(Unanswered):
+        await bounded(ask(inspector, "blocking"))
 
 
 async def test_who_leaves_answers_first_what_is_under_way(inspector: Inspector) -> None:
