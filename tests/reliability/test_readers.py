@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 import httpx
 import psutil
+import pytest
 
 from actors.asking import SETTLE_S
 from tests.reliability.conftest import INSPECT_S
@@ -22,6 +24,24 @@ GRACE_S = 5.0
 """`cancel_grace_s` of the server."""
 LOADED_S = 8.0
 """What a machine that runs tests may take longer; the promise is 0.5 s, and stuck was for ever."""
+
+
+@pytest.fixture
+async def beside() -> AsyncIterator[Callable[[Coroutine[Any, Any, Any]], asyncio.Task[Any]]]:
+    """Starts what goes on beside a test; ends what is left of it."""
+    tasks: list[asyncio.Task[Any]] = []
+
+    def start(work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        tasks.append(asyncio.create_task(work))
+        return tasks[-1]
+
+    yield start
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+Beside = Callable[[Coroutine[Any, Any, Any]], "asyncio.Task[Any]"]
 
 
 async def finished(http: httpx.AsyncClient, graph: str = "steps") -> str:
@@ -76,7 +96,7 @@ async def ask_all_the_time(http: httpx.AsyncClient, thread_id: str, longest_s: l
 
 
 async def test_runs_end_and_others_are_read_while_a_factory_blocks_its_thread(
-    http: httpx.AsyncClient, server: Served
+    http: httpx.AsyncClient, server: Served, beside: Beside
 ) -> None:
     innocent, guilty = await finished(http), await finished(http, "blocks_readers")
     own, *runs = [
@@ -84,10 +104,10 @@ async def test_runs_end_and_others_are_read_while_a_factory_blocks_its_thread(
     ]
     inspectors = [p for title, p in server.actors().items() if title.startswith("Inspector")]
     asked_s = time.monotonic()
-    hanging = [asyncio.create_task(state(http, guilty)) for _ in range(3)]
+    hanging = [beside(state(http, guilty)) for _ in range(3)]
     longest_s: list[float] = []
-    reading = asyncio.create_task(ask_all_the_time(http, innocent, longest_s))
-    of_own = asyncio.create_task(stopped(http, own, "interrupt"))
+    reading = beside(ask_all_the_time(http, innocent, longest_s))
+    of_own = beside(stopped(http, own, "interrupt"))
     took_s = await asyncio.gather(
         *(
             stopped(http, run, action)
@@ -108,8 +128,7 @@ async def test_runs_end_and_others_are_read_while_a_factory_blocks_its_thread(
     assert time.monotonic() - asked_s < INSPECT_S + LOADED_S
     # Its process goes, and nobody notices.
     await until(lambda: any(not each.is_running() for each in inspectors), within_s=60)
-    assert not reading.done()
-    reading.cancel()
+    assert not reading.done(), reading.exception()
     print(f"stops {took_s}, own {of_own.result():.1f} s, slowest read {max(longest_s):.2f} s")
 
 
@@ -125,7 +144,7 @@ async def test_a_factory_that_awaits_for_ever_is_cancelled_and_its_process_stays
 
 
 async def test_who_ends_the_process_that_asks_is_refused_and_everybody_else_is_answered(
-    http: httpx.AsyncClient, server: Served
+    http: httpx.AsyncClient, server: Served, beside: Beside
 ) -> None:
     innocent, guilty = await finished(http), await finished(http, "kills_readers")
     await is_warm(http)
@@ -133,11 +152,11 @@ async def test_who_ends_the_process_that_asks_is_refused_and_everybody_else_is_a
     before = inspectors(server)
     seen = set(before)
     longest_s: list[float] = []
-    reading = asyncio.create_task(ask_all_the_time(http, innocent, longest_s))
-    asking = asyncio.create_task(state(http, guilty))
-    stopping = asyncio.create_task(stopped(http, other, "rollback"))
+    reading = beside(ask_all_the_time(http, innocent, longest_s))
+    asking = beside(state(http, guilty))
+    stopping = beside(stopped(http, other, "rollback"))
     # Its settling ends the process that settles, too, beside the other's.
-    of_own = asyncio.create_task(stopped(http, own, "rollback"))
+    of_own = beside(stopped(http, own, "rollback"))
     while not (asking.done() and stopping.done() and of_own.done()):
         seen |= inspectors(server)
         await asyncio.sleep(0.05)
@@ -149,7 +168,6 @@ async def test_who_ends_the_process_that_asks_is_refused_and_everybody_else_is_a
     for thread_id, _ in (own, other):
         assert (await http.get(f"/threads/{thread_id}")).json()["status"] == "idle"
     assert not reading.done(), reading.exception()
-    reading.cancel()
     # Three for the question, three for the run's end, and those who came in their place.
     assert len(seen - before) <= 8
     print(f"{len(seen - before)} new, slowest read {max(longest_s):.2f} s, {of_own.result():.1f} s")
@@ -173,7 +191,9 @@ def inspectors(server: Served) -> set[psutil.Process]:
 # --- actors at the end of their lives -------------------------------------------------------------
 
 
-async def test_what_an_actor_executed_last_is_read_to_its_end(http: httpx.AsyncClient) -> None:
+async def test_what_an_actor_executed_last_is_read_to_its_end(
+    http: httpx.AsyncClient, beside: Beside
+) -> None:
     """Each actor executes one run: its last, whose reader may be slow."""
     turns = asyncio.Semaphore(4)
 
@@ -192,8 +212,9 @@ async def test_what_an_actor_executed_last_is_read_to_its_end(http: httpx.AsyncC
                     seen.append(int(line.removeprefix('data: {"i":').partition(",")[0]))
         return seen
 
-    waits, streams = await asyncio.gather(
-        asyncio.gather(*(wait() for _ in range(6))), asyncio.gather(*(stream() for _ in range(2)))
+    waits, streams = (
+        [beside(wait()) for _ in range(6)],
+        [beside(stream()) for _ in range(2)],
     )
-    assert waits == [{"n": 3, "size": 0}] * 6
-    assert streams == [list(range(60))] * 2
+    assert [await each for each in waits] == [{"n": 3, "size": 0}] * 6
+    assert [await each for each in streams] == [list(range(60))] * 2
