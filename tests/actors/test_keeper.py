@@ -385,6 +385,7 @@ async def test_nothing_is_kept_of_actors_that_are_gone(stage: Stage) -> None:
         await until(lambda: stage.cluster.executing(str(number)))  # noqa: B023
         stage.cluster.die(name)
         await until(lambda: len(stage.lost) == number + 1)  # noqa: B023
+    await until(lambda: "starting" not in stage.states)  # they have a name before a process
     alive = set(stage.cluster.actors)
     assert set(stage.keeper._pids) <= alive
     assert set(stage.keeper._pool_of_actor) <= alive
