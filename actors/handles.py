@@ -15,6 +15,7 @@ import inspect
 import logging
 import os
 import sys
+from collections.abc import Callable
 from typing import Any, cast
 
 import ray
@@ -35,6 +36,7 @@ from actors.cluster import cluster_view
 from actors.names import (
     INSPECTOR,
     REGISTRY,
+    is_inspector,
     is_registry,
     is_run_actor,
     new_run_actor_name,
@@ -44,7 +46,7 @@ from actors.names import (
 from actors.placement import HEAD, HEAD_SHARE, MIB, ClusterView
 from actors.pool import PoolSpec
 from actors.rpc import Lost, NotSent, RpcAddress, RpcClient
-from actors.setup import RegistrySetup
+from actors.setup import InspectorSetup, RegistrySetup
 from greenroom.core.errors import Uncertain, Unreachable
 
 log = logging.getLogger("greenroom.handles")
@@ -56,16 +58,28 @@ NO_ADDRESS_S = 60.0
 ADDRESS_WAIT_S = 30.0
 
 _RUN_GROUPS = {
-    "execute": ("prepare", "start_many", "ask", "update", "settle", "prune", "drain"),
+    "execute": ("prepare", "start_many", "drain"),
     "control": ("cancel", "beat", "adopt"),
-    "read": ("read", "outcome", "alive", "address"),
+    "read": ("read", "outcome", "alive", "address", "retire"),
 }
 """Concurrency groups of a run actor, each with a thread and loop of its own: a node that blocks
 `execute` neither delays a cancel nor a reader, and thousands of pending reads do not delay a
 cancel."""
 
 _RUN_ONCE = frozenset({"prepare"})
-"""The methods of a run actor that are not repeatable; all others are declared so where they are."""
+"""The methods of a run actor, or an inspector, that are not repeatable; all others are declared so
+where they are."""
+
+_INSPECTOR_GROUPS = {
+    "execute": ("prepare", "ask", "update", "settle", "prune"),
+    "control": ("beat", "adopt", "alive", "leave"),
+}
+"""Those of an inspector. Its graphs' code has threads of its own, apart from when it is loaded."""
+
+_GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
+    "RunActor": _RUN_GROUPS,
+    "Inspector": _INSPECTOR_GROUPS,
+}
 
 _GROUP_LIMITS = {"execute": 100_000, "control": 1_000, "read": 100_000}
 
@@ -271,6 +285,22 @@ class Handles:
             .remote(setup)
         )
 
+    def make_inspector(self, name: str, setup: InspectorSetup) -> None:
+        """Starts an inspector's process; `prepare` says when it has loaded its graphs. Blocks."""
+        self._known[name] = (
+            _inspector_class()
+            .options(
+                name=name,
+                namespace=self.namespace,
+                lifetime="detached",
+                max_restarts=0,
+                num_cpus=0,
+                resources=dict(setup.spec.resources),
+                enable_task_events=False,
+            )
+            .remote(setup)
+        )
+
     def make_registry(self, setup: RegistrySetup) -> ray.actor.ActorHandle:
         """A registry of this namespace, made unless it is there."""
         name = registry_name(setup.shard.number)
@@ -296,32 +326,54 @@ class Handles:
 
 @functools.cache
 def _run_actor_class() -> Any:
-    """`actors.run.RunActor` as a Ray actor class whose methods are spread over concurrency groups.
+    """`actors.run.RunActor` as a Ray actor class."""
+
+    def make(setup: Any) -> Any:
+        from actors.run import RunActor
+
+        return RunActor(setup)
+
+    return _shell("RunActor", make)
+
+
+@functools.cache
+def _inspector_class() -> Any:
+    """`actors.inspector.Inspector` as a Ray actor class."""
+
+    def make(setup: Any) -> Any:
+        from actors.inspector import Inspector
+
+        return Inspector(setup)
+
+    return _shell("Inspector", make)
+
+
+def _shell(title: str, make: Callable[[Any], Any]) -> Any:
+    """A Ray actor class whose methods are spread over concurrency groups.
 
     Whoever has a handle loads the class: gateways and the registry too, and they must not load
     LangGraph with it (half a second and 50 MiB). So the class that Ray knows is a shell, and what
     is in it comes with its process.
 
-    Made once in a process: Ray disassembles, pickles and exports each actor class that it meets.
+    To be made once in a process: Ray disassembles, pickles and exports each class that it meets.
     """
 
     def fill(self: Any, setup: Any) -> None:
         # LangGraph loads httpx, and that its command line, if rich is there: 4 MiB and a tenth of a
         # second for nothing. Absent, httpx says so to whoever calls `httpx.main`.
         sys.modules.setdefault("httpx._main", cast(Any, None))
-        from actors.run import RunActor
+        self.inside = make(setup)
 
-        self.inside = RunActor(setup)
-
-    shell = type("RunActor", (), {**_run_methods(), "__init__": fill, "__module__": __name__})
-    return ray.remote(concurrency_groups=_GROUP_LIMITS)(shell)  # pyright: ignore
+    limits = {group: _GROUP_LIMITS[group] for group in _GROUPS[title]}
+    shell = type(title, (), {**_methods(title), "__init__": fill, "__module__": __name__})
+    return ray.remote(concurrency_groups=limits)(shell)  # pyright: ignore
 
 
 @functools.cache
-def _run_methods() -> dict[str, Any]:
+def _methods(title: str) -> dict[str, Any]:
     return {
         name: ray.method(concurrency_group=group)(_forwarding(name))
-        for group, names in _RUN_GROUPS.items()
+        for group, names in _GROUPS[title].items()
         for name in names
     }
 
@@ -350,7 +402,7 @@ def _declared(actor: str, method: str) -> object:
     """A method as it is declared, of a registry or an actor that it has made."""
     if is_registry(actor):
         return getattr(_registry_class(), method, None)
-    return _run_methods().get(method)
+    return _methods("Inspector" if is_inspector(actor) else "RunActor").get(method)
 
 
 def _remote(handle: Any, method: str, args: tuple[Any, ...]) -> Any:

@@ -5,7 +5,8 @@ whom no actor can be started. Actors are made off the registry's loop, since mak
 death is known by one never-ending call per actor (`alive`): only Ray's notice counts as death; an
 actor that does not answer is busy.
 
-Of several registries each keeps actors of its own; the inspector is the first one's.
+Of several registries each keeps actors of its own; the inspectors are the first one's
+(`actors.inspecting`).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from actors import metrics
+from actors.asking import Asker, Duty, settle
 from actors.calls import answer, repeat
 from actors.handles import (
     INSPECTOR,
@@ -33,9 +35,10 @@ from actors.handles import (
     registry_name,
     shard_of,
 )
+from actors.inspecting import Inspectors
 from actors.placement import HEAD, HEAD_SHARE, impossible
-from actors.pool import Pool, PoolSpec
-from actors.setup import RegistrySetup, RunActorSetup
+from actors.pool import MemberState, Pool, PoolSpec
+from actors.setup import InspectorSetup, RegistrySetup, RunActorSetup
 from actors.tasks import Tasks
 from greenroom.core.batching import Batcher
 from greenroom.core.errors import (
@@ -56,13 +59,12 @@ IDLE_S = 60.0
 GROW_PATIENCE_S = 0.5
 ADOPT_WAIT_S = 10.0
 ASK_WAIT_S = 1.0
-INSPECTOR_WAIT_S = 30.0
-INSPECTOR_PAUSE_S = 1.0
 MAX_FAILED_STARTS = 3
+SEE_OFF_S = 60.0
+"""The longest that an actor stays for those who read what it has executed."""
 PLACING_LOOK_S = 2.0
 """How long an actor may take to load until it is asked whether there is a node for it at all."""
 RECONNECT_S = 0.1
-MOST_SETTLING_DEATHS = 3
 
 Granted = Callable[[str, str], object]
 """Called with a run and the actor that it got."""
@@ -145,22 +147,35 @@ class Keeper:
         self._draining = False
         self._closed = False
         self._problem = ""
-        self._making_inspector = False
-        self._inspector: str | None = None
-        self._inspector_ready = asyncio.Event()
+        self._inspectors = Inspectors(
+            handles,
+            tasks,
+            spec=self._inspector_spec,
+            make=self._make_inspector,
+            inspect_s=setup.inspect_s,
+        )
+        self._askers = {
+            duty: Asker(handles, duty, name=self.inspector, apart=self.ask_apart) for duty in Duty
+        }
 
     def knows(self, graph_id: str) -> bool:
         return graph_id in self._pools
 
     def serve(self, graph: GraphSpec) -> None:
-        """One more graph, with actors of its own, unless it is known."""
+        """One more graph, with actors of its own, unless it is known.
+
+        They are kept warm until nobody has used it for `IDLE_S`.
+        """
         if self.knows(graph.graph_id):
             return
         if graph.placement.timeout_s:
             self._timeouts_s[graph.graph_id] = graph.placement.timeout_s
         self._max_attempts[graph.graph_id] = graph.placement.max_attempts
         spec = dataclasses.replace(_spec(graph.placement, self._setup), graphs=(graph.graph_id,))
-        self._pools[graph.graph_id] = Pool(spec, patience_s=GROW_PATIENCE_S, few=_few(self._setup))
+        # Clients choose the names: not each is worth a process for ever, and one at every start.
+        self._pools[graph.graph_id] = Pool(
+            spec, patience_s=GROW_PATIENCE_S, few=_few(self._setup), warm_for_s=IDLE_S
+        )
 
     def timeout_s(self, graph_id: str) -> float:
         """How long an attempt of the graph may take; 0: as long as it likes."""
@@ -197,10 +212,13 @@ class Keeper:
         return executed
 
     async def _adopt(self, name: str) -> dict[str, tuple[str, int]]:
-        inspects = name.startswith(INSPECTOR)
-        if not inspects and not is_run_actor(name):
+        if name.startswith(INSPECTOR):
+            if self._shard.is_first:
+                await self._inspectors.adopt(name, self._epoch, ADOPT_WAIT_S)
             return {}
-        maker = 0 if inspects else shard_of(name)
+        if not is_run_actor(name):
+            return {}
+        maker = shard_of(name)
         if maker % self._shard.of != self._shard.number:
             return {}
         if maker != self._shard.number:
@@ -222,12 +240,7 @@ class Keeper:
             await self.kill(name)
             return {}
         pool = next((pool for pool in self._pools.values() if pool.spec == spec), None)
-        if inspects and spec == self._inspector_spec and self._inspector is None:
-            self._inspector = name
-            self._inspector_ready.set()
-            self._tasks.spawn(self._watch(name))
-            return {}
-        if inspects or pool is None:
+        if pool is None:
             await self.kill(name)
             return {}
         pool.adopt(name, [run_id for run_id, _ in runs], now_s=time.monotonic())
@@ -249,13 +262,14 @@ class Keeper:
     async def keep(self) -> None:
         """Never ends: keeps the pools at their size, and beats to the actors."""
         self.wake()
-        if self._shard.is_first and self._inspector is None:
-            self._want_inspector()
+        if self._shard.is_first:
+            self._inspectors.keep()
         while True:
             # Several times within what an actor takes for the registry's death.
             await asyncio.sleep(min(KEEP_INTERVAL_S, self._setup.registry_silence_s / 4))
-            for name in [*self._pool_of_actor, *([self._inspector] if self._inspector else [])]:
+            for name in self._pool_of_actor:
                 self._tasks.spawn(self._beat(name))
+            self._inspectors.beat(self._epoch)
             now_s = time.monotonic()
             for pool in self._distinct_pools:
                 self._shrink(pool, now_s)
@@ -263,9 +277,16 @@ class Keeper:
 
     def _shrink(self, pool: Pool, now_s: float) -> None:
         for name in pool.surplus(now_s=now_s, idle_s=IDLE_S):
-            pool.stopped(name)
+            retired = pool.members[name].state is MemberState.RETIRING
+            pool.stopped(name)  # at once: another one may have its place
             self._pool_of_actor.pop(name, None)
-            self._tasks.spawn(self.kill(name))
+            self._tasks.spawn(self._see_off(name) if retired else self.kill(name))
+
+    async def _see_off(self, name: str) -> None:
+        """Ends an actor whose last run has ended a moment ago, when its readers have it all."""
+        with suppress(GreenroomError):
+            await self._handles.call(name, "retire", within_s=SEE_OFF_S)
+        await self.kill(name)
 
     async def _beat(self, name: str) -> None:
         with suppress(GreenroomError):  # the next beat follows soon
@@ -286,10 +307,15 @@ class Keeper:
             failed = [pool for pool in self._distinct_pools if pool.failed_starts]
             if failed:
                 raise ConfigurationError(f"An actor does not start: {self._problem}")
-            cold = [pool for pool in self._distinct_pools if pool.spec.warm and not pool.has_ready]
-            if not cold and (self._inspector is not None or not self._shard.is_first):
+            now_s = time.monotonic()
+            cold = [
+                pool
+                for pool in self._distinct_pools
+                if pool.warm(now_s=now_s) and not pool.has_ready
+            ]
+            if not cold and (self._inspectors.is_there or not self._shard.is_first):
                 return True
-            if time.monotonic() > deadline_s:
+            if now_s > deadline_s:
                 return False
             await asyncio.sleep(0.02)
 
@@ -453,10 +479,6 @@ class Keeper:
         self._starters.pop(name, None)
         self._pids.pop(name, None)
         note = self._notes.pop(name, None)
-        if name == self._inspector:
-            self._inspector = None
-            self._inspector_ready.clear()
-            self._want_inspector()
         pool = self._pool_of_actor.pop(name, None)
         if pool is None:
             return
@@ -497,7 +519,7 @@ class Keeper:
 
     async def _start_actor(self, name: str, pool: Pool) -> None:
         turns = self._starts if pool.has_ready and self._starts else nullcontext()
-        problem = await self._make(name, pool.spec, turns)
+        problem = await self._make_run_actor(name, pool.spec, turns)
         outcome = "ready" if problem is None else "failed"
         self._meter.count(metrics.ACTOR_STARTS, pool.label, outcome)
         if problem is None:
@@ -515,14 +537,9 @@ class Keeper:
                 pool.leave(run_id)
                 self._unstartable(run_id, problem.reason)
 
-    async def _make(
+    async def _make_run_actor(
         self, name: str, spec: PoolSpec, turns: AbstractAsyncContextManager[None]
     ) -> _Problem | None:
-        """Makes an actor and has it load its graphs; the problem, or None.
-
-        Args:
-            turns: what bounds how many start at once, beside runs that need the CPU more.
-        """
         setup = RunActorSetup(
             name=name,
             namespace=self._setup.namespace,
@@ -538,9 +555,42 @@ class Keeper:
             logs=self._setup.logs,
             faults=self._setup.faults,
         )
+        return await self._make(
+            name, spec, lambda: self._handles.make_run_actor(name, setup, spec), turns
+        )
+
+    async def _make_inspector(self, name: str) -> str | None:
+        spec = self._inspector_spec
+        setup = InspectorSetup(
+            name=name,
+            dsn=self._setup.dsn,
+            config_path=self._setup.config_path,
+            configuration=self._setup.configuration,
+            spec=spec,
+            inspect_s=self._setup.inspect_s,
+            registry_silence_s=self._setup.registry_silence_s,
+            logs=self._setup.logs,
+        )
+        problem = await self._make(name, spec, lambda: self._handles.make_inspector(name, setup))
+        self._pids.pop(name, None)
+        return problem.reason if problem is not None else None
+
+    async def _make(
+        self,
+        name: str,
+        spec: PoolSpec,
+        create: Callable[[], None],
+        turns: AbstractAsyncContextManager[None] | None = None,
+    ) -> _Problem | None:
+        """Makes an actor and has it load its graphs; the problem, or None.
+
+        Args:
+            create: starts its process. Blocks.
+            turns: what bounds how many start at once, beside runs that need the CPU more.
+        """
         try:
-            async with turns:
-                await asyncio.to_thread(self._handles.make_run_actor, name, setup, spec)
+            async with turns or nullcontext():
+                await asyncio.to_thread(create)
                 handle = await self._handles.find(name)
                 preparing = asyncio.ensure_future(answer(handle.prepare.remote(), name))
                 try:
@@ -586,7 +636,7 @@ class Keeper:
             if now_s - since_s >= self._setup.placement_patience_s:
                 return reason
 
-    # --- inspector -----------------------------------------------------------------------------
+    # --- inspectors ----------------------------------------------------------------------------
 
     @property
     def _inspector_spec(self) -> PoolSpec:
@@ -597,94 +647,52 @@ class Keeper:
             resources=((HEAD, HEAD_SHARE),),
         )
 
-    def _want_inspector(self) -> None:
-        """Has one made, unless one is on its way."""
-        if not self._making_inspector:
-            self._making_inspector = True
-            self._tasks.spawn(self._make_inspector())
-
-    async def _make_inspector(self) -> None:
-        while True:
-            name = f"{INSPECTOR}-{new_run_actor_name()}"
-            problem = await self._make(name, self._inspector_spec, nullcontext())
-            if problem is None:
-                break
-            log.error("the inspector did not start", extra={"reason": problem.reason})
-            await asyncio.sleep(INSPECTOR_PAUSE_S)
-        self._making_inspector = False
-        self._inspector = name
-        self._inspector_ready.set()
-        self._tasks.spawn(self._watch(name))
-
-    async def inspector(self) -> str:
-        """The inspector's name, once there is one.
+    async def inspector(self, duty: Duty = Duty.READS) -> str:
+        """The name of an inspector, once there is one.
 
         Raises:
             Unavailable: it does not come in time.
         """
-        if not self._shard.is_first:
-            return await self._ask_for_inspector()
-        try:
-            async with asyncio.timeout(INSPECTOR_WAIT_S):
-                await self._inspector_ready.wait()
-        except TimeoutError:
-            raise Unavailable("The inspector is still starting. Try again in a moment.") from None
-        assert self._inspector is not None
-        return self._inspector
+        if self._shard.is_first:
+            return await self._inspectors.name(duty)
+        return await self._ask_first("inspector", duty)
 
-    async def _ask_for_inspector(self) -> str:
+    async def ask_apart(self, duty: Duty, graph_id: str, method: str, args: tuple[Any, ...]) -> Any:
+        """Asks an inspector where nothing else is asked meanwhile: `Inspectors.ask_apart`."""
+        if self._shard.is_first:
+            return await self._inspectors.ask_apart(duty, graph_id, method, args)
+        return await self._ask_first("ask_apart", duty, graph_id, method, args)
+
+    async def _ask_first(self, method: str, *args: Any) -> Any:
         try:
-            return await self._handles.call(REGISTRY, "inspector")
+            return await self._handles.call(REGISTRY, method, *args)
         except (ActorGone, Unreachable):
             raise Unavailable("The server is restarting. Try again in a moment.") from None
 
     async def settle(self, graph_id: str, thread_id: str) -> tuple[bytes | None, bool]:
-        """Has the inspector bring a thread's record in line with its checkpoints.
-
-        Never fails: the end of a run hangs on it. What the graph refuses stays as it is.
+        """Has a thread's record brought in line with its checkpoints: `asking.settle`.
 
         Returns:
             the thread's interrupts as JSON (None leaves them), and whether it has a next step.
         """
-        deaths: set[str] = set()
-        while len(deaths) < MOST_SETTLING_DEATHS:
-            try:
-                name = await self.inspector()
-                handle = await self._handles.find(name)
-                return await answer(handle.settle.remote(graph_id, thread_id), name)
-            except ActorGone as gone:
-                deaths.add(gone.name)
-                await asyncio.sleep(RECONNECT_S)
-            except (Unavailable, Unreachable):
-                await asyncio.sleep(RECONNECT_S)
-            except Exception:  # a graph's factory raises anything; a graph may be gone by now
-                log.exception("a thread could not be settled", extra={"thread_id": thread_id})
-                return None, False
-        log.error("settling a thread kills the inspector", extra={"thread_id": thread_id})
-        return None, False
+        return await settle(self._askers[Duty.ENDS], graph_id, thread_id)
 
     async def prune(self, thread_id: str) -> None:
-        """Has the inspector delete a thread's older checkpoints; may be repeated."""
-        while True:
-            try:
-                name = await self.inspector()
-                handle = await self._handles.find(name)
-                return await answer(handle.prune.remote(thread_id), name)
-            except (ActorGone, Unreachable):
-                await asyncio.sleep(RECONNECT_S)
+        """Has an inspector delete a thread's older checkpoints; may be repeated."""
+        await self._askers[Duty.READS].ask("", "prune", thread_id)
 
-    async def update(self, update: Any) -> tuple[bytes, bytes, bool]:
-        """Has the inspector change a thread's state; ``update`` is an ObjectRef.
+    async def update(self, graph_id: str, update: Any) -> tuple[bytes, bytes, bool]:
+        """Has an inspector change a thread's state; ``update`` is an ObjectRef.
 
         Returns:
             the answer for the client, the thread's interrupts, and whether it has a next step.
+
+        May be repeated: whoever applies it looks whether that was done before.
+
+        Raises:
+            Unanswered: the graph hangs, or ends the process that asks it.
         """
-        name = await self.inspector()
-        handle = await self._handles.find(name)
-        try:
-            return await answer(handle.update.remote(update), name)
-        except (ActorGone, Unreachable):
-            raise Unavailable("The inspector died over this update. Try again.") from None
+        return await self._askers[Duty.READS].ask(graph_id, "update", update)
 
 
 def pool_specs(configuration: Configuration, setup: RegistrySetup) -> list[PoolSpec]:

@@ -18,6 +18,10 @@ def is_registry(name: str) -> bool:
     return name == REGISTRY or name.startswith(f"{REGISTRY}-")
 
 
+def is_inspector(name: str) -> bool:
+    return name.startswith(INSPECTOR)
+
+
 def new_run_actor_name(shard: int = 0) -> str:
     name = RUN_PREFIX + uuid.uuid4().hex[:12]
     return f"{name}-{shard}" if shard else name

@@ -14,6 +14,7 @@ starting actors.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -80,10 +81,21 @@ class Pool:
             started. Starting one takes seconds of a CPU that a burst of short runs has better use
             for: where runs come to their place sooner, more actors would only share that CPU.
         few: up to so many actors, e.g. one for each CPU, it is enough that some are missing.
+        warm_for_s: actors are kept warm for so long after the last run; None for always.
     """
 
-    def __init__(self, spec: PoolSpec, *, patience_s: float = 0.0, few: int = 0) -> None:
+    def __init__(
+        self,
+        spec: PoolSpec,
+        *,
+        patience_s: float = 0.0,
+        few: int = 0,
+        warm_for_s: float | None = None,
+    ) -> None:
         self.spec = spec
+        self._warm_for_s = warm_for_s
+        self._used_s = -math.inf
+        self._claimed = False
         self._few = few
         self._patience_s = patience_s
         self._short_since_s: float | None = None
@@ -117,6 +129,7 @@ class Pool:
 
     def claim(self, run_id: str) -> str | None:
         """A place for a run: the name of its actor, or None, and then the run waits in line."""
+        self._claimed = True
         member = None if self.waiting else self._free_member()
         if member is None:
             self.waiting.append(run_id)
@@ -126,6 +139,7 @@ class Pool:
 
     def claim_again(self, run_id: str) -> str | None:
         """Like `claim`, but ahead of the line: the run had a place and lost it with its actor."""
+        self._claimed = True
         member = self._free_member()
         if member is None:
             self.waiting.appendleft(run_id)
@@ -198,6 +212,14 @@ class Pool:
 
     # --- actors --------------------------------------------------------------------------------
 
+    def warm(self, *, now_s: float) -> int:
+        """How many free actors to keep ready now."""
+        if self._warm_for_s is None:
+            return self.spec.warm
+        if self._claimed or self.waiting or any(m.runs for m in self.members.values()):
+            self._claimed, self._used_s = False, now_s
+        return self.spec.warm if now_s - self._used_s < self._warm_for_s else 0
+
     def wanted(self, *, now_s: float) -> int:
         """How many actors to start now: for those who wait, and to keep ``warm`` ones free."""
         if now_s < self._not_before_s:
@@ -207,7 +229,7 @@ class Pool:
         starting = self.starts
         for_waiting = -(-len(self.waiting) // self.spec.runs_per_actor)
         free = sum(1 for m in live if m.state is MemberState.READY and not m.runs)
-        missing = max(0, min(room, for_waiting + self.spec.warm - free - starting))
+        missing = max(0, min(room, for_waiting + self.warm(now_s=now_s) - free - starting))
         if not missing or not live:
             self._short_since_s = self._witness = None
             return missing
@@ -267,7 +289,10 @@ class Pool:
             member.state = MemberState.RETIRING
 
     def surplus(self, *, now_s: float, idle_s: float) -> list[str]:
-        """Actors to stop: the retired that are empty, and idle ones beyond ``warm``."""
+        """Actors to stop: the retired that are empty, and idle ones beyond the warm ones.
+
+        What a retired one has executed last may not have been read to its end yet.
+        """
         gone = [
             m.name for m in self.members.values() if m.state is MemberState.RETIRING and not m.runs
         ]
@@ -275,7 +300,7 @@ class Pool:
             (m for m in self.members.values() if m.state is MemberState.READY and not m.runs),
             key=lambda m: m.idle_since_s,
         )
-        spare = len(idle) - self.spec.warm
+        spare = len(idle) - self.warm(now_s=now_s)
         gone += [m.name for m in idle[: max(0, spare)] if now_s - m.idle_since_s >= idle_s]
         return gone
 

@@ -19,6 +19,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from actors.calls import long_poll
@@ -56,6 +57,38 @@ class Attempt(Protocol):
 
 A = TypeVar("A", bound=Attempt)
 
+UNREAD_S = 2.0
+UNDELIVERED_S = 10.0
+READ_AGAIN_S = 1.0
+"""How long an actor that retires waits for the readers of a run that has ended: after it was looked
+for first, if nobody has asked yet, and after the last question, if its end was not given and if it
+was."""
+LOOK_S = 0.1
+
+
+@dataclass(slots=True)
+class _Reading:
+    """What readers had of an attempt.
+
+    Attributes:
+        asked_s: when one of them asked last; 0 for never.
+        delivered: one of them has its end.
+    """
+
+    asked_s: float = 0.0
+    delivered: bool = False
+
+    def may_go_on(self, since_s: float, now_s: float) -> bool:
+        """Whether somebody may still want the attempt, at the end of its actor's life.
+
+        Args:
+            since_s: when that was looked for first.
+        """
+        patience_s = UNDELIVERED_S if self.asked_s else UNREAD_S
+        if self.delivered:
+            patience_s = READ_AGAIN_S
+        return now_s - max(since_s, self.asked_s) < patience_s
+
 
 class Shelf(Generic[A]):
     """The attempts of one actor, current and finished.
@@ -76,6 +109,7 @@ class Shelf(Generic[A]):
         self._current: dict[str, A] = {}
         self._finished: OrderedDict[str, A] = OrderedDict()
         self._finished_bytes = 0
+        self._readings: dict[str, _Reading] = {}
         self._gone: OrderedDict[str, int] = OrderedDict()
         self._arrivals: dict[str, list[Callable[[], None]]] = {}
         self._lock = threading.Lock()  # of the arrivals
@@ -146,6 +180,7 @@ class Shelf(Generic[A]):
 
     def _remember(self, attempt: A) -> None:
         order = attempt.order
+        self._readings.pop(order.run_id, None)
         self._gone[order.run_id] = max(order.attempt, self._gone.pop(order.run_id, 0))
         while len(self._gone) > GONE_KEPT:
             self._gone.popitem(last=False)
@@ -202,6 +237,7 @@ class Shelf(Generic[A]):
         if found is None:
             gone = self._is_gone(run_id, attempt)
             return Batch(body=b"", cursor=after, closed=True, known=False, gone=gone)
+        reading = self._asked(run_id)
         if after == LIVE:
             # Told at once where it stands, a reader misses nothing should this process die.
             return Batch(body=b"", cursor=found.log.end, closed=False)
@@ -216,6 +252,7 @@ class Shelf(Generic[A]):
             if frames or part.closed:
                 # A log that was closed without an ending belongs to an attempt that was dropped.
                 known = found.ending is not None or not part.closed
+                reading.delivered |= part.closed
                 return Batch(
                     body=b"".join(frames),
                     cursor=part.cursor,
@@ -239,13 +276,29 @@ class Shelf(Generic[A]):
         if found is None:
             gone = self._is_gone(run_id, attempt)
             raise (NotFound if gone else NotYetHere)(f"Run {run_id} is not here.")
+        reading = self._asked(run_id)
         deadline_s = time.monotonic() + wait_s
         while found.ending is None:
             if found.log.closed:
                 raise NotFound(f"Run {run_id} is not here.")
             if not await appended(found.log, found.log.end, deadline_s - time.monotonic()):
                 return None
+        reading.delivered = True
         return found.ending
+
+    def _asked(self, run_id: str) -> _Reading:
+        reading = self._readings.setdefault(run_id, _Reading())
+        reading.asked_s = time.monotonic()
+        return reading
+
+    async def until_read(self) -> None:
+        """Returns when what has ended was read to its end, or nobody asks for it any more."""
+        since_s = time.monotonic()
+        while any(  # noqa: ASYNC110 - mostly it is time that it waits for
+            self._readings.get(run_id, _Reading()).may_go_on(since_s, time.monotonic())
+            for run_id in (*[*self._current], *[*self._finished])
+        ):
+            await asyncio.sleep(LOOK_S)
 
     def _is_gone(self, run_id: str, attempt: int) -> bool:
         return self._gone.get(run_id, 0) >= attempt

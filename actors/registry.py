@@ -41,6 +41,7 @@ from typing import Any, Literal, TypeVar
 import psycopg
 
 from actors import metrics
+from actors.asking import Duty
 from actors.calls import long_poll, repeatable
 from actors.garbage import spare_what_stays
 from actors.handles import Handles, registry_name, rpc_host
@@ -1392,10 +1393,16 @@ class RegistryActor:
             await self.follow(run_id, ANY_ATTEMPT, 1.0)
 
     @repeatable
-    async def inspector(self) -> str:
-        """The name of the inspector; waits for it while it starts."""
+    async def inspector(self, duty: Duty = Duty.READS) -> str:
+        """The name of the inspector for a duty; waits for it while it starts."""
         await self._ready()
-        return await self._keeper.inspector()
+        return await self._keeper.inspector(duty)
+
+    @repeatable
+    async def ask_apart(self, duty: Duty, graph_id: str, method: str, args: tuple[Any, ...]) -> Any:
+        """Asks an inspector where nothing else is asked: what may have ended the usual one."""
+        await self._ready()
+        return await self._keeper.ask_apart(duty, graph_id, method, args)
 
     @repeatable
     async def info(self) -> dict[str, Any]:

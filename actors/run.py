@@ -12,16 +12,12 @@ Three loops, each on its own thread (`actors.handles` assigns them):
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import logging
 import os
-import resource
 import sys
 import threading
-import time
 from collections import OrderedDict
-from pathlib import Path
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -30,6 +26,7 @@ from langgraph.store.postgres.aio import AsyncPostgresStore
 from actors.attempt import Attempt, Deps
 from actors.calls import NO_ANSWER, long_poll, repeat, repeatable
 from actors.garbage import spare_what_stays
+from actors.guard import Guard
 from actors.handles import Handles, rpc_host
 from actors.node_threads import NodeThreads
 from actors.pool import PoolSpec
@@ -40,26 +37,20 @@ from actors.shipped import ShippedGraphs
 from actors.tail import EarlierTail
 from greenroom import tracing
 from greenroom.core.batching import Batcher
-from greenroom.core.errors import BadRequest, Fenced, GreenroomError, NotFound, Unavailable
+from greenroom.core.errors import Fenced, NotFound, Unavailable
 from greenroom.core.faults import Faults
-from greenroom.core.ports import Question, Update
 from greenroom.core.runs import Batch, Ending, Report, RunOrder
-from greenroom.graphs import state as graph_state
 from greenroom.graphs.containment import contain
 from greenroom.graphs.loading import LoadedGraph, load_graph, make_importable
 from greenroom.persistence import tails
-from greenroom.persistence.checkpoints import FencedSaver, PooledSaver
+from greenroom.persistence.checkpoints import FencedSaver
 from greenroom.persistence.database import Pool, open_pool
-from greenroom.persistence.journal import store_values
 from greenroom.persistence.saving import Saving
 
 log = logging.getLogger("greenroom.run")
 
 EARLY_KEPT = 256
 """Of how many cancels that came before their attempt is remembered."""
-EXIT_SILENCE = 76
-EXIT_MEMORY = 77
-EXIT_LOOP = 78
 
 
 class RunActor:
@@ -82,9 +73,7 @@ class RunActor:
         self._cancelled_early: OrderedDict[tuple[str, int], bool] = OrderedDict()
         self._hearing = threading.Lock()
         self._epoch = 0
-        self._heard_s = time.monotonic()
         self._execute_loop: asyncio.AbstractEventLoop | None = None
-        self._execute_thread: threading.Thread | None = None
         self._threads = NodeThreads()
         self._pool: Pool | None = None
         self._shipped: ShippedGraphs | None = None
@@ -97,7 +86,11 @@ class RunActor:
             }
         )
         # From the first moment: a registry that dies right after it made us knows nothing of us.
-        threading.Thread(target=self._watch, name="greenroom-watch", daemon=True).start()
+        self._guard = Guard(
+            silence_s=setup.registry_silence_s,
+            memory_mib=setup.spec.memory_mib,
+            exhausted=self._say_exhausted,
+        )
 
     # --- execute -------------------------------------------------------------------------------
 
@@ -113,7 +106,7 @@ class RunActor:
         tracing.configure("actor", self._setup.name)
         loop = asyncio.get_running_loop()
         self._execute_loop = loop
-        self._execute_thread = threading.current_thread()
+        self._guard.watch_thread(threading.current_thread())
         contain(loop)
         loop.set_default_executor(self._threads)
         configuration = configuration_of(self._setup)
@@ -220,64 +213,6 @@ class RunActor:
         with self._arriving:  # a cancel finds it current or finished
             self._shelf.finish(attempt)
 
-    @repeatable
-    async def ask(self, question: Question) -> bytes:
-        """Answers a question about a graph or a thread's state (the inspector's work)."""
-        return await graph_state.answer(
-            self._graph_of(question.graph_id),
-            question,
-            checkpointer=self._bound_saver(getattr(question, "thread_id", "")),
-            store=self._store,
-        )
-
-    @repeatable
-    async def update(self, update: Update) -> tuple[bytes, bytes, bool]:
-        """Changes a thread's state while the registry keeps runs off it; stores the new values.
-
-        Returns:
-            the answer for the client, the thread's interrupts, and whether it has a next step.
-        """
-        done = await graph_state.update(
-            self._graph_of(update.graph_id),
-            update,
-            checkpointer=self._bound_saver(update.thread_id),
-            store=self._store,
-        )
-        await store_values(self._connections, update.thread_id, done.values)
-        return done.answer, done.interrupts, done.has_next
-
-    @repeatable
-    async def settle(self, graph_id: str, thread_id: str) -> tuple[bytes, bool]:
-        """Brings a thread's record in line with its checkpoints, after a kill or a rollback.
-
-        Returns:
-            the thread's interrupts, and whether it has a next step.
-        """
-        config: RunnableConfig = {"configurable": {"thread_id": thread_id, "graph_id": graph_id}}
-        opened = self._graph_of(graph_id).open(
-            config, checkpointer=self._bound_saver(thread_id), store=self._store
-        )
-        async with opened as graph:
-            values, interrupts, has_next = await graph_state.head_state(graph, config)
-        await store_values(self._connections, thread_id, values)
-        return interrupts, has_next
-
-    @repeatable
-    async def prune(self, thread_id: str) -> None:
-        """Deletes all but the newest checkpoint of each namespace (the inspector's work).
-
-        Raises:
-            BadRequest: the thread's state is rebuilt from older checkpoints.
-        """
-        try:
-            await self._bound_saver(thread_id).aprune([thread_id], strategy="keep_latest")
-        except NotImplementedError as error:
-            raise BadRequest(str(error)) from None
-
-    def _bound_saver(self, thread_id: str) -> PooledSaver:
-        """For questions about a thread; empty for those about a graph."""
-        return PooledSaver(self._connections, self._saving, thread_id=thread_id)
-
     def _graph_of(self, graph_id: str) -> LoadedGraph:
         graph = self._graphs.get(graph_id)
         if graph is None and self._shipped is not None:
@@ -340,7 +275,7 @@ class RunActor:
             if epoch < self._epoch:
                 raise Fenced(f"registry epoch {epoch} was superseded by {self._epoch}")
             self._epoch = epoch
-            self._heard_s = time.monotonic()
+            self._guard.hear()
 
     # --- read ----------------------------------------------------------------------------------
 
@@ -353,6 +288,11 @@ class RunActor:
     async def outcome(self, *args: Any) -> Ending | None:
         """`Shelf.outcome`, likewise."""
         return await self._shelf.outcome(*args)
+
+    @long_poll
+    async def retire(self) -> None:
+        """Returns when what has ended here was read to its end, or nobody asks for it any more."""
+        await self._shelf.until_read()
 
     @repeatable
     async def address(self) -> RpcAddress | None:
@@ -374,33 +314,11 @@ class RunActor:
         """Never answers; that it fails is how the registry hears of this process's death."""
         await asyncio.Event().wait()
 
-    # --- watch ---------------------------------------------------------------------------------
-
-    def _watch(self) -> None:
-        """A thread that ends the process when it outgrows its limit, no registry is left, or the
-        loop that executes runs has stopped."""
-        limit_bytes = self._setup.spec.memory_mib * 1024 * 1024
-        page_bytes = resource.getpagesize()
-        while True:
-            time.sleep(0.25)
-            if time.monotonic() - self._heard_s > self._setup.registry_silence_s:
-                os._exit(EXIT_SILENCE)
-            if self._execute_thread is not None and not self._execute_thread.is_alive():
-                # User code stopped the loop: nothing here would ever go on.
-                os._exit(EXIT_LOOP)
-            if limit_bytes:
-                resident = int(Path("/proc/self/statm").read_text().split()[1]) * page_bytes
-                if resident > limit_bytes:
-                    self._say_exhausted(resident)
-                    os._exit(EXIT_MEMORY)
-
-    def _say_exhausted(self, resident_bytes: int) -> None:
-        with contextlib.suppress(GreenroomError):
-            note = self._handles.get(self._setup.registry).exhausted.remote(
-                self._setup.name, resident_bytes // (1024 * 1024), self._setup.spec.memory_mib
-            )
-            del note
-            time.sleep(0.1)  # lets the message leave before the process does
+    def _say_exhausted(self, resident_mib: int) -> None:
+        note = self._handles.get(self._setup.registry).exhausted.remote(
+            self._setup.name, resident_mib, self._setup.spec.memory_mib
+        )
+        del note
 
 
 class _Saver(FencedSaver):

@@ -17,7 +17,8 @@ from typing import Any, Literal, LiteralString, TypeVar
 import ray
 
 from actors import metrics
-from actors.calls import CALL_S, LONG_CALL_S, NO_ANSWER, POLL_MARGIN_S, ActorGone, answer, repeat
+from actors.asking import Asker, Duty
+from actors.calls import CALL_S, LONG_CALL_S, NO_ANSWER, POLL_MARGIN_S, ActorGone, repeat
 from actors.handles import REGISTRY, Handles, registry_name
 from actors.registry import ANY_ATTEMPT, Whereabouts
 from actors.streams import Streams
@@ -77,7 +78,12 @@ class RayRuntime:
         self._fixed_graphs = fixed_graphs
         self._streams = Streams(handles, database, self._follow, self._wait_s)
         self._batchers: dict[tuple[int, str], Batcher[Any, Any]] = {}
-        self._inspector: str | None = None
+        self._asker = Asker(
+            handles,
+            Duty.READS,
+            name=lambda duty: self._shard(0, "inspector", duty),
+            apart=lambda *asked: self._shard(0, "ask_apart", *asked),
+        )
         self._shapes: dict[str, bytes] = {}
 
     # --- registries ----------------------------------------------------------------------------
@@ -288,16 +294,7 @@ class RayRuntime:
         return self._shapes[key]
 
     async def _ask(self, question: Question) -> bytes:
-        while True:
-            name = self._inspector or await self._shard(0, "inspector")
-            self._inspector = name
-            try:
-                inspector = await self._handles.find(name)
-                return await answer(inspector.ask.remote(question), name)
-            except (ActorGone, Unreachable):
-                self._handles.forget(name)
-                self._inspector = None
-                await asyncio.sleep(0.05)
+        return await self._asker.ask(question.graph_id, "ask", question)
 
     async def update_state(self, update: Update) -> bytes:
         # Its id makes it repeatable: whoever applies it looks whether it was applied.
@@ -306,7 +303,11 @@ class RayRuntime:
         reference = ray.put(update)
         slot = slot_of_thread(update.thread_id)
         return await self._registry(
-            slot, "update_state", update.thread_id, [reference], within_s=LONG_CALL_S
+            slot,
+            "update_state",
+            update.thread_id,
+            [reference, update.graph_id],
+            within_s=LONG_CALL_S,
         )
 
     async def copy_thread(self, thread_id: str, copy_id: str) -> None:

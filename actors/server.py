@@ -314,6 +314,7 @@ def registry_setup(
         placement_patience_s=settings.placement_patience_s,
         cancel_grace_s=settings.cancel_grace_s,
         registry_silence_s=settings.registry_silence_s,
+        inspect_s=settings.inspect_s,
         log_max_bytes=settings.log_max_bytes,
         actor_log_max_bytes=settings.actor_log_max_bytes,
         max_queued_runs=settings.max_queued_runs,

@@ -48,6 +48,26 @@ class RunActorSetup:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class InspectorSetup:
+    """What an inspector needs to know.
+
+    Attributes:
+        spec: ``spec.graphs`` are the graphs that it loads, ``spec.version`` is their code's.
+        inspect_s: what a question may take.
+        name, dsn, config_path, configuration, registry_silence_s, logs: as of a run actor.
+    """
+
+    name: str
+    dsn: str
+    config_path: Path
+    configuration: Configuration | None = None
+    spec: PoolSpec
+    inspect_s: float
+    registry_silence_s: float
+    logs: LogSettings | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class WebhookSettings:
     """How webhooks are sent.
 
@@ -87,6 +107,7 @@ class RegistrySetup:
         placement_patience_s: how long an actor waits where no node could hold it, and nobody can
             add one that could.
         cancel_grace_s: what a cancelled run gets to stop by itself.
+        inspect_s: what a question about a graph or a state may take.
         max_queued_runs: runs that may wait for a place or their thread, or None for no limit.
         resumable_ttl_s: how long the durable events of a finished run are kept.
         thread_ttl_s: threads without a time to live of their own are deleted when they were left
@@ -109,6 +130,7 @@ class RegistrySetup:
     max_starts: int = 1
     cancel_grace_s: float
     registry_silence_s: float
+    inspect_s: float = 30.0
     log_max_bytes: int
     actor_log_max_bytes: int = 256 * 1024 * 1024
     max_queued_runs: int | None
@@ -126,7 +148,7 @@ class RegistrySetup:
         return [dataclasses.replace(self, shard=Shard(number, of)) for number in range(of)]
 
 
-def configuration_of(setup: RunActorSetup | RegistrySetup) -> Configuration:
+def configuration_of(setup: RunActorSetup | InspectorSetup | RegistrySetup) -> Configuration:
     """What this actor's configuration says; reads the file, unless it came along.
 
     Raises:

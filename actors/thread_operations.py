@@ -114,11 +114,15 @@ class ThreadOperations:
     # --- update, copy, prune -------------------------------------------------------------------
 
     async def update_state(self, thread_id: str, update: list[Any]) -> bytes:
-        """Changes a thread's state. ``update`` is a list of one ObjectRef: the values may be large,
-        so only their reference passes through here."""
+        """Changes a thread's state.
+
+        Args:
+            update: an ObjectRef, since the values may be large and need not pass through here; and
+                the graph that applies them.
+        """
 
         async def work() -> bytes:
-            reply, interrupts, has_next = await self._keeper.update(update[0])
+            reply, interrupts, has_next = await self._keeper.update(update[1], update[0])
             await self._rest(thread_id, interrupts, has_next=has_next)
             self._doings.note(thread_id, "state")
             return reply

@@ -127,6 +127,12 @@ class Settings(BaseSettings):
         description="A run actor that has heard from no registry for this long ends itself.",
     )
 
+    inspect_s: PositiveS = Field(
+        default=30.0,
+        description="What a question about a graph or a thread's state may take, and an update of"
+        " a state: the graph's factory, and code of its state. Then it is answered 503.",
+    )
+
     placement_patience_s: NotNegativeS = Field(
         default=30.0,
         description="How long a run waits whose placement no node of the cluster, and none that its"
@@ -294,6 +300,7 @@ GROUPS = {
         "cancel_grace_s",
         "drain_s",
         "registry_silence_s",
+        "inspect_s",
         "placement_patience_s",
         "resumable_ttl_s",
         "thread_ttl_s",

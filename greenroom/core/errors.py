@@ -13,6 +13,8 @@
     │   └─ Restarting              nothing was done; the caller asks again by itself
     ├─ Unreachable          503    a process was not reached; perhaps it did what was asked
     ├─ Uncertain            503    the same, of something that must not be done twice
+    ├─ Unanswered           503    a graph's code hangs or ends its process; asking again does not
+    │                              help, so nothing of ours does
     ├─ ConfigurationError          said at start, before anything serves
     └─ Fenced                      a signal, not a failure: another attempt is the current one
 
@@ -106,6 +108,15 @@ class Unreachable(GreenroomError):
 class Uncertain(GreenroomError):
     """The connection was lost during a call that must not be executed twice: so it is not asked
     again, and nobody knows whether it was executed."""
+
+    status_hint = 503
+
+    def headers(self) -> dict[str, str]:
+        return {"retry-after": "1"}
+
+
+class Unanswered(GreenroomError):
+    """User code did not let a question be answered; the sentence names the graph."""
 
     status_hint = 503
 

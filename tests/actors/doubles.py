@@ -21,7 +21,7 @@ from typing import Any, Literal
 from actors.calls import CALL_S, ActorGone, repeat
 from actors.placement import ClusterView, Node
 from actors.pool import PoolSpec
-from actors.setup import RegistrySetup
+from actors.setup import InspectorSetup, RegistrySetup
 from greenroom.core.errors import Unreachable
 from greenroom.core.runs import RunOrder
 
@@ -146,6 +146,15 @@ class FakeActor:
         self.settled.append(thread_id)
         self.settled_by.append(graph_id)
         return b"{}", False
+
+    async def _ask(self, question: Any) -> bytes:
+        return b"{}"
+
+    async def _leave(self) -> None:
+        """Nothing is under way."""
+
+    async def _retire(self) -> None:
+        """Everything was read."""
 
     async def _update(self, update: Any) -> tuple[bytes, bytes, bool]:
         return b"{}", b"{}", False
@@ -276,8 +285,11 @@ class Cluster:
     def workers(self) -> list[FakeActor]:
         return [actor for name, actor in self.actors.items() if name.startswith("run-")]
 
-    def inspectors(self) -> list[FakeActor]:
-        return [actor for name, actor in self.actors.items() if name.startswith("inspector")]
+    def inspectors(self, prefix: str = "inspector-reads") -> list[FakeActor]:
+        return [actor for name, actor in self.actors.items() if name.startswith(prefix)]
+
+    def settlers(self) -> list[FakeActor]:
+        return self.inspectors("inspector-ends")
 
     def executing(self, run_id: str) -> FakeActor | None:
         """The living actor that was ordered to execute a run."""
@@ -326,6 +338,9 @@ class FakeHandles:
         actor = self.cluster.actors.pop(name, None)
         if actor is not None:
             self.loop.call_soon_threadsafe(actor.dead.set)
+
+    def make_inspector(self, name: str, setup: InspectorSetup) -> None:
+        self.cluster.add(name, setup.spec)
 
     def make_run_actor(self, name: str, setup: Any, spec: PoolSpec) -> None:
         self.cluster.add(name, spec)

@@ -27,7 +27,8 @@ from ray.exceptions import (
 
 from actors import handles as handles_module
 from actors.calls import ActorGone, NodeGone, answer, is_repeatable, repeat
-from actors.handles import _RUN_GROUPS, _RUN_ONCE, Handles
+from actors.handles import _INSPECTOR_GROUPS, _RUN_GROUPS, _RUN_ONCE, Handles
+from actors.inspector import Inspector
 from actors.registry import RegistryActor
 from actors.rpc import RpcServer
 from actors.run import RunActor
@@ -39,14 +40,14 @@ import sys
 from ray import cloudpickle
 from actors import handles, registry
 
-placed = handles._run_actor_class().__ray_metadata__.modified_class
-loaded = cloudpickle.loads(cloudpickle.dumps(placed))
-assert loaded.__name__ == "RunActor" and callable(loaded.start_many)
+for made in (handles._run_actor_class, handles._inspector_class):
+    loaded = cloudpickle.loads(cloudpickle.dumps(made().__ray_metadata__.modified_class))
+    assert callable(loaded.alive)
 print({name.partition(".")[0] for name in sys.modules} & {"langgraph", "langchain_core"})
 """
 
 
-def test_who_has_a_handle_of_a_run_actor_does_not_load_langgraph() -> None:
+def test_who_has_a_handle_of_an_actor_with_graphs_does_not_load_langgraph() -> None:
     """The registry would be a second slower at every restart, a gateway at its first run."""
     done = subprocess.run(
         [sys.executable, "-c", LOADED], capture_output=True, text=True, timeout=60, check=False
@@ -55,13 +56,16 @@ def test_who_has_a_handle_of_a_run_actor_does_not_load_langgraph() -> None:
     assert done.stdout.strip() == "set()"
 
 
-def test_every_method_of_a_run_actor_has_its_group() -> None:
+@pytest.mark.parametrize(
+    ("actor", "groups"), [(RunActor, _RUN_GROUPS), (Inspector, _INSPECTOR_GROUPS)]
+)
+def test_every_method_of_an_actor_has_its_group(actor: type, groups: dict[str, list[str]]) -> None:
     methods = {
         name
-        for name, method in inspect.getmembers(RunActor, inspect.iscoroutinefunction)
+        for name, method in inspect.getmembers(actor, inspect.iscoroutinefunction)
         if not name.startswith("_")
     }
-    assert {name for names in _RUN_GROUPS.values() for name in names} == methods
+    assert {name for names in groups.values() for name in names} == methods
 
 
 def test_every_method_is_declared_repeatable_or_not() -> None:

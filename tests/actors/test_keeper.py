@@ -1,4 +1,4 @@
-"""Keeper over actors in memory: deaths, starts that fail, adoption, orders, the inspector."""
+"""Keeper over actors in memory: deaths, starts that fail, adoption, orders."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 
 from actors import keeper as keeping
 from actors import metrics
+from actors.asking import Duty
 from actors.handles import Handles, NodeGone
 from actors.keeper import Keeper
 from actors.placement import HEAD, HEAD_SHARE, ClusterView, Node
@@ -82,7 +83,7 @@ def order(run_id: str, attempt: int = 1) -> RunOrder:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keeping, "KEEP_INTERVAL_S", 0.01)
     monkeypatch.setattr(keeping, "RECONNECT_S", 0.001)
-    monkeypatch.setattr(keeping, "INSPECTOR_PAUSE_S", 0.001)
+    monkeypatch.setattr("actors.asking.RECONNECT_S", 0.001)
     monkeypatch.setattr("actors.pool.START_BACKOFF_S", (0.0, 0.001, 0.002))
 
 
@@ -98,6 +99,7 @@ async def test_a_keeper_makes_its_warm_actors_and_an_inspector_and_tells_them_it
 ) -> None:
     await stage.warm()
     assert stage.states == ["ready"]
+    await until(lambda: len(stage.cluster.settlers()) == 1)
     assert len(stage.cluster.inspectors()) == 1
     await until(lambda: all(actor.beats for actor in stage.cluster.actors.values()))
 
@@ -265,13 +267,52 @@ async def test_an_actor_at_the_end_of_its_life_is_replaced_at_once(
     placement = PlacementSpec(warm=1, max_actors=1, max_runs_per_actor_life=1)
     stage = Stage(graphs(g=placement), Cluster())
     await stage.warm()
+    read = asyncio.Event()
+    stage.cluster.scripts["retire"] = [read.wait()]
     first = stage.keeper.claim("a", "g")
     assert stage.keeper.claim("b", "g") is None
     stage.keeper.release("a", "g", first)
     await until(lambda: stage.granted)
     assert stage.granted[0][0] == "b"
+    assert first in stage.cluster.actors, "what it has executed is still read"
+    read.set()
     await until(lambda: first in stage.cluster.killed)
     assert stage.lost == []
+    await stage.end()
+
+
+async def test_a_retired_actor_that_is_never_done_goes_in_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(keeping, "SEE_OFF_S", 0.01)
+    placement = PlacementSpec(warm=1, max_actors=1, max_runs_per_actor_life=1)
+    stage = Stage(graphs(g=placement), Cluster())
+    await stage.warm()
+    stage.cluster.scripts["retire"] = [asyncio.Event().wait()]
+    first = stage.keeper.claim("a", "g")
+    stage.keeper.release("a", "g", first)
+    await until(lambda: first in stage.cluster.killed)
+    await stage.end()
+
+
+async def test_shipped_graphs_have_actors_while_they_are_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(keeping, "IDLE_S", 0.05)
+    cluster = Cluster()
+    stage = Stage(graphs(g=PlacementSpec(warm=0)), cluster)
+    for number in range(20):
+        name = f"shipped-{number}"
+        stage.keeper.serve(GraphSpec(graph_id=name, target="", placement=PlacementSpec(warm=1)))
+    await stage.warm()
+    await asyncio.sleep(0)
+    assert cluster.workers() == [], "a start would make an actor for every name there ever was"
+    assert stage.keeper.claim("a", "shipped-3") is None
+    await until(lambda: stage.granted)
+    _, actor = stage.granted[0]
+    await until(lambda: len(cluster.workers()) == 2)  # the run's, and a warm one
+    stage.keeper.release("a", "shipped-3", actor)
+    await until(lambda: not cluster.workers())
     await stage.end()
 
 
@@ -301,7 +342,7 @@ async def test_a_restarted_keeper_adopts_who_is_there_and_keeps_what_they_execut
     assert new.keeper.claim("b", "g") is not None
     await new.warm()
     assert len(cluster.inspectors()) == 1
-    assert len(cluster.ever) <= made + 1
+    assert len(cluster.ever) <= made + 2
     cluster.die(name)
     await until(lambda: name not in [m["actor"] for m in new.keeper.counts()["pool"]])
     await new.end()
@@ -357,45 +398,6 @@ async def test_a_keeper_of_the_past_ends_nobody(stage: Stage) -> None:
     assert stage.cluster.killed == []
 
 
-async def test_the_inspector_is_replaced_when_it_dies(stage: Stage) -> None:
-    await stage.warm()
-    first = await stage.keeper.inspector()
-    stage.cluster.die(first)
-    await until(lambda: stage.keeper._inspector not in (None, first))
-    assert len(stage.cluster.inspectors()) == 1
-    assert stage.lost == []
-
-
-async def test_an_inspector_that_does_not_start_is_tried_again() -> None:
-    cluster = Cluster()
-    stage = Stage(graphs(g=PlacementSpec(warm=0)), cluster)
-    cluster.scripts["prepare"] = [RuntimeError("no")] * 3
-    stage.tasks.spawn(stage.keeper.keep())
-    assert await asyncio.wait_for(stage.keeper.inspector(), BOUND_S) in cluster.actors
-    await stage.end()
-
-
-async def test_settling_waits_for_an_inspector_and_outlives_it_and_the_graphs_errors(
-    stage: Stage,
-) -> None:
-    await stage.warm()
-    first = await stage.keeper.inspector()
-    stage.cluster.scripts["settle"] = [lambda *_: stage.cluster.die(first), Unavailable("busy")]
-    assert await asyncio.wait_for(stage.keeper.settle("g", "t"), BOUND_S) == (b"{}", False)
-    stage.cluster.scripts["settle"] = [ValueError("the factory of g")]
-    assert await stage.keeper.settle("g", "t") == (None, False)
-
-
-async def test_settling_what_kills_every_inspector_is_given_up(stage: Stage) -> None:
-    def die(*_: Any) -> None:
-        stage.cluster.die(stage.cluster.inspectors()[-1].name)
-
-    await stage.warm()
-    stage.cluster.scripts["settle"] = [die] * 3
-    assert await asyncio.wait_for(stage.keeper.settle("g", "t"), BOUND_S) == (None, False)
-    assert await asyncio.wait_for(stage.keeper.settle("g", "t"), BOUND_S) == (b"{}", False)
-
-
 async def test_a_graph_that_is_not_served_any_more_breaks_nothing(stage: Stage) -> None:
     assert not stage.keeper.knows("gone")
     stage.keeper.release("a", "gone", None)
@@ -414,6 +416,7 @@ async def test_nothing_is_kept_of_actors_that_are_gone(stage: Stage) -> None:
         await until(lambda: stage.cluster.executing(str(number)))  # noqa: B023
         stage.cluster.die(name)
         await until(lambda: len(stage.lost) == number + 1)  # noqa: B023
+    await until(lambda: "starting" not in stage.states)  # they have a name before a process
     alive = set(stage.cluster.actors)
     assert set(stage.keeper._pids) <= alive
     assert set(stage.keeper._pool_of_actor) <= alive
@@ -428,7 +431,8 @@ async def stuck(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stage]:
     stage = Stage(graphs(g=PlacementSpec(warm=0, num_gpus=1)), Cluster())
     stage.keeper._setup = setup_of(placement_patience_s=0.02)
     stage.tasks.spawn(stage.keeper.keep())
-    await stage.keeper.inspector()
+    for duty in Duty:
+        await stage.keeper.inspector(duty)
     stage.cluster.scripts["prepare"] = [asyncio.Event().wait() for _ in range(9)]
     yield stage
     for pending in stage.cluster.scripts["prepare"]:

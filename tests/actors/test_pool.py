@@ -342,3 +342,22 @@ def test_idle_actors_are_missed_only_after_a_while() -> None:
     assert pool.wanted(now_s=1.0) == 1
     pool.release("a", "run", now_s=1.1)
     assert pool.wanted(now_s=1.2) == 0
+
+
+def test_a_pool_that_is_warm_only_while_it_is_used_starts_and_keeps_nothing_else() -> None:
+    pool = Pool(PoolSpec(graphs=("g",), warm=1, max_actors=4), warm_for_s=60.0)
+    assert pool.wanted(now_s=0.0) == 0
+    assert pool.claim("a") is None
+    assert pool.wanted(now_s=1.0) == 2
+    for name in ("x", "y"):
+        pool.starting(name)
+        pool.ready(name, now_s=2.0)
+    assert pool.wanted(now_s=50.0) == 0
+    pool.release("x", "a", now_s=100.0)
+    assert pool.wanted(now_s=100.0) == 0
+    assert pool.surplus(now_s=120.0, idle_s=60.0) == ["y"]
+    pool.stopped("y")
+    assert pool.surplus(now_s=159.0, idle_s=60.0) == []
+    assert pool.surplus(now_s=161.0, idle_s=60.0) == ["x"]
+    pool.stopped("x")
+    assert pool.wanted(now_s=162.0) == 0

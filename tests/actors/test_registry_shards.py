@@ -29,7 +29,8 @@ class First:
     """The first registry, as others call it."""
 
     def __init__(self, theatre: Theatre) -> None:
-        self.inspector = Method(lambda: theatre.registry.inspector())
+        self.inspector = Method(lambda duty: theatre.registry.inspector(duty))
+        self.ask_apart = Method(lambda *asked: theatre.registry.ask_apart(*asked))
 
 
 class Stages:
@@ -155,8 +156,8 @@ async def test_a_rollback_settles_its_thread_by_the_first_ones_inspector(stages:
     await stages[1].executed(run.run_id)
     assert await stages[1].cancel(run.run_id, "rollback", thread_id) is None
     await stages[1].finish(run.run_id, RunStatus.INTERRUPTED)
-    assert len(stages.cluster.inspectors()) == 1
-    assert stages.cluster.inspectors()[0].settled == [thread_id]
+    assert len(stages.cluster.settlers()) == 1
+    assert stages.cluster.settlers()[0].settled == [thread_id]
     await stages[1].nothing_is_left()
 
 

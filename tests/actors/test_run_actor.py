@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from actors.pool import PoolSpec
-from actors.run import FINISHED_KEPT, RunActor
+from actors.run import EARLY_KEPT, RunActor
 from actors.setup import RunActorSetup
 from greenroom.core.errors import Fenced
 from greenroom.core.runs import RunOrder
@@ -43,7 +43,7 @@ def made() -> RunActor:
 
 def executing(actor: RunActor, around: Actor) -> None:
     """Has the actor execute the graph of a double, and nothing of its own."""
-    around.changes |= {"finished": actor._close, "left": actor._left}
+    around.changes |= {"finished": actor._finish, "left": actor._shelf.drop}
     actor._deps = lambda: around.attempt()._deps  # type: ignore[method-assign]
 
 
@@ -75,9 +75,9 @@ async def test_a_cancel_of_an_attempt_that_is_over_is_forgotten(actor: RunActor)
     await actor.cancel(order.run_id, 1, True)
     await actor.cancel(order.run_id, 2, True)
     assert not actor._cancelled_early
-    for n in range(FINISHED_KEPT + 10):
+    for n in range(EARLY_KEPT + 10):
         await actor.cancel(f"never-{n}", 1, True)
-    assert len(actor._cancelled_early) == FINISHED_KEPT
+    assert len(actor._cancelled_early) == EARLY_KEPT
 
 
 async def test_no_cancel_falls_between_a_start_and_its_look(actor: RunActor) -> None:
@@ -102,7 +102,7 @@ async def test_no_cancel_falls_between_a_start_and_its_look(actor: RunActor) -> 
     thread.join()
     assert {report.status for report in around.reports} == {"interrupted"}
     assert len(around.reports) == len(orders)
-    assert not actor._current
+    assert not actor._shelf.current
 
 
 async def test_a_late_attempt_takes_nothing_from_its_successor(actor: RunActor) -> None:
@@ -112,13 +112,14 @@ async def test_a_late_attempt_takes_nothing_from_its_successor(actor: RunActor) 
     first = an_order()
     await actor.start_many(1, [first])
     await gated.begun.wait()
-    old = actor._current[first.run_id]
+    old = actor._shelf.executing(first.run_id)
+    assert old is not None
     await actor.start_many(1, [dataclasses.replace(first, attempt=2)])
-    actor._left(old)
-    assert actor._current[first.run_id].order.attempt == 2
+    actor._shelf.drop(old, whole=False)
+    assert [attempt.order.attempt for attempt in actor._shelf.current] == [2]
     gated.go.set()
     await ended(actor)
-    assert not actor._current
+    assert not actor._shelf.current
 
 
 async def test_an_older_epoch_never_comes_back(actor: RunActor) -> None:

@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from greenroom.core.errors import InvalidRequest
-from greenroom.http.bodies import _refuse_long_integers
+from greenroom.wire.splitting import long_integer, split
 from tests.http.edge_doubles import THREAD, MemoryRecords, MemoryRuntime
 
 FIT = [2**63 - 1, 2**63, 2**64 - 1, -(2**63), 10**18, 0, -1]
@@ -34,11 +33,9 @@ def texts(number: int) -> list[str]:
 
 
 def refused(text: str) -> bool:
-    try:
-        _refuse_long_integers(text.encode())
-    except InvalidRequest:
-        return True
-    return False
+    found = long_integer(text.encode())
+    assert (split(text.encode(), 100).verdict == "long") is (found is not None), "a large body"
+    return found is not None
 
 
 @pytest.mark.parametrize("number", FIT)

@@ -14,13 +14,16 @@ from tests.reliability.witness import Effects
 from tests.serving import Served, serving
 
 MORTAL = Path(__file__).parent / "langgraph.json"
+INSPECT_S = 12.0
+"""What a question about a state may take; tests wait that long for those that hang."""
 
 
 @pytest.fixture(scope="package")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     # Without HAProxy it starts sooner; what concerns that has a server of its own.
     directory = tmp_path_factory.mktemp("reliability")
-    with serving(directory, MORTAL, environment={"GREENROOM_HAPROXY": "false"}) as served:
+    environment = {"GREENROOM_HAPROXY": "false", "GREENROOM_INSPECT_S": str(INSPECT_S)}
+    with serving(directory, MORTAL, environment=environment) as served:
         yield served
 
 

@@ -277,7 +277,22 @@ _stubborn.add_edge(START, "never_stop")
 stubborn = _stubborn.compile()
 
 
+def use_up_descriptors(seconds: float) -> None:
+    """Nobody in this process can open anything meanwhile."""
+    held: list[int] = []
+    end_s = time.monotonic() + seconds
+    while time.monotonic() < end_s:
+        try:
+            held.append(os.open(os.devnull, os.O_RDONLY))
+        except OSError:
+            time.sleep(0.01)
+    for descriptor in held:
+        os.close(descriptor)
+
+
 async def grow(state: State) -> State:
+    if state.get("delay"):
+        use_up_descriptors(state["delay"])
     held = []
     while True:
         held.append(bytearray(os.urandom(1 << 20) * 16))
@@ -288,3 +303,55 @@ _leaky = StateGraph(State)
 _leaky.add_node("grow", grow)
 _leaky.add_edge(START, "grow")
 leaky = _leaky.compile()
+
+
+# --- factories that are no good to who only reads -------------------------------------------------
+
+
+def _is_read(config: RunnableConfig) -> bool:
+    return "run_id" not in config.get("configurable", {})
+
+
+def blocks_readers(config: RunnableConfig) -> Any:
+    if _is_read(config):
+        time.sleep(3600)
+    return _stubborn
+
+
+async def keeps_readers_waiting(config: RunnableConfig) -> Any:
+    if _is_read(config):
+        await asyncio.sleep(3600)
+    return _stubborn
+
+
+def kills_readers(config: RunnableConfig) -> Any:
+    if _is_read(config):
+        os._exit(7)
+    return _stubborn
+
+
+def exits_readers(config: RunnableConfig) -> Any:
+    if _is_read(config):
+        raise SystemExit("no readers")
+    return _stubborn
+
+
+# --- much to say ----------------------------------------------------------------------------------
+
+
+class LoudState(TypedDict, total=False):
+    n: int
+    size: int
+
+
+async def shout(state: LoudState) -> Any:
+    writer = get_stream_writer()
+    for i in range(state["n"]):
+        writer({"i": i, "data": "x" * state["size"]})
+    return {"size": 0}
+
+
+_loud = StateGraph(LoudState)
+_loud.add_node("shout", shout)
+_loud.add_edge(START, "shout")
+loud = _loud.compile()

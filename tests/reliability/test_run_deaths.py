@@ -243,3 +243,14 @@ async def test_neighbours_in_a_dense_actor_go_on_from_their_checkpoints(
         told_as_done(seen, effects.of(run_id), 10)
         repeated = {name: count for name, count in effects.of(run_id).items() if count > 1}
         assert len(repeated) <= 1
+
+
+async def test_a_process_that_had_no_descriptors_left_is_still_guarded(
+    http: httpx.AsyncClient,
+) -> None:
+    """The guard looked while nothing could be opened; afterwards the node takes memory."""
+    thread_id = await thread(http)
+    body = {"assistant_id": "leaky", "input": {"delay": 1.5}}
+    seen = await view(http, "POST", f"/threads/{thread_id}/runs/stream", json=body)
+    assert seen.events[-1][1] == "error"
+    assert "memory_mib allows 700" in seen.events[-1][2]["message"]
