@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from actors.guard import Guard
 from actors.pool import PoolSpec
 from actors.run import EARLY_KEPT, RunActor
 from actors.setup import RunActorSetup
@@ -21,7 +22,7 @@ from tests.actors.test_attempt import Actor, Gated, done
 
 @pytest.fixture
 def actor(monkeypatch: pytest.MonkeyPatch) -> RunActor:
-    monkeypatch.setattr(RunActor, "_watch", lambda self: None)
+    monkeypatch.setattr(Guard, "_watch", lambda self: None)
     return made()
 
 
