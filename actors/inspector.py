@@ -245,13 +245,13 @@ class Inspector:
             async with self._connections.connection() as connection:
                 await connection.execute("SELECT 1")
 
-        # Not cancelled: to cancel a query takes the server, which is what may be missing.
-        self._probe = self._probe if self._probe is not None else asyncio.ensure_future(ask())
-        await asyncio.wait({self._probe}, timeout=PROBE_S)
-        if not self._probe.done():
-            return False
-        probe, self._probe = self._probe, None
-        return probe.exception() is None
+        # Not cancelled: to cancel a query takes the server, which is what may be missing. And one
+        # for all: it holds a connection until the server is back.
+        if self._probe is None or self._probe.done():
+            self._probe = asyncio.ensure_future(ask())
+        probe = self._probe
+        await asyncio.wait({probe}, timeout=PROBE_S)
+        return probe.done() and probe.exception() is None
 
     def _graph(self, graph_id: str, means: Means) -> LoadedGraph:
         return self._graphs.get(graph_id) or means.shipped.graph(graph_id)

@@ -153,7 +153,18 @@ async def test_who_ends_the_process_that_asks_is_refused_and_everybody_else_is_a
     seen = set(before)
     longest_s: list[float] = []
     reading = beside(ask_all_the_time(http, innocent, longest_s))
-    asking = beside(state(http, guilty))
+    asked = 0
+
+    async def ask_until_answered() -> httpx.Response:
+        """A process that does not start in time is another 503, which says to try again."""
+        nonlocal asked
+        while True:
+            asked += 1
+            answer = await state(http, guilty)
+            if "Try again" not in answer.text:
+                return answer
+
+    asking = beside(ask_until_answered())
     stopping = beside(stopped(http, other, "rollback"))
     # Its settling ends the process that settles, too, beside the other's.
     of_own = beside(stopped(http, own, "rollback"))
@@ -168,8 +179,8 @@ async def test_who_ends_the_process_that_asks_is_refused_and_everybody_else_is_a
     for thread_id, _ in (own, other):
         assert (await http.get(f"/threads/{thread_id}")).json()["status"] == "idle"
     assert not reading.done(), reading.exception()
-    # Three for the question, three for the run's end, and those who came in their place.
-    assert len(seen - before) <= 8
+    # Three for each question and for the run's end, and those who came in their place.
+    assert len(seen - before) <= 3 * asked + 3 + 4
     print(f"{len(seen - before)} new, slowest read {max(longest_s):.2f} s, {of_own.result():.1f} s")
 
 
