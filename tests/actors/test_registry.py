@@ -854,7 +854,7 @@ async def test_a_thread_is_deleted_after_the_state_update_that_is_under_way(
         return b"{}", b"{}", False
 
     theatre.cluster.scripts["update"] = [slow()]
-    updating = asyncio.create_task(theatre.registry.update_state("t", [None]))
+    updating = asyncio.create_task(theatre.registry.update_state("t", [None, "g"]))
     await until(lambda: theatre.registry._lanes)
     deleting = asyncio.create_task(theatre.registry.delete_thread("t"))
     await asyncio.sleep(0.01)
@@ -876,7 +876,7 @@ async def test_a_run_created_during_a_state_update_starts_after_it_and_keeps_the
         return b"{}", b"{}", False
 
     theatre.cluster.scripts["update"] = [slow()]
-    updating = asyncio.create_task(theatre.registry.update_state("t", [None]))
+    updating = asyncio.create_task(theatre.registry.update_state("t", [None, "g"]))
     await until(lambda: theatre.registry._lanes)
     run = await theatre.create()
     assert run.placement is None
