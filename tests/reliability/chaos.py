@@ -1,11 +1,14 @@
 """Hundreds of runs with viewers that come and go, while processes are killed at random.
 
+Half of the runs are on threads, and their viewers break off and come back. The other half are
+stateless: there is nothing to come back to, so an answer that comes must be the right one.
+
     python -m tests.reliability.chaos --runs 300 --seed 7          (`make chaos`)
     python -m tests.reliability.chaos --minutes 10 --memory        (`make soak`)
 
 With ``--memory`` nothing is killed in the second half, so that every process has the time to grow.
 Afterwards it proves, from side effects and from what the viewers saw, that nothing was lost,
-repeated or stuck, and writes its table into docs/reliability.md.
+repeated, stuck or wrongly answered, and writes its table into docs/reliability.md.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import json
 import math
 import random
 import statistics
@@ -27,14 +31,35 @@ from typing import Any
 
 import httpx
 import psutil
+import psycopg
 
-from tests.reliability.witness import Effects, Seen, frames, process_titled, until
+from greenroom.persistence.embedded import start_embedded
+from tests.reliability.witness import (
+    Effects,
+    Seen,
+    frames,
+    process_titled,
+    proxies,
+    titled,
+    until,
+)
 from tests.serving import Served, serving
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent.parent / "docs" / "reliability.md"
 AT_ONCE = 5
 STUCK_S = 120.0
+LOCK_S = 1.0
+"""How long somebody has a lock on the registry's tables."""
+KINDS = {
+    "run actor": 14,
+    "registry": 4,
+    "gateway": 2,
+    "inspector": 2,
+    "lock": 1,
+    "HAProxy": 1,
+}
+"""What happens, and how often."""
 MOST_KILLS_OF_A_RUN = 2
 """One less than max_attempts: who is killed more often ends in error, as promised."""
 
@@ -45,6 +70,7 @@ class Life:
 
     number: int
     steps: int
+    stateless: bool = False
     thread_id: str = ""
     run_id: str = ""
     viewers: list[Seen] = field(default_factory=list)
@@ -64,11 +90,12 @@ class Result:
     repeated: list[str] = field(default_factory=list)
     stuck: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
     memory_mib: dict[str, list[float]] = field(default_factory=dict)
 
     @property
     def problems(self) -> list[str]:
-        return [*self.lost, *self.repeated, *self.stuck, *self.left]
+        return [*self.lost, *self.repeated, *self.stuck, *self.left, *self.wrong]
 
     def recovery(self, share: float) -> float:
         ordered = sorted(self.recoveries_s)
@@ -82,8 +109,9 @@ class Result:
             [
                 "| | |",
                 "|---|---|",
-                f"| runs | {self.runs} in {self.seconds:.0f} s, seed {seed} |",
-                f"| kills | {killed or 'none'} |",
+                f"| runs, half of them stateless | {self.runs} in {self.seconds:.0f} s,"
+                f" seed {seed} |",
+                f"| kills, and locks of {LOCK_S:g} s | {killed or 'none'} |",
                 f"| connections broken by viewers | {self.broken} |",
                 f"| recovery of a killed run, p50 / p95 / max | {p50:.2f} / "
                 f"{self.recovery(0.95):.2f} / {longest:.2f} s |",
@@ -91,6 +119,7 @@ class Result:
                 f"| repeated | {len(self.repeated)} |",
                 f"| stuck | {len(self.stuck)} |",
                 f"| left over | {len(self.left)} |",
+                f"| wrongly answered | {len(self.wrong)} |",
             ]
         )
 
@@ -145,9 +174,10 @@ class Chaos:
                     over = seconds is not None and time.monotonic() - begun_s > seconds
                     if over or (runs is not None and number >= runs) or until():
                         return
-                    life = Life(number, steps=self._random.randint(4, 14))
+                    steps = self._random.randint(4, 14)
+                    life = Life(number, steps=steps, stateless=number % 2 == 1)
                     self._lives.append(life)
-                    await self._live(http, life)
+                    await (self._live_once if life.stateless else self._live)(http, life)
 
             await asyncio.gather(*(work() for _ in range(AT_ONCE)))
             killer.cancel()
@@ -172,10 +202,59 @@ class Chaos:
                 await asyncio.gather(*(self._view(http, life, seen) for seen in life.viewers))
                 found = await self._ask(http, "GET", f"{path}/{life.run_id}")
                 life.status = found["status"]
+                state = await self._ask(http, "GET", f"/threads/{life.thread_id}/state")
+                if state["values"].get("i") != life.steps:
+                    self.result.wrong.append(f"state of run {life.number}: {state['values']}")
         except TimeoutError:
             self.result.stuck.append(f"run {life.number} ({life.run_id}) after {STUCK_S:g} s")
         finally:
             self._current.pop(life.run_id, None)
+
+    async def _live_once(self, http: httpx.AsyncClient, life: Life) -> None:
+        """A stateless run, and again as a new one if its connection breaks."""
+        how = self._random.choice(["wait", "stream"])
+        try:
+            async with asyncio.timeout(STUCK_S):
+                while not life.status:
+                    graph = self._random.choice(["steps", "steps", "crowd"])
+                    state = self._effects.input(n=life.steps, delay=self._random.uniform(0.03, 0.1))
+                    body = {"assistant_id": graph, "input": state, "durability": "sync"}
+                    with contextlib.suppress(httpx.TransportError):
+                        await self._answered_once(http, life, how, body)
+                        continue
+                    self.result.broken += 1
+                    await asyncio.sleep(0.1)
+        except TimeoutError:
+            self.result.stuck.append(f"stateless {how} {life.number} after {STUCK_S:g} s")
+        finally:
+            self._current.pop(life.run_id, None)
+
+    async def _answered_once(
+        self, http: httpx.AsyncClient, life: Life, how: str, body: dict[str, Any]
+    ) -> None:
+        stream = http.stream("POST", f"/runs/{how}", json={**body, "stream_mode": ["values"]})
+        async with stream as answer:
+            if answer.status_code >= 500:
+                text = (await answer.aread()).decode()
+                self.refused.append(f"POST /runs/{how}: {answer.status_code} {text}")
+                await asyncio.sleep(0.1)
+                return
+            self._current.pop(life.run_id, None)
+            life.run_id = answer.headers.get("content-location", "").rpartition("/")[2]
+            life.killed_s, life.recovered_s = [], []
+            self._current[life.run_id] = life
+            if how == "wait":
+                said = json.loads(await answer.aread() or b"null")
+            else:
+                said = None
+                async for _, name, data in frames(answer):
+                    self._recovered(life, name, data)
+                    said = data if name in ("values", "error") else said
+        if not answer.is_success or not isinstance(said, dict) or said.get("i") != life.steps:
+            self.result.wrong.append(f"stateless {how} {life.number}: {answer.status_code} {said}")
+            life.status = "wrong"
+        else:
+            life.status = "success"
 
     async def _create(self, http: httpx.AsyncClient, path: str, body: Any) -> str:
         """A client that does not know whether its request arrived looks before it asks again."""
@@ -239,16 +318,41 @@ class Chaos:
             await asyncio.sleep(self._random.expovariate(self._kill))
             if time.monotonic() > calm_s:
                 return
-            kind = self._random.choices(["run actor", "registry", "gateway"], [7, 2, 1])[0]
+            kind = self._random.choices([*KINDS], [*KINDS.values()])[0]
             with contextlib.suppress(psutil.NoSuchProcess, StopIteration, httpx.HTTPError):
                 match kind:
                     case "run actor":
                         killed = await self._kill_run_actor(http)
                     case "registry":
                         killed = process_titled(self._server, "RegistryActor").kill() is None
-                    case _:
+                    case "gateway":
                         killed = process_titled(self._server, "ServeReplica").kill() is None
+                    case "inspector":
+                        killed = self._one_of(titled(self._server, "Inspector")).kill() is None
+                    case "lock":
+                        killed = await self._lock()
+                    case _:
+                        killed = self._one_of(proxies(self._server)).kill() is None
                 self.result.kills[kind] += killed
+
+    def _one_of(self, processes: list[psutil.Process]) -> psutil.Process:
+        if not processes:
+            raise StopIteration  # this server has none, or it is being started
+        return self._random.choice(processes)
+
+    async def _lock(self) -> bool:
+        """Somebody has the tables for themselves, as ``VACUUM FULL`` has."""
+        embedded = await asyncio.to_thread(start_embedded, self._server.data_dir / "pg")
+        try:
+            async with await psycopg.AsyncConnection.connect(embedded.dsn) as somebody:
+                await somebody.execute("SET lock_timeout = '2s'")
+                with contextlib.suppress(psycopg.errors.LockNotAvailable):
+                    await somebody.execute("LOCK TABLE greenroom.runs, greenroom.threads")
+                    await asyncio.sleep(LOCK_S)
+                    return True
+        finally:
+            embedded.release()
+        return False
 
     async def _kill_run_actor(self, http: httpx.AsyncClient) -> bool:
         answer = await http.get("/info", timeout=5.0)
@@ -273,6 +377,8 @@ class Chaos:
             if life.status:
                 done = effects.get(life.run_id, [])
                 self._prove_effects(life, done)
+                if life.stateless:
+                    continue
                 self._prove_streams(life, done)
                 thread = await self._ask(http, "GET", f"/threads/{life.thread_id}")
                 if thread["status"] != "idle":
@@ -397,7 +503,6 @@ def main() -> None:
     given = parser.parse_args()
     environment = {
         "GREENROOM_GATEWAY_REPLICAS": "2",
-        "GREENROOM_HAPROXY": "false",
         "GREENROOM_REGISTRY_SHARDS": str(given.shards),
     }
     with tempfile.TemporaryDirectory() as scratch:

@@ -14,21 +14,12 @@ from langgraph_sdk import get_client
 
 from tests.reliability.conftest import MORTAL
 from tests.reliability.test_run_deaths import KEPT
-from tests.reliability.witness import Effects
-from tests.serving import Served, serving
+from tests.reliability.witness import Effects, proxies
+from tests.serving import serving
 
 LENGTH = 60
 AWAY_S = 10.0
 """Two seconds where the machine has time; Ray Serve alone takes five there."""
-
-
-def proxies(server: Served) -> list[psutil.Process]:
-    found = []
-    for process in server.descendants():
-        with suppress(psutil.NoSuchProcess):
-            if process.name() == "haproxy":
-                found.append(process)
-    return found
 
 
 async def until_it_answers(url: str) -> float:

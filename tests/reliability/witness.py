@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 from collections import Counter
@@ -165,6 +166,20 @@ async def process_of(http: httpx.AsyncClient, run_id: str) -> psutil.Process:
 
 def process_titled(server: Served, title: str) -> psutil.Process:
     return next(process for name, process in server.actors().items() if name.startswith(title))
+
+
+def titled(server: Served, title: str) -> list[psutil.Process]:
+    return [process for name, process in server.actors().items() if name.startswith(title)]
+
+
+def proxies(server: Served) -> list[psutil.Process]:
+    """Its HAProxy processes."""
+    found = []
+    for process in server.descendants():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if process.name() == "haproxy":
+                found.append(process)
+    return found
 
 
 async def is_warm(http: httpx.AsyncClient, graph_pool: int = 1) -> None:
