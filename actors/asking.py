@@ -159,11 +159,16 @@ class Asker:
         return False
 
 
-async def settle(asker: Asker, graph_id: str, thread_id: str) -> tuple[bytes | None, bool]:
+async def settle(
+    asker: Asker, graph_id: str, thread_id: str, held: tuple[int, int]
+) -> tuple[bytes | None, bool]:
     """Has a thread's record brought in line with its checkpoints.
 
     Never fails: the end of a run hangs on it. What the graph refuses, or does not do in time, stays
     as it is.
+
+    Args:
+        held: of the registry: its epoch and its shard's number.
 
     Returns:
         the thread's interrupts as JSON (None leaves them), and whether it has a next step.
@@ -171,7 +176,7 @@ async def settle(asker: Asker, graph_id: str, thread_id: str) -> tuple[bytes | N
     give_up_s = time.monotonic() + ARRIVAL_WAIT_S
     while True:
         try:
-            return await asker.ask(graph_id, "settle", graph_id, thread_id)
+            return await asker.ask(graph_id, "settle", graph_id, thread_id, held)
         except DatabaseUnavailable:
             # No graph is to blame, and the end could not be stored either.
             give_up_s = time.monotonic() + ARRIVAL_WAIT_S

@@ -144,8 +144,12 @@ class Inspector:
             return await self._in_lane(question.graph_id, self._setup.inspect_s, answer)
 
     @repeatable
-    async def update(self, update: Update) -> tuple[bytes, bytes, bool]:
+    async def update(self, update: Update, held: tuple[int, int]) -> tuple[bytes, bytes, bool]:
         """Changes a thread's state while the registry keeps runs off it; stores the new values.
+
+        Args:
+            held: of the registry that asks: its epoch and its shard's number. Once it is
+                superseded, its values are not stored.
 
         Returns:
             the answer for the client, the thread's interrupts, and whether it has a next step.
@@ -163,12 +167,17 @@ class Inspector:
 
         with self._question():
             done = await self._in_lane(update.graph_id, self._setup.inspect_s, write)
-            await store_values(self._connections, update.thread_id, done.values)
+            await store_values(self._connections, update.thread_id, done.values, held=held)
         return done.answer, done.interrupts, done.has_next
 
     @repeatable
-    async def settle(self, graph_id: str, thread_id: str) -> tuple[bytes, bool]:
+    async def settle(
+        self, graph_id: str, thread_id: str, held: tuple[int, int]
+    ) -> tuple[bytes, bool]:
         """Brings a thread's record in line with its checkpoints, after a kill or a rollback.
+
+        Args:
+            held: as for `update`.
 
         Returns:
             the thread's interrupts, and whether it has a next step.
@@ -188,7 +197,7 @@ class Inspector:
         with self._question():
             values, interrupts, has_next = await self._in_lane(graph_id, SETTLE_S, read)
             # Not in the lane, where user code could delay it until another run is on the thread.
-            await store_values(self._connections, thread_id, values)
+            await store_values(self._connections, thread_id, values, held=held)
         return interrupts, has_next
 
     @repeatable

@@ -675,7 +675,7 @@ class Keeper:
         Returns:
             the thread's interrupts as JSON (None leaves them), and whether it has a next step.
         """
-        return await settle(self._askers[Duty.ENDS], graph_id, thread_id)
+        return await settle(self._askers[Duty.ENDS], graph_id, thread_id, self._held)
 
     async def prune(self, thread_id: str) -> None:
         """Has an inspector delete a thread's older checkpoints; may be repeated."""
@@ -692,7 +692,11 @@ class Keeper:
         Raises:
             Unanswered: the graph hangs, or ends the process that asks it.
         """
-        return await self._askers[Duty.READS].ask(graph_id, "update", update)
+        return await self._askers[Duty.READS].ask(graph_id, "update", update, self._held)
+
+    @property
+    def _held(self) -> tuple[int, int]:
+        return self._epoch, self._shard.number
 
 
 def pool_specs(configuration: Configuration, setup: RegistrySetup) -> list[PoolSpec]:

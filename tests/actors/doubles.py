@@ -142,7 +142,9 @@ class FakeActor:
     async def _cancel(self, run_id: str, attempt: int, keep_values: bool) -> None:
         self.cancelled.append((run_id, attempt, keep_values))
 
-    async def _settle(self, graph_id: str, thread_id: str) -> tuple[bytes, bool]:
+    async def _settle(
+        self, graph_id: str, thread_id: str, held: tuple[int, int]
+    ) -> tuple[bytes, bool]:
         self.settled.append(thread_id)
         self.settled_by.append(graph_id)
         return b"{}", False
@@ -156,7 +158,7 @@ class FakeActor:
     async def _retire(self) -> None:
         """Everything was read."""
 
-    async def _update(self, update: Any) -> tuple[bytes, bytes, bool]:
+    async def _update(self, update: Any, held: tuple[int, int]) -> tuple[bytes, bytes, bool]:
         return b"{}", b"{}", False
 
 

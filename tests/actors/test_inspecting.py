@@ -74,7 +74,7 @@ class Process:
             raise question
         return question
 
-    async def _settle(self, graph_id: str, thread_id: str) -> Any:
+    async def _settle(self, graph_id: str, thread_id: str, held: Any) -> Any:
         step = self.stage.settling.pop(0) if self.stage.settling else (b"{}", True)
         if step == "kill":
             self.stage.die(self.name)
@@ -326,15 +326,15 @@ async def test_a_keeper_of_the_past_ends_nobody(stage: Stage) -> None:
 
 async def test_settling_outlives_deaths_and_a_database_that_is_away(stage: Stage) -> None:
     stage.settling = [DatabaseUnavailable("away"), "kill", Unavailable("no route"), "kill"]
-    assert await bounded(settle(stage.asker(Duty.ENDS), "g", "t")) == (b"{}", True)
+    assert await bounded(settle(stage.asker(Duty.ENDS), "g", "t", (1, 0))) == (b"{}", True)
     assert stage.started("reads") == 1, "readers' inspector has nothing to do with it"
 
 
 async def test_settling_what_ends_every_process_is_given_up(stage: Stage) -> None:
     stage.settling = ["kill"] * 3
     asker = stage.asker(Duty.ENDS)
-    assert await bounded(settle(asker, "g", "t")) == (None, False)
-    assert await bounded(settle(asker, "innocent", "t")) == (b"{}", True)
+    assert await bounded(settle(asker, "g", "t", (1, 0))) == (None, False)
+    assert await bounded(settle(asker, "innocent", "t", (1, 0))) == (b"{}", True)
 
 
 @pytest.mark.parametrize("error", [ValueError("the factory of g"), Unanswered("g hangs")])
@@ -342,7 +342,7 @@ async def test_what_a_graph_raises_or_does_not_answer_leaves_its_thread_as_it_is
     stage: Stage, error: Exception
 ) -> None:
     stage.settling = [error]
-    assert await bounded(settle(stage.asker(Duty.ENDS), "g", "t")) == (None, False)
+    assert await bounded(settle(stage.asker(Duty.ENDS), "g", "t", (1, 0))) == (None, False)
 
 
 async def test_settling_without_anybody_to_do_it_is_given_up_in_the_end(
@@ -353,4 +353,4 @@ async def test_settling_without_anybody_to_do_it_is_given_up_in_the_end(
     asker = stage.asker(Duty.ENDS)
     stage.problems = ["no"] * 1_000_000
     stage.die(await stage.inspectors.name(Duty.ENDS))
-    assert await bounded(settle(asker, "g", "t")) == (None, False)
+    assert await bounded(settle(asker, "g", "t", (1, 0))) == (None, False)

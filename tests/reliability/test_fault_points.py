@@ -270,3 +270,78 @@ async def test_who_is_stopped_over_a_write_is_replaced_when_it_is_killed(
     await asyncio.wait_for(viewer, BOUND_S)
     assert seen.attempts == [1, 2]
     assert seen.steps == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("action", ["kill", "raise"])
+async def test_a_stateless_answer_survives_the_registry_that_dies_over_the_end(
+    http: httpx.AsyncClient, stage: Stage, effects: Effects, action: str
+) -> None:
+    """It was committed, and nobody has heard: neither the actor nor whoever waits."""
+    await is_warm(http)
+    stage.plan("ended", action)
+    body = {"assistant_id": "steps", "input": effects.input(n=3), "durability": "sync"}
+    answer = await http.post("/runs/wait", json=body)
+    assert stage.reached("ended")
+    assert answer.json().get("i") == 3, answer.text
+    again = await http.post("/runs/wait", json=body)
+    assert again.json().get("i") == 3, again.text
+
+
+@pytest.mark.parametrize("kept", [False, True])
+async def test_a_failing_stateless_stream_tells_its_error_although_the_registry_died_over_it(
+    http: httpx.AsyncClient, stage: Stage, kept: bool
+) -> None:
+    await is_warm(http)
+    stage.plan("ended", "kill")
+    seen = Seen()
+    # No such key in the state: the graph fails in its first node.
+    body = {"assistant_id": "steps", "input": {"n": "no number"}, "stream_resumable": kept}
+    await asyncio.wait_for(view_into(seen, http, "POST", "/runs/stream", json=body), BOUND_S)
+    assert stage.reached("ended")
+    assert [name for _, name, _ in seen.events][-1] == "error"
+    assert len(seen.of("error")) == 1
+
+
+async def test_twelve_runs_of_one_actor_end_although_one_end_fails(
+    http: httpx.AsyncClient, stage: Stage, effects: Effects
+) -> None:
+    """Their reports travel in one call, and the registry ends over one of them."""
+    threads = [await thread(http) for _ in range(12)]
+    stage.plan("end", "raise")
+    state = effects.input(n=4, delay=0.1)
+    body = {"assistant_id": "crowd", "input": state, "durability": "sync", **KEPT}
+    viewers = [Seen() for _ in threads]
+    paths = [f"/threads/{thread_id}/runs" for thread_id in threads]
+    async with asyncio.timeout(BOUND_S):
+        await asyncio.gather(
+            *(
+                view_into(seen, http, "POST", f"{path}/stream", json=body)
+                for seen, path in zip(viewers, paths, strict=True)
+            )
+        )
+    assert stage.reached("end")
+    for seen, path in zip(viewers, paths, strict=True):
+        assert seen.steps == [1, 2, 3, 4]
+        run_id = seen.of("metadata")[0]["run_id"]
+        assert (await http.get(f"{path}/{run_id}")).json()["status"] == "success"
+    for thread_id in threads:
+        assert (await stopped(http, thread_id))["status"] == "idle"
+        assert (await http.delete(f"/threads/{thread_id}")).is_success
+
+
+@pytest.mark.parametrize("strategy", ["enqueue", "interrupt"])
+async def test_a_run_that_waits_starts_although_the_end_before_it_fails(
+    http: httpx.AsyncClient, stage: Stage, effects: Effects, strategy: str
+) -> None:
+    await is_warm(http)
+    thread_id = await thread(http)
+    path = f"/threads/{thread_id}/runs"
+    body = {"assistant_id": "steps", "input": effects.input(n=60, delay=0.05)}
+    first = (await http.post(path, json=body)).json()["run_id"]
+    await until(lambda: len(effects.of(first)) >= 2)
+    stage.plan("end", "raise")
+    after = {"assistant_id": "steps", "input": {"n": 2, "i": 0}, "multitask_strategy": strategy}
+    answer = await http.post(f"{path}/wait", json=after)
+    assert stage.reached("end")
+    assert answer.json().get("i") == 2, answer.text
+    assert (await http.delete(f"/threads/{thread_id}")).is_success
