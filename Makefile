@@ -37,8 +37,8 @@ test: $(VENV)/.installed-dev ## Run the tests
 notebooks: $(VENV)/.installed-dev ## Run all notebooks from top to bottom
 	@$(BIN)/python -m pytest --nbmake --nbmake-timeout=300 -o addopts= -p no:randomly --timeout=600 notebooks $(ARGS)
 
-chaos: $(VENV)/.installed-dev ## Kill everything at random, for minutes; then the slow tests
-	@$(BIN)/python -m tests.reliability.chaos --runs 300 --keep $(ARGS)
+chaos: $(VENV)/.installed-dev ## Kill everything at random, with three seeds; then the slow tests
+	@$(BIN)/python -m tests.reliability.chaos --runs 300 --seed 7 --seed 8 --seed 9 --keep $(ARGS)
 	@$(BIN)/python -m pytest -m slow tests/reliability
 
 cluster-test: $(VENV)/.installed-dev ## Several Ray nodes: lost nodes, an autoscaler, docs/deploy.md

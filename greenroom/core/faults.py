@@ -14,7 +14,8 @@ Places of the registry, in the life of a run:
     start     before an attempt is written                       next run is not started
     started   written, not ordered                   roll_back   before checkpoints are taken back
     requeue   a death is known, not written          rolled_back taken back, the end is not written
-    requeued  written, no next attempt               stop        a stop is written, nobody was told
+    requeued  written, no next attempt               stop        a cancel is told and written, not
+                                                                 answered
 
 Places of a run actor:
 

@@ -3,7 +3,7 @@
 Half of the runs are on threads, and their viewers break off and come back. The other half are
 stateless: there is nothing to come back to, so an answer that comes must be the right one.
 
-    python -m tests.reliability.chaos --runs 300 --seed 7          (`make chaos`)
+    python -m tests.reliability.chaos --runs 300 --seed 7 --seed 8  (`make chaos`)
     python -m tests.reliability.chaos --minutes 10 --memory        (`make soak`)
 
 With ``--memory`` nothing is killed in the second half, so that every process has the time to grow.
@@ -495,25 +495,39 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--runs", type=int)
     parser.add_argument("--minutes", type=float)
-    parser.add_argument("--seed", type=int, default=int(time.time()))
+    parser.add_argument("--seed", type=int, action="append", help="may be given several times")
     parser.add_argument("--kill", type=float, default=0.4, help="kills a second")
     parser.add_argument("--shards", type=int, default=1, help="registries")
     parser.add_argument("--memory", action="store_true", help="prove that no process grows")
     parser.add_argument("--keep", action="store_true", help="write the table into the docs")
     given = parser.parse_args()
-    environment = {
-        "GREENROOM_GATEWAY_REPLICAS": "2",
-        "GREENROOM_REGISTRY_SHARDS": str(given.shards),
-    }
+    seeds = given.seed or [int(time.time())]
+    problems: list[str] = []
+    tables: list[str] = []
+    for seed in seeds:
+        result = once(given, seed)
+        tables.append("\n".join([result.table(seed), *memory_rows(result.memory_mib)]))
+        print(tables[-1], flush=True)
+        problems += result.problems
+        problems += growing(result.memory_mib) if given.memory else []
+    if given.keep:
+        keep("\n\n".join(tables), "soak" if given.memory else "chaos")
+    print(*problems, sep="\n")
+    sys.exit(1 if problems else 0)
+
+
+def once(given: argparse.Namespace, seed: int) -> Result:
+    """One server, and all runs of one seed."""
+    environment = {"GREENROOM_REGISTRY_SHARDS": str(given.shards)}
     with tempfile.TemporaryDirectory() as scratch:
         effects = Effects(Path(scratch))
         config = HERE / "langgraph.json"
         with serving(Path(scratch) / "server", config, environment=environment) as server:
-            result = asyncio.run(
+            return asyncio.run(
                 chaos(
                     server,
                     effects,
-                    seed=given.seed,
+                    seed=seed,
                     runs=given.runs,
                     seconds=given.minutes * 60 if given.minutes else None,
                     kill=given.kill,
@@ -521,13 +535,6 @@ def main() -> None:
                     registries=given.shards,
                 )
             )
-    table = "\n".join([result.table(given.seed), *memory_rows(result.memory_mib)])
-    print(table)
-    if given.keep:
-        keep(table, "soak" if given.memory else "chaos")
-    problems = [*result.problems, *(growing(result.memory_mib) if given.memory else [])]
-    print(*problems, sep="\n")
-    sys.exit(1 if problems else 0)
 
 
 if __name__ == "__main__":
