@@ -222,7 +222,7 @@ async def test_an_update_whose_answer_was_lost_is_asked_for_again_by_its_id(
 
     class Applies:
         async def update_state(self, thread_id: str, update: list[Any]) -> bytes:
-            updates.append(*update)
+            updates.append(update[0])
             return b"{}"
 
     monkeypatch.setattr("ray.put", lambda value: value)
@@ -240,18 +240,22 @@ async def test_an_update_whose_answer_was_lost_is_asked_for_again_by_its_id(
 
 @pytest.mark.parametrize("seed", range(5))
 async def test_creates_and_cancels_are_asked_again_for_the_same_runs(seed: int) -> None:
-    """B16: whatever is lost, repeated or late, a run is asked for under one id."""
+    """Whatever is lost, repeated, late or still being stored: one id, and one name."""
     created: set[str] = set()
     cancelled: set[str] = set()
+    names: set[str] = set()
 
     class Admits:
-        async def create_many(self, requests: list[RunRequest]) -> list[str]:
+        async def create_many(self, requests: list[RunRequest]) -> list[str | None]:
+            known = [each.run_id if each.run_id in created else None for each in requests]
             created.update(each.run_id for each in requests)
-            return [each.run_id for each in requests]
+            return known
 
-        async def cancel_many(self, requests: list[CancelRequest]) -> list[None]:
+        async def cancel_many(self, requests: list[CancelRequest]) -> list[bool | None]:
+            known = [True if each.name in names else None for each in requests]
             cancelled.update(each.run_id for each in requests)
-            return [None for _ in requests]
+            names.update(each.name for each in requests)
+            return known
 
     cluster = Cluster()
     cluster.serve("registry", Admits())
@@ -263,6 +267,7 @@ async def test_creates_and_cancels_are_asked_again_for_the_same_runs(seed: int) 
         assert await create(runtime, [thread_id]) == [run_id]
         await runtime.cancel(CancelRequest(thread_id=thread_id, run_id=run_id), wait=False)
     assert created == cancelled == set(made)
+    assert len(names) == len(made)
     assert cluster.happened
 
 
