@@ -167,10 +167,11 @@ async def test_orders_are_executed_once_whatever_the_way_there_does(
     name = stage.keeper.claim("a", "g")
     assert name is not None
     stage.cluster.misbehave(seed, share=0.6)
+    actor = stage.cluster.actors[name]
     for number in range(20):
         stage.keeper.start(name, order(f"r{number}"))
-    actor = stage.cluster.actors[name]
-    await until(lambda: len(actor.orders) == 20)
+        # One after the other: orders that gather are one call, which may well be spared.
+        await until(lambda: len(actor.orders) > number)  # noqa: B023
     assert [each.run_id for each in actor.orders] == [f"r{number}" for number in range(20)]
     assert stage.cluster.happened
     assert stage.lost == []

@@ -670,9 +670,11 @@ async def test_a_run_whose_order_was_lost_with_the_registry_is_started_again(
     theatre: Theatre,
 ) -> None:
     """The registry dies after the commit and before the order is heard."""
-    theatre.cluster.scripts["start_many"] = [asyncio.Event().wait()]
+    lost = asyncio.Event()
+    theatre.cluster.scripts["start_many"] = [lost.wait()]
     run = await theatre.create()
     await theatre.restart()
+    lost.set()
     assert await theatre.finish(run.run_id)
     assert await theatre.status(run.run_id) == "success"
     await theatre.nothing_is_left()

@@ -439,9 +439,11 @@ async def test_a_run_whose_order_never_arrived_has_not_died(
 ) -> None:
     """The registry died between the admission and the order; the actor lives."""
     theatre = await make()
-    theatre.cluster.scripts["start_many"] = [asyncio.Event().wait()]
+    lost = asyncio.Event()
+    theatre.cluster.scripts["start_many"] = [lost.wait()]
     run = await theatre.create()
     await theatre.restart()
+    lost.set()
     await theatre.executed(run.run_id)
     ((because, deaths),) = await theatre.rows("SELECT requeued_because, deaths FROM greenroom.runs")
     assert (because, deaths) == ("not ordered", 0)

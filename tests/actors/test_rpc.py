@@ -56,6 +56,7 @@ class Callee:
     def __init__(self) -> None:
         self.waiting = asyncio.Event()
         self.left = asyncio.Event()
+        self.end = asyncio.Event()
         self.called = 0
 
     async def add(self, a: int, b: int) -> int:
@@ -74,7 +75,7 @@ class Callee:
     async def wait(self) -> None:
         self.waiting.set()
         try:
-            await asyncio.Event().wait()
+            await self.end.wait()
         finally:
             self.left.set()
 
@@ -107,8 +108,10 @@ def served(callee: Callee, **bounds: int) -> RpcServer:
 
 
 @pytest.fixture
-def callee() -> Callee:
-    return Callee()
+async def callee() -> AsyncIterator[Callee]:
+    callee = Callee()
+    yield callee
+    callee.end.set()  # what nobody waits for any more goes on to its end
 
 
 @pytest.fixture

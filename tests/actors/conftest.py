@@ -1,0 +1,55 @@
+"""Nobody leaves anything behind: neither work on the loop, nor entries in the registry's maps."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from actors.registry import RegistryActor
+
+PATIENCE_S = 2.0
+
+
+@pytest.fixture(autouse=True)
+async def nothing_goes_on(request: pytest.FixtureRequest) -> AsyncIterator[None]:
+    """Fails a test after which something still runs on its loop."""
+    yield
+    function = getattr(request.node, "function", None)
+    if not inspect.iscoroutinefunction(inspect.unwrap(function) if function else None):
+        return
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    if left:
+        _, left = await asyncio.wait(left, timeout=PATIENCE_S)
+    assert not left, f"still running: {[task.get_coro() for task in left]}"
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_remembered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Fails a test whose registries know of no run any more and keep something about one."""
+    registries: list[RegistryActor] = []
+    made = RegistryActor.__init__
+
+    def remember(self: RegistryActor, *args: object, **kwargs: object) -> None:
+        made(self, *args, **kwargs)  # type: ignore[arg-type]
+        registries.append(self)
+
+    monkeypatch.setattr(RegistryActor, "__init__", remember)
+    yield
+    for registry in registries:
+        if registry._runs or not hasattr(registry, "_journal"):
+            continue
+        maps = {
+            "lanes": registry._lanes,
+            "queued": registry._queued,
+            "followers": registry._followers,
+            "creating": registry._creating._tasks,
+            "cancelling": registry._cancelling._tasks,
+            "hearing": registry._hearing._tasks,
+            "unwritten": registry._journal._unwritten,
+            "notes": registry._keeper._notes,
+        }
+        left = {name: found for name, found in maps.items() if found}
+        assert not left, left
