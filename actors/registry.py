@@ -690,13 +690,13 @@ class RegistryActor:
     async def _create(
         self, request: RunRequest, admission: _Admission | GreenroomError | None
     ) -> CreatedRun | Exception:
+        if request.run_id in self._created:
+            return self._created[request.run_id]
         if isinstance(admission, Conflict):
             # Perhaps it was admitted when it was asked for first, and the answer was lost.
             return await self._created_before(request, admission)
         if isinstance(admission, GreenroomError):
             return admission
-        if request.run_id in self._created:
-            return self._created[request.run_id]
         if admission is None:
             refusal = Unavailable("The run could not be stored. Try again.")
             return await self._created_before(request, refusal)
@@ -1283,7 +1283,9 @@ class RegistryActor:
             return
         if not self._requeued(run):
             return
-        await asyncio.sleep(RETRY_BACKOFF_S[min(run.deaths, len(RETRY_BACKOFF_S)) - 1])
+        # The first attempt after a death, or after none, begins at once.
+        step = max(1, min(run.deaths, len(RETRY_BACKOFF_S)))
+        await asyncio.sleep(RETRY_BACKOFF_S[step - 1])
         if self._runs.get(run_id) is run and self._lane(run.thread_id).is_waiting(run_id):
             self._claim_again(run)
 
