@@ -496,7 +496,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int)
     parser.add_argument("--minutes", type=float)
     parser.add_argument("--seed", type=int, action="append", help="may be given several times")
-    parser.add_argument("--kill", type=float, default=0.4, help="kills a second")
+    parser.add_argument("--kill", type=float, default=0.2, help="kills a second")
     parser.add_argument("--shards", type=int, default=1, help="registries")
     parser.add_argument("--memory", action="store_true", help="prove that no process grows")
     parser.add_argument("--keep", action="store_true", help="write the table into the docs")
