@@ -24,7 +24,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -130,6 +130,8 @@ class Chaos:
     Args:
         kill: how often a second something is killed, on average.
         calm_after_s: from then on nothing is.
+        kinds: what happens, and how often.
+        stateless: half of the runs are.
     """
 
     def __init__(
@@ -141,7 +143,11 @@ class Chaos:
         kill: float,
         calm_after_s: float = math.inf,
         registries: int = 1,
+        kinds: Mapping[str, int] = KINDS,
+        stateless: bool = True,
     ) -> None:
+        self._kinds = kinds
+        self._stateless = stateless
         self._server = server
         self._effects = effects
         self._random = random.Random(seed)
@@ -175,7 +181,7 @@ class Chaos:
                     if over or (runs is not None and number >= runs) or until():
                         return
                     steps = self._random.randint(4, 14)
-                    life = Life(number, steps=steps, stateless=number % 2 == 1)
+                    life = Life(number, steps=steps, stateless=self._stateless and number % 2 == 1)
                     self._lives.append(life)
                     await (self._live_once if life.stateless else self._live)(http, life)
 
@@ -318,7 +324,7 @@ class Chaos:
             await asyncio.sleep(self._random.expovariate(self._kill))
             if time.monotonic() > calm_s:
                 return
-            kind = self._random.choices([*KINDS], [*KINDS.values()])[0]
+            kind = self._random.choices([*self._kinds], [*self._kinds.values()])[0]
             with contextlib.suppress(psutil.NoSuchProcess, StopIteration, httpx.HTTPError):
                 match kind:
                     case "run actor":
@@ -441,10 +447,19 @@ async def chaos(
     kill: float = 0.8,
     memory: bool = False,
     registries: int = 1,
+    kinds: Mapping[str, int] = KINDS,
+    stateless: bool = True,
 ) -> Result:
     calm_after_s = seconds / 2 if memory and seconds is not None else math.inf
     driver = Chaos(
-        server, effects, seed, kill=kill, calm_after_s=calm_after_s, registries=registries
+        server,
+        effects,
+        seed,
+        kill=kill,
+        calm_after_s=calm_after_s,
+        registries=registries,
+        kinds=kinds,
+        stateless=stateless,
     )
     watcher = asyncio.create_task(driver.watch_memory(10.0)) if memory else None
     try:

@@ -1,4 +1,4 @@
-"""The short, seeded form of `make chaos`."""
+"""The short, seeded form of `make chaos`: runs on threads, without HAProxy and without locks."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from tests.serving import Served
 async def test_runs_and_their_viewers_survive_what_is_killed_at_random(
     server: Served, effects: Effects
 ) -> None:
-    result = await chaos(server, effects, seed=11, runs=25, kill=0.4)
+    kinds = {"run actor": 7, "registry": 2, "gateway": 1}
+    result = await chaos(server, effects, seed=11, runs=25, kill=0.4, kinds=kinds, stateless=False)
     assert result.runs == 25
     assert not result.problems, "\n".join(result.problems)
