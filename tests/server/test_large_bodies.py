@@ -89,7 +89,7 @@ async def test_a_large_body_costs_the_gateway_no_more_than_six_times_its_bytes(
 
 @pytest.mark.slow
 async def test_two_bodies_of_53_mb(server: Served) -> None:
-    """Measured on two idle cores: /ok at most 0.1 s; here with room for others' load."""
+    """On a loaded machine `/ok` took at most 0.29 s."""
     async with httpx.AsyncClient(base_url=server.url, timeout=BOUND_S) as http:
         body = large(53_000_000)
         most_mib, slowest_s = await cost(server, http, body, 2)
