@@ -31,9 +31,6 @@ class Pending(Generic[T]):
         self._start = start
         self._tasks: dict[Hashable, asyncio.Task[T]] = {}
 
-    def __len__(self) -> int:
-        return len(self._tasks)
-
     def get(self, key: Hashable) -> asyncio.Task[T] | None:
         """The work of a key, while it is under way."""
         return self._tasks.get(key)
