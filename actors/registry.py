@@ -504,9 +504,7 @@ class RegistryActor:
         )
         self._webhooks = WebhookSender(self._database, self._setup.webhooks, self._shard)
         for thread_id in recovered.abandoned:
-            # Its run had ended; the registry before died over the deletion. Whoever waits for the
-            # run may not have heard how it ended.
-            self._tasks.spawn(self._delete_temporary(thread_id, LATELY_S))
+            self._tasks.spawn(self._delete_remains(thread_id))
         effects: list[tuple[str, list[Effect]]] = []
         for found in recovered.found:
             try:
@@ -763,8 +761,9 @@ class RegistryActor:
         run.life.on(Event.GIVE_UP)
         await self._journal.commit(*journal.delete_run(run.run_id), key=run.thread_id)
         await self._withdraw(run)
-        if run.temporary:
-            await self._delete_temporary(run.thread_id, 0.0)
+        if run.temporary and not self._lane(run.thread_id).has_runs:
+            await self._journal.commit(journal.leave_thread(run.thread_id), key=run.thread_id)
+            self._follow_up(run)
 
     async def _withdraw(self, run: _Run) -> None:
         """The run was not admitted after all; the run that waited behind it moves up."""
@@ -860,7 +859,8 @@ class RegistryActor:
                 writes.append(journal.end_run(run.run_id, RunStatus.INTERRUPTED, None))
                 writes.append(outbox.announce(run.run_id))
             if not self._lane(run.thread_id).has_runs:
-                writes.append(journal.calm_thread(run.thread_id))
+                rest = journal.leave_thread if run.temporary else journal.calm_thread
+                writes.append(rest(run.thread_id))
         return writes
 
     def _granted(self, run_id: str, actor: str) -> None:
@@ -1140,7 +1140,7 @@ class RegistryActor:
             self._meter.observe(metrics.RUN_TIME, took_s, run.graph_id)
         self._forget(run)
         self._tasks.vital(self._performed(lane, effects))
-        self._follow_up(run, error)
+        self._follow_up(run)
 
     async def _store_end(
         self,
@@ -1155,7 +1155,9 @@ class RegistryActor:
         rest = resting_status(status, has_next=has_next)
         await self._journal.commit(
             journal.end_run(run.run_id, status, error),
-            journal.rest_thread(run.thread_id, rest, interrupts, error, busy=busy),
+            journal.leave_thread(run.thread_id)
+            if run.temporary and not busy
+            else journal.rest_thread(run.thread_id, rest, interrupts, error, busy=busy),
             *([outbox.announce(run.run_id)] if run.webhook else []),
             key=run.thread_id,
         )
@@ -1170,8 +1172,8 @@ class RegistryActor:
         self._tell_followers(run.run_id)
 
     def _remember(self, run: _Run) -> None:
-        """Who was about to ask where the run is may ask its actor how it ended: of a temporary run
-        nothing else is left."""
+        """Who was about to ask where the run is asks its actor how it ended: its output is there,
+        and its last events."""
         now_s = time.monotonic()
         while self._lately:
             oldest = next(iter(self._lately))
@@ -1181,20 +1183,17 @@ class RegistryActor:
         if run.placement is not None:
             self._lately[run.run_id] = now_s, run.placement
 
-    def _follow_up(self, run: _Run, error: bytes | None = None) -> None:
+    def _follow_up(self, run: _Run) -> None:
         """What comes after an end and must not delay it."""
         if run.webhook:
             self._webhooks.wake()
         if run.temporary:
-            # Whoever waits for the run asks its actor, which still has log and output. If it has
-            # none, how it ended is only in its record.
-            keep_s = LATELY_S if error is not None and run.placement is None else 0.0
-            self._tasks.spawn(self._delete_temporary(run.thread_id, keep_s))
+            self._tasks.spawn(self._delete_remains(run.thread_id))
 
-    async def _delete_temporary(self, thread_id: str, keep_s: float) -> None:
-        if keep_s:
-            await asyncio.sleep(keep_s)
-        await self._operations.delete_temporary(thread_id)
+    async def _delete_remains(self, thread_id: str) -> None:
+        # Whoever waits for the run asks its actor; if that died, its outcome is found in these.
+        await asyncio.sleep(LATELY_S)
+        await self._operations.delete_remains(thread_id)
 
     # --- death of an actor ---------------------------------------------------------------------
 

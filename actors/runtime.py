@@ -76,7 +76,7 @@ class RayRuntime:
         self._shards = shards
         self._read_wait_s = read_wait_s
         self._fixed_graphs = fixed_graphs
-        self._streams = Streams(handles, database, self._follow, self._wait_s)
+        self._streams = Streams(handles, database, self._follow, self._wait_s, self._state)
         self._batchers: dict[tuple[int, str], Batcher[Any, Any]] = {}
         self._asker = Asker(
             handles,
@@ -261,7 +261,7 @@ class RayRuntime:
                 )
                 row = await cursor.fetchone()
             graph_id = (row or {}).get("graph_id")
-            return await self.ask(StateQuestion(graph_id=str(graph_id), thread_id=thread_id))
+            return await self._state(str(graph_id), thread_id)
 
         return thread_frames(
             poll,
@@ -292,6 +292,9 @@ class RayRuntime:
                 self._shapes.clear()
             self._shapes[key] = await self._ask(question)
         return self._shapes[key]
+
+    async def _state(self, graph_id: str, thread_id: str) -> bytes:
+        return await self.ask(StateQuestion(graph_id=graph_id, thread_id=thread_id))
 
     async def _ask(self, question: Question) -> bytes:
         return await self._asker.ask(question.graph_id, "ask", question)

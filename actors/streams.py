@@ -15,8 +15,11 @@ ended.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol
+
+import msgspec
 
 from actors.calls import POLL_MARGIN_S, ActorGone, repeat
 from actors.handles import Handles
@@ -29,7 +32,6 @@ from greenroom.core.runs import Batch, Ending, Placement, RunStatus
 from greenroom.persistence import tails
 from greenroom.persistence.database import Pool
 from greenroom.wire import sse
-from greenroom.wire.encoding import dumps, loads
 
 REPLAY_PAGE = 1000
 UNREACHABLE_PAUSE_S = 0.2
@@ -39,6 +41,12 @@ class Locate(Protocol):
     """Where the run's attempt after ``attempt`` is executed, or how the run ended; waits for it."""
 
     def __call__(self, run_id: str, attempt: int, /) -> Awaitable[Whereabouts]: ...
+
+
+class StateOf(Protocol):
+    """The state of a graph's thread as JSON, as ``GET /threads/{t}/state`` answers it."""
+
+    def __call__(self, graph_id: str, thread_id: str, /) -> Awaitable[bytes]: ...
 
 
 class WaitS(Protocol):
@@ -55,13 +63,22 @@ class Streams:
         database: for the durable events of resumable runs, and the outcome of runs long over.
         locate: asks the registry.
         wait_s: how long a long poll waits.
+        state_of: asks an inspector.
     """
 
-    def __init__(self, handles: Handles, database: Pool, locate: Locate, wait_s: WaitS) -> None:
+    def __init__(
+        self,
+        handles: Handles,
+        database: Pool,
+        locate: Locate,
+        wait_s: WaitS,
+        state_of: StateOf,
+    ) -> None:
         self._handles = handles
         self._database = database
         self._locate = locate
         self._wait_s = wait_s
+        self._state_of = state_of
         self._shared = SharedReads()
 
     async def events(
@@ -115,6 +132,8 @@ class Streams:
                     yield batch
         if resumable or executed:
             batch = await self._untold_error(run_id, after, reader)
+            if batch is None and not resumable:
+                batch = await self._untold_values(run_id, reader)
             if batch is not None:
                 yield batch
 
@@ -218,6 +237,24 @@ class Streams:
             return None
         return reader.batch([Event(seq, row["at_ms"], "error", error)], seq)
 
+    async def _untold_values(self, run_id: str, reader: _Reader) -> Batch | None:
+        """The last ``values`` of a run whose actor died between its end and its last events, which
+        were kept nowhere else. They may have been told before."""
+        async with self._database.connection() as connection:
+            cursor = await connection.execute(
+                """
+                SELECT attempt, (extract(epoch FROM updated_at) * 1000)::bigint AS at_ms
+                FROM greenroom.runs WHERE run_id = %s AND status IN ('success', 'interrupted')
+                    AND kwargs::jsonb->'stream_mode' ? 'values'""",
+                (run_id,),
+            )
+            row = await cursor.fetchone()
+        if row is None:
+            return None
+        seq = first_seq(row["attempt"] + 1)
+        output = (await self._stored_outcome(run_id)).output
+        return reader.batch([Event(seq, row["at_ms"], "values", output)], seq)
+
     async def outcome(
         self, run_id: str, placement: Placement | None, *, over: bool = False
     ) -> Ending:
@@ -251,12 +288,14 @@ class Streams:
                 return ending
 
     async def _stored_outcome(self, run_id: str) -> Ending:
-        """How a run ended that no actor remembers: from its record and its thread's."""
+        """How a run ended that no actor remembers: from its record and its thread's; of a stateless
+        one, whose thread is gone, from its checkpoints."""
         async with self._database.connection() as connection:
             cursor = await connection.execute(
                 """
                 SELECT r.status, r.error::text AS error, t."values"::text AS "values",
-                    t.interrupts::text AS interrupts, t.status AS thread_status
+                    t.interrupts, r.thread_id, r.graph_id,
+                    r.attempt > 0 AND t.thread_id IS NULL AS is_without_thread
                 FROM greenroom.runs r LEFT JOIN greenroom.threads t USING (thread_id)
                 WHERE r.run_id = %s""",
                 (run_id,),
@@ -264,21 +303,25 @@ class Streams:
             row = await cursor.fetchone()
         if row is None:
             raise NotFound("Run not found")
+        status = RunStatus(row["status"])
         values = (row["values"] or "null").encode()
-        error = row["error"].encode() if row["error"] is not None else None
-        interrupts = (row["interrupts"] or "{}").encode()
-        return Ending(
-            status=RunStatus(row["status"]),
-            output=(
-                b'{"__error__": %b}' % error
-                if error is not None
-                else _with_interrupts(values, interrupts)
-            ),
-            values=values,
-            interrupts=interrupts,
-            has_next=row["thread_status"] == "interrupted",
-            error=error,
-        )
+        waiting = [one for of_task in (row["interrupts"] or {}).values() for one in of_task]
+        if row["error"] is not None:
+            error = row["error"].encode()
+            output = b'{"__error__": %b}' % error
+            return Ending(status=status, output=output, values=values, error=error)
+        if row["is_without_thread"]:
+            answer = await self._state_of(row["graph_id"], row["thread_id"])
+            state = msgspec.json.decode(answer, type=_State)
+            values, waiting = bytes(state.values), state.interrupts
+        return Ending(status=status, output=_with_interrupts(values, waiting), values=values)
+
+
+class _State(msgspec.Struct):
+    """What an outcome needs of a state; the values stay as they were written."""
+
+    values: msgspec.Raw
+    interrupts: list[Any]
 
 
 class _Reader:
@@ -303,10 +346,11 @@ class _Reader:
         return Batch(body=b"".join(frames), cursor=cursor, closed=False)
 
 
-def _with_interrupts(values: bytes, interrupts: bytes) -> bytes:
-    """What ``wait`` answers of a thread's record: its values, and what it waits for."""
-    waiting = [one for of_task in loads(interrupts).values() for one in of_task]
+def _with_interrupts(values: bytes, waiting: list[Any]) -> bytes:
+    """What ``wait`` answers of a state: its values, as they were written, and what it waits for."""
     if not waiting:
         return values
-    state = loads(values)
-    return dumps({**(state if isinstance(state, dict) else {}), "__interrupt__": waiting})
+    state: dict[str, Any] = {}
+    with suppress(msgspec.ValidationError):  # the state of such a graph is no object
+        state = msgspec.json.decode(values, type=dict[str, msgspec.Raw])
+    return msgspec.json.encode({**state, "__interrupt__": waiting})

@@ -195,10 +195,10 @@ class ThreadOperations:
 
         return await self._exclusively(thread_id, work)
 
-    async def delete_temporary(self, thread_id: str) -> None:
-        """Deletes the thread of a stateless run that is over, whose id nobody uses any more."""
+    async def delete_remains(self, thread_id: str) -> None:
+        """Deletes what a stateless run has left on its thread, which went with the run's end."""
         ((is_gone,),), *_ = await self._journal.commit(
-            journal.delete_thread(thread_id), key=thread_id
+            journal.delete_remains(thread_id), key=thread_id
         )
         if not is_gone:
             await self.delete(thread_id)

@@ -491,6 +491,14 @@ def rest_thread(
     )
 
 
+def leave_thread(thread_id: str) -> Write:
+    """The thread of a stateless run goes with the run's end. What the run has left on it stays for
+    whoever waits for the outcome, until `delete_remains`."""
+    return Write(
+        "DELETE FROM greenroom.threads WHERE thread_id = %(thread)s", {"thread": thread_id}
+    )
+
+
 def calm_thread(thread_id: str) -> Write:
     """A thread whose pending run was dropped is as it was before."""
     return Write(
@@ -550,6 +558,17 @@ def delete_thread(thread_id: str) -> Write:
     """
     return Write(
         "SELECT greenroom.delete_thread(%(thread)s, %(rows)s, %(bytes)s)",
+        {"thread": thread_id, "rows": SMALL_ROWS, "bytes": SMALL_BYTES},
+    )
+
+
+def delete_remains(thread_id: str) -> Write:
+    """What stateless runs have left on a thread that is gone; like `delete_thread`. A thread that
+    somebody has made anew under the same id, or uses on, keeps everything."""
+    return Write(
+        """
+        SELECT CASE WHEN EXISTS (SELECT 1 FROM greenroom.threads WHERE thread_id = %(thread)s)
+            THEN true ELSE greenroom.delete_thread(%(thread)s, %(rows)s, %(bytes)s) END""",
         {"thread": thread_id, "rows": SMALL_ROWS, "bytes": SMALL_BYTES},
     )
 
@@ -629,10 +648,12 @@ async def in_flight(connection: Connection, shard: Shard = WHOLE) -> list[InFlig
 
 
 async def abandoned_threads(connection: Connection, shard: Shard = WHOLE) -> list[str]:
-    """Temporary threads of the shard whose run is over, and which should be gone."""
+    """The ids of the shard's threads that went with their stateless run, and left something."""
     cursor = await connection.execute(
-        "SELECT thread_id FROM greenroom.runs"
-        f" WHERE temporary AND status NOT IN ('pending', 'running') AND {is_of(shard)}"
+        f"""
+        SELECT DISTINCT thread_id FROM greenroom.runs r
+        WHERE temporary AND status NOT IN ('pending', 'running') AND {is_of(shard)}
+            AND NOT EXISTS (SELECT 1 FROM greenroom.threads t WHERE t.thread_id = r.thread_id)"""
     )
     return [row["thread_id"] for row in await cursor.fetchall()]
 

@@ -890,14 +890,43 @@ async def test_a_run_created_during_a_state_update_starts_after_it_and_keeps_the
     await theatre.nothing_is_left()
 
 
-async def test_a_temporary_thread_is_gone_after_its_run(theatre: Theatre) -> None:
+async def test_a_temporary_thread_is_gone_with_its_run(
+    theatre: Theatre, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry_module, "LATELY_S", 0.3)
     run = await theatre.create(temporary=True)
     await theatre.finish(run.run_id)
-    dropped = [await theatre.create("u", temporary=True, after_s=3600)]
-    await theatre.cancel(dropped[0].run_id, thread_id="u")
+    assert await theatre.thread() is None
+    dropped = await theatre.create("u", temporary=True, after_s=3600)
+    await theatre.cancel(dropped.run_id, thread_id="u")
+    assert await theatre.thread("u") is None
+    assert await theatre.status(run.run_id) == "success", "for whoever waits for its outcome"
     async with asyncio.timeout(BOUND_S):
-        while await theatre.rows("SELECT 1 FROM greenroom.threads"):  # noqa: ASYNC110
+        while await theatre.rows("SELECT 1 FROM greenroom.runs"):  # noqa: ASYNC110
             await asyncio.sleep(0.001)
+    await theatre.nothing_is_left()
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+async def test_a_temporary_thread_that_somebody_uses_on_is_theirs(
+    theatre: Theatre, monkeypatch: pytest.MonkeyPatch, restarts: bool
+) -> None:
+    """Its id is in an answer's header: whoever reads it may put a run of their own there."""
+    monkeypatch.setattr(registry_module, "LATELY_S", 0.05)
+    first = await theatre.create(temporary=True)
+    await theatre.executed(first.run_id)
+    second = await theatre.create()
+    await theatre.finish(first.run_id)
+    await theatre.finish(second.run_id)
+    if restarts:
+        await theatre.restart()
+    other = await theatre.create("other", temporary=True)
+    await theatre.finish(other.run_id)
+    async with asyncio.timeout(BOUND_S):
+        while await theatre.status(other.run_id):  # noqa: ASYNC110 - what ended earlier was due earlier
+            await asyncio.sleep(0.001)
+    assert await theatre.thread() == "idle"
+    assert await theatre.status(second.run_id) == "success"
     await theatre.nothing_is_left()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -47,12 +48,23 @@ class World:
         self.calls: list[tuple[Any, ...]] = []
         self.forgotten: list[str] = []
         self.streams = Streams(
-            cast(Handles, self), cast(Pool, database), self.locate, lambda: BOUND_S
+            cast(Handles, self),
+            cast(Pool, database),
+            self.locate,
+            wait_s=lambda: BOUND_S,
+            state_of=self.state_of,
         )
 
     async def locate(self, run_id: str, attempt: int) -> Whereabouts:
         self.asked.append(attempt)
         return self.located.pop(0)
+
+    async def state_of(self, graph_id: str, thread_id: str) -> bytes:
+        assert (graph_id, thread_id) == ("g", "t")
+        return (
+            b'{"values": {"n": 1.0, "big": 123456789012345678901}, "next": ["ask"],'
+            b' "interrupts": [{"id": "i", "value": "?"}], "tasks": []}'
+        )
 
     async def call(
         self, actor: str, method: str, run_id: str, attempt: int, *args: Any, within_s: float
@@ -173,6 +185,53 @@ async def test_the_error_of_an_attempt_that_died_before_it_was_reported_is_no_en
     await tails.append(pool, run_id, 2, [Event(first_seq(2), 5, "values", b"1")])
     world = World(located=[OVER], read=[], database=pool)
     assert b"event: error" not in await world.seen(None, run_id=run_id, resumable=True)
+
+
+ASKED = {"n": 1.0, "big": 123456789012345678901, "__interrupt__": [{"id": "i", "value": "?"}]}
+
+
+async def test_how_a_stateless_run_ended_is_found_without_its_actor_and_its_thread(
+    pool: Pool,  # noqa: F811 - a fixture
+) -> None:
+    run_id = await a_run(pool)
+    await over(pool, run_id)
+    world = World(located=[OVER], read=[ActorGone("x")], database=pool)
+    found = await world.streams.outcome(run_id, at(1))
+    assert (found.status, found.error) == ("success", None)
+    assert json.loads(found.output) == ASKED
+    assert found.values == b'{"n": 1.0, "big": 123456789012345678901}'
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "given", "told_again"),
+    [
+        ('{"stream_mode": ["updates", "values"]}', {}, True),
+        ('{"stream_mode": ["updates"]}', {}, False),
+        ('{"stream_mode": ["values"]}', {"modes": frozenset(["updates"])}, False),
+        ('{"stream_mode": ["values"]}', {"resumable": True}, False),
+    ],
+)
+async def test_a_stream_whose_actor_died_over_the_last_events_ends_with_the_values(
+    pool: Pool,  # noqa: F811 - a fixture
+    kwargs: str,
+    given: dict[str, Any],
+    told_again: bool,
+) -> None:
+    run_id = await a_run(pool)
+    await over(pool, run_id, kwargs)
+    world = World(located=[OVER], read=[told(b"", 1), ActorGone("x")], database=pool)
+    seen = await world.seen(at(1), run_id=run_id, **given)
+    assert seen.count(b"event: values") == int(told_again)
+    assert not told_again or json.loads(seen.partition(b"data: ")[2]) == ASKED
+
+
+async def over(pool: Pool, run_id: str, kwargs: str = "{}") -> None:  # noqa: F811 - a fixture
+    async with pool.connection() as connection:
+        await connection.execute(
+            "UPDATE greenroom.runs SET status = 'success', attempt = 1, kwargs = %s"
+            " WHERE run_id = %s",
+            (kwargs, run_id),
+        )
 
 
 # --- sharing --------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from actors import registry as registry_module
 from greenroom.core.errors import Conflict, NotFound
 from greenroom.core.runs import RunStatus
 from greenroom.persistence import journal
@@ -226,7 +227,10 @@ async def test_a_sweep_goes_on_with_what_nobody_sees_to(theatre: Theatre) -> Non
     await theatre.nothing_is_left()
 
 
-async def test_a_large_temporary_thread_is_deleted_too(theatre: Theatre) -> None:
+async def test_a_large_temporary_thread_is_deleted_too(
+    theatre: Theatre, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry_module, "LATELY_S", 0.05)
     run = await theatre.create(temporary=True)
     await checkpoints(theatre.pool, run.run_id, [f"{n}" for n in range(9)])
     await theatre.finish(run.run_id)

@@ -34,6 +34,10 @@ class Stage:
     def plan(self, place: str, action: str) -> None:
         for left in self.directory.iterdir():
             left.unlink()
+        self.also(place, action)
+
+    def also(self, place: str, action: str) -> None:
+        """Plans one more."""
         (self.directory / "written").write_text(action)
         (self.directory / "written").rename(self.directory / place)
 
@@ -285,6 +289,31 @@ async def test_a_stateless_answer_survives_the_registry_that_dies_over_the_end(
     assert answer.json().get("i") == 3, answer.text
     again = await http.post("/runs/wait", json=body)
     assert again.json().get("i") == 3, again.text
+
+
+@pytest.mark.parametrize("registry_dies", [False, True])
+@pytest.mark.parametrize("how", ["wait", "stream"])
+async def test_a_stateless_answer_survives_the_actor_that_dies_over_the_end(
+    http: httpx.AsyncClient, stage: Stage, effects: Effects, how: str, registry_dies: bool
+) -> None:
+    """The end is stored, and whoever had the output is gone before it was read."""
+    await is_warm(http)
+    stage.plan("reported", "kill")
+    if registry_dies:
+        stage.also("ended", "kill")
+    body = {"assistant_id": "steps", "input": effects.input(n=3), "durability": "sync"}
+    body |= {"stream_mode": ["values"]}
+    if how == "wait":
+        answer = await http.post("/runs/wait", json=body)
+        said = [answer.json()]
+    else:
+        seen = Seen()
+        await asyncio.wait_for(view_into(seen, http, "POST", "/runs/stream", json=body), BOUND_S)
+        said = seen.of("values")
+        assert not seen.of("error")
+    assert stage.reached("reported")
+    assert said[-1].get("i") == 3, said
+    assert sorted(effects.path.read_text().split()[1::3]) == ["step-1", "step-2", "step-3"]
 
 
 @pytest.mark.parametrize("kept", [False, True])
