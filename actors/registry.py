@@ -973,15 +973,16 @@ class RegistryActor:
         lane = self._lane(run.thread_id)
         effects = lane.stop(run.run_id, request.action)
         _remember(self._cancels_heard, request.name, True)
-        await self._perform(lane, effects, journal.note_cancel(run.run_id, request.name))
+        await self._perform(lane, effects, journal.note_cancel(request.name))
         return True
 
     async def _not_cancellable(self, request: CancelRequest) -> Exception | bool:
+        name = request.name
+        if await retrying(self._database, lambda conn: journal.was_cancel_heard(conn, name)):
+            return True  # and the answer was lost
         found = await self._stored(request.run_id)
         if found is None or found.thread_id != request.thread_id:
             return NotFound("Run ID not found")
-        if request.name in found.cancels:
-            return True  # it was heard, and the answer was lost
         return Conflict(f"Run ID is not cancellable (status: {found.status})")
 
     async def _stored(self, run_id: str) -> InFlight | None:

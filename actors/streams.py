@@ -294,7 +294,7 @@ class Streams:
             cursor = await connection.execute(
                 """
                 SELECT r.status, r.error::text AS error, t."values"::text AS "values",
-                    t.interrupts, r.thread_id, r.graph_id,
+                    t.interrupts::text AS interrupts, r.thread_id, r.graph_id,
                     r.attempt > 0 AND t.thread_id IS NULL AS is_without_thread
                 FROM greenroom.runs r LEFT JOIN greenroom.threads t USING (thread_id)
                 WHERE r.run_id = %s""",
@@ -305,7 +305,8 @@ class Streams:
             raise NotFound("Run not found")
         status = RunStatus(row["status"])
         values = (row["values"] or "null").encode()
-        waiting = [one for of_task in (row["interrupts"] or {}).values() for one in of_task]
+        of_tasks = msgspec.json.decode(row["interrupts"] or "{}", type=dict[str, list[Any]])
+        waiting = [one for interrupts in of_tasks.values() for one in interrupts]
         if row["error"] is not None:
             error = row["error"].encode()
             output = b'{"__error__": %b}' % error

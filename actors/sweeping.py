@@ -26,6 +26,7 @@ BATCH = 100
 MAX_BATCHES = 100
 SAVED_HEADS_KEPT_S = 3600.0
 WEBHOOKS_KEPT_S = 86_400.0
+CANCELS_KEPT_S = 3600.0
 OVERLAP_S = 120.0
 """A run's end is stamped before it is committed, by up to the time that a transaction may take."""
 
@@ -77,6 +78,10 @@ class Sweeper:
             self._swept_s = begun_s
         await _in_batches(
             lambda: outbox.delete_settled(self._pool, WEBHOOKS_KEPT_S, max_rows=BATCH)
+        )
+
+        await _in_batches(
+            lambda: upkeep.delete_heard_cancels(self._pool, CANCELS_KEPT_S, max_rows=BATCH)
         )
 
     async def _finish_migrations(self) -> None:

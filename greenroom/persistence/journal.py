@@ -435,13 +435,11 @@ def requeue(run_id: str, attempt: int, because: Requeued) -> Write:
     )
 
 
-def note_cancel(run_id: str, name: str) -> Write:
+def note_cancel(name: str) -> Write:
     """A cancel was heard: asked again by the same name, also after the end, it was."""
     return Write(
-        """
-        UPDATE greenroom.runs SET cancels = array_append(cancels, %(name)s::text)
-        WHERE run_id = %(run)s AND NOT %(name)s::text = ANY(cancels)""",
-        {"run": run_id, "name": name},
+        "INSERT INTO greenroom.cancels (name) VALUES (%(name)s) ON CONFLICT DO NOTHING",
+        {"name": name},
     )
 
 
@@ -611,7 +609,6 @@ class InFlight:
 
     Attributes:
         deaths: how often its process died.
-        cancels: the names of the cancels that were heard.
         due_in_s: seconds until a delayed run is due; None or negative: it is.
     """
 
@@ -628,13 +625,12 @@ class InFlight:
     webhook: str | None
     multitask_strategy: MultitaskStrategy
     stop: CancelAction | None
-    cancels: list[str]
     due_in_s: float | None
 
 
 _IN_FLIGHT = """
 SELECT run_id::text, thread_id, assistant_id::text, graph_id, status, attempt, deaths, actor,
-    temporary, resumable, webhook, multitask_strategy, stop, cancels,
+    temporary, resumable, webhook, multitask_strategy, stop,
     extract(epoch FROM due_at - clock_timestamp())::float8 AS due_in_s
 FROM greenroom.runs"""
 
@@ -663,6 +659,12 @@ async def find_run(connection: Connection, run_id: str) -> InFlight | None:
     cursor = await connection.execute(f"{_IN_FLIGHT} WHERE run_id = %s", (run_id,))
     row = await cursor.fetchone()
     return _found(row) if row is not None else None
+
+
+async def was_cancel_heard(connection: Connection, name: str) -> bool:
+    """Whether `note_cancel` was written."""
+    cursor = await connection.execute("SELECT 1 FROM greenroom.cancels WHERE name = %s", (name,))
+    return await cursor.fetchone() is not None
 
 
 def _found(row: dict[str, Any]) -> InFlight:

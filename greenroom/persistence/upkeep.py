@@ -55,6 +55,18 @@ async def is_expired(pool: Pool, thread_id: str, default_ttl_s: float | None) ->
     return bool(rows and rows[0]["expired"])
 
 
+async def delete_heard_cancels(pool: Pool, older_than_s: float, *, max_rows: int = 1000) -> int:
+    """Forgets cancels whose answer nobody waits for; ``max_rows`` means that there may be more."""
+    rows = await _rows(
+        pool,
+        "DELETE FROM greenroom.cancels WHERE name IN (SELECT name FROM greenroom.cancels"
+        " WHERE heard_at < now() - make_interval(secs => %(older_than_s)s) LIMIT %(max_rows)s)"
+        " RETURNING name",
+        {"older_than_s": older_than_s, "max_rows": max_rows},
+    )
+    return len(rows)
+
+
 async def delete_saved_heads(
     pool: Pool, older_than_s: float, *, max_runs: int = 100, within_s: float | None = None
 ) -> int:

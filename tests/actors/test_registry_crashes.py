@@ -18,11 +18,12 @@ import pytest
 
 from actors import registry as registry_module
 from actors.keeper import Keeper
-from greenroom.core.errors import Conflict
+from greenroom.core.errors import Conflict, NotFound
 from greenroom.core.faults import InjectedFault
 from greenroom.core.lifecycle import State
 from greenroom.core.runs import CancelRequest, CreatedRun, Report, RunStatus
 from greenroom.persistence.database import Pool
+from greenroom.persistence.upkeep import delete_heard_cancels
 from tests.actors.doubles import BOUND_S, FakeActor, until
 from tests.actors.test_registry import (
     Theatre,
@@ -511,6 +512,33 @@ async def test_a_cancel_that_is_asked_again_gets_its_first_answer(
         assert await theatre.ask_to_cancel(each) is None
     for over in (run, queued):
         assert isinstance(await theatre.cancel(over.run_id), Conflict), "somebody else's"
+    await theatre.nothing_is_left()
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_a_rollback_that_is_asked_again_gets_its_first_answer(
+    theatre: Theatre, restarted: bool
+) -> None:
+    """Its run is gone with it."""
+    run = await theatre.create()
+    await theatre.executed(run.run_id)
+    asked = CancelRequest(thread_id="t", run_id=run.run_id, action="rollback")
+    assert await theatre.ask_to_cancel(asked) is None
+    await theatre.finish(run.run_id, RunStatus.INTERRUPTED)
+    assert await theatre.status(run.run_id) is None
+    if restarted:
+        await theatre.restart()
+    assert await theatre.ask_to_cancel(asked) is None
+    assert isinstance(await theatre.cancel(run.run_id, "rollback"), NotFound), "somebody else's"
+    await theatre.nothing_is_left()
+
+
+async def test_a_cancel_that_was_heard_is_forgotten_in_time(theatre: Theatre) -> None:
+    run = await theatre.create(after_s=3600)
+    await theatre.cancel(run.run_id)
+    assert await delete_heard_cancels(theatre.pool, 3600) == 0
+    assert await delete_heard_cancels(theatre.pool, 0) == 1
+    assert await delete_heard_cancels(theatre.pool, 0) == 0
     await theatre.nothing_is_left()
 
 

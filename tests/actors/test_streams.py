@@ -203,6 +203,30 @@ async def test_how_a_stateless_run_ended_is_found_without_its_actor_and_its_thre
 
 
 @pytest.mark.parametrize(
+    ("values", "output"),
+    [
+        ('{"n": 1.0, "big": 123456789012345678901}', ASKED),
+        (None, {"__interrupt__": ASKED["__interrupt__"]}),
+        ("[1]", {"__interrupt__": ASKED["__interrupt__"]}),
+    ],
+)
+async def test_how_a_run_ended_is_found_in_its_threads_record(
+    pool: Pool,  # noqa: F811 - a fixture
+    values: str | None,
+    output: Any,
+) -> None:
+    run_id = await a_run(pool)
+    await over(pool, run_id)
+    async with pool.connection() as connection:
+        await connection.execute(
+            'INSERT INTO greenroom.threads (thread_id, "values", interrupts) VALUES (%s, %s, %s)',
+            ("t", values, '{"a task": [{"id": "i", "value": "?"}]}'),
+        )
+    world = World(located=[OVER], read=[ActorGone("x")], database=pool)
+    assert json.loads((await world.streams.outcome(run_id, at(1))).output) == output
+
+
+@pytest.mark.parametrize(
     ("kwargs", "given", "told_again"),
     [
         ('{"stream_mode": ["updates", "values"]}', {}, True),

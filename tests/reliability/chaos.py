@@ -276,15 +276,17 @@ class Chaos:
                 return known[0]["run_id"]
 
     async def _ask(self, http: httpx.AsyncClient, method: str, path: str, body: Any = None) -> Any:
-        while True:
-            with contextlib.suppress(httpx.TransportError):
-                answer = await http.request(method, path, json=body)
-                if answer.is_success:
-                    return answer.json()
-                self.refused.append(f"{method} {path}: {answer.status_code} {answer.text}")
-                if answer.status_code < 500:
-                    raise AssertionError(f"{method} {path}: {answer.text}")
-            await asyncio.sleep(0.1)
+        """The answer, once there is one. Raises TimeoutError."""
+        async with asyncio.timeout(STUCK_S):
+            while True:
+                with contextlib.suppress(httpx.TransportError):
+                    answer = await http.request(method, path, json=body)
+                    if answer.is_success:
+                        return answer.json()
+                    self.refused.append(f"{method} {path}: {answer.status_code} {answer.text}")
+                    if answer.status_code < 500:
+                        raise AssertionError(f"{method} {path}: {answer.text}")
+                await asyncio.sleep(0.1)
 
     async def _view(self, http: httpx.AsyncClient, life: Life, seen: Seen) -> None:
         """Reads the run's stream to its end, over as many connections as that takes."""

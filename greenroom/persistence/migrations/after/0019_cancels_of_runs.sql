@@ -1,0 +1,3 @@
+-- They have a table now.
+
+ALTER TABLE greenroom.runs DROP COLUMN cancels;
