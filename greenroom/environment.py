@@ -26,6 +26,8 @@ from greenroom.settings import Settings
 LONGEST_BASE = 12
 BLOCKS = (20_000, 30_000)
 PORTS = 32
+STANDBY_REPLICAS = 2
+"""Up to so many gateways one answers all requests, and the other one stands by."""
 
 
 def ray_environment(settings: Settings) -> dict[str, str]:
@@ -49,7 +51,7 @@ def ray_environment(settings: Settings) -> dict[str, str]:
         # Ray's ports listen on all interfaces: whoever reaches them could run code without a token.
         environment["RAY_AUTH_MODE"] = "token"
     if settings.haproxy and haproxy_available():
-        environment |= _haproxy_environment(settings.data_dir)
+        environment |= _haproxy_environment(settings)
     else:
         # Direct ingress without HAProxy would start no proxy at all.
         environment |= {"RAY_SERVE_ENABLE_HA_PROXY": "0", "RAY_SERVE_ENABLE_DIRECT_INGRESS": "0"}
@@ -123,8 +125,8 @@ def free_block(size: int) -> range:
     raise ConfigurationError(f"There are no {size} neighbouring ports free for Ray Serve.")
 
 
-def _haproxy_environment(data_dir: Path) -> dict[str, str]:
-    folder = haproxy_dir(data_dir)
+def _haproxy_environment(settings: Settings) -> dict[str, str]:
+    folder = haproxy_dir(settings.data_dir)
     # A second server on a machine fails on the fixed default ports, or meets the first one there.
     *replica_ports, stats_port, metrics_port, http_port, grpc_port = free_block(PORTS)
     return {
@@ -139,6 +141,11 @@ def _haproxy_environment(data_dir: Path) -> dict[str, str]:
         # Serve's own proxy, to which HAProxy turns while no replica is up.
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(http_port),
         "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(grpc_port),
+        # What requests have in common is sent as one, from each gateway: on few cores a second one
+        # that has half of the requests costs a fifth of the runs a second. So it stands by.
+        "RAY_SERVE_HAPROXY_BALANCE_ALGORITHM": (
+            "first" if settings.gateway_replicas <= STANDBY_REPLICAS else "leastconn"
+        ),
         # Ray's template splices request bodies, and then HAProxy notices a client that has left no
         # sooner than with the second heartbeat: `on_disconnect: "cancel"` would take ten seconds.
         # No variable is for that; this one stands behind the option in the template.

@@ -195,6 +195,15 @@ def test_what_the_operator_has_set_stays(monkeypatch: pytest.MonkeyPatch) -> Non
     assert os.environ["RAY_SERVE_LOG_TO_STDERR"] == "0"
 
 
+@pytest.mark.parametrize(("gateways", "algorithm"), [(1, "first"), (2, "first"), (3, "leastconn")])
+def test_the_second_gateway_stands_by_and_more_share_the_requests(
+    monkeypatch: pytest.MonkeyPatch, gateways: int, algorithm: str
+) -> None:
+    monkeypatch.setattr(environment, "haproxy_available", lambda: True)
+    found = ray_environment(Settings.read(gateway_replicas=gateways))
+    assert found["RAY_SERVE_HAPROXY_BALANCE_ALGORITHM"] == algorithm
+
+
 def test_setting_the_environment_after_ray_was_imported_is_a_bug_that_is_said(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
