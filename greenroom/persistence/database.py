@@ -43,6 +43,8 @@ TURN_S = 1.0
 GONE = frozenset({"57P01", "57P02", "57P03", "57P05", "25P03", "25P04"})
 """SQLSTATEs of a server that ended the connection: shutdown, crash, start-up, time-outs."""
 
+TRANSACTION_TIMEOUT = "25P04"
+
 SHORTAGE = "53"
 """The class of SQLSTATEs of a server that lacks disk space, memory or connections."""
 SHORTAGE_PATIENCE_S = 5.0
@@ -221,7 +223,11 @@ class _BinaryFragmentLoader(_FragmentLoader):
 
 
 async def retrying(
-    pool: Pool, work: Callable[[Connection], Awaitable[T]], *, short_s: float = SHORTAGE_PATIENCE_S
+    pool: Pool,
+    work: Callable[[Connection], Awaitable[T]],
+    *,
+    short_s: float = SHORTAGE_PATIENCE_S,
+    locked_s: float = 0.0,
 ) -> T:
     """Does ``work`` on a connection of the pool, again when that is lost in the middle.
 
@@ -229,17 +235,19 @@ async def retrying(
 
     Args:
         short_s: how long it is tried while the server lacks something, e.g. disk space.
+        locked_s: how long it is tried while the server answers, and ends the transaction since it
+            takes too long: somebody has the table locked. At least the pool's time-out.
 
     Raises:
-        DatabaseUnavailable: the server does not come back within the pool's time-out, or lacks
-            something for longer than ``short_s``.
+        DatabaseUnavailable: the server does not come back within the pool's time-out, lacks
+            something for longer than ``short_s``, or has it locked for longer than ``locked_s``.
     """
 
     async def once() -> T:
         async with pool.connection() as conn:
             return await work(conn)
 
-    return await patiently(pool.timeout, once, short_s=short_s)
+    return await patiently(pool.timeout, once, short_s=short_s, locked_s=locked_s)
 
 
 async def patiently(
@@ -247,10 +255,10 @@ async def patiently(
     work: Callable[[], Awaitable[T]],
     *,
     short_s: float = SHORTAGE_PATIENCE_S,
+    locked_s: float = 0.0,
 ) -> T:
     """`retrying`, for work that takes its connection itself."""
     begun = time.monotonic()
-    deadline = begun + patience_s
     while True:
         try:
             return await work()
@@ -263,7 +271,9 @@ async def patiently(
                 continue
             if not is_gone(error):
                 raise
-            if time.monotonic() >= deadline:
+            is_locked = error.sqlstate == TRANSACTION_TIMEOUT
+            bound_s = max(patience_s, locked_s) if is_locked else patience_s
+            if time.monotonic() - begun >= bound_s:
                 raise DatabaseUnavailable("PostgreSQL ended the connection.") from error
 
 

@@ -33,6 +33,8 @@ from greenroom.persistence.journal import may_pass
 # %b: bytea as bytes, not as hex.
 _SAVE = "SELECT greenroom.save(%s::uuid[], %s::int[], %s, %b::bytea[]) AS held"
 MAX_ITEMS = 200
+LOCKED_PATIENCE_S = 600.0
+"""How long a run waits with a checkpoint while somebody has a table locked."""
 LARGE = 256 * 1024
 """Bytes that other runs should not wait for to be parsed."""
 
@@ -74,7 +76,8 @@ class Saving:
 
         Raises:
             Fenced: its owner is not the current attempt; nothing was written.
-            DatabaseUnavailable: PostgreSQL does not come back within the pool's time-out.
+            DatabaseUnavailable: PostgreSQL does not come back within the pool's time-out, or has
+                the tables locked for longer than `LOCKED_PATIENCE_S`.
         """
         if await self._saves.submit(item):
             return
@@ -159,7 +162,9 @@ class Saving:
             return row["held"]
 
         # A run has time, and is lost when it cannot save.
-        saved = await retrying(self._pool, write, short_s=self._pool.timeout)
+        saved = await retrying(
+            self._pool, write, short_s=self._pool.timeout, locked_s=LOCKED_PATIENCE_S
+        )
         held.update(zip(owners, saved, strict=True))
         return held
 

@@ -10,7 +10,7 @@ import pytest
 
 from greenroom.core.errors import Fenced
 from greenroom.persistence.checkpoints import FencedSaver
-from greenroom.persistence.database import Pool
+from greenroom.persistence.database import Pool, open_pool
 from greenroom.persistence.saving import Save, Saving
 from tests.persistence.test_checkpoints import BOUND_S, a_run, put, rows, take_over, until_blocked
 
@@ -61,6 +61,27 @@ async def test_what_the_database_refuses_fails_for_its_own_run_only(pool: Pool) 
     assert done[1] is None
     saved = await rows(pool, "SELECT thread_id FROM checkpoint_blobs ORDER BY 1")
     assert [row["thread_id"] for row in saved] == ["first", "second"]
+
+
+async def test_a_run_waits_with_its_checkpoint_for_as_long_as_the_tables_are_locked(
+    pool: Pool, dsn: str
+) -> None:
+    """Each try is ended by the server; together they last longer than the pool's time-out."""
+    quick = await open_pool(
+        dsn, application_name="greenroom:quick", timeout_s=0.3, transaction_timeout_s=0.2
+    )
+    try:
+        saver = saver_of(quick, Saving(quick), await a_run(pool, "t"))
+        async with pool.connection() as somebody:
+            async with somebody.transaction():
+                await somebody.execute("LOCK TABLE greenroom.runs")
+                saving = asyncio.create_task(put(saver, "t", x=1))
+                await asyncio.sleep(1.5)
+                assert not saving.done()
+        await asyncio.wait_for(saving, BOUND_S)
+    finally:
+        await quick.close()
+    assert len(await rows(pool, "SELECT 1 FROM checkpoints")) == 1
 
 
 async def test_a_run_that_is_locked_holds_up_nobody_else(pool: Pool) -> None:

@@ -239,7 +239,8 @@ async def test_a_redeploy_under_load_loses_nothing_and_repeats_nothing(
 ) -> None:
     folder = tmp_path / "app"
     folder.mkdir()
-    shutil.copy(MORTAL.parent / "mortal_graphs.py", folder)
+    for graphs in ("mortal_graphs.py", "raising_graphs.py"):
+        shutil.copy(MORTAL.parent / graphs, folder)
     server = Deployed(
         url=f"http://127.0.0.1:{free_port()}",
         process=cluster.nodes["head"].process,
