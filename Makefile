@@ -39,7 +39,7 @@ notebooks: $(VENV)/.installed-dev ## Run all notebooks from top to bottom
 
 chaos: $(VENV)/.installed-dev ## Kill everything at random, with three seeds; then the slow tests
 	@$(BIN)/python -m tests.reliability.chaos --runs 300 --seed 7 --seed 8 --seed 9 --keep $(ARGS)
-	@$(BIN)/python -m pytest -m slow tests/reliability
+	@$(BIN)/python -m pytest -m slow tests --ignore tests/cluster
 
 cluster-test: $(VENV)/.installed-dev ## Several Ray nodes: lost nodes, an autoscaler, docs/deploy.md
 	@$(BIN)/python -m pytest -m '' tests/cluster $(ARGS)

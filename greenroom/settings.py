@@ -63,8 +63,8 @@ class Settings(BaseSettings):
         default=2,
         ge=1,
         description="How many gateway processes answer HTTP; about 100 MiB each. With one nobody is"
-        " answered for some seconds when it dies; of two the second stands by, and three or more"
-        " share the requests.",
+        " answered for some seconds when it dies. Of two that `greenroom serve` starts the second"
+        " stands by; three or more share the requests.",
     )
 
     registry_shards: int = Field(
