@@ -58,8 +58,8 @@ bench: $(VENV)/.installed-dev ## Measure; results belong in docs/benchmarks.md
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 settings: $(VENV)/.installed ## Write docs/settings.md and docs/configuration.md anew from the code
-	@$(BIN)/python -m greenroom.settings > docs/settings.md
-	@$(BIN)/python -m greenroom.graphs.configuration_page > docs/configuration.md
+	@$(BIN)/python -m doc_pages.settings > docs/settings.md
+	@$(BIN)/python -m doc_pages.configuration > docs/configuration.md
 
 constraints: $(VENV)/.installed-dev ## Write constraints.txt anew from what is installed
 	@# torch's builds for CPUs say so behind their version, which others do not have.

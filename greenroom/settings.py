@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, ValidationError
-from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from greenroom.core.errors import ConfigurationError
@@ -264,7 +263,7 @@ def _sentence(error: ValidationError) -> str:
 
 
 def allowed(name: str, problem: Any = None) -> str:
-    """What a setting may be, as words that complete "must be ...", also used by the docs."""
+    """What a setting may be, as words that complete "must be ..."; docs/settings.md says it too."""
     if problem is not None and problem["type"] == "value_error":
         return str(problem["ctx"]["error"])
     schema = Settings.model_json_schema()["properties"][name]
@@ -289,105 +288,3 @@ def _kind(schema: dict[str, Any]) -> str:
             if schema.get("format") == "path":
                 return "a path"
             return "a URL" if "minLength" not in schema else "a text that is not empty"
-
-
-GROUPS = {
-    "Where it listens": ("config", "host", "port", "gateway_replicas", "haproxy"),
-    "Where it keeps its data": ("data_dir", "database_url"),
-    "Ray": ("ray_address", "ray_namespace", "object_store_mib", "dashboard"),
-    "Time": (
-        "heartbeat_s",
-        "read_wait_s",
-        "cancel_grace_s",
-        "drain_s",
-        "registry_silence_s",
-        "inspect_s",
-        "placement_patience_s",
-        "resumable_ttl_s",
-        "thread_ttl_s",
-        "sweep_interval_s",
-    ),
-    "Webhooks": (
-        "webhook_allow_private",
-        "webhook_timeout_s",
-        "webhook_attempts",
-        "webhook_retry_s",
-    ),
-    "Limits": (
-        "registry_shards",
-        "default_max_actors",
-        "max_queued_runs",
-        "log_max_bytes",
-        "actor_log_max_bytes",
-        "send_timeout_s",
-        "max_body_bytes",
-        "bodies_max_bytes",
-    ),
-    "Log": ("log_level", "log_format", "log_file"),
-}
-"""The settings as the documentation orders them."""
-
-BOUNDS = ("from", "at least", "greater", "one of")
-"""How a description of allowed values begins when it says more than its type."""
-
-
-RAY_ENVIRONMENT = """\
-## Ray's own environment
-
-Ray reads its environment while it is imported, and its processes inherit that of whoever started
-it. `greenroom serve` sets what it needs before it starts a Ray of its own; what you have set
-stays. With `serve run serve_app:app`, and on a cluster that you start, it is yours to set:
-
-```sh
-export RAY_SERVE_ENABLE_HA_PROXY=1 RAY_SERVE_THROUGHPUT_OPTIMIZED=1
-export RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S=1
-# Not about retries: it is how HAProxy is told to notice at once that a client has left.
-export RAY_SERVE_HAPROXY_RETRY_ON="conn-failure
-    no option splice-request"
-export RAY_USAGE_STATS_ENABLED=0 RAY_task_events_report_interval_ms=0 RAY_AUTH_MODE=token
-```
-
-`greenroom/environment.py` has all of them, with the reasons."""
-
-
-def document() -> str:
-    """docs/settings.md; ``make settings`` writes it, and a test says when it is out of date."""
-    lines = [
-        "# Settings",
-        "",
-        "<!-- Written by `make settings` from greenroom/settings.py; do not edit by hand. -->",
-        "",
-        "A server is set up by environment variables. They are read once, when it starts. Options",
-        "of `greenroom serve` come before variables, and variables before the defaults.",
-        "A variable that starts with `GREENROOM_` and does not stand here is refused.",
-        "What belongs to one graph stands in `langgraph.json` instead:",
-        "see [configuration](configuration.md).",
-        "Units are in the names: `_s` are seconds, `_mib` are mebibytes.",
-    ]
-    for group, names in GROUPS.items():
-        lines += ["", f"## {group}", "", "| variable | default | meaning |", "|---|---|---|"]
-        for name in names:
-            field = Settings.model_fields[name]
-            # A bound is worth a word, a kind is not: that a path is a path says its name.
-            values = allowed(name)
-            for kind in ("a whole number ", "a number ", "of "):
-                values = values.removeprefix(kind)
-            values = f" {values.capitalize()}." if values.startswith(BOUNDS) else ""
-            lines.append(f"| `{variable(name)}` | {_shown(field)} | {field.description}{values} |")
-    return "\n".join([*lines, "", *RAY_ENVIRONMENT.splitlines(), ""])
-
-
-def _shown(field: FieldInfo) -> str:
-    match field.default:
-        case None:
-            return "unset"
-        case bool() as value:
-            return f"`{str(value).lower()}`"
-        case float() as value:
-            return f"`{value:g}`"
-        case value:
-            return f"`{value}`"
-
-
-if __name__ == "__main__":
-    print(document(), end="")

@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 import typer.main
 
+from doc_pages import configuration as configuration_page
+from doc_pages import settings as settings_page
 from greenroom import environment
 from greenroom.cli import app
-from greenroom.graphs import configuration_page
 from greenroom.graphs.configuration import OURS, PlacementSpec, parse_configuration
-from greenroom.settings import Settings, document, variable
+from greenroom.settings import Settings, variable
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -35,7 +36,9 @@ def anchors(page: Path) -> Iterator[str]:
 
 
 def test_the_page_of_settings_is_what_the_code_says() -> None:
-    assert (ROOT / "docs" / "settings.md").read_text() == document(), "run `make settings`"
+    assert (ROOT / "docs" / "settings.md").read_text() == settings_page.document(), (
+        "run `make settings`"
+    )
 
 
 def test_every_setting_is_documented() -> None:

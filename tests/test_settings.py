@@ -17,11 +17,12 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from doc_pages.settings import GROUPS
 from greenroom import environment
 from greenroom.core.errors import ConfigurationError
 from greenroom.environment import free_block, haproxy_dir, ray_environment
 from greenroom.logs import LogSettings, configure_logs, noting
-from greenroom.settings import GROUPS, Settings, variable
+from greenroom.settings import Settings, variable
 
 ROOT = Path(__file__).parent.parent
 LONGEST_SOCKET_PATH = 107

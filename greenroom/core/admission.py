@@ -107,8 +107,8 @@ class Lane:
 
     thread_id: str
     active: Ticket | None = None
-    queue: deque[Ticket] = field(default_factory=deque)
-    delayed: dict[str, Ticket] = field(default_factory=dict)
+    queue: deque[Ticket] = field(default_factory=deque[Ticket])
+    delayed: dict[str, Ticket] = field(default_factory=dict[str, Ticket])
     exclusive: str | None = None
     closing: bool = False
     _admitted: int = 0

@@ -55,11 +55,6 @@ class Event:
         """Whose event it is."""
         return self.seq >> ATTEMPT_SHIFT
 
-    @property
-    def mode(self) -> str:
-        """The name without its subgraph namespace, e.g. ``messages/partial``."""
-        return self.name.partition("|")[0]
-
 
 @dataclass(frozen=True, slots=True)
 class Slice:

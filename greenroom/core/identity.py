@@ -15,7 +15,9 @@ saver refuses every thread of the server that is not its own.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
+from uuid import UUID, uuid5
 
 CONFIG_FIELDS = frozenset(
     {"configurable", "metadata", "tags", "run_name", "max_concurrency", "recursion_limit"}
@@ -28,6 +30,17 @@ WHO = frozenset({"thread_id", "run_id", "graph_id", "assistant_id"})
 
 CHECKPOINT = frozenset({"checkpoint_id", "checkpoint_ns", "checkpoint_map"})
 """Where in its own thread a run begins; a client may choose that in ``configurable``."""
+
+_GRAPHS = UUID("6ba7b821-9dad-11d1-80b4-00c04fd430c8")
+
+
+@lru_cache(maxsize=1024)
+def system_assistant_id(graph_id: str) -> str:
+    """The id of the assistant that every graph has, the same on every server.
+
+    The reference derives it in the same way.
+    """
+    return str(uuid5(_GRAPHS, graph_id))
 
 
 def is_reserved(key: str) -> bool:

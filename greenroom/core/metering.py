@@ -44,7 +44,7 @@ class Metric:
 class _Histogram:
     counts: list[int]
     sum: float = 0.0
-    values: list[float] = field(default_factory=list)
+    values: list[float] = field(default_factory=list[float])
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ class Meter:
 
     def take(self, metric: Metric) -> dict[Labels, list[float]]:
         """What was observed since the last time."""
-        taken = {}
+        taken: dict[Labels, list[float]] = {}
         for labels, histogram in self._histograms[metric.name].items():
             if histogram.values:
                 taken[labels], histogram.values = histogram.values, []

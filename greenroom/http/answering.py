@@ -12,7 +12,7 @@ from starlette.responses import Response
 from greenroom.core.errors import InvalidRequest
 from greenroom.core.ports import JsonObject, Page
 from greenroom.http.sending import Pieces
-from greenroom.wire.encoding import dumps
+from greenroom.wire.encoding import dumps, is_list, is_object
 
 _STEP = re.compile(r"\.?([^.\[\]]+)|\[(-?\d{1,9})\]", re.ASCII)
 _EXTRACTABLE = ("metadata", "values", "config", "interrupts", "error", "status")
@@ -50,8 +50,8 @@ def selected_state(state: bytes, fields: Sequence[str] | None) -> bytes:
     """A state, or a list of them, with only these fields; ``values.<key>`` names a single key."""
     if not fields:
         return state
-    parsed = orjson.loads(state)
-    if isinstance(parsed, list):
+    parsed: Any = orjson.loads(state)
+    if is_list(parsed):
         return dumps([_state_part(item, fields) for item in parsed])
     return dumps(_state_part(parsed, fields))
 
@@ -60,7 +60,7 @@ def _state_part(state: JsonObject, fields: Sequence[str]) -> JsonObject:
     part = {key: value for key, value in state.items() if key in fields}
     keys = [field.removeprefix("values.") for field in fields if field.startswith("values.")]
     values = state.get("values")
-    if keys and "values" not in part and isinstance(values, dict):
+    if keys and "values" not in part and is_object(values):
         part["values"] = {key: values[key] for key in keys if key in values}
     return part
 
@@ -95,8 +95,8 @@ def extracted(record: JsonObject, steps: Sequence[str | int]) -> Any:
         if isinstance(value, orjson.Fragment):
             value = orjson.loads(orjson.dumps(value))
         if isinstance(step, str):
-            value = value.get(step) if isinstance(value, dict) else None
+            value = value.get(step) if is_object(value) else None
         else:
-            inside = isinstance(value, list) and -len(value) <= step < len(value)
+            inside = is_list(value) and -len(value) <= step < len(value)
             value = value[step] if inside else None
     return value

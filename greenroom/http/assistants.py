@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from greenroom.core.errors import InvalidRequest, NotFound
+from greenroom.core.identity import system_assistant_id
 from greenroom.core.ports import (
     AssistantFilter,
     DrawQuestion,
@@ -20,7 +21,7 @@ from greenroom.http.answering import encoded, json, page, selected
 from greenroom.http.bodies import parse
 from greenroom.http.creation import plain
 from greenroom.http.documents import doc
-from greenroom.http.edge import Edge, edge_of, system_assistant_id
+from greenroom.http.edge import Edge, edge_of
 from greenroom.http.parameters import flag, is_uuid, text, uuid_of
 from greenroom.wire import answers
 from greenroom.wire.models import AssistantCount, AssistantSearch

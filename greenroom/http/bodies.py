@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from greenroom.core.errors import InvalidRequest, TooLarge, Unavailable
 from greenroom.http.edge import edge_of
 from greenroom.http.errors import invalid_body
-from greenroom.wire.encoding import INVALID_JSON, loads
+from greenroom.wire.encoding import INVALID_JSON, is_object, loads
 from greenroom.wire.models import Body
 from greenroom.wire.splitting import Failed, has_nul, long_integer, split_apart
 
@@ -108,7 +108,7 @@ async def parse_optional(request: Request, model: type[B]) -> B:
 
 def validated(model: type[B], value: Any) -> B:
     """``value`` as a model; an explicit null is an absent field."""
-    if isinstance(value, dict):
+    if is_object(value):
         value = {key: item for key, item in value.items() if item is not None}
     try:
         return model.model_validate(value)

@@ -16,10 +16,11 @@ import orjson
 from greenroom import tracing
 from greenroom.core import identity
 from greenroom.core.errors import BadRequest, InvalidRequest, NotFound
+from greenroom.core.identity import system_assistant_id
 from greenroom.core.ports import JsonObject
 from greenroom.core.runs import CreatedRun, RunRequest
 from greenroom.http import webhooks
-from greenroom.http.edge import Edge, system_assistant_id
+from greenroom.http.edge import Edge
 from greenroom.http.parameters import is_uuid, new_id, new_run_id
 from greenroom.wire.dialects import Dialect
 from greenroom.wire.encoding import dumps

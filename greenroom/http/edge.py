@@ -6,26 +6,17 @@ import asyncio
 import logging
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
-from uuid import UUID, uuid5
 
 from starlette.requests import Request
 
 from greenroom.core.errors import Conflict, NotFound
+from greenroom.core.identity import system_assistant_id
 from greenroom.core.ports import Records, Runtime
 from greenroom.http.settings import HttpSettings
 from greenroom.wire.dialects import GATEWAY, PLATFORM, Dialect
 
 log = logging.getLogger(__name__)
-
-_GRAPHS = UUID("6ba7b821-9dad-11d1-80b4-00c04fd430c8")
-
-
-@lru_cache(maxsize=1024)
-def system_assistant_id(graph_id: str) -> str:
-    """The id of the assistant that every graph has; the reference derives it in the same way."""
-    return str(uuid5(_GRAPHS, graph_id))
 
 
 class Connections:

@@ -78,7 +78,8 @@ def _most_telling(errors: Sequence[Any]) -> Mapping[str, Any]:
 def sentence_of(error: Mapping[str, Any]) -> str:
     """One sentence of a pydantic error: which field, and what to change."""
     template = _SENTENCES.get(error["type"], "{field}: {msg}.")
-    values = {**(error.get("ctx") or {}), "msg": error["msg"]}
+    context: Mapping[str, Any] = error.get("ctx") or {}
+    values = {**context, "msg": error["msg"]}
     return template.format(
         **values | {"field": _field(error["loc"]), "input": _shown(error.get("input"))}
     )

@@ -18,7 +18,7 @@ from greenroom.http.edge import Edge
 from greenroom.http.parameters import modes_of, path_of
 from greenroom.http.streaming import EventStream, LateJson, Leave, bodies, nothing
 from greenroom.wire.dialects import Dialect
-from greenroom.wire.encoding import dumps, loads
+from greenroom.wire.encoding import dumps, is_object, loads
 from greenroom.wire.sse import cursor_of
 
 T = TypeVar("T")
@@ -173,7 +173,7 @@ def shown(dialect: Dialect, end: Ending) -> bytes:
     if end.values is None:
         return dumps({"status": end.status, "error": error.get("message", "")})
     values = loads(end.values)
-    state = values if isinstance(values, dict) else {}
+    state = values if is_object(values) else {}
     return dumps({**state, "__error__": error})
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 from urllib.parse import quote
 
 import orjson
@@ -19,6 +19,7 @@ from greenroom.core.errors import BadRequest, InvalidRequest
 from greenroom.core.runs import CancelAction
 from greenroom.core.sharding import for_thread
 from greenroom.wire.dialects import Dialect
+from greenroom.wire.encoding import is_list
 from greenroom.wire.models import MAX_OFFSET, StreamMode
 
 _UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.IGNORECASE | re.ASCII)
@@ -106,10 +107,10 @@ def texts(request: Request, *names: str) -> list[str]:
 def _items(value: str) -> list[str]:
     if value.startswith(("[", '"')):
         try:
-            parsed = orjson.loads(value)
+            parsed: Any = orjson.loads(value)
         except orjson.JSONDecodeError:
             raise InvalidRequest(f"{value[:80]!r} is neither a list nor JSON.") from None
-        items = parsed if isinstance(parsed, list) else [parsed]
+        items = parsed if is_list(parsed) else [parsed]
         if not all(isinstance(item, str) for item in items):
             raise InvalidRequest(f"{value[:80]!r} must be a list of strings.")
         return [item for item in items if item]

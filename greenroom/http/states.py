@@ -19,7 +19,7 @@ from greenroom.http.edge import dialect_of, edge_of
 from greenroom.http.parameters import flag, is_uuid, text, texts, thread_id_of
 from greenroom.http.threads import existing_thread, graph_of, no_graph, thread_not_found
 from greenroom.wire import answers
-from greenroom.wire.encoding import dumps
+from greenroom.wire.encoding import dumps, is_object
 from greenroom.wire.models import History, StatePatch, StateRead, StateWrite
 
 router = APIRouter(tags=["Thread state"])
@@ -210,7 +210,7 @@ def _before(before: str | Mapping[str, Any] | None) -> Mapping[str, Any] | None:
     if isinstance(before, str):
         return {"checkpoint_id": _checkpoint_id(before)}
     inside = (before or {}).get("configurable")
-    checkpoint = inside if isinstance(inside, dict) else before
+    checkpoint = inside if is_object(inside) else before
     if not checkpoint:
         return None
     if not isinstance(checkpoint.get("checkpoint_id"), str):

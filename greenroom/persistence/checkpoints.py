@@ -31,7 +31,7 @@ from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.types import _DeltaSnapshot  # pyright: ignore[reportPrivateUsage]
 from orjson import Fragment
-from psycopg import AsyncConnection, AsyncCursor
+from psycopg import AsyncCursor
 from psycopg.rows import DictRow, dict_row
 
 from greenroom.core.errors import ForeignThread
@@ -256,35 +256,6 @@ class PooledSaver(AsyncPostgresSaver):
         self._heavy = time.perf_counter() - begun_s > HEAVY_S
         return dumped
 
-    async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
-        """Copies every checkpoint of a thread to another one, in one transaction."""
-        await self._refuse_foreign(source_thread_id, target_thread_id)
-
-        async def copy() -> None:
-            async with self._cursor(pipeline=True) as cursor:
-                for statement in COPY_THREAD:
-                    await cursor.execute(
-                        statement, {"source": source_thread_id, "target": target_thread_id}
-                    )
-
-        await self._patiently(copy)
-
-    async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
-        """Deletes the checkpoints of runs, in all namespaces, while their records exist.
-
-        Runs of other threads than the saver's are left alone.
-        """
-
-        async def delete() -> None:
-            async with self._cursor(pipeline=True) as cursor:
-                await cursor.execute(
-                    "SELECT greenroom.delete_run_state(run_id, thread_id) FROM greenroom.runs"
-                    " WHERE run_id = ANY(%s::uuid[]) AND thread_id = coalesce(%s, thread_id)",
-                    (list(run_ids), self._thread_id),
-                )
-
-        await self._patiently(delete)
-
 
 class FencedSaver(PooledSaver):
     """The saver of one attempt of one run. Reads are free, writes pass the fence.
@@ -357,35 +328,3 @@ def _has_surrogates(value: str) -> bool:
     except UnicodeEncodeError:
         return True
     return False
-
-
-COPY_THREAD = (
-    "INSERT INTO checkpoint_blobs (thread_id, checkpoint_ns, channel, version, type, blob)"
-    " SELECT %(target)s, checkpoint_ns, channel, version, type, blob"
-    " FROM checkpoint_blobs WHERE thread_id = %(source)s ON CONFLICT DO NOTHING",
-    "INSERT INTO checkpoint_writes (thread_id, checkpoint_ns, checkpoint_id, task_id, task_path,"
-    " idx, channel, type, blob)"
-    " SELECT %(target)s, checkpoint_ns, checkpoint_id, task_id, task_path, idx, channel, type, blob"
-    " FROM checkpoint_writes WHERE thread_id = %(source)s ON CONFLICT DO NOTHING",
-    "INSERT INTO checkpoints (thread_id, checkpoint_ns, checkpoint_id, parent_checkpoint_id, type,"
-    " checkpoint, metadata)"
-    " SELECT %(target)s, checkpoint_ns, checkpoint_id, parent_checkpoint_id, type, checkpoint,"
-    " metadata FROM checkpoints WHERE thread_id = %(source)s ON CONFLICT DO NOTHING",
-)
-
-
-async def save_head_writes(
-    conn: AsyncConnection[Any], run_id: str, thread_id: str, checkpoint_id: str | None = None
-) -> None:
-    """Copies the writes that a run of this thread may change, so that it can be rolled back.
-
-    Once per run, in the transaction that starts its first attempt: a queued run starts from other
-    checkpoints than those of its admission. Needed when the input is a command, null or a
-    checkpoint; the run's record must exist.
-
-    Args:
-        checkpoint_id: the checkpoint that the run names, when it does not start from the newest.
-    """
-    await conn.execute(
-        "SELECT greenroom.save_heads(%s, %s, %s)", (run_id, thread_id, checkpoint_id)
-    )

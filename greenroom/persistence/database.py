@@ -17,12 +17,13 @@ import re
 import select
 import time
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from typing import Any, LiteralString, TypeVar, cast
 
 import orjson
 import psycopg
 from psycopg import AsyncConnection
-from psycopg.abc import Buffer
+from psycopg.abc import Buffer, Params
 from psycopg.adapt import Loader
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import Format
@@ -202,6 +203,11 @@ def encode(value: Any) -> bytes:
         return json.dumps(value, separators=(",", ":")).encode()
 
 
+def timestamp(moment: datetime) -> str:
+    """``2026-11-22T06:40:20.934989+00:00``, with the zeros that isoformat drops."""
+    return moment.isoformat(timespec="microseconds")
+
+
 _LONG_NUMBER = re.compile(rb"\d{19}")
 
 
@@ -248,6 +254,16 @@ async def retrying(
             return await work(conn)
 
     return await patiently(pool.timeout, once, short_s=short_s, locked_s=locked_s)
+
+
+async def rows_of(pool: Pool, sql: str, params: Params) -> list[DictRow]:
+    """What a statement finds or returns; it must be safe to do twice, as with `retrying`."""
+
+    async def fetch(conn: Connection) -> list[DictRow]:
+        cursor = await conn.execute(sql.encode(), params)
+        return await cursor.fetchall()
+
+    return await retrying(pool, fetch)
 
 
 async def patiently(

@@ -18,7 +18,7 @@ from typing import Any
 import orjson
 
 from greenroom.core.sharding import WHOLE, Shard
-from greenroom.persistence.database import Connection, Pool, retrying
+from greenroom.persistence.database import Pool, rows_of, timestamp
 from greenroom.persistence.journal import Write
 from greenroom.persistence.owning import is_of
 
@@ -96,21 +96,17 @@ class Letter:
             "status": row["status"],
             "kwargs": row["kwargs"],
             "multitask_strategy": row["multitask_strategy"],
-            "created_at": _iso(row["created_at"]),
-            "updated_at": _iso(row["ended_at"]),
+            "created_at": timestamp(row["created_at"]),
+            "updated_at": timestamp(row["ended_at"]),
             "langsmith_session_name": None,
-            "run_started_at": _iso(row["started_at"]),
-            "run_ended_at": _iso(row["ended_at"]),
-            "webhook_sent_at": _iso(self.sent_at or sent_at),
+            "run_started_at": row["started_at"] and timestamp(row["started_at"]),
+            "run_ended_at": timestamp(row["ended_at"]),
+            "webhook_sent_at": timestamp(self.sent_at or sent_at),
             "values": row["values"],
         }
         if row["error"] is not None:
             letter["error"] = row["error"]
         return orjson.dumps(letter)
-
-
-def _iso(moment: datetime | None) -> str | None:
-    return moment.isoformat(timespec="microseconds") if moment is not None else None
 
 
 async def due(
@@ -128,7 +124,7 @@ async def due(
         not_to: receivers that have enough on their hands.
         shard: whose threads' letters.
     """
-    rows = await _rows(
+    rows = await rows_of(
         pool,
         "SELECT run_id::text, receiver FROM greenroom.webhooks WHERE settled_at IS NULL"
         " AND due_at <= now() AND run_id <> ALL(%s::uuid[])"
@@ -146,7 +142,7 @@ async def next_due_s(
     shard: Shard = WHOLE,
 ) -> float | None:
     """Seconds until a letter is due (negative: one is); None when none is waiting."""
-    rows = await _rows(
+    rows = await rows_of(
         pool,
         "SELECT extract(epoch FROM min(due_at) - clock_timestamp())::float8 AS due_in_s"
         " FROM greenroom.webhooks WHERE settled_at IS NULL AND run_id <> ALL(%s::uuid[])"
@@ -158,7 +154,7 @@ async def next_due_s(
 
 async def find(pool: Pool, run_id: str) -> Letter | None:
     """A letter that is not settled."""
-    rows = await _rows(
+    rows = await rows_of(
         pool,
         "SELECT * FROM greenroom.webhooks WHERE run_id = %s AND settled_at IS NULL",
         (run_id,),
@@ -180,7 +176,7 @@ async def postpone(
     pool: Pool, run_id: str, *, sent_at: datetime, delay_s: float, said: str
 ) -> None:
     """An attempt failed; the next one is due in ``delay_s``."""
-    await _rows(
+    await rows_of(
         pool,
         "UPDATE greenroom.webhooks SET attempts = attempts + 1, said = %s,"
         " sent_at = coalesce(sent_at, %s),"
@@ -192,7 +188,7 @@ async def postpone(
 
 async def settle(pool: Pool, run_id: str, *, sent_at: datetime, said: str) -> None:
     """The letter was delivered, or given up; its contents go."""
-    await _rows(
+    await rows_of(
         pool,
         "UPDATE greenroom.webhooks SET attempts = attempts + 1, said = %s,"
         " sent_at = coalesce(sent_at, %s), settled_at = clock_timestamp(),"
@@ -204,7 +200,7 @@ async def settle(pool: Pool, run_id: str, *, sent_at: datetime, said: str) -> No
 async def delete_settled(pool: Pool, older_than_s: float, *, max_rows: int = 1000) -> int:
     """Deletes letters that were settled before; ``max_rows`` means that there may be more."""
     return len(
-        await _rows(
+        await rows_of(
             pool,
             "DELETE FROM greenroom.webhooks WHERE run_id IN (SELECT run_id FROM greenroom.webhooks"
             " WHERE settled_at < now() - make_interval(secs => %s) LIMIT %s)"
@@ -212,11 +208,3 @@ async def delete_settled(pool: Pool, older_than_s: float, *, max_rows: int = 100
             (older_than_s, max_rows),
         )
     )
-
-
-async def _rows(pool: Pool, sql: str, params: tuple[Any, ...]) -> list[dict[str, Any]]:
-    async def fetch(conn: Connection) -> list[dict[str, Any]]:
-        cursor = await conn.execute(sql.encode(), params)
-        return await cursor.fetchall()
-
-    return await retrying(pool, fetch)

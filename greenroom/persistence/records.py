@@ -12,7 +12,6 @@ import asyncio
 import time
 import uuid
 from collections.abc import Iterable, Mapping
-from datetime import datetime
 from typing import Any, Literal, LiteralString, cast
 
 import orjson
@@ -20,11 +19,11 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from greenroom.core.errors import Conflict, DatabaseUnavailable, InvalidRequest
+from greenroom.core.identity import system_assistant_id
 from greenroom.core.ports import AssistantFilter, JsonObject, Page, ThreadFilter
-from greenroom.persistence.database import Connection, Pool, retrying
+from greenroom.persistence.database import Connection, Pool, retrying, timestamp
 from greenroom.persistence.facets import is_facet, without_nul
 
-ASSISTANT_NAMESPACE = uuid.UUID("6ba7b821-9dad-11d1-80b4-00c04fd430c8")
 WALK = 2000
 LONGEST_TTL_MINUTES = 60 * 24 * 365 * 1000
 
@@ -75,14 +74,9 @@ Conditions = list[tuple[str, Any]]
 """SQL with one placeholder, and what goes there."""
 
 
-def assistant_id_of(graph_id: str) -> str:
-    """The id of a graph's system assistant, the same on every server and by every start."""
-    return str(uuid.uuid5(ASSISTANT_NAMESPACE, graph_id))
-
-
 async def register_assistants(pool: Pool, graphs: Iterable[str]) -> None:
     """Gives each graph its system assistant. Idempotent; one that was deleted comes back."""
-    rows = [(assistant_id_of(graph_id), graph_id) for graph_id in sorted(set(graphs))]
+    rows = [(system_assistant_id(graph_id), graph_id) for graph_id in sorted(set(graphs))]
 
     async def insert(conn: Connection) -> None:
         async with conn.cursor() as cursor:
@@ -433,8 +427,8 @@ def _assistant(row: JsonObject) -> JsonObject:
     return {
         **row,
         "assistant_id": str(row["assistant_id"]),
-        "created_at": _iso(row["created_at"]),
-        "updated_at": _iso(row["updated_at"]),
+        "created_at": timestamp(row["created_at"]),
+        "updated_at": timestamp(row["updated_at"]),
     }
 
 
@@ -442,9 +436,9 @@ def _thread(row: JsonObject) -> JsonObject:
     """Until its first run has ended, a thread has neither ``error`` nor ``interrupts``."""
     thread = {
         "thread_id": row["thread_id"],
-        "created_at": _iso(row["created_at"]),
-        "updated_at": _iso(row["updated_at"]),
-        "state_updated_at": _iso(row["state_updated_at"]),
+        "created_at": timestamp(row["created_at"]),
+        "updated_at": timestamp(row["updated_at"]),
+        "state_updated_at": timestamp(row["state_updated_at"]),
         "metadata": row["metadata"],
         "status": row["status"],
         "config": row["config"],
@@ -457,7 +451,7 @@ def _thread(row: JsonObject) -> JsonObject:
         thread["ttl"] = {
             "strategy": row["ttl_strategy"],
             "ttl_minutes": row["ttl_minutes"],
-            "expires_at": _iso(row["expires_at"]),
+            "expires_at": timestamp(row["expires_at"]),
         }
     return thread
 
@@ -467,12 +461,7 @@ def _run(row: JsonObject) -> JsonObject:
         **row,
         "run_id": str(row["run_id"]),
         "assistant_id": str(row["assistant_id"]),
-        "created_at": _iso(row["created_at"]),
-        "updated_at": _iso(row["updated_at"]),
+        "created_at": timestamp(row["created_at"]),
+        "updated_at": timestamp(row["updated_at"]),
         "langsmith_session_name": None,
     }
-
-
-def _iso(moment: datetime) -> str:
-    """``2026-11-22T06:40:20.934989+00:00``, with the zeros that isoformat drops."""
-    return moment.isoformat(timespec="microseconds")

@@ -6,10 +6,8 @@ looked up in an index.
 
 from __future__ import annotations
 
-from typing import Any
-
 from greenroom.core.sharding import WHOLE, Shard
-from greenroom.persistence.database import Connection, Pool, retrying
+from greenroom.persistence.database import Pool, rows_of
 from greenroom.persistence.owning import is_of
 
 _DEFAULT = "updated_at < now() - make_interval(secs => %(default_ttl_s)s)"
@@ -35,7 +33,7 @@ async def expired_threads(
             f" WHERE {_DEFAULT} AND ttl_minutes IS NULL AND status <> 'busy' AND {is_of(shard)}"
             " ORDER BY updated_at LIMIT %(limit)s)"
         )
-    rows = await _rows(
+    rows = await rows_of(
         pool,
         f"SELECT thread_id FROM ({sql}) AS expired ORDER BY since LIMIT %(limit)s",
         {"default_ttl_s": default_ttl_s, "limit": limit},
@@ -45,7 +43,7 @@ async def expired_threads(
 
 async def is_expired(pool: Pool, thread_id: str, default_ttl_s: float | None) -> bool:
     """Whether a thread is still there, and its time to live still over."""
-    rows = await _rows(
+    rows = await rows_of(
         pool,
         "SELECT CASE WHEN ttl_minutes IS NOT NULL THEN expires_at <= now()"
         f" ELSE coalesce({_DEFAULT}, false) END AS expired"
@@ -57,7 +55,7 @@ async def is_expired(pool: Pool, thread_id: str, default_ttl_s: float | None) ->
 
 async def delete_heard_cancels(pool: Pool, older_than_s: float, *, max_rows: int = 1000) -> int:
     """Forgets cancels whose answer nobody waits for; ``max_rows`` means that there may be more."""
-    rows = await _rows(
+    rows = await rows_of(
         pool,
         "DELETE FROM greenroom.cancels WHERE name IN (SELECT name FROM greenroom.cancels"
         " WHERE heard_at < now() - make_interval(secs => %(older_than_s)s) LIMIT %(max_rows)s)"
@@ -88,7 +86,7 @@ async def delete_saved_heads(
                     < now() - make_interval(secs => %(older_than_s)s))
         AND (SELECT true FROM greenroom.saved_heads s WHERE s.run_id = r.run_id LIMIT 1)"""
     every = "r.run_id IN (SELECT s.run_id FROM greenroom.saved_heads s)"
-    rows = await _rows(
+    rows = await rows_of(
         pool,
         f"""
         WITH done AS (
@@ -105,11 +103,3 @@ async def delete_saved_heads(
         {"older_than_s": older_than_s, "max_runs": max_runs, "within_s": within_s},
     )
     return len(rows)
-
-
-async def _rows(pool: Pool, sql: str, params: dict[str, Any]) -> list[dict[str, Any]]:
-    async def fetch(conn: Connection) -> list[dict[str, Any]]:
-        cursor = await conn.execute(sql.encode(), params)
-        return await cursor.fetchall()
-
-    return await retrying(pool, fetch)

@@ -19,7 +19,7 @@ from __future__ import annotations
 import base64
 import re
 from collections import deque
-from collections.abc import Callable, ItemsView, KeysView, Mapping, Set, ValuesView
+from collections.abc import Callable, ItemsView, KeysView, Mapping, Sequence, Set, ValuesView
 from datetime import date, time, timedelta
 from decimal import Decimal
 from enum import Enum
@@ -27,7 +27,7 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import PurePath
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeGuard, cast
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -67,7 +67,17 @@ def loads(data: bytes | str) -> Any:
         raise InvalidRequest(INVALID_JSON) from None
 
 
-def _known(value: Any) -> Any:
+def is_object(value: object) -> TypeGuard[dict[str, Any]]:
+    """Whether parsed JSON is an object."""
+    return isinstance(value, dict)
+
+
+def is_list(value: object) -> TypeGuard[list[Any]]:
+    """Whether parsed JSON is a list."""
+    return isinstance(value, list)
+
+
+def _known(value: object) -> Any:
     """orjson's hook: something nearer to JSON than ``value``. Never raises."""
     try:
         if isinstance(value, BaseModel):
@@ -120,7 +130,7 @@ _BY_METHOD = ("model_dump", "_asdict", "to_dict", "tolist", "dict")
 
 
 @lru_cache(maxsize=512)
-def _encoder(kind: type) -> Callable[[Any], Any] | None:
+def _encoder(kind: type[Any]) -> Callable[[Any], Any] | None:
     """How values of this type become simpler ones, or None when nobody knows."""
     if kind.__name__ == "Send" and hasattr(kind, "node") and hasattr(kind, "arg"):
         return lambda value: {"node": value.node, "input": value.arg}
@@ -132,8 +142,9 @@ def _encoder(kind: type) -> Callable[[Any], Any] | None:
             return lambda value: getattr(value, name)()
     if issubclass(kind, tuple):
         return list
-    if hasattr(kind, "__attrs_attrs__"):
-        return lambda value: {a.name: getattr(value, a.name) for a in kind.__attrs_attrs__}
+    attributes: Any = getattr(kind, "__attrs_attrs__", None)
+    if attributes is not None:
+        return lambda value: {a.name: getattr(value, a.name) for a in attributes}
     return None
 
 
@@ -161,11 +172,11 @@ def _mended(value: Any, inside: list[int], depth: int) -> Any:
     inside.append(id(value))
     try:
         if isinstance(value, Mapping):
-            return {
-                _key(key): _mended(item, inside, depth + 1) for key, item in list(value.items())
-            }
+            items = list(cast(Mapping[Any, Any], value).items())
+            return {_key(key): _mended(item, inside, depth + 1) for key, item in items}
         if isinstance(value, list) or type(value) is tuple:
-            return [_mended(item, inside, depth + 1) for item in value]
+            members = cast(Sequence[Any], value)
+            return [_mended(item, inside, depth + 1) for item in members]
         if hasattr(value, "__dataclass_fields__") and not isinstance(value, type):
             return {
                 name: _mended(getattr(value, name, None), inside, depth + 1)

@@ -73,11 +73,6 @@ def test_ids_are_time_and_sequence_and_differ_within_a_millisecond() -> None:
     assert ids == [f"5-{first_seq(1)}", f"5-{first_seq(1) + 1}"]
 
 
-def test_the_mode_of_an_event_is_its_name_without_the_namespace() -> None:
-    event = EventLog(1, LARGE).append("messages/partial|a:1", b"", 1)
-    assert event.mode == "messages/partial"
-
-
 def test_the_oldest_go_when_the_log_outgrows_its_bound_and_the_last_one_stays() -> None:
     log = log_of(b"x" * 4, b"y" * 4, b"z" * 4, max_bytes=8)
     assert read(log, 0) == [b"y" * 4, b"z" * 4]

@@ -10,6 +10,7 @@ import orjson
 
 from greenroom.core.errors import Conflict, NotFound
 from greenroom.core.events import EventLog
+from greenroom.core.identity import system_assistant_id
 from greenroom.core.ports import JsonObject, Page, Question, StateUpdate, SuperstepsUpdate
 from greenroom.core.runs import (
     Batch,
@@ -20,7 +21,6 @@ from greenroom.core.runs import (
     RunRequest,
     RunStatus,
 )
-from greenroom.http.edge import system_assistant_id
 from greenroom.wire.sse import frame, passes
 
 NOW = "2026-11-22T06:43:18.074624+00:00"

@@ -10,8 +10,8 @@ import orjson
 import pytest
 
 from greenroom.core.errors import Conflict, Unavailable
+from greenroom.core.identity import system_assistant_id
 from greenroom.core.sharding import slot_of_run, slot_of_thread
-from greenroom.http.edge import system_assistant_id
 from tests.http.edge_doubles import NOW, RUN, THREAD, UNKNOWN, MemoryRecords, MemoryRuntime
 
 COUNTER = system_assistant_id("counter")

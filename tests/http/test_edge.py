@@ -6,10 +6,10 @@ import httpx
 import pytest
 
 from greenroom.core.errors import DatabaseUnavailable, TooManyRequests, Unavailable
+from greenroom.core.identity import system_assistant_id
 from greenroom.core.lifecycle import IllegalTransition
 from greenroom.core.ports import DrawQuestion, SchemasQuestion, SubgraphsQuestion
 from greenroom.http.app import create_app
-from greenroom.http.edge import system_assistant_id
 from tests.http.edge_doubles import GRAPHS, THREAD, UNKNOWN
 
 COUNTER = system_assistant_id("counter")

@@ -19,12 +19,8 @@ from typing_extensions import TypedDict
 from greenroom.core.errors import Fenced
 from greenroom.persistence import journal
 from greenroom.persistence.bulk import Bulk
-from greenroom.persistence.checkpoints import (
-    FencedSaver,
-    PooledSaver,
-    save_head_writes,
-)
-from greenroom.persistence.database import Pool, open_pool, terminate_backends
+from greenroom.persistence.checkpoints import FencedSaver, PooledSaver
+from greenroom.persistence.database import Connection, Pool, open_pool, terminate_backends
 from greenroom.persistence.fence import fenced
 from greenroom.persistence.upkeep import delete_saved_heads
 
@@ -249,19 +245,6 @@ async def test_values_that_json_cannot_hold_come_back_as_they_were(pool: Pool) -
 # --- threads and runs ---------------------------------------------------------------------------
 
 
-async def test_a_copy_of_a_thread_has_its_state_and_its_own_life(pool: Pool) -> None:
-    saver = PooledSaver(pool)
-    config = await put(saver, "t", items=[1])
-    await saver.aput_writes(config, [("items", [3])], "task")
-    await saver.acopy_thread("t", "copy")
-    await saver.adelete_thread("t")
-    assert await saver.aget_tuple(at("t")) is None
-    found = await saver.aget_tuple(at("copy"))
-    assert found is not None
-    assert found.checkpoint["channel_values"] == {"items": [1]}
-    assert found.pending_writes == [("task", "items", [3])]
-
-
 class Approval(TypedDict):
     log: Annotated[list[str], operator.add]
 
@@ -282,10 +265,15 @@ def approval_graph(saver: PooledSaver) -> Any:
     return outer.compile(checkpointer=saver)
 
 
+async def save_heads(conn: Connection, run_id: str, thread_id: str) -> None:
+    """As the registry does in the transaction that starts the first attempt of a run."""
+    await conn.execute("SELECT greenroom.save_heads(%s, %s, NULL)", (run_id, thread_id))
+
+
 async def run_graph(pool: Pool, value: Any, thread_id: str = "t") -> tuple[str, Any]:
     run_id = await a_run(pool, thread_id)
     async with pool.connection() as conn:
-        await save_head_writes(conn, run_id, thread_id)
+        await save_heads(conn, run_id, thread_id)
     graph = approval_graph(FencedSaver(pool, run_id=run_id, attempt=1))
     config = {"configurable": {"thread_id": thread_id}, "metadata": {"run_id": run_id}}
     return run_id, await graph.ainvoke(value, config, durability="sync")
@@ -353,19 +341,9 @@ async def test_only_the_first_attempt_copies_the_heads(pool: Pool) -> None:
     before = await snapshot(pool)
     run_id, _ = await run_graph(pool, Command(resume="YES"))
     async with pool.connection() as conn:
-        await save_head_writes(conn, run_id, "t")
+        await save_heads(conn, run_id, "t")
     await roll_back(pool, run_id)
     assert await snapshot(pool) == before
-
-
-async def test_deleting_runs_keeps_the_state_of_others(pool: Pool) -> None:
-    first, _ = await run_graph(pool, {"log": []})
-    before = await snapshot(pool)
-    second, _ = await run_graph(pool, {"log": ["more"]})
-    await PooledSaver(pool).adelete_for_runs([second])
-    assert await snapshot(pool) == before
-    await PooledSaver(pool).adelete_for_runs([first])
-    assert await snapshot(pool) == [[], [], []]
 
 
 async def test_copies_of_finished_runs_are_swept_but_for_the_newest(pool: Pool) -> None:

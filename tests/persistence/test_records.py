@@ -11,15 +11,11 @@ import orjson
 import pytest
 
 from greenroom.core.errors import Conflict, DatabaseUnavailable, InvalidRequest
+from greenroom.core.identity import system_assistant_id
 from greenroom.core.ports import AssistantFilter, Page, ThreadFilter
 from greenroom.persistence.database import Pool, open_pool
 from greenroom.persistence.journal import store_values
-from greenroom.persistence.records import (
-    WALK,
-    PostgresRecords,
-    assistant_id_of,
-    register_assistants,
-)
+from greenroom.persistence.records import WALK, PostgresRecords, register_assistants
 
 NEWEST: Any = {"limit": 10, "offset": 0, "sort_by": "updated_at", "descending": True}
 
@@ -239,8 +235,8 @@ async def test_each_graph_has_one_system_assistant(records: PostgresRecords, poo
     await register_assistants(pool, ["counter", "agent"])
     await register_assistants(pool, ["counter"])
     # The id that the reference server gives to a graph of this name.
-    assert assistant_id_of("counter") == "09d6caf4-2ef3-5a8b-b1a7-114690ed5d45"
-    found = plain(await records.get_assistant(assistant_id_of("counter")))
+    assert system_assistant_id("counter") == "09d6caf4-2ef3-5a8b-b1a7-114690ed5d45"
+    found = plain(await records.get_assistant(system_assistant_id("counter")))
     assert list(found) == [
         *("assistant_id", "graph_id", "config", "context", "metadata"),
         *("name", "created_at", "updated_at", "version", "description"),
@@ -250,9 +246,9 @@ async def test_each_graph_has_one_system_assistant(records: PostgresRecords, poo
     assert await records.count_assistants(AssistantFilter()) == 2
     await execute(pool, "DELETE FROM greenroom.assistants")
     # Kept for some seconds by whoever asked before.
-    assert await PostgresRecords(pool).get_assistant(assistant_id_of("counter")) is None
+    assert await PostgresRecords(pool).get_assistant(system_assistant_id("counter")) is None
     await register_assistants(pool, ["counter"])
-    assert await records.get_assistant(assistant_id_of("counter")) is not None
+    assert await records.get_assistant(system_assistant_id("counter")) is not None
 
 
 async def test_assistants_are_searched(records: PostgresRecords, pool: Pool) -> None:
