@@ -234,6 +234,7 @@ class Redeploys(Chaos):
 
 
 @pytest.mark.parametrize("shards", [(1, 1, 1), (1, 3, 2)], ids=str)
+@pytest.mark.timeout(600)
 async def test_a_redeploy_under_load_loses_nothing_and_repeats_nothing(
     tmp_path: Path, cluster: RayCluster, effects: Effects, shards: tuple[int, ...]
 ) -> None:
