@@ -10,13 +10,14 @@ import pickle
 import socket
 import struct
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import Any, cast
 
 log = logging.getLogger("greenroom.rpc")
 
 NONCE_BYTES = 16
 PROOF_BYTES = hashlib.sha256().digest_size
-CALL, LEFT, RESULT, ERROR, TOO_LARGE = range(5)
+CALL, LEFT, RESULT, ERROR, TOO_LARGE, CALL_IN_PARTS = range(6)
 LARGE = 256 * 1024
 _HEADER = struct.Struct(">BQQ")
 _KEEPALIVE = [
@@ -30,6 +31,24 @@ _KEEPALIVE = [
     )
     if hasattr(socket, name)
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class Pickled:
+    """A pickle, and the large values that it leaves out (`pickle.PickleBuffer`)."""
+
+    body: bytes
+    apart: list[memoryview]
+
+    def __len__(self) -> int:
+        return len(self.body) + sum(part.nbytes for part in self.apart)
+
+
+def pickled(value: Any) -> Pickled:
+    """``value`` as it goes over a connection."""
+    apart: list[pickle.PickleBuffer] = []
+    body = pickle.dumps(value, protocol=5, buffer_callback=apart.append)
+    return Pickled(body, [buffer.raw() for buffer in apart])
 
 
 class Frames(asyncio.Protocol, ABC):
@@ -76,7 +95,10 @@ class Frames(asyncio.Protocol, ABC):
             if length:
                 try:
                     with memoryview(received) as view:
-                        message = pickle.loads(view[_HEADER.size : end])
+                        if kind == CALL_IN_PARTS:
+                            kind, message = CALL, _joined(view[_HEADER.size : end])
+                        else:
+                            message = pickle.loads(view[_HEADER.size : end])
                 except Exception as error:  # noqa: BLE001 - other code there; it fails this call only
                     problem = RuntimeError(f"It cannot be read: {said(error)}")
             del received[:end]
@@ -90,6 +112,17 @@ class Frames(asyncio.Protocol, ABC):
             self._transport.write(header)
             self._transport.write(body)
 
+    def send_call(self, number: int, call: Pickled) -> None:
+        """Sends a call; what its pickle leaves out goes as it is, without a copy."""
+        if not call.apart:
+            return self.send(CALL, number, call.body)
+        sizes = [len(call.body), *(part.nbytes for part in call.apart)]
+        table = struct.pack(f">I{len(sizes)}Q", len(sizes), *sizes)
+        header = _HEADER.pack(CALL_IN_PARTS, number, len(table) + sum(sizes))
+        self._transport.write(header + table + call.body)
+        for part in call.apart:
+            self._transport.write(part)
+
     def abort(self) -> None:
         self._transport.abort()
 
@@ -100,6 +133,20 @@ class Frames(asyncio.Protocol, ABC):
     @abstractmethod
     def message(self, kind: int, number: int, message: Any, problem: Exception | None) -> None:
         """What a frame carried, or why it could not be read."""
+
+
+def _joined(view: memoryview) -> Any:
+    """The value of a frame in parts: their number, their sizes, the pickle, what it left out."""
+    (count,) = struct.unpack_from(">I", view)
+    table = struct.Struct(f">I{count}Q")
+    _, *sizes = table.unpack_from(view)
+    parts: list[bytes] = []
+    start = table.size
+    for size in sizes:
+        parts.append(bytes(view[start : start + size]))
+        start += size
+    body, *apart = parts
+    return pickle.loads(body, buffers=apart)
 
 
 def said(error: Exception) -> str:

@@ -39,7 +39,6 @@ from typing import Any
 
 from actors.calls import answered, is_long_poll
 from actors.frames import (
-    CALL,
     ERROR,
     LEFT,
     NONCE_BYTES,
@@ -47,6 +46,8 @@ from actors.frames import (
     RESULT,
     TOO_LARGE,
     Frames,
+    Pickled,
+    pickled,
     proof,
     said,
 )
@@ -276,7 +277,7 @@ class _Calling(Frames):
         self._nonce = os.urandom(NONCE_BYTES)
         self._number = 0
         self._calls: dict[int, asyncio.Future[Any]] = {}
-        self._kept: dict[int, bytes] = {}
+        self._kept: dict[int, Pickled] = {}
         self._paused = False
         self._expected: bytes | None = None
         self.ready: asyncio.Future[None] = loop.create_future()
@@ -300,21 +301,21 @@ class _Calling(Frames):
         self._paused = False
         while self._kept and not self._paused:
             number = next(iter(self._kept))
-            self.send(CALL, number, self._kept.pop(number))
+            self.send_call(number, self._kept.pop(number))
 
     def call(self, method: str, args: tuple[Any, ...]) -> tuple[int, asyncio.Future[Any]]:
         if self._transport.is_closing():
             raise NotSent("the connection is closed")
-        body = pickle.dumps((method, args), protocol=5)
-        if len(body) > self.max_bytes:
-            raise NotSent(f"{len(body)} bytes are too much for a frame")
+        call = pickled((method, args))
+        if len(call) > self.max_bytes:
+            raise NotSent(f"{len(call)} bytes are too much for a frame")
         self._number += 1
         number = self._number
         future = self._calls[number] = asyncio.get_running_loop().create_future()
         if self._paused:
-            self._kept[number] = body
+            self._kept[number] = call
         else:
-            self.send(CALL, number, body)
+            self.send_call(number, call)
         return number, future
 
     def leave(self, number: int) -> None:

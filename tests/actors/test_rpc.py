@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from actors.calls import ActorGone, long_poll
-from actors.frames import NONCE_BYTES
+from actors.frames import NONCE_BYTES, pickled
 from actors.rpc import (
     AnswerTooLarge,
     Lost,
@@ -25,6 +25,7 @@ from actors.rpc import (
     RpcServer,
 )
 from greenroom.core.errors import Conflict, GreenroomError, Unavailable
+from greenroom.core.runs import LARGE, RunRequest
 
 BOUND_S = 10.0
 
@@ -144,6 +145,31 @@ async def test_answers_find_their_calls_whatever_their_order(client: RpcClient) 
 async def test_a_message_may_be_of_any_size(client: RpcClient, size: int) -> None:
     value = os.urandom(size)
     assert await client.call("echo", (value,)) == value
+
+
+@pytest.mark.parametrize("size", [10, LARGE, 40 * 1024 * 1024])
+async def test_a_large_run_goes_beside_the_pickle_and_arrives_whole(
+    client: RpcClient, size: int
+) -> None:
+    asked = [
+        RunRequest(
+            run_id=f"{number}",
+            thread_id="t",
+            assistant_id="a",
+            graph_id="g",
+            kwargs=os.urandom(size),
+            metadata=b"{}",
+            multitask_strategy="enqueue",
+            create_thread=True,
+        )
+        for number in range(2)
+    ]
+    call = pickled(("echo", (asked,)))
+    assert len(call.apart) == (0 if size < LARGE else 2)
+    assert len(call.body) < LARGE
+    assert await client.call("echo", (asked,)) == asked
+    assert pickle.loads(pickle.dumps(asked)) == asked
+    assert isinstance(pickle.loads(pickle.dumps(asked, protocol=5))[0].kwargs, bytes)
 
 
 async def test_a_refusal_is_raised_as_itself(client: RpcClient) -> None:
