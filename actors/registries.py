@@ -7,9 +7,9 @@ import dataclasses
 import logging
 from typing import Any
 
-from actors.calls import CALL_S, NO_ANSWER, answer, repeat
-from actors.handles import Handles, is_registry, registry_name
-from actors.setup import RegistrySetup
+from actors.calls.answers import CALL_S, NO_ANSWER, answer, repeat
+from actors.calls.directory import Handles, is_registry, registry_name
+from actors.common.setup import RegistrySetup
 from greenroom.core.errors import ConfigurationError, Unavailable
 
 log = logging.getLogger("greenroom.registries")

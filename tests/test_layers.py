@@ -59,7 +59,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
 }
 """What of ours each layer may import; modules that stand in no layer compose them."""
 
-COMPOSITION = {"actors.server", "actors.gateway"}
+COMPOSITION = {"actors.server.server", "actors.gateway.deployment"}
 """Modules of `actors` that put the two siblings together: they may import http."""
 
 FORBIDDEN: dict[str, tuple[str, ...]] = {
@@ -70,7 +70,8 @@ FORBIDDEN: dict[str, tuple[str, ...]] = {
     "greenroom.persistence": ("ray", "fastapi"),
     "greenroom.http": ("ray", "langgraph", "langchain_core", "psycopg"),
     "actors.registry": ("langgraph", "langchain_core", "fastapi"),
-    "actors.pool": ("langgraph", "langchain_core", "fastapi", "ray"),
+    "actors.registry.pool": ("langgraph", "langchain_core", "fastapi", "ray"),
+    "actors.common.placement": ("langgraph", "langchain_core", "fastapi", "ray"),
 }
 """Libraries that a layer must not name."""
 
@@ -82,7 +83,7 @@ NEVER_LOADED: dict[str, tuple[str, ...]] = {
     "greenroom.http.app": ("ray", "langgraph", "langchain_core"),
     "greenroom.models": ("ray",),
     "greenroom.tracing": ("opentelemetry",),
-    "actors.registry": ("langgraph", "langchain_core"),
+    "actors.registry.actor": ("langgraph", "langchain_core"),
 }
 """What must not even be there after a real import, through whatever detour."""
 

@@ -6,9 +6,9 @@ import asyncio
 import dataclasses
 from typing import Any, cast
 
-from actors.handles import ActorGone, Handles, registry_name
+from actors.calls.directory import ActorGone, Handles, registry_name
+from actors.common.setup import RegistrySetup
 from actors.registries import find_registries
-from actors.setup import RegistrySetup
 from greenroom.core.sharding import Shard
 from tests.actors.doubles import BOUND_S, Method, setup_of
 

@@ -25,20 +25,21 @@ from ray.exceptions import (
     RpcError,
 )
 
-from actors import handles as handles_module
-from actors.calls import ActorGone, NodeGone, answer, is_repeatable, repeat
-from actors.handles import _INSPECTOR_GROUPS, _RUN_GROUPS, _RUN_ONCE, Handles
-from actors.inspector import Inspector
-from actors.registry import RegistryActor
-from actors.rpc import RpcServer
-from actors.run import RunActor
+from actors.calls import directory as handles_module
+from actors.calls.answers import ActorGone, NodeGone, answer, is_repeatable, repeat
+from actors.calls.directory import _INSPECTOR_GROUPS, _RUN_GROUPS, _RUN_ONCE, Handles
+from actors.calls.rpc import RpcServer
+from actors.inspector.actor import Inspector
+from actors.registry.actor import RegistryActor
+from actors.run.actor import RunActor
 from greenroom.core.errors import Conflict, Unavailable, Uncertain, Unreachable
 from tests.actors.doubles import BOUND_S, until
 
 LOADED = """
 import sys
 from ray import cloudpickle
-from actors import handles, registry
+from actors.calls import directory as handles
+from actors.registry import actor as registry
 
 for made in (handles._run_actor_class, handles._inspector_class):
     loaded = cloudpickle.loads(cloudpickle.dumps(made().__ray_metadata__.modified_class))

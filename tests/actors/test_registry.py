@@ -15,10 +15,10 @@ import psycopg
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from actors import metrics
-from actors import registry as registry_module
-from actors.handles import Handles
-from actors.registry import ANY_ATTEMPT, RegistryActor
+from actors.calls.directory import Handles
+from actors.common import metrics
+from actors.registry import actor as registry_module
+from actors.registry.actor import ANY_ATTEMPT, RegistryActor
 from greenroom.core import metering
 from greenroom.core.errors import Conflict, NotFound, TooManyRequests, Unavailable
 from greenroom.core.runs import (
@@ -217,8 +217,8 @@ async def make(
     dsn: str, pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Callable[..., Awaitable[Theatre]]]:
     monkeypatch.setattr(registry_module, "RETRY_BACKOFF_S", (0.0, 0.001))
-    monkeypatch.setattr("actors.keeper.RECONNECT_S", 0.001)
-    monkeypatch.setattr("actors.pool.START_BACKOFF_S", (0.0, 0.001))
+    monkeypatch.setattr("actors.registry.keeper.RECONNECT_S", 0.001)
+    monkeypatch.setattr("actors.registry.pool.START_BACKOFF_S", (0.0, 0.001))
     made: list[Theatre] = []
 
     async def theatre(graphs: tuple[str, ...] = ("g",), **changes: Any) -> Theatre:

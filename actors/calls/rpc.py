@@ -2,10 +2,10 @@
 
 A Ray call takes two to four milliseconds to its actor and as long back, most of it in hand-overs
 between threads; a run's first token has six such ways behind it. What is called all the time goes
-over one TCP connection per pair of processes instead, opened beside Ray (`actors.handles`): who
-lives where, who is dead, and everything that is called rarely stays with Ray, and so does every
+over one TCP connection per pair of processes instead, opened beside Ray (`actors.calls.directory`):
+who lives where, who is dead, and everything that is called rarely stays with Ray, and so does every
 call while there is no connection. Whoever loses the connection does not know whether a call was
-executed; `actors.calls` says what follows from that.
+executed; `actors.calls.answers` says what follows from that.
 
     server ── nonce ──────────────> client
     server <── nonce, proof ─────── client
@@ -37,8 +37,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from actors.calls import answered, is_long_poll
-from actors.frames import (
+from actors.calls.answers import answered, is_long_poll
+from actors.calls.frames import (
     CALL,
     ERROR,
     LEFT,

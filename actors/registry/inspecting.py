@@ -4,7 +4,7 @@ There are two duties, each with a process of its own, since the end of a run mus
 somebody who reads: ``reads`` answers clients' questions, ``ends`` settles threads. An inspector
 that dies is made again; one that asks to be replaced (a graph of it hangs) leaves when the next one
 is there. Beside them there is one *apart* for each duty, while somebody needs it: who asks there
-asks alone (`actors.asking` says when).
+asks alone (`actors.inspector.asking` says when).
 
 Of several registries the first one keeps the inspectors; the others and the gateways ask it for
 their names.
@@ -21,12 +21,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from actors.asking import ARRIVAL_WAIT_S, RECONNECT_S, SETTLE_S, Deadly, Duty, Replaced
-from actors.calls import ActorGone, answer
-from actors.handles import Handles
-from actors.names import INSPECTOR
-from actors.pool import PoolSpec
-from actors.tasks import Tasks
+from actors.calls.answers import ActorGone, answer
+from actors.calls.directory import Handles
+from actors.calls.names import INSPECTOR
+from actors.common.placement import PoolSpec
+from actors.common.tasks import Tasks
+from actors.inspector.asking import ARRIVAL_WAIT_S, RECONNECT_S, SETTLE_S, Deadly, Duty, Replaced
 from greenroom.core.errors import Fenced, GreenroomError, Unavailable
 
 log = logging.getLogger("greenroom.inspecting")

@@ -18,8 +18,8 @@ from contextlib import suppress
 from enum import StrEnum
 from typing import Any
 
-from actors.calls import ActorGone, answer, repeat
-from actors.handles import Handles
+from actors.calls.answers import ActorGone, answer, repeat
+from actors.calls.directory import Handles
 from greenroom.core.errors import (
     DatabaseUnavailable,
     GreenroomError,
@@ -84,7 +84,7 @@ class Asker:
 
         Args:
             graph_id: the graph that the question is about.
-            method: of `actors.inspector.Inspector`.
+            method: of `actors.inspector.actor.Inspector`.
 
         Raises:
             Unanswered: the graph hangs; `Deadly`: it ends the process that asks it.

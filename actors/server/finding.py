@@ -1,6 +1,6 @@
 """Whether a Greenroom server runs on a Ray cluster, for those who do not want Ray in their process.
 
-``python -m actors.finding ADDRESS NAMESPACE`` prints JSON: its ``url`` and ``dsn``, or null.
+``python -m actors.server.finding ADDRESS NAMESPACE`` prints JSON: its ``url`` and ``dsn``, or null.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 import ray
 
-from actors.handles import REGISTRY, ActorGone, Handles
+from actors.calls.directory import REGISTRY, ActorGone, Handles
 
 HELLO_PATIENCE_S = 60.0
 

@@ -1,4 +1,4 @@
-"""Keeps the actors: performs what `actors.pool` decides, hears deaths, delivers orders.
+"""Keeps the actors: performs what `actors.registry.pool` decides, hears deaths, delivers orders.
 
 The registry asks for places and is told, through callbacks, who got one, whose actor died, and for
 whom no actor can be started. Actors are made off the registry's loop, since making one blocks. A
@@ -6,7 +6,7 @@ death is known by one never-ending call per actor (`alive`): only Ray's notice c
 actor that does not answer is busy.
 
 Of several registries each keeps actors of its own; the inspectors are the first one's
-(`actors.inspecting`).
+(`actors.registry.inspecting`).
 """
 
 from __future__ import annotations
@@ -21,10 +21,8 @@ from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from actors import metrics
-from actors.asking import Asker, Duty, settle
-from actors.calls import answer, repeat
-from actors.handles import (
+from actors.calls.answers import answer, repeat
+from actors.calls.directory import (
     INSPECTOR,
     REGISTRY,
     ActorGone,
@@ -35,11 +33,13 @@ from actors.handles import (
     registry_name,
     shard_of,
 )
-from actors.inspecting import Inspectors
-from actors.placement import HEAD, HEAD_SHARE, impossible
-from actors.pool import MemberState, Pool, PoolSpec
-from actors.setup import InspectorSetup, RegistrySetup, RunActorSetup
-from actors.tasks import Tasks
+from actors.common import metrics
+from actors.common.placement import HEAD, HEAD_SHARE, PoolSpec, impossible
+from actors.common.setup import InspectorSetup, RegistrySetup, RunActorSetup
+from actors.common.tasks import Tasks
+from actors.inspector.asking import Asker, Duty, settle
+from actors.registry.inspecting import Inspectors
+from actors.registry.pool import MemberState, Pool
 from greenroom.core.batching import Batcher
 from greenroom.core.errors import (
     ConfigurationError,

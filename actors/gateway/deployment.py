@@ -9,12 +9,12 @@ from fastapi import FastAPI
 from ray import serve
 from ray.serve import Application
 
-from actors.garbage import spare_what_stays
-from actors.handles import Handles
-from actors.placement import HEAD, HEAD_SHARE
+from actors.calls.directory import Handles
+from actors.common.garbage import spare_what_stays
+from actors.common.placement import HEAD, HEAD_SHARE
+from actors.common.setup import RegistrySetup, configuration_of
+from actors.gateway.runtime import RayRuntime
 from actors.registries import find_registries
-from actors.runtime import RayRuntime
-from actors.setup import RegistrySetup, configuration_of
 from greenroom import tracing
 from greenroom.http.app import create_app, drain
 from greenroom.http.settings import HttpSettings

@@ -20,39 +20,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from actors.common.placement import PoolSpec
+
 START_BACKOFF_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PoolSpec:
-    """What an actor of a pool is made of. Frozen, so that equal ones are one pool.
-
-    Attributes:
-        graphs: ids of the graphs that the actors load.
-        version: of the code that they load; actors of another version are not adopted.
-        runs_per_actor: how many runs one actor executes at once.
-        warm: how many free places' worth of actors to keep ready.
-        max_actors: the most actors of this placement, on the whole cluster.
-        num_cpus, num_gpus, resources: what Ray reserves for one actor.
-        accelerator_type: of the node; empty for any.
-        labels: selectors that the node's labels must match.
-        memory_mib: what Ray reserves of the node's memory, and resident memory over which the
-            actor is ended; 0 for neither.
-        max_runs: how many runs an actor executes before it is replaced; 0 for no limit.
-    """
-
-    graphs: tuple[str, ...]
-    version: str = ""
-    runs_per_actor: int = 1
-    warm: int = 2
-    max_actors: int = 8
-    num_cpus: float = 0.0
-    num_gpus: float = 0.0
-    resources: tuple[tuple[str, float], ...] = ()
-    accelerator_type: str = ""
-    labels: tuple[tuple[str, str], ...] = ()
-    memory_mib: int = 0
-    max_runs: int = 0
 
 
 class MemberState(StrEnum):

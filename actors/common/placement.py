@@ -1,4 +1,4 @@
-"""Whether a cluster can place an actor at all: decisions only, no Ray.
+"""What an actor needs of a node, and whether a cluster can place it at all: decisions only, no Ray.
 
 An actor that no node has room for *now* waits, and Ray's autoscaler sees it as a demand. One that
 no node can ever have waits as well, for ever and in silence, unless somebody says so. Who can tell:
@@ -15,8 +15,6 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from actors.pool import PoolSpec
-
 MIB = 1024 * 1024
 ACCELERATOR = "accelerator_type:"
 ACCELERATOR_SHARE = 0.001
@@ -26,6 +24,38 @@ HEAD = "node:__internal_head__"
 """Ray's resource of the head node. Who must outlive the comings and goings of workers is placed
 there: to the autoscaler a node whose actors reserve nothing is an idle one, and is taken away."""
 HEAD_SHARE = 0.0001
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PoolSpec:
+    """What an actor of a pool is made of. Frozen, so that equal ones are one pool.
+
+    Attributes:
+        graphs: ids of the graphs that the actors load.
+        version: of the code that they load; actors of another version are not adopted.
+        runs_per_actor: how many runs one actor executes at once.
+        warm: how many free places' worth of actors to keep ready.
+        max_actors: the most actors of this placement, on the whole cluster.
+        num_cpus, num_gpus, resources: what Ray reserves for one actor.
+        accelerator_type: of the node; empty for any.
+        labels: selectors that the node's labels must match.
+        memory_mib: what Ray reserves of the node's memory, and resident memory over which the
+            actor is ended; 0 for neither.
+        max_runs: how many runs an actor executes before it is replaced; 0 for no limit.
+    """
+
+    graphs: tuple[str, ...]
+    version: str = ""
+    runs_per_actor: int = 1
+    warm: int = 2
+    max_actors: int = 8
+    num_cpus: float = 0.0
+    num_gpus: float = 0.0
+    resources: tuple[tuple[str, float], ...] = ()
+    accelerator_type: str = ""
+    labels: tuple[tuple[str, str], ...] = ()
+    memory_mib: int = 0
+    max_runs: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

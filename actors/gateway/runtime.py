@@ -1,6 +1,6 @@
 """The gateway's way to registry and run actors: `greenroom.core.ports.Runtime` on Ray.
 
-How a run is read, from hop to hop, stands in `actors.streams`.
+How a run is read, from hop to hop, stands in `actors.gateway.streams`.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from typing import Any, Literal, LiteralString, TypeVar
 
 import ray
 
-from actors import metrics
-from actors.asking import Asker, Duty
-from actors.calls import CALL_S, LONG_CALL_S, NO_ANSWER, POLL_MARGIN_S, ActorGone, repeat
-from actors.handles import REGISTRY, Handles, registry_name
-from actors.registry import ANY_ATTEMPT, Whereabouts
-from actors.streams import Streams
-from actors.watching import Doing, thread_frames
+from actors.calls.answers import CALL_S, LONG_CALL_S, NO_ANSWER, POLL_MARGIN_S, ActorGone, repeat
+from actors.calls.directory import REGISTRY, Handles, registry_name
+from actors.common import metrics
+from actors.gateway.streams import Streams
+from actors.inspector.asking import Asker, Duty
+from actors.registry.activity import Doing, thread_frames
+from actors.registry.actor import ANY_ATTEMPT, Whereabouts
 from greenroom import tracing
 from greenroom.core import metering
 from greenroom.core.batching import Batcher

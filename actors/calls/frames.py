@@ -1,4 +1,4 @@
-"""What goes over a socket between two actors: a handshake, then frames (`actors.rpc`)."""
+"""What goes over a socket between two actors: a handshake, then frames (`actors.calls.rpc`)."""
 
 from __future__ import annotations
 

@@ -22,8 +22,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from actors.calls import long_poll
-from actors.node_threads import waker
+from actors.calls.answers import long_poll
+from actors.run.node_threads import waker
 from greenroom.core.errors import NotFound
 from greenroom.core.events import LIVE, EventLog, Tally
 from greenroom.core.runs import Batch, Ending, RunOrder

@@ -15,10 +15,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from actors.keeper import Keeper
-from actors.setup import RegistrySetup
-from actors.tasks import Tasks
-from actors.watching import Doings
+from actors.common.setup import RegistrySetup
+from actors.common.tasks import Tasks
+from actors.registry.activity import Doings
+from actors.registry.keeper import Keeper
 from greenroom.core.admission import Effect, Lane
 from greenroom.core.errors import Conflict, GreenroomError, NotFound
 from greenroom.core.runs import RunStatus

@@ -8,8 +8,8 @@ hang, block its thread or end the process, and none of this may concern another 
     each question has a time  awaited code is cancelled then. A lane that does not come free is
                               given up, and the process asks to be replaced (`alive` answers)
 
-The questions of others go on meanwhile: `actors.inspecting` makes another process first, then has
-this one `leave`. What ends the process is dealt with there as well.
+The questions of others go on meanwhile: `actors.registry.inspecting` makes another process first,
+then has this one `leave`. What ends the process is dealt with there as well.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from typing import Any, TypeVar
 from langchain_core.runnables import RunnableConfig
 from langgraph.store.postgres.aio import AsyncPostgresStore
 
-from actors.asking import SETTLE_S, Replaced
-from actors.calls import long_poll, repeatable
-from actors.garbage import spare_what_stays
-from actors.guard import Guard
-from actors.pool import PoolSpec
-from actors.setup import InspectorSetup, configuration_of
-from actors.shipped import ShippedGraphs
+from actors.calls.answers import long_poll, repeatable
+from actors.common.garbage import spare_what_stays
+from actors.common.guard import Guard
+from actors.common.placement import PoolSpec
+from actors.common.setup import InspectorSetup, configuration_of
+from actors.common.shipped import ShippedGraphs
+from actors.inspector.asking import SETTLE_S, Replaced
 from greenroom import tracing
 from greenroom.core.errors import (
     BadRequest,

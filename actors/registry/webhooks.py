@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from actors.setup import WebhookSettings
+from actors.common.setup import WebhookSettings
 from greenroom.core.errors import DatabaseUnavailable
 from greenroom.core.sharding import WHOLE, Shard
 from greenroom.persistence import outbox
@@ -138,7 +138,7 @@ class WebhookSender:
         if letter is None:
             return
         sent_at = letter.sent_at or datetime.now(UTC)
-        from actors.posting import post
+        from actors.registry.posting import post
 
         answer = await post(
             client, letter.url, letter.body(sent_at), timeout_s=self._settings.timeout_s
@@ -167,6 +167,6 @@ class WebhookSender:
             return self._client
 
     def _open(self) -> httpx.AsyncClient:
-        from actors.posting import open_client
+        from actors.registry.posting import open_client
 
         return open_client(allow_private=self._settings.allow_private, max_connections=MAX_AT_ONCE)

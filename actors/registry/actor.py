@@ -12,7 +12,7 @@ A cancel is the exception to that order: the actor is told and its killer armed 
 commit goes beside it, so that a run stops also while the database does not answer.
 
 What state a run is in says one table, `greenroom.core.lifecycle`, which is executed here. Whatever
-follows a decision is *vital* (`actors.tasks`): it becomes durable, or it ends this process.
+follows a decision is *vital* (`actors.common.tasks`): it becomes durable, or it ends this process.
 Nothing here cannot be rebuilt: `_recover` reads the runs that are not over and asks the actors that
 are alive what they execute. The constructor only keeps its arguments (an actor whose ``__init__``
 raises is dead for good); recovery is a task that retries for ever, and calls wait for it, bounded.
@@ -40,20 +40,20 @@ from typing import Any, Literal, TypeVar
 
 import psycopg
 
-from actors import metrics
-from actors.asking import Duty
-from actors.calls import long_poll, repeatable
-from actors.garbage import spare_what_stays
-from actors.handles import Handles, registry_name, rpc_host
-from actors.keeper import Keeper
-from actors.pending import Pending, answers
-from actors.rpc import RpcAddress, RpcServer
-from actors.setup import RegistrySetup, configuration_of
-from actors.sweeping import Sweeper
-from actors.tasks import Tasks, end_process
-from actors.thread_operations import Lanes, ThreadOperations
-from actors.watching import Doing, Doings
-from actors.webhooks import WebhookSender
+from actors.calls.answers import long_poll, repeatable
+from actors.calls.directory import Handles, registry_name, rpc_host
+from actors.calls.rpc import RpcAddress, RpcServer
+from actors.common import metrics
+from actors.common.garbage import spare_what_stays
+from actors.common.setup import RegistrySetup, configuration_of
+from actors.common.tasks import Tasks, end_process
+from actors.inspector.asking import Duty
+from actors.registry.activity import Doing, Doings
+from actors.registry.keeper import Keeper
+from actors.registry.pending import Pending, answers
+from actors.registry.sweeping import Sweeper
+from actors.registry.thread_operations import Lanes, ThreadOperations
+from actors.registry.webhooks import WebhookSender
 from greenroom import tracing
 from greenroom.core.admission import Abandon, Drop, Effect, Lane, Place, Stop, Ticket
 from greenroom.core.errors import (

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
-from actors.pool import PoolSpec
+from actors.common.placement import PoolSpec
 from greenroom.core.faults import NO_FAULTS, Faults
 from greenroom.core.sharding import WHOLE, Shard
 from greenroom.graphs.configuration import Configuration, read_configuration

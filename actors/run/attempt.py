@@ -27,8 +27,8 @@ from typing import Any, Protocol
 from langgraph.errors import GraphDrained
 from langgraph.runtime import RunControl
 
-from actors.node_threads import NodeThreads, executing
-from actors.tail import TailWriter, until_done
+from actors.run.node_threads import NodeThreads, executing
+from actors.run.tail import TailWriter, until_done
 from greenroom import tracing
 from greenroom.core.errors import Fenced
 from greenroom.core.events import Event, EventLog

@@ -27,8 +27,7 @@ from ray import serve
 from ray.serve.config import HTTPOptions
 
 import greenroom
-from actors import applications, gateway, processes
-from actors.handles import (
+from actors.calls.directory import (
     INSPECTOR,
     REGISTRY,
     Handles,
@@ -36,11 +35,13 @@ from actors.handles import (
     is_run_actor,
     registry_name,
 )
-from actors.keeper import pool_specs
-from actors.placement import ClusterView, impossible
+from actors.common.placement import ClusterView, impossible
+from actors.common.setup import RegistrySetup, WebhookSettings
+from actors.gateway import deployment
 from actors.registries import find_registries, refuse_embedded_beyond_one_node
-from actors.setup import RegistrySetup, WebhookSettings
-from actors.standin import StandIn
+from actors.registry.keeper import pool_specs
+from actors.server import applications, processes
+from actors.server.standin import StandIn
 from greenroom.core.errors import ConfigurationError, GreenroomError
 from greenroom.core.faults import NO_FAULTS, Faults
 from greenroom.core.sharding import Shard
@@ -137,7 +138,7 @@ class Server:
             applications.deploy(name, model)
         progress("Starting the gateway")
         serve.run(
-            gateway.application(self._settings, setup, nodes=len(cluster.nodes)),
+            deployment.application(self._settings, setup, nodes=len(cluster.nodes)),
             name=APPLICATION,
             route_prefix="/",
             blocking=False,

@@ -1,12 +1,12 @@
 """The actor that executes runs: it owns their graph execution and their event logs.
 
-Three loops, each on its own thread (`actors.handles` assigns them):
+Three loops, each on its own thread (`actors.calls.directory` assigns them):
 
     execute   the graphs, their checkpoints, the report of the end. User code may block it.
     control   cancel and heartbeat, nothing else: what must work while user code blocks.
     read      long polls of gateways, the registry's death watch.
 
-`actors.attempt` has the life of an attempt, from its order until readers see its end.
+`actors.run.attempt` has the life of an attempt, from its order until readers see its end.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from typing import Any
 from langchain_core.runnables import RunnableConfig
 from langgraph.store.postgres.aio import AsyncPostgresStore
 
-from actors.attempt import Attempt, Deps
-from actors.calls import NO_ANSWER, long_poll, repeat, repeatable
-from actors.garbage import spare_what_stays
-from actors.guard import Guard
-from actors.handles import Handles, rpc_host
-from actors.node_threads import NodeThreads
-from actors.pool import PoolSpec
-from actors.reading import Shelf
-from actors.rpc import RpcAddress, RpcServer
-from actors.setup import RunActorSetup, configuration_of
-from actors.shipped import ShippedGraphs
-from actors.tail import EarlierTail
+from actors.calls.answers import NO_ANSWER, long_poll, repeat, repeatable
+from actors.calls.directory import Handles, rpc_host
+from actors.calls.rpc import RpcAddress, RpcServer
+from actors.common.garbage import spare_what_stays
+from actors.common.guard import Guard
+from actors.common.placement import PoolSpec
+from actors.common.setup import RunActorSetup, configuration_of
+from actors.common.shipped import ShippedGraphs
+from actors.run.attempt import Attempt, Deps
+from actors.run.node_threads import NodeThreads
+from actors.run.reading import Shelf
+from actors.run.tail import EarlierTail
 from greenroom import tracing
 from greenroom.core.batching import Batcher
 from greenroom.core.errors import Fenced, NotFound, Unavailable

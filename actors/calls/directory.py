@@ -23,7 +23,7 @@ import ray.actor
 import ray.util
 from ray.exceptions import RayError
 
-from actors.calls import (
+from actors.calls.answers import (
     CALL_S,
     ActorGone,
     NodeGone,
@@ -32,8 +32,8 @@ from actors.calls import (
     no_answer,
     repeatable,
 )
-from actors.cluster import cluster_view
-from actors.names import (
+from actors.calls.cluster import cluster_view
+from actors.calls.names import (
     INSPECTOR,
     REGISTRY,
     is_inspector,
@@ -43,10 +43,9 @@ from actors.names import (
     registry_name,
     shard_of,
 )
-from actors.placement import HEAD, HEAD_SHARE, MIB, ClusterView
-from actors.pool import PoolSpec
-from actors.rpc import Lost, NotSent, RpcAddress, RpcClient
-from actors.setup import InspectorSetup, RegistrySetup
+from actors.calls.rpc import Lost, NotSent, RpcAddress, RpcClient
+from actors.common.placement import HEAD, HEAD_SHARE, MIB, ClusterView, PoolSpec
+from actors.common.setup import InspectorSetup, RegistrySetup
 from greenroom.core.errors import Uncertain, Unreachable
 
 log = logging.getLogger("greenroom.handles")
@@ -326,10 +325,10 @@ class Handles:
 
 @functools.cache
 def _run_actor_class() -> Any:
-    """`actors.run.RunActor` as a Ray actor class."""
+    """`actors.run.actor.RunActor` as a Ray actor class."""
 
     def make(setup: Any) -> Any:
-        from actors.run import RunActor
+        from actors.run.actor import RunActor
 
         return RunActor(setup)
 
@@ -338,10 +337,10 @@ def _run_actor_class() -> Any:
 
 @functools.cache
 def _inspector_class() -> Any:
-    """`actors.inspector.Inspector` as a Ray actor class."""
+    """`actors.inspector.actor.Inspector` as a Ray actor class."""
 
     def make(setup: Any) -> Any:
-        from actors.inspector import Inspector
+        from actors.inspector.actor import Inspector
 
         return Inspector(setup)
 
@@ -388,9 +387,9 @@ def _forwarding(name: str) -> Any:
 
 @functools.cache
 def _registry_class() -> type:
-    """`actors.registry.RegistryActor`; of its methods Ray itself repeats the repeatable ones only,
-    for those that have a handle and not `Handles`."""
-    from actors.registry import RegistryActor
+    """`actors.registry.actor.RegistryActor`; of its methods Ray itself repeats the repeatable ones
+    only, for those that have a handle and not `Handles`."""
+    from actors.registry.actor import RegistryActor
 
     for name, method in inspect.getmembers(RegistryActor, inspect.iscoroutinefunction):
         if not name.startswith("_") and not is_repeatable(method):

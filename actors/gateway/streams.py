@@ -21,11 +21,11 @@ from typing import Any, Protocol
 
 import msgspec
 
-from actors.calls import POLL_MARGIN_S, ActorGone, repeat
-from actors.handles import Handles
-from actors.reading import NotYetHere
-from actors.registry import ANY_ATTEMPT, Whereabouts
-from actors.sharing import SharedReads
+from actors.calls.answers import POLL_MARGIN_S, ActorGone, repeat
+from actors.calls.directory import Handles
+from actors.gateway.sharing import SharedReads
+from actors.registry.actor import ANY_ATTEMPT, Whereabouts
+from actors.run.reading import NotYetHere
 from greenroom.core.errors import NotFound, Unreachable
 from greenroom.core.events import LIVE, READ_MAX_BYTES, Event, first_seq
 from greenroom.core.runs import Batch, Ending, Placement, RunStatus

@@ -14,8 +14,8 @@ from collections.abc import Awaitable, Callable
 
 import psycopg
 
-from actors.setup import RegistrySetup
-from actors.thread_operations import ThreadOperations
+from actors.common.setup import RegistrySetup
+from actors.registry.thread_operations import ThreadOperations
 from greenroom.core.errors import DatabaseUnavailable, GreenroomError
 from greenroom.persistence import migrations, outbox, tails, upkeep
 from greenroom.persistence.database import Pool

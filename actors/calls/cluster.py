@@ -8,7 +8,7 @@ from ray.core.generated.autoscaler_pb2 import (
     GetClusterStatusReply,  # pyright: ignore[reportAttributeAccessIssue]
 )
 
-from actors.placement import ClusterView, Node, Refused, adds_nodes
+from actors.common.placement import ClusterView, Node, Refused, adds_nodes
 
 AUTOSCALING_STATUS = b"__autoscaling_status"
 STATUS_WAIT_S = 5.0
