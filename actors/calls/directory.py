@@ -1,21 +1,18 @@
-"""Ray, in one place: names, options, handles, and Ray's exceptions turned into ours.
+"""The directory of actors: finds an actor by its name, calls it, ends it.
 
-Everything else in `actors` is plain classes. An actor's *name* travels between processes, never its
-handle (a handle in a call costs the receiver more than the call); handles are cached here by name.
-Run-actor names are unique and never reused, so a name that is gone stays gone: for some
-milliseconds after a death Ray still gives out the dead actor under its name.
+Everything else in `actors` is plain classes, but for `actors.spawn` and `actors.registries`, which
+make actors. An actor's *name* travels between processes, never its handle (a handle in a call costs
+the receiver more than the call); handles are cached here by name. Run-actor names are unique and
+never reused, so a name that is gone stays gone: for some milliseconds after a death Ray still gives
+out the dead actor under its name.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
-import inspect
 import logging
 import os
-import sys
-from collections.abc import Callable
 from typing import Any, cast
 
 import ray
@@ -23,29 +20,12 @@ import ray.actor
 import ray.util
 from ray.exceptions import RayError
 
-from actors.calls.answers import (
-    CALL_S,
-    ActorGone,
-    NodeGone,
-    answer,
-    is_repeatable,
-    no_answer,
-    repeatable,
-)
+from actors.calls.answers import CALL_S, ActorGone, answer, no_answer
 from actors.calls.cluster import cluster_view
-from actors.calls.names import (
-    INSPECTOR,
-    REGISTRY,
-    is_inspector,
-    is_registry,
-    is_run_actor,
-    new_run_actor_name,
-    registry_name,
-    shard_of,
-)
+from actors.calls.names import is_registry
+from actors.calls.once import may_be_repeated
 from actors.calls.rpc import Lost, NotSent, RpcAddress, RpcClient
-from actors.common.placement import HEAD, HEAD_SHARE, MIB, ClusterView, PoolSpec
-from actors.common.setup import InspectorSetup, RegistrySetup
+from actors.common.placement import ClusterView
 from greenroom.core.errors import Uncertain, Unreachable
 
 log = logging.getLogger("greenroom.handles")
@@ -56,35 +36,9 @@ NO_ADDRESS_S = 60.0
 """How long an actor that has no address of its own is not asked for it again."""
 ADDRESS_WAIT_S = 30.0
 
-_RUN_GROUPS = {
-    "execute": ("prepare", "start_many", "drain"),
-    "control": ("cancel", "beat", "adopt"),
-    "read": ("read", "outcome", "alive", "address", "retire"),
-}
-"""Concurrency groups of a run actor, each with a thread and loop of its own: a node that blocks
-`execute` neither delays a cancel nor a reader, and thousands of pending reads do not delay a
-cancel."""
-
-_RUN_ONCE = frozenset({"prepare"})
-"""The methods of a run actor, or an inspector, that are not repeatable; all others are declared so
-where they are."""
-
-_INSPECTOR_GROUPS = {
-    "execute": ("prepare", "ask", "update", "settle", "prune"),
-    "control": ("beat", "adopt", "alive", "leave"),
-}
-"""Those of an inspector. Its graphs' code has threads of its own, apart from when it is loaded."""
-
-_GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
-    "RunActor": _RUN_GROUPS,
-    "Inspector": _INSPECTOR_GROUPS,
-}
-
-_GROUP_LIMITS = {"execute": 100_000, "control": 1_000, "read": 100_000}
-
 
 class Handles:
-    """Finds, makes and ends the actors of one namespace.
+    """Finds, calls and ends the actors of one namespace.
 
     Args:
         namespace: Ray namespace; always given, so that two servers on a cluster stay apart.
@@ -113,6 +67,10 @@ class Handles:
                 raise no_answer(error, name) from None
             self._known[name] = handle
         return handle
+
+    def keep(self, name: str, handle: ray.actor.ActorHandle) -> None:
+        """Under this name there is a new actor; for who has made it."""
+        self._known[name] = handle
 
     async def find(self, name: str) -> ray.actor.ActorHandle:
         """Like `get`, without stopping the loop for the look-up of a name not seen before."""
@@ -185,7 +143,7 @@ class Handles:
 
     def _refuse_to_repeat(self, name: str, method: str) -> None:
         """Raises Uncertain for a method that must not be executed twice."""
-        if not is_repeatable(_declared(name, method)):
+        if not may_be_repeated(name, method):
             raise Uncertain(
                 "The server lost a process while it did this, and does not know whether it was"
                 " done. Look before you ask again."
@@ -262,147 +220,6 @@ class Handles:
         """What the cluster has, and whether an autoscaler may add to it. Blocks."""
         return cluster_view()
 
-    # --- making actors -------------------------------------------------------------------------
-
-    def make_run_actor(self, name: str, setup: Any, spec: PoolSpec) -> None:
-        """Starts a run actor's process; `prepare` says when it has loaded its graphs. Blocks."""
-        self._known[name] = (
-            _run_actor_class()
-            .options(
-                name=name,
-                namespace=self.namespace,
-                lifetime="detached",
-                max_restarts=0,
-                num_cpus=spec.num_cpus,
-                num_gpus=spec.num_gpus,
-                resources=dict(spec.resources),
-                memory=spec.memory_mib * MIB or None,
-                accelerator_type=spec.accelerator_type or None,
-                label_selector=dict(spec.labels) or None,
-                enable_task_events=False,
-            )
-            .remote(setup)
-        )
-
-    def make_inspector(self, name: str, setup: InspectorSetup) -> None:
-        """Starts an inspector's process; `prepare` says when it has loaded its graphs. Blocks."""
-        self._known[name] = (
-            _inspector_class()
-            .options(
-                name=name,
-                namespace=self.namespace,
-                lifetime="detached",
-                max_restarts=0,
-                num_cpus=0,
-                resources=dict(setup.spec.resources),
-                enable_task_events=False,
-            )
-            .remote(setup)
-        )
-
-    def make_registry(self, setup: RegistrySetup) -> ray.actor.ActorHandle:
-        """A registry of this namespace, made unless it is there."""
-        name = registry_name(setup.shard.number)
-        handle: Any = (
-            ray.remote(_registry_class())
-            .options(
-                name=name,
-                namespace=self.namespace,
-                lifetime="detached",
-                get_if_exists=True,
-                max_restarts=-1,
-                max_task_retries=-1,
-                max_concurrency=100_000,
-                num_cpus=0,
-                resources={HEAD: HEAD_SHARE},
-                enable_task_events=False,
-            )
-            .remote(setup)
-        )
-        self._known[name] = handle
-        return handle
-
-
-@functools.cache
-def _run_actor_class() -> Any:
-    """`actors.run.actor.RunActor` as a Ray actor class."""
-
-    def make(setup: Any) -> Any:
-        from actors.run.actor import RunActor
-
-        return RunActor(setup)
-
-    return _shell("RunActor", make)
-
-
-@functools.cache
-def _inspector_class() -> Any:
-    """`actors.inspector.actor.Inspector` as a Ray actor class."""
-
-    def make(setup: Any) -> Any:
-        from actors.inspector.actor import Inspector
-
-        return Inspector(setup)
-
-    return _shell("Inspector", make)
-
-
-def _shell(title: str, make: Callable[[Any], Any]) -> Any:
-    """A Ray actor class whose methods are spread over concurrency groups.
-
-    Whoever has a handle loads the class: gateways and the registry too, and they must not load
-    LangGraph with it (half a second and 50 MiB). So the class that Ray knows is a shell, and what
-    is in it comes with its process.
-
-    To be made once in a process: Ray disassembles, pickles and exports each class that it meets.
-    """
-
-    def fill(self: Any, setup: Any) -> None:
-        # LangGraph loads httpx, and that its command line, if rich is there: 4 MiB and a tenth of a
-        # second for nothing. Absent, httpx says so to whoever calls `httpx.main`.
-        sys.modules.setdefault("httpx._main", cast(Any, None))
-        self.inside = make(setup)
-
-    limits = {group: _GROUP_LIMITS[group] for group in _GROUPS[title]}
-    shell = type(title, (), {**_methods(title), "__init__": fill, "__module__": __name__})
-    return ray.remote(concurrency_groups=limits)(shell)  # pyright: ignore
-
-
-@functools.cache
-def _methods(title: str) -> dict[str, Any]:
-    return {
-        name: ray.method(concurrency_group=group)(_forwarding(name))
-        for group, names in _GROUPS[title].items()
-        for name in names
-    }
-
-
-def _forwarding(name: str) -> Any:
-    async def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return await getattr(self.inside, name)(*args, **kwargs)
-
-    method.__name__ = name
-    return method if name in _RUN_ONCE else repeatable(method)
-
-
-@functools.cache
-def _registry_class() -> type:
-    """`actors.registry.actor.RegistryActor`; of its methods Ray itself repeats the repeatable ones
-    only, for those that have a handle and not `Handles`."""
-    from actors.registry.actor import RegistryActor
-
-    for name, method in inspect.getmembers(RegistryActor, inspect.iscoroutinefunction):
-        if not name.startswith("_") and not is_repeatable(method):
-            ray.method(max_task_retries=0)(method)
-    return RegistryActor
-
-
-def _declared(actor: str, method: str) -> object:
-    """A method as it is declared, of a registry or an actor that it has made."""
-    if is_registry(actor):
-        return getattr(_registry_class(), method, None)
-    return _methods("Inspector" if is_inspector(actor) else "RunActor").get(method)
-
 
 def _remote(handle: Any, method: str, args: tuple[Any, ...]) -> Any:
     """Calls through Ray, which must not repeat by itself: only `repeat` does."""
@@ -417,19 +234,3 @@ def _encrypted() -> bool:
 def rpc_host() -> str | None:
     """The address of this node to listen on; None where Ray encrypts what its actors say."""
     return None if _encrypted() else ray.util.get_node_ip_address()
-
-
-__all__ = [
-    "INSPECTOR",
-    "REGISTRY",
-    "ActorGone",
-    "Handles",
-    "NodeGone",
-    "answer",
-    "is_registry",
-    "is_run_actor",
-    "new_run_actor_name",
-    "registry_name",
-    "rpc_host",
-    "shard_of",
-]

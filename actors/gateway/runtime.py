@@ -17,7 +17,8 @@ from typing import Any, Literal, LiteralString, TypeVar
 import ray
 
 from actors.calls.answers import CALL_S, LONG_CALL_S, NO_ANSWER, POLL_MARGIN_S, ActorGone, repeat
-from actors.calls.directory import REGISTRY, Handles, registry_name
+from actors.calls.directory import Handles
+from actors.calls.names import REGISTRY, registry_name
 from actors.common import metrics
 from actors.gateway.streams import Streams
 from actors.inspector.asking import Asker, Duty

@@ -41,7 +41,8 @@ from typing import Any, Literal, TypeVar
 import psycopg
 
 from actors.calls.answers import long_poll, repeatable
-from actors.calls.directory import Handles, registry_name, rpc_host
+from actors.calls.directory import Handles, rpc_host
+from actors.calls.names import registry_name
 from actors.calls.rpc import RpcAddress, RpcServer
 from actors.common import metrics
 from actors.common.garbage import spare_what_stays
@@ -54,6 +55,7 @@ from actors.registry.pending import Pending, answers
 from actors.registry.sweeping import Sweeper
 from actors.registry.thread_operations import Lanes, ThreadOperations
 from actors.registry.webhooks import WebhookSender
+from actors.spawn import Spawn
 from greenroom import tracing
 from greenroom.core.admission import Abandon, Drop, Effect, Lane, Place, Stop, Ticket
 from greenroom.core.errors import (
@@ -225,13 +227,17 @@ class RegistryActor:
     """Admits runs, has them executed, hears how they ended."""
 
     def __init__(
-        self, setup: RegistrySetup, make_handles: Callable[[str], Handles] = Handles
+        self,
+        setup: RegistrySetup,
+        make_handles: Callable[[str], Handles] = Handles,
+        make_spawn: Callable[[Handles], Spawn] = Spawn,
     ) -> None:
         self._setup = setup
         self._shard = setup.shard
         self._name = registry_name(setup.shard.number)
         self._faults = setup.faults
         self._make_handles = make_handles
+        self._make_spawn = make_spawn
         self._lanes: dict[str, Lane] = {}
         self._runs: dict[str, _Run] = {}
         self._lately: dict[str, tuple[float, Placement]] = {}
@@ -442,8 +448,10 @@ class RegistryActor:
                 shard=shard,
             )
             bulk = Bulk(database, epoch, self._superseded, shard=shard)
+            handles = self._make_handles(setup.namespace)
             keeper = Keeper(
-                self._make_handles(setup.namespace),
+                handles,
+                self._make_spawn(handles),
                 configuration,
                 setup,
                 Tasks(self._broken),

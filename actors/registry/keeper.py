@@ -21,13 +21,11 @@ from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from actors.calls.answers import answer, repeat
-from actors.calls.directory import (
+from actors.calls.answers import ActorGone, NodeGone, answer, repeat
+from actors.calls.directory import Handles
+from actors.calls.names import (
     INSPECTOR,
     REGISTRY,
-    ActorGone,
-    Handles,
-    NodeGone,
     is_run_actor,
     new_run_actor_name,
     registry_name,
@@ -40,6 +38,7 @@ from actors.common.tasks import Tasks
 from actors.inspector.asking import Asker, Duty, settle
 from actors.registry.inspecting import Inspectors
 from actors.registry.pool import MemberState, Pool
+from actors.spawn import Spawn
 from greenroom.core.batching import Batcher
 from greenroom.core.errors import (
     ConfigurationError,
@@ -94,6 +93,7 @@ class Keeper:
     """The actors of one server.
 
     Args:
+        handles, spawn: call actors, and make them.
         tasks: the keeper's own, which `close` ends.
         meter: counts how actors start and die.
         granted, lost, unstartable: see the types.
@@ -102,6 +102,7 @@ class Keeper:
     def __init__(
         self,
         handles: Handles,
+        spawn: Spawn,
         configuration: Configuration,
         setup: RegistrySetup,
         tasks: Tasks,
@@ -112,6 +113,7 @@ class Keeper:
         unstartable: Unstartable,
     ) -> None:
         self._handles = handles
+        self._spawn = spawn
         self._setup = setup
         self._tasks = tasks
         self._meter = meter
@@ -556,7 +558,7 @@ class Keeper:
             faults=self._setup.faults,
         )
         return await self._make(
-            name, spec, lambda: self._handles.make_run_actor(name, setup, spec), turns
+            name, spec, lambda: self._spawn.make_run_actor(name, setup, spec), turns
         )
 
     async def _make_inspector(self, name: str) -> str | None:
@@ -571,7 +573,7 @@ class Keeper:
             registry_silence_s=self._setup.registry_silence_s,
             logs=self._setup.logs,
         )
-        problem = await self._make(name, spec, lambda: self._handles.make_inspector(name, setup))
+        problem = await self._make(name, spec, lambda: self._spawn.make_inspector(name, setup))
         self._pids.pop(name, None)
         return problem.reason if problem is not None else None
 

@@ -1,6 +1,6 @@
 """The actor that executes runs: it owns their graph execution and their event logs.
 
-Three loops, each on its own thread (`actors.calls.directory` assigns them):
+Three loops, each on its own thread (`actors.spawn` assigns them):
 
     execute   the graphs, their checkpoints, the report of the end. User code may block it.
     control   cancel and heartbeat, nothing else: what must work while user code blocks.

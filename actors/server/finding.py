@@ -12,7 +12,9 @@ from typing import Any
 
 import ray
 
-from actors.calls.directory import REGISTRY, ActorGone, Handles
+from actors.calls.answers import ActorGone
+from actors.calls.directory import Handles
+from actors.calls.names import REGISTRY
 
 HELLO_PATIENCE_S = 60.0
 

@@ -27,18 +27,12 @@ from ray import serve
 from ray.serve.config import HTTPOptions
 
 import greenroom
-from actors.calls.directory import (
-    INSPECTOR,
-    REGISTRY,
-    Handles,
-    is_registry,
-    is_run_actor,
-    registry_name,
-)
+from actors.calls.directory import Handles
+from actors.calls.names import INSPECTOR, REGISTRY, is_registry, is_run_actor, registry_name
 from actors.common.placement import ClusterView, impossible
 from actors.common.setup import RegistrySetup, WebhookSettings
 from actors.gateway import deployment
-from actors.registries import find_registries, refuse_embedded_beyond_one_node
+from actors.registries import find_registries, make_registry, refuse_embedded_beyond_one_node
 from actors.registry.keeper import pool_specs
 from actors.server import applications, processes
 from actors.server.standin import StandIn
@@ -155,7 +149,7 @@ class Server:
 
     def _find_registries(self, setup: RegistrySetup) -> list[Any]:
         if self._settings.ray_address is None:
-            return [self._handles.make_registry(each) for each in setup.shards()]
+            return [make_registry(self._handles, each) for each in setup.shards()]
         hello = asyncio.run(find_registries(self._handles, setup))
         return [self._handles.get(registry_name(number)) for number in range(hello["shards"])]
 

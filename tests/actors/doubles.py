@@ -298,7 +298,7 @@ class Cluster:
 
 
 class FakeHandles:
-    """`Handles` over a `Cluster`."""
+    """`Handles` and `Spawn` over a `Cluster`."""
 
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster

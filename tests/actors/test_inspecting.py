@@ -8,7 +8,8 @@ from typing import Any, cast
 
 import pytest
 
-from actors.calls.directory import ActorGone, Handles
+from actors.calls.answers import ActorGone
+from actors.calls.directory import Handles
 from actors.common.placement import PoolSpec
 from actors.common.tasks import Tasks
 from actors.inspector import asking

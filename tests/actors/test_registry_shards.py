@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from actors.calls.directory import shard_of
+from actors.calls.names import shard_of
 from actors.registry import actor as registry_module
 from actors.registry.actor import ANY_ATTEMPT
 from greenroom.core.errors import Conflict

@@ -10,7 +10,8 @@ from typing import Any, cast
 import pytest
 
 from actors.calls.answers import ActorGone
-from actors.calls.directory import Handles, registry_name
+from actors.calls.directory import Handles
+from actors.calls.names import registry_name
 from actors.gateway import runtime as runtime_module
 from actors.gateway.runtime import RayRuntime
 from actors.registry.actor import Whereabouts

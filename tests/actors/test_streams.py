@@ -9,7 +9,8 @@ from typing import Any, cast
 
 import pytest
 
-from actors.calls.directory import ActorGone, Handles
+from actors.calls.answers import ActorGone
+from actors.calls.directory import Handles
 from actors.gateway.streams import Streams
 from actors.registry.actor import ANY_ATTEMPT, Whereabouts
 from actors.run.reading import NotYetHere
