@@ -21,8 +21,9 @@ from actors.calls.directory import Handles
 from actors.calls.names import REGISTRY, registry_name
 from actors.common import metrics
 from actors.gateway.streams import Streams
+from actors.gateway.thread_streams import thread_frames
 from actors.inspector.asking import Asker, Duty
-from actors.registry.activity import Doing, thread_frames
+from actors.registry.activity import Doing
 from actors.registry.actor import ANY_ATTEMPT, Whereabouts
 from greenroom import tracing
 from greenroom.core import metering
