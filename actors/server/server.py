@@ -26,6 +26,7 @@ import ray.exceptions
 from ray import serve
 from ray.serve.config import HTTPOptions
 
+import actors
 import greenroom
 from actors.calls.directory import Handles
 from actors.calls.names import INSPECTOR, REGISTRY, is_registry, is_run_actor, registry_name
@@ -342,10 +343,10 @@ def code_version(configuration: Configuration) -> str:
     Detached actors outlive a redeploy; this tells those that run other code. By content: the same
     code has the same version on every node, whenever and wherever to it was copied.
     """
-    ours = Path(greenroom.__file__).parent
+    ours = [Path(cast(str, package.__file__)).parent for package in (greenroom, actors)]
     about = dataclasses.replace(configuration, root=Path(), import_paths=())
     digest = hashlib.sha256(repr(about).encode())
-    for root in (ours, Path(__file__).parent, configuration.root):
+    for root in (*ours, configuration.root):
         for file in sorted(_sources(root))[:MAX_SOURCES]:
             digest.update(f"{file.relative_to(root)}:".encode())
             digest.update(hashlib.sha256(file.read_bytes()).digest())
