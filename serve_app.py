@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import asyncio
 
-from actors.gateway import application
-from actors.server import embedded_directory, prepare_database, registry_setup
+from actors.gateway.deployment import application
+from actors.server.server import embedded_directory, prepare_database, registry_setup
 from greenroom.graphs.configuration import read_configuration
 from greenroom.persistence.embedded import start_embedded
 from greenroom.settings import Settings

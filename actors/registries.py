@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
+import inspect
 import logging
+from collections.abc import Callable
 from typing import Any
 
-from actors.calls import CALL_S, NO_ANSWER, answer, repeat
-from actors.handles import Handles, is_registry, registry_name
-from actors.setup import RegistrySetup
+import ray
+import ray.actor
+
+from actors.calls.answers import CALL_S, NO_ANSWER, answer, is_repeatable, repeat
+from actors.calls.directory import Handles
+from actors.calls.names import is_registry, registry_name
+from actors.common.placement import HEAD, HEAD_SHARE
+from actors.common.setup import RegistrySetup
+from actors.registry.actor import RegistryActor
 from greenroom.core.errors import ConfigurationError, Unavailable
 
 log = logging.getLogger("greenroom.registries")
@@ -17,35 +26,79 @@ log = logging.getLogger("greenroom.registries")
 _NOT_THERE = (*NO_ANSWER, Unavailable)
 
 
-async def find_registries(handles: Handles, setup: RegistrySetup) -> dict[str, Any]:
+def make_registry(handles: Handles, setup: RegistrySetup) -> ray.actor.ActorHandle:
+    """A registry of this namespace, made unless it is there. Blocks."""
+    name = registry_name(setup.shard.number)
+    handle: Any = (
+        ray.remote(_registry_class())
+        .options(
+            name=name,
+            namespace=handles.namespace,
+            lifetime="detached",
+            get_if_exists=True,
+            max_restarts=-1,
+            max_task_retries=-1,
+            max_concurrency=100_000,
+            num_cpus=0,
+            resources={HEAD: HEAD_SHARE},
+            enable_task_events=False,
+        )
+        .remote(setup)
+    )
+    handles.keep(name, handle)
+    return handle
+
+
+@functools.cache
+def _registry_class() -> type:
+    """`actors.registry.actor.RegistryActor`; of its methods Ray itself repeats the repeatable ones
+    only, for those that have a handle and not `Handles`."""
+    for name, method in inspect.getmembers(RegistryActor, inspect.iscoroutinefunction):
+        if not name.startswith("_") and not is_repeatable(method):
+            ray.method(max_task_retries=0)(method)
+    return RegistryActor
+
+
+async def find_registries(
+    handles: Handles,
+    setup: RegistrySetup,
+    make: Callable[[Handles, RegistrySetup], Any] = make_registry,
+) -> dict[str, Any]:
     """What the first registry says of itself; makes it, and the others, unless they are there.
 
     Those that run older code (detached actors survive a redeploy), or are another number, are
     relieved: their runs stop after their superstep, and the new registries take them up.
+
+    Args:
+        make: makes a registry unless it is there. Blocks.
 
     Raises:
         ConfigurationError: the database is the embedded one, and there are other nodes.
     """
     await asyncio.to_thread(refuse_embedded_beyond_one_node, handles, setup)
     while True:
-        first = await _hello(handles, setup)
+        first = await _hello(handles, setup, make)
         found = [first]
         if first["version"] == setup.version:
             # All of one generation, the first one's: who is of a later one supersedes the others.
             same = dataclasses.replace(setup, generation=first["generation"])
-            found += await asyncio.gather(*(_hello(handles, each) for each in same.shards()[1:]))
+            found += await asyncio.gather(
+                *(_hello(handles, each, make) for each in same.shards()[1:])
+            )
         if not any(_is_older(hello, setup) for hello in found):
             return first
         await _relieve(handles, setup)
 
 
-async def _hello(handles: Handles, setup: RegistrySetup) -> dict[str, Any]:
+async def _hello(
+    handles: Handles, setup: RegistrySetup, make: Callable[[Handles, RegistrySetup], Any]
+) -> dict[str, Any]:
     """What a registry says of itself once it has recovered; made unless it is there."""
     name = registry_name(setup.shard.number)
 
     async def ask() -> dict[str, Any]:
         try:
-            registry = await asyncio.to_thread(handles.make_registry, setup)
+            registry = await asyncio.to_thread(make, handles, setup)
             return await answer(registry.hello.remote(), name, within_s=CALL_S)
         except _NOT_THERE:
             # For some milliseconds after its death Ray still gives out the dead one.

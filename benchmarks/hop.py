@@ -1,4 +1,4 @@
-"""What one call between two processes costs: over `actors.rpc` and over ``grpc.aio``.
+"""What one call between two processes costs: over `actors.calls.rpc` and over ``grpc.aio``.
 
     python -m benchmarks.hop
 
@@ -22,7 +22,7 @@ import grpc
 import grpc.aio
 import uvloop
 
-from actors.rpc import RpcAddress, RpcClient, RpcServer
+from actors.calls.rpc import RpcAddress, RpcClient, RpcServer
 
 PAYLOAD = b"x" * 270
 ROUNDS = 10
@@ -85,7 +85,7 @@ async def _measure(pipe: Connection) -> None:
         pipe.send(True)
         return time.process_time() + pipe.recv()
 
-    ways: dict[str, Call] = {"actors.rpc": ours, "grpc.aio": over_grpc}
+    ways: dict[str, Call] = {"actors.calls.rpc": ours, "grpc.aio": over_grpc}
     for call in ways.values():
         await _round(call, 8, 400)
     print("| way | under way | p50 ms | p99 ms | CPU ms a call |\n|---|---|---|---|---|")

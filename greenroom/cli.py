@@ -73,7 +73,7 @@ Progress = Callable[[str], None]
 
 
 class RunningServer(Protocol):
-    """What `actors.server.Server` is to the command line."""
+    """What `actors.server.server.Server` is to the command line."""
 
     def start(self, progress: Progress) -> None: ...
 
@@ -265,7 +265,7 @@ def _free_port(settings: Settings, patience_s: float) -> None:
 
 
 def _make_server(settings: Settings, configuration: Configuration) -> RunningServer:
-    from actors.server import Server  # imports ray, whose environment is set by now
+    from actors.server.server import Server  # imports ray, whose environment is set by now
 
     # Serve says on the terminal what our own steps say already, with another look.
     logging.getLogger("ray.serve").setLevel(logging.WARNING)

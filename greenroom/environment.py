@@ -132,7 +132,7 @@ def _haproxy_environment(settings: Settings) -> dict[str, str]:
     return {
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
-        # One that stands in (`actors.standin`) listens until Serve's next one does.
+        # One that stands in (`actors.server.standin`) listens until Serve's next one does.
         "SERVE_SOCKET_REUSE_PORT_ENABLED": "1",
         "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(replica_ports[0]),
         "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(replica_ports[-1]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import subprocess
@@ -96,6 +97,35 @@ def test_internal_links_lead_somewhere(page: Path) -> None:
         assert target.exists(), f"{page.name}: {link}"
         if anchor:
             assert anchor in set(anchors(target)), f"{page.name}: {link}"
+
+
+def defined(tree: ast.Module | ast.ClassDef) -> Iterator[str]:
+    """The names that a module or a class defines, and within a class the dotted ones."""
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node.name
+        elif isinstance(node, ast.ClassDef):
+            yield node.name
+            yield from (f"{node.name}.{name}" for name in defined(node))
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            yield from (target.id for target in targets if isinstance(target, ast.Name))
+
+
+def test_what_the_architecture_says_where_to_change_is_there() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    named = re.findall(r"`([\w/]+\.py)`: `([\w.]+)`", page)
+    assert len(named) > 30
+    for file, name in named:
+        assert name in {*defined(ast.parse((ROOT / file).read_text()))}, f"{file}: {name}"
+
+
+def test_every_module_that_a_page_names_exists() -> None:
+    for page in PAGES:
+        if page.name == "CHANGELOG.md":
+            continue
+        for file in re.findall(r"`((?:actors|greenroom|tests)/[\w/]+\.py)`", page.read_text()):
+            assert (ROOT / file).exists(), f"{page.name}: {file}"
 
 
 def test_every_make_target_that_a_page_names_exists() -> None:

@@ -59,7 +59,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
 }
 """What of ours each layer may import; modules that stand in no layer compose them."""
 
-COMPOSITION = {"actors.server", "actors.gateway"}
+COMPOSITION = {"actors.server.server", "actors.gateway.deployment"}
 """Modules of `actors` that put the two siblings together: they may import http."""
 
 FORBIDDEN: dict[str, tuple[str, ...]] = {
@@ -70,7 +70,8 @@ FORBIDDEN: dict[str, tuple[str, ...]] = {
     "greenroom.persistence": ("ray", "fastapi"),
     "greenroom.http": ("ray", "langgraph", "langchain_core", "psycopg"),
     "actors.registry": ("langgraph", "langchain_core", "fastapi"),
-    "actors.pool": ("langgraph", "langchain_core", "fastapi", "ray"),
+    "actors.registry.pool": ("langgraph", "langchain_core", "fastapi", "ray"),
+    "actors.common.placement": ("langgraph", "langchain_core", "fastapi", "ray"),
 }
 """Libraries that a layer must not name."""
 
@@ -82,7 +83,7 @@ NEVER_LOADED: dict[str, tuple[str, ...]] = {
     "greenroom.http.app": ("ray", "langgraph", "langchain_core"),
     "greenroom.models": ("ray",),
     "greenroom.tracing": ("opentelemetry",),
-    "actors.registry": ("langgraph", "langchain_core"),
+    "actors.registry.actor": ("langgraph", "langchain_core"),
 }
 """What must not even be there after a real import, through whatever detour."""
 
@@ -93,9 +94,25 @@ def modules() -> Iterator[tuple[str, Path]]:
         yield ".".join(parts).removesuffix(".__init__"), file
 
 
-def imports(name: str, file: Path) -> Iterator[str]:
-    """Every module that is imported anywhere in a file, also within functions."""
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+def nodes(tree: ast.AST, *, typing: bool) -> Iterator[ast.AST]:
+    """All that is in a module; without ``typing`` not what only a type checker reads."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING" and not typing:
+            for other in node.orelse:
+                yield other
+                yield from nodes(other, typing=typing)
+            continue
+        yield node
+        yield from nodes(node, typing=typing)
+
+
+def imports(name: str, file: Path, *, typing: bool = True) -> Iterator[str]:
+    """Every module that is imported anywhere in a file, also within functions.
+
+    Args:
+        typing: also what only a type checker imports.
+    """
+    for node in nodes(ast.parse(file.read_text(encoding="utf-8")), typing=typing):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -112,6 +129,55 @@ def imports(name: str, file: Path) -> Iterator[str]:
 
 def within(name: str, packages: tuple[str, ...]) -> bool:
     return any(name == package or name.startswith(f"{package}.") for package in packages)
+
+
+def graph() -> dict[str, set[str]]:
+    """Which of our modules each of them imports, by name and at any time.
+
+    That Python also executes the packages around a module is no import here: they import nothing
+    at once.
+    """
+    files = dict(modules())
+    found: dict[str, set[str]] = {name: set() for name in files}
+    for name, file in files.items():
+        for imported in imports(name, file, typing=False):
+            # The last part of the name may be an object of the module before it.
+            module = imported if imported in files else imported.rpartition(".")[0]
+            if module in files:
+                found[name].add(module)
+    return found
+
+
+def packages_of_actors(of_modules: dict[str, set[str]]) -> dict[str, set[str]]:
+    """The same for the packages of `actors`, and the modules that are in none."""
+
+    def package(name: str) -> str:
+        return ".".join(name.split(".")[:2])
+
+    found: dict[str, set[str]] = {}
+    for name, imported in of_modules.items():
+        if within(name, ("actors",)):
+            targets = {package(each) for each in imported if within(each, ("actors",))}
+            found.setdefault(package(name), set()).update(targets - {package(name)})
+    return found
+
+
+def cycle(of: dict[str, set[str]]) -> list[str]:
+    """A way from a module back to itself; empty if there is none."""
+    done: set[str] = set()
+
+    def follow(name: str, path: list[str]) -> list[str]:
+        if name in path:
+            return [*path[path.index(name) :], name]
+        if name in done:
+            return []
+        for target in sorted(of.get(name, ())):
+            if found := follow(target, [*path, name]):
+                return found
+        done.add(name)
+        return []
+
+    return next((found for name in sorted(of) if (found := follow(name, []))), [])
 
 
 def layer_of(name: str) -> str | None:
@@ -153,6 +219,14 @@ def test_core_imports_the_standard_library_only() -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def test_no_module_imports_itself_by_a_detour() -> None:
+    assert " imports ".join(cycle(graph())) == ""
+
+
+def test_no_package_of_actors_imports_itself_by_a_detour() -> None:
+    assert " imports ".join(cycle(packages_of_actors(graph()))) == ""
+
+
 @pytest.mark.parametrize("name", NEVER_LOADED)
 def test_a_module_does_not_load_what_it_must_not_know(name: str) -> None:
     loaded = subprocess.run(
@@ -176,3 +250,18 @@ def test_the_reader_of_imports_sees_every_form(tmp_path: Path) -> None:
     )
     found = set(imports("greenroom.http.module", file))
     assert found == {"a.b", "c.d", "greenroom.http.e", "greenroom.f.g", "h"}
+
+
+def test_what_only_a_type_checker_reads_is_told_apart(tmp_path: Path) -> None:
+    file = tmp_path / "module.py"
+    file.write_text(
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import a\nelse:\n    import b\n"
+    )
+    assert set(imports("m", file)) == {"typing.TYPE_CHECKING", "a", "b"}
+    assert set(imports("m", file, typing=False)) == {"typing.TYPE_CHECKING", "b"}
+
+
+def test_the_finder_of_cycles_names_the_way() -> None:
+    assert cycle({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
+    assert cycle({"a": {"b"}, "b": {"c"}, "c": {"d", "b"}, "d": set()}) == ["b", "c", "b"]
+    assert cycle({"a": {"a"}}) == ["a", "a"]

@@ -1,7 +1,8 @@
 """The seams: what the HTTP edge may ask for, without knowing Ray or PostgreSQL.
 
 `Runtime` is everything that goes through the registry and the run actors. `Records` is everything
-that goes straight to the database. `actors.runtime` and `persistence.records` implement them.
+that goes straight to the database. `actors.gateway.runtime` and `persistence.records` implement
+them.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
 A row is the letter as the receiver gets it, whatever becomes of the run and its thread meanwhile.
 `announce` puts it there in the transaction that ends the run, so there is one exactly when the run
-is over; `actors.webhooks` sends what is due. A row is *settled* when it is delivered or given up.
-It stays a while after that, without its contents, so that an announcement that is repeated (the
-journal may commit twice) is not a second letter.
+is over; `actors.registry.webhooks` sends what is due. A row is *settled* when it is delivered or
+given up. It stays a while after that, without its contents, so that an announcement that is
+repeated (the journal may commit twice) is not a second letter.
 """
 
 from __future__ import annotations

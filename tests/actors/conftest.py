@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from actors.registry import RegistryActor
+from actors.registry.actor import RegistryActor
 
 PATIENCE_S = 2.0
 

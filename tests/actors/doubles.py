@@ -1,4 +1,4 @@
-"""Actors in memory: what `actors.handles.Handles` gives, without Ray.
+"""Actors in memory: what `actors.calls.directory.Handles` gives, without Ray.
 
 A call of an actor is a coroutine; a dead actor raises `ActorGone`, a scripted one what it is told.
 
@@ -18,10 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from actors.calls import CALL_S, ActorGone, repeat
-from actors.placement import ClusterView, Node
-from actors.pool import PoolSpec
-from actors.setup import InspectorSetup, RegistrySetup
+from actors.calls.answers import CALL_S, ActorGone, repeat
+from actors.common.placement import ClusterView, Node, PoolSpec
+from actors.common.setup import InspectorSetup, RegistrySetup
 from greenroom.core.errors import Unreachable
 from greenroom.core.runs import RunOrder
 
@@ -299,7 +298,7 @@ class Cluster:
 
 
 class FakeHandles:
-    """`Handles` over a `Cluster`."""
+    """`Handles` and `Spawn` over a `Cluster`."""
 
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster

@@ -14,7 +14,7 @@ from greenroom.graphs.configuration import Configuration, parse_configuration
 with warnings.catch_warnings():
     # Ray Serve declares its own settings in a form that pydantic has deprecated.
     warnings.simplefilter("ignore")
-    from actors import applications
+    from actors.server import applications
 
 
 @pytest.fixture(autouse=True)

@@ -14,8 +14,8 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, StateGraph
 from typing_extensions import TypedDict
 
-from actors.attempt import EXIT_FENCED, Attempt, Deps
-from actors.node_threads import NodeThreads
+from actors.run.attempt import EXIT_FENCED, Attempt, Deps
+from actors.run.node_threads import NodeThreads
 from greenroom.core.errors import DatabaseUnavailable, Fenced, NotFound
 from greenroom.core.events import Event, EventLog
 from greenroom.core.runs import Report, RunOrder, RunStatus

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from actors.pool import PoolSpec
+from actors.common.placement import PoolSpec
 from greenroom.core.errors import Unreachable
 from tests.actors.doubles import BOUND_S, Cluster, until
 

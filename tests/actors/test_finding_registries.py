@@ -6,9 +6,11 @@ import asyncio
 import dataclasses
 from typing import Any, cast
 
-from actors.handles import ActorGone, Handles, registry_name
+from actors.calls.answers import ActorGone
+from actors.calls.directory import Handles
+from actors.calls.names import registry_name
+from actors.common.setup import RegistrySetup
 from actors.registries import find_registries
-from actors.setup import RegistrySetup
 from greenroom.core.sharding import Shard
 from tests.actors.doubles import BOUND_S, Method, setup_of
 
@@ -92,7 +94,9 @@ def start(version: str, generation: int, shards: int) -> RegistrySetup:
 
 async def found(cluster: Cluster, setup: RegistrySetup) -> dict[str, Any]:
     async with asyncio.timeout(BOUND_S):
-        return await find_registries(cast(Handles, OneHandles(cluster)), setup)
+        return await find_registries(
+            cast(Handles, OneHandles(cluster)), setup, cast(Any, OneHandles.make_registry)
+        )
 
 
 async def test_all_are_made_where_there_are_none() -> None:

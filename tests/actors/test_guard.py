@@ -5,11 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from actors.guard import EXIT_MEMORY, EXIT_SILENCE, EXIT_UNGUARDED
+from actors.common.guard import EXIT_MEMORY, EXIT_SILENCE, EXIT_UNGUARDED
 
 BEGIN = """
 import os, resource, time
-from actors.guard import Guard
+from actors.common.guard import Guard
 
 def until_ended():
     time.sleep(30)

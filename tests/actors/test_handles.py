@@ -25,22 +25,24 @@ from ray.exceptions import (
     RpcError,
 )
 
-from actors import handles as handles_module
-from actors.calls import ActorGone, NodeGone, answer, is_repeatable, repeat
-from actors.handles import _INSPECTOR_GROUPS, _RUN_GROUPS, _RUN_ONCE, Handles
-from actors.inspector import Inspector
-from actors.registry import RegistryActor
-from actors.rpc import RpcServer
-from actors.run import RunActor
+from actors.calls import directory as handles_module
+from actors.calls.answers import ActorGone, NodeGone, answer, is_repeatable, repeat
+from actors.calls.directory import Handles
+from actors.calls.once import INSPECTOR_ONCE, REGISTRY_ONCE, RUN_ONCE, may_be_repeated
+from actors.calls.rpc import RpcServer
+from actors.inspector.actor import Inspector
+from actors.registry.actor import RegistryActor
+from actors.run.actor import RunActor
+from actors.spawn import _INSPECTOR_GROUPS, _RUN_GROUPS
 from greenroom.core.errors import Conflict, Unavailable, Uncertain, Unreachable
 from tests.actors.doubles import BOUND_S, until
 
 LOADED = """
 import sys
 from ray import cloudpickle
-from actors import handles, registry
+from actors import registries, spawn
 
-for made in (handles._run_actor_class, handles._inspector_class):
+for made in (spawn._run_actor_class, spawn._inspector_class):
     loaded = cloudpickle.loads(cloudpickle.dumps(made().__ray_metadata__.modified_class))
     assert callable(loaded.alive)
 print({name.partition(".")[0] for name in sys.modules} & {"langgraph", "langchain_core"})
@@ -68,14 +70,24 @@ def test_every_method_of_an_actor_has_its_group(actor: type, groups: dict[str, l
     assert {name for names in groups.values() for name in names} == methods
 
 
-def test_every_method_is_declared_repeatable_or_not() -> None:
-    """What `Handles` refuses to repeat is what the methods' own declarations say."""
-    for name, method in inspect.getmembers(RunActor, inspect.iscoroutinefunction):
-        if not name.startswith("_"):
-            assert is_repeatable(method) is (name not in _RUN_ONCE), name
-    for name, method in inspect.getmembers(RegistryActor, inspect.iscoroutinefunction):
-        if not name.startswith("_"):
-            assert is_repeatable(method), name
+@pytest.mark.parametrize(
+    ("name", "actor", "once"),
+    [
+        ("registry-1", RegistryActor, REGISTRY_ONCE),
+        ("run-1", RunActor, RUN_ONCE),
+        ("inspector-reads-1", Inspector, INSPECTOR_ONCE),
+    ],
+)
+def test_what_is_not_repeated_is_what_is_not_declared_repeatable(
+    name: str, actor: type, once: frozenset[str]
+) -> None:
+    methods = {
+        method: is_repeatable(declared)
+        for method, declared in inspect.getmembers(actor, inspect.iscoroutinefunction)
+        if not method.startswith("_")
+    }
+    assert {method for method, repeatable in methods.items() if not repeatable} == once
+    assert {method: may_be_repeated(name, method) for method in methods} == methods
 
 
 # --- a Ray of one process -------------------------------------------------------------------------
@@ -217,7 +229,7 @@ async def test_a_repeatable_call_that_its_connection_lost_is_made_through_ray(
 async def test_another_call_that_its_connection_lost_is_not_made_again(
     handles: Handles, actors: dict[str, Actor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(handles_module, "_declared", lambda *_: None)
+    monkeypatch.setattr(handles_module, "may_be_repeated", lambda *_: False)
     actor = actors["run-1"] = Actor("run-1")
     await connected(handles, "run-1")
     actor.gate = asyncio.Event()
@@ -233,7 +245,7 @@ async def test_another_call_that_its_connection_lost_is_not_made_again(
 async def test_what_was_not_executed_is_made_again_whatever_it_is(
     handles: Handles, actors: dict[str, Actor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(handles_module, "_declared", lambda *_: None)
+    monkeypatch.setattr(handles_module, "may_be_repeated", lambda *_: False)
     with pytest.raises(ActorGone):  # there is none
         await handles.call("run-1", "prepare")
     await until(lambda: not handles._connecting)

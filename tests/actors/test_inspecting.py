@@ -8,12 +8,14 @@ from typing import Any, cast
 
 import pytest
 
-from actors import asking, inspecting
-from actors.asking import Asker, Deadly, Duty, Replaced, settle
-from actors.handles import ActorGone, Handles
-from actors.inspecting import Inspectors
-from actors.pool import PoolSpec
-from actors.tasks import Tasks
+from actors.calls.answers import ActorGone
+from actors.calls.directory import Handles
+from actors.common.placement import PoolSpec
+from actors.common.tasks import Tasks
+from actors.inspector import asking
+from actors.inspector.asking import Asker, Deadly, Duty, Replaced, settle
+from actors.registry import inspecting
+from actors.registry.inspecting import Inspectors
 from greenroom.core.errors import DatabaseUnavailable, Fenced, NotFound, Unanswered, Unavailable
 from tests.actors.doubles import BOUND_S, Method, until
 

@@ -11,11 +11,11 @@ from typing import Any, cast
 
 import pytest
 
-from actors import inspector as inspector_module
-from actors.asking import Replaced
-from actors.inspector import Inspector, Lane, Means
-from actors.pool import PoolSpec
-from actors.setup import InspectorSetup
+from actors.common.placement import PoolSpec
+from actors.common.setup import InspectorSetup
+from actors.inspector import actor as inspector_module
+from actors.inspector.actor import Inspector, Lane, Means
+from actors.inspector.asking import Replaced
 from greenroom.core.errors import DatabaseUnavailable, Fenced, NotFound, Unanswered, Unavailable
 from greenroom.core.ports import StateQuestion
 from tests.actors.doubles import BOUND_S, until

@@ -10,13 +10,15 @@ from typing import Any, cast
 
 import pytest
 
-from actors import keeper as keeping
-from actors import metrics
-from actors.asking import Duty
-from actors.handles import Handles, NodeGone
-from actors.keeper import Keeper
-from actors.placement import HEAD, HEAD_SHARE, ClusterView, Node
-from actors.tasks import Tasks
+from actors.calls.answers import NodeGone
+from actors.calls.directory import Handles
+from actors.common import metrics
+from actors.common.placement import HEAD, HEAD_SHARE, ClusterView, Node
+from actors.common.tasks import Tasks
+from actors.inspector.asking import Duty
+from actors.registry import keeper as keeping
+from actors.registry.keeper import Keeper
+from actors.spawn import Spawn
 from greenroom.core.errors import ConfigurationError, Fenced, Unavailable, Unreachable
 from greenroom.core.metering import Meter
 from greenroom.core.runs import RunOrder
@@ -43,8 +45,10 @@ class Stage:
         self.lost: list[tuple[str, str, str | None]] = []
         self.unstartable: list[tuple[str, str]] = []
         self.tasks = Tasks()
+        handles = FakeHandles(cluster)
         self.keeper = Keeper(
-            cast(Handles, FakeHandles(cluster)),
+            cast(Handles, handles),
+            cast(Spawn, handles),
             configuration,
             setup_of(),
             self.tasks,
@@ -83,8 +87,8 @@ def order(run_id: str, attempt: int = 1) -> RunOrder:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keeping, "KEEP_INTERVAL_S", 0.01)
     monkeypatch.setattr(keeping, "RECONNECT_S", 0.001)
-    monkeypatch.setattr("actors.asking.RECONNECT_S", 0.001)
-    monkeypatch.setattr("actors.pool.START_BACKOFF_S", (0.0, 0.001, 0.002))
+    monkeypatch.setattr("actors.inspector.asking.RECONNECT_S", 0.001)
+    monkeypatch.setattr("actors.registry.pool.START_BACKOFF_S", (0.0, 0.001, 0.002))
 
 
 @pytest.fixture

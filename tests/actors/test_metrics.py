@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from actors import metrics
+from actors.common import metrics
 from greenroom.core.metering import Meter
 
 ROOT = Path(__file__).parent.parent.parent

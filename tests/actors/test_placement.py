@@ -7,8 +7,15 @@ from typing import Any
 
 import pytest
 
-from actors.placement import ClusterView, Node, Refused, adds_nodes, impossible, request_of
-from actors.pool import PoolSpec
+from actors.common.placement import (
+    ClusterView,
+    Node,
+    PoolSpec,
+    Refused,
+    adds_nodes,
+    impossible,
+    request_of,
+)
 
 MIB = 1024 * 1024
 SMALL = Node(resources={"CPU": 2, "memory": 1024 * MIB})

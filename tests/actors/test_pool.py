@@ -9,7 +9,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from actors.pool import START_BACKOFF_S, MemberState, Pool, PoolSpec
+from actors.common.placement import PoolSpec
+from actors.registry.pool import START_BACKOFF_S, MemberState, Pool
 
 SPEC = PoolSpec(graphs=("g",), runs_per_actor=1, warm=1, max_actors=3)
 

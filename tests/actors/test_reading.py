@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from actors.reading import GONE_KEPT, NotYetHere, Shelf
+from actors.run.reading import GONE_KEPT, NotYetHere, Shelf
 from greenroom.core.errors import NotFound
 from greenroom.core.events import LIVE, EventLog
 from greenroom.core.runs import Batch, Ending, RunOrder, RunStatus

@@ -15,10 +15,12 @@ import psycopg
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from actors import metrics
-from actors import registry as registry_module
-from actors.handles import Handles
-from actors.registry import ANY_ATTEMPT, RegistryActor
+from actors.calls.directory import Handles
+from actors.common import metrics
+from actors.common.setup import RegistrySetup
+from actors.registry import actor as registry_module
+from actors.registry.actor import ANY_ATTEMPT, RegistryActor
+from actors.spawn import Spawn
 from greenroom.core import metering
 from greenroom.core.errors import Conflict, NotFound, TooManyRequests, Unavailable
 from greenroom.core.runs import (
@@ -54,6 +56,15 @@ class Registry(RegistryActor):
         self.broken = True
 
 
+def registry_on(cluster: Cluster, setup: RegistrySetup) -> Registry:
+    """A registry whose actors are in memory."""
+    return Registry(
+        setup,
+        lambda _: cast(Handles, FakeHandles(cluster)),
+        lambda handles: cast(Spawn, handles),
+    )
+
+
 class Theatre:
     """A database, actors in memory, and the registries that came one after the other."""
 
@@ -65,7 +76,7 @@ class Theatre:
 
     async def open(self) -> Registry:
         """Another registry on the same database and actors."""
-        registry = Registry(self.setup, lambda _: cast(Handles, FakeHandles(self.cluster)))
+        registry = registry_on(self.cluster, self.setup)
         self.registries.append(registry)
         assert await registry.is_warm(BOUND_S)
         return registry
@@ -217,8 +228,8 @@ async def make(
     dsn: str, pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Callable[..., Awaitable[Theatre]]]:
     monkeypatch.setattr(registry_module, "RETRY_BACKOFF_S", (0.0, 0.001))
-    monkeypatch.setattr("actors.keeper.RECONNECT_S", 0.001)
-    monkeypatch.setattr("actors.pool.START_BACKOFF_S", (0.0, 0.001))
+    monkeypatch.setattr("actors.registry.keeper.RECONNECT_S", 0.001)
+    monkeypatch.setattr("actors.registry.pool.START_BACKOFF_S", (0.0, 0.001))
     made: list[Theatre] = []
 
     async def theatre(graphs: tuple[str, ...] = ("g",), **changes: Any) -> Theatre:
@@ -643,7 +654,7 @@ async def test_a_registry_of_an_earlier_start_stays_out_of_it(theatre: Theatre) 
     theatre.setup = dataclasses.replace(of_the_first, generation=2)
     newer = await theatre.open()
     run = await theatre.create()
-    old = Registry(of_the_first, lambda _: cast(Handles, FakeHandles(Cluster())))
+    old = registry_on(Cluster(), of_the_first)
     for _ in range(2):
         with pytest.raises(Unavailable, match="started later"):
             await bounded(old.create_many([request()]))

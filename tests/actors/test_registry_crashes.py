@@ -16,8 +16,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from actors import registry as registry_module
-from actors.keeper import Keeper
+from actors.registry import actor as registry_module
+from actors.registry.keeper import Keeper
 from greenroom.core.errors import Conflict, NotFound
 from greenroom.core.faults import InjectedFault
 from greenroom.core.lifecycle import State

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from actors import registry as registry_module
-from actors.handles import shard_of
-from actors.registry import ANY_ATTEMPT
+from actors.calls.names import shard_of
+from actors.registry import actor as registry_module
+from actors.registry.actor import ANY_ATTEMPT
 from greenroom.core.errors import Conflict
 from greenroom.core.runs import RunStatus
 from greenroom.core.sharding import Misrouted, Shard, slot_of_thread
@@ -68,8 +68,8 @@ async def ended(stages: Stages) -> None:
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(registry_module, "RETRY_BACKOFF_S", (0.0, 0.001))
-    monkeypatch.setattr("actors.keeper.RECONNECT_S", 0.001)
-    monkeypatch.setattr("actors.pool.START_BACKOFF_S", (0.0, 0.001))
+    monkeypatch.setattr("actors.registry.keeper.RECONNECT_S", 0.001)
+    monkeypatch.setattr("actors.registry.pool.START_BACKOFF_S", (0.0, 0.001))
     (tmp_path / "g.py").write_text("graph = None\n")
     configure(tmp_path / "langgraph.json", "g")
     return tmp_path / "langgraph.json"

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 import psycopg
 import pytest
 
-from actors import registry as registry_module
+from actors.registry import actor as registry_module
 from greenroom.core.errors import Unavailable
 from greenroom.core.runs import CreatedRun
 from greenroom.persistence import journal

@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from actors import reading
-from actors.reading import Shelf
+from actors.run import reading
+from actors.run.reading import Shelf
 from tests.actors.doubles import BOUND_S
 from tests.actors.test_reading import begin, end, read, shelf_of
 

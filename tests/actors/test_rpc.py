@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from actors.calls import ActorGone, long_poll
-from actors.frames import NONCE_BYTES, pickled
-from actors.rpc import (
+from actors.calls.answers import ActorGone, long_poll
+from actors.calls.frames import NONCE_BYTES, pickled
+from actors.calls.rpc import (
     AnswerTooLarge,
     Lost,
     NotSent,

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from actors.guard import Guard
-from actors.pool import PoolSpec
-from actors.run import EARLY_KEPT, RunActor
-from actors.setup import RunActorSetup
+from actors.common.guard import Guard
+from actors.common.placement import PoolSpec
+from actors.common.setup import RunActorSetup
+from actors.run.actor import EARLY_KEPT, RunActor
 from greenroom.core.errors import Fenced
 from greenroom.core.runs import RunOrder
 from tests.actors.doubles import BOUND_S, until

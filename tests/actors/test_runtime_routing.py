@@ -9,11 +9,12 @@ from typing import Any, cast
 
 import pytest
 
-from actors import runtime as runtime_module
-from actors.calls import ActorGone
-from actors.handles import Handles, registry_name
-from actors.registry import Whereabouts
-from actors.runtime import RayRuntime
+from actors.calls.answers import ActorGone
+from actors.calls.directory import Handles
+from actors.calls.names import registry_name
+from actors.gateway import runtime as runtime_module
+from actors.gateway.runtime import RayRuntime
+from actors.registry.actor import Whereabouts
 from greenroom.core.errors import (
     Conflict,
     DatabaseUnavailable,

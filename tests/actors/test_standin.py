@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from actors.standin import StandIn
+from actors.server.standin import StandIn
 from tests.serving import free_port
 
 BOUND_S = 20.0

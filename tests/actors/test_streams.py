@@ -9,10 +9,11 @@ from typing import Any, cast
 
 import pytest
 
-from actors.handles import ActorGone, Handles
-from actors.reading import NotYetHere
-from actors.registry import ANY_ATTEMPT, Whereabouts
-from actors.streams import Streams
+from actors.calls.answers import ActorGone
+from actors.calls.directory import Handles
+from actors.gateway.streams import Streams
+from actors.registry.actor import ANY_ATTEMPT, Whereabouts
+from actors.run.reading import NotYetHere
 from greenroom.core.errors import NotFound, Unreachable
 from greenroom.core.events import LIVE, Event, first_seq
 from greenroom.core.runs import Batch, Ending, Placement, RunStatus
@@ -139,7 +140,7 @@ async def test_an_outcome_is_asked_of_the_next_attempt(left: Exception) -> None:
 async def test_an_actor_that_cannot_be_reached_is_asked_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("actors.streams.UNREACHABLE_PAUSE_S", 0)
+    monkeypatch.setattr("actors.gateway.streams.UNREACHABLE_PAUSE_S", 0)
     world = World(located=[], read=[Unreachable("?"), told(b"a", 1, closed=True)])
     assert await world.seen(at(1)) == b"a"
 

@@ -8,7 +8,7 @@ import logging
 
 import pytest
 
-from actors.tasks import Tasks
+from actors.common.tasks import Tasks
 from greenroom.core.errors import Fenced
 
 

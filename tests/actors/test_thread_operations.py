@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from actors import registry as registry_module
+from actors.registry import actor as registry_module
 from greenroom.core.errors import Conflict, NotFound
 from greenroom.core.runs import RunStatus
 from greenroom.persistence import journal

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from actors.watching import DONE, EARLIEST_US, FORGET_AFTER_S, KEPT, Doing, Doings, thread_frames
+from actors.gateway.thread_streams import DONE, EARLIEST_US, thread_frames
+from actors.registry.activity import FORGET_AFTER_S, KEPT, Doing, Doings
 from greenroom.core.events import LIVE
 from greenroom.core.runs import Batch
 from greenroom.persistence.thread_runs import BegunRun

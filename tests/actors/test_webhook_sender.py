@@ -11,9 +11,9 @@ from typing import Any
 import httpcore
 import pytest
 
-from actors import posting
-from actors.setup import WebhookSettings
-from actors.webhooks import MAX_PER_RECEIVER, WebhookSender
+from actors.common.setup import WebhookSettings
+from actors.registry import posting
+from actors.registry.webhooks import MAX_PER_RECEIVER, WebhookSender
 from greenroom.core.addresses import blocked
 from greenroom.core.sharding import Shard
 from greenroom.persistence.database import Pool

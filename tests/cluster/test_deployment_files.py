@@ -20,7 +20,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # Serve's models are written for an older pydantic
     from ray.serve.schema import ServeDeploySchema
 
-    from actors.server import APPLICATION
+    from actors.server.server import APPLICATION
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"

@@ -12,7 +12,7 @@ from greenroom.core.faults import Staged
 
 
 def make_server(settings: Any, configuration: Any) -> Any:
-    from actors.server import Server
+    from actors.server.server import Server
 
     return Server(settings, configuration, faults=Staged(Path(os.environ["STAGE"])))
 

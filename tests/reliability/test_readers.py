@@ -14,7 +14,7 @@ import httpx
 import psutil
 import pytest
 
-from actors.asking import SETTLE_S
+from actors.inspector.asking import SETTLE_S
 from tests.reliability.conftest import INSPECT_S
 from tests.reliability.test_run_deaths import begin, thread
 from tests.reliability.witness import is_warm, until

@@ -16,7 +16,7 @@ from langgraph_sdk import get_client
 from langgraph_sdk.client import LangGraphClient
 from langgraph_sdk.errors import ConflictError, NotFoundError
 
-from actors.handles import shard_of
+from actors.calls.names import shard_of
 from greenroom.core.sharding import Shard, slot_of_run, slot_of_thread
 from tests.server.test_metrics import samples
 from tests.serving import Served, serving

@@ -1,0 +1,1 @@
+"""How processes call each other. Every process uses it."""

@@ -1,0 +1,1 @@
+"""What several kinds of processes share. It imports no other package of `actors`."""

@@ -1,0 +1,358 @@
+"""The gateway's way to registry and run actors: `greenroom.core.ports.Runtime` on Ray.
+
+How a run is read, from hop to hop, stands in `actors.gateway.streams`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import random
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from typing import Any, Literal, LiteralString, TypeVar
+
+import ray
+
+from actors.calls.answers import CALL_S, LONG_CALL_S, NO_ANSWER, POLL_MARGIN_S, ActorGone, repeat
+from actors.calls.directory import Handles
+from actors.calls.names import REGISTRY, registry_name
+from actors.common import metrics
+from actors.gateway.streams import Streams
+from actors.gateway.thread_streams import thread_frames
+from actors.inspector.asking import Asker, Duty
+from actors.registry.activity import Doing
+from actors.registry.actor import ANY_ATTEMPT, Whereabouts
+from greenroom import tracing
+from greenroom.core import metering
+from greenroom.core.batching import Batcher
+from greenroom.core.errors import DatabaseUnavailable, NotFound, Unavailable, Unreachable
+from greenroom.core.ports import HistoryQuestion, Question, StateQuestion, Update
+from greenroom.core.runs import (
+    Batch,
+    CancelAction,
+    CancelRequest,
+    CreatedRun,
+    Ending,
+    Placement,
+    RunRequest,
+    RunStatus,
+)
+from greenroom.core.sharding import Misrouted, slot_of_run, slot_of_thread
+from greenroom.persistence.database import Connection, Pool, retrying
+from greenroom.persistence.thread_runs import BegunRun, StoredRuns
+
+log = logging.getLogger("greenroom.runtime")
+
+REGISTRY_PATIENCE_S = 30.0
+HELLO_WAIT_S = 1.0
+SHAPES_KEPT = 500
+
+T = TypeVar("T")
+
+
+class RayRuntime:
+    """Runs as Ray actors.
+
+    Args:
+        handles: of the server's namespace.
+        database: for the durable events of resumable runs, and the outcome of runs long over.
+        shards: how many registries there are.
+        read_wait_s: how long one long poll waits.
+        fixed_graphs: those whose code cannot be replaced while the server runs.
+    """
+
+    def __init__(
+        self,
+        handles: Handles,
+        database: Pool,
+        *,
+        shards: int,
+        read_wait_s: float,
+        fixed_graphs: frozenset[str],
+    ) -> None:
+        self._handles = handles
+        self._database = database
+        self._shards = shards
+        self._read_wait_s = read_wait_s
+        self._fixed_graphs = fixed_graphs
+        self._streams = Streams(handles, database, self._follow, self._wait_s, self._state)
+        self._batchers: dict[tuple[int, str], Batcher[Any, Any]] = {}
+        self._asker = Asker(
+            handles,
+            Duty.READS,
+            name=lambda duty: self._shard(0, "inspector", duty),
+            apart=lambda *asked: self._shard(0, "ask_apart", *asked),
+        )
+        self._shapes: dict[str, bytes] = {}
+
+    # --- registries ----------------------------------------------------------------------------
+
+    async def _registry(self, slot: int, method: str, *args: Any, within_s: float = CALL_S) -> Any:
+        """Calls the registry that has a slot."""
+        return await self._routed(
+            slot, lambda shard: self._shard(shard, method, *args, within_s=within_s)
+        )
+
+    async def _gathered(self, thread_id: str, method: str, item: Any) -> Any:
+        """Sends an item to its thread's registry, with whatever else there is for that."""
+
+        async def send(shard: int) -> Any:
+            batcher = self._batchers.get((shard, method))
+            if batcher is None:
+                batcher = self._batchers[shard, method] = Batcher(
+                    lambda items: self._shard(shard, method, items)
+                )
+            return await batcher.submit(item)
+
+        return await self._routed(slot_of_thread(thread_id), send)
+
+    async def _answered(self, thread_id: str, method: str, item: Any) -> Any:
+        """Like `_gathered`, again while the registry says that it is still storing the item."""
+        deadline_s = asyncio.get_running_loop().time() + REGISTRY_PATIENCE_S
+        while True:
+            answer = await self._gathered(thread_id, method, item)
+            if answer is not None:
+                return answer
+            if asyncio.get_running_loop().time() > deadline_s:
+                raise Unavailable(
+                    "The server could not store this in time; it may still be done. Try again in a"
+                    " moment."
+                )
+
+    async def _every(self, method: str, *args: Any) -> list[Any]:
+        """Calls every registry."""
+        while True:
+            calls = (self._shard(shard, method, *args) for shard in range(self._shards))
+            try:
+                return await asyncio.gather(*calls)
+            except Misrouted as error:
+                self._shards = error.shards
+
+    async def _routed(self, slot: int, call: Callable[[int], Awaitable[T]]) -> T:
+        while True:
+            try:
+                return await call(slot % self._shards)
+            except Misrouted as error:
+                # A later start has another number of registries, or the run's id told nothing.
+                self._shards = error.shards
+                slot = slot if error.slot is None else error.slot
+
+    async def _shard(self, shard: int, method: str, *args: Any, within_s: float = CALL_S) -> Any:
+        """Calls a registry, again while it restarts. What it answers, also that it cannot do this
+        now, goes to the caller.
+
+        Args:
+            within_s: how long one call may take.
+
+        Raises:
+            Misrouted: there are not as many registries any more.
+            Unavailable: it does not come back in time, or says so.
+            Uncertain: it died during what must not be done twice.
+        """
+        name = registry_name(shard)
+
+        async def call() -> Any:
+            try:
+                return await self._handles.call(name, method, *args, within_s=within_s)
+            except (ActorGone, Unreachable):
+                if shard:
+                    await self._refuse_unless_there(shard)
+                raise
+
+        try:
+            return await repeat(call, bound_s=REGISTRY_PATIENCE_S)
+        except (ActorGone, Unreachable) as error:
+            raise Unavailable("The server is restarting. Try again in a moment.") from error
+
+    async def _refuse_unless_there(self, shard: int) -> None:
+        # Bounded: the first one may be restarting for longer than this one.
+        with suppress(*NO_ANSWER, Unavailable):
+            hello = await self._handles.call(REGISTRY, "hello", within_s=HELLO_WAIT_S)
+            if shard >= hello["shards"]:
+                raise Misrouted("There is no such registry any more.", hello["shards"])
+
+    # --- runs ----------------------------------------------------------------------------------
+
+    async def create(self, request: RunRequest) -> CreatedRun:
+        with tracing.span("create", kind="client", run_id=request.run_id):
+            return await self._answered(request.thread_id, "create_many", request)
+
+    async def cancel(self, request: CancelRequest, *, wait: bool) -> None:
+        await self._answered(request.thread_id, "cancel_many", request)
+        if wait:
+            await self._until_over(request.run_id)
+
+    async def cancel_many(
+        self, status: Literal["pending", "running", "all"], action: CancelAction
+    ) -> int:
+        return sum(await self._every("cancel_all", status, action))
+
+    async def _follow(self, run_id: str, attempt: int) -> Whereabouts:
+        while True:
+            found = await self._polled(slot_of_run(run_id), "follow", run_id, attempt)
+            if found is not None:
+                return found
+
+    async def _polled(self, slot: int, method: str, *args: Any) -> Any:
+        """A long poll of a registry: who waits for a run also waits while the database is away."""
+        wait_s = self._wait_s()
+        within_s = wait_s + POLL_MARGIN_S + CALL_S
+        return await repeat(
+            lambda: self._registry(slot, method, *args, wait_s, within_s=within_s),
+            on=(DatabaseUnavailable,),
+            bound_s=REGISTRY_PATIENCE_S,
+        )
+
+    async def _until_over(self, run_id: str) -> RunStatus | None:
+        return (await self._follow(run_id, ANY_ATTEMPT)).status
+
+    def _wait_s(self) -> float:
+        # Jitter: streams that began together must not ask again together for ever.
+        return self._read_wait_s * random.uniform(0.8, 1.2)
+
+    def events(
+        self,
+        run_id: str,
+        *,
+        placement: Placement | None,
+        after: int,
+        modes: frozenset[str] | None,
+        with_ids: bool,
+        resumable: bool,
+    ) -> AsyncIterator[Batch]:
+        return self._streams.events(
+            run_id,
+            placement=placement,
+            after=after,
+            modes=modes,
+            with_ids=with_ids,
+            resumable=resumable,
+        )
+
+    def thread_events(
+        self, thread_id: str, *, after: str | None, modes: frozenset[str]
+    ) -> AsyncIterator[bytes]:
+        async def poll(number: int | None) -> list[Doing]:
+            slot = slot_of_thread(thread_id)
+            return await self._polled(slot, "doings", thread_id, number)
+
+        def follow(run: BegunRun, *, after: int) -> AsyncIterator[Batch]:
+            placement = None
+            if run.actor is not None:
+                # Also of a run that is over: its actor may still have its log.
+                placement = Placement(run_id=run.run_id, attempt=run.attempt, actor=run.actor)
+            return self._streams.events(
+                run.run_id,
+                placement=placement,
+                after=after,
+                modes=None,
+                with_ids=True,
+                resumable=run.resumable,
+                started_us=run.started_us,
+            )
+
+        async def state() -> bytes:
+            async with self._database.connection() as connection:
+                cursor = await connection.execute(
+                    "SELECT metadata->>'graph_id' AS graph_id FROM greenroom.threads"
+                    " WHERE thread_id = %s",
+                    (thread_id,),
+                )
+                row = await cursor.fetchone()
+            graph_id = (row or {}).get("graph_id")
+            return await self._state(str(graph_id), thread_id)
+
+        return thread_frames(
+            poll,
+            StoredRuns(self._database, thread_id),
+            follow,
+            self._until_over,
+            state,
+            thread_id,
+            after=after,
+            modes=modes,
+        )
+
+    async def outcome(
+        self, run_id: str, placement: Placement | None, *, over: bool = False
+    ) -> Ending:
+        return await self._streams.outcome(run_id, placement, over=over)
+
+    # --- graphs and state ----------------------------------------------------------------------
+
+    async def ask(self, question: Question) -> bytes:
+        asks_state = isinstance(question, StateQuestion | HistoryQuestion)
+        if asks_state or question.graph_id not in self._fixed_graphs:
+            return await self._ask(question)
+        # What a graph looks like does not change while its code is loaded.
+        key = repr(question)
+        if key not in self._shapes:
+            if len(self._shapes) >= SHAPES_KEPT:
+                self._shapes.clear()
+            self._shapes[key] = await self._ask(question)
+        return self._shapes[key]
+
+    async def _state(self, graph_id: str, thread_id: str) -> bytes:
+        return await self.ask(StateQuestion(graph_id=graph_id, thread_id=thread_id))
+
+    async def _ask(self, question: Question) -> bytes:
+        return await self._asker.ask(question.graph_id, "ask", question)
+
+    async def update_state(self, update: Update) -> bytes:
+        # Its id makes it repeatable: whoever applies it looks whether it was applied.
+        update = dataclasses.replace(update, update_id=uuid.uuid4().hex)
+        # By reference: the registry orders the update among the runs, its values need not pass it.
+        reference = ray.put(update)
+        slot = slot_of_thread(update.thread_id)
+        return await self._registry(
+            slot,
+            "update_state",
+            update.thread_id,
+            [reference, update.graph_id],
+            within_s=LONG_CALL_S,
+        )
+
+    async def copy_thread(self, thread_id: str, copy_id: str) -> None:
+        await self._registry(
+            slot_of_thread(thread_id), "copy_thread", thread_id, copy_id, within_s=LONG_CALL_S
+        )
+
+    async def delete_thread(self, thread_id: str) -> None:
+        # Asked here, since a deletion whose answer got lost is asked for again.
+        if not await self._is_there("threads WHERE thread_id = %s", thread_id):
+            raise NotFound(f"Thread with ID {thread_id} not found")
+        await self._registry(
+            slot_of_thread(thread_id), "delete_thread", thread_id, within_s=LONG_CALL_S
+        )
+
+    async def prune_thread(self, thread_id: str) -> None:
+        await self._registry(
+            slot_of_thread(thread_id), "prune_thread", thread_id, within_s=LONG_CALL_S
+        )
+
+    async def delete_run(self, thread_id: str, run_id: str) -> None:
+        if not await self._is_there("runs WHERE thread_id = %s AND run_id = %s", thread_id, run_id):
+            raise NotFound("Run not found")
+        await self._registry(
+            slot_of_thread(thread_id), "delete_run", thread_id, run_id, within_s=LONG_CALL_S
+        )
+
+    async def _is_there(self, which: LiteralString, *ids: str) -> bool:
+        async def select(connection: Connection) -> bool:
+            cursor = await connection.execute(f"SELECT 1 FROM greenroom.{which}", ids)
+            return await cursor.fetchone() is not None
+
+        return await retrying(self._database, select)
+
+    async def info(self) -> dict[str, Any]:
+        first, *others = await self._every("info")
+        for info in others:
+            # Counts add up, lists have all.
+            first = {key: value + info[key] for key, value in first.items()}
+        return first
+
+    async def metrics(self) -> str:
+        return metering.text(metrics.ALL, await self._every("counted"))

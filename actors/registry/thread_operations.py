@@ -1,0 +1,326 @@
+"""What is done to a thread as a whole, while no run is on it: update, copy, prune, delete.
+
+Each operation takes the thread's lane, as a run does. What may be large is done beside the
+registry's commit (`greenroom.persistence.bulk`), and a registry that starts goes on with what it
+finds half done (`ThreadOperations.take_up`): until that is finished, no run starts on the thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from actors.common.setup import RegistrySetup
+from actors.common.tasks import Tasks
+from actors.registry.activity import Doings
+from actors.registry.keeper import Keeper
+from greenroom.core.admission import Effect, Lane
+from greenroom.core.errors import Conflict, GreenroomError, NotFound
+from greenroom.core.runs import RunStatus
+from greenroom.core.threads import resting_status
+from greenroom.persistence import journal, upkeep
+from greenroom.persistence.bulk import Bulk, Operation, operation_done
+from greenroom.persistence.database import Pool, retrying
+from greenroom.persistence.journal import Journal
+
+log = logging.getLogger("greenroom.thread_operations")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Lanes:
+    """What the operations need of the registry.
+
+    Attributes:
+        of: the lane of a thread.
+        tidy: forgets a lane that is empty.
+        perform: makes effects of a lane durable and performs them.
+        thread_of: the thread of a run that is not over.
+        until_over: returns when a run is over.
+        until_told, tell: who waits for a key, and who tells that it waited enough.
+    """
+
+    of: Callable[[str], Lane]
+    tidy: Callable[[Lane], None]
+    perform: Callable[[Lane, Sequence[Effect]], Awaitable[None]]
+    thread_of: Callable[[str], str | None]
+    until_over: Callable[[str], Awaitable[None]]
+    until_told: Callable[[str], Awaitable[None]]
+    tell: Callable[[str], None]
+
+
+class ThreadOperations:
+    """Does them, for a registry and its threads."""
+
+    def __init__(
+        self,
+        lanes: Lanes,
+        pen: Journal,
+        bulk: Bulk,
+        keeper: Keeper,
+        doings: Doings,
+        database: Pool,
+        tasks: Tasks,
+        setup: RegistrySetup,
+    ) -> None:
+        self._lanes = lanes
+        self._journal = pen
+        self._bulk = bulk
+        self._keeper = keeper
+        self._doings = doings
+        self._database = database
+        self._tasks = tasks
+        self._thread_ttl_s = setup.thread_ttl_s
+        self._under_way: dict[str, asyncio.Lock] = {}
+
+    async def _exclusively(self, thread_id: str, work: Callable[[], Awaitable[T]]) -> T:
+        """Does ``work`` while no run is on the thread.
+
+        Raises:
+            Conflict: a run is in flight, or another operation.
+        """
+        lane = self._lanes.of(thread_id)
+        operation = os.urandom(8).hex()
+        lane.begin_exclusive(operation)
+        return await self._and_give_back(lane, operation, work)
+
+    async def _and_give_back(
+        self, lane: Lane, operation: str, work: Callable[[], Awaitable[T]]
+    ) -> T:
+        try:
+            return await work()
+        finally:
+            await self._lanes.perform(lane, lane.end_exclusive(operation))
+            self._lanes.tell(operation)
+
+    async def _rest(
+        self, thread_id: str, interrupts: bytes | None, *writes: journal.Write, has_next: bool
+    ) -> None:
+        """What the thread's record shows after its state was changed from outside."""
+        rest = resting_status(RunStatus.SUCCESS, has_next=has_next)
+        busy = self._lanes.of(thread_id).has_runs  # admitted meanwhile; it waits for this
+        await self._journal.commit(
+            journal.rest_thread(thread_id, rest, interrupts, None, busy=busy),
+            *writes,
+            key=thread_id,
+        )
+
+    # --- update, copy, prune -------------------------------------------------------------------
+
+    async def update_state(self, thread_id: str, update: list[Any]) -> bytes:
+        """Changes a thread's state.
+
+        Args:
+            update: an ObjectRef, since the values may be large and need not pass through here; and
+                the graph that applies them.
+        """
+
+        async def work() -> bytes:
+            reply, interrupts, has_next = await self._keeper.update(update[1], update[0])
+            await self._rest(thread_id, interrupts, has_next=has_next)
+            self._doings.note(thread_id, "state")
+            return reply
+
+        return await self._exclusively(thread_id, work)
+
+    async def copy(self, thread_id: str, copy_id: str) -> None:
+        """Copies a thread's record and checkpoints; the copy is there when it is complete.
+
+        May be repeated. The copy may be another registry's thread: nobody knows its id yet.
+
+        Raises:
+            Conflict: there is no such thread, or a run is in flight on it.
+            DatabaseUnavailable: the database is away for longer than a client waits.
+        """
+
+        async def work() -> None:
+            async with self._one(copy_id):
+                if not await self._bulk.copy_thread(thread_id, copy_id):
+                    raise Conflict("Conflict")
+
+        await self._exclusively(thread_id, work)
+
+    async def prune(self, thread_id: str) -> None:
+        """Deletes all but the newest checkpoints. Raises Conflict while a run is in flight."""
+        await self._exclusively(thread_id, lambda: self._keeper.prune(thread_id))
+
+    # --- delete --------------------------------------------------------------------------------
+
+    async def delete(self, thread_id: str) -> None:
+        """Stops the thread's runs, waits for that, then deletes everything of it.
+
+        May be repeated: a thread that is not there (any more) is deleted.
+        """
+        lane = self._lanes.of(thread_id)
+        while lane.closing:
+            # Perhaps for the same request: it is asked again when an answer was lost.
+            await self._lanes.until_told(thread_id)
+            lane = self._lanes.of(thread_id)
+        effects = lane.close()
+        active = lane.active.run_id if lane.active is not None else None
+        try:
+            await self._lanes.perform(lane, effects)
+            if active is not None:
+                await self._lanes.until_over(active)
+            while (operation := lane.exclusive) is not None:
+                await self._lanes.until_told(operation)
+            await self._delete_closed(thread_id)
+        finally:
+            self._reopen(lane)
+
+    async def delete_expired(self, thread_id: str) -> bool:
+        """Deletes a thread whose time to live is over; not one that was used again meanwhile.
+
+        Raises:
+            Conflict: a run is in flight, or another operation.
+        """
+        lane = self._lanes.of(thread_id)
+
+        async def work() -> bool:
+            ttl_s = self._thread_ttl_s
+            if not await upkeep.is_expired(self._database, thread_id, ttl_s) or lane.has_runs:
+                return False
+            lane.close()
+            try:
+                await self._delete_closed(thread_id)
+            finally:
+                self._reopen(lane)
+            return True
+
+        return await self._exclusively(thread_id, work)
+
+    async def delete_remains(self, thread_id: str) -> None:
+        """Deletes what a stateless run has left on its thread, which went with the run's end."""
+        ((is_gone,),), *_ = await self._journal.commit(
+            journal.delete_remains(thread_id), key=thread_id
+        )
+        if not is_gone:
+            await self.delete(thread_id)
+
+    async def _delete_closed(self, thread_id: str) -> None:
+        ((is_gone,),), *_ = await self._journal.commit(
+            journal.delete_thread(thread_id), key=thread_id
+        )
+        if not is_gone:
+            async with self._one(thread_id):
+                await self._bulk.delete_thread(thread_id)
+
+    def _reopen(self, lane: Lane) -> None:
+        lane.reopen()
+        self._lanes.tidy(lane)
+        self._lanes.tell(lane.thread_id)
+
+    async def delete_run(self, thread_id: str, run_id: str) -> None:
+        """Stops the run if it is not over, then deletes it and its checkpoints.
+
+        May be repeated: a run that is not there (any more) is deleted.
+
+        Raises:
+            NotFound: it is another thread's.
+            Conflict: it is over, and another one is in flight on its thread.
+        """
+        if self._lanes.thread_of(run_id) == thread_id:
+            lane = self._lanes.of(thread_id)
+            # A rollback deletes it at its end, before the next run of the thread starts.
+            await self._lanes.perform(lane, lane.stop(run_id, "rollback"))
+            await self._lanes.until_over(run_id)
+        found = await retrying(self._database, lambda conn: journal.find_run(conn, run_id))
+        if found is None:
+            return
+        if found.thread_id != thread_id:
+            raise NotFound("Run not found")
+        if not found.attempt:
+            # Never executed, so it left nothing and is in nobody's way.
+            await self._journal.commit(*journal.delete_run(run_id), key=thread_id)
+            return
+        graph_id = found.graph_id
+        await self._exclusively(thread_id, lambda: self._forget(thread_id, run_id, graph_id))
+
+    async def _forget(self, thread_id: str, run_id: str, graph_id: str) -> None:
+        async with self._one(run_id):
+            is_newest = await self._bulk.forget_run(run_id, thread_id, graph_id)
+            *_, left = await self._journal.commit(
+                *journal.delete_run(run_id), journal.newest_graph(thread_id), key=thread_id
+            )
+            if not is_newest:
+                await self._journal.commit(operation_done(run_id), key=thread_id)
+                return
+            newest = left[0][0] if left else graph_id
+            interrupts, has_next = await self._keeper.settle(newest, thread_id)
+            done = operation_done(run_id)
+            await self._rest(thread_id, interrupts, done, has_next=has_next)
+
+    # --- what is half done ---------------------------------------------------------------------
+
+    def take_up(self, half_done: Sequence[Operation]) -> None:
+        """At a registry's start, before runs are placed: goes on with what is half done."""
+        for operation in half_done:
+            lane = self._lanes.of(operation.thread_id)
+            if operation.kind == "delete":
+                lane.closing = True
+            elif operation.kind == "forget":
+                lane.exclusive = operation.subject
+            self._tasks.spawn(self._go_on(operation, lane))
+
+    async def sweep(self) -> None:
+        """Goes on with what nobody sees to any more: a copy that came to nothing, a deletion that
+        the database has refused.
+
+        Raises:
+            DatabaseUnavailable, psycopg.Error: as the database says.
+        """
+        for operation in await self._bulk.unfinished():
+            if operation.subject in self._under_way:
+                continue
+            try:
+                match operation.kind:
+                    case "delete":
+                        await self.delete(operation.thread_id)
+                    case "copy":
+                        await self._delete_copy(operation.subject)
+                    case "forget":
+                        await self.delete_run(operation.thread_id, operation.subject)
+            except GreenroomError as error:  # in use again, or by another request: another time
+                log.debug("not done yet", extra={"reason": str(error)})
+
+    async def _go_on(self, operation: Operation, lane: Lane) -> None:
+        subject, thread_id = operation.subject, operation.thread_id
+        log.info(
+            "Going on with what was half done.",
+            extra={"action": f"{operation.kind}_resumed", "thread_id": thread_id},
+        )
+        match operation.kind:
+            case "delete":
+                try:
+                    async with self._one(subject):
+                        await self._bulk.delete_thread(subject)
+                finally:
+                    self._reopen(lane)
+            case "copy":
+                await self._delete_copy(subject)
+            case "forget":
+                graph_id = operation.graph_id or ""
+                await self._and_give_back(
+                    lane, subject, lambda: self._forget(thread_id, subject, graph_id)
+                )
+
+    async def _delete_copy(self, copy_id: str) -> None:
+        async with self._one(copy_id):
+            await self._bulk.delete_thread(copy_id)
+
+    @asynccontextmanager
+    async def _one(self, subject: str) -> AsyncIterator[None]:
+        """One at a time sees to a subject."""
+        lock = self._under_way.setdefault(subject, asyncio.Lock())
+        try:
+            async with lock:
+                yield
+        finally:
+            if not lock.locked():
+                self._under_way.pop(subject, None)

@@ -1,0 +1,172 @@
+"""Sends webhooks after the ends of runs: at least once, and never in a run's way.
+
+    registry: end of a run + `outbox.announce`, one transaction ──> wake
+    sender:   due letters ──> one task each ──> delivered, given up, or due again later
+
+What is to be sent stands in the database, so a restart goes on where this process was. What is
+*being* sent is known only here: after a crash it is sent once more. Every receiver (host and port)
+has some places of its own and there are more places than one receiver can take, so a slow one only
+delays itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import Counter
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import psycopg
+
+from actors.common.setup import WebhookSettings
+from greenroom.core.errors import DatabaseUnavailable
+from greenroom.core.sharding import WHOLE, Shard
+from greenroom.persistence import outbox
+from greenroom.persistence.database import Pool
+from greenroom.persistence.outbox import Due
+
+if TYPE_CHECKING:
+    import httpx
+
+log = logging.getLogger("greenroom.webhooks")
+
+MAX_AT_ONCE = 32
+MAX_PER_RECEIVER = 4
+IDLE_S = 60.0
+"""How often an idle sender looks whether a letter came without a word."""
+DATABASE_PAUSE_S = 1.0
+
+
+class WebhookSender:
+    """Sends what is due.
+
+    Args:
+        pool: connections to the database.
+        shard: whose threads' letters; what is being sent is known here only, so they are nobody
+            else's.
+    """
+
+    def __init__(self, pool: Pool, settings: WebhookSettings, shard: Shard = WHOLE) -> None:
+        self._pool = pool
+        self._settings = settings
+        self._shard = shard
+        self._most_per_receiver = shard.share(MAX_PER_RECEIVER)
+        self._awake = asyncio.Event()
+        self._sending: dict[str, asyncio.Task[None]] = {}
+        self._busy: Counter[str] = Counter()
+        self._client: httpx.AsyncClient | None = None
+        self._opening = asyncio.Lock()
+
+    def wake(self) -> None:
+        """There may be something to send."""
+        self._awake.set()
+
+    async def send(self) -> None:
+        """Never ends: sends letters as they become due."""
+        while True:
+            self._awake.clear()
+            try:
+                wait_s = await self._send_due()
+            except (DatabaseUnavailable, psycopg.Error) as error:
+                log.warning("webhooks wait for the database", extra={"reason": str(error)[:200]})
+                wait_s = DATABASE_PAUSE_S
+            # Not `wait_for`: on Python 3.11 that loses a cancellation that comes with the wake-up.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await self._awake.wait()
+
+    async def close(self) -> None:
+        """Drops what is being sent; it stays in the database."""
+        tasks = list(self._sending.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._client is not None:
+            await self._client.aclose()
+
+    async def _send_due(self) -> float:
+        """Begins to send what is due and has a place; returns how long nothing else will be."""
+        while (free := MAX_AT_ONCE - len(self._sending)) > 0:
+            found = await outbox.due(
+                self._pool, free, but=self._sending, not_to=self._full(), shard=self._shard
+            )
+            if not found:
+                due_in_s = await outbox.next_due_s(
+                    self._pool, but=self._sending, not_to=self._full(), shard=self._shard
+                )
+                return IDLE_S if due_in_s is None else min(max(due_in_s, 0.0), IDLE_S)
+            for each in found:
+                if self._busy[each.receiver] < self._most_per_receiver:
+                    self._begin(each)
+        return IDLE_S  # a letter that is done gives its place back, and wakes
+
+    def _full(self) -> list[str]:
+        return [name for name, busy in self._busy.items() if busy >= self._most_per_receiver]
+
+    def _begin(self, letter: Due) -> None:
+        self._busy[letter.receiver] += 1
+        task = asyncio.get_running_loop().create_task(self._deliver(letter))
+        self._sending[letter.run_id] = task
+
+        def done(_: asyncio.Task[None]) -> None:
+            del self._sending[letter.run_id]
+            self._busy[letter.receiver] -= 1
+            if not self._busy[letter.receiver]:
+                del self._busy[letter.receiver]
+            self.wake()
+
+        task.add_done_callback(done)
+
+    async def _deliver(self, letter: Due) -> None:
+        try:
+            await self._try_once(letter.run_id)
+        except (DatabaseUnavailable, psycopg.Error) as error:
+            log.warning("webhook not noted, it is sent again", extra={"reason": str(error)[:200]})
+            await asyncio.sleep(DATABASE_PAUSE_S)
+        except Exception:  # one letter that cannot be sent must not end the sending of others
+            log.exception("webhook failed", extra={"run_id": letter.run_id})
+            with contextlib.suppress(DatabaseUnavailable, psycopg.Error):
+                await outbox.settle(
+                    self._pool, letter.run_id, sent_at=datetime.now(UTC), said="internal error"
+                )
+
+    async def _try_once(self, run_id: str) -> None:
+        client = await self._opened()
+        letter = await outbox.find(self._pool, run_id)
+        if letter is None:
+            return
+        sent_at = letter.sent_at or datetime.now(UTC)
+        from actors.registry.posting import post
+
+        answer = await post(
+            client, letter.url, letter.body(sent_at), timeout_s=self._settings.timeout_s
+        )
+        tried = letter.attempts + 1
+        # The receiver and not the URL, which may carry a secret.
+        where = {"run_id": run_id, "receiver": letter.receiver, "attempt": tried}
+        if answer.delivered or not answer.again or tried >= self._settings.max_attempts:
+            await outbox.settle(self._pool, run_id, sent_at=sent_at, said=answer.said)
+            if answer.delivered:
+                log.info("webhook delivered", extra={"action": "webhook_delivered", **where})
+            else:
+                extra = {"action": "webhook_given_up", "reason": answer.said, **where}
+                log.warning("webhook given up", extra=extra)
+            return
+        delay_s = self._settings.first_retry_s * 2**letter.attempts
+        await outbox.postpone(
+            self._pool, run_id, sent_at=sent_at, delay_s=delay_s, said=answer.said
+        )
+
+    async def _opened(self) -> httpx.AsyncClient:
+        async with self._opening:
+            if self._client is None:
+                # In a thread: it imports httpx and reads certificates.
+                self._client = await asyncio.to_thread(self._open)
+            return self._client
+
+    def _open(self) -> httpx.AsyncClient:
+        from actors.registry.posting import open_client
+
+        return open_client(allow_private=self._settings.allow_private, max_connections=MAX_AT_ONCE)

@@ -1,0 +1,354 @@
+"""The actor that executes runs: it owns their graph execution and their event logs.
+
+Three loops, each on its own thread (`actors.spawn` assigns them):
+
+    execute   the graphs, their checkpoints, the report of the end. User code may block it.
+    control   cancel and heartbeat, nothing else: what must work while user code blocks.
+    read      long polls of gateways, the registry's death watch.
+
+`actors.run.attempt` has the life of an attempt, from its order until readers see its end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import os
+import sys
+import threading
+from collections import OrderedDict
+from typing import Any
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.store.postgres.aio import AsyncPostgresStore
+
+from actors.calls.answers import NO_ANSWER, long_poll, repeat, repeatable
+from actors.calls.directory import Handles, rpc_host
+from actors.calls.rpc import RpcAddress, RpcServer
+from actors.common.garbage import spare_what_stays
+from actors.common.guard import Guard
+from actors.common.placement import PoolSpec
+from actors.common.setup import RunActorSetup, configuration_of
+from actors.common.shipped import ShippedGraphs
+from actors.run.attempt import Attempt, Deps
+from actors.run.node_threads import NodeThreads
+from actors.run.reading import Shelf
+from actors.run.tail import EarlierTail
+from greenroom import tracing
+from greenroom.core.batching import Batcher
+from greenroom.core.errors import Fenced, NotFound, Unavailable
+from greenroom.core.faults import Faults
+from greenroom.core.runs import Batch, Ending, Report, RunOrder
+from greenroom.graphs.containment import contain
+from greenroom.graphs.loading import LoadedGraph, load_graph, make_importable
+from greenroom.persistence import tails
+from greenroom.persistence.checkpoints import FencedSaver
+from greenroom.persistence.database import Pool, open_pool
+from greenroom.persistence.saving import Saving
+
+log = logging.getLogger("greenroom.run")
+
+EARLY_KEPT = 256
+"""Of how many cancels that came before their attempt is remembered."""
+
+
+class RunActor:
+    """Executes up to ``spec.runs_per_actor`` runs at once; the registry decides which.
+
+    The constructor only keeps its arguments: an actor whose ``__init__`` raises is dead for good.
+    """
+
+    def __init__(self, setup: RunActorSetup) -> None:
+        # A control call beside a node that computes waits for the interpreter's switch interval.
+        sys.setswitchinterval(0.0005)
+        self._setup = setup
+        self._faults = setup.faults
+        self._handles = Handles(setup.namespace)
+        self._graphs: dict[str, LoadedGraph] = {}
+        self._shelf: Shelf[Attempt] = Shelf(setup.log_max_bytes, setup.actor_log_max_bytes)
+        self._lives: set[asyncio.Task[None]] = set()
+        # Starts and cancels come on loops of their own, in any order.
+        self._arriving = threading.Lock()
+        self._cancelled_early: OrderedDict[tuple[str, int], bool] = OrderedDict()
+        self._hearing = threading.Lock()
+        self._epoch = 0
+        self._execute_loop: asyncio.AbstractEventLoop | None = None
+        self._threads = NodeThreads()
+        self._pool: Pool | None = None
+        self._shipped: ShippedGraphs | None = None
+        self._reports: Batcher[Report, bool | None] = Batcher(self._send_reports)
+        self._rpc = RpcServer(
+            {
+                "read": self._shelf.read,
+                "outcome": self._shelf.outcome,
+                "start_many": self._start_from_here,
+            }
+        )
+        # From the first moment: a registry that dies right after it made us knows nothing of us.
+        self._guard = Guard(
+            silence_s=setup.registry_silence_s,
+            memory_mib=setup.spec.memory_mib,
+            exhausted=self._say_exhausted,
+        )
+
+    # --- execute -------------------------------------------------------------------------------
+
+    async def prepare(self) -> int:
+        """Loads the graphs and connects; returns the process id.
+
+        Raises:
+            ConfigurationError: a graph does not import; the sentence says which and why.
+        """
+        # Before the graphs: what their modules set up themselves comes after it.
+        if self._setup.logs is not None:
+            self._setup.logs.apply(actor=self._setup.name)
+        tracing.configure("actor", self._setup.name)
+        loop = asyncio.get_running_loop()
+        self._execute_loop = loop
+        self._guard.watch_thread(threading.current_thread())
+        contain(loop)
+        loop.set_default_executor(self._threads)
+        configuration = configuration_of(self._setup)
+        os.environ.update(configuration.env)
+        written = [name for name in self._setup.spec.graphs if name in configuration.graphs]
+        for graph_id in written:
+            self._graphs[graph_id] = load_graph(
+                configuration.graph(graph_id), configuration.root, configuration.import_paths
+            )
+        places = 1 if self._setup.spec.runs_per_actor == 1 else 4
+        self._pool = await open_pool(
+            self._setup.dsn,
+            application_name=f"greenroom:{self._setup.name}",
+            min_size=1,
+            max_size=places * 2,
+        )
+        self._saving = Saving(self._pool)
+        self._store = AsyncPostgresStore(self._pool)  # type: ignore[arg-type]
+        if configuration.shipped_graphs:
+            for path in configuration.import_paths:
+                make_importable(path)
+            self._shipped = ShippedGraphs(self._pool)
+            for graph_id in set(self._setup.spec.graphs).difference(written):
+                self._graphs[graph_id] = await self._shipped.preload(graph_id)
+        spare_what_stays()
+        return os.getpid()
+
+    @repeatable
+    async def start_many(self, epoch: int, orders: list[RunOrder]) -> None:
+        """Starts attempts, and returns at once. Idempotent per (run, attempt)."""
+        self._hear(epoch)
+        for order in orders:
+            if not self._shelf.has_had(order.run_id, order.attempt):
+                self._start(order)
+
+    def _start(self, order: RunOrder) -> None:
+        attempt = Attempt(order, self._shelf.new_log(order.attempt), self._deps())
+        with self._arriving:
+            self._shelf.add(attempt)
+            keep_values = self._cancelled_early.pop((order.run_id, order.attempt), None)
+        if keep_values is not None:
+            attempt.cancel(keep_values)
+        # The loop alone would not keep a task.
+        life = asyncio.get_running_loop().create_task(attempt.run())
+        self._lives.add(life)
+        life.add_done_callback(self._lives.discard)
+
+    def _deps(self) -> Deps:
+        pool = self._connections
+        return Deps(
+            actor=self._setup.name,
+            isolated=self._setup.spec.runs_per_actor == 1,
+            timeouts_s=self._setup.timeouts_s,
+            faults=self._faults,
+            threads=self._threads,
+            graph_of=self._graph_of,
+            saver_of=self._saver,
+            store=self._store,
+            earlier=lambda order: EarlierTail(pool, order),
+            append=functools.partial(tails.append, pool),
+            settled=self._saving.settled,
+            save_values=self._saving.save_values,
+            report=self._report,
+            grown=self._shelf.trim,
+            finished=self._finish,
+            left=self._shelf.drop,
+        )
+
+    def _saver(self, order: RunOrder, is_first: bool) -> Any:
+        return _Saver(
+            self._connections,
+            self._saving,
+            run_id=order.run_id,
+            attempt=order.attempt,
+            thread_id=order.thread_id,
+            is_first=is_first,
+            faults=self._faults,
+        )
+
+    @repeatable
+    async def drain(self) -> None:
+        """Asks every run to stop after its superstep and to be taken up by another attempt."""
+        for attempt in self._shelf.current:
+            attempt.drain()
+
+    async def _report(self, report: Report) -> bool:
+        """Whether the attempt is the current one, once the registry has stored how it ended."""
+        while True:
+            heard = await self._reports.submit(report)
+            if heard is not None:  # else it is still being stored
+                return heard
+
+    async def _send_reports(self, reports: list[Report]) -> list[bool | None]:
+        # Without a bound: the registry restarts, or a newer one takes over, or its database is
+        # away; a run whose report is not heard never ends.
+        return await repeat(
+            lambda: self._handles.call(self._setup.registry, "finished_many", reports),
+            on=(*NO_ANSWER, Unavailable),
+            bound_s=None,
+        )
+
+    def _finish(self, attempt: Attempt) -> None:
+        """Shows the end of an attempt to its readers."""
+        with self._arriving:  # a cancel finds it current or finished
+            self._shelf.finish(attempt)
+
+    def _graph_of(self, graph_id: str) -> LoadedGraph:
+        graph = self._graphs.get(graph_id)
+        if graph is None and self._shipped is not None:
+            graph = self._graphs[graph_id] = self._shipped.graph(graph_id)
+        if graph is None:
+            raise NotFound(f"Graph '{graph_id}' is not served here.")
+        return graph
+
+    @property
+    def _connections(self) -> Pool:
+        assert self._pool is not None
+        return self._pool
+
+    # --- control -------------------------------------------------------------------------------
+
+    @repeatable
+    async def cancel(self, run_id: str, attempt: int, keep_values: bool) -> None:
+        """Asks an attempt to stop; whether it does shows in its report.
+
+        Args:
+            keep_values: False when the run is to be rolled back, so that the thread's record keeps
+                the values from before it.
+        """
+        with self._arriving:
+            known = self._shelf.find(run_id)
+            if known is None or known.order.attempt < attempt:
+                # The start is still on its way: calls of different groups are not ordered.
+                self._cancelled_early[run_id, attempt] = keep_values
+                while len(self._cancelled_early) > EARLY_KEPT:
+                    self._cancelled_early.popitem(last=False)
+                return
+        if known.order.attempt == attempt:
+            known.cancel(keep_values)
+
+    @repeatable
+    async def beat(self, epoch: int) -> None:
+        """The registry is there."""
+        self._hear(epoch)
+
+    @repeatable
+    async def adopt(self, epoch: int) -> tuple[PoolSpec, int, list[tuple[str, int]]]:
+        """A registry that has just started asks who is here (placement, process id) and executes
+        what: ``(run, attempt)``.
+
+        Includes attempts that have ended and whose report has not been heard.
+
+        Raises:
+            Unavailable: the graphs are not loaded. The registry that had them loaded is gone, and
+                perhaps died before it asked for it: nobody can say that they ever will be.
+        """
+        self._hear(epoch)
+        if self._pool is None:
+            raise Unavailable("This actor has not loaded its graphs yet.")
+        executing = [(each.order.run_id, each.order.attempt) for each in self._shelf.current]
+        return self._setup.spec, os.getpid(), executing
+
+    def _hear(self, epoch: int) -> None:
+        # Heard on several loops: one that is late must not bring an older epoch back.
+        with self._hearing:
+            if epoch < self._epoch:
+                raise Fenced(f"registry epoch {epoch} was superseded by {self._epoch}")
+            self._epoch = epoch
+            self._guard.hear()
+
+    # --- read ----------------------------------------------------------------------------------
+
+    @long_poll
+    async def read(self, *args: Any) -> Batch:
+        """`Shelf.read`, for a gateway that has no connection."""
+        return await self._shelf.read(*args)
+
+    @long_poll
+    async def outcome(self, *args: Any) -> Ending | None:
+        """`Shelf.outcome`, likewise."""
+        return await self._shelf.outcome(*args)
+
+    @long_poll
+    async def retire(self) -> None:
+        """Returns when what has ended here was read to its end, or nobody asks for it any more."""
+        await self._shelf.until_read()
+
+    @repeatable
+    async def address(self) -> RpcAddress | None:
+        """Where this actor is called without Ray; None if nowhere."""
+        host = rpc_host()
+        return await self._rpc.address(host) if host else None
+
+    @repeatable
+    async def _start_from_here(self, epoch: int, orders: list[RunOrder]) -> None:
+        """`start_many`, on its loop."""
+        assert self._execute_loop is not None
+        started = asyncio.run_coroutine_threadsafe(
+            self.start_many(epoch, orders), self._execute_loop
+        )
+        await asyncio.wrap_future(started)
+
+    @repeatable
+    async def alive(self) -> None:
+        """Never answers; that it fails is how the registry hears of this process's death."""
+        await asyncio.Event().wait()
+
+    def _say_exhausted(self, resident_mib: int) -> None:
+        note = self._handles.get(self._setup.registry).exhausted.remote(
+            self._setup.name, resident_mib, self._setup.spec.memory_mib
+        )
+        del note
+
+
+class _Saver(FencedSaver):
+    """The saver of an attempt, with the places where tests stop it."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        saving: Saving,
+        *,
+        run_id: str,
+        attempt: int,
+        thread_id: str,
+        is_first: bool,
+        faults: Faults,
+    ) -> None:
+        super().__init__(
+            pool,
+            saving,
+            run_id=run_id,
+            attempt=attempt,
+            thread_id=thread_id,
+            is_first=is_first,
+        )
+        self._faults = faults
+
+    async def aput(
+        self, config: Any, checkpoint: Any, metadata: Any, new_versions: Any
+    ) -> RunnableConfig:
+        await self._faults.at("save")
+        saved = await super().aput(config, checkpoint, metadata, new_versions)
+        await self._faults.at("saved")
+        return saved

@@ -1,0 +1,1 @@
+"""What runs in the process that starts a server and ends it."""
