@@ -39,8 +39,12 @@ _RUN = (
     "run_id, thread_id, assistant_id, metadata, status, kwargs, multitask_strategy, created_at,"
     " updated_at"
 )
-_NOT_DELETED = "NOT EXISTS (SELECT 1 FROM greenroom.operations WHERE subject = runs.thread_id)"
-"""A run whose thread is being deleted is not shown any more."""
+_NOT_DELETED = (
+    "NOT EXISTS (SELECT 1 FROM greenroom.operations WHERE subject = runs.thread_id)"
+    " AND (NOT temporary"
+    " OR EXISTS (SELECT 1 FROM greenroom.threads t WHERE t.thread_id = runs.thread_id))"
+)
+"""A run whose thread is being deleted is not shown any more, nor a stateless one that is over."""
 _STORAGE = """
 WITH stored AS (
     SELECT checkpoint_ns, channel, version, coalesce(octet_length(blob), 0) AS bytes
