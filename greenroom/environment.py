@@ -142,7 +142,7 @@ def _haproxy_environment(settings: Settings) -> dict[str, str]:
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(http_port),
         "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(grpc_port),
         # What requests have in common is sent as one, from each gateway: on few cores a second one
-        # that has half of the requests costs a fifth of the runs a second. So it stands by.
+        # that has half of the requests costs up to a fifth of the runs a second. So it stands by.
         "RAY_SERVE_HAPROXY_BALANCE_ALGORITHM": (
             "first" if settings.gateway_replicas <= STANDBY_REPLICAS else "leastconn"
         ),

@@ -13,12 +13,13 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, cast
 
+from greenroom.core.runs import LARGE
+
 log = logging.getLogger("greenroom.rpc")
 
 NONCE_BYTES = 16
 PROOF_BYTES = hashlib.sha256().digest_size
 CALL, LEFT, RESULT, ERROR, TOO_LARGE, CALL_IN_PARTS = range(6)
-LARGE = 256 * 1024
 _HEADER = struct.Struct(">BQQ")
 _KEEPALIVE = [
     (getattr(socket, name), value)

@@ -245,7 +245,7 @@ class Streams:
                 """
                 SELECT attempt, (extract(epoch FROM updated_at) * 1000)::bigint AS at_ms
                 FROM greenroom.runs WHERE run_id = %s AND status IN ('success', 'interrupted')
-                    AND kwargs::jsonb->'stream_mode' ? 'values'""",
+                    AND (kwargs->'stream_mode')::jsonb ? 'values'""",
                 (run_id,),
             )
             row = await cursor.fetchone()

@@ -36,11 +36,11 @@ CancelAction = Literal["interrupt", "rollback"]
 
 
 LARGE = 256 * 1024
+"""From so many bytes on a copy is worth avoiding: while a loop copies, it serves nobody."""
 
 
 class _LargeKwargs:
-    """Pickles with ``kwargs`` beside the pickle when they are large: a copy of them takes a loop a
-    tenth of a second, in which it serves nobody."""
+    """Pickles with ``kwargs`` beside the pickle when they are large."""
 
     __slots__ = ()
 
