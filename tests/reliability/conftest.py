@@ -16,13 +16,19 @@ from tests.serving import Served, serving
 MORTAL = Path(__file__).parent / "langgraph.json"
 INSPECT_S = 12.0
 """What a question about a state may take; tests wait that long for those that hang."""
+READS = "reads"
+"""File in the server's directory: in which processes factories were called for readers."""
 
 
 @pytest.fixture(scope="package")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     # Without HAProxy it starts sooner; what concerns that has a server of its own.
     directory = tmp_path_factory.mktemp("reliability")
-    environment = {"GREENROOM_HAPROXY": "false", "GREENROOM_INSPECT_S": str(INSPECT_S)}
+    environment = {
+        "GREENROOM_HAPROXY": "false",
+        "GREENROOM_INSPECT_S": str(INSPECT_S),
+        "MORTAL_READS": str(directory / READS),
+    }
     with serving(directory, MORTAL, environment=environment) as served:
         yield served
 
