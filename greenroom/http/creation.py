@@ -92,7 +92,16 @@ async def run_request(
     run_id = new_run_id(thread_id)
     metadata = _metadata(assistant, body, stateless)
     temporary = stateless and body.on_completion != "keep"
-    kwargs = _kwargs(body, assistant, metadata, run_id, thread_id, temporary)
+    resumable = dialect.resumable if body.stream_resumable is None else body.stream_resumable
+    kwargs = _kwargs(
+        body,
+        assistant,
+        metadata,
+        run_id=run_id,
+        thread_id=thread_id,
+        temporary=temporary,
+        resumable=resumable,
+    )
     return RunRequest(
         run_id=run_id,
         thread_id=thread_id,
@@ -103,7 +112,7 @@ async def run_request(
         multitask_strategy=body.multitask_strategy or dialect.multitask_strategy,
         create_thread=stateless or (body.if_not_exists or dialect.if_not_exists) == "create",
         temporary=temporary,
-        resumable=bool(body.stream_resumable),
+        resumable=resumable,
         after_s=max(0.0, float(body.after_seconds or 0)),
         webhook=webhook,
         traceparent=tracing.traceparent(),
@@ -193,9 +202,11 @@ def _kwargs(
     body: RunCreate,
     assistant: JsonObject,
     metadata: JsonObject,
+    *,
     run_id: str,
     thread_id: str,
     temporary: bool,
+    resumable: bool,
 ) -> JsonObject:
     base = identity.fields_of(plain(assistant.get("config")))
     config: JsonObject = {**base, **_given(body.config)}
@@ -203,6 +214,9 @@ def _kwargs(
     configurable = {**_given(base.get("configurable")), **own}
     context = {**identity.unreserved(plain(assistant.get("context"))), **_context(own)}
     configurable |= _identity(body, assistant, run_id, thread_id)
+    if not body.context:
+        # A graph may keep its memory by user: the client's value is the client's.
+        configurable.setdefault("user_id", "")
     config = {
         "configurable": configurable,
         **{key: value for key, value in config.items() if key != "configurable"},
@@ -221,7 +235,7 @@ def _kwargs(
         "feedback_keys": body.feedback_keys,
         "temporary": temporary,
         "subgraphs": bool(body.stream_subgraphs),
-        "resumable": bool(body.stream_resumable),
+        "resumable": resumable,
         "checkpoint_during": durability != "exit",
         "durability": durability,
     }
@@ -262,7 +276,6 @@ def _identity(body: RunCreate, assistant: JsonObject, run_id: str, thread_id: st
         "thread_id": thread_id,
         "graph_id": assistant["graph_id"],
         "assistant_id": str(assistant["assistant_id"]),
-        "user_id": "",
     }
 
 
