@@ -39,6 +39,36 @@ LARGE = 256 * 1024
 """From so many bytes on a copy is worth avoiding: while a loop copies, it serves nobody."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunFacts:
+    """What is true of a run from its creation to its end, wherever the run is known.
+
+    Attributes:
+        run_id: UUIDv7, minted by the gateway for the thread (`greenroom.core.sharding`); a retried
+            create with the same id is the same run.
+        thread_id: where the run is executed; for a stateless run a fresh id.
+        assistant_id: UUID of the assistant.
+        graph_id: the graph that the assistant names.
+        temporary: thread and run are deleted after the end (stateless, ``on_completion="delete"``).
+        resumable: the events are kept durably (``stream_resumable``).
+        resumes: the run starts from existing checkpoints (input null, a command, a checkpoint), so
+            a rollback must put back what the run writes onto them.
+        webhook: URL to call after the end, or None.
+        traceparent: the span in which the run was created. None without tracing, and for a run that
+            an earlier registry admitted.
+    """
+
+    run_id: str
+    thread_id: str
+    assistant_id: str
+    graph_id: str
+    temporary: bool = False
+    resumable: bool = False
+    resumes: bool = False
+    webhook: str | None = None
+    traceparent: str | None = None
+
+
 class _LargeKwargs:
     """Pickles with ``kwargs`` beside the pickle when they are large."""
 
@@ -109,6 +139,23 @@ class Placement:
     run_id: str
     attempt: int
     actor: str
+
+
+UNTIL_END = 1 << 30
+"""Follow a run past this attempt to wait for its end only."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunLocation:
+    """Where a run is, or that it is over.
+
+    Attributes:
+        status: None when the run does not exist (any more).
+        placement: where the run is executed, while it is.
+    """
+
+    status: RunStatus | None
+    placement: Placement | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
