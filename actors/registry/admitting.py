@@ -31,7 +31,7 @@ from greenroom.core.errors import (
     Unavailable,
 )
 from greenroom.core.lifecycle import Event
-from greenroom.core.runs import CreatedRun, RunFacts, RunRequest
+from greenroom.core.runs import CreatedRun, RunRequest
 from greenroom.graphs.configuration import GraphSpec, PlacementSpec
 from greenroom.persistence import journal, shipped
 from greenroom.persistence.database import Pool
@@ -131,18 +131,8 @@ class Admissions:
             return error
         ticket = lane.find(request.run_id)
         assert ticket is not None
-        facts = RunFacts(
-            run_id=request.run_id,
-            thread_id=request.thread_id,
-            assistant_id=request.assistant_id,
-            graph_id=request.graph_id,
-            temporary=request.temporary,
-            resumable=request.resumable,
-            resumes=request.resumes,
-            webhook=request.webhook,
-            traceparent=request.traceparent,
-        )
-        run = Run(facts=facts, ticket=ticket, since_s=time.monotonic() + request.after_s)
+        since_s = time.monotonic() + request.after_s
+        run = Run(facts=request.facts, ticket=ticket, since_s=since_s)
         self._runs.add(run)
         if not delayed:
             self._runs.queue(run.run_id)
@@ -152,7 +142,7 @@ class Admissions:
             if actor is not None:
                 self._attempts.assign(run, actor)
         writes = [journal.admit(request, actor=actor)]
-        if actor is not None and facts.resumes:
+        if actor is not None and run.resumes:
             writes.append(journal.keep_heads(run.run_id))
         rows = self._journal.write(*writes, key=run.thread_id, patience_s=ADMISSION_PATIENCE_S)
         return _Admission(run=run, actor=actor, rows=rows)
@@ -234,7 +224,7 @@ class Admissions:
         run.life.on(Event.GIVE_UP)
         await self._journal.commit(*journal.delete_run(run.run_id), key=run.thread_id)
         await self._effects.withdraw(run)
-        if run.facts.temporary and not self._lanes.of(run.thread_id).has_runs:
+        if run.temporary and not self._lanes.of(run.thread_id).has_runs:
             await self._journal.commit(journal.leave_thread(run.thread_id), key=run.thread_id)
             self._effects.follow_up(run)
 

@@ -59,7 +59,7 @@ class Attempts:
     async def _start(self, run: Run, actor: str, attempt: int) -> None:
         """Stores that the attempt is running, then orders it."""
         await self._faults.at("start")
-        heads = [journal.keep_heads(run.run_id)] if run.facts.resumes else []
+        heads = [journal.keep_heads(run.run_id)] if run.resumes else []
         rows, *_ = await self._journal.commit(
             journal.start(run.run_id, attempt, actor), *heads, key=run.thread_id
         )
@@ -90,19 +90,7 @@ class Attempts:
     def _order(self, run: Run, *, is_first: bool) -> None:
         assert run.actor is not None
         assert run.kwargs is not None
-        facts = run.facts
-        order = RunOrder(
-            run_id=facts.run_id,
-            thread_id=facts.thread_id,
-            assistant_id=facts.assistant_id,
-            graph_id=facts.graph_id,
-            attempt=run.attempt,
-            kwargs=run.kwargs,
-            temporary=facts.temporary,
-            resumable=facts.resumable,
-            is_first=is_first,
-            traceparent=facts.traceparent,
-        )
+        order = RunOrder(facts=run.facts, attempt=run.attempt, kwargs=run.kwargs, is_first=is_first)
         run.kwargs = None  # a later attempt reads them from the database
         run.ordered_s = time.monotonic()
         if run.since_s is not None and run.attempt == 1:
@@ -115,7 +103,7 @@ class Attempts:
         """Counts how long a run has waited for its first attempt, also as a span."""
         waited_s = max(0.0, waited_s)
         self._meter.observe(metrics.QUEUE_WAIT, waited_s, run.graph_id)
-        parent = run.facts.traceparent
+        parent = run.traceparent
         if parent is not None:
             begun_ns = time.time_ns() - int(waited_s * 1e9)
             tracing.passed("queue", parent=parent, begun_ns=begun_ns, run_id=run.run_id)

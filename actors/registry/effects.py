@@ -125,7 +125,7 @@ class Effects:
                 writes.append(journal.end_run(run.run_id, RunStatus.INTERRUPTED, None))
                 writes.append(outbox.announce(run.run_id))
             if not self._lanes.of(run.thread_id).has_runs:
-                rest = journal.leave_thread if run.facts.temporary else journal.calm_thread
+                rest = journal.leave_thread if run.temporary else journal.calm_thread
                 writes.append(rest(run.thread_id))
         return writes
 
@@ -151,9 +151,9 @@ class Effects:
 
     def follow_up(self, run: Run) -> None:
         """Begins what comes after an end and must not delay it: webhook, deletion."""
-        if run.facts.webhook:
+        if run.webhook:
             self._webhooks.wake()
-        if run.facts.temporary:
+        if run.temporary:
             self._tasks.spawn(self.delete_remains(run.thread_id))
 
     async def delete_remains(self, thread_id: str) -> None:

@@ -125,8 +125,8 @@ class Endings:
         await self._journal.commit(
             journal.end_run(run.run_id, end.status, end.error),
             journal.leave_thread(run.thread_id)
-            if run.facts.temporary and not busy
+            if run.temporary and not busy
             else journal.rest_thread(run.thread_id, rest, end.interrupts, end.error, busy=busy),
-            *([outbox.announce(run.run_id)] if run.facts.webhook else []),
+            *([outbox.announce(run.run_id)] if run.webhook else []),
             key=run.thread_id,
         )

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from greenroom.core.admission import Ticket
 from greenroom.core.lifecycle import Life, State
 from greenroom.core.metering import Labels
-from greenroom.core.runs import Placement, RunFacts, RunStatus
+from greenroom.core.runs import OfRun, Placement, RunFacts, RunStatus
 
 LATELY_S = 10.0
 """How long the placement of a run that is over is remembered."""
@@ -22,7 +22,7 @@ RECENT_SHOWN = 1000
 
 
 @dataclass(slots=True)
-class Run:
+class Run(OfRun):
     """A run that is not over.
 
     Attributes:
@@ -46,18 +46,6 @@ class Run:
     killer: asyncio.TimerHandle | None = None
     overdue: asyncio.TimerHandle | None = None
     out_of_time: bool = False
-
-    @property
-    def run_id(self) -> str:
-        return self.facts.run_id
-
-    @property
-    def thread_id(self) -> str:
-        return self.facts.thread_id
-
-    @property
-    def graph_id(self) -> str:
-        return self.facts.graph_id
 
     @property
     def life(self) -> Life:

@@ -27,7 +27,7 @@ from actors.registry.parts import Parts
 from greenroom.core.admission import Effect
 from greenroom.core.lifecycle import Life, State
 from greenroom.core.metering import Meter
-from greenroom.core.runs import RunFacts, RunStatus
+from greenroom.core.runs import RunStatus
 from greenroom.core.threads import resting_status
 from greenroom.graphs.configuration import Configuration
 from greenroom.persistence import journal
@@ -199,17 +199,7 @@ def _take_up(parts: Parts, found: InFlight) -> list[Effect]:
     effects = lane.restore(found.run_id, life, found.multitask_strategy)
     ticket = lane.find(found.run_id)
     assert ticket is not None
-    facts = RunFacts(
-        run_id=found.run_id,
-        thread_id=found.thread_id,
-        assistant_id=found.assistant_id,
-        graph_id=found.graph_id,
-        temporary=found.temporary,
-        resumable=found.resumable,
-        resumes=True,
-        webhook=found.webhook,
-    )
-    run = Run(facts=facts, ticket=ticket, deaths=found.deaths)
+    run = Run(facts=found.facts, ticket=ticket, deaths=found.deaths)
     runs.add(run)
     if running:
         parts.stopper.limit(run)  # anew: the registry before took its clock along

@@ -25,6 +25,7 @@ from greenroom.core.metering import Meter
 from greenroom.core.runs import RunOrder
 from greenroom.graphs.configuration import Configuration, GraphSpec, PlacementSpec
 from tests.actors.doubles import BOUND_S, Cluster, FakeHandles, setup_of, until
+from tests.run_records import order_of
 
 
 def graphs(**placements: PlacementSpec) -> Configuration:
@@ -76,7 +77,7 @@ class Stage:
 
 
 def order(run_id: str, attempt: int = 1) -> RunOrder:
-    return RunOrder(
+    return order_of(
         run_id=run_id,
         thread_id="t",
         assistant_id="a",

@@ -40,6 +40,7 @@ from greenroom.persistence.database import Pool
 from greenroom.persistence.journal import Superseded
 from tests.actors.doubles import BOUND_S, Cluster, FakeActor, FakeHandles, setup_of, until
 from tests.persistence.conftest import dsn, pool, postgres, template  # noqa: F401 - fixtures
+from tests.run_records import request_of
 
 # ruff: noqa: F811 - fixtures are named as arguments
 
@@ -243,7 +244,7 @@ def request(
         "multitask_strategy": strategy,
         "create_thread": True,
     }
-    return RunRequest(**(given | changes))
+    return request_of(**(given | changes))
 
 
 @pytest.fixture

@@ -27,6 +27,7 @@ from greenroom.core.runs import CancelRequest, RunLocation, RunRequest, RunStatu
 from greenroom.core.sharding import Misrouted, Shard, for_thread, slot_of_thread
 from greenroom.persistence.database import Pool
 from tests.actors.doubles import BOUND_S, Cluster, FakeHandles
+from tests.run_records import request_of
 
 RUN = "01890a5d-ac96-774b-bcce-b302099a8057"
 UPDATE = StateUpdate(graph_id="g", thread_id="t", values=b"{}")
@@ -95,7 +96,7 @@ def threads_of(shard: Shard, many: int) -> list[str]:
 
 
 def request(thread_id: str) -> RunRequest:
-    return RunRequest(
+    return request_of(
         run_id=for_thread(RUN, thread_id),
         thread_id=thread_id,
         assistant_id="a",
