@@ -24,19 +24,20 @@ from actors.gateway.streams import Streams
 from actors.gateway.thread_streams import thread_frames
 from actors.inspector.asking import Asker, Duty
 from actors.registry.activity import Doing
-from actors.registry.actor import ANY_ATTEMPT, Whereabouts
 from greenroom import tracing
 from greenroom.core import metering
 from greenroom.core.batching import Batcher
 from greenroom.core.errors import DatabaseUnavailable, NotFound, Unavailable, Unreachable
 from greenroom.core.ports import HistoryQuestion, Question, StateQuestion, Update
 from greenroom.core.runs import (
+    UNTIL_END,
     Batch,
     CancelAction,
     CancelRequest,
     CreatedRun,
     Ending,
     Placement,
+    RunLocation,
     RunRequest,
     RunStatus,
 )
@@ -190,7 +191,7 @@ class RayRuntime:
     ) -> int:
         return sum(await self._every("cancel_all", status, action))
 
-    async def _follow(self, run_id: str, attempt: int) -> Whereabouts:
+    async def _follow(self, run_id: str, attempt: int) -> RunLocation:
         while True:
             found = await self._polled(slot_of_run(run_id), "follow", run_id, attempt)
             if found is not None:
@@ -207,7 +208,7 @@ class RayRuntime:
         )
 
     async def _until_over(self, run_id: str) -> RunStatus | None:
-        return (await self._follow(run_id, ANY_ATTEMPT)).status
+        return (await self._follow(run_id, UNTIL_END)).status
 
     def _wait_s(self) -> float:
         # Jitter: streams that began together must not ask again together for ever.

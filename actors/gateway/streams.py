@@ -24,11 +24,10 @@ import msgspec
 from actors.calls.answers import POLL_MARGIN_S, ActorGone, repeat
 from actors.calls.directory import Handles
 from actors.gateway.sharing import SharedReads
-from actors.registry.actor import ANY_ATTEMPT, Whereabouts
 from actors.run.reading import NotYetHere
 from greenroom.core.errors import NotFound, Unreachable
 from greenroom.core.events import LIVE, READ_MAX_BYTES, Event, first_seq
-from greenroom.core.runs import Batch, Ending, Placement, RunStatus
+from greenroom.core.runs import UNTIL_END, Batch, Ending, Placement, RunLocation, RunStatus
 from greenroom.persistence import tails
 from greenroom.persistence.database import Pool
 from greenroom.wire import sse
@@ -40,7 +39,7 @@ UNREACHABLE_PAUSE_S = 0.2
 class Locate(Protocol):
     """Where the run's attempt after ``attempt`` is executed, or how the run ended; waits for it."""
 
-    def __call__(self, run_id: str, attempt: int, /) -> Awaitable[Whereabouts]: ...
+    def __call__(self, run_id: str, attempt: int, /) -> Awaitable[RunLocation]: ...
 
 
 class StateOf(Protocol):
@@ -126,7 +125,7 @@ class Streams:
                     attempt = placement.attempt - 1
             placement = None
         if resumable and after != LIVE:
-            async for batch in self._replayed(run_id, after, reader, before=ANY_ATTEMPT):
+            async for batch in self._replayed(run_id, after, reader, before=UNTIL_END):
                 after = batch.cursor
                 if batch.body:
                     yield batch
@@ -209,7 +208,7 @@ class Streams:
         told = [event for event in events if event.name != "error"]
         # One error is the last event there is, if it is the end.
         last = events[-1]
-        if last.name == "error" and before == ANY_ATTEMPT:
+        if last.name == "error" and before == UNTIL_END:
             behind = await tails.read(self._database, run_id, cursor, 1, max_bytes=1)
             if not behind:
                 told.append(last)

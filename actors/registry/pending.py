@@ -9,6 +9,7 @@ the same key, and waits for the same work. Nothing is done twice for one key at 
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Hashable, Sequence
 from typing import Any, Generic, TypeVar
 
@@ -18,6 +19,28 @@ T = TypeVar("T")
 
 ANSWER_WAIT_S = 0.25
 """How long a call waits for the slowest of its items."""
+ANSWERS_KEPT = 10_000
+"""How many answers are remembered for callers that ask again. They ask again within 30 seconds."""
+
+
+class Remembered(Generic[T]):
+    """Answers that were given, by key; the oldest ones are forgotten."""
+
+    def __init__(self) -> None:
+        self._answers: OrderedDict[Hashable, T] = OrderedDict()
+
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._answers
+
+    def find(self, key: Hashable) -> T | None:
+        """The answer that was given for the key, if it is remembered."""
+        return self._answers.get(key)
+
+    def remember(self, key: Hashable, answer: T) -> None:
+        """An answer is given."""
+        self._answers[key] = answer
+        if len(self._answers) > ANSWERS_KEPT:
+            self._answers.popitem(last=False)
 
 
 class Pending(Generic[T]):
@@ -30,6 +53,9 @@ class Pending(Generic[T]):
     def __init__(self, start: Callable[[Coroutine[Any, Any, T]], asyncio.Task[T]]) -> None:
         self._start = start
         self._tasks: dict[Hashable, asyncio.Task[T]] = {}
+
+    def __len__(self) -> int:
+        return len(self._tasks)
 
     def get(self, key: Hashable) -> asyncio.Task[T] | None:
         """The work of a key, while it is under way."""

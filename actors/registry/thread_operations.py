@@ -12,71 +12,39 @@ import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from actors.common.setup import RegistrySetup
-from actors.common.tasks import Tasks
-from actors.registry.activity import Doings
-from actors.registry.keeper import Keeper
-from greenroom.core.admission import Effect, Lane
+from actors.registry.context import Context
+from actors.registry.effects import Effects
+from actors.registry.followers import Followers, stored_run
+from greenroom.core.admission import Lane
 from greenroom.core.errors import Conflict, GreenroomError, NotFound
 from greenroom.core.runs import RunStatus
 from greenroom.core.threads import resting_status
 from greenroom.persistence import journal, upkeep
-from greenroom.persistence.bulk import Bulk, Operation, operation_done
-from greenroom.persistence.database import Pool, retrying
-from greenroom.persistence.journal import Journal
+from greenroom.persistence.bulk import Operation, operation_done
 
 log = logging.getLogger("greenroom.thread_operations")
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Lanes:
-    """What the operations need of the registry.
-
-    Attributes:
-        of: the lane of a thread.
-        tidy: forgets a lane that is empty.
-        perform: makes effects of a lane durable and performs them.
-        thread_of: the thread of a run that is not over.
-        until_over: returns when a run is over.
-        until_told, tell: who waits for a key, and who tells that it waited enough.
-    """
-
-    of: Callable[[str], Lane]
-    tidy: Callable[[Lane], None]
-    perform: Callable[[Lane, Sequence[Effect]], Awaitable[None]]
-    thread_of: Callable[[str], str | None]
-    until_over: Callable[[str], Awaitable[None]]
-    until_told: Callable[[str], Awaitable[None]]
-    tell: Callable[[str], None]
-
-
 class ThreadOperations:
     """Does them, for a registry and its threads."""
 
-    def __init__(
-        self,
-        lanes: Lanes,
-        pen: Journal,
-        bulk: Bulk,
-        keeper: Keeper,
-        doings: Doings,
-        database: Pool,
-        tasks: Tasks,
-        setup: RegistrySetup,
-    ) -> None:
-        self._lanes = lanes
-        self._journal = pen
-        self._bulk = bulk
-        self._keeper = keeper
-        self._doings = doings
-        self._database = database
-        self._tasks = tasks
-        self._thread_ttl_s = setup.thread_ttl_s
+    def __init__(self, context: Context, effects: Effects, followers: Followers) -> None:
+        self._runs = context.runs
+        self._lanes = context.lanes
+        self._waiters = context.waiters
+        self._journal = context.journal
+        self._bulk = context.bulk
+        self._inspections = context.inspections
+        self._doings = context.doings
+        self._database = context.database
+        self._tasks = context.tasks
+        self._thread_ttl_s = context.setup.thread_ttl_s
+        self._effects = effects
+        self._followers = followers
         self._under_way: dict[str, asyncio.Lock] = {}
 
     async def _exclusively(self, thread_id: str, work: Callable[[], Awaitable[T]]) -> T:
@@ -96,8 +64,8 @@ class ThreadOperations:
         try:
             return await work()
         finally:
-            await self._lanes.perform(lane, lane.end_exclusive(operation))
-            self._lanes.tell(operation)
+            await self._effects.perform(lane, lane.end_exclusive(operation))
+            self._waiters.tell(operation)
 
     async def _rest(
         self, thread_id: str, interrupts: bytes | None, *writes: journal.Write, has_next: bool
@@ -122,7 +90,7 @@ class ThreadOperations:
         """
 
         async def work() -> bytes:
-            reply, interrupts, has_next = await self._keeper.update(update[1], update[0])
+            reply, interrupts, has_next = await self._inspections.update(update[1], update[0])
             await self._rest(thread_id, interrupts, has_next=has_next)
             self._doings.note(thread_id, "state")
             return reply
@@ -148,7 +116,7 @@ class ThreadOperations:
 
     async def prune(self, thread_id: str) -> None:
         """Deletes all but the newest checkpoints. Raises Conflict while a run is in flight."""
-        await self._exclusively(thread_id, lambda: self._keeper.prune(thread_id))
+        await self._exclusively(thread_id, lambda: self._inspections.prune(thread_id))
 
     # --- delete --------------------------------------------------------------------------------
 
@@ -160,16 +128,16 @@ class ThreadOperations:
         lane = self._lanes.of(thread_id)
         while lane.closing:
             # Perhaps for the same request: it is asked again when an answer was lost.
-            await self._lanes.until_told(thread_id)
+            await self._waiters.until_told(thread_id)
             lane = self._lanes.of(thread_id)
         effects = lane.close()
         active = lane.active.run_id if lane.active is not None else None
         try:
-            await self._lanes.perform(lane, effects)
+            await self._effects.perform(lane, effects)
             if active is not None:
-                await self._lanes.until_over(active)
+                await self._followers.until_over(active)
             while (operation := lane.exclusive) is not None:
-                await self._lanes.until_told(operation)
+                await self._waiters.until_told(operation)
             await self._delete_closed(thread_id)
         finally:
             self._reopen(lane)
@@ -214,7 +182,7 @@ class ThreadOperations:
     def _reopen(self, lane: Lane) -> None:
         lane.reopen()
         self._lanes.tidy(lane)
-        self._lanes.tell(lane.thread_id)
+        self._waiters.tell(lane.thread_id)
 
     async def delete_run(self, thread_id: str, run_id: str) -> None:
         """Stops the run if it is not over, then deletes it and its checkpoints.
@@ -225,12 +193,13 @@ class ThreadOperations:
             NotFound: it is another thread's.
             Conflict: it is over, and another one is in flight on its thread.
         """
-        if self._lanes.thread_of(run_id) == thread_id:
+        run = self._runs.find(run_id)
+        if run is not None and run.thread_id == thread_id:
             lane = self._lanes.of(thread_id)
             # A rollback deletes it at its end, before the next run of the thread starts.
-            await self._lanes.perform(lane, lane.stop(run_id, "rollback"))
-            await self._lanes.until_over(run_id)
-        found = await retrying(self._database, lambda conn: journal.find_run(conn, run_id))
+            await self._effects.perform(lane, lane.stop(run_id, "rollback"))
+            await self._followers.until_over(run_id)
+        found = await stored_run(self._database, run_id)
         if found is None:
             return
         if found.thread_id != thread_id:
@@ -252,7 +221,7 @@ class ThreadOperations:
                 await self._journal.commit(operation_done(run_id), key=thread_id)
                 return
             newest = left[0][0] if left else graph_id
-            interrupts, has_next = await self._keeper.settle(newest, thread_id)
+            interrupts, has_next = await self._inspections.settle(newest, thread_id)
             done = operation_done(run_id)
             await self._rest(thread_id, interrupts, done, has_next=has_next)
 

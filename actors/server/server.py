@@ -34,7 +34,7 @@ from actors.common.placement import ClusterView, impossible
 from actors.common.setup import RegistrySetup, WebhookSettings
 from actors.gateway import deployment
 from actors.registries import find_registries, make_registry, refuse_embedded_beyond_one_node
-from actors.registry.keeper import pool_specs
+from actors.registry.pool_specs import pool_specs
 from actors.server import applications, processes
 from actors.server.standin import StandIn
 from greenroom.core.errors import ConfigurationError, GreenroomError

@@ -39,6 +39,91 @@ LARGE = 256 * 1024
 """From so many bytes on a copy is worth avoiding: while a loop copies, it serves nobody."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunFacts:
+    """What is true of a run from its creation to its end, wherever the run is known.
+
+    Attributes:
+        run_id: UUIDv7, minted by the gateway for the thread (`greenroom.core.sharding`); a retried
+            create with the same id is the same run.
+        thread_id: where the run is executed; for a stateless run a fresh id.
+        assistant_id: UUID of the assistant.
+        graph_id: the graph that the assistant names.
+        temporary: thread and run are deleted after the end (stateless, ``on_completion="delete"``).
+        resumable: the events are kept durably (``stream_resumable``).
+        resumes: the run starts from existing checkpoints (input null, a command, a checkpoint), so
+            a rollback must put back what the run writes onto them.
+        webhook: URL to call after the end, or None.
+        traceparent: the span in which the run was created. None without tracing, and for a run that
+            an earlier registry admitted.
+    """
+
+    run_id: str
+    thread_id: str
+    assistant_id: str
+    graph_id: str
+    temporary: bool = False
+    resumable: bool = False
+    resumes: bool = False
+    webhook: str | None = None
+    traceparent: str | None = None
+
+    def __reduce__(self) -> Any:
+        """Pickles as its values: it travels with every create and every order."""
+        return _facts, tuple([getattr(self, name) for name in _FACTS])
+
+
+_FACTS = tuple(each.name for each in fields(RunFacts))
+
+
+def _facts(*values: Any) -> RunFacts:
+    return RunFacts(**dict(zip(_FACTS, values, strict=False)))
+
+
+class OfRun:
+    """A record that embeds the facts of a run, and shows them as its own."""
+
+    __slots__ = ()
+
+    facts: RunFacts
+
+    @property
+    def run_id(self) -> str:
+        return self.facts.run_id
+
+    @property
+    def thread_id(self) -> str:
+        return self.facts.thread_id
+
+    @property
+    def assistant_id(self) -> str:
+        return self.facts.assistant_id
+
+    @property
+    def graph_id(self) -> str:
+        return self.facts.graph_id
+
+    @property
+    def temporary(self) -> bool:
+        return self.facts.temporary
+
+    @property
+    def resumable(self) -> bool:
+        return self.facts.resumable
+
+    @property
+    def resumes(self) -> bool:
+        return self.facts.resumes
+
+    @property
+    def webhook(self) -> str | None:
+        return self.facts.webhook
+
+    @property
+    def traceparent(self) -> str | None:
+        return self.facts.traceparent
+
+
 class _LargeKwargs:
     """Pickles with ``kwargs`` beside the pickle when they are large."""
 
@@ -63,43 +148,24 @@ def _with_kwargs(kind: type[Any], given: dict[str, Any], kwargs: Any) -> Any:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RunRequest(_LargeKwargs):
+class RunRequest(_LargeKwargs, OfRun):
     """A run as the gateway asks for it: validated, complete, and safe to ask for twice.
 
     Attributes:
-        run_id: UUIDv7, minted by the gateway for the thread (`greenroom.core.sharding`); a retried
-            create with the same id is the same run.
-        thread_id: where it runs; for a stateless run a fresh id, with ``temporary`` or not.
-        assistant_id: UUID of the assistant.
-        graph_id: the graph that the assistant names.
         kwargs: JSON of the run's ``kwargs`` (platform API, section 5), with the complete
             ``config`` in it; opaque to the registry.
         metadata: JSON object, the run's metadata.
         multitask_strategy: what to do when the thread is taken.
         create_thread: make the thread if it does not exist (``if_not_exists="create"``).
-        temporary: delete thread and run after the end (stateless, ``on_completion="delete"``).
-        resumable: keep the events durably (``stream_resumable``).
         after_s: seconds to wait before the run joins the queue.
-        webhook: URL to call after the end, or None.
-        resumes: it starts from checkpoints that are there (input null, a command, a checkpoint), so
-            a rollback must put back what it writes onto them.
-        traceparent: where in a trace it was asked for, or None.
     """
 
-    run_id: str
-    thread_id: str
-    assistant_id: str
-    graph_id: str
+    facts: RunFacts
     kwargs: bytes
     metadata: bytes
     multitask_strategy: MultitaskStrategy
     create_thread: bool
-    temporary: bool = False
-    resumable: bool = False
     after_s: float = 0.0
-    webhook: str | None = None
-    resumes: bool = False
-    traceparent: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -109,6 +175,23 @@ class Placement:
     run_id: str
     attempt: int
     actor: str
+
+
+UNTIL_END = 1 << 30
+"""Follow a run past this attempt to wait for its end only."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunLocation:
+    """Where a run is, or that it is over.
+
+    Attributes:
+        status: None when the run does not exist (any more).
+        placement: where the run is executed, while it is.
+    """
+
+    status: RunStatus | None
+    placement: Placement | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -127,23 +210,18 @@ class CreatedRun:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RunOrder(_LargeKwargs):
+class RunOrder(_LargeKwargs, OfRun):
     """What an actor needs to execute one attempt of a run. Idempotent per (run_id, attempt).
 
     Attributes:
-        is_first: its thread has no checkpoint, so there is none to look for.
+        kwargs: JSON, as of `RunRequest`.
+        is_first: the thread has no checkpoint, so there is none to look for.
     """
 
-    run_id: str
-    thread_id: str
-    assistant_id: str
-    graph_id: str
+    facts: RunFacts
     attempt: int
     kwargs: bytes
-    temporary: bool
-    resumable: bool
     is_first: bool = False
-    traceparent: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

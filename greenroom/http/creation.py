@@ -18,7 +18,7 @@ from greenroom.core import identity
 from greenroom.core.errors import BadRequest, InvalidRequest, NotFound
 from greenroom.core.identity import system_assistant_id
 from greenroom.core.ports import JsonObject
-from greenroom.core.runs import CreatedRun, RunRequest
+from greenroom.core.runs import CreatedRun, RunFacts, RunRequest
 from greenroom.http import webhooks
 from greenroom.http.edge import Edge
 from greenroom.http.parameters import is_uuid, new_id, new_run_id
@@ -102,23 +102,26 @@ async def run_request(
         temporary=temporary,
         resumable=resumable,
     )
-    return RunRequest(
+    facts = RunFacts(
         run_id=run_id,
         thread_id=thread_id,
         assistant_id=str(assistant["assistant_id"]),
         graph_id=assistant["graph_id"],
+        temporary=temporary,
+        resumable=resumable,
+        resumes=kwargs["command"] is not None
+        or kwargs["input"] is None
+        or "checkpoint_id" in kwargs["config"]["configurable"],
+        webhook=webhook,
+        traceparent=tracing.traceparent(),
+    )
+    return RunRequest(
+        facts=facts,
         kwargs=dumps(kwargs),
         metadata=dumps(metadata),
         multitask_strategy=body.multitask_strategy or dialect.multitask_strategy,
         create_thread=stateless or (body.if_not_exists or dialect.if_not_exists) == "create",
-        temporary=temporary,
-        resumable=resumable,
         after_s=max(0.0, float(body.after_seconds or 0)),
-        webhook=webhook,
-        traceparent=tracing.traceparent(),
-        resumes=kwargs["command"] is not None
-        or kwargs["input"] is None
-        or "checkpoint_id" in kwargs["config"]["configurable"],
     )
 
 

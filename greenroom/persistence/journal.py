@@ -34,7 +34,14 @@ from psycopg.rows import tuple_row
 from psycopg.types.json import Jsonb
 
 from greenroom.core.errors import DatabaseUnavailable, Fenced
-from greenroom.core.runs import CancelAction, MultitaskStrategy, RunRequest, RunStatus
+from greenroom.core.runs import (
+    CancelAction,
+    MultitaskStrategy,
+    OfRun,
+    RunFacts,
+    RunRequest,
+    RunStatus,
+)
 from greenroom.core.sharding import WHOLE, Shard
 from greenroom.core.threads import ThreadStatus
 from greenroom.persistence.database import (
@@ -604,7 +611,7 @@ async def take_epoch(connection: Connection, generation: int, shard: Shard = WHO
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class InFlight:
+class InFlight(OfRun):
     """A run as the database knows it.
 
     Attributes:
@@ -612,25 +619,29 @@ class InFlight:
         due_in_s: seconds until a delayed run is due; None or negative: it is.
     """
 
-    run_id: str
-    thread_id: str
-    assistant_id: str
-    graph_id: str
+    facts: RunFacts
     status: RunStatus
     attempt: int
     deaths: int
     actor: str | None
-    temporary: bool
-    resumable: bool
-    webhook: str | None
     multitask_strategy: MultitaskStrategy
     stop: CancelAction | None
     due_in_s: float | None
 
 
+_FACTS = (
+    "run_id",
+    "thread_id",
+    "assistant_id",
+    "graph_id",
+    "temporary",
+    "resumable",
+    "resumes",
+    "webhook",
+)
 _IN_FLIGHT = """
 SELECT run_id::text, thread_id, assistant_id::text, graph_id, status, attempt, deaths, actor,
-    temporary, resumable, webhook, multitask_strategy, stop,
+    temporary, resumable, resumes, webhook, multitask_strategy, stop,
     extract(epoch FROM due_at - clock_timestamp())::float8 AS due_in_s
 FROM greenroom.runs"""
 
@@ -668,7 +679,8 @@ async def was_cancel_heard(connection: Connection, name: str) -> bool:
 
 
 def _found(row: dict[str, Any]) -> InFlight:
-    return InFlight(**{**row, "status": RunStatus(row["status"])})
+    facts = RunFacts(**{name: row.pop(name) for name in _FACTS})
+    return InFlight(**{**row, "facts": facts, "status": RunStatus(row["status"])})
 
 
 # --- what actors write ---------------------------------------------------------------------------

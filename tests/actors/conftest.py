@@ -39,17 +39,18 @@ def nothing_is_remembered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(RegistryActor, "__init__", remember)
     yield
     for registry in registries:
-        if registry._runs or not hasattr(registry, "_journal"):
+        parts = registry._parts
+        if parts is None or parts.context.runs:
             continue
         maps = {
-            "lanes": registry._lanes,
-            "queued": registry._queued,
-            "followers": registry._followers,
-            "creating": registry._creating._tasks,
-            "cancelling": registry._cancelling._tasks,
-            "hearing": registry._hearing._tasks,
-            "unwritten": registry._journal._unwritten,
-            "notes": registry._keeper._notes,
+            "lanes": [*parts.context.lanes],
+            "queued": parts.context.runs._queued,
+            "waiters": parts.context.waiters._waiting,
+            "creating": parts.admissions.pending._tasks,
+            "cancelling": parts.cancellations.pending._tasks,
+            "hearing": parts.reports.pending._tasks,
+            "unwritten": parts.context.journal._unwritten,
+            "notes": parts.context.keeper._notes,
         }
         left = {name: found for name, found in maps.items() if found}
         assert not left, left

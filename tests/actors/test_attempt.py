@@ -18,10 +18,11 @@ from actors.run.attempt import EXIT_FENCED, Attempt, Deps
 from actors.run.node_threads import NodeThreads
 from greenroom.core.errors import DatabaseUnavailable, Fenced, NotFound
 from greenroom.core.events import Event, EventLog
-from greenroom.core.runs import Report, RunOrder, RunStatus
+from greenroom.core.runs import Report, RunStatus
 from greenroom.graphs.configuration import GraphSpec
 from greenroom.graphs.loading import LoadedGraph
 from tests.actors.doubles import BOUND_S, until
+from tests.run_records import order_of
 
 
 class State(TypedDict, total=False):
@@ -127,7 +128,7 @@ class Actor:
             "temporary": False,
             "resumable": False,
         }
-        order = RunOrder(**(given | changes))
+        order = order_of(**(given | changes))
         deps: dict[str, Any] = {
             "actor": "run-1",
             "isolated": False,

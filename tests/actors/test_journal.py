@@ -23,6 +23,7 @@ from greenroom.persistence.journal import Journal, Superseded, Write, may_pass
 from greenroom.persistence.saving import Saving
 from tests.persistence.checkpointed import fill, left_of
 from tests.persistence.conftest import dsn, pool, postgres, template  # noqa: F401 - fixtures
+from tests.run_records import request_of
 
 # ruff: noqa: F811 - fixtures are named as arguments
 
@@ -55,7 +56,7 @@ def request(**changes: Any) -> RunRequest:
         "multitask_strategy": "enqueue",
         "create_thread": True,
     }
-    return RunRequest(**(given | changes))
+    return request_of(**(given | changes))
 
 
 async def rows(pool: Pool, sql: str, *params: Any) -> list[tuple[Any, ...]]:

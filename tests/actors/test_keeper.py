@@ -18,12 +18,14 @@ from actors.common.tasks import Tasks
 from actors.inspector.asking import Duty
 from actors.registry import keeper as keeping
 from actors.registry.keeper import Keeper
+from actors.registry.pool_specs import pool_specs
 from actors.spawn import Spawn
 from greenroom.core.errors import ConfigurationError, Fenced, Unavailable, Unreachable
 from greenroom.core.metering import Meter
 from greenroom.core.runs import RunOrder
 from greenroom.graphs.configuration import Configuration, GraphSpec, PlacementSpec
 from tests.actors.doubles import BOUND_S, Cluster, FakeHandles, setup_of, until
+from tests.run_records import order_of
 
 
 def graphs(**placements: PlacementSpec) -> Configuration:
@@ -58,6 +60,10 @@ class Stage:
             unstartable=lambda run_id, reason: self.unstartable.append((run_id, reason)),
         )
 
+    async def inspector(self, duty: Duty = Duty.READS) -> str:
+        assert self.keeper.inspectors is not None
+        return await self.keeper.inspectors.name(duty)
+
     @property
     def states(self) -> list[str]:
         return [member["state"] for member in self.keeper.counts()["pool"]]
@@ -71,7 +77,7 @@ class Stage:
 
 
 def order(run_id: str, attempt: int = 1) -> RunOrder:
-    return RunOrder(
+    return order_of(
         run_id=run_id,
         thread_id="t",
         assistant_id="a",
@@ -87,6 +93,7 @@ def order(run_id: str, attempt: int = 1) -> RunOrder:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keeping, "KEEP_INTERVAL_S", 0.01)
     monkeypatch.setattr(keeping, "RECONNECT_S", 0.001)
+    monkeypatch.setattr("actors.registry.deliveries.RECONNECT_S", 0.001)
     monkeypatch.setattr("actors.inspector.asking.RECONNECT_S", 0.001)
     monkeypatch.setattr("actors.registry.pool.START_BACKOFF_S", (0.0, 0.001, 0.002))
 
@@ -110,20 +117,20 @@ async def test_a_keeper_makes_its_warm_actors_and_an_inspector_and_tells_them_it
 
 async def test_a_run_that_finds_no_place_gets_one_from_a_new_actor(stage: Stage) -> None:
     await stage.warm()
-    first = stage.keeper.claim("a", "g")
+    first = stage.keeper.slots.claim("a", "g")
     assert first is not None
-    assert stage.keeper.claim("b", "g") is None
+    assert stage.keeper.slots.claim("b", "g") is None
     await until(lambda: stage.granted)
     assert stage.granted[0][0] == "b"
     assert stage.granted[0][1] != first
-    assert stage.keeper.claim("c", "g") is None
-    stage.keeper.release("a", "g", first)
+    assert stage.keeper.slots.claim("c", "g") is None
+    stage.keeper.slots.release("a", "g", first)
     assert stage.granted[1] == ("c", first)
 
 
 async def test_a_death_is_told_with_what_the_actor_said_about_it(stage: Stage) -> None:
     await stage.warm()
-    name = stage.keeper.claim("a", "g")
+    name = stage.keeper.slots.claim("a", "g")
     assert name is not None
     stage.keeper.note(name, "too large")
     stage.cluster.die(name)
@@ -136,10 +143,10 @@ async def test_a_keeper_that_was_closed_tells_nobody_and_leaves_its_actors_to_th
     configuration, cluster = graphs(g=PlacementSpec(warm=1, max_actors=2)), Cluster()
     old = Stage(configuration, cluster)
     await old.warm()
-    name = old.keeper.claim("a", "g")
+    name = old.keeper.slots.claim("a", "g")
     assert name is not None
-    old.keeper.claim("b", "g")  # it is about to start an actor for it
-    old.keeper.start(name, order("a"))
+    old.keeper.slots.claim("b", "g")  # it is about to start an actor for it
+    old.keeper.deliveries.start(name, order("a"))
     await until(lambda: cluster.executing("a"))
     await old.keeper.close()
     await old.keeper.close()
@@ -157,7 +164,7 @@ async def test_a_keeper_that_was_closed_tells_nobody_and_leaves_its_actors_to_th
 async def test_a_broken_connection_is_not_a_death(stage: Stage) -> None:
     stage.cluster.scripts["alive"] = [Unreachable("no route")] * 6
     await stage.warm()
-    name = stage.keeper.claim("a", "g")
+    name = stage.keeper.slots.claim("a", "g")
     await until(lambda: not stage.cluster.scripts["alive"])
     assert stage.lost == []
     assert name in stage.cluster.actors
@@ -168,12 +175,12 @@ async def test_orders_are_executed_once_whatever_the_way_there_does(
     stage: Stage, seed: int
 ) -> None:
     await stage.warm()
-    name = stage.keeper.claim("a", "g")
+    name = stage.keeper.slots.claim("a", "g")
     assert name is not None
     stage.cluster.misbehave(seed, share=0.6)
     actor = stage.cluster.actors[name]
     for number in range(20):
-        stage.keeper.start(name, order(f"r{number}"))
+        stage.keeper.deliveries.start(name, order(f"r{number}"))
         # One after the other: orders that gather are one call, which may well be spared.
         await until(lambda: len(actor.orders) > number)  # noqa: B023
     assert [each.run_id for each in actor.orders] == [f"r{number}" for number in range(20)]
@@ -185,7 +192,7 @@ async def test_nothing_but_a_death_ends_the_watch_of_an_actor(stage: Stage) -> N
     """B19: a watch that ended otherwise would never tell of the death, and the runs would hang."""
     stage.cluster.scripts["alive"] = [OSError("no GCS"), RuntimeError("owner died"), "an answer"]
     await stage.warm()
-    name = stage.keeper.claim("a", "g")
+    name = stage.keeper.slots.claim("a", "g")
     assert name is not None
     await until(lambda: not stage.cluster.scripts["alive"])
     assert stage.lost == []
@@ -195,11 +202,11 @@ async def test_nothing_but_a_death_ends_the_watch_of_an_actor(stage: Stage) -> N
 
 async def test_an_order_is_sent_again_until_it_is_heard_and_executed_once(stage: Stage) -> None:
     await stage.warm()
-    name = stage.keeper.claim("a", "g")
+    name = stage.keeper.slots.claim("a", "g")
     assert name is not None
     stage.cluster.scripts["start_many"] = [Unreachable("no route")] * 3
-    stage.keeper.start(name, order("a"))
-    stage.keeper.start(name, order("a"))
+    stage.keeper.deliveries.start(name, order("a"))
+    stage.keeper.deliveries.start(name, order("a"))
     actor = stage.cluster.actors[name]
     await until(lambda: actor.orders)
     assert [each.run_id for each in actor.orders] == ["a"]
@@ -207,39 +214,39 @@ async def test_an_order_is_sent_again_until_it_is_heard_and_executed_once(stage:
 
 async def test_an_order_for_a_dead_actor_ends_with_the_notice_of_its_death(stage: Stage) -> None:
     await stage.warm()
-    name = stage.keeper.claim("a", "g")
+    name = stage.keeper.slots.claim("a", "g")
     assert name is not None
     stage.cluster.die(name)
-    stage.keeper.start(name, order("a"))
+    stage.keeper.deliveries.start(name, order("a"))
     await until(lambda: stage.lost)
     assert stage.lost == [("a", name, None)]
-    assert name not in stage.keeper._starters
+    assert name not in stage.keeper.deliveries._starters
 
 
 async def test_cancel_is_asked_again_over_a_broken_connection_and_passes_over_a_dead_actor(
     stage: Stage,
 ) -> None:
     await stage.warm()
-    name = stage.keeper.claim("a", "g")
+    name = stage.keeper.slots.claim("a", "g")
     assert name is not None
     stage.cluster.scripts["cancel"] = [Unreachable("no route")]
-    await stage.keeper.cancel(name, "a", 1, keep_values=True)
-    await stage.keeper.cancel(name, "a", 1, keep_values=False)
+    await stage.keeper.deliveries.cancel(name, "a", 1, keep_values=True)
+    await stage.keeper.deliveries.cancel(name, "a", 1, keep_values=False)
     assert stage.cluster.actors[name].cancelled == [("a", 1, True), ("a", 1, False)]
-    await stage.keeper.cancel("run-nobody", "a", 1, keep_values=True)
+    await stage.keeper.deliveries.cancel("run-nobody", "a", 1, keep_values=True)
 
 
 async def test_a_start_that_fails_is_tried_again(stage: Stage) -> None:
     stage.cluster.scripts["prepare"] = [RuntimeError("no GPU")]
     stage.keeper.wake()
-    assert stage.keeper.claim("a", "g") is None
+    assert stage.keeper.slots.claim("a", "g") is None
     await until(lambda: stage.granted)
     assert stage.unstartable == []
 
 
 async def test_after_three_failed_starts_who_waits_is_told_why(stage: Stage) -> None:
     stage.cluster.scripts["prepare"] = [ConfigurationError("no module named cats")] * 20
-    assert stage.keeper.claim("a", "g") is None
+    assert stage.keeper.slots.claim("a", "g") is None
     await until(lambda: stage.unstartable)
     assert stage.unstartable == [("a", "no module named cats")]
     with pytest.raises(ConfigurationError, match="no module named cats"):
@@ -251,7 +258,7 @@ async def test_a_process_that_dies_while_it_loads_counts_as_a_failed_start(stage
         stage.cluster.die(stage.cluster.workers()[0].name)
 
     stage.cluster.scripts["prepare"] = [die] * 3
-    assert stage.keeper.claim("a", "g") is None
+    assert stage.keeper.slots.claim("a", "g") is None
     await until(lambda: stage.unstartable)
     assert "died while it loaded" in str(stage.unstartable[0][1])
 
@@ -259,7 +266,7 @@ async def test_a_process_that_dies_while_it_loads_counts_as_a_failed_start(stage
 async def test_only_one_timer_waits_for_the_next_start(stage: Stage) -> None:
     stage.cluster.scripts["prepare"] = [RuntimeError("no")] * 100
     for number in range(50):
-        stage.keeper.claim(str(number), "g")
+        stage.keeper.slots.claim(str(number), "g")
         await asyncio.sleep(0)
     await until(lambda: stage.keeper._retry is not None)
     assert isinstance(stage.keeper._retry, asyncio.TimerHandle)
@@ -274,9 +281,9 @@ async def test_an_actor_at_the_end_of_its_life_is_replaced_at_once(
     await stage.warm()
     read = asyncio.Event()
     stage.cluster.scripts["retire"] = [read.wait()]
-    first = stage.keeper.claim("a", "g")
-    assert stage.keeper.claim("b", "g") is None
-    stage.keeper.release("a", "g", first)
+    first = stage.keeper.slots.claim("a", "g")
+    assert stage.keeper.slots.claim("b", "g") is None
+    stage.keeper.slots.release("a", "g", first)
     await until(lambda: stage.granted)
     assert stage.granted[0][0] == "b"
     assert first in stage.cluster.actors, "what it has executed is still read"
@@ -294,8 +301,8 @@ async def test_a_retired_actor_that_is_never_done_goes_in_the_end(
     stage = Stage(graphs(g=placement), Cluster())
     await stage.warm()
     stage.cluster.scripts["retire"] = [asyncio.Event().wait()]
-    first = stage.keeper.claim("a", "g")
-    stage.keeper.release("a", "g", first)
+    first = stage.keeper.slots.claim("a", "g")
+    stage.keeper.slots.release("a", "g", first)
     await until(lambda: first in stage.cluster.killed)
     await stage.end()
 
@@ -304,19 +311,22 @@ async def test_shipped_graphs_have_actors_while_they_are_used(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(keeping, "IDLE_S", 0.05)
+    monkeypatch.setattr("actors.registry.pools.IDLE_S", 0.05)
     cluster = Cluster()
     stage = Stage(graphs(g=PlacementSpec(warm=0)), cluster)
     for number in range(20):
         name = f"shipped-{number}"
-        stage.keeper.serve(GraphSpec(graph_id=name, target="", placement=PlacementSpec(warm=1)))
+        stage.keeper.pools.serve(
+            GraphSpec(graph_id=name, target="", placement=PlacementSpec(warm=1))
+        )
     await stage.warm()
     await asyncio.sleep(0)
     assert cluster.workers() == [], "a start would make an actor for every name there ever was"
-    assert stage.keeper.claim("a", "shipped-3") is None
+    assert stage.keeper.slots.claim("a", "shipped-3") is None
     await until(lambda: stage.granted)
     _, actor = stage.granted[0]
     await until(lambda: len(cluster.workers()) == 2)  # the run's, and a warm one
-    stage.keeper.release("a", "shipped-3", actor)
+    stage.keeper.slots.release("a", "shipped-3", actor)
     await until(lambda: not cluster.workers())
     await stage.end()
 
@@ -333,18 +343,18 @@ async def test_a_restarted_keeper_adopts_who_is_there_and_keeps_what_they_execut
     configuration, cluster = graphs(g=PlacementSpec(warm=1, max_actors=2)), Cluster()
     old = Stage(configuration, cluster)
     await old.warm()
-    name = old.keeper.claim("a", "g")
+    name = old.keeper.slots.claim("a", "g")
     assert name is not None
-    old.keeper.start(name, order("a"))
+    old.keeper.deliveries.start(name, order("a"))
     await until(lambda: cluster.executing("a"))
     await old.end()
     made = len(cluster.ever)
 
     new = Stage(configuration, cluster)
     assert await new.keeper.adopt(2) == {"a": (name, 1)}
-    assert await new.keeper.inspector() in cluster.actors
-    new.keeper.release("a", "g", name)
-    assert new.keeper.claim("b", "g") is not None
+    assert await new.inspector() in cluster.actors
+    new.keeper.slots.release("a", "g", name)
+    assert new.keeper.slots.claim("b", "g") is not None
     await new.warm()
     assert len(cluster.inspectors()) == 1
     assert len(cluster.ever) <= made + 2
@@ -377,7 +387,7 @@ async def test_an_actor_that_answers_nonsense_is_ended_and_does_not_stop_the_sta
     stage: Stage,
 ) -> None:
     name = "run-old"
-    stage.cluster.add(name, next(iter(stage.keeper._pools.values())).spec)
+    stage.cluster.add(name, stage.keeper.pools.of_graph("g").spec)
     stage.cluster.scripts["adopt"] = [("only", "two")]
     assert await stage.keeper.adopt(1) == {}
     assert stage.cluster.killed == [name]
@@ -388,7 +398,7 @@ async def test_an_actor_that_was_still_loading_when_its_registry_died_is_ended(
 ) -> None:
     """Nobody knows whether it was ever told to load: a run given to it would fail."""
     name = "run-half"
-    stage.cluster.add(name, next(iter(stage.keeper._pools.values())).spec)
+    stage.cluster.add(name, stage.keeper.pools.of_graph("g").spec)
     stage.cluster.scripts["adopt"] = [Unavailable("This actor has not loaded its graphs yet.")]
     assert await stage.keeper.adopt(2) == {}
     assert stage.cluster.killed == [name]
@@ -396,7 +406,7 @@ async def test_an_actor_that_was_still_loading_when_its_registry_died_is_ended(
 
 
 async def test_a_keeper_of_the_past_ends_nobody(stage: Stage) -> None:
-    stage.cluster.add("run-new", next(iter(stage.keeper._pools.values())).spec)
+    stage.cluster.add("run-new", stage.keeper.pools.of_graph("g").spec)
     stage.cluster.scripts["adopt"] = [Fenced("epoch 1 was superseded by 2")]
     with pytest.raises(Fenced):
         await stage.keeper.adopt(1)
@@ -404,40 +414,40 @@ async def test_a_keeper_of_the_past_ends_nobody(stage: Stage) -> None:
 
 
 async def test_a_graph_that_is_not_served_any_more_breaks_nothing(stage: Stage) -> None:
-    assert not stage.keeper.knows("gone")
-    stage.keeper.release("a", "gone", None)
-    stage.keeper.release("a", "gone", "run-gone")
-    assert stage.keeper.max_attempts("gone") == 1
+    assert not stage.keeper.pools.knows("gone")
+    stage.keeper.slots.release("a", "gone", None)
+    stage.keeper.slots.release("a", "gone", "run-gone")
+    assert stage.keeper.pools.max_attempts("gone") == 1
 
 
 async def test_nothing_is_kept_of_actors_that_are_gone(stage: Stage) -> None:
     await stage.warm()
     for number in range(5):
-        name = stage.keeper.claim(str(number), "g")
+        name = stage.keeper.slots.claim(str(number), "g")
         if name is None:
             await until(lambda: stage.granted)
             _, name = stage.granted.pop()
-        stage.keeper.start(name, order(str(number)))
+        stage.keeper.deliveries.start(name, order(str(number)))
         await until(lambda: stage.cluster.executing(str(number)))  # noqa: B023
         stage.cluster.die(name)
         await until(lambda: len(stage.lost) == number + 1)  # noqa: B023
     await until(lambda: "starting" not in stage.states)  # they have a name before a process
     alive = set(stage.cluster.actors)
     assert set(stage.keeper._pids) <= alive
-    assert set(stage.keeper._pool_of_actor) <= alive
-    assert not stage.keeper._starters
+    assert set(stage.keeper.pools.actors) <= alive
+    assert not stage.keeper.deliveries._starters
     assert not stage.keeper._notes
 
 
 @pytest.fixture
 async def stuck(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stage]:
     """A graph for which no node has a GPU."""
-    monkeypatch.setattr(keeping, "PLACING_LOOK_S", 0.005)
+    monkeypatch.setattr("actors.registry.starting.PLACING_LOOK_S", 0.005)
     stage = Stage(graphs(g=PlacementSpec(warm=0, num_gpus=1)), Cluster())
-    stage.keeper._setup = setup_of(placement_patience_s=0.02)
+    stage.keeper._starter._setup = setup_of(placement_patience_s=0.02)
     stage.tasks.spawn(stage.keeper.keep())
     for duty in Duty:
-        await stage.keeper.inspector(duty)
+        await stage.inspector(duty)
     stage.cluster.scripts["prepare"] = [asyncio.Event().wait() for _ in range(9)]
     yield stage
     for pending in stage.cluster.scripts["prepare"]:
@@ -448,8 +458,8 @@ async def stuck(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stage]:
 async def test_runs_whose_placement_no_node_can_satisfy_are_told_so_and_do_not_wait_for_ever(
     stuck: Stage,
 ) -> None:
-    assert stuck.keeper.claim("a", "g") is None
-    assert stuck.keeper.claim("b", "g") is None
+    assert stuck.keeper.slots.claim("a", "g") is None
+    assert stuck.keeper.slots.claim("b", "g") is None
     await until(lambda: len(stuck.unstartable) == 2)
     assert [run_id for run_id, _ in stuck.unstartable] == ["a", "b"]
     assert "needs 0.5 CPU, 1 GPU; the most that a node has is 0 GPU" in str(stuck.unstartable[0][1])
@@ -472,9 +482,9 @@ async def test_an_actor_stays_asked_for_while_a_node_has_room_in_total_or_may_be
         looks += 1
         return stuck.cluster.view
 
-    cast(Any, stuck.keeper._handles).cluster_view = look
+    cast(Any, stuck.keeper.handles).cluster_view = look
     stuck.cluster.scripts["prepare"].insert(0, ready.wait())
-    assert stuck.keeper.claim("a", "g") is None
+    assert stuck.keeper.slots.claim("a", "g") is None
     await until(lambda: looks > 10)
     assert stuck.unstartable == []
     assert len(stuck.cluster.workers()) == 1
@@ -490,8 +500,8 @@ async def test_a_control_service_that_is_away_condemns_no_run(stuck: Stage) -> N
         looks += 1
         raise RuntimeError("GCS")
 
-    cast(Any, stuck.keeper._handles).cluster_view = away
-    assert stuck.keeper.claim("a", "g") is None
+    cast(Any, stuck.keeper.handles).cluster_view = away
+    assert stuck.keeper.slots.claim("a", "g") is None
     await until(lambda: looks > 10)
     assert stuck.unstartable == []
 
@@ -501,16 +511,16 @@ async def test_actors_that_were_starting_on_a_node_that_is_lost_are_no_failed_st
 ) -> None:
     """A node with many starting actors would otherwise end every run that waits for one."""
     stage.cluster.scripts["prepare"] = [NodeGone("run"), Unreachable("cannot be reached")] * 5
-    assert stage.keeper.claim("a", "g") is None
+    assert stage.keeper.slots.claim("a", "g") is None
     await until(lambda: stage.granted)
     assert stage.unstartable == []
-    assert all(pool.failed_starts == 0 for pool in stage.keeper._distinct_pools)
+    assert all(pool.failed_starts == 0 for pool in stage.keeper.pools.distinct)
 
 
 async def test_with_an_embedded_database_actors_stay_on_the_head() -> None:
     configuration = graphs(g=PlacementSpec(resources={"x": 1.0}))
-    [elsewhere] = keeping.pool_specs(configuration, setup_of())
-    [beside] = keeping.pool_specs(configuration, setup_of(embedded=Path("pg")))
+    [elsewhere] = pool_specs(configuration, setup_of())
+    [beside] = pool_specs(configuration, setup_of(embedded=Path("pg")))
     assert elsewhere.resources == (("x", 1.0),)
     assert dict(beside.resources) == {"x": 1.0, HEAD: HEAD_SHARE}
 
@@ -518,5 +528,5 @@ async def test_with_an_embedded_database_actors_stay_on_the_head() -> None:
 def test_placements_that_differ_in_the_kind_of_node_have_pools_of_their_own() -> None:
     kinds = [{}, {"accelerator_type": "L4"}, {"labels": {"zone": "a"}}, {"labels": {"zone": "b"}}]
     configuration = graphs(**{f"g{n}": PlacementSpec(**kind) for n, kind in enumerate(kinds)})  # type: ignore[arg-type]
-    specs = keeping.pool_specs(configuration, setup_of())
+    specs = pool_specs(configuration, setup_of())
     assert [spec.graphs for spec in specs] == [("g0",), ("g1",), ("g2",), ("g3",)]

@@ -11,6 +11,7 @@ from actors.run.reading import GONE_KEPT, NotYetHere, Shelf
 from greenroom.core.errors import NotFound
 from greenroom.core.events import LIVE, EventLog
 from greenroom.core.runs import Batch, Ending, RunOrder, RunStatus
+from tests.run_records import order_of
 
 BOUND_S = 5.0
 LARGE = 1 << 30
@@ -29,7 +30,7 @@ def shelf_of(run_max_bytes: int = LARGE, max_bytes: int = LARGE, wait_s: float =
 
 
 def begin(shelf: Shelf, run_id: str, attempt: int = 1) -> Executed:
-    order = RunOrder(
+    order = order_of(
         run_id=run_id,
         thread_id="t",
         assistant_id="a",

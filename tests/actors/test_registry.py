@@ -18,12 +18,16 @@ from prometheus_client.parser import text_string_to_metric_families
 from actors.calls.directory import Handles
 from actors.common import metrics
 from actors.common.setup import RegistrySetup
-from actors.registry import actor as registry_module
-from actors.registry.actor import ANY_ATTEMPT, RegistryActor
+from actors.registry import in_flight, losses
+from actors.registry.actor import RegistryActor
+from actors.registry.context import Context
+from actors.registry.in_flight import Run
+from actors.registry.parts import Parts
 from actors.spawn import Spawn
 from greenroom.core import metering
 from greenroom.core.errors import Conflict, NotFound, TooManyRequests, Unavailable
 from greenroom.core.runs import (
+    UNTIL_END,
     CancelAction,
     CancelRequest,
     CreatedRun,
@@ -36,6 +40,7 @@ from greenroom.persistence.database import Pool
 from greenroom.persistence.journal import Superseded
 from tests.actors.doubles import BOUND_S, Cluster, FakeActor, FakeHandles, setup_of, until
 from tests.persistence.conftest import dsn, pool, postgres, template  # noqa: F401 - fixtures
+from tests.run_records import request_of
 
 # ruff: noqa: F811 - fixtures are named as arguments
 
@@ -48,6 +53,25 @@ class Registry(RegistryActor):
 
     superseded = False
     broken = False
+
+    @property
+    def parts(self) -> Parts:
+        assert self._parts is not None
+        return self._parts
+
+    @property
+    def context(self) -> Context:
+        return self.parts.context
+
+    @property
+    def in_flight(self) -> set[str]:
+        return {run.run_id for run in self.context.runs}
+
+    def run(self, run_id: str) -> Run:
+        """A run that is in flight."""
+        found = self.context.runs.find(run_id)
+        assert found is not None
+        return found
 
     def _superseded(self) -> None:
         self.superseded = True
@@ -90,13 +114,13 @@ class Theatre:
         return await self.open()
 
     async def kill(self, registry: Registry) -> None:
-        await registry._keeper.close()
+        await registry.context.keeper.close()
         tasks = [*registry._tasks._running]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await registry._journal.close()
-        await registry._database.close()
+        await registry.context.journal.close()
+        await registry.context.database.close()
 
     # --- what clients do -----------------------------------------------------------------------
 
@@ -180,17 +204,17 @@ class Theatre:
 
     async def over(self, run_id: str) -> str | None:
         """The status in the end."""
-        found = await bounded(self.registry.follow(run_id, ANY_ATTEMPT, BOUND_S))
+        found = await bounded(self.registry.follow(run_id, UNTIL_END, BOUND_S))
         assert found is not None
         return found.status
 
     async def nothing_is_left(self) -> None:
         """Every map is empty, every thread at rest, every place free."""
         registry = self.registry
-        await until(lambda: not registry._runs)
-        await until(lambda: not registry._lanes)
-        assert registry._followers == {}
-        assert registry._queued == set()
+        await until(lambda: not registry.context.runs)
+        await until(lambda: not registry.context.lanes)
+        assert not registry.context.waiters
+        assert not registry.context.runs.queued
         assert (
             await self.rows(
                 "SELECT run_id FROM greenroom.runs WHERE status IN ('pending', 'running')"
@@ -198,7 +222,7 @@ class Theatre:
             == []
         )
         assert await self.rows("SELECT * FROM greenroom.threads WHERE status = 'busy'") == []
-        counts = registry._keeper.counts()
+        counts = registry.context.keeper.counts()
         assert counts["waiting_for_a_place"] == 0
         assert not [member for member in counts["pool"] if member["runs"]]
 
@@ -220,15 +244,16 @@ def request(
         "multitask_strategy": strategy,
         "create_thread": True,
     }
-    return RunRequest(**(given | changes))
+    return request_of(**(given | changes))
 
 
 @pytest.fixture
 async def make(
     dsn: str, pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Callable[..., Awaitable[Theatre]]]:
-    monkeypatch.setattr(registry_module, "RETRY_BACKOFF_S", (0.0, 0.001))
+    monkeypatch.setattr(losses, "RETRY_BACKOFF_S", (0.0, 0.001))
     monkeypatch.setattr("actors.registry.keeper.RECONNECT_S", 0.001)
+    monkeypatch.setattr("actors.registry.deliveries.RECONNECT_S", 0.001)
     monkeypatch.setattr("actors.registry.pool.START_BACKOFF_S", (0.0, 0.001))
     made: list[Theatre] = []
 
@@ -418,7 +443,7 @@ async def test_a_predecessor_that_ends_while_a_create_fails_leaves_its_thread_at
     actor.current.pop(first.run_id)
     await theatre.report(actor, first.run_id, 1)
     assert isinstance(await bounded(bad), Exception)
-    await until(lambda: not theatre.registry._runs)
+    await until(lambda: not theatre.registry.context.runs)
     assert await theatre.thread() == "idle"
     await theatre.nothing_is_left()
 
@@ -541,7 +566,7 @@ async def test_a_cancel_before_the_start_is_stored_still_stops_the_run(strict: T
     """Cancel comes between the decision and the commit of the admission."""
     asked = request()
     creating = asyncio.create_task(strict.ask(asked))
-    await until(lambda: asked.run_id in strict.registry._runs)
+    await until(lambda: asked.run_id in strict.registry.context.runs)
     assert await strict.cancel(asked.run_id) is None
     assert isinstance(await bounded(creating), CreatedRun)
     assert await strict.over(asked.run_id) == "interrupted"
@@ -605,11 +630,11 @@ async def test_a_run_between_two_attempts_can_be_cancelled(
     theatre: Theatre, monkeypatch: pytest.MonkeyPatch, action: CancelAction
 ) -> None:
     """It waits for its next attempt: its first has left something that a rollback takes back."""
-    monkeypatch.setattr(registry_module, "RETRY_BACKOFF_S", (0.2,))
+    monkeypatch.setattr(losses, "RETRY_BACKOFF_S", (0.2,))
     run = await theatre.create()
     actor = await theatre.executed(run.run_id)
     theatre.cluster.die(actor.name)
-    lane = theatre.registry._lanes["t"]
+    lane = theatre.registry.context.lanes.of("t")
     await until(lambda: lane.is_waiting(run.run_id))
     await theatre.cancel(run.run_id, action)
     assert await theatre.over(run.run_id) == {"interrupt": "interrupted"}.get(action)
@@ -622,8 +647,8 @@ async def test_a_run_whose_actor_dies_before_its_admission_is_stored_runs_in_a_s
 ) -> None:
     asked = request()
     creating = asyncio.create_task(theatre.ask(asked))
-    await until(lambda: asked.run_id in theatre.registry._runs)
-    actor = theatre.registry._runs[asked.run_id].actor
+    await until(lambda: asked.run_id in theatre.registry.context.runs)
+    actor = theatre.registry.run(asked.run_id).actor
     assert actor is not None
     theatre.cluster.die(actor)
     assert isinstance(await bounded(creating), CreatedRun)
@@ -848,7 +873,7 @@ async def test_a_thread_deleted_while_a_create_is_being_stored_does_not_come_bac
     created = asyncio.create_task(
         strict.registry.create_many([request(), request(), request(after_s=60)])
     )
-    await until(lambda: strict.registry._runs)
+    await until(lambda: strict.registry.context.runs)
     await bounded(strict.registry.delete_thread("t"))
     await bounded(created)
     assert await strict.thread() is None
@@ -868,7 +893,7 @@ async def test_a_thread_is_deleted_after_the_state_update_that_is_under_way(
 
     theatre.cluster.scripts["update"] = [slow()]
     updating = asyncio.create_task(theatre.registry.update_state("t", [None, "g"]))
-    await until(lambda: theatre.registry._lanes)
+    await until(lambda: theatre.registry.context.lanes)
     deleting = asyncio.create_task(theatre.registry.delete_thread("t"))
     await asyncio.sleep(0.01)
     assert not deleting.done()
@@ -890,7 +915,7 @@ async def test_a_run_created_during_a_state_update_starts_after_it_and_keeps_the
 
     theatre.cluster.scripts["update"] = [slow()]
     updating = asyncio.create_task(theatre.registry.update_state("t", [None, "g"]))
-    await until(lambda: theatre.registry._lanes)
+    await until(lambda: theatre.registry.context.lanes)
     run = await theatre.create()
     assert run.placement is None
     gate.set()
@@ -904,7 +929,7 @@ async def test_a_run_created_during_a_state_update_starts_after_it_and_keeps_the
 async def test_a_temporary_thread_is_gone_with_its_run(
     theatre: Theatre, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry_module, "LATELY_S", 0.3)
+    monkeypatch.setattr(in_flight, "LATELY_S", 0.3)
     run = await theatre.create(temporary=True)
     await theatre.finish(run.run_id)
     assert await theatre.thread() is None
@@ -923,7 +948,7 @@ async def test_a_temporary_thread_that_somebody_uses_on_is_theirs(
     theatre: Theatre, monkeypatch: pytest.MonkeyPatch, restarts: bool
 ) -> None:
     """Its id is in an answer's header: whoever reads it may put a run of their own there."""
-    monkeypatch.setattr(registry_module, "LATELY_S", 0.05)
+    monkeypatch.setattr(in_flight, "LATELY_S", 0.05)
     first = await theatre.create(temporary=True)
     await theatre.executed(first.run_id)
     second = await theatre.create()
@@ -951,7 +976,7 @@ async def test_how_a_temporary_run_was_given_up_can_be_read_by_who_waits_for_it(
         )
         theatre.cluster.die((await theatre.executed(run.run_id)).name)
     assert await theatre.over(run.run_id) == "error"
-    await until(lambda: not theatre.registry._runs)
+    await until(lambda: not theatre.registry.context.runs)
     ((error,),) = await theatre.rows("SELECT error::text FROM greenroom.runs")
     assert json.loads(error)["error"] == "ActorDied"
 
@@ -959,8 +984,8 @@ async def test_how_a_temporary_run_was_given_up_can_be_read_by_who_waits_for_it(
 async def test_polls_that_are_over_leave_no_follower(theatre: Theatre) -> None:
     run = await theatre.create()
     for _ in range(3):
-        assert await theatre.registry.follow(run.run_id, ANY_ATTEMPT, 0.001) is None
-    assert theatre.registry._followers == {}
+        assert await theatre.registry.follow(run.run_id, UNTIL_END, 0.001) is None
+    assert not theatre.registry.context.waiters
     await theatre.finish(run.run_id)
     await theatre.nothing_is_left()
 
@@ -1024,7 +1049,7 @@ async def test_runs_that_wait_show_in_the_metrics_and_end_there_when_they_are_dr
     found = await told(theatre)
     assert found["greenroom_runs", "g", "pending"] == 1
     assert await theatre.cancel(waiting.run_id) is None
-    await until(lambda: waiting.run_id not in theatre.registry._runs)
+    await until(lambda: waiting.run_id not in theatre.registry.context.runs)
     found = await told(theatre)
     assert ("greenroom_runs", "g", "pending") not in found
     assert found["greenroom_runs_total", "g", "interrupted"] == 1

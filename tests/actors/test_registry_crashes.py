@@ -16,7 +16,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from actors.registry import actor as registry_module
+from actors.registry import in_flight, recovery
 from actors.registry.keeper import Keeper
 from greenroom.core.errors import Conflict, NotFound
 from greenroom.core.faults import InjectedFault
@@ -217,12 +217,12 @@ async def hasty(
     make: Callable[..., Awaitable[Theatre]], monkeypatch: pytest.MonkeyPatch
 ) -> Theatre:
     """PostgreSQL ends a transaction of the registry after a fifth of a second."""
-    opened = registry_module.open_pool
+    opened = recovery.open_pool
 
     async def impatient(dsn: str, **given: Any) -> Pool:
         return await opened(dsn, **(given | {"transaction_timeout_s": 0.2}))
 
-    monkeypatch.setattr(registry_module, "open_pool", impatient)
+    monkeypatch.setattr(recovery, "open_pool", impatient)
     return await make(cancel_grace_s=0.02)
 
 
@@ -262,7 +262,7 @@ async def test_a_list_of_cancels_is_one_commit(theatre: Theatre) -> None:
     for run in runs[:3]:
         await theatre.executed(run.run_id)
     commits: list[int] = []
-    pen = theatre.registry._journal
+    pen = theatre.registry.context.journal
     transaction = pen._transaction
 
     async def counted(groups: Any) -> Any:
@@ -324,7 +324,7 @@ async def test_the_report_of_a_stateless_run_is_heard_although_its_registry_died
     make: Callable[..., Awaitable[Theatre]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Committed, not answered. The next registry keeps what is left for those who still ask."""
-    monkeypatch.setattr(registry_module, "LATELY_S", 0.2)
+    monkeypatch.setattr(in_flight, "LATELY_S", 0.2)
     faults = Failing()
     theatre = await make(faults=faults)
     run = await theatre.create(temporary=True)
@@ -363,8 +363,8 @@ async def test_a_late_notice_of_a_death_takes_no_run_from_its_new_actor(theatre:
     theatre.cluster.die(first.name)
     await until(lambda: any(a.current.get(run.run_id) == 2 for a in theatre.cluster.workers()))
     second = await theatre.executed(run.run_id)
-    await bounded(theatre.registry._lost(run.run_id, first.name, None))
-    assert theatre.registry._runs[run.run_id].actor == second.name
+    await bounded(theatre.registry.parts.losses.lost(run.run_id, first.name, None))
+    assert theatre.registry.run(run.run_id).actor == second.name
     assert await theatre.finish(run.run_id)
     await theatre.nothing_is_left()
 
@@ -604,7 +604,7 @@ async def test_nothing_is_lost_on_a_way_that_loses_repeats_and_delays(
             await asyncio.gather(*(client(number) for number in range(20)))
             await theatre.restart()
             await asyncio.gather(*(client(number) for number in range(20, 40)))
-            while theatre.registry._runs:  # noqa: ASYNC110 - many things empty it
+            while theatre.registry.context.runs:  # noqa: ASYNC110 - many things empty it
                 await asyncio.sleep(0.01)
     finally:
         working.cancel()
@@ -623,14 +623,14 @@ async def test_a_run_is_in_one_state_and_the_database_has_its_status(theatre: Th
     await theatre.executed(run.run_id)
     queued = await theatre.create()
     delayed = await theatre.create(after_s=3600)
-    states = {run_id: found.life.state for run_id, found in theatre.registry._runs.items()}
+    states = {found.run_id: found.life.state for found in theatre.registry.context.runs}
     assert states == {
         run.run_id: State.RUNNING,
         queued.run_id: State.QUEUED,
         delayed.run_id: State.DELAYED,
     }
     await theatre.cancel(run.run_id)
-    assert theatre.registry._runs[run.run_id].life.state is State.CANCELLING
+    assert theatre.registry.run(run.run_id).life.state is State.CANCELLING
     assert await theatre.status(run.run_id) == "running"
     await theatre.cancel(delayed.run_id)
     await theatre.finish(run.run_id, RunStatus.INTERRUPTED)

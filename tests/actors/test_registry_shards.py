@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from actors.calls.names import shard_of
-from actors.registry import actor as registry_module
-from actors.registry.actor import ANY_ATTEMPT
+from actors.registry import losses
 from greenroom.core.errors import Conflict
-from greenroom.core.runs import RunStatus
+from greenroom.core.runs import UNTIL_END, RunStatus
 from greenroom.core.sharding import Misrouted, Shard, slot_of_thread
 from greenroom.persistence.database import Pool
+from greenroom.persistence.journal import Superseded
 from tests.actors.doubles import BOUND_S, Method, until
 from tests.actors.test_registry import Theatre, bounded, configure, request
 from tests.persistence.conftest import dsn, pool, postgres, template  # noqa: F401 - fixtures
@@ -67,8 +67,9 @@ async def ended(stages: Stages) -> None:
 
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(registry_module, "RETRY_BACKOFF_S", (0.0, 0.001))
+    monkeypatch.setattr(losses, "RETRY_BACKOFF_S", (0.0, 0.001))
     monkeypatch.setattr("actors.registry.keeper.RECONNECT_S", 0.001)
+    monkeypatch.setattr("actors.registry.deliveries.RECONNECT_S", 0.001)
     monkeypatch.setattr("actors.registry.pool.START_BACKOFF_S", (0.0, 0.001))
     (tmp_path / "g.py").write_text("graph = None\n")
     configure(tmp_path / "langgraph.json", "g")
@@ -123,7 +124,7 @@ async def test_a_run_whose_id_tells_nothing_is_followed_where_it_is(stages: Stag
     thread_id = stages.thread(1)
     run = await stages[1].create(thread_id)
     with pytest.raises(Misrouted) as caught:
-        await bounded(stages[0].registry.follow(run.run_id, ANY_ATTEMPT, BOUND_S))
+        await bounded(stages[0].registry.follow(run.run_id, UNTIL_END, BOUND_S))
     assert caught.value.slot == slot_of_thread(thread_id)
     await stages[1].finish(run.run_id)
 
@@ -135,8 +136,14 @@ async def test_each_takes_up_its_own_runs_and_leaves_the_others_alone(stages: St
     epochs = [(await stages[number].registry.hello())["epoch"] for number in range(2)]
     busy = await stages[1].thread(runs[1].thread_id)
     await stages[0].restart()
-    assert set(stages[0].registry._runs) == {runs[0].run_id, waiting[0].run_id}
-    assert set(stages[1].registry._runs) == {runs[1].run_id, waiting[1].run_id}
+    assert {run.run_id for run in stages[0].registry.context.runs} == {
+        runs[0].run_id,
+        waiting[0].run_id,
+    }
+    assert {run.run_id for run in stages[1].registry.context.runs} == {
+        runs[1].run_id,
+        waiting[1].run_id,
+    }
     assert (await stages[0].registry.hello())["epoch"] == epochs[0] + 1
     assert not stages[1].registry.superseded
     assert [actor.name in stages.cluster.actors for actor in actors] == [True, True]
@@ -212,13 +219,13 @@ async def test_a_start_with_fewer_takes_everything_from_those_before(
         abandoned = older.cluster.workers()
         await later.open()
         for number, theatre in enumerate(older.theatres):
-            with pytest.raises(registry_module.Superseded):
+            with pytest.raises(Superseded):
                 await bounded(theatre.registry.create_many([request(older.thread(number))]))
             assert theatre.registry.superseded
         assert {actor.name for actor in abandoned} <= set(older.cluster.killed)
         for run in runs:
             await until(lambda: later.cluster.executing(run.run_id))  # noqa: B023
-            assert later.registry._runs[run.run_id].attempt == 2
+            assert later.registry.run(run.run_id).attempt == 2
             await later.finish(run.run_id)
             assert await later.status(run.run_id) == "success"
     finally:

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 import psycopg
 import pytest
 
-from actors.registry import actor as registry_module
+from actors.registry import admitting
 from greenroom.core.errors import Unavailable
 from greenroom.core.runs import CreatedRun
 from greenroom.persistence import journal
@@ -83,8 +83,8 @@ async def test_a_create_that_may_have_been_stored_and_was_given_up_is_taken_back
 ) -> None:
     """The connection is lost after the commit, and then there is none for longer than a create
     waits: its client was told that nothing is stored."""
-    monkeypatch.setattr(registry_module, "ADMISSION_PATIENCE_S", 0.05)
-    pen = theatre.registry._journal
+    monkeypatch.setattr(admitting, "ADMISSION_PATIENCE_S", 0.05)
+    pen = theatre.registry.context.journal
     transaction, lost = pen._transaction, 0
 
     async def lossy(groups: list[journal._Group]) -> list[list[list[journal.Row]]]:
@@ -140,6 +140,6 @@ async def test_a_rollback_leaves_the_thread_to_the_graph_that_ran_before(
     await theatre.executed(second.run_id)
     await theatre.cancel(second.run_id, "rollback")
     await theatre.finish(second.run_id)
-    await until(lambda: not theatre.registry._runs)
+    await until(lambda: not theatre.registry.context.runs)
     assert [graph for actor in theatre.cluster.ever for graph in actor.settled_by] == ["g"]
     await theatre.nothing_is_left()

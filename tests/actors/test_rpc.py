@@ -25,7 +25,8 @@ from actors.calls.rpc import (
     RpcServer,
 )
 from greenroom.core.errors import Conflict, GreenroomError, Unavailable
-from greenroom.core.runs import LARGE, RunRequest
+from greenroom.core.runs import LARGE
+from tests.run_records import request_of
 
 BOUND_S = 10.0
 
@@ -152,7 +153,7 @@ async def test_a_large_run_goes_beside_the_pickle_and_arrives_whole(
     client: RpcClient, size: int
 ) -> None:
     asked = [
-        RunRequest(
+        request_of(
             run_id=f"{number}",
             thread_id="t",
             assistant_id="a",

@@ -14,7 +14,6 @@ from actors.calls.directory import Handles
 from actors.calls.names import registry_name
 from actors.gateway import runtime as runtime_module
 from actors.gateway.runtime import RayRuntime
-from actors.registry.actor import Whereabouts
 from greenroom.core.errors import (
     Conflict,
     DatabaseUnavailable,
@@ -24,14 +23,15 @@ from greenroom.core.errors import (
     Unreachable,
 )
 from greenroom.core.ports import StateUpdate
-from greenroom.core.runs import CancelRequest, RunRequest, RunStatus
+from greenroom.core.runs import CancelRequest, RunLocation, RunRequest, RunStatus
 from greenroom.core.sharding import Misrouted, Shard, for_thread, slot_of_thread
 from greenroom.persistence.database import Pool
 from tests.actors.doubles import BOUND_S, Cluster, FakeHandles
+from tests.run_records import request_of
 
 RUN = "01890a5d-ac96-774b-bcce-b302099a8057"
 UPDATE = StateUpdate(graph_id="g", thread_id="t", values=b"{}")
-OVER = Whereabouts(status=RunStatus.SUCCESS)
+OVER = RunLocation(status=RunStatus.SUCCESS)
 
 
 class Registries:
@@ -96,7 +96,7 @@ def threads_of(shard: Shard, many: int) -> list[str]:
 
 
 def request(thread_id: str) -> RunRequest:
-    return RunRequest(
+    return request_of(
         run_id=for_thread(RUN, thread_id),
         thread_id=thread_id,
         assistant_id="a",
@@ -149,7 +149,7 @@ async def test_a_run_is_followed_by_its_id_alone(registries: Registries) -> None
 async def test_a_run_whose_id_tells_nothing_is_followed_where_it_is(
     registries: Registries,
 ) -> None:
-    def follow(number: int, *_: Any) -> Whereabouts:
+    def follow(number: int, *_: Any) -> RunLocation:
         if number != 2:
             raise Misrouted("Elsewhere.", 4, 6)
         return OVER

@@ -12,11 +12,10 @@ import pytest
 from actors.calls.answers import ActorGone
 from actors.calls.directory import Handles
 from actors.gateway.streams import Streams
-from actors.registry.actor import ANY_ATTEMPT, Whereabouts
 from actors.run.reading import NotYetHere
 from greenroom.core.errors import NotFound, Unreachable
 from greenroom.core.events import LIVE, Event, first_seq
-from greenroom.core.runs import Batch, Ending, Placement, RunStatus
+from greenroom.core.runs import UNTIL_END, Batch, Ending, Placement, RunLocation, RunStatus
 from greenroom.persistence import tails
 from greenroom.persistence.database import Pool
 from tests.persistence.conftest import dsn, pool, postgres, template  # noqa: F401 - fixtures
@@ -24,7 +23,7 @@ from tests.persistence.test_tails import a_run
 
 BOUND_S = 5.0
 ENDING = Ending(status=RunStatus.SUCCESS, output=b'"whole"')
-OVER = Whereabouts(status=RunStatus.SUCCESS)
+OVER = RunLocation(status=RunStatus.SUCCESS)
 NOT_YET = Batch(body=b"", cursor=0, closed=True, known=False)
 GONE = Batch(body=b"", cursor=0, closed=True, known=False, gone=True)
 
@@ -41,7 +40,7 @@ class World:
     """A registry and actors that answer by a script; an exception is raised."""
 
     def __init__(
-        self, *, located: list[Whereabouts], read: list[Any], database: Pool | None = None
+        self, *, located: list[RunLocation], read: list[Any], database: Pool | None = None
     ):
         self.located = located
         self.read = read
@@ -56,7 +55,7 @@ class World:
             state_of=self.state_of,
         )
 
-    async def locate(self, run_id: str, attempt: int) -> Whereabouts:
+    async def locate(self, run_id: str, attempt: int) -> RunLocation:
         self.asked.append(attempt)
         return self.located.pop(0)
 
@@ -97,8 +96,8 @@ class World:
         return await asyncio.wait_for(collect(), BOUND_S)
 
 
-def running(attempt: int, actor: str = "x") -> Whereabouts:
-    return Whereabouts(status=RunStatus.RUNNING, placement=at(attempt, actor))
+def running(attempt: int, actor: str = "x") -> RunLocation:
+    return RunLocation(status=RunStatus.RUNNING, placement=at(attempt, actor))
 
 
 async def test_a_reader_that_is_told_not_yet_asks_for_the_same_attempt_again() -> None:
@@ -340,4 +339,4 @@ async def test_whoever_wants_what_comes_from_now_on_asks_for_itself() -> None:
 
 
 def test_no_attempt_comes_after_any() -> None:
-    assert first_seq(2**20) < first_seq(ANY_ATTEMPT)
+    assert first_seq(2**20) < first_seq(UNTIL_END)

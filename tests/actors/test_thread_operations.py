@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from actors.registry import actor as registry_module
+from actors.registry import in_flight
 from greenroom.core.errors import Conflict, NotFound
 from greenroom.core.runs import RunStatus
 from greenroom.persistence import journal
@@ -221,7 +221,7 @@ async def test_a_sweep_goes_on_with_what_nobody_sees_to(theatre: Theatre) -> Non
         " VALUES ('copy', 't', 'copy', NULL), (%s, 't', 'forget', 'g') RETURNING 1",
         run_id,
     )
-    await bounded(theatre.registry._operations.sweep())
+    await bounded(theatre.registry.parts.operations.sweep())
     assert await theatre.rows("SELECT 1 FROM greenroom.operations") == []
     assert await theatre.rows("SELECT 1 FROM greenroom.runs") == []
     await theatre.nothing_is_left()
@@ -230,7 +230,7 @@ async def test_a_sweep_goes_on_with_what_nobody_sees_to(theatre: Theatre) -> Non
 async def test_a_large_temporary_thread_is_deleted_too(
     theatre: Theatre, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry_module, "LATELY_S", 0.05)
+    monkeypatch.setattr(in_flight, "LATELY_S", 0.05)
     run = await theatre.create(temporary=True)
     await checkpoints(theatre.pool, run.run_id, [f"{n}" for n in range(9)])
     await theatre.finish(run.run_id)

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from actors.registry.keeper import IDLE_S
+from actors.registry.pools import IDLE_S
 from tests.cluster.conftest import PLACED, served_on
 from tests.cluster.nodes import RayCluster, ray_cluster
 from tests.reliability.witness import until

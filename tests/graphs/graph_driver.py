@@ -17,6 +17,7 @@ from greenroom.core.runs import Ending, RunOrder
 from greenroom.graphs.configuration import GraphSpec
 from greenroom.graphs.execution import execute
 from greenroom.graphs.loading import LoadedGraph, load_graph
+from tests.run_records import order_of
 
 HERE = Path(__file__).parent
 
@@ -42,7 +43,7 @@ def order(graph_id: str = "given", /, **changes: Any) -> RunOrder:
         "resumable": False,
     }
     kwargs = {key: changes.pop(key) for key in [*changes] if key not in known}
-    return RunOrder(**{**known, **changes}, kwargs=json.dumps(kwargs).encode())
+    return order_of(**{**known, **changes}, kwargs=json.dumps(kwargs).encode())
 
 
 @dataclass

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from greenroom.core.errors import Fenced
-from greenroom.core.runs import RunRequest
 from greenroom.core.sharding import Shard
 from greenroom.persistence import journal
 from greenroom.persistence.bulk import Bulk
@@ -28,6 +27,7 @@ from tests.persistence.checkpointed import (
     state,
     write_on,
 )
+from tests.run_records import request_of
 
 HELD = 7_001
 
@@ -75,7 +75,7 @@ async def a_run(pool: Pool, thread_id: str = "t", **changes: Any) -> str:
         "multitask_strategy": "enqueue",
         "create_thread": True,
     }
-    write = journal.admit(RunRequest(**(given | changes)), actor="a")
+    write = journal.admit(request_of(**(given | changes)), actor="a")
     async with pool.connection() as connection:
         await connection.execute(write.sql.encode(), write.params)
     return given["run_id"]

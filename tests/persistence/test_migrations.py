@@ -18,6 +18,7 @@ from greenroom.persistence import journal, migrations
 from greenroom.persistence.database import open_pool
 from greenroom.persistence.journal import Journal
 from greenroom.persistence.migrations import FILES, LOCK, finish, is_alone, is_finished, migrate
+from tests.run_records import request_of
 
 BOUND_S = 60.0
 FROZEN = {
@@ -249,7 +250,7 @@ async def test_runs_are_created_while_a_large_database_is_migrated(
 
 
 def request() -> RunRequest:
-    return RunRequest(
+    return request_of(
         run_id=str(uuid.uuid4()),
         thread_id=f"new-{uuid.uuid4()}",
         assistant_id=str(uuid.uuid4()),

@@ -15,6 +15,7 @@ from greenroom.persistence import journal, outbox, upkeep
 from greenroom.persistence.database import Pool
 from greenroom.persistence.journal import Write
 from greenroom.persistence.records import PostgresRecords
+from tests.run_records import request_of
 
 NOW = datetime(2026, 11, 22, 7, 11, 8, 273271, tzinfo=UTC)
 URL = "https://user:secret@Hooks.example.com:8443/a?b=c"
@@ -33,7 +34,7 @@ def a_request(thread_id: str, **more: Any) -> RunRequest:
         "create_thread": True,
         "webhook": URL,
     }
-    return RunRequest(**(given | more))
+    return request_of(**(given | more))
 
 
 async def commit(pool: Pool, *writes: Write) -> list[Any]:

@@ -20,7 +20,7 @@ from typing_extensions import TypedDict
 
 from greenroom.core.errors import ForeignThread
 from greenroom.core.ports import HistoryQuestion, SchemasQuestion, StateQuestion, StateUpdate
-from greenroom.core.runs import Ending, RunOrder, RunStatus
+from greenroom.core.runs import Ending, RunStatus
 from greenroom.graphs.configuration import GraphSpec
 from greenroom.graphs.execution import execute
 from greenroom.graphs.loading import Factory, LoadedGraph
@@ -30,6 +30,7 @@ from greenroom.persistence.checkpoints import FencedSaver, PooledSaver
 from greenroom.persistence.database import Pool, open_pool
 from tests.http.edge_doubles import MemoryRecords, MemoryRuntime
 from tests.persistence.test_checkpoints import a_run
+from tests.run_records import order_of
 
 SECRET = "the secret of the other thread"
 VICTIM = "01a201fe-afa1-7456-8017-aaaaaaaaaaaa"
@@ -112,7 +113,7 @@ async def run(
 ) -> tuple[Ending, list[bytes]]:
     """One attempt of a run, with its events."""
     registered = await a_run(pool, thread_id)
-    order = RunOrder(
+    order = order_of(
         run_id=registered,
         thread_id=thread_id,
         assistant_id=str(uuid.uuid4()),

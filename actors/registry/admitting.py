@@ -1,0 +1,249 @@
+"""Admits runs: decides, stores the admission, then starts what has a slot.
+
+    create ──decide──> lane, slot ──commit──> order to the actor, answer to the gateway
+
+The decision is one synchronous step, `Admissions._decide`, and the admissions of a call are on
+their way to the database in the order in which they were decided.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass
+
+from actors.common import metrics
+from actors.registry.attempts import Attempts
+from actors.registry.context import Context
+from actors.registry.effects import Effects
+from actors.registry.in_flight import Run
+from actors.registry.pending import Pending, Remembered, answers
+from actors.registry.pools import Pools
+from greenroom.core.admission import Place
+from greenroom.core.errors import (
+    Conflict,
+    DatabaseUnavailable,
+    GreenroomError,
+    NotFound,
+    Restarting,
+    TooManyRequests,
+    Unavailable,
+)
+from greenroom.core.lifecycle import Event
+from greenroom.core.runs import CreatedRun, RunRequest
+from greenroom.graphs.configuration import GraphSpec, PlacementSpec
+from greenroom.persistence import journal, shipped
+from greenroom.persistence.database import Pool
+from greenroom.persistence.journal import Superseded
+
+log = logging.getLogger("greenroom.registry")
+
+ADMISSION_PATIENCE_S = 30.0
+"""How long a create waits for the database. The caller hears then that the run was not stored."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Admission:
+    """A run on its way into the database.
+
+    Attributes:
+        actor: executes it as soon as it is stored, if a slot was free.
+        rows: what `journal.admit` gives.
+    """
+
+    run: Run
+    actor: str | None
+    rows: asyncio.Future[list[list[journal.Row]]]
+
+
+class Admissions:
+    """Admits runs, and has delayed ones join the queue when they are due."""
+
+    def __init__(self, context: Context, attempts: Attempts, effects: Effects) -> None:
+        self._runs = context.runs
+        self._lanes = context.lanes
+        self._meter = context.meter
+        self._tasks = context.tasks
+        self._pools = context.keeper.pools
+        self._slots = context.keeper.slots
+        self._journal = context.journal
+        self._database = context.database
+        self._faults = context.setup.faults
+        self._takes_shipped = context.takes_shipped
+        self._attempts = attempts
+        self._effects = effects
+        self._created: Remembered[CreatedRun] = Remembered()
+        self._draining = False
+        self._relieved = False
+        self.pending: Pending[CreatedRun | Exception] = Pending(self._tasks.vital)
+
+    def end(self, *, relieved: bool) -> None:
+        """Admits nothing any more.
+
+        Args:
+            relieved: another registry follows at once, and new runs wait for it.
+        """
+        self._draining = True
+        self._relieved = relieved
+
+    async def create(self, requests: list[RunRequest]) -> list[CreatedRun | Exception | None]:
+        """Admits runs, in order; each result is as `RegistryActor.create_many` says.
+
+        Raises:
+            Restarting: another registry is about to take over.
+        """
+        if self._relieved:
+            raise Restarting("The server is being replaced. Try again in a moment.")
+        if self._takes_shipped and not all(self._pools.knows(r.graph_id) for r in requests):
+            await learn_shipped(self._database, self._pools)
+        began_s = time.monotonic()
+        # Each is on its way to the database before the next is decided: one order for both.
+        answered = await answers([self._pending(request) for request in requests])
+        self._meter.observe(metrics.REGISTRY_CALLS, time.monotonic() - began_s, "create")
+        return answered
+
+    def _pending(self, request: RunRequest) -> asyncio.Task[CreatedRun | Exception]:
+        under_way = self.pending.get(request.run_id)
+        if under_way is not None:
+            return under_way
+        return self.pending.begin(request.run_id, self._create(request, self._decide(request)))
+
+    def _decide(self, request: RunRequest) -> _Admission | GreenroomError | None:
+        """The synchronous step: it reserves lane and slot. None: the run is known."""
+        if self._draining:
+            return Unavailable("The server is stopping. Try again in a moment.")
+        if request.run_id in self._runs or request.run_id in self._created:
+            return None
+        if not self._pools.knows(request.graph_id):
+            return NotFound("Thread or assistant not found.")
+        delayed = request.after_s > 0
+        if not delayed and self._runs.is_full:
+            return TooManyRequests(
+                f"{self._runs.most_queued} runs are waiting already (max_queued_runs)."
+                " Try again in a moment."
+            )
+        lane = self._lanes.of(request.thread_id)
+        try:
+            effects = lane.admit(request.run_id, request.multitask_strategy, delayed=delayed)
+        except GreenroomError as error:
+            self._lanes.tidy(lane)
+            return error
+        ticket = lane.find(request.run_id)
+        assert ticket is not None
+        since_s = time.monotonic() + request.after_s
+        run = Run(facts=request.facts, ticket=ticket, since_s=since_s)
+        self._runs.add(run)
+        if not delayed:
+            self._runs.queue(run.run_id)
+        actor = None
+        if Place(run.run_id) in effects:
+            actor = self._slots.claim(run.run_id, run.graph_id)
+            if actor is not None:
+                self._attempts.assign(run, actor)
+        writes = [journal.admit(request, actor=actor)]
+        if actor is not None and run.resumes:
+            writes.append(journal.keep_heads(run.run_id))
+        rows = self._journal.write(*writes, key=run.thread_id, patience_s=ADMISSION_PATIENCE_S)
+        return _Admission(run=run, actor=actor, rows=rows)
+
+    async def _create(
+        self, request: RunRequest, admission: _Admission | GreenroomError | None
+    ) -> CreatedRun | Exception:
+        """Waits until the admission is stored, then starts the run; the answer of the create."""
+        if (known := self._created.find(request.run_id)) is not None:
+            return known
+        if isinstance(admission, Conflict):
+            # Perhaps it was admitted when it was asked for first, and the answer was lost.
+            return await self._created_before(request, admission)
+        if isinstance(admission, GreenroomError):
+            return admission
+        if admission is None:
+            refusal = Unavailable("The run could not be stored. Try again.")
+            return await self._created_before(request, refusal)
+        run = admission.run
+        try:
+            await self._faults.at("admit")
+            rows, *_ = await admission.rows
+            await self._faults.at("admitted")
+        except Superseded:
+            raise
+        except DatabaseUnavailable as error:
+            # It may have been stored before the connection was lost.
+            self._tasks.vital(self._take_back(run))
+            return Unavailable(f"The run was not stored: {error.message} Try again in a moment.")
+        except Exception as error:  # whatever the database says: the run was not admitted
+            log.exception("admission not written", extra={"run_id": run.run_id})
+            await self._effects.withdraw(run)
+            return Unavailable(f"The run could not be stored: {type(error).__name__}. Try again.")
+        if not rows:
+            await self._effects.withdraw(run)
+            return NotFound("Thread or assistant not found.")
+        ((created_at, is_current, is_first),) = rows
+        if not is_current:
+            # A retried create of a run that is over by now: the same answer, nothing happens again.
+            await self._effects.withdraw(run)
+        elif self._runs.find(run.run_id) is run and not run.is_ending:
+            if admission.actor is None and request.after_s > 0:
+                self.delay(request.after_s, run.run_id)
+            elif admission.actor is not None:
+                self._attempts.stored(run, admission.actor, 1, request.kwargs, is_first=is_first)
+            lane = self._lanes.of(run.thread_id)
+            await self._effects.perform(lane, lane.admitted(run.run_id))
+        created = CreatedRun(
+            run_id=run.run_id,
+            thread_id=run.thread_id,
+            created_at=created_at.isoformat(),
+            placement=run.placement,
+        )
+        self._created.remember(run.run_id, created)
+        return created
+
+    async def _created_before(
+        self, request: RunRequest, refusal: GreenroomError
+    ) -> CreatedRun | Exception:
+        """The answer to a create that is asked for again; its admission may be on its way to the
+        database, and the journal keeps the order. The refusal, if it was not admitted."""
+        (rows,) = await self._journal.commit(
+            journal.created(request.run_id),
+            key=request.thread_id,
+            patience_s=ADMISSION_PATIENCE_S,
+        )
+        if not rows:
+            return refusal
+        run = self._runs.find(request.run_id)
+        return CreatedRun(
+            run_id=request.run_id,
+            thread_id=request.thread_id,
+            created_at=rows[0][0].isoformat(),
+            placement=run.placement if run is not None else None,
+        )
+
+    async def _take_back(self, run: Run) -> None:
+        """The caller was told that the run is not stored: so it must not be."""
+        run.life.on(Event.GIVE_UP)
+        await self._journal.commit(*journal.delete_run(run.run_id), key=run.thread_id)
+        await self._effects.withdraw(run)
+        if run.temporary and not self._lanes.of(run.thread_id).has_runs:
+            await self._journal.commit(journal.leave_thread(run.thread_id), key=run.thread_id)
+            self._effects.follow_up(run)
+
+    # --- delayed runs --------------------------------------------------------------------------
+
+    def delay(self, delay_s: float, run_id: str) -> None:
+        """Has a delayed run join the queue after so many seconds."""
+        loop = asyncio.get_running_loop()
+        loop.call_later(delay_s, lambda: self._tasks.vital(self._due(run_id)))
+
+    async def _due(self, run_id: str) -> None:
+        run = self._runs.find(run_id)
+        if run is not None:
+            self._runs.queue(run_id)
+            lane = self._lanes.of(run.thread_id)
+            await self._effects.performed(lane, lane.due(run_id))
+
+
+async def learn_shipped(database: Pool, pools: Pools) -> None:
+    """Has the registry serve the graphs that were shipped to the database since the last look."""
+    for graph_id, placement in (await shipped.placements(database)).items():
+        pools.serve(GraphSpec(graph_id=graph_id, target="", placement=PlacementSpec(**placement)))

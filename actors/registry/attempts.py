@@ -1,0 +1,109 @@
+"""Starts attempts: the run has an actor, the attempt is stored, the actor gets its order.
+
+slot ──> granted ──commit──> stored ──> order to the actor
+"""
+
+from __future__ import annotations
+
+import time
+
+from actors.common import metrics
+from actors.registry.context import Context
+from actors.registry.effects import Effects
+from actors.registry.in_flight import Run
+from actors.registry.stopping import Stopper
+from greenroom import tracing
+from greenroom.core.lifecycle import Do, Event
+from greenroom.core.runs import RunOrder
+from greenroom.persistence import journal
+
+
+class Attempts:
+    """Starts the attempts of runs that are in flight."""
+
+    def __init__(self, context: Context, stopper: Stopper, effects: Effects) -> None:
+        self._runs = context.runs
+        self._lanes = context.lanes
+        self._waiters = context.waiters
+        self._doings = context.doings
+        self._meter = context.meter
+        self._tasks = context.tasks
+        self._slots = context.keeper.slots
+        self._deliveries = context.keeper.deliveries
+        self._journal = context.journal
+        self._faults = context.setup.faults
+        self._stopper = stopper
+        self._effects = effects
+
+    def granted(self, run_id: str, actor: str) -> None:
+        """An actor has a slot for a run: the next attempt begins there."""
+        run = self._runs.find(run_id)
+        if run is None or not self._lanes.of(run.thread_id).is_waiting(run_id):
+            # Cancelled while it stood in line: the slot is the next one's.
+            self._slots.free(run_id, actor)
+            return
+        self.assign(run, actor)
+        self._tasks.vital(self._start(run, actor, run.attempt))
+
+    def assign(self, run: Run, actor: str) -> None:
+        """The next attempt is this actor's; the caller makes that durable."""
+        run.life.on(Event.GRANTED, actor=actor)
+        self._runs.unqueue(run.run_id)
+
+    def claim_again(self, run: Run) -> None:
+        """Finds a slot for the next attempt of a run, ahead of runs that never had one."""
+        granted = self._slots.claim_again(run.run_id, run.graph_id)
+        if granted is not None:
+            self.granted(run.run_id, granted)
+
+    async def _start(self, run: Run, actor: str, attempt: int) -> None:
+        """Stores that the attempt is running, then orders it."""
+        await self._faults.at("start")
+        heads = [journal.keep_heads(run.run_id)] if run.resumes else []
+        rows, *_ = await self._journal.commit(
+            journal.start(run.run_id, attempt, actor), *heads, key=run.thread_id
+        )
+        await self._faults.at("started")
+        if rows:
+            ((kwargs, is_first),) = rows
+            self.stored(run, actor, attempt, kwargs.encode(), is_first=is_first)
+        elif run.life.on(Event.GIVE_UP, attempt=attempt, actor=actor):
+            # There is no such run in the database that is not over.
+            await self._effects.withdraw(run)
+
+    def stored(self, run: Run, actor: str, attempt: int, kwargs: bytes, *, is_first: bool) -> None:
+        """The attempt is durable: its actor gets the order, unless it was lost meanwhile.
+
+        Args:
+            kwargs: JSON of the run's ``kwargs``.
+            is_first: the thread has no checkpoint.
+        """
+        effects = run.life.on(Event.STORED, attempt=attempt, actor=actor) or ()
+        if Do.ORDER not in effects:
+            return
+        run.kwargs = kwargs
+        self._order(run, is_first=is_first)
+        self._waiters.tell(run.run_id)
+        if run.life.stop is not None:
+            self._stopper.tell(run, run.life.stop)
+
+    def _order(self, run: Run, *, is_first: bool) -> None:
+        assert run.actor is not None
+        assert run.kwargs is not None
+        order = RunOrder(facts=run.facts, attempt=run.attempt, kwargs=run.kwargs, is_first=is_first)
+        run.kwargs = None  # a later attempt reads them from the database
+        run.ordered_s = time.monotonic()
+        if run.since_s is not None and run.attempt == 1:
+            self._measure_wait(run, run.ordered_s - run.since_s)
+        self._doings.note(run.thread_id, "run", run.run_id)
+        self._deliveries.start(run.actor, order)
+        self._stopper.limit(run)
+
+    def _measure_wait(self, run: Run, waited_s: float) -> None:
+        """Counts how long a run has waited for its first attempt, also as a span."""
+        waited_s = max(0.0, waited_s)
+        self._meter.observe(metrics.QUEUE_WAIT, waited_s, run.graph_id)
+        parent = run.traceparent
+        if parent is not None:
+            begun_ns = time.time_ns() - int(waited_s * 1e9)
+            tracing.passed("queue", parent=parent, begun_ns=begun_ns, run_id=run.run_id)

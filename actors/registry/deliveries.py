@@ -1,0 +1,87 @@
+"""Delivers orders and cancels to run actors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+
+from actors.calls.answers import ActorGone, repeat
+from actors.calls.directory import Handles
+from actors.common.tasks import Tasks
+from greenroom.core.batching import Batcher
+from greenroom.core.errors import Unavailable, Unreachable
+from greenroom.core.runs import RunOrder
+
+ASK_WAIT_S = 1.0
+"""How long an actor may take to take a cancel in."""
+RECONNECT_S = 0.1
+"""The pause before an actor is called again that was not reached."""
+
+
+class Deliveries:
+    """Calls run actors for one registry.
+
+    Args:
+        holds: whether an actor is one of this registry's, and not known to be dead.
+        cancel_s: how long a cancel is delivered again; the grace of a cancelled run.
+    """
+
+    def __init__(
+        self, handles: Handles, tasks: Tasks, *, holds: Callable[[str], bool], cancel_s: float
+    ) -> None:
+        self._handles = handles
+        self._tasks = tasks
+        self._holds = holds
+        self._cancel_s = cancel_s
+        self._starters: dict[str, Batcher[RunOrder, None]] = {}
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        """To how many actors orders were delivered that are not known to be dead."""
+        return len(self._starters)
+
+    def start(self, actor: str, order: RunOrder) -> None:
+        """Delivers an order; if the actor dies over it, the keeper's ``lost`` tells."""
+        self._tasks.spawn(self._start(actor, order))
+
+    async def _start(self, actor: str, order: RunOrder) -> None:
+        if not self._holds(actor):
+            return  # it died, and `lost` was told
+        starter = self._starters.get(actor)
+        if starter is None:
+            starter = self._starters[actor] = Batcher(
+                lambda orders: self._start_many(actor, orders)
+            )
+        with suppress(ActorGone):
+            await starter.submit(order)
+
+    async def _start_many(self, actor: str, orders: list[RunOrder]) -> list[None]:
+        # Without a bound: a broken connection is not a death, and an attempt starts once however
+        # often it is ordered, while an order that got lost would leave its run running for ever.
+        await repeat(
+            lambda: self._handles.call(actor, "start_many", self.epoch, orders),
+            on=(Unreachable, Unavailable),
+            bound_s=None,
+            pause_s=RECONNECT_S,
+        )
+        return [None] * len(orders)
+
+    async def cancel(self, actor: str, run_id: str, attempt: int, *, keep_values: bool) -> None:
+        """Asks an actor to stop an attempt; one that does not hear it is killed after its grace.
+
+        Args:
+            keep_values: the thread keeps what the run has written (an interrupt, no rollback).
+        """
+        with suppress(ActorGone, Unavailable, Unreachable):
+            await repeat(
+                lambda: self._handles.call(
+                    actor, "cancel", run_id, attempt, keep_values, within_s=ASK_WAIT_S
+                ),
+                on=(Unreachable,),
+                bound_s=self._cancel_s,
+                pause_s=RECONNECT_S,
+            )
+
+    def forget(self, actor: str) -> None:
+        """An actor is dead."""
+        self._starters.pop(actor, None)

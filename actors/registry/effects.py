@@ -1,0 +1,163 @@
+"""Performs the effects that a lane has decided, once they are durable.
+
+    decided ──> actors are told to stop their runs ──commit──> drop, place, end
+
+A cancel is told before the commit, so that a run stops also while the database does not answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+from actors.common import metrics
+from actors.registry import in_flight
+from actors.registry.context import Context
+from actors.registry.in_flight import Run
+from actors.registry.stopping import Stopper
+from greenroom.core.admission import Abandon, Drop, Effect, Lane, Place, Stop
+from greenroom.core.lifecycle import Event
+from greenroom.core.runs import RunStatus
+from greenroom.persistence import journal, outbox
+from greenroom.persistence.journal import Write
+
+
+class Effects:
+    """Makes effects durable and performs them.
+
+    Args:
+        granted: called with a run and the actor that has a slot for it.
+        end_unexecuted: ends a cancelled run that no actor executes.
+        delete_remains: deletes what a stateless run has left on its thread.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        stopper: Stopper,
+        *,
+        granted: Callable[[str, str], None],
+        end_unexecuted: Callable[[Run], Coroutine[Any, Any, None]],
+        delete_remains: Callable[[str], Coroutine[Any, Any, None]],
+    ) -> None:
+        self._runs = context.runs
+        self._lanes = context.lanes
+        self._waiters = context.waiters
+        self._meter = context.meter
+        self._tasks = context.tasks
+        self._pools = context.keeper.pools
+        self._slots = context.keeper.slots
+        self._journal = context.journal
+        self._webhooks = context.webhooks
+        self._faults = context.setup.faults
+        self._stopper = stopper
+        self._granted = granted
+        self._end_unexecuted = end_unexecuted
+        self._delete_stored_remains = delete_remains
+
+    async def perform(self, lane: Lane, effects: Sequence[Effect], *writes: Write) -> None:
+        """Performs effects and makes them durable, also if the caller leaves meanwhile."""
+        if effects or writes:
+            work = self._tasks.vital(self.performed(lane, effects, *writes))
+            await asyncio.shield(work)
+        else:
+            self._lanes.tidy(lane)
+
+    async def performed(self, lane: Lane, effects: Sequence[Effect], *writes: Write) -> None:
+        """Tells actors to stop their runs, makes all effects durable, then performs the others.
+
+        Vital: what it is given was decided.
+
+        Args:
+            writes: go into the same commit.
+        """
+        stops = [effect for effect in effects if isinstance(effect, Stop | Abandon)]
+        for effect in effects:
+            if isinstance(effect, Stop) and (run := self._runs.find(effect.run_id)) is not None:
+                self._stopper.stop(run, effect.action)
+        written = [
+            *self._drop_writes(effects),
+            *(journal.tell_stop(stop.run_id, stop.action) for stop in stops),
+            *writes,
+        ]
+        if written:
+            await self._journal.commit(*written, key=lane.thread_id)
+        if stops:
+            await self._faults.at("stop")
+        self._perform_written(lane, effects)
+
+    def _perform_written(self, lane: Lane, effects: Sequence[Effect]) -> None:
+        for effect in effects:
+            run = self._runs.find(effect.run_id)
+            if run is None:
+                continue
+            match effect:
+                case Drop():
+                    self._meter.count(metrics.RUNS, run.graph_id, RunStatus.INTERRUPTED.value)
+                    self.forget(run)
+                    self.follow_up(run)
+                case Abandon():
+                    self._slots.release(run.run_id, run.graph_id, None)
+                    self._tasks.vital(self._end_unexecuted(run))
+                case Place():
+                    # Perhaps it was stopped while the effects before it became durable.
+                    if self._pools.knows(run.graph_id) and lane.is_waiting(run.run_id):
+                        actor = self._slots.claim(run.run_id, run.graph_id)
+                        if actor is not None:
+                            self._granted(run.run_id, actor)
+                case Stop():
+                    pass  # its actor was told at once
+        self._lanes.tidy(lane)
+
+    def _drop_writes(self, effects: Sequence[Effect]) -> list[Write]:
+        """What makes dropped runs durable: they end interrupted, or are gone."""
+        writes: list[Write] = []
+        for effect in effects:
+            if not isinstance(effect, Drop):
+                continue
+            run = self._runs.find(effect.run_id)
+            assert run is not None
+            if effect.delete:
+                writes.append(outbox.announce(run.run_id, rolled_back=True))
+                writes += journal.delete_run(run.run_id)
+            else:
+                writes.append(journal.end_run(run.run_id, RunStatus.INTERRUPTED, None))
+                writes.append(outbox.announce(run.run_id))
+            if not self._lanes.of(run.thread_id).has_runs:
+                rest = journal.leave_thread if run.temporary else journal.calm_thread
+                writes.append(rest(run.thread_id))
+        return writes
+
+    # --- runs that are over --------------------------------------------------------------------
+
+    def forget(self, run: Run) -> None:
+        """A run is over: its slot is free, and its followers learn that."""
+        self._runs.remove(run)
+        self._slots.release(run.run_id, run.graph_id, run.actor)
+        self._waiters.tell(run.run_id)
+
+    async def withdraw(self, run: Run) -> None:
+        """A run was not admitted after all; the run that waited behind it moves up."""
+        run.life.on(Event.GIVE_UP)
+        if self._runs.find(run.run_id) is run:
+            self.forget(run)
+        lane = self._lanes.of(run.thread_id)
+        effects = lane.ended(run.run_id)
+        if not lane.has_runs:
+            # A run that ended meanwhile left the thread busy for the run that did not come.
+            await self._journal.commit(journal.calm_thread(run.thread_id), key=run.thread_id)
+        await self.performed(lane, effects)
+
+    def follow_up(self, run: Run) -> None:
+        """Begins what comes after an end and must not delay it: webhook, deletion."""
+        if run.webhook:
+            self._webhooks.wake()
+        if run.temporary:
+            self._tasks.spawn(self.delete_remains(run.thread_id))
+
+    async def delete_remains(self, thread_id: str) -> None:
+        """Deletes what a stateless run has left on its thread, once nobody reads that any more."""
+        # Whoever waits for the run asks its actor; if that died, its outcome is found in these.
+        await asyncio.sleep(in_flight.LATELY_S)
+        await self._delete_stored_remains(thread_id)

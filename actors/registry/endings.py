@@ -1,0 +1,132 @@
+"""Ends runs: a run's status and its thread's become durable as one, then the next run starts."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from dataclasses import dataclass, replace
+
+import psycopg
+
+from actors.common import metrics
+from actors.registry.context import Context
+from actors.registry.effects import Effects
+from actors.registry.in_flight import Run
+from greenroom.core.errors import DatabaseUnavailable
+from greenroom.core.runs import RunStatus
+from greenroom.core.threads import resting_status
+from greenroom.persistence import journal, outbox
+
+log = logging.getLogger("greenroom.registry")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class End:
+    """How a run ends, and what its thread's record shows then.
+
+    Attributes:
+        has_next: the thread's state has a next step.
+        interrupts: the thread's pending interrupts as JSON; None leaves them.
+        error: JSON ``{"error", "message"}``, or None.
+    """
+
+    status: RunStatus
+    has_next: bool = False
+    interrupts: bytes | None = None
+    error: bytes | None = None
+
+
+def error_json(name: str, message: str) -> bytes:
+    """The error of a run that the registry ends."""
+    return json.dumps({"error": name, "message": message}).encode()
+
+
+class Endings:
+    """Stores the ends of runs whose state is `State.ENDING`."""
+
+    def __init__(self, context: Context, effects: Effects) -> None:
+        self._lanes = context.lanes
+        self._meter = context.meter
+        self._tasks = context.tasks
+        self._slots = context.keeper.slots
+        self._inspections = context.inspections
+        self._journal = context.journal
+        self._bulk = context.bulk
+        self._faults = context.setup.faults
+        self._effects = effects
+
+    async def end(self, run: Run, end: End) -> None:
+        """Stores how a run ends, frees its slot, and starts what waited for its thread."""
+        lane = self._lanes.of(run.thread_id)
+        if run.life.stop == "rollback":
+            end = await self._roll_back(run)
+        await self._faults.at("end")
+        effects = lane.ended(run.run_id)
+        if run.actor is not None:
+            # The start of the next run on this actor goes into the same commit.
+            self._slots.hand_on(run.run_id, run.actor)
+        try:
+            await self._store(run, end, busy=lane.has_runs)
+        except psycopg.Error as problem:
+            # Something of the report cannot be stored; its end must be.
+            log.exception("an end cannot be stored as reported", extra={"run_id": run.run_id})
+            reason = f"How the run ended cannot be stored ({type(problem).__name__})."
+            end = End(status=RunStatus.ERROR, error=error_json("EndNotStored", reason))
+            await self._store(run, end, busy=lane.has_runs)
+        await self._faults.at("ended")
+        self._meter.count(metrics.RUNS, run.graph_id, end.status.value)
+        if run.ordered_s is not None:
+            took_s = time.monotonic() - run.ordered_s
+            self._meter.observe(metrics.RUN_TIME, took_s, run.graph_id)
+        self._effects.forget(run)
+        self._tasks.vital(self._effects.performed(lane, effects))
+        self._effects.follow_up(run)
+
+    async def end_settled(self, run: Run, end: End) -> None:
+        """Ends a run whose attempt did not report: its thread is settled before.
+
+        Args:
+            end: without what `Inspections.settle` tells.
+        """
+        interrupts, has_next = await self._inspections.settle(run.graph_id, run.thread_id)
+        await self.end(run, replace(end, interrupts=interrupts, has_next=has_next))
+
+    async def _roll_back(self, run: Run) -> End:
+        """Takes back what a run has written, and deletes it."""
+        await self._faults.at("roll_back")
+        status, error = RunStatus.INTERRUPTED, None
+        graph_id = run.graph_id
+        try:
+            await self._bulk.roll_back(run.run_id, run.thread_id)
+        except (DatabaseUnavailable, psycopg.Error) as problem:  # the thread must go on
+            log.error("a run was not rolled back", exc_info=True, extra={"run_id": run.run_id})
+            reason = str(problem).strip().partition("\n")[0]
+            status, error = RunStatus.ERROR, error_json("RollbackFailed", reason)
+        else:
+            *_, newest = await self._journal.commit(
+                outbox.announce(run.run_id, rolled_back=True),
+                *journal.delete_run(run.run_id),
+                journal.newest_graph(run.thread_id),
+                key=run.thread_id,
+            )
+            graph_id = newest[0][0] if newest else graph_id
+        await self._faults.at("rolled_back")
+        interrupts, has_next = await self._inspections.settle(graph_id, run.thread_id)
+        return End(status=status, has_next=has_next, interrupts=interrupts, error=error)
+
+    async def _store(self, run: Run, end: End, *, busy: bool) -> None:
+        """Stores the end of a run and of its thread in one commit.
+
+        Args:
+            busy: another run is on the thread.
+        """
+        rest = resting_status(end.status, has_next=end.has_next)
+        await self._journal.commit(
+            journal.end_run(run.run_id, end.status, end.error),
+            journal.leave_thread(run.thread_id)
+            if run.temporary and not busy
+            else journal.rest_thread(run.thread_id, rest, end.interrupts, end.error, busy=busy),
+            *([outbox.announce(run.run_id)] if run.webhook else []),
+            key=run.thread_id,
+        )

@@ -1,0 +1,180 @@
+"""The runs that a registry knows: those that are not over, and those that ended a moment ago.
+
+`Runs` is the only place that adds or removes one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from greenroom.core.admission import Ticket
+from greenroom.core.lifecycle import Life, State
+from greenroom.core.metering import Labels
+from greenroom.core.runs import OfRun, Placement, RunFacts, RunStatus
+
+LATELY_S = 10.0
+"""How long the placement of a run that is over is remembered."""
+RECENT_SHOWN = 1000
+"""How many of the runs that ended lately `info` lists, with their actors."""
+
+
+@dataclass(slots=True)
+class Run(OfRun):
+    """A run that is not over.
+
+    Attributes:
+        facts: what does not change.
+        ticket: the run's position in its lane, and its state.
+        deaths: how many of its actors died; also in the database.
+        kwargs: JSON, on the way from the request, or from the database, to the actor.
+        since_s: when the run began to wait (monotonic); None if an earlier registry admitted it.
+        ordered_s: when its attempt was ordered (monotonic); None likewise.
+        killer: the timer that kills its process when the run ignores its cancellation.
+        overdue: the timer that kills its process when the run ignores its graph's ``timeout_s``.
+        out_of_time: ``overdue`` has killed the process.
+    """
+
+    facts: RunFacts
+    ticket: Ticket
+    deaths: int = 0
+    kwargs: bytes | None = None
+    since_s: float | None = None
+    ordered_s: float | None = None
+    killer: asyncio.TimerHandle | None = None
+    overdue: asyncio.TimerHandle | None = None
+    out_of_time: bool = False
+
+    @property
+    def life(self) -> Life:
+        return self.ticket.life
+
+    @property
+    def attempt(self) -> int:
+        return self.ticket.life.attempt
+
+    @property
+    def actor(self) -> str | None:
+        """The actor of the attempt, while the attempt has one."""
+        return self.ticket.life.actor
+
+    @property
+    def is_ending(self) -> bool:
+        return self.ticket.life.state is State.ENDING
+
+    @property
+    def placement(self) -> Placement | None:
+        """Where the run is executed; None while it is not."""
+        life = self.ticket.life
+        if life.actor is None or not life.is_executed:
+            return None
+        return Placement(run_id=self.run_id, attempt=life.attempt, actor=life.actor)
+
+    def stop_timers(self) -> None:
+        """Disarms what would kill the run's process."""
+        for timer in (self.killer, self.overdue):
+            if timer is not None:
+                timer.cancel()
+
+
+class Runs:
+    """The runs in flight by id, the ids of those that wait, and the placements of recent ones.
+
+    Args:
+        most_queued: how many runs may wait (``max_queued_runs``); None is without a bound.
+    """
+
+    def __init__(self, most_queued: int | None = None) -> None:
+        self.most_queued = most_queued
+        self._runs: dict[str, Run] = {}
+        self._queued: set[str] = set()
+        self._lately: dict[str, tuple[float, Placement]] = {}
+
+    def __len__(self) -> int:
+        return len(self._runs)
+
+    def __iter__(self) -> Iterator[Run]:
+        """The runs of now; the caller may add and remove runs meanwhile."""
+        return iter([*self._runs.values()])
+
+    def __contains__(self, run_id: str) -> bool:
+        return run_id in self._runs
+
+    def find(self, run_id: str) -> Run | None:
+        """The run, if it is in flight."""
+        return self._runs.get(run_id)
+
+    def add(self, run: Run) -> None:
+        """A run is in flight from now on."""
+        self._runs[run.run_id] = run
+
+    def remove(self, run: Run) -> None:
+        """A run is over: its timers are disarmed, and its last placement is remembered."""
+        self._runs.pop(run.run_id, None)
+        self._queued.discard(run.run_id)
+        self._remember(run)
+        run.stop_timers()
+
+    # --- runs that wait ------------------------------------------------------------------------
+
+    @property
+    def queued(self) -> int:
+        """How many runs wait for their thread or for a slot; delayed ones do not count."""
+        return len(self._queued)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether as many runs wait as may wait."""
+        return self.most_queued is not None and len(self._queued) >= self.most_queued
+
+    def queue(self, run_id: str) -> None:
+        """A run waits from now on."""
+        self._queued.add(run_id)
+
+    def unqueue(self, run_id: str) -> None:
+        """A run has an actor, and waits no more."""
+        self._queued.discard(run_id)
+
+    # --- runs that are executed ----------------------------------------------------------------
+
+    def executed(self) -> list[Run]:
+        """The runs whose durable attempt has an actor."""
+        return [run for run in self._runs.values() if run.life.is_executed]
+
+    def any_executed(self) -> Run | None:
+        """One run whose durable attempt has an actor, if there is one."""
+        return next((run for run in self._runs.values() if run.life.is_executed), None)
+
+    def count_by_graph_and_status(self) -> dict[Labels, float]:
+        """How many runs there are, by graph and status."""
+        counted: dict[Labels, float] = {}
+        for run in self._runs.values():
+            status = RunStatus.RUNNING if run.life.is_executed else RunStatus.PENDING
+            labels = (run.graph_id, status.value)
+            counted[labels] = counted.get(labels, 0) + 1
+        return counted
+
+    # --- runs that ended lately ----------------------------------------------------------------
+
+    def _remember(self, run: Run) -> None:
+        """A caller that was about to ask where the run is asks its actor how the run ended: the
+        actor has its output and its last events."""
+        now_s = time.monotonic()
+        while self._lately:
+            oldest = next(iter(self._lately))
+            if self._lately[oldest][0] > now_s - LATELY_S:
+                break
+            del self._lately[oldest]
+        if run.placement is not None:
+            self._lately[run.run_id] = now_s, run.placement
+
+    def last_placement(self, run_id: str) -> Placement | None:
+        """Where a run was executed that ended within `LATELY_S`."""
+        found = self._lately.get(run_id)
+        return found[1] if found is not None else None
+
+    def recent_placements(self) -> list[Placement]:
+        """Where the runs were executed that ended lately, the newest last."""
+        return [placement for _, placement in self._lately.values()][-RECENT_SHOWN:]

@@ -1,0 +1,85 @@
+"""Puts the parts of a registry together, once it has recovered.
+
+    Reports ──> Losses ──> Attempts ──> Effects ──> Stopper
+       └──────────┴──────> Endings ───────^
+    Admissions, Cancellations, ThreadOperations ──> Effects
+
+An arrow is a call. Back from `Effects` lead three callbacks: what an effect begins (an attempt, an
+end, a deletion) may have effects in its turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from actors.registry.admitting import Admissions
+from actors.registry.attempts import Attempts
+from actors.registry.cancelling import Cancellations
+from actors.registry.context import Context
+from actors.registry.effects import Effects
+from actors.registry.endings import Endings
+from actors.registry.followers import Followers
+from actors.registry.in_flight import Run
+from actors.registry.losses import Losses
+from actors.registry.reports import Reports
+from actors.registry.stopping import Stopper
+from actors.registry.thread_operations import ThreadOperations
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Parts:
+    """A registry's parts, each with one noun of its work."""
+
+    context: Context
+    stopper: Stopper
+    effects: Effects
+    attempts: Attempts
+    endings: Endings
+    losses: Losses
+    followers: Followers
+    reports: Reports
+    admissions: Admissions
+    cancellations: Cancellations
+    operations: ThreadOperations
+
+
+def parts_of(context: Context) -> Parts:
+    """Makes the parts over what they share."""
+
+    def granted(run_id: str, actor: str) -> None:
+        attempts.granted(run_id, actor)
+
+    def end_unexecuted(run: Run) -> Coroutine[Any, Any, None]:
+        return losses.end_unexecuted(run)
+
+    def delete_remains(thread_id: str) -> Coroutine[Any, Any, None]:
+        return operations.delete_remains(thread_id)
+
+    stopper = Stopper(context.keeper, context.tasks, context.setup)
+    effects = Effects(
+        context,
+        stopper,
+        granted=granted,
+        end_unexecuted=end_unexecuted,
+        delete_remains=delete_remains,
+    )
+    attempts = Attempts(context, stopper, effects)
+    endings = Endings(context, effects)
+    losses = Losses(context, attempts, endings)
+    followers = Followers(context)
+    operations = ThreadOperations(context, effects, followers)
+    return Parts(
+        context=context,
+        stopper=stopper,
+        effects=effects,
+        attempts=attempts,
+        endings=endings,
+        losses=losses,
+        followers=followers,
+        reports=Reports(context, followers, endings, losses),
+        admissions=Admissions(context, attempts, effects),
+        cancellations=Cancellations(context, effects),
+        operations=operations,
+    )

@@ -1,0 +1,225 @@
+"""Recovers a registry: takes the epoch, reads what is in flight, and goes on with it.
+
+    recover    opens the database, takes the epoch, adopts the living actors; may fail, and is then
+               tried again
+    restore    rebuilds lanes and runs from that; one synchronous step
+
+Nothing that a registry knows cannot be rebuilt: what was decided is in the database, and what is
+executed the actors say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+from actors.common import metrics
+from actors.common.setup import RegistrySetup, configuration_of
+from actors.registry.admitting import learn_shipped
+from actors.registry.endings import End, error_json
+from actors.registry.in_flight import Run
+from actors.registry.keeper import Keeper
+from actors.registry.parts import Parts
+from greenroom.core.admission import Effect
+from greenroom.core.lifecycle import Life, State
+from greenroom.core.metering import Meter
+from greenroom.core.runs import RunStatus
+from greenroom.core.threads import resting_status
+from greenroom.graphs.configuration import Configuration
+from greenroom.persistence import journal
+from greenroom.persistence.bulk import AT_ONCE, Bulk, Operation
+from greenroom.persistence.database import Pool, open_pool
+from greenroom.persistence.embedded import Embedded, start_embedded
+from greenroom.persistence.journal import InFlight, Journal
+
+log = logging.getLogger("greenroom.registry")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recovered:
+    """What a recovery found and opened, complete before anything of it is used.
+
+    Attributes:
+        embedded: the embedded database, which runs as long as one of its users does.
+        setup: with the address of the database.
+        takes_shipped: as of `Context`.
+        half_done: operations on threads that an earlier registry has begun.
+        found: the runs that are not over.
+        abandoned: threads of stateless runs that are over, and have left something.
+        executed: what the living actors execute: run → actor and attempt.
+    """
+
+    embedded: Embedded | None
+    setup: RegistrySetup
+    takes_shipped: bool
+    keeper: Keeper
+    database: Pool
+    epoch: int
+    journal: Journal
+    bulk: Bulk
+    half_done: list[Operation]
+    found: list[InFlight]
+    abandoned: list[str]
+    executed: Mapping[str, tuple[str, int]]
+
+
+async def recover(
+    setup: RegistrySetup,
+    meter: Meter,
+    *,
+    name: str,
+    make_keeper: Callable[[Configuration, RegistrySetup], Keeper],
+    superseded: Callable[[], None],
+) -> Recovered:
+    """Takes the epoch, then reads what the database and the living actors know.
+
+    If it fails, everything that it opened is closed: it is tried again for ever.
+
+    Args:
+        name: of the registry; its connections to the database carry it.
+        superseded: called when another registry has taken over.
+
+    Raises:
+        Superseded: a registry of a later generation has this database.
+        Fenced: an actor has heard from a newer registry.
+    """
+    async with AsyncExitStack() as opened:
+        embedded = None
+        if setup.embedded is not None:
+            # Attaches, or starts it again: it runs as long as one of its users does.
+            embedded = await asyncio.to_thread(start_embedded, setup.embedded)
+            opened.callback(embedded.release)
+            setup = dataclasses.replace(setup, dsn=embedded.dsn)
+        configuration = await asyncio.to_thread(configuration_of, setup)
+        database = await open_pool(
+            setup.dsn, application_name=f"greenroom:{name}", max_size=4 + AT_ONCE
+        )
+        opened.push_async_callback(database.close)
+        shard = setup.shard
+        async with database.connection() as connection:
+            epoch = await journal.take_epoch(connection, setup.generation, shard)
+            found = await journal.in_flight(connection, shard)
+            abandoned = await journal.abandoned_threads(connection, shard)
+        pen = Journal(
+            database,
+            epoch,
+            superseded,
+            lambda seconds: meter.observe(metrics.COMMITS, seconds),
+            shard=shard,
+        )
+        bulk = Bulk(database, epoch, superseded, shard=shard)
+        keeper = make_keeper(configuration, setup)
+        opened.push_async_callback(keeper.close)
+        if configuration.shipped_graphs:
+            await learn_shipped(database, keeper.pools)
+        await pen.commit(journal.calm_abandoned(shard))
+        half_done = await bulk.unfinished()
+        executed = await keeper.adopt(epoch)
+        opened.pop_all()
+    return Recovered(
+        embedded=embedded,
+        setup=setup,
+        takes_shipped=configuration.shipped_graphs,
+        keeper=keeper,
+        database=database,
+        epoch=epoch,
+        journal=pen,
+        bulk=bulk,
+        half_done=half_done,
+        found=found,
+        abandoned=abandoned,
+        executed=executed,
+    )
+
+
+def restore(parts: Parts, recovered: Recovered) -> None:
+    """Rebuilds lanes and runs; one synchronous step, so nobody sees half of it."""
+    context = parts.context
+    tasks, lanes, keeper = context.tasks, context.lanes, context.keeper
+    for thread_id in recovered.abandoned:
+        tasks.spawn(parts.effects.delete_remains(thread_id))
+    displaced: list[tuple[str, list[Effect]]] = []
+    for found in recovered.found:
+        try:
+            displaced.append((found.thread_id, _take_up(parts, found)))
+        except Exception as error:  # one run must not be in the way of all others
+            log.exception("a run cannot be taken up", extra={"run_id": found.run_id})
+            tasks.vital(_refuse_to_take_up(parts, found, error))
+    for run in context.runs:
+        actor = run.actor
+        if actor is None:
+            continue
+        holds = keeper.holds(actor)
+        if not holds or recovered.executed.get(run.run_id) != (actor, run.attempt):
+            # An actor that lives and does not know the run never had the order.
+            keeper.slots.release(run.run_id, run.graph_id, actor)
+            tasks.vital(parts.losses.lost(run.run_id, actor, None, died=not holds))
+    parts.operations.take_up(recovered.half_done)
+    # What was displaced before the restart and had not ended is displaced now.
+    for thread_id, effects in displaced:
+        tasks.vital(parts.effects.performed(lanes.of(thread_id), effects))
+    for run in context.runs:
+        if not keeper.pools.knows(run.graph_id):
+            reason = f"The graph '{run.graph_id}' is not served any more."
+            end = End(status=RunStatus.ERROR, error=error_json("GraphNotFound", reason))
+            tasks.vital(parts.losses.give_up(run, end))
+    for lane in lanes:
+        tasks.vital(parts.effects.performed(lane, lane.resume()))
+
+
+def _take_up(parts: Parts, found: InFlight) -> list[Effect]:
+    """Puts a run of the database back into its lane.
+
+    Returns:
+        what the run displaces that is still there.
+
+    Raises:
+        IllegalTransition: another run is active there.
+    """
+    runs = parts.context.runs
+    running = found.status is RunStatus.RUNNING
+    due_in_s = found.due_in_s or 0.0
+    if running:
+        state = State.RUNNING
+    elif found.attempt:
+        state = State.WAITING  # it lost its actor, and keeps the thread
+    else:
+        state = State.DELAYED if due_in_s > 0 else State.QUEUED
+    life = Life(
+        state=state,
+        attempt=found.attempt,
+        actor=found.actor if running else None,
+        stored=found.attempt,
+    )
+    lane = parts.context.lanes.of(found.thread_id)
+    effects = lane.restore(found.run_id, life, found.multitask_strategy)
+    ticket = lane.find(found.run_id)
+    assert ticket is not None
+    run = Run(facts=found.facts, ticket=ticket, deaths=found.deaths)
+    runs.add(run)
+    if running:
+        parts.stopper.limit(run)  # anew: the registry before took its clock along
+    elif state is State.DELAYED:
+        parts.admissions.delay(due_in_s, run.run_id)
+    else:
+        runs.queue(run.run_id)
+    if found.stop is not None:
+        # It was cancelled with a registry before this one; perhaps its actor was not told.
+        effects += lane.stop(run.run_id, found.stop)
+    return effects
+
+
+async def _refuse_to_take_up(parts: Parts, found: InFlight, problem: Exception) -> None:
+    """Ends a run that cannot be restored, e.g. a second one that executes on a thread."""
+    error = error_json("RecoveryFailed", f"The run could not be taken up again: {problem}")
+    lane = parts.context.lanes.find(found.thread_id)
+    busy = lane is not None and lane.has_runs
+    writes = [journal.end_run(found.run_id, RunStatus.ERROR, error)]
+    if not busy:
+        rest = resting_status(RunStatus.ERROR, has_next=False)
+        writes.append(journal.rest_thread(found.thread_id, rest, None, error))
+    await parts.context.journal.commit(*writes, key=found.thread_id)

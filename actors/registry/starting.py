@@ -1,0 +1,163 @@
+"""Makes processes of actors and has them load their graphs; says why one does not start."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import dataclass
+
+from actors.calls.answers import ActorGone, NodeGone, answer
+from actors.calls.directory import Handles
+from actors.calls.names import registry_name
+from actors.common.placement import PoolSpec, impossible
+from actors.common.setup import InspectorSetup, RegistrySetup, RunActorSetup
+from actors.spawn import Spawn
+from greenroom.core.errors import Unavailable, Unreachable
+
+log = logging.getLogger("greenroom.keeper")
+
+PLACING_LOOK_S = 2.0
+"""How long an actor may take to load until it is asked whether there is a node for it at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why an actor did not start.
+
+    Attributes:
+        reason: for people.
+        blameless: it says nothing about whether the next one starts.
+        hopeless: trying again would not help who waits now.
+    """
+
+    reason: str
+    blameless: bool = False
+    hopeless: bool = False
+
+
+class Starter:
+    """Starts actors, off the loop, since making one blocks.
+
+    Args:
+        handles, spawn: call actors, and make them.
+        timeouts_s: by graph, how long an attempt may take; graphs may be added.
+    """
+
+    def __init__(
+        self,
+        handles: Handles,
+        spawn: Spawn,
+        setup: RegistrySetup,
+        timeouts_s: dict[str, float],
+    ) -> None:
+        self._handles = handles
+        self._spawn = spawn
+        self._setup = setup
+        self._timeouts_s = timeouts_s
+
+    async def start_run_actor(
+        self, name: str, spec: PoolSpec, turns: AbstractAsyncContextManager[None] | None
+    ) -> int | Problem:
+        """Starts a run actor.
+
+        Args:
+            turns: bounds how many start at once, beside runs that need the CPU more.
+
+        Returns:
+            the process id of the actor.
+        """
+        setup = RunActorSetup(
+            name=name,
+            namespace=self._setup.namespace,
+            dsn=self._setup.dsn,
+            config_path=self._setup.config_path,
+            configuration=self._setup.configuration,
+            registry=registry_name(self._setup.shard.number),
+            spec=spec,
+            timeouts_s=self._timeouts_s,
+            log_max_bytes=self._setup.log_max_bytes,
+            actor_log_max_bytes=self._setup.actor_log_max_bytes,
+            registry_silence_s=self._setup.registry_silence_s,
+            logs=self._setup.logs,
+            faults=self._setup.faults,
+        )
+        return await self._start(
+            name, spec, lambda: self._spawn.make_run_actor(name, setup, spec), turns
+        )
+
+    async def start_inspector(self, name: str, spec: PoolSpec) -> str | None:
+        """Starts an inspector; the reason why it does not start, or None."""
+        setup = InspectorSetup(
+            name=name,
+            dsn=self._setup.dsn,
+            config_path=self._setup.config_path,
+            configuration=self._setup.configuration,
+            spec=spec,
+            inspect_s=self._setup.inspect_s,
+            registry_silence_s=self._setup.registry_silence_s,
+            logs=self._setup.logs,
+        )
+        started = await self._start(name, spec, lambda: self._spawn.make_inspector(name, setup))
+        return started.reason if isinstance(started, Problem) else None
+
+    async def _start(
+        self,
+        name: str,
+        spec: PoolSpec,
+        create: Callable[[], None],
+        turns: AbstractAsyncContextManager[None] | None = None,
+    ) -> int | Problem:
+        """Makes an actor and has it load its graphs; ends one that does not.
+
+        Args:
+            create: starts its process. Blocks.
+        """
+        try:
+            async with turns or nullcontext():
+                await asyncio.to_thread(create)
+                handle = await self._handles.find(name)
+                preparing = asyncio.ensure_future(answer(handle.prepare.remote(), name))
+                try:
+                    no_node = await self._placed(preparing, spec)
+                    if no_node is None:
+                        return await preparing
+                finally:
+                    preparing.cancel()
+            problem = Problem(no_node, hopeless=True)
+        except (NodeGone, Unreachable):
+            problem = Problem("its node was lost while it loaded the graphs", blameless=True)
+        except ActorGone:
+            return Problem("its process died while it loaded the graphs")
+        except Unavailable as error:  # the database is away
+            problem = Problem(error.message, blameless=True)
+        except Exception as error:  # noqa: BLE001 - user code raises anything while it is imported
+            problem = Problem(str(error))
+        await asyncio.to_thread(self._handles.kill, name)
+        return problem
+
+    async def _placed(self, preparing: asyncio.Future[int], spec: PoolSpec) -> str | None:
+        """Waits for an actor that may be waiting for a node; the sentence if none can ever come.
+
+        It stays asked for meanwhile: an actor that Ray cannot place is what makes the autoscaler
+        add a node, and a node that somebody adds by hand may come in time too.
+        """
+        since_s: float | None = None
+        while True:
+            await asyncio.wait({preparing}, timeout=PLACING_LOOK_S)
+            if preparing.done():
+                return None
+            try:
+                reason = impossible(spec, await asyncio.to_thread(self._handles.cluster_view))
+            except Exception:  # Ray's control service is away, in one of many ways: no verdict
+                log.warning("the cluster could not be looked at", exc_info=True)
+                reason = None
+            now_s = time.monotonic()
+            if reason is None:
+                since_s = None
+                continue
+            since_s = now_s if since_s is None else since_s
+            if now_s - since_s >= self._setup.placement_patience_s:
+                return reason

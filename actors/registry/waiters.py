@@ -1,0 +1,50 @@
+"""Callers that wait until something is told about a key: a run, a thread, an operation."""
+
+from __future__ import annotations
+
+import asyncio
+
+
+class Waiters:
+    """Futures by key. A key is forgotten when nobody waits for it any more."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, list[asyncio.Future[None]]] = {}
+
+    def __len__(self) -> int:
+        """For how many keys somebody waits."""
+        return len(self._waiting)
+
+    async def until_told(self, key: str, within_s: float | None = None) -> None:
+        """Returns when `tell` is called for the key.
+
+        Args:
+            within_s: the bound in seconds; None waits without one.
+
+        Raises:
+            TimeoutError: the bound is over.
+        """
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(key, []).append(future)
+        try:
+            if within_s is None:
+                await future
+            else:
+                async with asyncio.timeout(within_s):
+                    await future
+        finally:
+            self._leave(key, future)
+
+    def tell(self, key: str) -> None:
+        """Wakes everybody who waits for the key."""
+        for future in self._waiting.pop(key, []):
+            if not future.done():
+                future.set_result(None)
+
+    def _leave(self, key: str, future: asyncio.Future[None]) -> None:
+        """Drops one waiter: a run may be polled for days before it ends."""
+        waiting = self._waiting.get(key, [])
+        if future in waiting:
+            waiting.remove(future)
+            if not waiting:
+                del self._waiting[key]
