@@ -335,7 +335,7 @@ async def test_slow_searches_are_ended_and_leave_connections_to_others(
         records = PostgresRecords(pool)
         await a_thread(records, "t")
         monkeypatch.setattr(
-            "greenroom.persistence.records._THREAD", "thread_id, pg_sleep(60) AS slept"
+            "greenroom.persistence.records.threads._COLUMNS", "thread_id, pg_sleep(60) AS slept"
         )
         searches = [
             asyncio.create_task(
