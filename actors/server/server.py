@@ -41,7 +41,8 @@ from greenroom.core.errors import ConfigurationError, GreenroomError
 from greenroom.core.faults import NO_FAULTS, Faults
 from greenroom.core.sharding import Shard
 from greenroom.environment import haproxy_dir
-from greenroom.graphs.configuration import RESERVED_APPLICATION, Configuration, PlacementSpec
+from greenroom.graphs.configuration import RESERVED_APPLICATION, Configuration
+from greenroom.graphs.placements import PlacementSpec
 from greenroom.logs import LogSettings
 from greenroom.persistence.database import open_pool, retrying
 from greenroom.persistence.embedded import Embedded, start_embedded
