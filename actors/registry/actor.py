@@ -46,6 +46,7 @@ from actors.calls.names import registry_name
 from actors.calls.rpc import RpcAddress, RpcServer
 from actors.common import metrics
 from actors.common.garbage import spare_what_stays
+from actors.common.metering import Counted, Labels, Meter
 from actors.common.setup import RegistrySetup, configuration_of
 from actors.common.tasks import Tasks, end_process
 from actors.inspector.asking import Duty
@@ -70,7 +71,6 @@ from greenroom.core.errors import (
     Unavailable,
 )
 from greenroom.core.lifecycle import Do, Event, Life, State
-from greenroom.core.metering import Counted, Labels, Meter
 from greenroom.core.runs import (
     CancelAction,
     CancelRequest,

@@ -32,6 +32,7 @@ from actors.calls.names import (
     shard_of,
 )
 from actors.common import metrics
+from actors.common.metering import Labels, Meter
 from actors.common.placement import HEAD, HEAD_SHARE, PoolSpec, impossible
 from actors.common.setup import InspectorSetup, RegistrySetup, RunActorSetup
 from actors.common.tasks import Tasks
@@ -47,7 +48,6 @@ from greenroom.core.errors import (
     Unavailable,
     Unreachable,
 )
-from greenroom.core.metering import Labels, Meter
 from greenroom.core.runs import RunOrder
 from greenroom.graphs.configuration import Configuration, GraphSpec, PlacementSpec
 
