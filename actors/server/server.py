@@ -28,6 +28,7 @@ from ray.serve.config import HTTPOptions
 
 import actors
 import greenroom
+from actors.calls import ray_internals
 from actors.calls.directory import Handles
 from actors.calls.names import INSPECTOR, REGISTRY, is_registry, is_run_actor, registry_name
 from actors.common.placement import ClusterView, impossible
@@ -181,7 +182,7 @@ class Server:
         )
         self._joined = True
         if not settings.dashboard:
-            _end_onlookers()
+            ray_internals.end_onlookers()
 
     def _refuse_impossible(self, setup: RegistrySetup) -> ClusterView:
         """What the cluster is; ConfigurationError for a placement that no node can ever satisfy.
@@ -373,19 +374,6 @@ async def prepare_database(dsn: str, graphs: list[str]) -> int:
         return await retrying(pool, next_generation)
     finally:
         await pool.close()
-
-
-def _end_onlookers() -> None:
-    """Ends what a local Ray starts and nobody here asks: the monitor of an autoscaler that is not
-    there, the server of a dashboard that is off, and what carries logs to a driver that wants none.
-
-    About 150 MiB. For `ray start` there are flags, for ``ray.init`` not: its node does it.
-    """
-    node = getattr(ray._private.worker, "_global_node", None)  # pyright: ignore
-    for kind in ("monitor", "dashboard", "log_monitor"):
-        end = getattr(node, f"kill_{kind}", None)
-        if end is not None:
-            end(check_alive=False)
 
 
 def _most_actors(placement: PlacementSpec, settings: Settings) -> int:

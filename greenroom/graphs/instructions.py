@@ -9,12 +9,12 @@ from importlib.metadata import version
 from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
-from langgraph._internal._constants import CONFIG_KEY_STRICT_RESUME
 from langgraph.types import Command, Send
 
 from greenroom.core import identity
 from greenroom.core.errors import InvalidRequest
 from greenroom.core.runs import RunOrder
+from greenroom.langgraph_internals import CONFIG_KEY_STRICT_RESUME
 from greenroom.wire.encoding import loads
 
 LANGGRAPH_VERSION = version("langgraph")
