@@ -14,8 +14,9 @@ import ray
 
 from actors.calls import ray_internals
 from actors.calls.directory import Handles
-from actors.common.placement import MIB, PoolSpec
+from actors.common.placement import PoolSpec
 from actors.common.setup import InspectorSetup
+from greenroom.core.units import MIB
 
 _RUN_GROUPS = {
     "execute": ("prepare", "start_many", "drain"),

@@ -41,6 +41,7 @@ from actors.server.standin import StandIn
 from greenroom.core.errors import ConfigurationError, GreenroomError
 from greenroom.core.faults import NO_FAULTS, Faults
 from greenroom.core.sharding import Shard
+from greenroom.core.units import MIB
 from greenroom.environment import haproxy_dir
 from greenroom.graphs.configuration import RESERVED_APPLICATION, Configuration
 from greenroom.graphs.placements import PlacementSpec
@@ -50,7 +51,7 @@ from greenroom.persistence.embedded import Embedded, start_embedded
 from greenroom.persistence.journal import next_generation
 from greenroom.persistence.migrations import migrate
 from greenroom.persistence.records import register_assistants
-from greenroom.settings import MIB, Settings
+from greenroom.settings import Settings
 
 log = logging.getLogger("greenroom.server")
 

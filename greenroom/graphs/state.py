@@ -35,6 +35,7 @@ from greenroom.core.ports import (
     Updated,
 )
 from greenroom.core.raised import message_of, representation
+from greenroom.core.units import MIB
 from greenroom.graphs.containment import has_escaped
 from greenroom.graphs.instructions import parse_command
 from greenroom.graphs.loading import Graph, LoadedGraph, Saver
@@ -42,7 +43,6 @@ from greenroom.graphs.updates import apply_once, one_at_a_time, shown, stamping
 from greenroom.langgraph_internals import create_model
 from greenroom.wire.encoding import dumps, loads
 
-MIB = 1024 * 1024
 HISTORY_MAX_BYTES = 64 * MIB
 """What one answer has of a thread's history; a single state is given whatever its size."""
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from greenroom.core.errors import ConfigurationError
+from greenroom.core.units import MIB
 from greenroom.persistence.embedded import watchdog
 from greenroom.persistence.embedded.privileges import SERVER_USER, become, server_user
 from greenroom.persistence.embedded.programs import (
@@ -29,7 +30,7 @@ from greenroom.persistence.embedded.programs import (
 
 PORT = 5432
 START_TIMEOUT_S = 120
-MAX_LOG_BYTES = 16 * 1024 * 1024
+MAX_LOG_BYTES = 16 * MIB
 
 SETTINGS: dict[str, str] = {
     "listen_addresses": "",

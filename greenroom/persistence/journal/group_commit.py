@@ -24,7 +24,6 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, LiteralString, cast
 
@@ -33,6 +32,7 @@ from psycopg.rows import tuple_row
 
 from greenroom.core.errors import DatabaseUnavailable
 from greenroom.core.sharding import WHOLE, Shard
+from greenroom.core.waiting import growing_pauses, happens_within
 from greenroom.persistence.database import (
     SHORTAGE_PATIENCE_S,
     Pool,
@@ -46,6 +46,9 @@ QUERY_CANCELED = "57014"
 LOCK_NOT_AVAILABLE = "55P03"
 MOST_GROUPS = 200
 """The most groups of one transaction."""
+FIRST_PAUSE_S = 0.05
+LONGEST_PAUSE_S = 1.0
+"""Between tries while the database is away."""
 LOCKED_PAUSE_S = 0.1
 """How long a group that met a lock lets the others go first."""
 _HOLD_EPOCH = "SELECT greenroom.hold_epoch(%s, %s), set_config('lock_timeout', '1s', true)"
@@ -170,9 +173,7 @@ class Journal:
                     continue
                 # All meet somebody's lock, or come after one that does.
                 self._came.clear()
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(LOCKED_PAUSE_S):
-                        await self._came.wait()
+                await happens_within(LOCKED_PAUSE_S, self._came.wait())
         finally:
             self._task = None
 
@@ -191,7 +192,7 @@ class Journal:
         return found
 
     async def _write(self, groups: list[_Group]) -> None:
-        pause_s = 0.05
+        pauses = growing_pauses(FIRST_PAUSE_S, LONGEST_PAUSE_S)
         reason, short = TOO_LONG, False
         while groups := self._without_those_over(groups, reason, short=short):
             short = False
@@ -230,8 +231,7 @@ class Journal:
                 return
             log.warning("the database is away, writing again", extra={"reason": reason[:200]})
             groups = self._without_those_over(groups, reason, short=short)
-            await asyncio.sleep(pause_s)
-            pause_s = min(pause_s * 2, 1.0)
+            await asyncio.sleep(next(pauses))
 
     def _without_those_over(
         self, groups: list[_Group], reason: str, *, short: bool

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from greenroom.core.sharding import WHOLE, Shard
 from greenroom.core.threads import ThreadStatus
+from greenroom.core.units import MIB
 from greenroom.persistence.journal.group_commit import Write
 from greenroom.persistence.owning import is_of
 
 SMALL_ROWS = 500
-SMALL_BYTES = 2 * 1024 * 1024
+SMALL_BYTES = 2 * MIB
 """The most that one write deletes: it takes about as long as a commit takes anyway."""
 
 # --- SQL under names ------------------------------------------------------------------------------
