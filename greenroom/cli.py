@@ -34,7 +34,8 @@ from greenroom.environment import (
     make_haproxy_dir,
     remove_haproxy_dir,
 )
-from greenroom.graphs.configuration import Configuration, PlacementSpec, read_configuration
+from greenroom.graphs.configuration import Configuration, read_configuration
+from greenroom.graphs.placements import PlacementSpec
 from greenroom.logs import configure_logs
 from greenroom.settings import Settings
 

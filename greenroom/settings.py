@@ -17,14 +17,12 @@ from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from greenroom.core.errors import ConfigurationError
+from greenroom.core.units import KIB, MIB
 
 PREFIX = "GREENROOM_"
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["auto", "json", "plain"]
-
-KIB = 1024
-MIB = 1024 * KIB
 
 
 def _postgres_url(url: str) -> str:

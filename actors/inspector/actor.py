@@ -49,8 +49,8 @@ from greenroom.graphs import state as graph_state
 from greenroom.graphs.loading import LoadedGraph, load_graph, make_importable
 from greenroom.persistence.checkpoints import PooledSaver
 from greenroom.persistence.database import Pool, open_pool
-from greenroom.persistence.journal import store_values
 from greenroom.persistence.saving import Saving
+from greenroom.persistence.values import store_values
 
 log = logging.getLogger("greenroom.inspector")
 

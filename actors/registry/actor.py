@@ -41,6 +41,7 @@ from actors.calls.names import registry_name
 from actors.calls.rpc import RpcAddress, RpcServer
 from actors.common import metrics
 from actors.common.garbage import spare_what_stays
+from actors.common.metering import Counted, Meter
 from actors.common.setup import RegistrySetup
 from actors.common.tasks import Tasks, end_process
 from actors.inspector.asking import Duty
@@ -59,7 +60,6 @@ from actors.spawn import Spawn
 from greenroom import tracing
 from greenroom.core.errors import ConfigurationError, Fenced, Restarting, Unavailable
 from greenroom.core.lifecycle import Event
-from greenroom.core.metering import Counted, Meter
 from greenroom.core.runs import (
     CancelAction,
     CancelRequest,

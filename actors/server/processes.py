@@ -12,9 +12,12 @@ import os
 import signal
 import sys
 import time
-from pathlib import Path
+
+import psutil
 
 PR_SET_CHILD_SUBREAPER = 36
+MOST_KILLS = 50
+PAUSE_S = 0.02
 
 
 def adopt_orphans() -> None:
@@ -24,40 +27,41 @@ def adopt_orphans() -> None:
 
 
 def end_descendants(grace_s: float) -> None:
-    """Ends every descendant: politely, and after ``grace_s`` by force."""
+    """Ends every descendant: with SIGTERM, and after ``grace_s`` with SIGKILL.
+
+    A process may start another one before it ends, so descendants are looked for again until there
+    are none, `MOST_KILLS` times.
+    """
     _signal_all(signal.SIGTERM)
     deadline_s = time.monotonic() + grace_s
     while _living() and time.monotonic() < deadline_s:
-        time.sleep(0.02)
-    for _ in range(50):
+        time.sleep(PAUSE_S)
+    for _ in range(MOST_KILLS):
         if not _signal_all(signal.SIGKILL):
             return
-        time.sleep(0.02)
+        time.sleep(PAUSE_S)
 
 
 def _signal_all(number: signal.Signals) -> bool:
+    """Signals each descendant; returns whether there was one."""
     living = _living()
-    for pid in living:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, number)
+    for process in living:
+        # psutil looks first whether the number has been given to another process since.
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.send_signal(number)
     return bool(living)
 
 
-def _living() -> list[int]:
-    """Descendants that have not ended; reaps those that have."""
+def _living() -> list[psutil.Process]:
+    """Returns the descendants that have not ended; reaps the children that have."""
     with contextlib.suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
-    children: dict[int, list[int]] = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            state, parent = stat.read_text().rpartition(")")[2].split()[:2]
-            if state != "Z":
-                children.setdefault(int(parent), []).append(int(stat.parent.name))
-    found: list[int] = []
-    todo = [os.getpid()]
-    while todo:
-        below = children.get(todo.pop(), [])
-        found += below
-        todo += below
-    return found
+    return [each for each in psutil.Process().children(recursive=True) if not _is_over(each)]
+
+
+def _is_over(process: psutil.Process) -> bool:
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True

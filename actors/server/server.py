@@ -28,6 +28,7 @@ from ray.serve.config import HTTPOptions
 
 import actors
 import greenroom
+from actors.calls import ray_internals
 from actors.calls.directory import Handles
 from actors.calls.names import INSPECTOR, REGISTRY, is_registry, is_run_actor, registry_name
 from actors.common.placement import ClusterView, impossible
@@ -40,15 +41,17 @@ from actors.server.standin import StandIn
 from greenroom.core.errors import ConfigurationError, GreenroomError
 from greenroom.core.faults import NO_FAULTS, Faults
 from greenroom.core.sharding import Shard
+from greenroom.core.units import MIB
 from greenroom.environment import haproxy_dir
-from greenroom.graphs.configuration import RESERVED_APPLICATION, Configuration, PlacementSpec
+from greenroom.graphs.configuration import RESERVED_APPLICATION, Configuration
+from greenroom.graphs.placements import PlacementSpec
 from greenroom.logs import LogSettings
 from greenroom.persistence.database import open_pool, retrying
 from greenroom.persistence.embedded import Embedded, start_embedded
 from greenroom.persistence.journal import next_generation
 from greenroom.persistence.migrations import migrate
 from greenroom.persistence.records import register_assistants
-from greenroom.settings import MIB, Settings
+from greenroom.settings import Settings
 
 log = logging.getLogger("greenroom.server")
 
@@ -180,7 +183,7 @@ class Server:
         )
         self._joined = True
         if not settings.dashboard:
-            _end_onlookers()
+            ray_internals.end_onlookers()
 
     def _refuse_impossible(self, setup: RegistrySetup) -> ClusterView:
         """What the cluster is; ConfigurationError for a placement that no node can ever satisfy.
@@ -372,19 +375,6 @@ async def prepare_database(dsn: str, graphs: list[str]) -> int:
         return await retrying(pool, next_generation)
     finally:
         await pool.close()
-
-
-def _end_onlookers() -> None:
-    """Ends what a local Ray starts and nobody here asks: the monitor of an autoscaler that is not
-    there, the server of a dashboard that is off, and what carries logs to a driver that wants none.
-
-    About 150 MiB. For `ray start` there are flags, for ``ray.init`` not: its node does it.
-    """
-    node = getattr(ray._private.worker, "_global_node", None)  # pyright: ignore
-    for kind in ("monitor", "dashboard", "log_monitor"):
-        end = getattr(node, f"kill_{kind}", None)
-        if end is not None:
-            end(check_alive=False)
 
 
 def _most_actors(placement: PlacementSpec, settings: Settings) -> int:

@@ -18,9 +18,8 @@ import asyncio
 from collections.abc import Coroutine, Generator
 from typing import Any
 
-from langgraph._internal import _future
-
 from greenroom.core.raised import Escaped
+from greenroom.langgraph_internals import make_no_eager_tasks
 
 
 def has_escaped(error: BaseException) -> bool:
@@ -48,8 +47,7 @@ def contain(loop: asyncio.AbstractEventLoop) -> None:
         return asyncio.Task(inside, loop=loop, **named)
 
     loop.set_task_factory(contained)
-    # With eager tasks (Python 3.12 and later) LangGraph passes by the loop's factory.
-    setattr(_future, "EAGER_NOT_SUPPORTED", True)  # noqa: B010 - pyright takes it for a constant
+    make_no_eager_tasks()
 
 
 class _Contained(Coroutine[Any, Any, Any]):

@@ -9,12 +9,12 @@ from importlib.metadata import version
 from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
-from langgraph._internal._constants import CONFIG_KEY_STRICT_RESUME
 from langgraph.types import Command, Send
 
 from greenroom.core import identity
 from greenroom.core.errors import InvalidRequest
 from greenroom.core.runs import RunOrder
+from greenroom.langgraph_internals import CONFIG_KEY_STRICT_RESUME
 from greenroom.wire.encoding import loads
 
 LANGGRAPH_VERSION = version("langgraph")
@@ -50,15 +50,10 @@ def instructions(order: RunOrder) -> Instructions:
     kwargs: dict[str, Any] = loads(order.kwargs)
     command = kwargs.get("command")
     modes = kwargs.get("stream_mode") or ["values"]
-    durability = kwargs.get("durability")
-    during = kwargs.get("checkpoint_during")
-    if durability is None or during is False:
-        # The older name of the same choice; asking for no checkpoints in between wins.
-        durability = "exit" if during is False else "async"
     options = {
         "interrupt_before": kwargs.get("interrupt_before") or None,
         "interrupt_after": kwargs.get("interrupt_after") or None,
-        "durability": durability,
+        "durability": kwargs.get("durability") or "async",
     }
     return Instructions(
         input=kwargs.get("input") if command is None else parse_command(command),

@@ -32,7 +32,6 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import StateGraph
 from langgraph.pregel import Pregel
 from langgraph.store.base import BaseStore
-from langgraph_sdk import runtime as server_runtime
 from langgraph_sdk.runtime import AccessContext
 from pydantic import BaseModel
 
@@ -40,6 +39,7 @@ from greenroom.core import identity
 from greenroom.core.errors import ConfigurationError
 from greenroom.core.raised import message_of, name_of
 from greenroom.graphs.configuration import GraphSpec
+from greenroom.langgraph_internals import ExecutionRuntime, ReadRuntime
 
 log = logging.getLogger(__name__)
 
@@ -285,16 +285,15 @@ def _role(parameter: inspect.Parameter) -> str | None:
 def _server_runtime(
     store: BaseStore | None, access: AccessContext, context: Any, schema: Any
 ) -> Any:
-    # The two classes are private because users must not make them; we are the server, who does.
     common: dict[str, Any] = {"access_context": access, "user": None, "store": store}
     if access != "threads.create_run":
-        return server_runtime._ReadRuntime(**common)
+        return ReadRuntime(**common)
     makes = inspect.isclass(schema) and (
         issubclass(schema, BaseModel) or dataclasses.is_dataclass(schema)
     )
     if makes and isinstance(context, Mapping):
         context = schema(**context)
-    return server_runtime._ExecutionRuntime(**common, context=context)
+    return ExecutionRuntime(**common, context=context)
 
 
 # --- importing ------------------------------------------------------------------------------------

@@ -41,17 +41,20 @@ from typing import Any, Protocol, cast
 from uuid import UUID
 
 from langchain_core.runnables import RunnableConfig
-from langgraph._internal._constants import NULL_TASK_ID, RESUME
 from langgraph.checkpoint.base import CheckpointTuple
-from langgraph.pregel._algo import should_interrupt
-from langgraph.pregel._io import map_command
-from langgraph.pregel._task_status import read_task_statuses
 from langgraph.types import Command
 
 from greenroom.core.errors import GreenroomError
 from greenroom.core.runs import RunOrder
 from greenroom.graphs.instructions import Instructions
 from greenroom.graphs.loading import Graph, Saver
+from greenroom.langgraph_internals import (
+    NULL_TASK_ID,
+    RESUME,
+    map_command,
+    read_task_statuses,
+    should_interrupt,
+)
 from greenroom.wire.encoding import dumps
 
 

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
-from langgraph._internal._pydantic import create_model
 from langgraph.channels.base import BaseChannel
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.errors import EmptyChannelError, InvalidUpdateError
@@ -36,13 +35,14 @@ from greenroom.core.ports import (
     Updated,
 )
 from greenroom.core.raised import message_of, representation
+from greenroom.core.units import MIB
 from greenroom.graphs.containment import has_escaped
 from greenroom.graphs.instructions import parse_command
 from greenroom.graphs.loading import Graph, LoadedGraph, Saver
 from greenroom.graphs.updates import apply_once, one_at_a_time, shown, stamping
+from greenroom.langgraph_internals import create_model
 from greenroom.wire.encoding import dumps, loads
 
-MIB = 1024 * 1024
 HISTORY_MAX_BYTES = 64 * MIB
 """What one answer has of a thread's history; a single state is given whatever its size."""
 

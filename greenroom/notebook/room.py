@@ -29,7 +29,8 @@ from langgraph_sdk.schema import StreamPart
 
 from greenroom import datadir
 from greenroom.core.errors import ConfigurationError, GreenroomError
-from greenroom.graphs.configuration import FILE_NAME, PlacementSpec, parse_placement
+from greenroom.graphs.configuration import FILE_NAME
+from greenroom.graphs.placements import PlacementSpec, parse_placement
 from greenroom.graphs.shipping import PYTHON, pack
 from greenroom.notebook import display
 from greenroom.notebook.child import Child, find_on_cluster

@@ -29,13 +29,13 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.checkpoint.serde.base import SerializerProtocol
-from langgraph.checkpoint.serde.types import _DeltaSnapshot  # pyright: ignore[reportPrivateUsage]
 from orjson import Fragment
 from psycopg import AsyncCursor
 from psycopg.rows import DictRow, dict_row
 
 from greenroom.core.errors import ForeignThread
 from greenroom.core.raised import representation
+from greenroom.langgraph_internals import DeltaSnapshot
 from greenroom.persistence.database import Pool, encode, patiently
 from greenroom.persistence.saving import Owner, Save, Saving
 
@@ -162,7 +162,7 @@ class PooledSaver(AsyncPostgresSaver):
         inline: dict[str, Any] = {}
         apart: dict[str, Any] = {}
         for channel, value in checkpoint["channel_values"].items():
-            if isinstance(value, _DeltaSnapshot):
+            if isinstance(value, DeltaSnapshot):
                 inline[channel], apart[channel] = True, value
             elif _is_plain(value):
                 inline[channel] = value
