@@ -9,7 +9,7 @@ ARGS   ?=
 
 # More processes than two cores have to do at once: a test of a server mostly waits for it.
 WORKERS ?= 4
-SPREAD  := -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
+SPREAD  := -n $(WORKERS) --no-loadscope-reorder
 
 # The reference server has an environment of its own: nothing of ours depends on it.
 REFERENCE := .venv-reference

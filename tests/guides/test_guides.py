@@ -24,9 +24,6 @@ from tests.clients import npm
 from tests.guides.pages import PAGES, ROOT, Block, blocks, shows
 from tests.serving import Served, free_port
 
-# Pages ask for the server when a block needs it, so no test names its fixture.
-pytestmark = pytest.mark.xdist_group("tests/guides server")
-
 COMMAND_PATIENCE_S = 60.0
 TERMINAL_PATIENCE_S = 60.0
 LOOK_AGAIN_S = 0.02
