@@ -39,7 +39,8 @@ test: $(VENV)/.installed-dev ## Run the tests
 	@$(BIN)/python -m pytest $(SPREAD) $(ARGS)
 
 notebooks: $(VENV)/.installed-dev ## Run all notebooks from top to bottom
-	@$(BIN)/python -m pytest --nbmake --nbmake-timeout=300 -o addopts= -p no:randomly --timeout=600 notebooks $(ARGS)
+	@$(BIN)/python -m pytest --nbmake --nbmake-timeout=300 -o addopts= -p no:randomly --timeout=600 \
+	  -n $(WORKERS) --dist worksteal notebooks $(ARGS)
 
 chaos: $(VENV)/.installed-dev ## Kill everything at random, with three seeds; then the slow tests
 	@$(BIN)/python -m tests.reliability.chaos --runs 300 --seed 7 --seed 8 --seed 9 --keep $(ARGS)

@@ -1,8 +1,8 @@
 """What holds for all tests: which of them stay together when several processes share them.
 
-`make test` spreads the tests over processes (pytest-xdist). Tests that share a server are a group and
-stay in one process: the server starts before the first of them and ends after the last. Every other
-test goes to whichever process is free.
+`make test` spreads the tests over processes (pytest-xdist). Tests that share a server are a group
+and stay in one process: the server starts before the first of them and ends after the last. Every
+other test goes to whichever process is free.
 """
 
 from __future__ import annotations
