@@ -209,3 +209,13 @@ async def test_all_runs_of_all_registries_are_cancelled_at_once(
             await client.runs.join(run["thread_id"], run["run_id"])
             found = await client.runs.get(run["thread_id"], run["run_id"])
             assert found["status"] == "interrupted"
+
+
+async def test_a_server_does_not_take_orders_to_call_its_own_network(
+    http: httpx.AsyncClient,
+) -> None:
+    """Here, because the server of the folder's other tests is allowed to."""
+    body = {"assistant_id": "counter", "input": {"count": 0}, "webhook": "http://127.0.0.1/x"}
+    answer = await http.post("/runs", json=body)
+    sentence = "Webhook host blocked: loopback IP range"
+    assert (answer.status_code, answer.json()) == (422, {"detail": sentence})
