@@ -223,7 +223,6 @@ def test_no_body_of_a_run_reaches_another_thread(dsn: str, bound: bool) -> None:
 
         @settings(
             max_examples=EXAMPLES,
-            deadline=None,
             database=None,
             suppress_health_check=list(HealthCheck),
         )

@@ -44,9 +44,7 @@ def test_no_request_meets_a_5xx_or_an_undocumented_status(
 
     operation = schema[path][method]
 
-    @settings(
-        max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck)
-    )
+    @settings(max_examples=EXAMPLES, database=None, suppress_health_check=list(HealthCheck))
     @given(case=operation.as_strategy())
     def send(case: Any) -> None:
         case.call_and_validate(
