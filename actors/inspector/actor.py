@@ -46,7 +46,8 @@ from greenroom.core.errors import (
 )
 from greenroom.core.ports import Question, Update
 from greenroom.graphs import state as graph_state
-from greenroom.graphs.loading import LoadedGraph, load_graph, make_importable
+from greenroom.graphs.importing import make_importable
+from greenroom.graphs.loading import LoadedGraph, load_graph
 from greenroom.persistence.checkpoints import PooledSaver
 from greenroom.persistence.database import Pool, open_pool
 from greenroom.persistence.saving import Saving
