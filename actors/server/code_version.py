@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import os
 from collections.abc import Iterator
-from importlib.resources import files
+from importlib import resources
 from pathlib import Path
 
 from greenroom.graphs.configuration import Configuration
@@ -21,7 +21,7 @@ def code_version(configuration: Configuration) -> str:
     Detached actors outlive a redeploy; this tells those that run other code. By content: the same
     code has the same version on every node, whenever and wherever to it was copied.
     """
-    ours = [Path(str(files(package))) for package in ("greenroom", "actors")]
+    ours = [Path(str(resources.files(package))) for package in ("greenroom", "actors")]
     about = dataclasses.replace(configuration, root=Path(), import_paths=())
     digest = hashlib.sha256(repr(about).encode())
     for root in (*ours, configuration.root):
