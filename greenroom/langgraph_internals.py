@@ -40,7 +40,7 @@ from langgraph.pregel._io import map_command
 from langgraph.pregel._task_status import read_task_statuses
 
 # What a graph factory is given as `ServerRuntime`. The classes are private because users must not
-# make them; a server does (`graphs.loading`).
+# make them; a server does (`graphs.factories`).
 from langgraph_sdk.runtime import (
     _ExecutionRuntime as ExecutionRuntime,  # pyright: ignore[reportPrivateUsage]
 )

@@ -7,15 +7,13 @@ application, and takes only those away again.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
-import hashlib
 import logging
 import os
 import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -26,31 +24,24 @@ import ray.exceptions
 from ray import serve
 from ray.serve.config import HTTPOptions
 
-import actors
-import greenroom
 from actors.calls import ray_internals
 from actors.calls.directory import Handles
 from actors.calls.names import INSPECTOR, REGISTRY, is_registry, is_run_actor, registry_name
 from actors.common.placement import ClusterView, impossible
-from actors.common.setup import RegistrySetup, WebhookSettings
+from actors.common.setup import RegistrySetup
 from actors.gateway import deployment
 from actors.registries import find_registries, make_registry, refuse_embedded_beyond_one_node
 from actors.registry.pool_specs import pool_specs
 from actors.server import applications, processes
+from actors.server.local_ray import logical_cpus, logical_memory
+from actors.server.preparing import embedded_directory, prepare_database, registry_setup
 from actors.server.standin import StandIn
 from greenroom.core.errors import ConfigurationError, GreenroomError
 from greenroom.core.faults import NO_FAULTS, Faults
-from greenroom.core.sharding import Shard
 from greenroom.core.units import MIB
 from greenroom.environment import haproxy_dir
 from greenroom.graphs.configuration import RESERVED_APPLICATION, Configuration
-from greenroom.graphs.placements import PlacementSpec
-from greenroom.logs import LogSettings
-from greenroom.persistence.database import open_pool, retrying
 from greenroom.persistence.embedded import Embedded, start_embedded
-from greenroom.persistence.journal import next_generation
-from greenroom.persistence.migrations import migrate
-from greenroom.persistence.records import register_assistants
 from greenroom.settings import Settings
 
 log = logging.getLogger("greenroom.server")
@@ -63,13 +54,7 @@ ACTORS_SHUTDOWN_S = 5.0
 RAY_SHUTDOWN_S = 10.0
 DRAIN_MARGIN_S = 2.0
 DESCENDANTS_GRACE_S = 1.0
-APPLICATION_CPUS = 8
-"""What a local Ray hands out to each application of the configuration: bookkeeping, too."""
-SHIPPED_CPUS = 64
-"""For the actors of graphs that are not known at the start; bookkeeping, like the others."""
 
-MAX_SOURCES = 5000
-SKIPPED = frozenset({"node_modules", "site-packages", "__pycache__"})
 
 Progress = Callable[[str], None]
 
@@ -172,8 +157,8 @@ class Server:
         # Short, because Ray puts Unix sockets below it, whose paths are limited to 107 bytes.
         self._ray_dir = Path(tempfile.mkdtemp(prefix="gr-ray-"))
         ray.init(
-            num_cpus=_logical_cpus(self._configuration, settings),
-            _memory=_logical_memory(self._configuration, settings),
+            num_cpus=logical_cpus(self._configuration, settings),
+            _memory=logical_memory(self._configuration, settings),
             object_store_memory=settings.object_store_mib * MIB,
             include_dashboard=settings.dashboard,
             namespace=settings.ray_namespace,
@@ -283,120 +268,3 @@ def _bounded(step: Callable[[], None], limit_s: float) -> None:
     thread = threading.Thread(target=attempt, daemon=True)
     thread.start()
     thread.join(limit_s)
-
-
-def registry_setup(
-    settings: Settings,
-    configuration: Configuration,
-    dsn: str,
-    *,
-    generation: int,
-    faults: Faults = NO_FAULTS,
-) -> RegistrySetup:
-    """What the first registry of a server is made of; `prepare_database` gives its generation."""
-    shards = settings.registry_shards
-    version = code_version(configuration)
-    return RegistrySetup(
-        namespace=settings.ray_namespace,
-        # Other registries than there are have other threads, whatever code they run.
-        version=version if shards == 1 else f"{version}/{shards}",
-        generation=generation,
-        shard=Shard(0, shards),
-        url=settings.url,
-        dsn=dsn,
-        embedded=embedded_directory(settings) if settings.database_url is None else None,
-        drain_s=settings.drain_s,
-        config_path=settings.config.resolve(),
-        configuration=None if configuration.graphs else configuration,
-        default_max_actors=settings.default_max_actors,
-        max_starts=max(1, (os.cpu_count() or 1) // 2) if settings.ray_address is None else 0,
-        placement_patience_s=settings.placement_patience_s,
-        cancel_grace_s=settings.cancel_grace_s,
-        registry_silence_s=settings.registry_silence_s,
-        inspect_s=settings.inspect_s,
-        log_max_bytes=settings.log_max_bytes,
-        actor_log_max_bytes=settings.actor_log_max_bytes,
-        max_queued_runs=settings.max_queued_runs,
-        resumable_ttl_s=settings.resumable_ttl_s,
-        thread_ttl_s=settings.thread_ttl_s,
-        sweep_interval_s=settings.sweep_interval_s,
-        webhooks=WebhookSettings(
-            allow_private=settings.webhook_allow_private,
-            timeout_s=settings.webhook_timeout_s,
-            max_attempts=settings.webhook_attempts,
-            first_retry_s=settings.webhook_retry_s,
-        ),
-        logs=LogSettings(
-            level=settings.log_level,
-            form=settings.log_format,
-            file=settings.log_file.resolve() if settings.log_file is not None else None,
-        ),
-        faults=faults,
-    )
-
-
-def embedded_directory(settings: Settings) -> Path:
-    """Where the embedded database of a data directory lives."""
-    return settings.data_dir.resolve() / "pg"
-
-
-def code_version(configuration: Configuration) -> str:
-    """Changes with Greenroom's code, the configuration, and Python files beside the graphs.
-
-    Detached actors outlive a redeploy; this tells those that run other code. By content: the same
-    code has the same version on every node, whenever and wherever to it was copied.
-    """
-    ours = [Path(cast(str, package.__file__)).parent for package in (greenroom, actors)]
-    about = dataclasses.replace(configuration, root=Path(), import_paths=())
-    digest = hashlib.sha256(repr(about).encode())
-    for root in (*ours, configuration.root):
-        for file in sorted(_sources(root))[:MAX_SOURCES]:
-            digest.update(f"{file.relative_to(root)}:".encode())
-            digest.update(hashlib.sha256(file.read_bytes()).digest())
-    return digest.hexdigest()[:12]
-
-
-def _sources(root: Path) -> Iterator[Path]:
-    for folder, folders, files in os.walk(root):
-        folders[:] = [each for each in folders if not each.startswith(".") and each not in SKIPPED]
-        yield from (Path(folder) / name for name in files if name.endswith(".py"))
-
-
-async def prepare_database(dsn: str, graphs: list[str]) -> int:
-    """Brings the schema up to date, registers one assistant per graph, and counts this start.
-
-    Returns:
-        the generation of this start, later than every one before.
-    """
-    await migrate(dsn)
-    pool = await open_pool(dsn, application_name="greenroom:start")
-    try:
-        await register_assistants(pool, graphs)
-        return await retrying(pool, next_generation)
-    finally:
-        await pool.close()
-
-
-def _most_actors(placement: PlacementSpec, settings: Settings) -> int:
-    """One for each registry is more than a placement allows that allows fewer."""
-    return max(placement.max_actors or settings.default_max_actors, settings.registry_shards)
-
-
-def _logical_cpus(configuration: Configuration, settings: Settings) -> int:
-    """CPUs that a local Ray hands out: bookkeeping, enough for every actor that may be started."""
-    wanted = sum(
-        _most_actors(graph.placement, settings) * graph.placement.num_cpus
-        for graph in configuration.graphs.values()
-    )
-    beside = APPLICATION_CPUS * len(configuration.applications)
-    shipped = SHIPPED_CPUS if configuration.shipped_graphs else 0
-    return max(os.cpu_count() or 1, int(wanted) + 4 + beside) + shipped
-
-
-def _logical_memory(configuration: Configuration, settings: Settings) -> int | None:
-    """Bytes of memory that a local Ray hands out, likewise; None where no graph asks for any."""
-    wanted_mib = sum(
-        _most_actors(graph.placement, settings) * graph.placement.memory_mib
-        for graph in configuration.graphs.values()
-    )
-    return wanted_mib * MIB or None

@@ -23,7 +23,8 @@ from greenroom.core.ports import HistoryQuestion, SchemasQuestion, StateQuestion
 from greenroom.core.runs import Ending, RunStatus
 from greenroom.graphs.configuration import GraphSpec
 from greenroom.graphs.execution import execute
-from greenroom.graphs.loading import Factory, LoadedGraph
+from greenroom.graphs.factories import Factory
+from greenroom.graphs.loading import LoadedGraph
 from greenroom.graphs.state import answer, update
 from greenroom.http.app import create_app
 from greenroom.persistence.checkpoints import FencedSaver, PooledSaver
