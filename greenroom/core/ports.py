@@ -225,7 +225,7 @@ class Runtime(Protocol):
         ...
 
     async def info(self) -> dict[str, Any]:
-        """Counts for ``/info`` and ``/metrics?format=json``: actors, places, runs."""
+        """Counts for ``/info`` and ``/metrics?format=json``: actors, slots, runs."""
         ...
 
     async def metrics(self) -> str:

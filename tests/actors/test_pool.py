@@ -1,4 +1,4 @@
-"""Pool: who gets a place, how many actors there are, and what a death takes along."""
+"""ActorPool: who gets a place, how many actors there are, and what a death takes along."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from actors.common.placement import PoolSpec
-from actors.registry.pool import START_BACKOFF_S, MemberState, Pool
+from actors.registry.pool import START_BACKOFF_S, ActorPool, MemberState
 
 SPEC = PoolSpec(graphs=("g",), runs_per_actor=1, warm=1, max_actors=3)
 
 
-def pool_of(*ready: str, **changes: int) -> Pool:
-    pool = Pool(dataclasses.replace(SPEC, **changes))  # type: ignore[arg-type]
+def pool_of(*ready: str, **changes: int) -> ActorPool:
+    pool = ActorPool(dataclasses.replace(SPEC, **changes))  # type: ignore[arg-type]
     for name in ready:
         pool.starting(name)
         pool.ready(name, now_s=0.0)
@@ -96,9 +96,9 @@ def test_dense_actors_are_filled_before_others_so_that_those_can_go() -> None:
     [(0, 1, 1, 1), (0, 0, 1, 0), (2, 1, 1, 3), (9, 1, 1, 3), (5, 0, 4, 2), (4, 1, 4, 2)],
 )
 def test_an_empty_pool_wants_actors_for_who_waits_and_its_warm_ones(
-    waiting: int, warm: int, places: int, wanted: int
+    waiting: int, warm: int, slots: int, wanted: int
 ) -> None:
-    pool = pool_of(warm=warm, runs_per_actor=places)
+    pool = pool_of(warm=warm, runs_per_actor=slots)
     for number in range(waiting):
         pool.claim(str(number))
     assert pool.wanted(now_s=0.0) == wanted
@@ -192,9 +192,9 @@ def test_an_adopted_actor_keeps_what_it_executes() -> None:
 class Places(RuleBasedStateMachine):
     """Random claims, ends, births and deaths against who must be where."""
 
-    @initialize(places=st.integers(1, 3), warm=st.integers(0, 2), max_runs=st.integers(0, 3))
-    def begin(self, places: int, warm: int, max_runs: int) -> None:
-        self.pool = pool_of(runs_per_actor=places, warm=warm, max_runs=max_runs, max_actors=4)
+    @initialize(slots=st.integers(1, 3), warm=st.integers(0, 2), max_runs=st.integers(0, 3))
+    def begin(self, slots: int, warm: int, max_runs: int) -> None:
+        self.pool = pool_of(runs_per_actor=slots, warm=warm, max_runs=max_runs, max_actors=4)
         self.at: dict[str, str] = {}
         self.line: list[str] = []
         self.names = 0
@@ -316,7 +316,7 @@ TestPlaces.settings = settings(max_examples=100, stateful_step_count=40, deadlin
 
 def test_a_burst_of_short_runs_starts_nothing_and_one_long_wait_does() -> None:
     """Many wait, all the time, but each only for a moment; then one does for longer."""
-    pool = Pool(dataclasses.replace(SPEC, warm=0, max_actors=4), patience_s=1.0)
+    pool = ActorPool(dataclasses.replace(SPEC, warm=0, max_actors=4), patience_s=1.0)
     pool.starting("a")
     pool.ready("a", now_s=0.0)
     assert pool.claim("run 0") == "a"
@@ -335,7 +335,7 @@ def test_a_burst_of_short_runs_starts_nothing_and_one_long_wait_does() -> None:
 
 
 def test_idle_actors_are_missed_only_after_a_while() -> None:
-    pool = Pool(dataclasses.replace(SPEC, max_actors=4), patience_s=1.0)
+    pool = ActorPool(dataclasses.replace(SPEC, max_actors=4), patience_s=1.0)
     pool.starting("a")
     pool.ready("a", now_s=0.0)
     pool.claim("run")
@@ -346,7 +346,7 @@ def test_idle_actors_are_missed_only_after_a_while() -> None:
 
 
 def test_a_pool_that_is_warm_only_while_it_is_used_starts_and_keeps_nothing_else() -> None:
-    pool = Pool(PoolSpec(graphs=("g",), warm=1, max_actors=4), warm_for_s=60.0)
+    pool = ActorPool(PoolSpec(graphs=("g",), warm=1, max_actors=4), warm_for_s=60.0)
     assert pool.wanted(now_s=0.0) == 0
     assert pool.claim("a") is None
     assert pool.wanted(now_s=1.0) == 2
