@@ -181,7 +181,7 @@ class Settings(BaseSettings):
     max_queued_runs: int | None = Field(
         default=None,
         ge=1,
-        description="Runs of the whole server that wait for a place or for their thread, delayed"
+        description="Runs of the whole server that wait for a slot or for their thread, delayed"
         " ones from when they are due; one more is answered 429. Of several registries each counts"
         " its share. Unset: no limit.",
     )

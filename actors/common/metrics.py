@@ -55,7 +55,7 @@ RUNS = Metric(
 RUNS_NOW = Metric(
     name="greenroom_runs",
     kind="gauge",
-    help="Runs that are not over; pending ones wait for a place, their thread, or their time.",
+    help="Runs that are not over; pending ones wait for a slot, their thread, or their time.",
     labels=("graph", "status"),
 )
 QUEUE_WAIT = Metric(
@@ -118,7 +118,7 @@ POOL_FREE = Metric(
 POOL_WAITING = Metric(
     name="greenroom_pool_waiting_runs",
     kind="gauge",
-    help="Runs that wait for a place of the pool.",
+    help="Runs that wait for a slot of the pool.",
     labels=("pool",),
 )
 REGISTRY_CALLS = Metric(

@@ -35,7 +35,7 @@ class PoolSpec:
         graphs: ids of the graphs that the actors load.
         version: of the code that they load; actors of another version are not adopted.
         runs_per_actor: how many runs one actor executes at once.
-        warm: how many free places' worth of actors to keep ready.
+        warm: for how many runs free slots are kept ready.
         max_actors: the most actors of this placement, on the whole cluster.
         num_cpus, num_gpus, resources: what Ray reserves for one actor.
         accelerator_type: of the node; empty for any.

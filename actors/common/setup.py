@@ -109,7 +109,7 @@ class RegistrySetup:
             add one that could.
         cancel_grace_s: what a cancelled run gets to stop by itself.
         inspect_s: what a question about a graph or a state may take.
-        max_queued_runs: runs that may wait for a place or their thread, or None for no limit.
+        max_queued_runs: runs that may wait for a slot or their thread, or None for no limit.
         resumable_ttl_s: how long the durable events of a finished run are kept.
         thread_ttl_s: threads without a time to live of their own are deleted when they were left
             alone for so long; None: never.

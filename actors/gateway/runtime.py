@@ -40,7 +40,7 @@ from greenroom.core.runs import (
     RunRequest,
     RunStatus,
 )
-from greenroom.core.sharding import Misrouted, slot_of_run, slot_of_thread
+from greenroom.core.sharding import Misrouted, hash_slot_of_run, hash_slot_of_thread
 from greenroom.persistence.database import Connection, Pool, retrying
 from greenroom.persistence.thread_runs import BegunRun, StoredRuns
 
@@ -90,10 +90,12 @@ class RayRuntime:
 
     # --- registries ----------------------------------------------------------------------------
 
-    async def _registry(self, slot: int, method: str, *args: Any, within_s: float = CALL_S) -> Any:
-        """Calls the registry that has a slot."""
+    async def _registry(
+        self, hash_slot: int, method: str, *args: Any, within_s: float = CALL_S
+    ) -> Any:
+        """Calls the registry that has a hash slot."""
         return await self._routed(
-            slot, lambda shard: self._shard(shard, method, *args, within_s=within_s)
+            hash_slot, lambda shard: self._shard(shard, method, *args, within_s=within_s)
         )
 
     async def _gathered(self, thread_id: str, method: str, item: Any) -> Any:
@@ -107,7 +109,7 @@ class RayRuntime:
                 )
             return await batcher.submit(item)
 
-        return await self._routed(slot_of_thread(thread_id), send)
+        return await self._routed(hash_slot_of_thread(thread_id), send)
 
     async def _answered(self, thread_id: str, method: str, item: Any) -> Any:
         """Like `_gathered`, again while the registry says that it is still storing the item."""
@@ -131,14 +133,14 @@ class RayRuntime:
             except Misrouted as error:
                 self._shards = error.shards
 
-    async def _routed(self, slot: int, call: Callable[[int], Awaitable[T]]) -> T:
+    async def _routed(self, hash_slot: int, call: Callable[[int], Awaitable[T]]) -> T:
         while True:
             try:
-                return await call(slot % self._shards)
+                return await call(hash_slot % self._shards)
             except Misrouted as error:
                 # A later start has another number of registries, or the run's id told nothing.
                 self._shards = error.shards
-                slot = slot if error.slot is None else error.slot
+                hash_slot = hash_slot if error.hash_slot is None else error.hash_slot
 
     async def _shard(self, shard: int, method: str, *args: Any, within_s: float = CALL_S) -> Any:
         """Calls a registry, again while it restarts. What it answers, also that it cannot do this
@@ -192,16 +194,16 @@ class RayRuntime:
 
     async def _follow(self, run_id: str, attempt: int) -> RunLocation:
         while True:
-            found = await self._polled(slot_of_run(run_id), "follow", run_id, attempt)
+            found = await self._polled(hash_slot_of_run(run_id), "follow", run_id, attempt)
             if found is not None:
                 return found
 
-    async def _polled(self, slot: int, method: str, *args: Any) -> Any:
+    async def _polled(self, hash_slot: int, method: str, *args: Any) -> Any:
         """A long poll of a registry: who waits for a run also waits while the database is away."""
         wait_s = self._wait_s()
         within_s = wait_s + POLL_MARGIN_S + CALL_S
         return await repeat(
-            lambda: self._registry(slot, method, *args, wait_s, within_s=within_s),
+            lambda: self._registry(hash_slot, method, *args, wait_s, within_s=within_s),
             on=(DatabaseUnavailable,),
             bound_s=REGISTRY_PATIENCE_S,
         )
@@ -236,8 +238,8 @@ class RayRuntime:
         self, thread_id: str, *, after: str | None, modes: frozenset[str]
     ) -> AsyncIterator[bytes]:
         async def poll(number: int | None) -> list[Doing]:
-            slot = slot_of_thread(thread_id)
-            return await self._polled(slot, "doings", thread_id, number)
+            hash_slot = hash_slot_of_thread(thread_id)
+            return await self._polled(hash_slot, "doings", thread_id, number)
 
         def follow(run: BegunRun, *, after: int) -> AsyncIterator[Batch]:
             placement = None
@@ -306,9 +308,9 @@ class RayRuntime:
         update = dataclasses.replace(update, update_id=uuid.uuid4().hex)
         # By reference: the registry orders the update among the runs, its values need not pass it.
         reference = ray.put(update)
-        slot = slot_of_thread(update.thread_id)
+        hash_slot = hash_slot_of_thread(update.thread_id)
         return await self._registry(
-            slot,
+            hash_slot,
             "update_state",
             update.thread_id,
             [reference, update.graph_id],
@@ -317,7 +319,7 @@ class RayRuntime:
 
     async def copy_thread(self, thread_id: str, copy_id: str) -> None:
         await self._registry(
-            slot_of_thread(thread_id), "copy_thread", thread_id, copy_id, within_s=LONG_CALL_S
+            hash_slot_of_thread(thread_id), "copy_thread", thread_id, copy_id, within_s=LONG_CALL_S
         )
 
     async def delete_thread(self, thread_id: str) -> None:
@@ -325,19 +327,19 @@ class RayRuntime:
         if not await self._is_there("threads WHERE thread_id = %s", thread_id):
             raise NotFound(f"Thread with ID {thread_id} not found")
         await self._registry(
-            slot_of_thread(thread_id), "delete_thread", thread_id, within_s=LONG_CALL_S
+            hash_slot_of_thread(thread_id), "delete_thread", thread_id, within_s=LONG_CALL_S
         )
 
     async def prune_thread(self, thread_id: str) -> None:
         await self._registry(
-            slot_of_thread(thread_id), "prune_thread", thread_id, within_s=LONG_CALL_S
+            hash_slot_of_thread(thread_id), "prune_thread", thread_id, within_s=LONG_CALL_S
         )
 
     async def delete_run(self, thread_id: str, run_id: str) -> None:
         if not await self._is_there("runs WHERE thread_id = %s AND run_id = %s", thread_id, run_id):
             raise NotFound("Run not found")
         await self._registry(
-            slot_of_thread(thread_id), "delete_run", thread_id, run_id, within_s=LONG_CALL_S
+            hash_slot_of_thread(thread_id), "delete_run", thread_id, run_id, within_s=LONG_CALL_S
         )
 
     async def _is_there(self, which: LiteralString, *ids: str) -> bool:

@@ -411,7 +411,7 @@ class RegistryActor:
 
     @repeatable
     async def info(self) -> dict[str, Any]:
-        """Counts of runs, actors and places."""
+        """Counts of runs, actors and slots."""
         context = (await self._ready()).context
         running = len(context.runs.executed())
         recent = context.runs.recent_placements()

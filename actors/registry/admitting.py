@@ -19,7 +19,7 @@ from actors.registry.context import Context
 from actors.registry.effects import Effects
 from actors.registry.in_flight import Run
 from actors.registry.pending import Pending, Remembered, answers
-from actors.registry.pools import Pools
+from actors.registry.pools import ActorPools
 from greenroom.core.admission import Place
 from greenroom.core.errors import (
     Conflict,
@@ -243,7 +243,7 @@ class Admissions:
             await self._effects.performed(lane, lane.due(run_id))
 
 
-async def learn_shipped(database: Pool, pools: Pools) -> None:
+async def learn_shipped(database: Pool, pools: ActorPools) -> None:
     """Has the registry serve the graphs that were shipped to the database since the last look."""
     for graph_id, placement in (await shipped.placements(database)).items():
         pools.serve(GraphSpec(graph_id=graph_id, target="", placement=PlacementSpec(**placement)))

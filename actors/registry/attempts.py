@@ -10,8 +10,8 @@ import time
 from actors.common import metrics
 from actors.registry.context import Context
 from actors.registry.effects import Effects
+from actors.registry.enforcing import Enforcer
 from actors.registry.in_flight import Run
-from actors.registry.stopping import Stopper
 from greenroom import tracing
 from greenroom.core.lifecycle import Do, Event
 from greenroom.core.runs import RunOrder
@@ -21,7 +21,7 @@ from greenroom.persistence import journal
 class Attempts:
     """Starts the attempts of runs that are in flight."""
 
-    def __init__(self, context: Context, stopper: Stopper, effects: Effects) -> None:
+    def __init__(self, context: Context, enforcer: Enforcer, effects: Effects) -> None:
         self._runs = context.runs
         self._lanes = context.lanes
         self._waiters = context.waiters
@@ -32,7 +32,7 @@ class Attempts:
         self._deliveries = context.keeper.deliveries
         self._journal = context.journal
         self._faults = context.setup.faults
-        self._stopper = stopper
+        self._enforcer = enforcer
         self._effects = effects
 
     def granted(self, run_id: str, actor: str) -> None:
@@ -84,8 +84,8 @@ class Attempts:
         run.kwargs = kwargs
         self._order(run, is_first=is_first)
         self._waiters.tell(run.run_id)
-        if run.life.stop is not None:
-            self._stopper.tell(run, run.life.stop)
+        if run.life.cancel is not None:
+            self._enforcer.tell(run, run.life.cancel)
 
     def _order(self, run: Run, *, is_first: bool) -> None:
         assert run.actor is not None
@@ -97,7 +97,7 @@ class Attempts:
             self._measure_wait(run, run.ordered_s - run.since_s)
         self._doings.note(run.thread_id, "run", run.run_id)
         self._deliveries.start(run.actor, order)
-        self._stopper.limit(run)
+        self._enforcer.limit(run)
 
     def _measure_wait(self, run: Run, waited_s: float) -> None:
         """Counts how long a run has waited for its first attempt, also as a span."""

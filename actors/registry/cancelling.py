@@ -43,7 +43,7 @@ class Cancellations:
         if run is None or run.thread_id != request.thread_id:
             return await self._not_cancellable(request)
         lane = self._lanes.of(run.thread_id)
-        effects = lane.stop(run.run_id, request.action)
+        effects = lane.cancel(run.run_id, request.action)
         self._heard.remember(request.name, True)
         await self._effects.perform(lane, effects, journal.note_cancel(request.name))
         return True
@@ -70,7 +70,7 @@ class Cancellations:
         lanes = [self._lanes.of(run.thread_id) for run in chosen]
         await asyncio.gather(
             *(
-                self._effects.perform(lane, lane.stop(run.run_id, action))
+                self._effects.perform(lane, lane.cancel(run.run_id, action))
                 for run, lane in zip(chosen, lanes, strict=True)
             )
         )

@@ -1,6 +1,6 @@
 """Performs the effects that a lane has decided, once they are durable.
 
-    decided ──> actors are told to stop their runs ──commit──> drop, place, end
+    decided ──> actors are told of cancels ──commit──> drop, place, end
 
 A cancel is told before the commit, so that a run stops also while the database does not answer.
 """
@@ -14,9 +14,9 @@ from typing import Any
 from actors.common import metrics
 from actors.registry import in_flight
 from actors.registry.context import Context
+from actors.registry.enforcing import Enforcer
 from actors.registry.in_flight import Run
-from actors.registry.stopping import Stopper
-from greenroom.core.admission import Abandon, Drop, Effect, Lane, Place, Stop
+from greenroom.core.admission import Cancel, Drop, Effect, EndUnexecuted, Lane, Place
 from greenroom.core.lifecycle import Event
 from greenroom.core.runs import RunStatus
 from greenroom.persistence import journal, outbox
@@ -35,7 +35,7 @@ class Effects:
     def __init__(
         self,
         context: Context,
-        stopper: Stopper,
+        enforcer: Enforcer,
         *,
         granted: Callable[[str, str], None],
         end_unexecuted: Callable[[Run], Coroutine[Any, Any, None]],
@@ -51,7 +51,7 @@ class Effects:
         self._journal = context.journal
         self._webhooks = context.webhooks
         self._faults = context.setup.faults
-        self._stopper = stopper
+        self._enforcer = enforcer
         self._granted = granted
         self._end_unexecuted = end_unexecuted
         self._delete_stored_remains = delete_remains
@@ -65,25 +65,25 @@ class Effects:
             self._lanes.tidy(lane)
 
     async def performed(self, lane: Lane, effects: Sequence[Effect], *writes: Write) -> None:
-        """Tells actors to stop their runs, makes all effects durable, then performs the others.
+        """Tells actors of cancels, makes all effects durable, then performs the others.
 
         Vital: what it is given was decided.
 
         Args:
             writes: go into the same commit.
         """
-        stops = [effect for effect in effects if isinstance(effect, Stop | Abandon)]
+        cancels = [effect for effect in effects if isinstance(effect, Cancel | EndUnexecuted)]
         for effect in effects:
-            if isinstance(effect, Stop) and (run := self._runs.find(effect.run_id)) is not None:
-                self._stopper.stop(run, effect.action)
+            if isinstance(effect, Cancel) and (run := self._runs.find(effect.run_id)) is not None:
+                self._enforcer.cancel(run, effect.action)
         written = [
             *self._drop_writes(effects),
-            *(journal.tell_stop(stop.run_id, stop.action) for stop in stops),
+            *(journal.tell_stop(cancel.run_id, cancel.action) for cancel in cancels),
             *writes,
         ]
         if written:
             await self._journal.commit(*written, key=lane.thread_id)
-        if stops:
+        if cancels:
             await self._faults.at("stop")
         self._perform_written(lane, effects)
 
@@ -97,16 +97,16 @@ class Effects:
                     self._meter.count(metrics.RUNS, run.graph_id, RunStatus.INTERRUPTED.value)
                     self.forget(run)
                     self.follow_up(run)
-                case Abandon():
+                case EndUnexecuted():
                     self._slots.release(run.run_id, run.graph_id, None)
                     self._tasks.vital(self._end_unexecuted(run))
                 case Place():
-                    # Perhaps it was stopped while the effects before it became durable.
+                    # Perhaps it was cancelled while the effects before it became durable.
                     if self._pools.knows(run.graph_id) and lane.is_waiting(run.run_id):
                         actor = self._slots.claim(run.run_id, run.graph_id)
                         if actor is not None:
                             self._granted(run.run_id, actor)
-                case Stop():
+                case Cancel():
                     pass  # its actor was told at once
         self._lanes.tidy(lane)
 

@@ -59,7 +59,7 @@ class Endings:
     async def end(self, run: Run, end: End) -> None:
         """Stores how a run ends, frees its slot, and starts what waited for its thread."""
         lane = self._lanes.of(run.thread_id)
-        if run.life.stop == "rollback":
+        if run.life.cancel == "rollback":
             end = await self._roll_back(run)
         await self._faults.at("end")
         effects = lane.ended(run.run_id)

@@ -6,7 +6,7 @@ import time
 
 from actors.registry.context import Context
 from greenroom.core.runs import UNTIL_END, RunLocation, RunStatus
-from greenroom.core.sharding import Misrouted, slot_of_thread
+from greenroom.core.sharding import Misrouted, hash_slot_of_thread
 from greenroom.persistence import journal
 from greenroom.persistence.database import Pool, retrying
 from greenroom.persistence.journal import InFlight
@@ -58,8 +58,8 @@ class Followers:
         if found is None:
             return RunLocation(status=None)
         if not self._shard.has(found.thread_id):
-            slot = slot_of_thread(found.thread_id)
-            raise Misrouted("Another registry has this run.", self._shard.of, slot)
+            hash_slot = hash_slot_of_thread(found.thread_id)
+            raise Misrouted("Another registry has this run.", self._shard.of, hash_slot)
         return RunLocation(status=found.status)
 
     async def until_over(self, run_id: str) -> None:

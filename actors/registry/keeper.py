@@ -27,9 +27,9 @@ from actors.common.setup import RegistrySetup
 from actors.common.tasks import Tasks
 from actors.registry.deliveries import Deliveries
 from actors.registry.inspecting import Inspectors
-from actors.registry.pool import MemberState, Pool
+from actors.registry.pool import ActorPool, MemberState
 from actors.registry.pool_specs import inspector_spec
-from actors.registry.pools import IDLE_S, Pools
+from actors.registry.pools import IDLE_S, ActorPools
 from actors.registry.slots import Granted, Slots
 from actors.registry.starting import Problem, Starter
 from actors.spawn import Spawn
@@ -89,7 +89,7 @@ class Keeper:
         self._meter = meter
         self._lost = lost
         self._unstartable = unstartable
-        self.pools = Pools(configuration, setup)
+        self.pools = ActorPools(configuration, setup)
         self.slots = Slots(self.pools, granted=granted, wake=self.wake)
         self._starter = Starter(handles, spawn, setup, self.pools.timeouts_s)
         self.deliveries = Deliveries(
@@ -182,7 +182,7 @@ class Keeper:
         return {run_id: (name, attempt) for run_id, attempt in runs}
 
     async def drain(self) -> None:
-        """Gives out no more places, and asks every actor to stop its runs after their superstep."""
+        """Gives out no more slots, and asks every actor to stop its runs after their superstep."""
         self._draining = True
         names = self.pools.actors
         for name in names:
@@ -211,7 +211,7 @@ class Keeper:
                 self._shrink(pool, now_s)
             self.wake()
 
-    def _shrink(self, pool: Pool, now_s: float) -> None:
+    def _shrink(self, pool: ActorPool, now_s: float) -> None:
         for name in pool.surplus(now_s=now_s, idle_s=IDLE_S):
             retired = pool.members[name].state is MemberState.RETIRING
             pool.stopped(name)  # at once: another one may have its place
@@ -247,7 +247,7 @@ class Keeper:
             await asyncio.sleep(0.02)
 
     def counts(self) -> dict[str, Any]:
-        """Actors and places, for those who run the server."""
+        """Actors and slots, for those who run the server."""
         return self.pools.counts(self._pids)
 
     # --- actors --------------------------------------------------------------------------------
@@ -335,7 +335,7 @@ class Keeper:
         loop = asyncio.get_running_loop()
         self._retry = loop.call_later(min(retries_s), self.wake) if retries_s else None
 
-    async def _start_actor(self, name: str, pool: Pool) -> None:
+    async def _start_actor(self, name: str, pool: ActorPool) -> None:
         turns = self._starts if pool.has_ready and self._starts else nullcontext()
         started = await self._starter.start_run_actor(name, pool.spec, turns)
         outcome = "failed" if isinstance(started, Problem) else "ready"

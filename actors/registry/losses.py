@@ -50,7 +50,7 @@ class Losses:
             journal.requeue(run.run_id, run.attempt, "drained"), key=run.thread_id
         )
         self._slots.release(run.run_id, run.graph_id, actor)
-        if run.life.stop is not None:
+        if run.life.cancel is not None:
             await self._end_cancelled(run)
         elif self._requeued(run):
             self._attempts.claim_again(run)
@@ -85,7 +85,7 @@ class Losses:
         await self._journal.commit(journal.requeue(run_id, run.attempt, because), key=run.thread_id)
         await self._faults.at("requeued")
         run.stop_timers()
-        if run.life.stop is not None:
+        if run.life.cancel is not None:
             await self._end_cancelled(run)
         elif (end := self._no_next_attempt(run, note)) is not None:
             await self.give_up(run, end)

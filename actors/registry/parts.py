@@ -1,6 +1,6 @@
 """Puts the parts of a registry together, once it has recovered.
 
-    Reports ──> Losses ──> Attempts ──> Effects ──> Stopper
+    Reports ──> Losses ──> Attempts ──> Effects ──> Enforcer
        └──────────┴──────> Endings ───────^
     Admissions, Cancellations, ThreadOperations ──> Effects
 
@@ -20,11 +20,11 @@ from actors.registry.cancelling import Cancellations
 from actors.registry.context import Context
 from actors.registry.effects import Effects
 from actors.registry.endings import Endings
+from actors.registry.enforcing import Enforcer
 from actors.registry.followers import Followers
 from actors.registry.in_flight import Run
 from actors.registry.losses import Losses
 from actors.registry.reports import Reports
-from actors.registry.stopping import Stopper
 from actors.registry.thread_operations import ThreadOperations
 
 
@@ -33,7 +33,7 @@ class Parts:
     """A registry's parts, each with one noun of its work."""
 
     context: Context
-    stopper: Stopper
+    enforcer: Enforcer
     effects: Effects
     attempts: Attempts
     endings: Endings
@@ -57,22 +57,22 @@ def parts_of(context: Context) -> Parts:
     def delete_remains(thread_id: str) -> Coroutine[Any, Any, None]:
         return operations.delete_remains(thread_id)
 
-    stopper = Stopper(context.keeper, context.tasks, context.setup)
+    enforcer = Enforcer(context.keeper, context.tasks, context.setup)
     effects = Effects(
         context,
-        stopper,
+        enforcer,
         granted=granted,
         end_unexecuted=end_unexecuted,
         delete_remains=delete_remains,
     )
-    attempts = Attempts(context, stopper, effects)
+    attempts = Attempts(context, enforcer, effects)
     endings = Endings(context, effects)
     losses = Losses(context, attempts, endings)
     followers = Followers(context)
     operations = ThreadOperations(context, effects, followers)
     return Parts(
         context=context,
-        stopper=stopper,
+        enforcer=enforcer,
         effects=effects,
         attempts=attempts,
         endings=endings,

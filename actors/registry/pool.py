@@ -7,7 +7,7 @@ the pool (the registry) performs what `wanted` and `surplus` say, and tells what
                     │                  │ └─retire──> retiring ──last run ends──> (stopped)
                     └──died──> (gone) <┘ died
 
-A run that finds no place waits, first come first served per placement. Starts that fail are tried
+A run that finds no slot waits, first come first served per placement. Starts that fail are tried
 again after a growing pause, so that a graph that kills its process cannot keep a machine busy with
 starting actors.
 """
@@ -42,16 +42,16 @@ class Member:
     idle_since_s: float = 0.0
 
 
-class Pool:
+class ActorPool:
     """The actors of one placement and the runs that wait for one.
 
     Args:
         spec: the placement.
         patience_s: how long a run must have waited, or idle actors been missing, before more are
             started. Starting one takes seconds of a CPU that a burst of short runs has better use
-            for: where runs come to their place sooner, more actors would only share that CPU.
-        few: up to so many actors, e.g. one for each CPU, it is enough that some are missing.
-        warm_for_s: actors are kept warm for so long after the last run; None for always.
+            for: where runs get their slot sooner, more actors would only share that CPU.
+        eager_limit: up to this many actors, e.g. one for each CPU, start without patience.
+        warm_for_s: actors are kept warm for this long after the last run; None for always.
     """
 
     def __init__(
@@ -59,14 +59,14 @@ class Pool:
         spec: PoolSpec,
         *,
         patience_s: float = 0.0,
-        few: int = 0,
+        eager_limit: int = 0,
         warm_for_s: float | None = None,
     ) -> None:
         self.spec = spec
         self._warm_for_s = warm_for_s
         self._used_s = -math.inf
         self._claimed = False
-        self._few = few
+        self._eager_limit = eager_limit
         self._patience_s = patience_s
         self._short_since_s: float | None = None
         self._witness: tuple[str, float] | None = None
@@ -90,15 +90,15 @@ class Pool:
         return ",".join(self.spec.graphs)
 
     @property
-    def free_places(self) -> int:
+    def free_slots(self) -> int:
         """How many runs could start at once."""
         ready = (each for each in self.members.values() if each.state is MemberState.READY)
-        return sum(max(0, self._places(member) - len(member.runs)) for member in ready)
+        return sum(max(0, self._slots_of(member) - len(member.runs)) for member in ready)
 
     # --- runs ----------------------------------------------------------------------------------
 
     def claim(self, run_id: str) -> str | None:
-        """A place for a run: the name of its actor, or None, and then the run waits in line."""
+        """A slot for a run: the name of its actor, or None, and then the run waits in line."""
         self._claimed = True
         member = None if self.waiting else self._free_member()
         if member is None:
@@ -108,7 +108,7 @@ class Pool:
         return member.name
 
     def claim_again(self, run_id: str) -> str | None:
-        """Like `claim`, but ahead of the line: the run had a place and lost it with its actor."""
+        """Like `claim`, but ahead of the line: the run had a slot and lost it with its actor."""
         self._claimed = True
         member = self._free_member()
         if member is None:
@@ -140,14 +140,14 @@ class Pool:
         return self.grants()
 
     def hand_on(self, name: str, run_id: str, *, now_s: float) -> list[tuple[str, str]]:
-        """Like `release`, shortly before the run leaves, if somebody waits for its place and the
+        """Like `release`, shortly before the run leaves, if somebody waits for its slot and the
         actor stays."""
         member = self.members.get(name)
         stays = member is not None and member.state is MemberState.READY and not self.spec.max_runs
         return self.release(name, run_id, now_s=now_s) if stays and self.waiting else []
 
     def grants(self) -> list[tuple[str, str]]:
-        """Gives free places to those who wait, in order."""
+        """Gives free slots to those who wait, in order."""
         granted: list[tuple[str, str]] = []
         while self.waiting:
             member = self._free_member()
@@ -163,22 +163,22 @@ class Pool:
         member.runs.add(run_id)
 
     def _free_member(self) -> Member | None:
-        """The fullest actor that still has a place, so that others can fall idle and go."""
+        """The fullest actor that still has a free slot, so that others can fall idle and go."""
         best: Member | None = None
         for member in self.members.values():
             if member.state is not MemberState.READY:
                 continue
-            if len(member.runs) >= self._places(member):
+            if len(member.runs) >= self._slots_of(member):
                 continue
             if best is None or len(member.runs) > len(best.runs):
                 best = member
         return best
 
-    def _places(self, member: Member) -> int:
-        places = self.spec.runs_per_actor
+    def _slots_of(self, member: Member) -> int:
+        slots = self.spec.runs_per_actor
         if self.spec.max_runs:
-            places = min(places, self.spec.max_runs - member.served)
-        return places
+            slots = min(slots, self.spec.max_runs - member.served)
+        return slots
 
     # --- actors --------------------------------------------------------------------------------
 
@@ -203,8 +203,8 @@ class Pool:
         if not missing or not live:
             self._short_since_s = self._witness = None
             return missing
-        if self.waiting and len(self.members) >= self._few:
-            # One who waits is watched: when it gets its place in time, nobody waited for long.
+        if self.waiting and len(self.members) >= self._eager_limit:
+            # One who waits is watched: when it gets its slot in time, nobody waited for long.
             if self._witness is None:
                 self._witness = self.waiting[-1], now_s
             _, self._short_since_s = self._witness

@@ -9,7 +9,7 @@ from actors.common import metrics
 from actors.common.metering import Labels, Meter
 from actors.common.placement import PoolSpec
 from actors.common.setup import RegistrySetup
-from actors.registry.pool import Pool
+from actors.registry.pool import ActorPool
 from actors.registry.pool_specs import eager_limit, pool_spec, pool_specs
 from greenroom.graphs.configuration import Configuration, GraphSpec
 
@@ -19,7 +19,7 @@ GROW_PATIENCE_S = 0.5
 """How long runs must have waited before a pool starts more actors than there are CPUs."""
 
 
-class Pools:
+class ActorPools:
     """The pool of each graph; graphs with the same placement share one.
 
     Attributes:
@@ -41,10 +41,10 @@ class Pools:
         self._pools = {
             graph_id: pool
             for spec in pool_specs(configuration, setup)
-            for pool in [Pool(spec, patience_s=GROW_PATIENCE_S, few=eager)]
+            for pool in [ActorPool(spec, patience_s=GROW_PATIENCE_S, eager_limit=eager)]
             for graph_id in spec.graphs
         }
-        self._of_actor: dict[str, Pool] = {}
+        self._of_actor: dict[str, ActorPool] = {}
 
     # --- graphs --------------------------------------------------------------------------------
 
@@ -64,18 +64,18 @@ class Pools:
         self._max_attempts[graph.graph_id] = graph.placement.max_attempts
         spec = pool_spec(graph.placement, self._setup)
         # Clients choose the names: not each is worth a process for ever, and one at every start.
-        self._pools[graph.graph_id] = Pool(
+        self._pools[graph.graph_id] = ActorPool(
             dataclasses.replace(spec, graphs=(graph.graph_id,)),
             patience_s=GROW_PATIENCE_S,
-            few=eager_limit(self._setup),
+            eager_limit=eager_limit(self._setup),
             warm_for_s=IDLE_S,
         )
 
-    def of_graph(self, graph_id: str) -> Pool:
+    def of_graph(self, graph_id: str) -> ActorPool:
         """The pool of a graph that is known."""
         return self._pools[graph_id]
 
-    def with_spec(self, spec: PoolSpec) -> Pool | None:
+    def with_spec(self, spec: PoolSpec) -> ActorPool | None:
         """The pool that an actor of this specification belongs to."""
         return next((pool for pool in self._pools.values() if pool.spec == spec), None)
 
@@ -88,7 +88,7 @@ class Pools:
         return self._max_attempts.get(graph_id, 1)
 
     @property
-    def distinct(self) -> list[Pool]:
+    def distinct(self) -> list[ActorPool]:
         """Every pool once."""
         return list({id(pool): pool for pool in self._pools.values()}.values())
 
@@ -108,22 +108,22 @@ class Pools:
         """The names of the actors of all pools, in whatever state."""
         return [*self._of_actor]
 
-    def of_actor(self, name: str) -> Pool | None:
+    def of_actor(self, name: str) -> ActorPool | None:
         """The pool of an actor that is not known to be dead."""
         return self._of_actor.get(name)
 
-    def add_actor(self, name: str, pool: Pool) -> None:
+    def add_actor(self, name: str, pool: ActorPool) -> None:
         """An actor is about to be started, or was adopted."""
         self._of_actor[name] = pool
 
-    def remove_actor(self, name: str) -> Pool | None:
+    def remove_actor(self, name: str) -> ActorPool | None:
         """Forgets an actor; the pool that it was in."""
         return self._of_actor.pop(name, None)
 
     # --- figures -------------------------------------------------------------------------------
 
     def counts(self, pids: dict[str, int]) -> dict[str, Any]:
-        """Actors and places, for `info`.
+        """Actors and slots, for `info`.
 
         Args:
             pids: of actors, as far as known.
@@ -154,7 +154,7 @@ class Pools:
                 actors[labels] = actors.get(labels, 0) + 1
         meter.set(metrics.POOL_ACTORS, actors)
         for metric, value in (
-            (metrics.POOL_FREE, lambda pool: pool.free_places),
+            (metrics.POOL_FREE, lambda pool: pool.free_slots),
             (metrics.POOL_WAITING, lambda pool: len(pool.waiting)),
         ):
             values = {(pool.label,): value(pool) for pool in self.distinct}

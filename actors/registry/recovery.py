@@ -202,14 +202,14 @@ def _take_up(parts: Parts, found: InFlight) -> list[Effect]:
     run = Run(facts=found.facts, ticket=ticket, deaths=found.deaths)
     runs.add(run)
     if running:
-        parts.stopper.limit(run)  # anew: the registry before took its clock along
+        parts.enforcer.limit(run)  # anew: the registry before took its clock along
     elif state is State.DELAYED:
         parts.admissions.delay(due_in_s, run.run_id)
     else:
         runs.queue(run.run_id)
     if found.stop is not None:
         # It was cancelled with a registry before this one; perhaps its actor was not told.
-        effects += lane.stop(run.run_id, found.stop)
+        effects += lane.cancel(run.run_id, found.stop)
     return effects
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 
-from actors.registry.pools import Pools
+from actors.registry.pools import ActorPools
 
 Granted = Callable[[str, str], object]
 """Called with a run and the actor that it got."""
@@ -19,7 +19,7 @@ class Slots:
         wake: called when a pool may want more actors, or fewer.
     """
 
-    def __init__(self, pools: Pools, *, granted: Granted, wake: Callable[[], None]) -> None:
+    def __init__(self, pools: ActorPools, *, granted: Granted, wake: Callable[[], None]) -> None:
         self._pools = pools
         self._granted = granted
         self._wake = wake

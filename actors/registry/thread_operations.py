@@ -121,7 +121,7 @@ class ThreadOperations:
     # --- delete --------------------------------------------------------------------------------
 
     async def delete(self, thread_id: str) -> None:
-        """Stops the thread's runs, waits for that, then deletes everything of it.
+        """Cancels the thread's runs, waits for that, then deletes everything of it.
 
         May be repeated: a thread that is not there (any more) is deleted.
         """
@@ -185,7 +185,7 @@ class ThreadOperations:
         self._waiters.tell(lane.thread_id)
 
     async def delete_run(self, thread_id: str, run_id: str) -> None:
-        """Stops the run if it is not over, then deletes it and its checkpoints.
+        """Cancels the run if it is not over, then deletes it and its checkpoints.
 
         May be repeated: a run that is not there (any more) is deleted.
 
@@ -197,7 +197,7 @@ class ThreadOperations:
         if run is not None and run.thread_id == thread_id:
             lane = self._lanes.of(thread_id)
             # A rollback deletes it at its end, before the next run of the thread starts.
-            await self._effects.perform(lane, lane.stop(run_id, "rollback"))
+            await self._effects.perform(lane, lane.cancel(run_id, "rollback"))
             await self._followers.until_over(run_id)
         found = await stored_run(self._database, run_id)
         if found is None:

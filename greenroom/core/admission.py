@@ -13,10 +13,10 @@ What state a run is in, and what each event does to it, says `greenroom.core.lif
 adds which of its runs an event is for.
 
 ``interrupt`` and ``rollback`` put the new run into the queue and, once it is stored (`admitted`),
-drop every pending run that was there before it and stop the active one. So an admission that cannot
-be stored leaves the others as they were. The new run starts when the active one *has stopped*, not
-when it was told to. The first stop action wins. A method is one synchronous step: it changes the
-lane and returns the effects that the caller has to perform, in order, once they are durable.
+drop every pending run that was there before it and cancel the active one. So an admission that
+cannot be stored leaves the others as they were. The new run starts when the active one *has
+stopped*, not when it was told to. The first cancel wins. A method is one synchronous step: it
+changes the lane and returns the effects that the caller has to perform, in order, once they are durable.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Stop:
-    """Effect: tell the actor of this run to stop it."""
+class Cancel:
+    """Effect: tell the actor of this run to stop executing it."""
 
     run_id: str
     action: CancelAction
@@ -62,18 +62,18 @@ class Drop:
 
 
 @dataclass(frozen=True, slots=True)
-class Abandon:
-    """Effect: a run that lost its actor is to stop before it has another.
+class EndUnexecuted:
+    """Effect: end a cancelled run that has lost its actor, and has no other one yet.
 
-    Nobody can be told, and there may be something to take back: the caller ends it as `Stop` would
-    have, and the lane stays taken until `Lane.ended`.
+    There is no actor to tell, and there may be something to take back: the caller ends the run as
+    its actor would have, and the lane stays taken until `Lane.ended`.
     """
 
     run_id: str
     action: CancelAction
 
 
-Effect = Place | Stop | Drop | Abandon
+Effect = Place | Cancel | Drop | EndUnexecuted
 
 
 @dataclass(slots=True)
@@ -191,8 +191,8 @@ class Lane:
             return [self._drop(ticket, action, delete=delete)]
         effects = ticket.life.on(Event.CANCEL, action=action) or ()
         if Do.TELL in effects:
-            return [Stop(ticket.run_id, action)]
-        return [Abandon(ticket.run_id, action)] if Do.END_UNEXECUTED in effects else []
+            return [Cancel(ticket.run_id, action)]
+        return [EndUnexecuted(ticket.run_id, action)] if Do.END_UNEXECUTED in effects else []
 
     def _next(self) -> list[Effect]:
         if not self.is_free or not self.queue:
@@ -247,7 +247,7 @@ class Lane:
         active = self.active
         return active is not None and active.run_id == run_id and active.state is State.WAITING
 
-    def stop(self, run_id: str, action: CancelAction) -> list[Effect]:
+    def cancel(self, run_id: str, action: CancelAction) -> list[Effect]:
         """Cancels one run. A run that is not executing ends at once; asking twice changes nothing.
 
         Cancelling a run that never ran only ever interrupts it, whatever the action (platform API,

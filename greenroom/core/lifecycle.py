@@ -174,14 +174,14 @@ class Life:
         attempt: the attempt that is executed, or was last; 0 before the first.
         actor: the actor of the attempt, while it has one.
         stored: the last attempt that is durable.
-        stop: how it was cancelled; the first action wins.
+        cancel: how it was cancelled; the first action wins.
     """
 
     state: State = State.QUEUED
     attempt: int = 0
     actor: str | None = None
     stored: int = 0
-    stop: CancelAction | None = None
+    cancel: CancelAction | None = None
 
     @property
     def has_run(self) -> bool:
@@ -218,7 +218,7 @@ class Life:
             return None
         if actor is not None and event is not Event.GRANTED and actor != self.actor:
             return None
-        if event is Event.CANCEL and self.stop is not None:
+        if event is Event.CANCEL and self.cancel is not None:
             return ()  # the first action wins
         if (self.state, event) in IGNORED:
             return ()
@@ -233,7 +233,7 @@ class Life:
             case Event.STORED:
                 self.stored = self.attempt
             case Event.CANCEL:
-                self.stop = action
+                self.cancel = action
             case Event.LOST | Event.HANDED_BACK:
                 self.actor = None
             case _:

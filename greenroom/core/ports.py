@@ -122,7 +122,7 @@ class Runtime(Protocol):
         ...
 
     async def cancel(self, request: CancelRequest, *, wait: bool) -> None:
-        """Stops one run, or every run of a thread; with ``wait`` returns when it has stopped.
+        """Cancels a run; with ``wait`` returns when it has stopped.
 
         Raises:
             NotFound: no such run.
@@ -133,7 +133,7 @@ class Runtime(Protocol):
     async def cancel_many(
         self, status: Literal["pending", "running", "all"], action: Literal["interrupt", "rollback"]
     ) -> int:
-        """Stops every run with a status; returns how many."""
+        """Cancels every run with a status; returns how many."""
         ...
 
     def events(
@@ -208,7 +208,7 @@ class Runtime(Protocol):
         ...
 
     async def delete_thread(self, thread_id: str) -> None:
-        """Stops the thread's runs, then deletes them, its state and itself. Raises NotFound."""
+        """Cancels the thread's runs, then deletes them, its state and itself. Raises NotFound."""
         ...
 
     async def prune_thread(self, thread_id: str) -> None:
@@ -221,11 +221,15 @@ class Runtime(Protocol):
         ...
 
     async def delete_run(self, thread_id: str, run_id: str) -> None:
-        """Stops the run if it is not over, then deletes it and its checkpoints. Raises NotFound."""
+        """Cancels the run if it is not over, then deletes it and its checkpoints.
+
+        Raises:
+            NotFound: no such run.
+        """
         ...
 
     async def info(self) -> dict[str, Any]:
-        """Counts for ``/info`` and ``/metrics?format=json``: actors, places, runs."""
+        """Counts for ``/info`` and ``/metrics?format=json``: actors, slots, runs."""
         ...
 
     async def metrics(self) -> str:

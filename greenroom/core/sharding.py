@@ -1,11 +1,11 @@
 """Which registry decides about a thread, and how a run's id tells it.
 
-    thread id ──hash──> slot, 0 to 63 ──modulo the number of registries──> shard
+    thread id ──hash──> hash slot, 0 to 63 ──modulo the number of registries──> shard
 
-A *shard* is one of several registries and the one writer for its threads. Nothing is looked up:
-whoever knows a thread's id, or the number of a run that was minted for it (`for_thread`), knows its
-slot. PostgreSQL computes the same (`greenroom.slot_of`, migration 0012). How many shards there are
-is the server's choice; slots never change, so it can choose another number when it starts again.
+A *shard* is one of several registries, and the one writer for its threads. Nothing is looked up:
+the hash slot follows from the id of the thread, and from the id of a run that was minted for the
+thread (`for_thread`). PostgreSQL computes the same (`greenroom.slot_of`, migration 0012). A server
+chooses its number of shards when it starts; the hash slot of a thread never changes.
 """
 
 from __future__ import annotations
@@ -15,44 +15,63 @@ from dataclasses import dataclass
 
 from greenroom.core.errors import GreenroomError
 
-SLOTS = 64
-_SLOT_BITS = SLOTS - 1
+HASH_SLOTS = 64
+_HASH_SLOT_BITS = HASH_SLOTS - 1
 
 
-def slot_of_thread(thread_id: str) -> int:
-    return hashlib.sha256(thread_id.encode()).digest()[0] & _SLOT_BITS
+def hash_slot_of_thread(thread_id: str) -> int:
+    """Returns the hash slot of a thread."""
+    return hashlib.sha256(thread_id.encode()).digest()[0] & _HASH_SLOT_BITS
 
 
-def slot_of_run(run_id: str) -> int:
-    """The slot of the thread that a run's id was minted for; of an id from elsewhere, any slot."""
-    return int(run_id[-2:], 16) & _SLOT_BITS
+def hash_slot_of_run(run_id: str) -> int:
+    """Returns the hash slot of the thread for which a run's id was minted.
+
+    Of an id that was not minted by `for_thread` it is an arbitrary one.
+    """
+    return int(run_id[-2:], 16) & _HASH_SLOT_BITS
 
 
 def for_thread(run_id: str, thread_id: str) -> str:
-    """A run's id with its thread's slot in its last six bits, which are random in a UUIDv7: it
-    stays one, and as late as it was."""
-    last = int(run_id[-2:], 16) & ~_SLOT_BITS | slot_of_thread(thread_id)
+    """Stores the thread's hash slot in the run id's last six (random) bits.
+
+    Args:
+        run_id: a UUIDv7.
+
+    Returns:
+        a valid UUIDv7 with the same timestamp.
+    """
+    last = int(run_id[-2:], 16) & ~_HASH_SLOT_BITS | hash_slot_of_thread(thread_id)
     return f"{run_id[:-2]}{last:02x}"
 
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """One of several registries: it has the slots that leave ``number`` when divided by ``of``."""
+    """One of several registries: it has the hash slots that leave ``number`` modulo ``of``.
+
+    Attributes:
+        number: of this shard, from 0.
+        of: how many shards there are.
+    """
 
     number: int = 0
     of: int = 1
 
     @property
     def is_first(self) -> bool:
-        """The one that also does what belongs to no thread."""
+        """Whether this is the shard that also does what belongs to no thread."""
         return self.number == 0
 
     def has(self, thread_id: str) -> bool:
-        return self.of == 1 or slot_of_thread(thread_id) % self.of == self.number
+        """Returns whether the thread belongs to this shard."""
+        return self.of == 1 or hash_slot_of_thread(thread_id) % self.of == self.number
 
     def share(self, total: int) -> int:
-        """What this shard may have of something that the whole server may have ``total`` of: they
-        add up, but at least one of what there is, or its threads would never get any."""
+        """Returns this shard's part of a limit of the whole server.
+
+        The parts of all shards add up to ``total``. If ``total`` is not 0, each part is at least 1,
+        or the shard's threads would never get any.
+        """
         whole, rest = divmod(total, self.of)
         return max(whole + (self.number < rest), min(total, 1))
 
@@ -66,11 +85,11 @@ class Misrouted(GreenroomError):
 
     Args:
         shards: how many there are.
-        slot: of the thread, where the caller could not know it.
+        hash_slot: of the thread, if the caller could not know it.
     """
 
-    def __init__(self, message: str, shards: int, slot: int | None = None) -> None:
-        Exception.__init__(self, message, shards, slot)
+    def __init__(self, message: str, shards: int, hash_slot: int | None = None) -> None:
+        Exception.__init__(self, message, shards, hash_slot)
 
     def __str__(self) -> str:
         return self.message
@@ -80,5 +99,5 @@ class Misrouted(GreenroomError):
         return self.args[1]
 
     @property
-    def slot(self) -> int | None:
+    def hash_slot(self) -> int | None:
         return self.args[2]

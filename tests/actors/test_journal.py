@@ -14,7 +14,7 @@ from langgraph.checkpoint.base import empty_checkpoint
 
 from greenroom.core.errors import DatabaseUnavailable, Fenced
 from greenroom.core.runs import RunRequest, RunStatus
-from greenroom.core.sharding import Shard, slot_of_thread
+from greenroom.core.sharding import Shard, hash_slot_of_thread
 from greenroom.core.threads import ThreadStatus
 from greenroom.persistence import journal
 from greenroom.persistence.checkpoints import PooledSaver
@@ -605,7 +605,7 @@ async def test_the_database_gives_a_thread_the_same_slot(pool: Pool) -> None:
     found = await rows(
         pool, "SELECT greenroom.slot_of(name) FROM unnest(%s::text[]) AS name", names
     )
-    assert [slot for (slot,) in found] == [slot_of_thread(name) for name in names]
+    assert [slot for (slot,) in found] == [hash_slot_of_thread(name) for name in names]
 
 
 async def test_a_recovery_finds_what_is_its_own(pen: Journal, pool: Pool) -> None:

@@ -115,7 +115,7 @@ async def test_a_keeper_makes_its_warm_actors_and_an_inspector_and_tells_them_it
     await until(lambda: all(actor.beats for actor in stage.cluster.actors.values()))
 
 
-async def test_a_run_that_finds_no_place_gets_one_from_a_new_actor(stage: Stage) -> None:
+async def test_a_run_that_finds_no_slot_gets_one_from_a_new_actor(stage: Stage) -> None:
     await stage.warm()
     first = stage.keeper.slots.claim("a", "g")
     assert first is not None

@@ -1,4 +1,4 @@
-"""Pool: who gets a place, how many actors there are, and what a death takes along."""
+"""ActorPool: who gets a slot, how many actors there are, and what a death takes along."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from actors.common.placement import PoolSpec
-from actors.registry.pool import START_BACKOFF_S, MemberState, Pool
+from actors.registry.pool import START_BACKOFF_S, ActorPool, MemberState
 
 SPEC = PoolSpec(graphs=("g",), runs_per_actor=1, warm=1, max_actors=3)
 
 
-def pool_of(*ready: str, **changes: int) -> Pool:
-    pool = Pool(dataclasses.replace(SPEC, **changes))  # type: ignore[arg-type]
+def pool_of(*ready: str, **changes: int) -> ActorPool:
+    pool = ActorPool(dataclasses.replace(SPEC, **changes))  # type: ignore[arg-type]
     for name in ready:
         pool.starting(name)
         pool.ready(name, now_s=0.0)
     return pool
 
 
-def test_runs_get_places_in_the_order_in_which_they_came() -> None:
+def test_runs_get_slots_in_the_order_in_which_they_came() -> None:
     pool = pool_of("x")
     assert pool.claim("a") == "x"
     assert [pool.claim(run_id) for run_id in "bcd"] == [None] * 3
@@ -31,7 +31,7 @@ def test_runs_get_places_in_the_order_in_which_they_came() -> None:
     assert pool.release("x", "b", now_s=1.0) == [("c", "x")]
 
 
-def test_a_place_is_handed_on_before_its_run_has_left_if_somebody_waits() -> None:
+def test_a_slot_is_handed_on_before_its_run_has_left_if_somebody_waits() -> None:
     pool = pool_of("x")
     pool.claim("a")
     assert pool.hand_on("x", "a", now_s=1.0) == []
@@ -43,7 +43,7 @@ def test_a_place_is_handed_on_before_its_run_has_left_if_somebody_waits() -> Non
     assert pool.members["x"].served == 1
 
 
-def test_an_actor_that_is_about_to_go_hands_no_place_on() -> None:
+def test_an_actor_that_is_about_to_go_hands_no_slot_on() -> None:
     """It would be ended while its run still has something to say."""
     retiring, recycled = pool_of("x"), pool_of("x", max_runs=1)
     for pool in (retiring, recycled):
@@ -63,7 +63,7 @@ def test_a_run_that_lost_its_actor_goes_to_the_head_of_the_line() -> None:
     assert pool.release("x", "a", now_s=1.0) == [("lost", "x")]
 
 
-def test_a_run_that_lost_its_actor_takes_a_free_place_at_once() -> None:
+def test_a_run_that_lost_its_actor_takes_a_free_slot_at_once() -> None:
     assert pool_of("x").claim_again("lost") == "x"
 
 
@@ -92,13 +92,13 @@ def test_dense_actors_are_filled_before_others_so_that_those_can_go() -> None:
 
 
 @pytest.mark.parametrize(
-    ("waiting", "warm", "places", "wanted"),
+    ("waiting", "warm", "slots", "wanted"),
     [(0, 1, 1, 1), (0, 0, 1, 0), (2, 1, 1, 3), (9, 1, 1, 3), (5, 0, 4, 2), (4, 1, 4, 2)],
 )
 def test_an_empty_pool_wants_actors_for_who_waits_and_its_warm_ones(
-    waiting: int, warm: int, places: int, wanted: int
+    waiting: int, warm: int, slots: int, wanted: int
 ) -> None:
-    pool = pool_of(warm=warm, runs_per_actor=places)
+    pool = pool_of(warm=warm, runs_per_actor=slots)
     for number in range(waiting):
         pool.claim(str(number))
     assert pool.wanted(now_s=0.0) == wanted
@@ -192,9 +192,9 @@ def test_an_adopted_actor_keeps_what_it_executes() -> None:
 class Places(RuleBasedStateMachine):
     """Random claims, ends, births and deaths against who must be where."""
 
-    @initialize(places=st.integers(1, 3), warm=st.integers(0, 2), max_runs=st.integers(0, 3))
-    def begin(self, places: int, warm: int, max_runs: int) -> None:
-        self.pool = pool_of(runs_per_actor=places, warm=warm, max_runs=max_runs, max_actors=4)
+    @initialize(slots=st.integers(1, 3), warm=st.integers(0, 2), max_runs=st.integers(0, 3))
+    def begin(self, slots: int, warm: int, max_runs: int) -> None:
+        self.pool = pool_of(runs_per_actor=slots, warm=warm, max_runs=max_runs, max_actors=4)
         self.at: dict[str, str] = {}
         self.line: list[str] = []
         self.names = 0
@@ -276,13 +276,13 @@ class Places(RuleBasedStateMachine):
         self.now_s += 4.0
 
     @invariant()
-    def every_run_is_in_one_place_or_in_line(self) -> None:
+    def every_run_is_in_one_slot_or_in_line(self) -> None:
         placed = [(run_id, m.name) for m in self.pool.members.values() for run_id in m.runs]
         assert sorted(placed) == sorted(self.at.items())
         assert list(self.pool.waiting) == self.line
 
     @invariant()
-    def nobody_waits_while_a_place_is_free(self) -> None:
+    def nobody_waits_while_a_slot_is_free(self) -> None:
         assert not (self.line and self.pool._free_member() is not None)
 
     @invariant()
@@ -295,7 +295,7 @@ class Places(RuleBasedStateMachine):
                 assert member.served + len(member.runs) <= spec.max_runs
 
     def teardown(self) -> None:
-        """Whoever still waits comes to a place once actors start and runs end."""
+        """Whoever still waits comes to a slot once actors start and runs end."""
         for _ in range(4 * self.runs + 8 if hasattr(self, "pool") else 0):
             self.now_s += 60.0
             for run_id in list(self.at):
@@ -316,7 +316,7 @@ TestPlaces.settings = settings(max_examples=100, stateful_step_count=40)
 
 def test_a_burst_of_short_runs_starts_nothing_and_one_long_wait_does() -> None:
     """Many wait, all the time, but each only for a moment; then one does for longer."""
-    pool = Pool(dataclasses.replace(SPEC, warm=0, max_actors=4), patience_s=1.0)
+    pool = ActorPool(dataclasses.replace(SPEC, warm=0, max_actors=4), patience_s=1.0)
     pool.starting("a")
     pool.ready("a", now_s=0.0)
     assert pool.claim("run 0") == "a"
@@ -326,7 +326,7 @@ def test_a_burst_of_short_runs_starts_nothing_and_one_long_wait_does() -> None:
         now_s = 0.4 * n
         assert pool.wanted(now_s=now_s) == 0
         assert pool.release("a", f"run {n}", now_s=now_s) == [(f"run {n + 1}", "a")]
-    # From here on nobody gets a place.
+    # From here on nobody gets a slot.
     assert pool.wanted(now_s=8.0) == 0
     wait_s = pool.retry_after_s(now_s=8.0)
     assert wait_s is not None
@@ -335,7 +335,7 @@ def test_a_burst_of_short_runs_starts_nothing_and_one_long_wait_does() -> None:
 
 
 def test_idle_actors_are_missed_only_after_a_while() -> None:
-    pool = Pool(dataclasses.replace(SPEC, max_actors=4), patience_s=1.0)
+    pool = ActorPool(dataclasses.replace(SPEC, max_actors=4), patience_s=1.0)
     pool.starting("a")
     pool.ready("a", now_s=0.0)
     pool.claim("run")
@@ -346,7 +346,7 @@ def test_idle_actors_are_missed_only_after_a_while() -> None:
 
 
 def test_a_pool_that_is_warm_only_while_it_is_used_starts_and_keeps_nothing_else() -> None:
-    pool = Pool(PoolSpec(graphs=("g",), warm=1, max_actors=4), warm_for_s=60.0)
+    pool = ActorPool(PoolSpec(graphs=("g",), warm=1, max_actors=4), warm_for_s=60.0)
     assert pool.wanted(now_s=0.0) == 0
     assert pool.claim("a") is None
     assert pool.wanted(now_s=1.0) == 2

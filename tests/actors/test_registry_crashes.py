@@ -180,7 +180,7 @@ async def test_a_drop_that_fails_half_way_is_done_by_the_next_registry(
     def broken(*_: Any) -> Any:
         raise InjectedFault("drop")
 
-    monkeypatch.setattr(refused, "_drop_writes", broken)
+    monkeypatch.setattr(refused.parts.effects, "_drop_writes", broken)
     newest = request("t", "interrupt")
     (answer,) = await bounded(refused.create_many([newest]))
     assert answer is None

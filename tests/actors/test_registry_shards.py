@@ -15,7 +15,7 @@ from actors.calls.names import shard_of
 from actors.registry import losses
 from greenroom.core.errors import Conflict
 from greenroom.core.runs import UNTIL_END, RunStatus
-from greenroom.core.sharding import Misrouted, Shard, slot_of_thread
+from greenroom.core.sharding import Misrouted, Shard, hash_slot_of_thread
 from greenroom.persistence.database import Pool
 from greenroom.persistence.journal import Superseded
 from tests.actors.doubles import BOUND_S, Method, until
@@ -125,7 +125,7 @@ async def test_a_run_whose_id_tells_nothing_is_followed_where_it_is(stages: Stag
     run = await stages[1].create(thread_id)
     with pytest.raises(Misrouted) as caught:
         await bounded(stages[0].registry.follow(run.run_id, UNTIL_END, BOUND_S))
-    assert caught.value.slot == slot_of_thread(thread_id)
+    assert caught.value.hash_slot == hash_slot_of_thread(thread_id)
     await stages[1].finish(run.run_id)
 
 

@@ -24,7 +24,7 @@ from greenroom.core.errors import (
 )
 from greenroom.core.ports import StateUpdate
 from greenroom.core.runs import CancelRequest, RunLocation, RunRequest, RunStatus
-from greenroom.core.sharding import Misrouted, Shard, for_thread, slot_of_thread
+from greenroom.core.sharding import Misrouted, Shard, for_thread, hash_slot_of_thread
 from greenroom.persistence.database import Pool
 from tests.actors.doubles import BOUND_S, Cluster, FakeHandles
 from tests.run_records import request_of
@@ -118,7 +118,7 @@ async def test_what_gathers_is_sent_to_each_registry_as_one_call(registries: Reg
     runtime = runtime_of(registries, 4)
     threads = [each for n in range(4) for each in threads_of(Shard(n, 4), 3)]
     found = await create(runtime, threads)
-    assert found == [(slot_of_thread(each) % 4, each) for each in threads]
+    assert found == [(hash_slot_of_thread(each) % 4, each) for each in threads]
     assert sorted(number for number, _, _ in registries.asked) == [0, 1, 2, 3]
 
 
@@ -132,10 +132,10 @@ async def test_runs_find_their_registry_when_there_are_others_than_before(
     assert len(await create(runtime, threads)) == 40
     registries.change(after)
     found = await create(runtime, threads)
-    assert found == [(slot_of_thread(each) % after, each) for each in threads]
+    assert found == [(hash_slot_of_thread(each) % after, each) for each in threads]
     asked = CancelRequest(thread_id="t7", run_id=for_thread(RUN, "t7"))
     await runtime.cancel(asked, wait=False)
-    assert registries.asked[-1][0] == slot_of_thread("t7") % after
+    assert registries.asked[-1][0] == hash_slot_of_thread("t7") % after
 
 
 async def test_a_run_is_followed_by_its_id_alone(registries: Registries) -> None:
@@ -143,7 +143,7 @@ async def test_a_run_is_followed_by_its_id_alone(registries: Registries) -> None
     runtime = runtime_of(registries, 4)
     for thread_id in ("t1", "t2", "t3"):
         await runtime._until_over(for_thread(RUN, thread_id))
-        assert registries.asked[-1][:2] == (slot_of_thread(thread_id) % 4, "follow")
+        assert registries.asked[-1][:2] == (hash_slot_of_thread(thread_id) % 4, "follow")
 
 
 async def test_a_run_whose_id_tells_nothing_is_followed_where_it_is(

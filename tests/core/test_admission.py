@@ -9,12 +9,12 @@ import pytest
 from greenroom.core.admission import (
     BUSY_MESSAGE,
     CHANGING_MESSAGE,
-    Abandon,
+    Cancel,
     Drop,
     Effect,
+    EndUnexecuted,
     Lane,
     Place,
-    Stop,
 )
 from greenroom.core.errors import Conflict, NotFound
 from greenroom.core.lifecycle import Event, IllegalTransition, Life, State
@@ -56,7 +56,7 @@ def requeued(lane: Lane) -> Lane:
 
 def stopping(action: CancelAction) -> Lane:
     lane = running(lane_with("A"))
-    lane.stop("A", action)
+    lane.cancel("A", action)
     return lane
 
 
@@ -104,11 +104,11 @@ REFUSED = {
 
 DISPLACED: dict[str, dict[CancelAction, list[Effect]]] = {
     "waiting": {a: [Drop("A", delete=a == "rollback"), Place("N")] for a in ACTIONS},
-    "running": {a: [Stop("A", a)] for a in ACTIONS},
-    "requeued": {a: [Abandon("A", a)] for a in ACTIONS},
+    "running": {a: [Cancel("A", a)] for a in ACTIONS},
+    "requeued": {a: [EndUnexecuted("A", a)] for a in ACTIONS},
     "stopping by interrupt": {a: [] for a in ACTIONS},
     "stopping by rollback": {a: [] for a in ACTIONS},
-    "running and queued": {a: [Drop("Q", delete=a == "rollback"), Stop("A", a)] for a in ACTIONS},
+    "running and queued": {a: [Drop("Q", delete=a == "rollback"), Cancel("A", a)] for a in ACTIONS},
     "delayed": {a: [Place("N"), Drop("A", delete=a == "rollback")] for a in ACTIONS},
     "free": {a: [Place("N")] for a in ACTIONS},
     "exclusive": {a: [] for a in ACTIONS},
@@ -167,15 +167,15 @@ def test_an_admission_that_is_not_stored_leaves_the_others_as_they_were(
     state: str, strategy: MultitaskStrategy
 ) -> None:
     lane = STATES[state]()
-    before = [(t.run_id, t.state, t.life.stop) for t in lane]
+    before = [(t.run_id, t.state, t.life.cancel) for t in lane]
     lane.admit("N", strategy, delayed=False)
     assert lane.ended("N") == []
-    assert [(t.run_id, t.state, t.life.stop) for t in lane] == before
+    assert [(t.run_id, t.state, t.life.cancel) for t in lane] == before
 
 
 def test_a_chain_of_interrupts_while_the_first_stops_executes_only_the_newest() -> None:
     lane = running(lane_with("A"))
-    assert create(lane, "B", "interrupt") == [Stop("A", "interrupt")]
+    assert create(lane, "B", "interrupt") == [Cancel("A", "interrupt")]
     assert create(lane, "C", "interrupt") == [Drop("B", delete=False)]
     assert create(lane, "D", "interrupt") == [Drop("C", delete=False)]
     assert lane.ended("A") == [Place("D")]
@@ -195,7 +195,7 @@ def test_a_newer_run_is_not_displaced_by_an_older_one_that_is_stored_after_it() 
     lane = running(lane_with("A"))
     lane.admit("B", "interrupt", delayed=False)
     lane.admit("C", "enqueue", delayed=False)
-    assert lane.admitted("B") == [Stop("A", "interrupt")]
+    assert lane.admitted("B") == [Cancel("A", "interrupt")]
     assert lane.ended("A") == [Place("B")]
     assert running(lane).ended("B") == [Place("C")]
 
@@ -203,7 +203,7 @@ def test_a_newer_run_is_not_displaced_by_an_older_one_that_is_stored_after_it() 
 def test_a_run_that_was_cancelled_while_it_was_stored_displaces_nobody() -> None:
     lane = running(lane_with("A"))
     lane.admit("B", "rollback", delayed=False)
-    assert lane.stop("B", "interrupt") == [Drop("B", delete=False)]
+    assert lane.cancel("B", "interrupt") == [Drop("B", delete=False)]
     assert lane.admitted("B") == []
     assert lane.active is not None
     assert lane.active.state is State.RUNNING
@@ -223,11 +223,11 @@ def test_enqueue_is_first_come_first_served() -> None:
 @pytest.mark.parametrize("then", ACTIONS)
 def test_the_first_stop_action_wins(first: CancelAction, then: CancelAction) -> None:
     lane = running(lane_with("A"))
-    assert lane.stop("A", first) == [Stop("A", first)]
-    assert lane.stop("A", then) == []
+    assert lane.cancel("A", first) == [Cancel("A", first)]
+    assert lane.cancel("A", then) == []
     assert create(lane, "B", then) == []
     assert lane.active is not None
-    assert lane.active.life.stop == first
+    assert lane.active.life.cancel == first
 
 
 def test_rollback_deletes_pending_runs_and_interrupt_only_interrupts_them() -> None:
@@ -242,20 +242,20 @@ def test_rollback_deletes_pending_runs_and_interrupt_only_interrupts_them() -> N
 def test_cancelling_a_run_that_never_ran_only_interrupts_it(action: CancelAction) -> None:
     lane = running(lane_with("A", "Q"))
     create(lane, "D", delayed=True)
-    assert lane.stop("Q", action) == [Drop("Q", delete=False)]
-    assert lane.stop("D", action) == [Drop("D", delete=False)]
+    assert lane.cancel("Q", action) == [Drop("Q", delete=False)]
+    assert lane.cancel("D", action) == [Drop("D", delete=False)]
     lane = lane_with("A", "B")
-    assert lane.stop("A", action) == [Drop("A", delete=False), Place("B")]
-    assert lane.stop("A", action) == []
+    assert lane.cancel("A", action) == [Drop("A", delete=False), Place("B")]
+    assert lane.cancel("A", action) == []
 
 
 @pytest.mark.parametrize("action", ACTIONS)
 def test_a_run_that_lost_its_actor_is_settled_before_the_next_begins(action: CancelAction) -> None:
     """Its first attempt has left checkpoints: a rollback has something to take back."""
     lane = requeued(lane_with("A", "B"))
-    assert lane.stop("A", action) == [Abandon("A", action)]
+    assert lane.cancel("A", action) == [EndUnexecuted("A", action)]
     assert lane.active is not None
-    assert (lane.active.run_id, lane.active.life.stop) == ("A", action)
+    assert (lane.active.run_id, lane.active.life.cancel) == ("A", action)
     assert not lane.is_waiting("A")
     assert lane.ended("A") == [Place("B")]
 
@@ -287,7 +287,7 @@ def test_a_delayed_run_that_is_due_on_a_free_thread_takes_its_turn() -> None:
 
 def test_a_delayed_run_that_was_dropped_is_never_due() -> None:
     lane = delayed()
-    lane.stop("A", "interrupt")
+    lane.cancel("A", "interrupt")
     assert lane.due("A") == []
     assert lane.is_empty
 
@@ -323,7 +323,7 @@ def test_a_thread_that_is_closed_drops_what_waits_stops_what_runs_and_opens_agai
     assert lane.close() == [
         Drop("B", delete=False),
         Drop("D", delete=False),
-        Stop("A", "interrupt"),
+        Cancel("A", "interrupt"),
     ]
     with pytest.raises(NotFound):
         lane.close()
@@ -365,7 +365,7 @@ def test_a_restart_displaces_again_what_had_not_stopped(action: CancelAction) ->
     assert lane.restore("B", Life(State.QUEUED), "enqueue") == []
     assert lane.restore("C", Life(State.QUEUED), action) == [
         Drop("B", delete=action == "rollback"),
-        Stop("A", action),
+        Cancel("A", action),
     ]
     assert lane.resume() == []
     assert lane.ended("A") == [Place("C")]
@@ -373,7 +373,7 @@ def test_a_restart_displaces_again_what_had_not_stopped(action: CancelAction) ->
 
 def test_what_is_not_there_changes_nothing() -> None:
     lane = lane_with("A")
-    assert lane.stop("nobody", "interrupt") == []
+    assert lane.cancel("nobody", "interrupt") == []
     assert lane.ended("nobody") == []
     assert lane.due("nobody") == []
     assert lane.admitted("nobody") == []

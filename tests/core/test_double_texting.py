@@ -14,7 +14,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from greenroom.core.admission import Abandon, Drop, Effect, Lane, Place, Stop
+from greenroom.core.admission import Cancel, Drop, Effect, EndUnexecuted, Lane, Place
 from greenroom.core.errors import Conflict, NotFound
 from greenroom.core.lifecycle import STATUS, Do, Event, Life, State
 from greenroom.core.runs import CancelAction, MultitaskStrategy, RunStatus
@@ -61,7 +61,7 @@ class DoubleTexting(RuleBasedStateMachine):
     def perform(self, effects: list[Effect], *, by: str | None = None) -> None:
         """``by`` is the run that displaces others, the run that is cancelled, or None."""
         for effect in effects:
-            if isinstance(effect, Drop | Stop | Abandon) and by is not None:
+            if isinstance(effect, Drop | Cancel | EndUnexecuted) and by is not None:
                 displaces = number(effect.run_id) < number(by)
                 assert displaces or effect.run_id == self.cancelled, "nobody asked for this"
             match effect:
@@ -73,11 +73,11 @@ class DoubleTexting(RuleBasedStateMachine):
                     assert self.rows[run_id].attempt == 0, "a run that has run is settled"
                     self.in_line.discard(run_id)
                     self.over(run_id, "deleted" if delete else "interrupted")
-                case Stop(run_id, action):
+                case Cancel(run_id, action):
                     assert self.rows[run_id].running
                     assert run_id not in self.told, "the first stop action wins"
                     self.told[run_id] = action
-                case Abandon(run_id, action):
+                case EndUnexecuted(run_id, action):
                     assert not self.rows[run_id].running
                     assert self.rows[run_id].attempt > 0
                     self.in_line.discard(run_id)
@@ -157,14 +157,14 @@ class DoubleTexting(RuleBasedStateMachine):
     def cancel(self, pick: int, action: CancelAction) -> None:
         rows = self.alive()
         self.cancelled = rows[pick % len(rows)].run_id
-        self.perform(self.lane.stop(self.cancelled, action), by="r0")
+        self.perform(self.lane.cancel(self.cancelled, action), by="r0")
         self.cancelled = ""
 
     @rule(pick=picks, action=actions)
     def cancel_what_is_over(self, pick: int, action: CancelAction) -> None:
         rows = [row for row in self.rows.values() if row.end is not None]
         if rows:
-            assert self.lane.stop(rows[pick % len(rows)].run_id, action) == []
+            assert self.lane.cancel(rows[pick % len(rows)].run_id, action) == []
 
     @rule()
     def begin_exclusive(self) -> None:
@@ -243,10 +243,10 @@ class DoubleTexting(RuleBasedStateMachine):
         assert STATUS[row.life.state] is RunStatus.PENDING
         row.running = False
         if cancel is not None and row.run_id not in self.told:
-            assert self.lane.stop(row.run_id, cancel) == [Stop(row.run_id, cancel)]
+            assert self.lane.cancel(row.run_id, cancel) == [Cancel(row.run_id, cancel)]
             self.told[row.run_id] = cancel
         if row.run_id in self.told:
-            assert row.life.stop == self.told.pop(row.run_id)
+            assert row.life.cancel == self.told.pop(row.run_id)
             assert row.life.on(Event.GIVE_UP) == (Do.END,)
             self.over(row.run_id, "interrupted")
             self.perform(self.lane.ended(row.run_id))

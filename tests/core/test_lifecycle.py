@@ -79,7 +79,7 @@ def test_the_first_cancel_wins_in_every_state() -> None:
         life = Life(state, attempt=1)
         assert life.on(Event.CANCEL, action="rollback") == (Do.TELL,)
         assert life.on(Event.CANCEL, action="interrupt") == ()
-        assert life.stop == "rollback"
+        assert life.cancel == "rollback"
 
 
 def test_an_attempt_is_named_only_when_it_is_durable() -> None:

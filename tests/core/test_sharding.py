@@ -10,18 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from greenroom.core.sharding import (
-    SLOTS,
+    HASH_SLOTS,
     WHOLE,
     Misrouted,
     Shard,
     for_thread,
-    slot_of_run,
-    slot_of_thread,
+    hash_slot_of_run,
+    hash_slot_of_thread,
 )
 
 threads = st.text(min_size=1, max_size=255) | st.uuids().map(str)
 numbers = st.integers(min_value=0, max_value=(1 << 128) - 1)
-counts = st.integers(min_value=1, max_value=SLOTS)
+counts = st.integers(min_value=1, max_value=HASH_SLOTS)
 
 
 def uuid7_of(number: int) -> uuid.UUID:
@@ -33,7 +33,7 @@ def uuid7_of(number: int) -> uuid.UUID:
 @given(numbers, threads)
 def test_a_runs_id_tells_its_threads_slot_and_stays_a_uuid7(number: int, thread: str) -> None:
     minted = for_thread(str(uuid7_of(number)), thread)
-    assert slot_of_run(minted) == slot_of_thread(thread)
+    assert hash_slot_of_run(minted) == hash_slot_of_thread(thread)
     found = uuid.UUID(minted)
     assert str(found) == minted
     assert (found.version, found.variant) == (7, uuid.RFC_4122)
@@ -52,21 +52,21 @@ def test_ids_stay_in_the_order_of_all_bits_but_the_slots(
 @given(threads, counts)
 def test_a_thread_is_of_exactly_one_shard(thread: str, of: int) -> None:
     (owner,) = [number for number in range(of) if Shard(number, of).has(thread)]
-    assert owner == slot_of_thread(thread) % of
+    assert owner == hash_slot_of_thread(thread) % of
     assert WHOLE.has(thread)
 
 
 def test_threads_are_spread_over_all_slots() -> None:
-    counted = [0] * SLOTS
-    for number in range(SLOTS * 100):
-        counted[slot_of_thread(f"thread {number}")] += 1
+    counted = [0] * HASH_SLOTS
+    for number in range(HASH_SLOTS * 100):
+        counted[hash_slot_of_thread(f"thread {number}")] += 1
     assert min(counted) > 50
     assert max(counted) < 200
 
 
 def test_slots_are_for_ever() -> None:
     """They stand in the ids of runs that are stored."""
-    assert [slot_of_thread(each) for each in ("t", "u", "ü")] == [35, 11, 32]
+    assert [hash_slot_of_thread(each) for each in ("t", "u", "ü")] == [35, 11, 32]
 
 
 @given(st.integers(min_value=0, max_value=1_000), counts)
@@ -80,7 +80,12 @@ def test_shares_add_up_and_nobody_goes_without(total: int, of: int) -> None:
     assert WHOLE.share(total) == total
 
 
-@pytest.mark.parametrize("slot", [None, 7])
-def test_who_is_sent_elsewhere_hears_where_in_another_process_too(slot: int | None) -> None:
-    said = pickle.loads(pickle.dumps(Misrouted("Not here.", 4, slot)))
-    assert (str(said), said.message, said.shards, said.slot) == ("Not here.", "Not here.", 4, slot)
+@pytest.mark.parametrize("hash_slot", [None, 7])
+def test_who_is_sent_elsewhere_hears_where_in_another_process_too(hash_slot: int | None) -> None:
+    said = pickle.loads(pickle.dumps(Misrouted("Not here.", 4, hash_slot)))
+    assert (str(said), said.message, said.shards, said.hash_slot) == (
+        "Not here.",
+        "Not here.",
+        4,
+        hash_slot,
+    )

@@ -11,7 +11,7 @@ import pytest
 
 from greenroom.core.errors import Conflict, Unavailable
 from greenroom.core.identity import system_assistant_id
-from greenroom.core.sharding import slot_of_run, slot_of_thread
+from greenroom.core.sharding import hash_slot_of_run, hash_slot_of_thread
 from tests.http.edge_doubles import NOW, RUN, THREAD, UNKNOWN, MemoryRecords, MemoryRuntime
 
 COUNTER = system_assistant_id("counter")
@@ -37,8 +37,8 @@ def test_a_graphs_assistant_has_the_id_that_the_reference_gives_it():
 async def test_a_runs_id_tells_the_slot_of_its_thread(client, runtime, path):
     for _ in range(5):
         await kwargs_of(client, path)
-    slots = [slot_of_run(each.run_id) for each in runtime.requests]
-    assert slots == [slot_of_thread(each.thread_id) for each in runtime.requests]
+    slots = [hash_slot_of_run(each.run_id) for each in runtime.requests]
+    assert slots == [hash_slot_of_thread(each.thread_id) for each in runtime.requests]
     assert len({each.run_id for each in runtime.requests}) == 5
 
 

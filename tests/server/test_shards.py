@@ -17,7 +17,7 @@ from langgraph_sdk.client import LangGraphClient
 from langgraph_sdk.errors import ConflictError, NotFoundError
 
 from actors.calls.names import shard_of
-from greenroom.core.sharding import Shard, slot_of_run, slot_of_thread
+from greenroom.core.sharding import Shard, hash_slot_of_run, hash_slot_of_thread
 from tests.server.test_metrics import samples
 from tests.serving import Served, serving
 
@@ -86,13 +86,13 @@ async def test_runs_of_many_threads_end_and_each_registry_has_some(
     for thread_id in many:
         (run,) = await client.runs.list(thread_id)
         assert run["status"] == "success"
-        assert slot_of_run(run["run_id"]) == slot_of_thread(thread_id)
+        assert hash_slot_of_run(run["run_id"]) == hash_slot_of_thread(thread_id)
         assert makers.get(run["run_id"], shard(thread_id)) == shard(thread_id)
         assert (await client.threads.get(thread_id))["status"] == "idle"
 
 
 def shard(thread_id: str) -> int:
-    return slot_of_thread(thread_id) % SHARDS
+    return hash_slot_of_thread(thread_id) % SHARDS
 
 
 async def test_of_many_that_may_not_wait_one_is_admitted(client: LangGraphClient) -> None:

@@ -1,4 +1,4 @@
-"""Stops attempts: tells the actor, and kills its process when the run does not obey in time.
+"""Has cancels and time-outs obeyed: tells the actor, and kills its process if that is too late.
 
 Two timers may end a process. One is armed with the order of an attempt, for the graph's
 ``timeout_s``; the other one with a cancel. A timer that is late changes nothing: the event that it
@@ -20,7 +20,7 @@ from greenroom.core.runs import CancelAction
 log = logging.getLogger("greenroom.registry")
 
 
-class Stopper:
+class Enforcer:
     """Tells actors to stop an attempt, and holds the timers that kill their processes.
 
     Args:
@@ -34,7 +34,7 @@ class Stopper:
         self._tasks = tasks
         self._grace_s = setup.cancel_grace_s
 
-    def stop(self, run: Run, action: CancelAction) -> None:
+    def cancel(self, run: Run, action: CancelAction) -> None:
         """Tells the run's actor to stop it, and arms the timer that kills the actor's process."""
         actor, attempt = run.actor, run.attempt
         if actor is None or run.is_ending:
