@@ -8,7 +8,7 @@ CONFIG ?= examples/langgraph.json
 ARGS   ?=
 
 # More processes than two cores have to do at once: a test of a server mostly waits for it.
-WORKERS ?= 4
+WORKERS ?= 3
 SPREAD  := -n $(WORKERS) --no-loadscope-reorder
 
 # The reference server has an environment of its own: nothing of ours depends on it.

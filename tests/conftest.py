@@ -17,10 +17,10 @@ settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 GROUPS = (
-    "tests/reliability/test_fault_points.py",
+    # One group, though it has several servers: what kills and what is timed does not meet its like.
+    "tests/reliability/",
     "tests/server/test_shards.py",
     "tests/conformance/",
-    "tests/reliability/",
     "tests/server/",
     "tests/clients/",
     "tests/guides/test_guides.py",
@@ -30,13 +30,15 @@ GROUPS = (
     "tests/cluster/test_two_nodes.py",
 )
 """Where a server is shared, as tests' ids begin: the first that fits is the group."""
-TOGETHER = {"tests/models/test_what_is_seen.py": "tests/models/test_on_a_server.py"}
+TOGETHER = {
+    "tests/models/test_what_is_seen.py": "tests/models/test_on_a_server.py",
+    "tests/cluster/test_two_nodes.py": "tests/reliability/",
+}
 FIRST = (
     "tests/reliability/",
     "tests/conformance/",
     "tests/server/",
     "tests/clients/",
-    "tests/reliability/test_fault_points.py",
 )
 """The longest groups: begun late, one of them would go on when all others are over."""
 
@@ -55,7 +57,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         group = group_of(item.nodeid)
         rank = FIRST.index(group) if group in FIRST else len(FIRST)
         alone = group == item.nodeid
-        places[item] = (rank, alone, str(item.path.parent) if alone else group)
+        places[item] = (rank, alone, "" if alone else group, str(item.path.parent))
     items.sort(key=places.__getitem__)
 
 
