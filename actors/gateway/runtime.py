@@ -23,7 +23,7 @@ from actors.common import metering
 from actors.gateway.streams import Streams
 from actors.gateway.thread_streams import thread_frames
 from actors.inspector.asking import Asker, Duty
-from actors.registry.activity import Doing
+from actors.registry.activity import Activity
 from greenroom import tracing
 from greenroom.core.batching import Batcher
 from greenroom.core.errors import DatabaseUnavailable, NotFound, Unavailable, Unreachable
@@ -237,9 +237,9 @@ class RayRuntime:
     def thread_events(
         self, thread_id: str, *, after: str | None, modes: frozenset[str]
     ) -> AsyncIterator[bytes]:
-        async def poll(number: int | None) -> list[Doing]:
+        async def poll(number: int | None) -> list[Activity]:
             hash_slot = hash_slot_of_thread(thread_id)
-            return await self._polled(hash_slot, "doings", thread_id, number)
+            return await self._polled(hash_slot, "activity", thread_id, number)
 
         def follow(run: BegunRun, *, after: int) -> AsyncIterator[Batch]:
             placement = None

@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from actors.registry.activity import Doing
+from actors.registry.activity import Activity
 from greenroom.core.events import LIVE
 from greenroom.core.runs import Batch
 from greenroom.persistence.thread_runs import BegunRun
@@ -34,9 +34,9 @@ begin with milliseconds."""
 
 
 class Poll(Protocol):
-    """Asks the registry for doings past a number; None begins."""
+    """Polls the registry for activity past a number; None begins."""
 
-    async def __call__(self, number: int | None) -> list[Doing]: ...
+    async def __call__(self, number: int | None) -> list[Activity]: ...
 
 
 class ThreadRuns(Protocol):
@@ -82,29 +82,29 @@ async def thread_frames(
             is kept, and every run that began after that one.
         modes: of ``run_modes``, ``lifecycle``, ``state_update``.
     """
-    begun: asyncio.Queue[Doing | Exception] = asyncio.Queue()
+    begun: asyncio.Queue[Activity | Exception] = asyncio.Queue()
     asking = asyncio.create_task(_ask_on(poll, begun))
     position: int | None = None
     try:
         while True:
-            doing = await begun.get()
-            if isinstance(doing, Exception):
-                raise doing
+            activity = await begun.get()
+            if isinstance(activity, Exception):
+                raise activity
             shown: list[_Shown] = []
-            changed = doing.kind == "state"
-            if doing.kind == "run" and doing.run_id is not None:
-                run = await runs.find(doing.run_id)
+            changed = activity.kind == "state"
+            if activity.kind == "run" and activity.run_id is not None:
+                run = await runs.find(activity.run_id)
                 shown = [_Shown(run)] if run is not None else []
-            elif doing.kind == "joined" and position is None:
+            elif activity.kind == "joined" and position is None:
                 position, shown = await _beginning(runs, after)
                 yield b""  # the registry knows of this watcher
-            elif doing.kind == "joined" and position is not None:
+            elif activity.kind == "joined" and position is not None:
                 shown = [_Shown(run) for run in await runs.begun_from(position + 1)]
                 changed = True  # perhaps: whether it was, nobody remembers
             assert position is not None
             for each in shown:
                 started_us = each.run.started_us
-                if started_us <= position and doing.kind == "run":
+                if started_us <= position and activity.kind == "run":
                     continue  # a further attempt of a run that was followed to its end
                 position = max(position, started_us)
                 async for frame in _run_frames(each, follow, ended, modes):
@@ -155,14 +155,14 @@ async def _run_frames(
     yield sse.event_frame("metadata", done, f"{run.started_us}-{DONE}")
 
 
-async def _ask_on(poll: Poll, begun: asyncio.Queue[Doing | Exception]) -> None:
+async def _ask_on(poll: Poll, begun: asyncio.Queue[Activity | Exception]) -> None:
     """Keeps asking, also while a run is followed for hours: whoever falls silent is forgotten by
     the registry."""
     number: int | None = None
     try:
         while True:
-            for doing in await poll(number):
-                number = doing.number
-                begun.put_nowait(doing)
+            for activity in await poll(number):
+                number = activity.number
+                begun.put_nowait(activity)
     except Exception as error:  # noqa: BLE001 - it is raised where the stream is read
         begun.put_nowait(error)

@@ -1,8 +1,8 @@
-"""What begins on the threads that somebody watches: runs, and changes of a thread's state.
+"""Activity on watched threads: runs that begin, and changes of a thread's state from outside.
 
-The registry notes it (`Doings`); a gateway polls that and makes the stream of the thread of it
-(`actors.gateway.thread_streams`). What is noted lives in memory, so it may be missing something:
-after the registry's death, or when nobody has asked for long. It then says "joined".
+The registry notes it (`ThreadActivity`). A gateway polls it, and makes the stream of the thread
+from it (`actors.gateway.thread_streams`). Activity is kept in memory only. After the registry's
+death, or when a gateway has not polled for long, some is missing, and the answer is ``joined``.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ KEPT = 256
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Doing:
-    """Something that began on a thread.
+class Activity:
+    """One activity on a thread.
 
     Attributes:
-        number: position among everything that the registry noted; poll past it.
-        kind: a run's attempt; a change of the thread's state from outside; or ``joined``: from here
-            on nothing is missed, of what was before nothing is known.
+        number: its position among everything that the registry noted; poll past it.
+        kind: ``run``: an attempt of a run begins; ``state``: the thread's state was changed from
+            outside; ``joined``: later activity will be complete, earlier activity is unknown.
         run_id: of a run.
     """
 
@@ -43,15 +43,16 @@ class _Watched:
 
     asked_s: float
     since: int
-    doings: deque[Doing] = field(default_factory=deque)
+    noted: deque[Activity] = field(default_factory=deque)
     waiting: list[asyncio.Future[None]] = field(default_factory=list)
 
 
-class Doings:
-    """What begins on the threads that are watched.
+class ThreadActivity:
+    """The activity on watched threads.
 
     Args:
-        clock: seconds; whoever has not asked for `FORGET_AFTER_S` of them watches no more.
+        clock: gives seconds; a thread that was not polled for `FORGET_AFTER_S` is not watched any
+            more.
         origin: the number before the first one. By default it is the time at which this registry
             started (nanoseconds), so that a number of an earlier registry is never taken for one of
             this one.
@@ -68,20 +69,20 @@ class Doings:
     def note(
         self, thread_id: str, kind: Literal["run", "state"], run_id: str | None = None
     ) -> None:
-        """Something has begun; tells who waits for it."""
+        """Notes an activity, and answers the polls that wait for it."""
         watched = self._threads.get(thread_id)
         if watched is None:
             return
         self._number += 1
-        watched.doings.append(Doing(number=self._number, kind=kind, run_id=run_id))
-        if len(watched.doings) > KEPT:
-            watched.since = watched.doings.popleft().number
+        watched.noted.append(Activity(number=self._number, kind=kind, run_id=run_id))
+        if len(watched.noted) > KEPT:
+            watched.since = watched.noted.popleft().number
         for future in watched.waiting:
             if not future.done():
                 future.set_result(None)
 
     def _forget_the_unwatched(self) -> None:
-        """Now and then; threads that nothing happens on any more are forgotten too."""
+        """Forgets threads that nobody polls any more; does so a few times in `FORGET_AFTER_S`."""
         now_s = self._clock()
         if now_s - self._looked_s < FORGET_AFTER_S / 4:
             return
@@ -92,11 +93,17 @@ class Doings:
             if watched.waiting or now_s - watched.asked_s <= FORGET_AFTER_S
         }
 
-    async def after(self, thread_id: str, number: int | None, wait_s: float) -> list[Doing]:
-        """What has begun past ``number``; a long poll. None: from now on.
+    async def after(self, thread_id: str, number: int | None, wait_s: float) -> list[Activity]:
+        """Long-polls the activity of a thread past a number.
 
-        With None, and with a number past which this registry does not know everything, the answer
-        comes at once and is only ``joined``, with the number to continue from.
+        Args:
+            number: of the last activity that the caller knows; None to begin.
+            wait_s: how many seconds to wait for activity.
+
+        Returns:
+            the activity; empty if there was none in time. With None, and with a number past which
+            this registry does not know everything, the answer comes at once: one ``joined``, with
+            the number to continue from.
         """
         self._forget_the_unwatched()
         watched = self._threads.get(thread_id)
@@ -104,11 +111,11 @@ class Doings:
             watched = self._threads[thread_id] = _Watched(self._clock(), self._number)
         watched.asked_s = self._clock()
         if number is None or not watched.since <= number <= self._number:
-            return [Doing(number=self._number, kind="joined")]
+            return [Activity(number=self._number, kind="joined")]
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         watched.waiting.append(future)
         try:
-            if not any(doing.number > number for doing in watched.doings):
+            if not any(each.number > number for each in watched.noted):
                 async with asyncio.timeout(wait_s):
                     await future
         except TimeoutError:
@@ -116,4 +123,4 @@ class Doings:
         finally:
             watched.waiting.remove(future)
             watched.asked_s = self._clock()
-        return [doing for doing in watched.doings if doing.number > number]
+        return [each for each in watched.noted if each.number > number]

@@ -45,7 +45,7 @@ from actors.common.metering import Counted, Meter
 from actors.common.setup import RegistrySetup
 from actors.common.tasks import Tasks, end_process
 from actors.inspector.asking import Duty
-from actors.registry.activity import Doing, Doings
+from actors.registry.activity import Activity, ThreadActivity
 from actors.registry.context import Context
 from actors.registry.in_flight import Runs
 from actors.registry.inspections import Inspections
@@ -118,7 +118,7 @@ class RegistryActor:
                 "cancel_many": self.cancel_many,
                 "finished_many": self.finished_many,
                 "follow": self.follow,
-                "doings": self.doings,
+                "activity": self.activity,
             }
         )
 
@@ -214,7 +214,7 @@ class RegistryActor:
             runs=Runs(self._shard.share(most) if most is not None else None),
             lanes=Lanes(),
             waiters=Waiters(),
-            doings=Doings(),
+            activity=ThreadActivity(),
             meter=self._meter,
             tasks=self._tasks,
             keeper=keeper,
@@ -392,10 +392,10 @@ class RegistryActor:
         return await parts.followers.follow(run_id, attempt, wait_s)
 
     @long_poll
-    async def doings(self, thread_id: str, number: int | None, wait_s: float) -> list[Doing]:
-        """What begins on a thread, past ``number``; see `Doings.after`."""
+    async def activity(self, thread_id: str, number: int | None, wait_s: float) -> list[Activity]:
+        """Long-polls the activity of a thread past a number: `ThreadActivity.after`."""
         parts = await self._ready_for(thread_id)
-        return await parts.context.doings.after(thread_id, number, wait_s)
+        return await parts.context.activity.after(thread_id, number, wait_s)
 
     @repeatable
     async def inspector(self, duty: Duty = Duty.READS) -> str:

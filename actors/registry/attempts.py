@@ -25,7 +25,7 @@ class Attempts:
         self._runs = context.runs
         self._lanes = context.lanes
         self._waiters = context.waiters
-        self._doings = context.doings
+        self._activity = context.activity
         self._meter = context.meter
         self._tasks = context.tasks
         self._slots = context.keeper.slots
@@ -95,7 +95,7 @@ class Attempts:
         run.ordered_s = time.monotonic()
         if run.since_s is not None and run.attempt == 1:
             self._measure_wait(run, run.ordered_s - run.since_s)
-        self._doings.note(run.thread_id, "run", run.run_id)
+        self._activity.note(run.thread_id, "run", run.run_id)
         self._deliveries.start(run.actor, order)
         self._enforcer.limit(run)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from actors.common.metering import Meter
 from actors.common.setup import RegistrySetup
 from actors.common.tasks import Tasks
-from actors.registry.activity import Doings
+from actors.registry.activity import ThreadActivity
 from actors.registry.in_flight import Runs
 from actors.registry.inspections import Inspections
 from actors.registry.keeper import Keeper
@@ -29,7 +29,7 @@ class Context:
         takes_shipped: graphs may be added by clients of the database (`persistence.shipped`).
         runs, lanes: what is in flight.
         waiters: who waits for a run, a thread or an operation.
-        doings: what happens on threads that somebody watches.
+        activity: of watched threads.
         tasks: of the registry.
         journal: grouped commits, fenced by the registry's epoch.
         bulk: large work on a thread, beside the journal.
@@ -41,7 +41,7 @@ class Context:
     runs: Runs
     lanes: Lanes
     waiters: Waiters
-    doings: Doings
+    activity: ThreadActivity
     meter: Meter
     tasks: Tasks
     keeper: Keeper

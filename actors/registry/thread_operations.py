@@ -39,7 +39,7 @@ class ThreadOperations:
         self._journal = context.journal
         self._bulk = context.bulk
         self._inspections = context.inspections
-        self._doings = context.doings
+        self._activity = context.activity
         self._database = context.database
         self._tasks = context.tasks
         self._thread_ttl_s = context.setup.thread_ttl_s
@@ -92,7 +92,7 @@ class ThreadOperations:
         async def work() -> bytes:
             reply, interrupts, has_next = await self._inspections.update(update[1], update[0])
             await self._rest(thread_id, interrupts, has_next=has_next)
-            self._doings.note(thread_id, "state")
+            self._activity.note(thread_id, "state")
             return reply
 
         return await self._exclusively(thread_id, work)

@@ -16,7 +16,8 @@ adds which of its runs an event is for.
 drop every pending run that was there before it and cancel the active one. So an admission that
 cannot be stored leaves the others as they were. The new run starts when the active one *has
 stopped*, not when it was told to. The first cancel wins. A method is one synchronous step: it
-changes the lane and returns the effects that the caller has to perform, in order, once they are durable.
+changes the lane and returns the effects that the caller has to perform, in order, once they are
+durable.
 """
 
 from __future__ import annotations

@@ -105,7 +105,7 @@ async def test_what_is_another_ones_is_sent_there_and_nothing_of_it_is_done(
     asked = [request(mine), request(other)]
     for call in (
         registry.create_many(asked),
-        registry.doings(other, None, 0),
+        registry.activity(other, None, 0),
         registry.update_state(other, []),
         registry.copy_thread(other, mine),
         registry.delete_thread(other),

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from actors.gateway.thread_streams import DONE, EARLIEST_US, thread_frames
-from actors.registry.activity import FORGET_AFTER_S, KEPT, Doing, Doings
+from actors.registry.activity import FORGET_AFTER_S, KEPT, Activity, ThreadActivity
 from greenroom.core.events import LIVE
 from greenroom.core.runs import Batch
 from greenroom.persistence.thread_runs import BegunRun
@@ -29,94 +29,94 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def doings(clock: Clock) -> Doings:
-    return Doings(clock, origin=0)
+def activity(clock: Clock) -> ThreadActivity:
+    return ThreadActivity(clock, origin=0)
 
 
-async def test_nothing_is_noted_for_threads_that_nobody_watches(doings: Doings) -> None:
-    doings.note("t", "run", "a")
-    assert doings._threads == {}
-    (begin,) = await doings.after("t", None, 0)
-    assert await doings.after("t", begin.number, 0) == []
+async def test_nothing_is_noted_for_threads_that_nobody_watches(activity: ThreadActivity) -> None:
+    activity.note("t", "run", "a")
+    assert activity._threads == {}
+    (begin,) = await activity.after("t", None, 0)
+    assert await activity.after("t", begin.number, 0) == []
 
 
-async def test_whoever_watches_hears_what_began_since(doings: Doings) -> None:
-    (begin,) = await doings.after("t", None, 0)
-    doings.note("t", "run", "a")
-    doings.note("other", "state")
-    doings.note("t", "state")
-    first, second = await doings.after("t", begin.number, 0)
+async def test_whoever_watches_hears_what_began_since(activity: ThreadActivity) -> None:
+    (begin,) = await activity.after("t", None, 0)
+    activity.note("t", "run", "a")
+    activity.note("other", "state")
+    activity.note("t", "state")
+    first, second = await activity.after("t", begin.number, 0)
     assert (first.kind, first.run_id, second.kind) == ("run", "a", "state")
-    assert await doings.after("t", first.number, 0) == [second]
+    assert await activity.after("t", first.number, 0) == [second]
 
 
-async def test_a_poll_is_woken_by_what_begins(doings: Doings) -> None:
-    (begin,) = await doings.after("t", None, 0)
-    polls = [asyncio.create_task(doings.after("t", begin.number, BOUND_S)) for _ in range(2)]
+async def test_a_poll_is_woken_by_what_begins(activity: ThreadActivity) -> None:
+    (begin,) = await activity.after("t", None, 0)
+    polls = [asyncio.create_task(activity.after("t", begin.number, BOUND_S)) for _ in range(2)]
     await asyncio.sleep(0)
-    doings.note("t", "state")
+    activity.note("t", "state")
     for found in await asyncio.wait_for(asyncio.gather(*polls), BOUND_S):
-        assert [doing.kind for doing in found] == ["state"]
+        assert [each.kind for each in found] == ["state"]
 
 
-async def test_polls_that_are_over_leave_nothing_behind(doings: Doings) -> None:
-    (begin,) = await doings.after("t", None, 0)
+async def test_polls_that_are_over_leave_nothing_behind(activity: ThreadActivity) -> None:
+    (begin,) = await activity.after("t", None, 0)
     for _ in range(3):
-        await doings.after("t", begin.number, 0)
-    poll = asyncio.create_task(doings.after("t", begin.number, BOUND_S))
+        await activity.after("t", begin.number, 0)
+    poll = asyncio.create_task(activity.after("t", begin.number, BOUND_S))
     await asyncio.sleep(0)
     poll.cancel()
     await asyncio.gather(poll, return_exceptions=True)
-    assert doings._threads["t"].waiting == []
+    assert activity._threads["t"].waiting == []
 
 
 async def test_threads_that_nobody_asks_for_are_forgotten_though_nothing_happens_on_them(
-    doings: Doings, clock: Clock
+    activity: ThreadActivity, clock: Clock
 ) -> None:
-    await doings.after("quiet", None, 0)
-    (begin,) = await doings.after("polled", None, 0)
-    poll = asyncio.create_task(doings.after("polled", begin.number, BOUND_S))
+    await activity.after("quiet", None, 0)
+    (begin,) = await activity.after("polled", None, 0)
+    poll = asyncio.create_task(activity.after("polled", begin.number, BOUND_S))
     await asyncio.sleep(0)
     clock.now_s = FORGET_AFTER_S + 1
-    await doings.after("new", None, 0)
-    assert set(doings._threads) == {"polled", "new"}
-    doings.note("polled", "state")
+    await activity.after("new", None, 0)
+    assert set(activity._threads) == {"polled", "new"}
+    activity.note("polled", "state")
     assert len(await poll) == 1
 
 
-async def joins_anew(doings: Doings, number: int) -> bool:
-    return [doing.kind for doing in await doings.after("t", number, 0)] == ["joined"]
+async def joins_anew(activity: ThreadActivity, number: int) -> bool:
+    return [each.kind for each in await activity.after("t", number, 0)] == ["joined"]
 
 
 async def test_a_number_of_another_registry_is_answered_like_a_newcomer(clock: Clock) -> None:
     """The first registry had counted further, or not as far: either way it is not this one's."""
     for noted in (0, 5):
-        first = Doings(clock)
+        first = ThreadActivity(clock)
         (begin,) = await first.after("t", None, 0)
         for _ in range(noted):
             first.note("t", "state")
         number = begin.number + noted
-        second = Doings(clock)
+        second = ThreadActivity(clock)
         await second.after("t", None, 0)
         second.note("t", "run", "a")
         assert await joins_anew(second, number)
 
 
-async def test_whoever_was_forgotten_is_told_so(doings: Doings, clock: Clock) -> None:
-    (begin,) = await doings.after("t", None, 0)
+async def test_whoever_was_forgotten_is_told_so(activity: ThreadActivity, clock: Clock) -> None:
+    (begin,) = await activity.after("t", None, 0)
     clock.now_s = FORGET_AFTER_S + 1
-    await doings.after("other", None, 0)
-    doings.note("t", "run", "a")
-    doings.note("other", "state")
-    assert await joins_anew(doings, begin.number)
+    await activity.after("other", None, 0)
+    activity.note("t", "run", "a")
+    activity.note("other", "state")
+    assert await joins_anew(activity, begin.number)
 
 
-async def test_whoever_is_further_behind_than_is_kept_is_told_so(doings: Doings) -> None:
-    (begin,) = await doings.after("t", None, 0)
+async def test_whoever_is_further_behind_than_is_kept_is_told_so(activity: ThreadActivity) -> None:
+    (begin,) = await activity.after("t", None, 0)
     for _ in range(KEPT + 1):
-        doings.note("t", "state")
-    assert await joins_anew(doings, begin.number)
-    assert len(await doings.after("t", begin.number + 1, 0)) == KEPT
+        activity.note("t", "state")
+    assert await joins_anew(activity, begin.number)
+    assert len(await activity.after("t", begin.number + 1, 0)) == KEPT
 
 
 def begun(run_id: str, at: int, *, over: bool = False) -> BegunRun:
@@ -134,15 +134,15 @@ class World:
     """A registry and runs, for `thread_frames`."""
 
     def __init__(self) -> None:
-        self.polls: list[asyncio.Future[list[Doing]]] = []
+        self.polls: list[asyncio.Future[list[Activity]]] = []
         self.numbers: list[int | None] = []
         self.running = asyncio.Event()
         self.runs: list[BegunRun] = []
         self.followed: list[tuple[str, int]] = []
 
-    async def poll(self, number: int | None) -> list[Doing]:
+    async def poll(self, number: int | None) -> list[Activity]:
         self.numbers.append(number)
-        future: asyncio.Future[list[Doing]] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[list[Activity]] = asyncio.get_running_loop().create_future()
         self.polls.append(future)
         return await future
 
@@ -185,11 +185,11 @@ class World:
             modes=frozenset(modes),
         )
         first = asyncio.ensure_future(anext(frames))
-        await self.tell(Doing(number=0, kind="joined"))
+        await self.tell(Activity(number=0, kind="joined"))
         assert await asyncio.wait_for(first, BOUND_S) == b""
         return frames
 
-    async def tell(self, *told: Doing) -> None:
+    async def tell(self, *told: Activity) -> None:
         """Answers the poll that is under way."""
         await until(lambda: self.polls and not self.polls[-1].done())
         self.polls[-1].set_result(list(told))
@@ -205,8 +205,8 @@ async def until(holds: Callable[[], object]) -> None:
             await asyncio.sleep(0)
 
 
-def run(number: int, run_id: str) -> Doing:
-    return Doing(number=number, kind="run", run_id=run_id)
+def run(number: int, run_id: str) -> Activity:
+    return Activity(number=number, kind="run", run_id=run_id)
 
 
 async def test_whoever_follows_a_long_run_keeps_asking_and_misses_nothing() -> None:
@@ -253,7 +253,7 @@ async def test_what_began_and_ended_while_the_registry_was_dead_is_shown(
     each = 3 if modes == ("run_modes",) else 2
     await some(frames, each)
     world.runs += [begun("b", 2, over=True), begun("c", 3, over=True), begun("d", 4)]
-    await world.tell(Doing(number=100, kind="joined"), run(101, "d"))
+    await world.tell(Activity(number=100, kind="joined"), run(101, "d"))
     seen = b"".join(await some(frames, 3 * each))
     assert [seen.count(b'"status":"run_done","run_id":"%b"' % r) for r in (b"b", b"c", b"d")] == [
         *(1, 1, 1)
@@ -267,7 +267,7 @@ async def test_what_began_and_ended_while_the_registry_was_dead_is_shown(
 async def test_after_a_registrys_death_the_state_is_told_again_since_it_may_have_changed() -> None:
     world = World()
     frames = await world.frames("state_update")
-    await world.tell(Doing(number=7, kind="joined"))
+    await world.tell(Activity(number=7, kind="joined"))
     assert b"state_update" in (await some(frames, 1))[0]
     await frames.aclose()  # type: ignore[attr-defined]
 
@@ -317,7 +317,7 @@ async def test_ids_name_the_run_also_where_the_gateway_makes_them() -> None:
     world.running.set()
     frames = await world.frames("lifecycle", "state_update")
     world.runs = [begun("a", 1)]
-    await world.tell(run(1, "a"), Doing(number=2, kind="state"))
+    await world.tell(run(1, "a"), Activity(number=2, kind="state"))
     ids = [frame.split(b"id: ")[1].strip().decode() for frame in await some(frames, 3)]
     assert ids == [f"{EARLIEST_US + 1}-1", *[f"{EARLIEST_US + 1}-{DONE}"] * 2]
     await frames.aclose()  # type: ignore[attr-defined]
@@ -326,7 +326,7 @@ async def test_ids_name_the_run_also_where_the_gateway_makes_them() -> None:
 async def test_a_watcher_that_leaves_takes_its_poll_along() -> None:
     world = World()
     frames = await world.frames("state_update")
-    await world.tell(Doing(number=1, kind="state"))
+    await world.tell(Activity(number=1, kind="state"))
     assert b"state_update" in (await some(frames, 1))[0]
     await until(lambda: len(world.polls) == 3)
     await frames.aclose()  # type: ignore[attr-defined]
