@@ -120,6 +120,11 @@ class Settings(BaseSettings):
     drain_s: NotNegativeS = Field(
         default=5.0, description="What running runs get to reach a superstep when the server stops."
     )
+    start_patience_s: PositiveS = Field(
+        default=300.0,
+        description="How long each step of a start may take: Ray, Ray Serve, the first actors. On a"
+        " busy machine they are slow, and are begun again.",
+    )
     registry_silence_s: PositiveS = Field(
         default=120.0,
         description="A run actor that has heard from no registry for this long ends itself.",

@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Collection
 
 import psutil
 
@@ -26,25 +27,34 @@ def adopt_orphans() -> None:
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def end_descendants(grace_s: float) -> None:
+def descendants() -> list[psutil.Process]:
+    """Every descendant that has not ended."""
+    return _living(())
+
+
+def end_descendants(grace_s: float, *, spared: Collection[psutil.Process] = ()) -> None:
     """Ends every descendant: with SIGTERM, and after ``grace_s`` with SIGKILL.
 
     A process may start another one before it ends, so descendants are looked for again until there
     are none, `MOST_KILLS` times.
+
+    Args:
+        grace_s: seconds between the two signals.
+        spared: descendants that stay, with those that they start.
     """
-    _signal_all(signal.SIGTERM)
+    _signal_all(signal.SIGTERM, spared)
     deadline_s = time.monotonic() + grace_s
-    while _living() and time.monotonic() < deadline_s:
+    while _living(spared) and time.monotonic() < deadline_s:
         time.sleep(PAUSE_S)
     for _ in range(MOST_KILLS):
-        if not _signal_all(signal.SIGKILL):
+        if not _signal_all(signal.SIGKILL, spared):
             return
         time.sleep(PAUSE_S)
 
 
-def _signal_all(number: signal.Signals) -> bool:
-    """Signals each descendant; returns whether there was one."""
-    living = _living()
+def _signal_all(number: signal.Signals, spared: Collection[psutil.Process]) -> bool:
+    """Signals each descendant that is not spared; returns whether there was one."""
+    living = _living(spared)
     for process in living:
         # psutil looks first whether the number has been given to another process since.
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -52,12 +62,20 @@ def _signal_all(number: signal.Signals) -> bool:
     return bool(living)
 
 
-def _living() -> list[psutil.Process]:
-    """Returns the descendants that have not ended; reaps the children that have."""
+def _living(spared: Collection[psutil.Process]) -> list[psutil.Process]:
+    """Returns the descendants that have not ended, without those that are spared or came of them.
+
+    Reaps the children that have ended.
+    """
     with contextlib.suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
-    return [each for each in psutil.Process().children(recursive=True) if not _is_over(each)]
+    staying = set(spared)
+    for each in spared:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            staying.update(each.children(recursive=True))
+    found = psutil.Process().children(recursive=True)
+    return [each for each in found if each not in staying and not _is_over(each)]
 
 
 def _is_over(process: psutil.Process) -> bool:

@@ -34,6 +34,7 @@ from actors.registries import find_registries, make_registry, refuse_embedded_be
 from actors.registry.pool_specs import pool_specs
 from actors.server import applications, processes
 from actors.server.local_ray import logical_cpus, logical_memory
+from actors.server.patience import until_in_time
 from actors.server.preparing import embedded_directory, prepare_database, registry_setup
 from actors.server.standin import StandIn
 from greenroom.core.errors import ConfigurationError, GreenroomError
@@ -47,7 +48,6 @@ from greenroom.settings import Settings
 log = logging.getLogger("greenroom.server")
 
 APPLICATION = RESERVED_APPLICATION
-START_PATIENCE_S = 120.0
 HELLO_S = 5.0
 SERVE_SHUTDOWN_S = 8.0
 ACTORS_SHUTDOWN_S = 5.0
@@ -111,10 +111,7 @@ class Server:
         registries = self._find_registries(setup)
         hellos = [registry.hello.remote() for registry in registries]
         progress("Starting Ray Serve")
-        serve.start(
-            http_options=HTTPOptions(host=self._settings.host, port=self._settings.port),
-        )
-        self._served = True
+        self._start_serve()
         self._look_after_haproxy()
         for name, model in models.items():
             progress(f"Deploying {name}")
@@ -127,8 +124,19 @@ class Server:
             blocking=False,
         )
         progress("Waiting for the warm actors")
-        ray.get(hellos, timeout=START_PATIENCE_S)
+        ray.get(hellos, timeout=self._settings.start_patience_s)
         self._wait_until_warm(registries)
+
+    def _start_serve(self) -> None:
+        """Starts Serve, or goes on to wait for its proxies when they are late."""
+        options = HTTPOptions(host=self._settings.host, port=self._settings.port)
+        until_in_time(
+            lambda: serve.start(http_options=options),
+            what="Ray Serve",
+            patience_s=self._settings.start_patience_s,
+            clean=lambda: None,
+        )
+        self._served = True
 
     def _look_after_haproxy(self) -> None:
         """On a cluster of its own Serve does that alone."""
@@ -154,6 +162,23 @@ class Server:
             self._joined = True
             return
         processes.adopt_orphans()
+        others = processes.descendants()
+
+        def clean() -> None:
+            _bounded(ray.shutdown, RAY_SHUTDOWN_S)
+            processes.end_descendants(DESCENDANTS_GRACE_S, spared=others)
+            if self._ray_dir is not None:
+                shutil.rmtree(self._ray_dir, ignore_errors=True)
+
+        until_in_time(
+            self._start_own_ray, what="Ray", patience_s=settings.start_patience_s, clean=clean
+        )
+        self._joined = True
+        if not settings.dashboard:
+            ray_internals.end_onlookers()
+
+    def _start_own_ray(self) -> None:
+        settings = self._settings
         # Short, because Ray puts Unix sockets below it, whose paths are limited to 107 bytes.
         self._ray_dir = Path(tempfile.mkdtemp(prefix="gr-ray-"))
         ray.init(
@@ -166,9 +191,6 @@ class Server:
             configure_logging=False,
             _temp_dir=str(self._ray_dir),
         )
-        self._joined = True
-        if not settings.dashboard:
-            ray_internals.end_onlookers()
 
     def _refuse_impossible(self, setup: RegistrySetup) -> ClusterView:
         """What the cluster is; ConfigurationError for a placement that no node can ever satisfy.
@@ -188,7 +210,8 @@ class Server:
             time.sleep(0.5)
 
     def _wait_until_warm(self, registries: list[Any]) -> None:
-        deadline_s = time.monotonic() + START_PATIENCE_S
+        patience_s = self._settings.start_patience_s
+        deadline_s = time.monotonic() + patience_s
         while time.monotonic() < deadline_s:
             try:
                 if all(ray.get([each.is_warm.remote(5.0) for each in registries], timeout=30)):
@@ -197,7 +220,7 @@ class Server:
                 cause = getattr(error, "cause", None)
                 raise cause if isinstance(cause, GreenroomError) else error from None
         raise ConfigurationError(
-            f"No actor was ready within {START_PATIENCE_S:g} s. Does the cluster have the resources"
+            f"No actor was ready within {patience_s:g} s. Does the cluster have the resources"
             " that the graphs' placements ask for?"
         )
 

@@ -13,6 +13,9 @@ ROOT = Path(__file__).parents[2]
 
 STARTER = """
 import subprocess, sys, time
+
+import psutil
+
 from actors.server import processes
 
 processes.adopt_orphans()
@@ -22,9 +25,14 @@ child = subprocess.Popen([sys.executable, "-c", {child!r}], stdout=subprocess.PI
 child.stdout.readline()
 print(child.pid, flush=True)
 begun = time.monotonic()
+spared = [psutil.Process(subprocess.Popen(["sh", "-c", "sleep 600; true"]).pid)]
+while not spared[0].children():
+    time.sleep(0.01)
+processes.end_descendants({grace_s}, spared=spared)
+assert spared[0].is_running() and spared[0].children(), "it was to stay"
 processes.end_descendants({grace_s})
 print(time.monotonic() - begun, flush=True)
-print(processes._living(), flush=True)
+print(processes.descendants(), flush=True)
 """
 OBEYS = "import time; print(flush=True); time.sleep(600)"
 DEFIES = (
