@@ -79,4 +79,5 @@ async def was_cancel_heard(connection: Connection, name: str) -> bool:
 
 
 def _found(row: dict[str, Any]) -> InFlight:
-    return InFlight(**{**row, "status": RunStatus(row["status"])})
+    values: dict[str, Any] = {**row, "status": RunStatus(row["status"])}
+    return InFlight(**values)
