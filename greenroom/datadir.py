@@ -12,7 +12,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -38,7 +38,7 @@ class DirectoryTakenError(ConfigurationError):
 
 
 @contextmanager
-def claim(data_dir: Path, url: str) -> Iterator[Owner | None]:
+def claim(data_dir: Path, url: str) -> Generator[Owner | None, None, None]:
     """Makes this process the server of a data directory, for as long as the block runs.
 
     Gives the server before, if that one was killed: then its processes may still be about to go.

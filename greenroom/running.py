@@ -12,7 +12,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from types import FrameType
@@ -132,7 +132,7 @@ SIGNAL_TURN_S = 0.5
 
 
 @contextmanager
-def _signals(settings: Settings) -> Iterator[Callable[[], None]]:
+def _signals(settings: Settings) -> Generator[Callable[[], None], None, None]:
     """The first of the signals raises `Stopped`; the second ends this process at once.
 
     Gives a function that blocks until then. It sets the handlers again, since ``ray.init`` puts its

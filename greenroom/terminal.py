@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -16,7 +16,7 @@ Progress = Callable[[str], None]
 
 
 @contextmanager
-def steps() -> Iterator[Progress]:
+def steps() -> Generator[Progress, None, None]:
     """Shows the step that is under way: a spinner on a terminal, else one line per step."""
     if not err.is_terminal:
 

@@ -5,6 +5,9 @@ that. (`greenroom.models` is for graphs, imports nothing of ours, and has one of
 `DeploymentHandle._init`.) Ray may change or drop each name in any release. For each there is a test
 in `tests/actors/test_ray_internals.py` that says what breaks then.
 """
+# What is private has no types, and no stubs.
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ import concurrent.futures
 import logging
 import os
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -199,7 +199,7 @@ class Inspector:
                 raise BadRequest(str(error)) from None
 
     @contextmanager
-    def _question(self) -> Iterator[None]:
+    def _question(self) -> Generator[None, None, None]:
         """Around everything that the process must not leave before it is answered."""
         if self._leaving:
             raise Replaced(self._setup.name)

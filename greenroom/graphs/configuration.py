@@ -17,7 +17,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from dotenv import dotenv_values
 
@@ -270,11 +270,13 @@ def _applications(value: Any) -> dict[str, str]:
 
 def _import_paths(value: Any, root: Path) -> tuple[tuple[Path, ...], list[str]]:
     """Local ``dependencies`` are importable, others are expected to be installed already."""
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+    if not isinstance(value, list) or not all(
+        isinstance(item, str) for item in cast(list[Any], value)
+    ):
         raise ConfigurationError("'dependencies' must be a list of strings.")
     paths: list[Path] = []
     missing: list[str] = []
-    for item in value:
+    for item in cast(list[str], value):
         if not item.startswith("."):
             continue
         path = (root / item).resolve()

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Generator
-from typing import Any
+from typing import Any, cast
 
 from greenroom.core.raised import Escaped
 from greenroom.langgraph_internals import make_no_eager_tasks
@@ -41,7 +41,8 @@ def contain(loop: asyncio.AbstractEventLoop) -> None:
 
     def contained(loop: asyncio.AbstractEventLoop, coro: Any, **named: Any) -> asyncio.Future[Any]:
         # A plain generator is no coroutine for us, but Python 3.11 still runs it.
-        inside = _Contained(coro) if isinstance(coro, Coroutine) else coro
+        is_one = isinstance(coro, Coroutine)
+        inside = _Contained(cast(Coroutine[Any, Any, Any], coro)) if is_one else coro
         if make is not None:
             return make(loop, inside, **named)
         return asyncio.Task(inside, loop=loop, **named)

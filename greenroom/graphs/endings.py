@@ -1,4 +1,5 @@
 """How an attempt ended: from what its stream has shown, or from what user code has raised."""
+# pyright: reportMissingTypeStubs=false
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.channels import UntrackedValue
@@ -45,7 +46,7 @@ class Progress:
     def note(self, payload: Any) -> None:
         """Takes what the root's ``values`` stream says."""
         if isinstance(payload, dict) and INTERRUPT in payload:
-            self.interrupts.extend(payload[INTERRUPT])
+            self.interrupts.extend(cast(dict[str, Any], payload)[INTERRUPT])
             self.stopped = True
         elif not self.interrupts:
             # What comes after an interrupt has the results of the tasks beside it. The reference's
@@ -61,7 +62,8 @@ async def success(graph: Graph, config: RunnableConfig, progress: Progress) -> E
     values, interrupts, has_next = await head_state(graph, config)
     output = streamed or values or b"null"
     if progress.interrupts:
-        known = progress.values if isinstance(progress.values, dict) else {}
+        shown: Any = progress.values
+        known = cast(dict[str, Any], shown) if isinstance(shown, dict) else {}
         output = dumps({**known, INTERRUPT: progress.interrupts})
     return Ending(
         status=RunStatus.SUCCESS,
@@ -74,7 +76,8 @@ async def success(graph: Graph, config: RunnableConfig, progress: Progress) -> E
 
 def _forgets(graph: Graph) -> bool:
     """Whether it has channels that are streamed but not kept."""
-    return any(isinstance(channel, UntrackedValue) for channel in graph.channels.values())
+    channels: dict[str, Any] = cast(Any, graph).channels
+    return any(isinstance(channel, UntrackedValue) for channel in channels.values())
 
 
 async def failure(graph: Graph, config: RunnableConfig, error: BaseException) -> Ending:
@@ -112,7 +115,8 @@ def _escaped_within(error: BaseException) -> Escaped | None:
         return error
     if not isinstance(error, BaseExceptionGroup):
         return None
-    return next(filter(None, map(_escaped_within, error.exceptions)), None)
+    group = cast("BaseExceptionGroup[BaseException]", error)
+    return next(filter(None, map(_escaped_within, group.exceptions)), None)
 
 
 def reraise_signals(error: BaseException) -> None:
@@ -137,9 +141,9 @@ def _fence(error: BaseException | None, seen: set[int]) -> BaseException | None:
     seen.add(id(error))
     if isinstance(error, Fenced):
         return error
-    inner: Sequence[BaseException] = (
-        error.exceptions if isinstance(error, BaseExceptionGroup) else ()
-    )
+    inner: Sequence[BaseException] = ()
+    if isinstance(error, BaseExceptionGroup):
+        inner = cast("BaseExceptionGroup[BaseException]", error).exceptions
     for candidate in (*inner, error.__cause__, error.__context__):
         if (found := _fence(candidate, seen)) is not None:
             return found

@@ -159,7 +159,7 @@ async def _chunks(
     }
     if "events" in modes:
         async with aclosing(
-            cast(Any, graph.astream_events(start.input, config, version="v2", **asked))
+            cast(Any, graph).astream_events(start.input, config, version="v2", **asked)
         ) as events:
             async for event in events:
                 if event["event"] == "on_chain_stream" and event["run_id"] == str(
@@ -172,7 +172,7 @@ async def _chunks(
                     if room is not None:
                         await room()
         return
-    async with aclosing(cast(Any, graph.astream(start.input, config, **asked))) as stream:
+    async with aclosing(cast(Any, graph).astream(start.input, config, **asked)) as stream:
         if todo.subgraphs:
             async for chunk in stream:
                 yield chunk
@@ -257,4 +257,4 @@ def _debug_task(task: Mapping[str, Any]) -> Mapping[str, Any]:
     if not isinstance(state, Mapping) or "configurable" not in state:
         return task
     rest = {key: value for key, value in task.items() if key != "state"}
-    return {**rest, "checkpoint": checkpoint_of(state)}
+    return {**rest, "checkpoint": checkpoint_of(cast(Mapping[str, Any], state))}

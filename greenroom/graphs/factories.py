@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.store.base import BaseStore
@@ -58,9 +58,11 @@ class Factory:
         if inspect.isawaitable(made):
             made = await made
         if isinstance(made, contextlib.AbstractAsyncContextManager):
-            return await stack.enter_async_context(made)
+            return await stack.enter_async_context(
+                cast(contextlib.AbstractAsyncContextManager[Any], made)
+            )
         if isinstance(made, contextlib.AbstractContextManager):
-            return stack.enter_context(made)
+            return stack.enter_context(cast(contextlib.AbstractContextManager[Any], made))
         return made
 
 
@@ -122,7 +124,7 @@ def _server_runtime(
 ) -> Any:
     common: dict[str, Any] = {"access_context": access, "user": None, "store": store}
     if access != "threads.create_run":
-        return ReadRuntime(**common)
+        return cast(Any, ReadRuntime(**common))
     makes = inspect.isclass(schema) and (
         issubclass(schema, BaseModel) or dataclasses.is_dataclass(schema)
     )

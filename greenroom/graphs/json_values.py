@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from greenroom.core.errors import ConfigurationError
 
@@ -11,7 +11,7 @@ from greenroom.core.errors import ConfigurationError
 def an_object(value: Any, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ConfigurationError(f"'{where}' must be a JSON object, not {_kind(value)}.")
-    return value
+    return cast(dict[str, Any], value)
 
 
 def refuse_unknown(given: Mapping[str, Any], allowed: tuple[str, ...], where: str) -> None:
@@ -25,5 +25,10 @@ def listed(names: Iterable[str]) -> str:
 
 
 def _kind(value: Any) -> str:
-    names = {type(None): "nothing", list: "a list", str: "a string", bool: "a boolean"}
+    names: dict[Any, str] = {
+        type(None): "nothing",
+        list: "a list",
+        str: "a string",
+        bool: "a boolean",
+    }
     return names.get(type(value), "a number")

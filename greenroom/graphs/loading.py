@@ -3,11 +3,12 @@
 A target names a file or a module and an attribute in it. The attribute is a compiled graph, a
 builder, or a factory, which is called for every execution and may be async or a context manager.
 """
+# pyright: reportMissingTypeStubs=false
 
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +63,7 @@ class LoadedGraph:
         store: BaseStore | None,
         access: AccessContext = "threads.read",
         context: Any = None,
-    ) -> AsyncIterator[Graph]:
+    ) -> AsyncGenerator[Graph, None]:
         """The graph for one execution or one question, with our checkpointer and store in it.
 
         Args:
@@ -129,8 +130,8 @@ def load_graph(spec: GraphSpec, root: Path, import_paths: Iterable[Path] = ()) -
 
 def _compiled(value: Any) -> Graph | None:
     if isinstance(value, StateGraph):
-        return value.compile()
-    return value if isinstance(value, Pregel) else None
+        return cast(Graph, cast(Any, value).compile())
+    return cast(Graph, value) if isinstance(value, Pregel) else None
 
 
 def _equipped(
@@ -157,7 +158,7 @@ def _bound(config: RunnableConfig) -> RunnableConfig:
 
 
 def _overridden(graph: Graph, spec: GraphSpec) -> Iterable[str]:
-    if graph.checkpointer is not None:
+    if cast(Any, graph).checkpointer is not None:
         yield (
             f"Graph {spec.graph_id!r} is compiled with its own checkpointer; Greenroom replaces it "
             "by its own, so that state survives and is shared. Compile without 'checkpointer'."

@@ -117,18 +117,21 @@ async def _not_yet_stored(saver: Saver, input: Any, config: RunnableConfig) -> A
     All of a command's writes are stored as one, so either all or none are there. A resume value is
     sent again in any case: it has a fixed slot, and a map of them is not stored at all.
     """
-    if not isinstance(input, Command) or not (input.update or input.goto):
+    if not isinstance(input, Command):
         return input
+    command = cast(Command[Any], input)
+    if not (command.update or command.goto):
+        return command
     before = await saver.aget_tuple(config)
     stored = [
         [channel, value]
         for task_id, channel, value in (before.pending_writes or () if before else ())
         if task_id == NULL_TASK_ID and channel != RESUME
     ]
-    ours = [[channel, value] for _, channel, value in map_command(input) if channel != RESUME]
+    ours = [[channel, value] for _, channel, value in map_command(command) if channel != RESUME]
     if len(stored) < len(ours) or dumps(stored[-len(ours) :]) != dumps(ours):
-        return input
-    return None if input.resume is None else Command(resume=input.resume)
+        return command
+    return None if command.resume is None else Command[Any](resume=command.resume)
 
 
 async def _stopped_at(graph: Graph, head: CheckpointTuple, todo: Instructions) -> bool:
@@ -289,4 +292,7 @@ def _interrupted(payload: Any) -> bool:
 
 
 def _cached(payload: Any) -> bool:
-    return bool(isinstance(payload, dict) and payload.get("__metadata__", {}).get("cached"))
+    if not isinstance(payload, dict):
+        return False
+    metadata: Any = cast(dict[str, Any], payload).get("__metadata__", {})
+    return bool(metadata.get("cached"))

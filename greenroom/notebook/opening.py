@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from greenroom.graphs.shipping import pack
 from greenroom.notebook.link import Placements, Wanted
@@ -86,6 +86,6 @@ def open(
 
 def _by_name(graphs: Any) -> dict[str, Any]:
     if isinstance(graphs, Mapping):
-        return dict(graphs)
+        return dict(cast(Mapping[str, Any], graphs))
     name = getattr(graphs, "name", None)
     return {name if name and name != "LangGraph" else DEFAULT_NAME: graphs}

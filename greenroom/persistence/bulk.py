@@ -144,6 +144,8 @@ class Bulk:
             case "half":
                 # By a registry before this one; the thread may have changed since.
                 await self._delete_rows(copy_id)
+            case _:
+                pass
         for statement in slices.COPIES:
             await self._each_slice(statement, params, patience_s=COPY_PATIENCE_S)
         await self._write(

@@ -13,7 +13,7 @@ import asyncio
 import math
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -74,7 +74,9 @@ class PooledSaver(AsyncPostgresSaver):
         self._heavy = False
 
     @asynccontextmanager
-    async def _cursor(self, *, pipeline: bool = False) -> AsyncIterator[AsyncCursor[DictRow]]:
+    async def _cursor(
+        self, *, pipeline: bool = False
+    ) -> AsyncGenerator[AsyncCursor[DictRow], None]:
         async with self._pool.connection() as conn:
             async with conn.cursor(binary=True, row_factory=dict_row) as cursor:
                 if pipeline:

@@ -132,7 +132,7 @@ class ThreadRecords(Queries):
         if not rows:
             return None
         row = rows[0]
-        channels = row["channels"] or []
+        channels: list[dict[str, Any]] = row["channels"] or []
         values = {"count": sum(c["versions"] for c in channels)}
         values["bytes"] = sum(c["bytes"] for c in channels)
         return {
