@@ -83,10 +83,6 @@ async def was_cancel_heard(connection: Connection, name: str) -> bool:
 
 
 def _found(row: dict[str, Any]) -> InFlight:
-<<<<<<< HEAD
-    facts = RunFacts(**{name: row.pop(name) for name in _FACTS})
-    return InFlight(**{**row, "facts": facts, "status": RunStatus(row["status"])})
-=======
     values: dict[str, Any] = {**row, "status": RunStatus(row["status"])}
-    return InFlight(**values)
->>>>>>> store
+    facts = RunFacts(**{name: values.pop(name) for name in _FACTS})
+    return InFlight(facts=facts, **values)
