@@ -23,6 +23,8 @@ from tests.serving import Served, serving
 
 SHARDS = 4
 SLOW = {"steps": 20, "delay": 0.1}
+LONG = {"steps": 600, "delay": 0.1}
+"""Does not end before it is cancelled, however long others take to ask."""
 BOUND_S = 60.0
 
 
@@ -98,7 +100,7 @@ def shard(thread_id: str) -> int:
 async def test_of_many_that_may_not_wait_one_is_admitted(client: LangGraphClient) -> None:
     async def ask(thread_id: str) -> int:
         try:
-            await client.runs.create(thread_id, "slow", input=SLOW, multitask_strategy="reject")
+            await client.runs.create(thread_id, "slow", input=LONG, multitask_strategy="reject")
         except ConflictError:
             return 0
         return 1
