@@ -23,7 +23,7 @@ GROUPS = (
     "tests/conformance/",
     "tests/server/",
     "tests/clients/",
-    "tests/guides/test_guides.py",
+    "tests/guides/",
     "tests/models/test_on_a_server.py",
     "tests/models/test_what_is_seen.py",
     "tests/notebook/test_room.py",
