@@ -167,7 +167,7 @@ class RunActor:
             store=self._store,
             earlier=lambda order: EarlierTail(pool, order),
             append=functools.partial(tails.append, pool),
-            settled=self._saving.settled,
+            all_written=self._saving.all_written,
             save_values=self._saving.save_values,
             report=self._report,
             grown=self._shelf.trim,

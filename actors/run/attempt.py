@@ -74,7 +74,7 @@ class Deps:
         store: the graphs' store.
         earlier: what attempts before this one have made durable.
         append: stores events of a run and its attempt; may raise `Fenced` and `Unavailable`.
-        settled: returns when no write is under way, also none that nobody waits for.
+        all_written: returns when no write is under way, also none that nobody waits for.
         save_values: stores the thread's values; may raise `Fenced` and `Unavailable`.
         report: tells the registry; False: the attempt is not the current one.
         grown: called after whatever makes a log grow.
@@ -94,7 +94,7 @@ class Deps:
     store: Any
     earlier: Callable[[RunOrder], Tail]
     append: Callable[[str, int, list[Event]], Awaitable[None]]
-    settled: Callable[[], Awaitable[None]]
+    all_written: Callable[[], Awaitable[None]]
     save_values: Callable[[Owner, str, bytes], Awaitable[None]]
     report: Callable[[Report], Awaitable[bool]]
     grown: Callable[[], None]
@@ -252,7 +252,7 @@ class Attempt:
     async def _with_state(self, ending: Ending) -> Ending:
         order, deps = self.order, self._deps
         # A write whose caller was cancelled may still be on its way.
-        await deps.settled()
+        await deps.all_written()
         values, interrupts, has_next = await graph_execution.state_after(
             deps.graph_of(order.graph_id),
             order,

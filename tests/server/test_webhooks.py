@@ -56,9 +56,9 @@ async def test_the_receiver_gets_the_run_as_it_ended(
         webhook=receiver.url,
         metadata={"m": 1},
     )
-    letter = await receiver.next()
-    assert (letter.method, letter.headers["content-type"]) == ("POST", "application/json")
-    body = letter.body
+    delivery = await receiver.next()
+    assert (delivery.method, delivery.headers["content-type"]) == ("POST", "application/json")
+    body = delivery.body
     stored = (await tended_http.get(run)).json()
     assert {key: body[key] for key in stored} == stored
     assert body["status"] == "success"
@@ -161,7 +161,7 @@ async def test_a_receiver_that_does_not_answer_delays_no_end(
     receiver.gate.set()
 
 
-async def test_a_receiver_in_trouble_gets_the_same_letter_again(
+async def test_a_receiver_in_trouble_gets_the_same_delivery_again(
     tended_http: httpx.AsyncClient, thread: str, receiver: Receiver
 ) -> None:
     receiver.statuses.extend([500, 503])
@@ -189,7 +189,7 @@ async def test_a_server_does_not_take_orders_to_call_its_own_network(
     assert (answer.status_code, answer.json()) == (422, {"detail": sentence})
 
 
-async def test_a_letter_survives_the_death_of_the_server(tmp_path: Path) -> None:
+async def test_a_delivery_survives_the_death_of_the_server(tmp_path: Path) -> None:
     """The receiver is down, then the whole server is killed; a new one delivers."""
     port = free_port()
     environment = {"GREENROOM_WEBHOOK_ALLOW_PRIVATE": "true", "GREENROOM_WEBHOOK_RETRY_S": "0.5"}
@@ -205,5 +205,5 @@ async def test_a_letter_survives_the_death_of_the_server(tmp_path: Path) -> None
     async with receiving(port=port) as receiver:
         with serving(tmp_path, environment=environment):
             # It may come while the server is still starting: the loop is free again afterwards.
-            letter = await receiver.next()
-        assert (letter.path, letter.body["status"]) == ("/hook", "success")
+            delivery = await receiver.next()
+        assert (delivery.path, delivery.body["status"]) == ("/hook", "success")
