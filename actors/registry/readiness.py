@@ -10,7 +10,7 @@ from pathlib import Path
 from actors.calls.directory import Handles
 from actors.calls.names import registry_name
 from actors.common import metrics
-from actors.common.garbage import spare_what_stays
+from actors.common.garbage import freeze_startup_objects
 from actors.common.setup import RegistrySetup
 from actors.common.tasks import Tasks
 from actors.registry.activity import ThreadActivity
@@ -129,7 +129,7 @@ class Readiness:
                 await asyncio.sleep(pause_s)
                 pause_s = min(pause_s * 2, 2.0)
         parts = self._take_over(recovered)
-        spare_what_stays()
+        freeze_startup_objects()
         self._recovered.set()
         self._begin_upkeep(parts)
 

@@ -45,9 +45,9 @@ from greenroom.wire.encoding import dumps
 log = logging.getLogger("greenroom.run")
 
 EXIT_FENCED = 75
-REPEATED = frozenset({"values", "checkpoints", "debug"})
-"""What LangGraph says again when another attempt goes on. Whether readers were told must be known
-then: of a run whose events are kept, they see these only once they are durable."""
+REEMITTED_MODES = frozenset({"values", "checkpoints", "debug"})
+"""The stream modes that LangGraph emits again when an attempt resumes. For resumable runs their
+events are shown only once they are durable, so the next attempt knows what readers have seen."""
 
 INTERNAL_ERROR = {"error": "InternalError", "message": "An internal error occurred"}
 FIRST_PAUSE_S = 0.1
@@ -271,7 +271,7 @@ class Attempt:
     # --- events --------------------------------------------------------------------------------
 
     def _emit(self, name: str, data: bytes) -> None:
-        repeated = self._tail is not None and name.partition("|")[0] in REPEATED
+        repeated = self._tail is not None and name.partition("|")[0] in REEMITTED_MODES
         event = self.log.append(name, data, _now_ms(), shown=not repeated)
         if self._tail is not None:
             self._tail.add(event, at_once=repeated)
