@@ -7,6 +7,10 @@ PORT   ?= 8000
 CONFIG ?= examples/langgraph.json
 ARGS   ?=
 
+# More processes than two cores have to do at once: a test of a server mostly waits for it.
+WORKERS ?= 3
+SPREAD  := -n $(WORKERS) --no-loadscope-reorder
+
 # The reference server has an environment of its own: nothing of ours depends on it.
 REFERENCE := .venv-reference
 
@@ -32,10 +36,11 @@ stop: $(VENV)/.installed ## End the server that `make serve` has started here
 	@$(BIN)/greenroom stop
 
 test: $(VENV)/.installed-dev ## Run the tests
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest $(SPREAD) $(ARGS)
 
 notebooks: $(VENV)/.installed-dev ## Run all notebooks from top to bottom
-	@$(BIN)/python -m pytest --nbmake --nbmake-timeout=300 -o addopts= -p no:randomly --timeout=600 notebooks $(ARGS)
+	@$(BIN)/python -m pytest --nbmake --nbmake-timeout=300 -o addopts= -p no:randomly --timeout=600 \
+	  -n $(WORKERS) --dist worksteal notebooks $(ARGS)
 
 chaos: $(VENV)/.installed-dev ## Kill everything at random, with three seeds; then the slow tests
 	@$(BIN)/python -m tests.reliability.chaos --runs 300 --seed 7 --seed 8 --seed 9 --keep $(ARGS)

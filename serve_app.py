@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 
 from actors.gateway.deployment import application
-from actors.server.server import embedded_directory, prepare_database, registry_setup
+from actors.server.preparing import embedded_directory, prepare_database, registry_setup
 from greenroom.graphs.configuration import read_configuration
 from greenroom.persistence.embedded import start_embedded
 from greenroom.settings import Settings

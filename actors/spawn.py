@@ -7,15 +7,16 @@ it knows the classes of the actors that it makes.
 from __future__ import annotations
 
 import functools
-import sys
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import ray
 
+from actors.calls import ray_internals
 from actors.calls.directory import Handles
-from actors.common.placement import MIB, PoolSpec
+from actors.common.placement import PoolSpec
 from actors.common.setup import InspectorSetup
+from greenroom.core.units import MIB
 
 _RUN_GROUPS = {
     "execute": ("prepare", "start_many", "drain"),
@@ -124,9 +125,7 @@ def _shell(title: str, make: Callable[[Any], Any]) -> Any:
     """
 
     def fill(self: Any, setup: Any) -> None:
-        # LangGraph loads httpx, and that its command line, if rich is there: 4 MiB and a tenth of a
-        # second for nothing. Absent, httpx says so to whoever calls `httpx.main`.
-        sys.modules.setdefault("httpx._main", cast(Any, None))
+        ray_internals.leave_out_command_line_of_httpx()
         self.inside = make(setup)
 
     limits = {group: _GROUP_LIMITS[group] for group in _GROUPS[title]}

@@ -7,13 +7,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from inspect import getdoc
 
-from greenroom.graphs.configuration import (
-    BUILD_ONLY,
-    FILE_NAME,
-    MINIMUM,
-    NOT_HONOURED,
-    PlacementSpec,
-)
+from greenroom.graphs.configuration import BUILD_ONLY, FILE_NAME, NOT_HONOURED
+from greenroom.graphs.placements import MINIMUM, PlacementSpec
 
 _TOP = {
     "graphs": "Names the graphs: `./file.py:attribute`, `package.module:attribute`, or an object"
@@ -21,7 +16,8 @@ _TOP = {
     " a function that returns one.",
     "dependencies": "Folders, which begin with a dot, become importable, and `src` in them too."
     " Packages are not installed: they are expected to be there.",
-    "env": "Variables for the graphs' processes: an object, or the name of a `.env` file.",
+    "env": "Variables for the graphs' processes: an object, or the name of a `.env` file, as"
+    " python-dotenv reads it: `${NAME}` stands for a variable above it, or of the environment.",
     "greenroom": "The section that this page is about.",
 }
 """What is honoured of a `langgraph.json`, as the page says it."""

@@ -11,6 +11,7 @@ GROUPS = {
     "Where it keeps its data": ("data_dir", "database_url"),
     "Ray": ("ray_address", "ray_namespace", "object_store_mib", "dashboard"),
     "Time": (
+        "start_patience_s",
         "heartbeat_s",
         "read_wait_s",
         "cancel_grace_s",

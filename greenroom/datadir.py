@@ -12,10 +12,12 @@ import json
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+import psutil
 
 from greenroom.core.errors import ConfigurationError, GreenroomError
 from greenroom.environment import haproxy_dir
@@ -36,7 +38,7 @@ class DirectoryTakenError(ConfigurationError):
 
 
 @contextmanager
-def claim(data_dir: Path, url: str) -> Iterator[Owner | None]:
+def claim(data_dir: Path, url: str) -> Generator[Owner | None, None, None]:
     """Makes this process the server of a data directory, for as long as the block runs.
 
     Gives the server before, if that one was killed: then its processes may still be about to go.
@@ -118,17 +120,14 @@ def end_orphans(data_dir: Path) -> list[int]:
     Returns:
         the ids of the processes that were ended.
     """
-    mark = str(haproxy_dir(data_dir)).encode() + b"/"
+    mark = f"{haproxy_dir(data_dir)}/"
     ended: list[int] = []
-    for process in Path("/proc").glob("[0-9]*"):  # empty where there is no /proc, nor a HAProxy
-        try:
-            words = (process / "cmdline").read_bytes().split(b"\0")
-        except OSError:  # gone meanwhile
-            continue
-        if words[0].endswith(b"haproxy") and any(word.startswith(mark) for word in words):
-            with suppress(ProcessLookupError, PermissionError):
-                os.kill(int(process.name), signal.SIGKILL)
-                ended.append(int(process.name))
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):  # gone meanwhile, or somebody else's
+            program, *words = process.cmdline() or [""]
+            if program.endswith("haproxy") and any(word.startswith(mark) for word in words):
+                process.kill()
+                ended.append(process.pid)
     return ended
 
 

@@ -17,14 +17,12 @@ from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from greenroom.core.errors import ConfigurationError
+from greenroom.core.units import KIB, MIB
 
 PREFIX = "GREENROOM_"
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["auto", "json", "plain"]
-
-KIB = 1024
-MIB = 1024 * KIB
 
 
 def _postgres_url(url: str) -> str:
@@ -121,6 +119,11 @@ class Settings(BaseSettings):
     )
     drain_s: NotNegativeS = Field(
         default=5.0, description="What running runs get to reach a superstep when the server stops."
+    )
+    start_patience_s: PositiveS = Field(
+        default=300.0,
+        description="How long each step of a start may take: Ray, Ray Serve, the first actors. On a"
+        " busy machine they are slow, and are begun again.",
     )
     registry_silence_s: PositiveS = Field(
         default=120.0,

@@ -16,7 +16,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 log = logging.getLogger(__name__)
@@ -93,7 +93,7 @@ def traceparent() -> str | None:
 @contextlib.contextmanager
 def span(
     name: str, *, parent: str | None = None, kind: str = "internal", **about: str | int
-) -> Iterator[Any]:
+) -> Generator[Any, None, None]:
     """A span around what is done; its exceptions are recorded and pass. Gives it, or None.
 
     Args:

@@ -21,10 +21,11 @@ import pytest
 
 from greenroom import datadir
 from greenroom.checks import GraphCheck, GraphReport, check_database, check_port
-from greenroom.cli import curl, exceeded, main, placement
+from greenroom.cli import main, placement
 from greenroom.core.errors import ConfigurationError, DatabaseUnavailable
 from greenroom.environment import haproxy_dir, remove_haproxy_dir
 from greenroom.graphs.configuration import Configuration, GraphSpec, PlacementSpec
+from greenroom.running import curl, exceeded
 from tests.serving import free_port
 
 ROOT = Path(__file__).parent.parent

@@ -22,6 +22,7 @@ from greenroom import environment
 from greenroom.cli import app
 from greenroom.graphs.configuration import OURS, PlacementSpec, parse_configuration
 from greenroom.settings import Settings, variable
+from tests.conftest import FIRST, GROUPS, TOGETHER
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -206,6 +207,17 @@ def test_the_curl_in_the_readme_asks_an_example_that_exists() -> None:
     assert match is not None
     graphs = json.loads((ROOT / "examples" / "langgraph.json").read_text())["graphs"]
     assert json.loads(match[1])["assistant_id"] in graphs
+
+
+def test_every_folder_of_tests_has_its_kind() -> None:
+    page = (ROOT / "docs" / "testing.md").read_text()
+    folders = {f"tests/{file.parent.name}" for file in ROOT.glob("tests/*/test_*.py")}
+    assert {folder for folder in folders if f"`{folder}`" not in page} == set()
+
+
+def test_every_group_of_tests_is_there() -> None:
+    for path in (*GROUPS, *FIRST, *TOGETHER, *TOGETHER.values()):
+        assert (ROOT / path).exists(), path
 
 
 def test_every_example_is_listed_with_what_it_shows() -> None:

@@ -28,8 +28,15 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "greenroom.graphs",
         "greenroom.wire.encoding",
         "greenroom.tracing",
+        "greenroom.langgraph_internals",
     ),
-    "greenroom.persistence": ("greenroom.core", "greenroom.persistence"),
+    "greenroom.persistence": (
+        "greenroom.core",
+        "greenroom.persistence",
+        "greenroom.langgraph_internals",
+    ),
+    # One place for both, since neither of the two may import the other.
+    "greenroom.langgraph_internals": ("greenroom.langgraph_internals",),
     "greenroom.http": (
         "greenroom.core",
         "greenroom.wire",
@@ -61,6 +68,20 @@ LAYERS: dict[str, tuple[str, ...]] = {
 
 COMPOSITION = {"actors.server.server", "actors.gateway.deployment"}
 """Modules of `actors` that put the two siblings together: they may import http."""
+
+ADAPTERS = {
+    "ray": {
+        "actors.calls.ray_internals",
+        # `DeploymentHandle._init`: for graphs, so it imports nothing of ours.
+        "greenroom.models",
+    },
+    "langgraph": {"greenroom.langgraph_internals"},
+    "langgraph_sdk": {"greenroom.langgraph_internals"},
+}
+"""The modules that may use what a library keeps to itself."""
+
+GENERATED = ("ray.core.generated",)
+"""Modules that are private without an underscore in their names."""
 
 FORBIDDEN: dict[str, tuple[str, ...]] = {
     "greenroom.core": ("ray", "langgraph", "langchain_core", "fastapi", "pydantic", "psycopg"),
@@ -125,6 +146,38 @@ def imports(name: str, file: Path, *, typing: bool = True) -> Iterator[str]:
                 origin = node.module or ""
             # `from greenroom import x` may name a module as well as an object of one.
             yield from (f"{origin}.{alias.name}" for alias in node.names)
+
+
+def private_names(name: str, file: Path) -> Iterator[tuple[str, str]]:
+    """What a module uses of the libraries in `ADAPTERS` that is private: library, dotted name.
+
+    That is what it imports, and what it reaches by attributes from an imported name.
+    """
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    roots: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for each in node.names:
+                whole = each.asname and each.name
+                roots[each.asname or each.name.partition(".")[0]] = (
+                    whole or each.name.partition(".")[0]
+                )
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            roots.update(
+                (each.asname or each.name, f"{node.module}.{each.name}") for each in node.names
+            )
+    reached = (
+        f"{roots[base]}.{path}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        for base, _, path in [ast.unparse(node).partition(".")]
+        if base in roots
+    )
+    for found in dict.fromkeys([*imports(name, file), *reached]):
+        library, *parts = found.split(".")
+        private = any(part.startswith("_") and not part.endswith("__") for part in parts)
+        if library in ADAPTERS and (private or within(found, GENERATED)):
+            yield library, found
 
 
 def within(name: str, packages: tuple[str, ...]) -> bool:
@@ -208,6 +261,16 @@ def test_no_layer_names_a_library_that_is_not_its_own() -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def test_only_the_adapters_use_what_a_library_keeps_to_itself() -> None:
+    wrong = [
+        f"{name} uses {found}"
+        for name, file in modules()
+        for library, found in private_names(name, file)
+        if name not in ADAPTERS[library]
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
 def test_core_imports_the_standard_library_only() -> None:
     wrong = [
         f"{name} imports {imported}"
@@ -250,6 +313,28 @@ def test_the_reader_of_imports_sees_every_form(tmp_path: Path) -> None:
     )
     found = set(imports("greenroom.http.module", file))
     assert found == {"a.b", "c.d", "greenroom.http.e", "greenroom.f.g", "h"}
+
+
+def test_the_finder_of_private_names_sees_every_form(tmp_path: Path) -> None:
+    file = tmp_path / "module.py"
+    file.write_text(
+        "import ray\nimport ray._private.worker\nimport ray.util as u\n"
+        "from langgraph._internal import x\nfrom langgraph.pregel import _algo, Pregel\n"
+        "from ray.core.generated.autoscaler_pb2 import Reply\nfrom ray import __version__\n"
+        "ray._private.node.Node()\nu._secret()\nray.get(1)._anything\nPregel.__name__\n"
+    )
+    found = {name for _, name in private_names("greenroom.module", file)}
+    assert found == {
+        "ray._private.worker",
+        "langgraph._internal.x",
+        "langgraph.pregel._algo",
+        "ray.core.generated.autoscaler_pb2.Reply",
+        "ray._private.node.Node",
+        "ray._private.node",
+        "ray._private",
+        "ray.util._secret",
+        "ray.get(1)._anything",
+    }
 
 
 def test_what_only_a_type_checker_reads_is_told_apart(tmp_path: Path) -> None:

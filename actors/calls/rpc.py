@@ -52,11 +52,12 @@ from actors.calls.frames import (
     said,
 )
 from greenroom.core.errors import GreenroomError, Unavailable
+from greenroom.core.units import MIB
 
 log = logging.getLogger("greenroom.rpc")
 
 HANDSHAKE_S = 5.0
-MAX_BYTES = 256 * 1024 * 1024
+MAX_BYTES = 256 * MIB
 """The most that one frame carries; what is larger goes through Ray."""
 MOST_CALLS = 50_000
 """The most calls that are under way on one connection; more are refused."""

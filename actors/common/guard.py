@@ -17,6 +17,8 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
+from greenroom.core.units import MIB
+
 log = logging.getLogger("greenroom.guard")
 
 EXIT_SILENCE = 76
@@ -26,7 +28,6 @@ EXIT_UNGUARDED = 79
 
 LOOK_INTERVAL_S = 0.25
 FAREWELL_S = 0.1
-MIB = 1024 * 1024
 
 
 class Guard:

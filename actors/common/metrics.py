@@ -6,7 +6,7 @@ is one source, and `GET /metrics` of any gateway tells it, on a laptop without P
 
 Ray exports the same metrics beside its own, on the port of each node's agent, with ``ray_`` before
 each name. One call of `ray.util.metrics` takes 3 to 8 microseconds (measured with three labels,
-in an actor, on a busy machine), counting here takes 1. So values go to Ray every
+in an actor, on a busy machine), counting here takes 1 to 2. So values go to Ray every
 `EXPORT_INTERVAL_S`, in a thread, and not while runs are decided.
 """
 
@@ -19,7 +19,7 @@ from collections.abc import Callable
 import ray
 import ray.util.metrics as ray_metrics
 
-from greenroom.core.metering import Labels, Meter, Metric
+from actors.common.metering import Labels, Meter, Metric
 
 log = logging.getLogger("greenroom.metrics")
 

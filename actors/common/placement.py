@@ -15,7 +15,8 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-MIB = 1024 * 1024
+from greenroom.core.units import MIB
+
 ACCELERATOR = "accelerator_type:"
 ACCELERATOR_SHARE = 0.001
 """What Ray takes of a node's accelerator type for each actor that asks for it."""

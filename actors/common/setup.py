@@ -9,6 +9,7 @@ from pathlib import Path
 from actors.common.placement import PoolSpec
 from greenroom.core.faults import NO_FAULTS, Faults
 from greenroom.core.sharding import WHOLE, Shard
+from greenroom.core.units import MIB
 from greenroom.graphs.configuration import Configuration, read_configuration
 from greenroom.logs import LogSettings
 
@@ -41,7 +42,7 @@ class RunActorSetup:
     spec: PoolSpec
     timeouts_s: dict[str, float]
     log_max_bytes: int
-    actor_log_max_bytes: int = 256 * 1024 * 1024
+    actor_log_max_bytes: int = 256 * MIB
     registry_silence_s: float
     logs: LogSettings | None = None
     faults: Faults = NO_FAULTS
@@ -132,7 +133,7 @@ class RegistrySetup:
     registry_silence_s: float
     inspect_s: float = 30.0
     log_max_bytes: int
-    actor_log_max_bytes: int = 256 * 1024 * 1024
+    actor_log_max_bytes: int = 256 * MIB
     max_queued_runs: int | None
     resumable_ttl_s: float
     thread_ttl_s: float | None = None

@@ -11,7 +11,8 @@ from langchain_core.runnables import RunnableConfig
 
 from greenroom.core.errors import ConfigurationError, NotFound
 from greenroom.graphs.configuration import GraphSpec
-from greenroom.graphs.loading import Factory, Graph, LoadedGraph
+from greenroom.graphs.factories import Factory
+from greenroom.graphs.loading import Graph, LoadedGraph
 from greenroom.graphs.shipping import PYTHON, unpack
 from greenroom.persistence import shipped
 from greenroom.persistence.database import Pool

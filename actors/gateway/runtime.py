@@ -19,13 +19,12 @@ import ray
 from actors.calls.answers import CALL_S, LONG_CALL_S, NO_ANSWER, POLL_MARGIN_S, ActorGone, repeat
 from actors.calls.directory import Handles
 from actors.calls.names import REGISTRY, registry_name
-from actors.common import metrics
+from actors.common import metering
 from actors.gateway.streams import Streams
 from actors.gateway.thread_streams import thread_frames
 from actors.inspector.asking import Asker, Duty
 from actors.registry.activity import Activity
 from greenroom import tracing
-from greenroom.core import metering
 from greenroom.core.batching import Batcher
 from greenroom.core.errors import DatabaseUnavailable, NotFound, Unavailable, Unreachable
 from greenroom.core.ports import HistoryQuestion, Question, StateQuestion, Update
@@ -358,4 +357,4 @@ class RayRuntime:
         return first
 
     async def metrics(self) -> str:
-        return metering.text(metrics.ALL, await self._every("counted"))
+        return metering.text(await self._every("counted"))

@@ -38,6 +38,7 @@ from actors.calls.answers import long_poll, repeatable
 from actors.calls.directory import Handles, rpc_host
 from actors.calls.rpc import RpcAddress, RpcServer
 from actors.common import metrics
+from actors.common.metering import Counted, Meter
 from actors.common.setup import RegistrySetup
 from actors.common.tasks import Tasks, end_process
 from actors.inspector.asking import Duty
@@ -46,7 +47,6 @@ from actors.registry.parts import Parts
 from actors.registry.readiness import Readiness, measure
 from actors.spawn import Spawn
 from greenroom.core.lifecycle import Event
-from greenroom.core.metering import Counted, Meter
 from greenroom.core.runs import (
     CancelAction,
     CancelRequest,

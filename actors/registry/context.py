@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from actors.common.metering import Meter
 from actors.common.setup import RegistrySetup
 from actors.common.tasks import Tasks
 from actors.registry.activity import ThreadActivity
@@ -13,7 +14,6 @@ from actors.registry.keeper import Keeper
 from actors.registry.lanes import Lanes
 from actors.registry.waiters import Waiters
 from actors.registry.webhooks import WebhookSender
-from greenroom.core.metering import Meter
 from greenroom.core.sharding import Shard
 from greenroom.persistence.bulk import Bulk
 from greenroom.persistence.database import Pool

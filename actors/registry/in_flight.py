@@ -10,9 +10,9 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from actors.common.metering import Labels
 from greenroom.core.admission import Ticket
 from greenroom.core.lifecycle import Life, State
-from greenroom.core.metering import Labels
 from greenroom.core.runs import OfRun, Placement, RunFacts, RunStatus
 
 LATELY_S = 10.0

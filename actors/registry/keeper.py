@@ -22,6 +22,7 @@ from actors.calls.answers import ActorGone, repeat
 from actors.calls.directory import Handles
 from actors.calls.names import INSPECTOR, is_run_actor, new_run_actor_name, shard_of
 from actors.common import metrics
+from actors.common.metering import Meter
 from actors.common.setup import RegistrySetup
 from actors.common.tasks import Tasks
 from actors.registry.deliveries import Deliveries
@@ -33,7 +34,6 @@ from actors.registry.slots import Granted, Slots
 from actors.registry.starting import Problem, Starter
 from actors.spawn import Spawn
 from greenroom.core.errors import ConfigurationError, Fenced, GreenroomError, Unreachable
-from greenroom.core.metering import Meter
 from greenroom.graphs.configuration import Configuration
 
 log = logging.getLogger("greenroom.keeper")

@@ -6,11 +6,11 @@ import dataclasses
 from typing import Any
 
 from actors.common import metrics
+from actors.common.metering import Labels, Meter
 from actors.common.placement import PoolSpec
 from actors.common.setup import RegistrySetup
 from actors.registry.pool import ActorPool
 from actors.registry.pool_specs import eager_limit, pool_spec, pool_specs
-from greenroom.core.metering import Labels, Meter
 from greenroom.graphs.configuration import Configuration, GraphSpec
 
 IDLE_S = 60.0

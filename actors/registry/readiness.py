@@ -11,6 +11,7 @@ from actors.calls.directory import Handles
 from actors.calls.names import registry_name
 from actors.common import metrics
 from actors.common.garbage import freeze_startup_objects
+from actors.common.metering import Meter
 from actors.common.setup import RegistrySetup
 from actors.common.tasks import Tasks
 from actors.registry.activity import ThreadActivity
@@ -27,7 +28,6 @@ from actors.registry.webhooks import WebhookSender
 from actors.spawn import Spawn
 from greenroom import tracing
 from greenroom.core.errors import ConfigurationError, Fenced, Restarting, Unavailable
-from greenroom.core.metering import Meter
 from greenroom.graphs.configuration import Configuration
 from greenroom.persistence.embedded import Embedded, start_embedded
 from greenroom.persistence.journal import Superseded

@@ -18,6 +18,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from actors.common import metrics
+from actors.common.metering import Meter
 from actors.common.setup import RegistrySetup, configuration_of
 from actors.registry.admitting import learn_shipped
 from actors.registry.endings import End, error_json
@@ -26,7 +27,6 @@ from actors.registry.keeper import Keeper
 from actors.registry.parts import Parts
 from greenroom.core.admission import Effect
 from greenroom.core.lifecycle import Life, State
-from greenroom.core.metering import Meter
 from greenroom.core.runs import RunStatus
 from greenroom.core.threads import resting_status
 from greenroom.graphs.configuration import Configuration

@@ -41,7 +41,8 @@ from greenroom.core.errors import Fenced, NotFound, Unavailable
 from greenroom.core.faults import Faults
 from greenroom.core.runs import Batch, Ending, Report, RunOrder
 from greenroom.graphs.containment import contain
-from greenroom.graphs.loading import LoadedGraph, load_graph, make_importable
+from greenroom.graphs.importing import make_importable
+from greenroom.graphs.loading import LoadedGraph, load_graph
 from greenroom.persistence import tails
 from greenroom.persistence.checkpoints import FencedSaver
 from greenroom.persistence.database import Pool, open_pool

@@ -34,6 +34,7 @@ from greenroom.core.errors import Fenced
 from greenroom.core.events import Event, EventLog
 from greenroom.core.faults import Faults
 from greenroom.core.runs import Ending, Report, RunOrder, RunStatus, out_of_time
+from greenroom.core.waiting import growing_pauses
 from greenroom.graphs import execution as graph_execution
 from greenroom.graphs import spans
 from greenroom.graphs.loading import LoadedGraph, Saver
@@ -181,7 +182,7 @@ class Attempt:
 
     async def _fail(self) -> None:
         """Ends the run although something of ours does not work; tries for as long as it takes."""
-        pause_s = FIRST_PAUSE_S
+        pauses = growing_pauses(FIRST_PAUSE_S, MAX_PAUSE_S)
         while True:
             try:
                 if self._accepted is not None:
@@ -195,8 +196,7 @@ class Attempt:
                 return
             except Exception:  # the same or another bug; who gave up would leave the run as it is
                 log.exception("end not reported", extra={"run_id": self.order.run_id})
-                await asyncio.sleep(pause_s)
-                pause_s = min(pause_s * 2, MAX_PAUSE_S)
+                await asyncio.sleep(next(pauses))
 
     # --- the graph -----------------------------------------------------------------------------
 

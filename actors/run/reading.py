@@ -27,6 +27,7 @@ from actors.run.node_threads import waker
 from greenroom.core.errors import NotFound
 from greenroom.core.events import LIVE, EventLog, Tally
 from greenroom.core.runs import Batch, Ending, RunOrder
+from greenroom.core.waiting import happens_within
 from greenroom.wire import sse
 
 ARRIVAL_WAIT_S = 5.0
@@ -319,10 +320,8 @@ class Shelf(Generic[A]):
                     return found
                 if self._is_gone(run_id, attempt):
                     return None
-                async with asyncio.timeout(max(0.0, deadline_s - time.monotonic())):
-                    await future
-            except TimeoutError:
-                return None
+                if not await happens_within(deadline_s - time.monotonic(), future):
+                    return None
             finally:
                 self._stop_waiting(run_id, wake)
 
@@ -343,10 +342,6 @@ async def appended(event_log: EventLog, after: int, wait_s: float) -> bool:
     if not event_log.wait(after, wake):
         return True
     try:
-        async with asyncio.timeout(max(wait_s, 0)):
-            await future
-    except TimeoutError:
-        return False
+        return await happens_within(wait_s, future)
     finally:
         event_log.leave(wake)
-    return True

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from actors.calls.answers import repeat
 from greenroom.core.errors import Fenced, Unavailable
 from greenroom.core.events import Event, EventLog, first_seq
 from greenroom.core.runs import RunOrder
+from greenroom.core.units import MIB
+from greenroom.core.waiting import happens_within
 from greenroom.persistence import tails
 from greenroom.persistence.database import Pool
 
@@ -20,7 +22,7 @@ log = logging.getLogger("greenroom.run")
 T = TypeVar("T")
 
 TAIL_INTERVAL_S = 0.05
-TAIL_MAX_BYTES = 4 * 1024 * 1024
+TAIL_MAX_BYTES = 4 * MIB
 """Of events that are not durable yet; a run that has emitted more waits until they are."""
 FIRST_PAUSE_S = 0.05
 MAX_PAUSE_S = 1.0
@@ -88,9 +90,7 @@ class TailWriter:
         # A little later, so that a token is not a transaction.
         try:
             while self._events:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(TAIL_INTERVAL_S):
-                        await self._hurry.wait()
+                await happens_within(TAIL_INTERVAL_S, self._hurry.wait())
                 await self.flush()
         except Fenced:
             self._fenced()
@@ -115,10 +115,6 @@ class EarlierTail:
 
 async def until_done(write: Callable[[], Awaitable[T]]) -> T:
     """Repeats a write while the database is away, so that a restart loses nothing of the run."""
-    pause_s = FIRST_PAUSE_S
-    while True:
-        try:
-            return await write()
-        except Unavailable:
-            await asyncio.sleep(pause_s)
-            pause_s = min(pause_s * 2, MAX_PAUSE_S)
+    return await repeat(
+        write, on=(Unavailable,), bound_s=None, pause_s=FIRST_PAUSE_S, longest_pause_s=MAX_PAUSE_S
+    )

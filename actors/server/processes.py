@@ -12,9 +12,13 @@ import os
 import signal
 import sys
 import time
-from pathlib import Path
+from collections.abc import Collection
+
+import psutil
 
 PR_SET_CHILD_SUBREAPER = 36
+MOST_KILLS = 50
+PAUSE_S = 0.02
 
 
 def adopt_orphans() -> None:
@@ -23,41 +27,59 @@ def adopt_orphans() -> None:
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def end_descendants(grace_s: float) -> None:
-    """Ends every descendant: politely, and after ``grace_s`` by force."""
-    _signal_all(signal.SIGTERM)
+def descendants() -> list[psutil.Process]:
+    """Every descendant that has not ended."""
+    return _living(())
+
+
+def end_descendants(grace_s: float, *, spared: Collection[psutil.Process] = ()) -> None:
+    """Ends every descendant: with SIGTERM, and after ``grace_s`` with SIGKILL.
+
+    A process may start another one before it ends, so descendants are looked for again until there
+    are none, `MOST_KILLS` times.
+
+    Args:
+        grace_s: seconds between the two signals.
+        spared: descendants that stay, with those that they start.
+    """
+    _signal_all(signal.SIGTERM, spared)
     deadline_s = time.monotonic() + grace_s
-    while _living() and time.monotonic() < deadline_s:
-        time.sleep(0.02)
-    for _ in range(50):
-        if not _signal_all(signal.SIGKILL):
+    while _living(spared) and time.monotonic() < deadline_s:
+        time.sleep(PAUSE_S)
+    for _ in range(MOST_KILLS):
+        if not _signal_all(signal.SIGKILL, spared):
             return
-        time.sleep(0.02)
+        time.sleep(PAUSE_S)
 
 
-def _signal_all(number: signal.Signals) -> bool:
-    living = _living()
-    for pid in living:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, number)
+def _signal_all(number: signal.Signals, spared: Collection[psutil.Process]) -> bool:
+    """Signals each descendant that is not spared; returns whether there was one."""
+    living = _living(spared)
+    for process in living:
+        # psutil looks first whether the number has been given to another process since.
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.send_signal(number)
     return bool(living)
 
 
-def _living() -> list[int]:
-    """Descendants that have not ended; reaps those that have."""
+def _living(spared: Collection[psutil.Process]) -> list[psutil.Process]:
+    """Returns the descendants that have not ended, without those that are spared or came of them.
+
+    Reaps the children that have ended.
+    """
     with contextlib.suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
-    children: dict[int, list[int]] = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            state, parent = stat.read_text().rpartition(")")[2].split()[:2]
-            if state != "Z":
-                children.setdefault(int(parent), []).append(int(stat.parent.name))
-    found: list[int] = []
-    todo = [os.getpid()]
-    while todo:
-        below = children.get(todo.pop(), [])
-        found += below
-        todo += below
-    return found
+    staying = set(spared)
+    for each in spared:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            staying.update(each.children(recursive=True))
+    found = psutil.Process().children(recursive=True)
+    return [each for each in found if each not in staying and not _is_over(each)]
+
+
+def _is_over(process: psutil.Process) -> bool:
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True

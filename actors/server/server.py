@@ -7,15 +7,13 @@ application, and takes only those away again.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
-import hashlib
 import logging
 import os
 import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -26,47 +24,37 @@ import ray.exceptions
 from ray import serve
 from ray.serve.config import HTTPOptions
 
-import actors
-import greenroom
+from actors.calls import ray_internals
 from actors.calls.directory import Handles
 from actors.calls.names import INSPECTOR, REGISTRY, is_registry, is_run_actor, registry_name
 from actors.common.placement import ClusterView, impossible
-from actors.common.setup import RegistrySetup, WebhookSettings
+from actors.common.setup import RegistrySetup
 from actors.gateway import deployment
 from actors.registries import find_registries, make_registry, refuse_embedded_beyond_one_node
 from actors.registry.pool_specs import pool_specs
 from actors.server import applications, processes
+from actors.server.local_ray import logical_cpus, logical_memory
+from actors.server.patience import until_in_time
+from actors.server.preparing import embedded_directory, prepare_database, registry_setup
 from actors.server.standin import StandIn
 from greenroom.core.errors import ConfigurationError, GreenroomError
 from greenroom.core.faults import NO_FAULTS, Faults
-from greenroom.core.sharding import Shard
+from greenroom.core.units import MIB
 from greenroom.environment import haproxy_dir
-from greenroom.graphs.configuration import RESERVED_APPLICATION, Configuration, PlacementSpec
-from greenroom.logs import LogSettings
-from greenroom.persistence.database import open_pool, retrying
+from greenroom.graphs.configuration import RESERVED_APPLICATION, Configuration
 from greenroom.persistence.embedded import Embedded, start_embedded
-from greenroom.persistence.journal import next_generation
-from greenroom.persistence.migrations import migrate
-from greenroom.persistence.records import register_assistants
-from greenroom.settings import MIB, Settings
+from greenroom.settings import Settings
 
 log = logging.getLogger("greenroom.server")
 
 APPLICATION = RESERVED_APPLICATION
-START_PATIENCE_S = 120.0
 HELLO_S = 5.0
 SERVE_SHUTDOWN_S = 8.0
 ACTORS_SHUTDOWN_S = 5.0
 RAY_SHUTDOWN_S = 10.0
 DRAIN_MARGIN_S = 2.0
 DESCENDANTS_GRACE_S = 1.0
-APPLICATION_CPUS = 8
-"""What a local Ray hands out to each application of the configuration: bookkeeping, too."""
-SHIPPED_CPUS = 64
-"""For the actors of graphs that are not known at the start; bookkeeping, like the others."""
 
-MAX_SOURCES = 5000
-SKIPPED = frozenset({"node_modules", "site-packages", "__pycache__"})
 
 Progress = Callable[[str], None]
 
@@ -123,10 +111,7 @@ class Server:
         registries = self._find_registries(setup)
         hellos = [registry.hello.remote() for registry in registries]
         progress("Starting Ray Serve")
-        serve.start(
-            http_options=HTTPOptions(host=self._settings.host, port=self._settings.port),
-        )
-        self._served = True
+        self._start_serve()
         self._look_after_haproxy()
         for name, model in models.items():
             progress(f"Deploying {name}")
@@ -139,8 +124,19 @@ class Server:
             blocking=False,
         )
         progress("Waiting for the warm actors")
-        ray.get(hellos, timeout=START_PATIENCE_S)
+        ray.get(hellos, timeout=self._settings.start_patience_s)
         self._wait_until_warm(registries)
+
+    def _start_serve(self) -> None:
+        """Starts Serve, or goes on to wait for its proxies when they are late."""
+        options = HTTPOptions(host=self._settings.host, port=self._settings.port)
+        until_in_time(
+            lambda: serve.start(http_options=options),
+            what="Ray Serve",
+            patience_s=self._settings.start_patience_s,
+            clean=lambda: None,
+        )
+        self._served = True
 
     def _look_after_haproxy(self) -> None:
         """On a cluster of its own Serve does that alone."""
@@ -166,11 +162,28 @@ class Server:
             self._joined = True
             return
         processes.adopt_orphans()
+        others = processes.descendants()
+
+        def clean() -> None:
+            _bounded(ray.shutdown, RAY_SHUTDOWN_S)
+            processes.end_descendants(DESCENDANTS_GRACE_S, spared=others)
+            if self._ray_dir is not None:
+                shutil.rmtree(self._ray_dir, ignore_errors=True)
+
+        until_in_time(
+            self._start_own_ray, what="Ray", patience_s=settings.start_patience_s, clean=clean
+        )
+        self._joined = True
+        if not settings.dashboard:
+            ray_internals.end_onlookers()
+
+    def _start_own_ray(self) -> None:
+        settings = self._settings
         # Short, because Ray puts Unix sockets below it, whose paths are limited to 107 bytes.
         self._ray_dir = Path(tempfile.mkdtemp(prefix="gr-ray-"))
         ray.init(
-            num_cpus=_logical_cpus(self._configuration, settings),
-            _memory=_logical_memory(self._configuration, settings),
+            num_cpus=logical_cpus(self._configuration, settings),
+            _memory=logical_memory(self._configuration, settings),
             object_store_memory=settings.object_store_mib * MIB,
             include_dashboard=settings.dashboard,
             namespace=settings.ray_namespace,
@@ -178,9 +191,6 @@ class Server:
             configure_logging=False,
             _temp_dir=str(self._ray_dir),
         )
-        self._joined = True
-        if not settings.dashboard:
-            _end_onlookers()
 
     def _refuse_impossible(self, setup: RegistrySetup) -> ClusterView:
         """What the cluster is; ConfigurationError for a placement that no node can ever satisfy.
@@ -200,7 +210,8 @@ class Server:
             time.sleep(0.5)
 
     def _wait_until_warm(self, registries: list[Any]) -> None:
-        deadline_s = time.monotonic() + START_PATIENCE_S
+        patience_s = self._settings.start_patience_s
+        deadline_s = time.monotonic() + patience_s
         while time.monotonic() < deadline_s:
             try:
                 if all(ray.get([each.is_warm.remote(5.0) for each in registries], timeout=30)):
@@ -209,7 +220,7 @@ class Server:
                 cause = getattr(error, "cause", None)
                 raise cause if isinstance(cause, GreenroomError) else error from None
         raise ConfigurationError(
-            f"No actor was ready within {START_PATIENCE_S:g} s. Does the cluster have the resources"
+            f"No actor was ready within {patience_s:g} s. Does the cluster have the resources"
             " that the graphs' placements ask for?"
         )
 
@@ -280,133 +291,3 @@ def _bounded(step: Callable[[], None], limit_s: float) -> None:
     thread = threading.Thread(target=attempt, daemon=True)
     thread.start()
     thread.join(limit_s)
-
-
-def registry_setup(
-    settings: Settings,
-    configuration: Configuration,
-    dsn: str,
-    *,
-    generation: int,
-    faults: Faults = NO_FAULTS,
-) -> RegistrySetup:
-    """What the first registry of a server is made of; `prepare_database` gives its generation."""
-    shards = settings.registry_shards
-    version = code_version(configuration)
-    return RegistrySetup(
-        namespace=settings.ray_namespace,
-        # Other registries than there are have other threads, whatever code they run.
-        version=version if shards == 1 else f"{version}/{shards}",
-        generation=generation,
-        shard=Shard(0, shards),
-        url=settings.url,
-        dsn=dsn,
-        embedded=embedded_directory(settings) if settings.database_url is None else None,
-        drain_s=settings.drain_s,
-        config_path=settings.config.resolve(),
-        configuration=None if configuration.graphs else configuration,
-        default_max_actors=settings.default_max_actors,
-        max_starts=max(1, (os.cpu_count() or 1) // 2) if settings.ray_address is None else 0,
-        placement_patience_s=settings.placement_patience_s,
-        cancel_grace_s=settings.cancel_grace_s,
-        registry_silence_s=settings.registry_silence_s,
-        inspect_s=settings.inspect_s,
-        log_max_bytes=settings.log_max_bytes,
-        actor_log_max_bytes=settings.actor_log_max_bytes,
-        max_queued_runs=settings.max_queued_runs,
-        resumable_ttl_s=settings.resumable_ttl_s,
-        thread_ttl_s=settings.thread_ttl_s,
-        sweep_interval_s=settings.sweep_interval_s,
-        webhooks=WebhookSettings(
-            allow_private=settings.webhook_allow_private,
-            timeout_s=settings.webhook_timeout_s,
-            max_attempts=settings.webhook_attempts,
-            first_retry_s=settings.webhook_retry_s,
-        ),
-        logs=LogSettings(
-            level=settings.log_level,
-            form=settings.log_format,
-            file=settings.log_file.resolve() if settings.log_file is not None else None,
-        ),
-        faults=faults,
-    )
-
-
-def embedded_directory(settings: Settings) -> Path:
-    """Where the embedded database of a data directory lives."""
-    return settings.data_dir.resolve() / "pg"
-
-
-def code_version(configuration: Configuration) -> str:
-    """Changes with Greenroom's code, the configuration, and Python files beside the graphs.
-
-    Detached actors outlive a redeploy; this tells those that run other code. By content: the same
-    code has the same version on every node, whenever and wherever to it was copied.
-    """
-    ours = [Path(cast(str, package.__file__)).parent for package in (greenroom, actors)]
-    about = dataclasses.replace(configuration, root=Path(), import_paths=())
-    digest = hashlib.sha256(repr(about).encode())
-    for root in (*ours, configuration.root):
-        for file in sorted(_sources(root))[:MAX_SOURCES]:
-            digest.update(f"{file.relative_to(root)}:".encode())
-            digest.update(hashlib.sha256(file.read_bytes()).digest())
-    return digest.hexdigest()[:12]
-
-
-def _sources(root: Path) -> Iterator[Path]:
-    for folder, folders, files in os.walk(root):
-        folders[:] = [each for each in folders if not each.startswith(".") and each not in SKIPPED]
-        yield from (Path(folder) / name for name in files if name.endswith(".py"))
-
-
-async def prepare_database(dsn: str, graphs: list[str]) -> int:
-    """Brings the schema up to date, registers one assistant per graph, and counts this start.
-
-    Returns:
-        the generation of this start, later than every one before.
-    """
-    await migrate(dsn)
-    pool = await open_pool(dsn, application_name="greenroom:start")
-    try:
-        await register_assistants(pool, graphs)
-        return await retrying(pool, next_generation)
-    finally:
-        await pool.close()
-
-
-def _end_onlookers() -> None:
-    """Ends what a local Ray starts and nobody here asks: the monitor of an autoscaler that is not
-    there, the server of a dashboard that is off, and what carries logs to a driver that wants none.
-
-    About 150 MiB. For `ray start` there are flags, for ``ray.init`` not: its node does it.
-    """
-    node = getattr(ray._private.worker, "_global_node", None)  # pyright: ignore
-    for kind in ("monitor", "dashboard", "log_monitor"):
-        end = getattr(node, f"kill_{kind}", None)
-        if end is not None:
-            end(check_alive=False)
-
-
-def _most_actors(placement: PlacementSpec, settings: Settings) -> int:
-    """One for each registry is more than a placement allows that allows fewer."""
-    return max(placement.max_actors or settings.default_max_actors, settings.registry_shards)
-
-
-def _logical_cpus(configuration: Configuration, settings: Settings) -> int:
-    """CPUs that a local Ray hands out: bookkeeping, enough for every actor that may be started."""
-    wanted = sum(
-        _most_actors(graph.placement, settings) * graph.placement.num_cpus
-        for graph in configuration.graphs.values()
-    )
-    beside = APPLICATION_CPUS * len(configuration.applications)
-    shipped = SHIPPED_CPUS if configuration.shipped_graphs else 0
-    return max(os.cpu_count() or 1, int(wanted) + 4 + beside) + shipped
-
-
-def _logical_memory(configuration: Configuration, settings: Settings) -> int | None:
-    """Bytes of memory that a local Ray hands out, likewise; None where no graph asks for any."""
-    wanted_mib = sum(
-        _most_actors(graph.placement, settings) * graph.placement.memory_mib
-        for graph in configuration.graphs.values()
-    )
-    return wanted_mib * MIB or None

@@ -13,6 +13,7 @@ Both listen on the same port for a moment, for which Serve's must have SO_REUSEP
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import select
@@ -21,6 +22,8 @@ import subprocess
 import threading
 from contextlib import suppress
 from pathlib import Path
+
+import psutil
 
 log = logging.getLogger("greenroom.standin")
 
@@ -39,9 +42,9 @@ class StandIn:
     """
 
     def __init__(self, folder: Path, *, look_s: float = LOOK_S) -> None:
-        self._mark = f"{folder}/".encode()
+        self._mark = f"{folder}/"
         self._look_s = look_s
-        self._command: list[bytes] = []
+        self._command: list[str] = []
         self._process: subprocess.Popen[bytes] | None = None
         self._leaving: list[subprocess.Popen[bytes]] = []
         self._over = threading.Event()
@@ -93,22 +96,18 @@ class StandIn:
     def _ours(self) -> list[subprocess.Popen[bytes]]:
         return [*self._leaving, *([self._process] if self._process is not None else [])]
 
-    def _theirs(self) -> dict[int, list[bytes]]:
+    def _theirs(self) -> dict[int, list[str]]:
         """The HAProxies that are not ours, by process id, and how to start one like them."""
-        found: dict[int, list[bytes]] = {}
+        found: dict[int, list[str]] = {}
         ours = {process.pid for process in self._ours()}
-        for entry in os.scandir("/proc"):
-            if not entry.name.isdigit():
-                continue
-            pid = int(entry.name)
-            if pid in ours:
-                continue
-            with suppress(OSError):
-                words = Path(entry.path, "cmdline").read_bytes().split(b"\0")
-                if words[0].endswith(b"haproxy") and b"-f" in words:
-                    configuration = words[words.index(b"-f") + 1]
-                    if configuration.startswith(self._mark):
-                        found[pid] = [words[0], b"-db", b"-f", configuration]
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):  # gone meanwhile, or somebody else's
+                program, *words = process.cmdline() or [""]
+                if process.pid in ours or not program.endswith("haproxy"):
+                    continue
+                for option, configuration in itertools.pairwise(words):
+                    if option == "-f" and configuration.startswith(self._mark):
+                        found[process.pid] = [program, "-db", "-f", configuration]
         return found
 
     def _until_one_ends(self, pids: list[int]) -> None:

@@ -17,10 +17,12 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from greenroom.core.units import KIB
+
 ATTEMPT_SHIFT = 32
 LIVE = -1
 """A cursor that means "only what comes from now on"."""
-READ_MAX_BYTES = 256 * 1024
+READ_MAX_BYTES = 256 * KIB
 """What one read gives at most; a single event that is larger is given alone."""
 
 

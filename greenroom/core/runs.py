@@ -17,6 +17,8 @@ from enum import StrEnum
 from pickle import PickleBuffer
 from typing import Any, Literal, SupportsIndex, cast
 
+from greenroom.core.units import KIB
+
 
 class RunStatus(StrEnum):
     PENDING = "pending"
@@ -35,7 +37,7 @@ MultitaskStrategy = Literal["reject", "enqueue", "interrupt", "rollback"]
 CancelAction = Literal["interrupt", "rollback"]
 
 
-LARGE = 256 * 1024
+LARGE = 256 * KIB
 """From so many bytes on a copy is worth avoiding: while a loop copies, it serves nobody."""
 
 

@@ -10,54 +10,24 @@ nothing is forgiven: an unknown key there is an error that names the key and wha
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+
+from dotenv import dotenv_values
 
 from greenroom.core.errors import ConfigurationError
+from greenroom.graphs.json_values import an_object, listed, refuse_unknown
+from greenroom.graphs.placements import PlacementSpec, parse_placement
 
 FILE_NAME = "langgraph.json"
 RESERVED_APPLICATION = "greenroom"
 """The name of the Serve application that the server itself is."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PlacementSpec:
-    """Where and how the runs of a graph are executed.
-
-    Attributes:
-        runs_per_actor: how many runs share one process; 1 isolates each.
-        warm: idle actors to keep ready.
-        max_actors: upper bound of actors with this placement; 0 leaves it to the server's settings.
-        num_cpus: CPUs that Ray reserves per actor.
-        num_gpus: GPUs that Ray reserves per actor.
-        memory_mib: memory that Ray reserves per actor, and the resident memory at which it is
-            ended; 0 means neither.
-        resources: custom Ray resources per actor.
-        accelerator_type: of the node, as Ray names it (``A100``, ``L4``); empty for any.
-        labels: what the node's labels must say, as Ray's label selectors have it: a value,
-            ``!value``, ``in(a, b)``.
-        max_runs_per_actor_life: runs after which an actor is replaced; 0 means never.
-        timeout_s: seconds after which a run ends with ``timeout``; 0 means never.
-        max_attempts: how often a run is started when its process dies.
-    """
-
-    runs_per_actor: int = 1
-    warm: int = 1
-    max_actors: int = 0
-    num_cpus: float = 0.5
-    num_gpus: float = 0.0
-    memory_mib: int = 0
-    resources: Mapping[str, float] = field(default_factory=dict[str, float])
-    accelerator_type: str = ""
-    labels: Mapping[str, str] = field(default_factory=dict[str, str])
-    max_runs_per_actor_life: int = 0
-    timeout_s: float = 3600.0
-    max_attempts: int = 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -123,7 +93,7 @@ class Configuration:
         except KeyError:
             raise ConfigurationError(
                 f"There is no graph {graph_id!r}; the configuration has "
-                f"{_listed(self.graphs)}. Add it under 'graphs' of {FILE_NAME}."
+                f"{listed(self.graphs)}. Add it under 'graphs' of {FILE_NAME}."
             ) from None
 
 
@@ -199,10 +169,10 @@ def parse_configuration(content: Any, root: Path) -> Configuration:
     Raises:
         ConfigurationError: with a sentence that names the key and what is allowed.
     """
-    top = _object(content, f"{FILE_NAME}")
-    ours = _object(top.get("greenroom", {}), "greenroom")
-    _refuse_unknown(ours, OURS, "greenroom")
-    targets = _object(top.get("graphs"), "graphs")
+    top = an_object(content, f"{FILE_NAME}")
+    ours = an_object(top.get("greenroom", {}), "greenroom")
+    refuse_unknown(ours, OURS, "greenroom")
+    targets = an_object(top.get("graphs"), "graphs")
     shipped_graphs = ours.get("shipped_graphs", False)
     if not isinstance(shipped_graphs, bool):
         raise ConfigurationError("'greenroom.shipped_graphs' must be true or false.")
@@ -212,12 +182,12 @@ def parse_configuration(content: Any, root: Path) -> Configuration:
             'add one, e.g. {"agent": "./agent.py:graph"}.'
         )
 
-    placements = _object(ours.get("graphs", {}), "greenroom.graphs")
+    placements = an_object(ours.get("graphs", {}), "greenroom.graphs")
     for name in placements:
         if name not in targets:
             raise ConfigurationError(
                 f"'greenroom.graphs.{name}' is about a graph that does not exist; "
-                f"'graphs' has {_listed(targets)}."
+                f"'graphs' has {listed(targets)}."
             )
     defaults = parse_placement(ours.get("defaults", {}), PlacementSpec(), "greenroom.defaults")
     graphs = {
@@ -232,7 +202,7 @@ def parse_configuration(content: Any, root: Path) -> Configuration:
     default_graph = ours.get("default_graph")
     if default_graph is not None and default_graph not in graphs:
         raise ConfigurationError(
-            f"'greenroom.default_graph' is {default_graph!r}; it must be one of {_listed(graphs)}."
+            f"'greenroom.default_graph' is {default_graph!r}; it must be one of {listed(graphs)}."
         )
     import_paths, dependency_warnings = _import_paths(top.get("dependencies", []), root)
     return Configuration(
@@ -259,7 +229,7 @@ def _warnings(top: Mapping[str, Any]) -> list[str]:
     if unknown:
         found.append(
             f"{FILE_NAME} has keys that Greenroom does not know, and they have no effect: "
-            f"{_listed(unknown)}."
+            f"{listed(unknown)}."
         )
     return found
 
@@ -267,7 +237,7 @@ def _warnings(top: Mapping[str, Any]) -> list[str]:
 def _graph(name: str, value: Any, placement: PlacementSpec) -> GraphSpec:
     description = None
     if isinstance(value, Mapping):
-        entry = _object(value, f"graphs.{name}")
+        entry = an_object(value, f"graphs.{name}")
         value, description = entry.get("path"), entry.get("description")
     if not isinstance(value, str) or not re.fullmatch(r"[^:]*[^:\s]:[A-Za-z_]\w*|.:.+:\w+", value):
         raise ConfigurationError(
@@ -283,12 +253,8 @@ def _graph(name: str, value: Any, placement: PlacementSpec) -> GraphSpec:
     return GraphSpec(graph_id=name, target=value, description=description, placement=placement)
 
 
-MINIMUM = {"runs_per_actor": 1, "max_attempts": 1}
-"""The least value of a number; 0 where nothing is said."""
-
-
 def _applications(value: Any) -> dict[str, str]:
-    found = _object(value, "greenroom.applications")
+    found = an_object(value, "greenroom.applications")
     for name, target in found.items():
         if name == RESERVED_APPLICATION:
             raise ConfigurationError(
@@ -302,60 +268,15 @@ def _applications(value: Any) -> dict[str, str]:
     return found
 
 
-def parse_placement(value: Any, base: PlacementSpec, where: str) -> PlacementSpec:
-    """A placement from its keys; what it lacks is as in ``base``.
-
-    Raises:
-        ConfigurationError: a key is unknown, or its value cannot be; names it as ``where.key``.
-    """
-    given = _object(value, where)
-    known = {item.name: getattr(base, item.name) for item in fields(PlacementSpec)}
-    _refuse_unknown(given, tuple(known), where)
-    for key, item in given.items():
-        if key == "resources":
-            known[key] = _resources(item, f"{where}.resources")
-        elif key == "labels":
-            known[key] = _labels(item, f"{where}.labels")
-        elif key == "accelerator_type":
-            known[key] = _text(item, f"{where}.accelerator_type")
-        else:
-            whole = isinstance(known[key], int)
-            known[key] = _number(item, f"{where}.{key}", whole=whole, least=MINIMUM.get(key, 0))
-    return PlacementSpec(**known)
-
-
-def _number(value: Any, where: str, *, whole: bool, least: int) -> int | float:
-    right = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
-    if not right or not value >= least or value == float("inf"):
-        kind = "a whole number" if whole else "a number"
-        raise ConfigurationError(f"'{where}' is {value!r}; it must be {kind}, at least {least}.")
-    return int(value) if whole else float(value)
-
-
-def _resources(value: Any, where: str) -> dict[str, float]:
-    return {
-        key: _number(item, f"{where}.{key}", whole=False, least=0)
-        for key, item in _object(value, where).items()
-    }
-
-
-def _labels(value: Any, where: str) -> dict[str, str]:
-    return {key: _text(item, f"{where}.{key}") for key, item in _object(value, where).items()}
-
-
-def _text(value: Any, where: str) -> str:
-    if not isinstance(value, str):
-        raise ConfigurationError(f"'{where}' is {value!r}; it must be a string.")
-    return value
-
-
 def _import_paths(value: Any, root: Path) -> tuple[tuple[Path, ...], list[str]]:
     """Local ``dependencies`` are importable, others are expected to be installed already."""
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+    if not isinstance(value, list) or not all(
+        isinstance(item, str) for item in cast(list[Any], value)
+    ):
         raise ConfigurationError("'dependencies' must be a list of strings.")
     paths: list[Path] = []
     missing: list[str] = []
-    for item in value:
+    for item in cast(list[str], value):
         if not item.startswith("."):
             continue
         path = (root / item).resolve()
@@ -375,59 +296,23 @@ def _environment(value: Any, root: Path) -> dict[str, str]:
     if isinstance(value, str):
         file = root / value
         try:
-            return parse_env_file(file.read_text(encoding="utf-8"))
+            return read_env(file.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigurationError(
                 f"'env' names the file {value!r}, which cannot be read from {root}: {error}"
             ) from None
-    found = _object(value, "env")
+    found = an_object(value, "env")
     for key, item in found.items():
         if not isinstance(item, str | int | float) or isinstance(item, bool):
             raise ConfigurationError(f"'env.{key}' is {item!r}; it must be a string.")
     return {key: str(item) for key, item in found.items()}
 
 
-_ENV_LINE = re.compile(
-    r"""^[ \t]*(?:export[ \t]+)?(?P<key>[A-Za-z_][A-Za-z0-9_.]*)[ \t]*=[ \t]*
-        (?:'(?P<single>[^']*)'|"(?P<double>(?:\\.|[^"\\])*)"|(?P<bare>[^\n]*?))
-        (?:[ \t]+\#[^\n]*)?[ \t\r]*$""",
-    re.VERBOSE | re.MULTILINE,
-)
-_ESCAPES = {"n": "\n", "t": "\t", "r": "\r"}
+def read_env(text: str) -> dict[str, str]:
+    """Returns the variables of a ``.env`` file, as python-dotenv reads them.
 
-
-def parse_env_file(text: str) -> dict[str, str]:
-    """The variables of a ``.env`` file: ``KEY=value``, quotes, ``export``, comments."""
-    found: dict[str, str] = {}
-    for match in _ENV_LINE.finditer(text):
-        if match["single"] is not None:
-            value = match["single"]
-        elif match["double"] is not None:
-            value = re.sub(
-                r"\\(.)", lambda part: _ESCAPES.get(part[1], part[1]), match["double"], flags=re.S
-            )
-        else:
-            value = "" if match["bare"].startswith("#") else match["bare"]
-        found[match["key"]] = value
-    return found
-
-
-def _object(value: Any, where: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise ConfigurationError(f"'{where}' must be a JSON object, not {_kind(value)}.")
-    return value
-
-
-def _refuse_unknown(given: Mapping[str, Any], allowed: tuple[str, ...], where: str) -> None:
-    for key in given:
-        if key not in allowed:
-            raise ConfigurationError(f"'{where}.{key}' is unknown; allowed are {_listed(allowed)}.")
-
-
-def _kind(value: Any) -> str:
-    names = {type(None): "nothing", list: "a list", str: "a string", bool: "a boolean"}
-    return names.get(type(value), "a number")
-
-
-def _listed(names: Any) -> str:
-    return ", ".join(repr(name) for name in names)
+    ``${NAME}`` stands for the value of a variable above it in the file, else for the value in the
+    environment. A line that names a variable without ``=`` sets nothing.
+    """
+    found = dotenv_values(stream=io.StringIO(text))
+    return {name: value for name, value in found.items() if value is not None}

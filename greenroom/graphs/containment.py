@@ -16,11 +16,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Generator
-from typing import Any
-
-from langgraph._internal import _future
+from typing import Any, cast
 
 from greenroom.core.raised import Escaped
+from greenroom.langgraph_internals import make_no_eager_tasks
 
 
 def has_escaped(error: BaseException) -> bool:
@@ -42,14 +41,14 @@ def contain(loop: asyncio.AbstractEventLoop) -> None:
 
     def contained(loop: asyncio.AbstractEventLoop, coro: Any, **named: Any) -> asyncio.Future[Any]:
         # A plain generator is no coroutine for us, but Python 3.11 still runs it.
-        inside = _Contained(coro) if isinstance(coro, Coroutine) else coro
+        is_one = isinstance(coro, Coroutine)
+        inside = _Contained(cast(Coroutine[Any, Any, Any], coro)) if is_one else coro
         if make is not None:
             return make(loop, inside, **named)
         return asyncio.Task(inside, loop=loop, **named)
 
     loop.set_task_factory(contained)
-    # With eager tasks (Python 3.12 and later) LangGraph passes by the loop's factory.
-    setattr(_future, "EAGER_NOT_SUPPORTED", True)  # noqa: B010 - pyright takes it for a constant
+    make_no_eager_tasks()
 
 
 class _Contained(Coroutine[Any, Any, Any]):

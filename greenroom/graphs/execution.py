@@ -22,42 +22,32 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, field
 from typing import Any, cast
 
-import orjson
-from langchain_core.messages import AIMessageChunk, BaseMessage, BaseMessageChunk
-from langchain_core.messages.utils import message_chunk_to_message
-from langchain_core.runnables import RunnableConfig
-from langgraph.channels import UntrackedValue
-from langgraph.errors import GraphDrained
 from langgraph.runtime import RunControl
 from langgraph.store.base import BaseStore
 
-from greenroom.core.errors import Fenced
-from greenroom.core.raised import Escaped, told
-from greenroom.core.runs import Ending, RunOrder, RunStatus
+from greenroom.core.raised import Escaped
+from greenroom.core.runs import Ending, RunOrder
 from greenroom.graphs.containment import has_escaped
+from greenroom.graphs.endings import Progress, ending_of_failure, failure, reraise_signals, success
 from greenroom.graphs.instructions import Instructions, instructions
 from greenroom.graphs.loading import Graph, LoadedGraph, Saver
+from greenroom.graphs.messages import AccumulatedMessages, Emit, TupleMessages
 from greenroom.graphs.resume import (
     INTERRUPT,
     Repetition,
     Start,
     Tail,
-    emitting_first,
     prepare,
-    with_clock,
 )
+from greenroom.graphs.savers import emitting_first, with_clock
 from greenroom.graphs.state import checkpoint_of, head_state
 from greenroom.wire.encoding import dumps
 
 log = logging.getLogger(__name__)
-
-Emit = Callable[[str, bytes], None]
-"""Takes an event's name and its data; the caller appends it to the run's log."""
 
 Chunk = tuple[tuple[str, ...], str, Any]
 """A namespace, a mode of LangGraph's, and its payload."""
@@ -113,14 +103,14 @@ async def execute(
                     chunks = _chunks(graph, todo, start, emit, room, control, eager=eager)
                     await _follow(chunks, todo, emit, room, progress, start.repetition, deciding)
             except BaseException as error:  # noqa: BLE001 - user code ran, and may raise anything
-                _reraise_signals(error)
-                return await _failure(graph, todo.config, error)
-            return await _success(graph, todo.config, progress)
+                reraise_signals(error)
+                return await failure(graph, todo.config, error)
+            return await success(graph, todo.config, progress)
     except BaseException as error:
         if isinstance(error, asyncio.CancelledError):
             raise
-        _reraise_signals(error)
-        return _ending_of_failure(error)
+        reraise_signals(error)
+        return ending_of_failure(error)
 
 
 async def state_after(
@@ -142,25 +132,6 @@ async def state_after(
 
 
 # --- following the stream -------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class Progress:
-    """What the end of a run is known from.
-
-    Attributes:
-        values: the root's last state before an interrupt.
-        seen: whether there was one.
-        encoded: it as JSON, if it was emitted.
-        interrupts: every interrupt that the root raised.
-        stopped: it stopped before its end, at an interrupt or a breakpoint.
-    """
-
-    values: Any = None
-    seen: bool = False
-    encoded: bytes | None = None
-    interrupts: list[Any] = field(default_factory=list[Any])
-    stopped: bool = False
 
 
 async def _chunks(
@@ -188,7 +159,7 @@ async def _chunks(
     }
     if "events" in modes:
         async with aclosing(
-            cast(Any, graph.astream_events(start.input, config, version="v2", **asked))
+            cast(Any, graph).astream_events(start.input, config, version="v2", **asked)
         ) as events:
             async for event in events:
                 if event["event"] == "on_chain_stream" and event["run_id"] == str(
@@ -201,7 +172,7 @@ async def _chunks(
                     if room is not None:
                         await room()
         return
-    async with aclosing(cast(Any, graph.astream(start.input, config, **asked))) as stream:
+    async with aclosing(cast(Any, graph).astream(start.input, config, **asked)) as stream:
         if todo.subgraphs:
             async for chunk in stream:
                 yield chunk
@@ -256,7 +227,7 @@ async def _follow(
                 continue
             if mode == "values":
                 if not namespace:
-                    _note_values(progress, payload)
+                    progress.note(payload)
             elif mode == "updates":
                 if not namespace and INTERRUPT in payload:
                     progress.stopped = True
@@ -270,58 +241,6 @@ async def _follow(
                 emit("|".join((mode, *namespace)), data)
                 if progress.values is payload:
                     progress.encoded = data
-
-
-def _note_values(progress: Progress, payload: Any) -> None:
-    if isinstance(payload, dict) and INTERRUPT in payload:
-        progress.interrupts.extend(payload[INTERRUPT])
-        progress.stopped = True
-    elif not progress.interrupts:
-        # What comes after an interrupt has the results of the tasks beside it. The reference's
-        # ``wait`` answers without them; they are in the thread's state.
-        progress.values, progress.seen, progress.encoded = payload, True, None
-
-
-class TupleMessages:
-    """``messages-tuple``: events ``messages`` with ``[chunk, metadata]``."""
-
-    def __init__(self, emit: Emit) -> None:
-        self._emit = emit
-        self._metadata: Any = None
-        self._encoded = orjson.Fragment(b"null")
-
-    def add(self, namespace: tuple[str, ...], message: Any, metadata: Any) -> None:
-        # All tokens of a model's answer share one metadata object, ten times a token's size.
-        if metadata is not self._metadata:
-            self._metadata = metadata
-            self._encoded = orjson.Fragment(dumps(metadata))
-        name = "|".join(("messages", *namespace)) if namespace else "messages"
-        self._emit(name, dumps((message, self._encoded)))
-
-
-class AccumulatedMessages:
-    """``messages``: every event has all of its message so far; subgraphs are not told apart."""
-
-    def __init__(self, emit: Emit) -> None:
-        self._emit = emit
-        self._announced: set[str | None] = set()
-        self._partial: dict[str | None, BaseMessageChunk] = {}
-
-    def add(self, namespace: tuple[str, ...], message: BaseMessage, metadata: Any) -> None:
-        key = message.id
-        if key not in self._announced:
-            self._announced.add(key)
-            self._emit("messages/metadata", dumps({key: {"metadata": metadata}}))
-        if not isinstance(message, BaseMessageChunk):
-            self._emit("messages/complete", dumps([message]))
-            return
-        before = self._partial.get(key)
-        whole = message if before is None else before + message
-        self._emit("messages/partial", dumps([message_chunk_to_message(whole)]))
-        if isinstance(message, AIMessageChunk) and message.chunk_position == "last":
-            self._partial.pop(key, None)
-        else:
-            self._partial[key] = whole
 
 
 def _debug_checkpoint(payload: Mapping[str, Any]) -> dict[str, Any]:
@@ -338,100 +257,4 @@ def _debug_task(task: Mapping[str, Any]) -> Mapping[str, Any]:
     if not isinstance(state, Mapping) or "configurable" not in state:
         return task
     rest = {key: value for key, value in task.items() if key != "state"}
-    return {**rest, "checkpoint": checkpoint_of(state)}
-
-
-# --- how it ended ---------------------------------------------------------------------------------
-
-
-async def _success(graph: Graph, config: RunnableConfig, progress: Progress) -> Ending:
-    streamed = (progress.encoded or dumps(progress.values)) if progress.seen else None
-    if streamed and not progress.stopped and not _forgets(graph):
-        # It came to its end, so the state is what was streamed last, and nothing is next.
-        return Ending(status=RunStatus.SUCCESS, output=streamed, values=streamed)
-    values, interrupts, has_next = await head_state(graph, config)
-    output = streamed or values or b"null"
-    if progress.interrupts:
-        known = progress.values if isinstance(progress.values, dict) else {}
-        output = dumps({**known, INTERRUPT: progress.interrupts})
-    return Ending(
-        status=RunStatus.SUCCESS,
-        output=output,
-        values=values,
-        interrupts=interrupts,
-        has_next=has_next,
-    )
-
-
-def _forgets(graph: Graph) -> bool:
-    """Whether it has channels that are streamed but not kept."""
-    return any(isinstance(channel, UntrackedValue) for channel in graph.channels.values())
-
-
-async def _failure(graph: Graph, config: RunnableConfig, error: BaseException) -> Ending:
-    ending = _ending_of_failure(error)
-    try:
-        values, interrupts, has_next = await head_state(graph, config)
-    except BaseException as second:
-        # The first error is the one to tell; often it is why the state cannot be read either.
-        _reraise_signals(second)
-        log.warning(
-            "the state after a failed run could not be read",
-            extra={"action": "state_unreadable"},
-            exc_info=True,
-        )
-        return ending
-    return Ending(
-        status=ending.status,
-        output=ending.output,
-        values=values,
-        interrupts=interrupts,
-        has_next=has_next,
-        error=ending.error,
-    )
-
-
-def _ending_of_failure(error: BaseException) -> Ending:
-    encoded = dumps(told(_escaped_within(error) or error))
-    return Ending(status=RunStatus.ERROR, output=b'{"__error__":' + encoded + b"}", error=encoded)
-
-
-def _escaped_within(error: BaseException) -> Escaped | None:
-    """What a group of a user's tasks hides: asyncio itself would have raised it instead of the
-    group, had it not been contained."""
-    if isinstance(error, Escaped):
-        return error
-    if not isinstance(error, BaseExceptionGroup):
-        return None
-    return next(filter(None, map(_escaped_within, error.exceptions)), None)
-
-
-def _reraise_signals(error: BaseException) -> None:
-    """Raises again what ends no run: that this coroutine is closed, a cancellation, a drain, or a
-    fence within ``error``."""
-    if isinstance(error, GeneratorExit) and not has_escaped(error):
-        raise error
-    task = asyncio.current_task()
-    if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
-        raise error
-    if isinstance(error, GraphDrained):
-        raise error
-    # A fence may come wrapped: checkpoints are written in background tasks, in task groups.
-    found = _fence(error, set())
-    if found is not None:
-        raise found
-
-
-def _fence(error: BaseException | None, seen: set[int]) -> BaseException | None:
-    if error is None or id(error) in seen:
-        return None
-    seen.add(id(error))
-    if isinstance(error, Fenced):
-        return error
-    inner: Sequence[BaseException] = (
-        error.exceptions if isinstance(error, BaseExceptionGroup) else ()
-    )
-    for candidate in (*inner, error.__cause__, error.__context__):
-        if (found := _fence(candidate, seen)) is not None:
-            return found
-    return None
+    return {**rest, "checkpoint": checkpoint_of(cast(Mapping[str, Any], state))}

@@ -9,12 +9,12 @@ from importlib.metadata import version
 from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
-from langgraph._internal._constants import CONFIG_KEY_STRICT_RESUME
 from langgraph.types import Command, Send
 
 from greenroom.core import identity
 from greenroom.core.errors import InvalidRequest
 from greenroom.core.runs import RunOrder
+from greenroom.langgraph_internals import CONFIG_KEY_STRICT_RESUME
 from greenroom.wire.encoding import loads
 
 LANGGRAPH_VERSION = version("langgraph")
@@ -50,15 +50,10 @@ def instructions(order: RunOrder) -> Instructions:
     kwargs: dict[str, Any] = loads(order.kwargs)
     command = kwargs.get("command")
     modes = kwargs.get("stream_mode") or ["values"]
-    durability = kwargs.get("durability")
-    during = kwargs.get("checkpoint_during")
-    if durability is None or during is False:
-        # The older name of the same choice; asking for no checkpoints in between wins.
-        durability = "exit" if during is False else "async"
     options = {
         "interrupt_before": kwargs.get("interrupt_before") or None,
         "interrupt_after": kwargs.get("interrupt_after") or None,
-        "durability": durability,
+        "durability": kwargs.get("durability") or "async",
     }
     return Instructions(
         input=kwargs.get("input") if command is None else parse_command(command),
@@ -82,7 +77,7 @@ def _config(kwargs: Mapping[str, Any], order: RunOrder) -> RunnableConfig:
         "graph_id": order.graph_id,
         "assistant_id": order.assistant_id,
     }
-    checkpoint = kwargs.get("checkpoint") or {}
+    checkpoint: dict[str, Any] = kwargs.get("checkpoint") or {}
     for key in ("checkpoint_id", "checkpoint_ns", "checkpoint_map"):
         value = checkpoint.get(key) or (kwargs.get(key) if key == "checkpoint_id" else None)
         if value is not None:
@@ -138,9 +133,12 @@ def parse_command(command: Any) -> Command[Any]:
     update = given.get("update")
     if isinstance(update, list):
         # Pairs of channel and value; a channel may be written more than once.
-        update = [tuple(pair) if isinstance(pair, list) else pair for pair in update]
-    goto = given.get("goto")
-    targets = goto if isinstance(goto, list) else [] if goto is None else [goto]
+        pairs = cast(list[Any], update)
+        update = [tuple(cast(list[Any], p)) if isinstance(p, list) else p for p in pairs]
+    goto: Any = given.get("goto")
+    targets: list[Any] = [] if goto is None else [goto]
+    if isinstance(goto, list):
+        targets = cast(list[Any], goto)
     return Command(
         update=update, resume=given.get("resume"), goto=[_target(item) for item in targets]
     )
@@ -150,7 +148,8 @@ def _target(item: Any) -> Send | str:
     if isinstance(item, str):
         return item
     if isinstance(item, Mapping) and "node" in item:
-        return Send(item["node"], item.get("input"))
+        target = cast(Mapping[str, Any], item)
+        return Send(target["node"], target.get("input"))
     raise InvalidRequest(
         '\'command.goto\' must be a node\'s name, or {"node", "input"}, or a list.'
     )

@@ -9,6 +9,9 @@ left, and are done here:
 - A checkpoint names the class of what it holds, and looks for it in a module. Classes that were
   shipped are therefore put where their module says that they are.
 """
+# cloudpickle has no types.
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ import importlib
 import io
 import pickle
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -124,7 +127,7 @@ def _sentinels() -> dict[int, tuple[ModuleType, str]]:
 
 
 @contextlib.contextmanager
-def _by_value(beside: Path) -> Iterator[None]:
+def _by_value(beside: Path) -> Generator[None, None, None]:
     """Within the block, modules from files below a directory are pickled by value."""
     known = cloudpickle.list_registry_pickle_by_value()
     modules = [

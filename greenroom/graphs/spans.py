@@ -6,7 +6,7 @@ in a context variable, so neither the graph nor its configuration is touched.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -24,7 +24,7 @@ register_configure_hook(_handler, inheritable=True)
 
 
 @contextmanager
-def of_nodes(run: Any) -> Iterator[None]:
+def of_nodes(run: Any) -> Generator[None, None, None]:
     """Nodes that are executed within have spans below ``run``, which is a span or None (off)."""
     if run is None:
         yield

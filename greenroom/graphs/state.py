@@ -3,6 +3,7 @@
 Every answer is the API's JSON. LangGraph's `StateSnapshot` becomes the API's thread state, which
 names its checkpoint twice: as an object, and by id alone as older clients expect.
 """
+# pyright: reportMissingTypeStubs=false
 
 from __future__ import annotations
 
@@ -11,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
-from langgraph._internal._pydantic import create_model
 from langgraph.channels.base import BaseChannel
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.errors import EmptyChannelError, InvalidUpdateError
@@ -36,13 +36,14 @@ from greenroom.core.ports import (
     Updated,
 )
 from greenroom.core.raised import message_of, representation
+from greenroom.core.units import MIB
 from greenroom.graphs.containment import has_escaped
 from greenroom.graphs.instructions import parse_command
 from greenroom.graphs.loading import Graph, LoadedGraph, Saver
 from greenroom.graphs.updates import apply_once, one_at_a_time, shown, stamping
+from greenroom.langgraph_internals import create_model
 from greenroom.wire.encoding import dumps, loads
 
-MIB = 1024 * 1024
 HISTORY_MAX_BYTES = 64 * MIB
 """What one answer has of a thread's history; a single state is given whatever its size."""
 
@@ -150,7 +151,8 @@ async def _snapshot(graph: Graph, config: RunnableConfig, *, subgraphs: bool) ->
     except (GreenroomError, asyncio.CancelledError):
         raise
     except BaseException as error:
-        saver, configurable = graph.checkpointer, config.get("configurable", {})
+        saver: Any = cast(Any, graph).checkpointer
+        configurable = config.get("configurable", {})
         if not isinstance(saver, BaseCheckpointSaver) or configurable.get("checkpoint_id"):
             raise
         if isinstance(error, GeneratorExit) and not has_escaped(error):
@@ -198,7 +200,7 @@ def _task(task: PregelTask) -> dict[str, Any]:
     return {
         "id": task.id,
         "name": task.name,
-        "path": task.path,
+        "path": cast(Any, task).path,
         "error": representation(error) if isinstance(error, BaseException) else error,
         "interrupts": _interrupts(task.interrupts),
         "checkpoint": None if isinstance(state, StateSnapshot) else checkpoint_of(state),
@@ -291,11 +293,13 @@ async def _shape(
         case DrawQuestion():
             return _drawing((await graph.aget_graph(config, xray=question.xray)).to_json())
         case SubgraphsQuestion():
-            found = graph.aget_subgraphs(namespace=question.namespace, recurse=question.recurse)
+            found = cast(Any, graph).aget_subgraphs(
+                namespace=question.namespace, recurse=question.recurse
+            )
             return {name: _schemas(subgraph) async for name, subgraph in found}
 
 
-def _schemas(graph: PregelProtocol) -> dict[str, Any]:
+def _schemas(graph: PregelProtocol[Any, Any, Any, Any]) -> dict[str, Any]:
     if not isinstance(graph, Pregel):
         # A remote graph: its schemas are to be asked there.
         names = ("input", "output", "state", "config", "context")
@@ -319,10 +323,11 @@ def _schema(make: Any) -> dict[str, Any] | None:
 
 
 def _state_schema(graph: Graph) -> dict[str, Any]:
-    fields = {
+    channels: dict[str, Any] = cast(Any, graph).channels
+    fields: dict[str, Any] = {
         name: (channel.UpdateType, None)
         for name in graph.stream_channels_list
-        if isinstance(channel := graph.channels[name], BaseChannel)
+        if isinstance(channel := channels[name], BaseChannel)
     }
     return create_model(graph.get_name("State"), field_definitions=fields).model_json_schema()
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from greenroom.core.errors import InvalidRequest
 from greenroom.core.ports import JsonObject, Page
@@ -29,6 +30,32 @@ def encoded(body: bytes, headers: Mapping[str, str] | None = None, status: int =
 
 def empty(status: int = 204) -> Response:
     return Response(status_code=status)
+
+
+class Heads:
+    """A middleware that answers HEAD as GET without its body, where GET answers at once.
+
+    Health checks ask so. A stream or a wait has nothing to say before its run does: 405.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "HEAD" or _waits(scope["path"]):
+            await self._app(scope, receive, send)
+            return
+
+        async def without_body(message: Message) -> None:
+            if message["type"] == "http.response.body":
+                message = {**message, "body": b""}
+            await send(message)
+
+        await self._app({**scope, "method": "GET"}, receive, without_body)
+
+
+def _waits(path: str) -> bool:
+    return path.rstrip("/").endswith(("/stream", "/join"))
 
 
 def page(found: Page, items: list[JsonObject], *, limit: int, offset: int) -> Response:

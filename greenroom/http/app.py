@@ -13,6 +13,7 @@ from starlette.middleware.cors import CORSMiddleware
 from greenroom import tracing
 from greenroom.core.ports import Records, Runtime
 from greenroom.http import (
+    answering,
     assistants,
     documents,
     errors,
@@ -55,7 +56,7 @@ def create_app(
         description="LangGraph graphs as Ray actors, behind the LangGraph Platform HTTP/SSE API.",
         version=system.package_version("greenroom"),
         redoc_url=None,
-        redirect_slashes=False,
+        redirect_slashes=True,
     )
     app.state.edge = Edge(
         runtime=runtime,
@@ -71,6 +72,7 @@ def create_app(
             app.include_router(part.router, prefix=dialect.prefix)
     errors.install(app)
     documents.install(app)
+    app.add_middleware(answering.Heads)
     app.add_middleware(CountedBodies, max_bytes=app.state.edge.settings.bodies_max_bytes)
     # The one added last is outermost: an answer of the last resort carries CORS headers too.
     app.add_middleware(errors.LastResort)

@@ -21,7 +21,7 @@ from greenroom.http.answering import encoded, json, page, selected
 from greenroom.http.bodies import parse
 from greenroom.http.creation import plain
 from greenroom.http.documents import doc
-from greenroom.http.edge import Edge, edge_of
+from greenroom.http.edge import Edge, dialect_of, edge_of
 from greenroom.http.parameters import flag, is_uuid, text, uuid_of
 from greenroom.wire import answers
 from greenroom.wire.models import AssistantCount, AssistantSearch
@@ -71,7 +71,7 @@ async def count(request: Request) -> Response:
     **doc({200: answers.Assistant}, errors=(404,)),
 )
 async def get(request: Request, assistant_id: str) -> Response:
-    return json(await _assistant(edge_of(request), assistant_id))
+    return json(await _assistant(request, assistant_id))
 
 
 @router.get(
@@ -85,10 +85,8 @@ async def get(request: Request, assistant_id: str) -> Response:
 )
 async def graph(request: Request, assistant_id: str) -> Response:
     edge = edge_of(request)
-    if not is_uuid(assistant_id) and await edge.serves(assistant_id):
-        assistant_id = system_assistant_id(assistant_id)
     xray = _xray(text(request, "xray"))
-    assistant = await _assistant(edge, assistant_id)
+    assistant = await _assistant(request, assistant_id, by_name=True)
     question = DrawQuestion(graph_id=assistant["graph_id"], xray=xray, config=_config(assistant))
     return encoded(await edge.runtime.ask(question))
 
@@ -100,7 +98,7 @@ async def graph(request: Request, assistant_id: str) -> Response:
 )
 async def schemas(request: Request, assistant_id: str) -> Response:
     edge = edge_of(request)
-    assistant = await _assistant(edge, assistant_id)
+    assistant = await _assistant(request, assistant_id)
     question = SchemasQuestion(graph_id=assistant["graph_id"], config=_config(assistant))
     return encoded(await edge.runtime.ask(question))
 
@@ -125,7 +123,7 @@ async def subgraph(request: Request, assistant_id: str, namespace: str) -> Respo
 
 async def _subgraphs(request: Request, assistant_id: str, namespace: str | None) -> Response:
     edge = edge_of(request)
-    assistant = await _assistant(edge, assistant_id)
+    assistant = await _assistant(request, assistant_id)
     question = SubgraphsQuestion(
         graph_id=assistant["graph_id"],
         namespace=namespace,
@@ -135,10 +133,18 @@ async def _subgraphs(request: Request, assistant_id: str, namespace: str | None)
     return encoded(await edge.runtime.ask(question))
 
 
-async def _assistant(edge: Edge, assistant_id: str) -> JsonObject:
-    if not is_uuid(assistant_id):
-        uuid_of(assistant_id, "assistant")
-    assistant = await edge.records.get_assistant(assistant_id.lower())
+async def _assistant(request: Request, assistant_id: str, *, by_name: bool = False) -> JsonObject:
+    """The record that a path names; with ``by_name`` a graph's name will do on both mounts.
+
+    Raises:
+        InvalidRequest: it is no UUID, and the mount knows no names.
+        NotFound: there is no such assistant.
+    """
+    edge = edge_of(request)
+    by_name = by_name or dialect_of(request).assistants_by_name
+    if by_name and not is_uuid(assistant_id) and await edge.serves(assistant_id):
+        assistant_id = system_assistant_id(assistant_id)
+    assistant = await edge.records.get_assistant(uuid_of(assistant_id, "assistant"))
     if assistant is None:
         raise NotFound("Not Found")
     return assistant

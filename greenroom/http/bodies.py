@@ -16,13 +16,14 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from greenroom.core.errors import InvalidRequest, TooLarge, Unavailable
+from greenroom.core.units import MIB
 from greenroom.http.edge import edge_of
 from greenroom.http.errors import invalid_body
 from greenroom.wire.encoding import INVALID_JSON, is_object, loads
 from greenroom.wire.models import Body
 from greenroom.wire.splitting import Failed, has_nul, long_integer, split_apart
 
-LARGE_BYTES = 2 * 1024 * 1024
+LARGE_BYTES = 2 * MIB
 """From this size on a body is taken apart by a process of its own; below it that costs more than
 parsing does."""
 

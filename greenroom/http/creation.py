@@ -92,14 +92,23 @@ async def run_request(
     run_id = new_run_id(thread_id)
     metadata = _metadata(assistant, body, stateless)
     temporary = stateless and body.on_completion != "keep"
-    kwargs = _kwargs(body, assistant, metadata, run_id, thread_id, temporary)
+    resumable = dialect.resumable if body.stream_resumable is None else body.stream_resumable
+    kwargs = _kwargs(
+        body,
+        assistant,
+        metadata,
+        run_id=run_id,
+        thread_id=thread_id,
+        temporary=temporary,
+        resumable=resumable,
+    )
     facts = RunFacts(
         run_id=run_id,
         thread_id=thread_id,
         assistant_id=str(assistant["assistant_id"]),
         graph_id=assistant["graph_id"],
         temporary=temporary,
-        resumable=bool(body.stream_resumable),
+        resumable=resumable,
         resumes=kwargs["command"] is not None
         or kwargs["input"] is None
         or "checkpoint_id" in kwargs["config"]["configurable"],
@@ -196,9 +205,11 @@ def _kwargs(
     body: RunCreate,
     assistant: JsonObject,
     metadata: JsonObject,
+    *,
     run_id: str,
     thread_id: str,
     temporary: bool,
+    resumable: bool,
 ) -> JsonObject:
     base = identity.fields_of(plain(assistant.get("config")))
     config: JsonObject = {**base, **_given(body.config)}
@@ -206,6 +217,9 @@ def _kwargs(
     configurable = {**_given(base.get("configurable")), **own}
     context = {**identity.unreserved(plain(assistant.get("context"))), **_context(own)}
     configurable |= _identity(body, assistant, run_id, thread_id)
+    if not body.context:
+        # A graph may keep its memory by user: the client's value is the client's.
+        configurable.setdefault("user_id", "")
     config = {
         "configurable": configurable,
         **{key: value for key, value in config.items() if key != "configurable"},
@@ -224,7 +238,7 @@ def _kwargs(
         "feedback_keys": body.feedback_keys,
         "temporary": temporary,
         "subgraphs": bool(body.stream_subgraphs),
-        "resumable": bool(body.stream_resumable),
+        "resumable": resumable,
         "checkpoint_during": durability != "exit",
         "durability": durability,
     }
@@ -265,7 +279,6 @@ def _identity(body: RunCreate, assistant: JsonObject, run_id: str, thread_id: st
         "thread_id": thread_id,
         "graph_id": assistant["graph_id"],
         "assistant_id": str(assistant["assistant_id"]),
-        "user_id": "",
     }
 
 

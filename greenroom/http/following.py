@@ -23,6 +23,8 @@ from greenroom.wire.sse import cursor_of
 
 T = TypeVar("T")
 
+FIRST = "-1"
+"""The ``Last-Event-ID`` of a reader that wants everything."""
 NEVER = 2**62
 """A cursor past everything: such a reader gets nothing, and the end."""
 
@@ -94,13 +96,26 @@ def created_wait(edge: Edge, dialect: Dialect, run: NewRun, headers: dict[str, s
 
 
 def joined_stream(
-    edge: Edge, request: Request, record: JsonObject, headers: dict[str, str], leave: Leave | None
+    edge: Edge,
+    request: Request,
+    record: JsonObject,
+    headers: dict[str, str],
+    leave: Leave | None,
+    *,
+    from_first: bool = False,
 ) -> Response:
-    """The events of a run that somebody else created, from where `cursor_for` says."""
+    """The events of a run that somebody else created, from where `cursor_for` says.
+
+    Args:
+        from_first: a reader without ``Last-Event-ID`` gets the events before it came, too.
+    """
     run_id = str(record["run_id"])
     modes = modes_of(request)
     resumable = is_resumable(record)
-    after = cursor_for(record["status"], resumable, request.headers.get("last-event-id"))
+    last_event_id = request.headers.get("last-event-id")
+    if not last_event_id and from_first:
+        last_event_id = FIRST
+    after = cursor_for(record["status"], resumable, last_event_id)
     if after is None:
         return _events(edge, nothing(), headers, None)
     batches = edge.runtime.events(

@@ -136,9 +136,9 @@ async def list_runs(request: Request, thread_id: str) -> Response:
         offset=number(request, "offset", 0) or 0,
         status=text(request, "status"),
     )
-    if found is None:
+    if found is None and not dialect.unknown_thread_is_empty:
         raise thread_not_found(thread_id)
-    return json([selected(run, fields) for run in found])
+    return json([selected(run, fields) for run in found or []])
 
 
 @router.get(
@@ -182,7 +182,8 @@ async def join(request: Request, thread_id: str, run_id: str) -> Response:
     record = await joined(edge, _run(edge, thread_id, run_id), leave)
     headers = run_headers(dialect, thread_id, run_id, "join")
     if dialect.join_streams and "application/json" not in request.headers.get("accept", ""):
-        return joined_stream(edge, request, record, headers, leave)
+        whole = dialect.joins_from_first
+        return joined_stream(edge, request, record, headers, leave, from_first=whole)
     # Whoever comes after the end gets the thread as it is now, whatever an actor still remembers.
     over = RunStatus(record["status"]).is_terminal
     return ending(edge, dialect, run_id, None, headers, leave, over=over)
@@ -302,8 +303,10 @@ async def _cancel(edge: Edge, wanted: CancelRequest, *, over_is_conflict: bool, 
 async def _joined(request: Request, edge: Edge, thread_id: str, run_id: str) -> Response:
     leave = _leave(request, edge, thread_id, run_id)
     record = await joined(edge, _run(edge, thread_id, run_id), leave)
-    headers = run_headers(dialect_of(request), thread_id, run_id, "stream")
-    return joined_stream(edge, request, record, headers, leave)
+    dialect = dialect_of(request)
+    headers = run_headers(dialect, thread_id, run_id, "stream")
+    whole = dialect.joins_from_first
+    return joined_stream(edge, request, record, headers, leave, from_first=whole)
 
 
 async def _run(edge: Edge, thread_id: str, run_id: str) -> JsonObject:

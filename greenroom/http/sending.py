@@ -17,7 +17,9 @@ import stat
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-PIECE_BYTES = 64 * 1024
+from greenroom.core.units import KIB
+
+PIECE_BYTES = 64 * KIB
 SEND_TIMEOUT_S = 60.0
 
 

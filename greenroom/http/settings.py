@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from greenroom.core.units import MIB
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HttpSettings:
@@ -20,7 +22,7 @@ class HttpSettings:
 
     heartbeat_s: float = 5.0
     send_timeout_s: float = 60.0
-    max_body_bytes: int = 32 * 1024 * 1024
-    bodies_max_bytes: int = 256 * 1024 * 1024
+    max_body_bytes: int = 32 * MIB
+    bodies_max_bytes: int = 256 * MIB
     max_body_depth: int = 100
     webhook_allow_private: bool = False

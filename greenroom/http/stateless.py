@@ -151,7 +151,8 @@ async def join_stream(request: Request, run_id: str) -> Response:
     leave = None
     if flag(request, "cancel_on_disconnect"):
         leave = cancelling(edge, str(record["thread_id"]), run_id)
-    return joined_stream(edge, request, record, headers, leave)
+    whole = dialect_of(request).joins_from_first
+    return joined_stream(edge, request, record, headers, leave, from_first=whole)
 
 
 async def _creating(request: Request) -> Coroutine[Any, Any, NewRun]:

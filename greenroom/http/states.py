@@ -17,7 +17,13 @@ from greenroom.http.bodies import parse, parse_optional
 from greenroom.http.documents import doc
 from greenroom.http.edge import dialect_of, edge_of
 from greenroom.http.parameters import flag, is_uuid, text, texts, thread_id_of
-from greenroom.http.threads import existing_thread, graph_of, no_graph, thread_not_found
+from greenroom.http.threads import (
+    existing_thread,
+    graph_of,
+    no_graph,
+    readable_thread,
+    thread_not_found,
+)
 from greenroom.wire import answers
 from greenroom.wire.encoding import dumps, is_object
 from greenroom.wire.models import History, StatePatch, StateRead, StateWrite
@@ -78,7 +84,7 @@ async def _state(
 ) -> Response:
     edge = edge_of(request)
     thread_id = thread_id_of(dialect_of(request), thread_id)
-    graph_id = graph_of(await existing_thread(edge, thread_id))
+    graph_id = graph_of(await readable_thread(request, thread_id))
     select = select or texts(request, "select")
     if graph_id is None:
         return encoded(selected_state(dumps(_no_state(thread_id, checkpoint)), select))
@@ -182,7 +188,7 @@ async def _history(request: Request, thread_id: str, body: History) -> Response:
     edge = edge_of(request)
     thread_id = thread_id_of(dialect_of(request), thread_id)
     before, checkpoint = _before(body.before), _checkpoint(body.checkpoint)
-    graph_id = graph_of(await existing_thread(edge, thread_id))
+    graph_id = graph_of(await readable_thread(request, thread_id))
     if graph_id is None:
         return encoded(b"[]")
     question = HistoryQuestion(

@@ -296,6 +296,18 @@ def _after(request: Request) -> str | None:
     raise InvalidRequest("Invalid last-event-id: must be a valid Redis stream ID")
 
 
+async def readable_thread(request: Request, thread_id: str) -> JsonObject:
+    """The record of a thread to read from; empty where the mount takes any id for a thread.
+
+    Raises:
+        NotFound: there is no such thread, and the mount wants one.
+    """
+    thread = await edge_of(request).records.get_thread(thread_id)
+    if thread is None and not dialect_of(request).unknown_thread_is_empty:
+        raise thread_not_found(thread_id)
+    return thread or {}
+
+
 async def existing_thread(edge: Edge, thread_id: str) -> JsonObject:
     """The record of a thread. Raises NotFound."""
     thread = await edge.records.get_thread(thread_id)

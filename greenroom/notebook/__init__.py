@@ -12,8 +12,9 @@ from __future__ import annotations
 
 from greenroom.notebook.display import Table, runs_table
 from greenroom.notebook.following import Run
+from greenroom.notebook.opening import open
 from greenroom.notebook.recording import Event, RunRecord, Span, messages, running_nodes, spans
-from greenroom.notebook.room import Room, open
+from greenroom.notebook.room import Room
 
 __all__ = [
     "Event",

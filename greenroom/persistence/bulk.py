@@ -30,6 +30,8 @@ import psycopg
 
 from greenroom.core.errors import DatabaseUnavailable
 from greenroom.core.sharding import WHOLE, Shard
+from greenroom.core.units import MIB
+from greenroom.core.waiting import growing_pauses
 from greenroom.persistence import slices
 from greenroom.persistence.database import Pool, shortage_of
 from greenroom.persistence.journal import (
@@ -43,13 +45,14 @@ from greenroom.persistence.owning import is_of
 log = logging.getLogger("greenroom.bulk")
 
 MOST_ROWS = 1000
-MOST_BYTES = 2 * 1024 * 1024
+MOST_BYTES = 2 * MIB
 MOST_TIMEOUTS = 2
 """Once it may have waited for somebody's lock, who was ended in his turn; twice it is too much."""
 AT_ONCE = 2
 """Transactions of this kind at once; the pool has more connections, which are the journal's."""
 COPY_PATIENCE_S = 30.0
 """How long a copy waits for the database: somebody waits for the answer, and may ask again."""
+FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 1.0
 
 Result = list[dict[str, Any]]
@@ -141,6 +144,8 @@ class Bulk:
             case "half":
                 # By a registry before this one; the thread may have changed since.
                 await self._delete_rows(copy_id)
+            case _:
+                pass
         for statement in slices.COPIES:
             await self._each_slice(statement, params, patience_s=COPY_PATIENCE_S)
         await self._write(
@@ -305,7 +310,7 @@ class Bulk:
             psycopg.Error: the statements themselves are at fault.
         """
         asked_s = time.monotonic()
-        pause_s = 0.05
+        pauses = growing_pauses(FIRST_PAUSE_S, LONGEST_PAUSE_S)
         timeouts = 0
         while True:
             begun_s = time.monotonic()
@@ -330,8 +335,7 @@ class Bulk:
             if patience_s is not None and time.monotonic() - asked_s > patience_s:
                 raise DatabaseUnavailable(reason)
             log.warning("the database is away, writing again", extra={"reason": reason[:200]})
-            await asyncio.sleep(pause_s)
-            pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
+            await asyncio.sleep(next(pauses))
 
     async def _transaction(self, writes: Sequence[Write], *, held: bool) -> list[Result]:
         cursors: list[psycopg.AsyncCursor[dict[str, Any]]] = []

@@ -13,7 +13,7 @@ import asyncio
 import math
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -29,13 +29,13 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.checkpoint.serde.base import SerializerProtocol
-from langgraph.checkpoint.serde.types import _DeltaSnapshot  # pyright: ignore[reportPrivateUsage]
 from orjson import Fragment
 from psycopg import AsyncCursor
 from psycopg.rows import DictRow, dict_row
 
 from greenroom.core.errors import ForeignThread
 from greenroom.core.raised import representation
+from greenroom.langgraph_internals import DeltaSnapshot
 from greenroom.persistence.database import Pool, encode, patiently
 from greenroom.persistence.saving import Owner, Save, Saving
 
@@ -74,7 +74,9 @@ class PooledSaver(AsyncPostgresSaver):
         self._heavy = False
 
     @asynccontextmanager
-    async def _cursor(self, *, pipeline: bool = False) -> AsyncIterator[AsyncCursor[DictRow]]:
+    async def _cursor(
+        self, *, pipeline: bool = False
+    ) -> AsyncGenerator[AsyncCursor[DictRow], None]:
         async with self._pool.connection() as conn:
             async with conn.cursor(binary=True, row_factory=dict_row) as cursor:
                 if pipeline:
@@ -162,7 +164,7 @@ class PooledSaver(AsyncPostgresSaver):
         inline: dict[str, Any] = {}
         apart: dict[str, Any] = {}
         for channel, value in checkpoint["channel_values"].items():
-            if isinstance(value, _DeltaSnapshot):
+            if isinstance(value, DeltaSnapshot):
                 inline[channel], apart[channel] = True, value
             elif _is_plain(value):
                 inline[channel] = value

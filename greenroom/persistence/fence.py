@@ -6,7 +6,7 @@ Apart from the savers, so that who only needs the fence does not import LangGrap
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 import psycopg
@@ -19,7 +19,7 @@ FENCE = "SELECT greenroom.fence(%s, %s)"
 
 
 @asynccontextmanager
-async def fenced(conn: Connection, run_id: str, attempt: int) -> AsyncIterator[None]:
+async def fenced(conn: Connection, run_id: str, attempt: int) -> AsyncGenerator[None, None]:
     """A pipeline on ``conn`` that is one transaction and holds the run for this attempt.
 
     Raises:

@@ -24,7 +24,7 @@ import hashlib
 import logging
 import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -163,7 +163,9 @@ def _scripts(files: Path, step: str = "*") -> list[Script]:
 
 
 @asynccontextmanager
-async def _only_one(conn: AsyncConnection[DictRow], patience_s: float) -> AsyncIterator[None]:
+async def _only_one(
+    conn: AsyncConnection[DictRow], patience_s: float
+) -> AsyncGenerator[None, None]:
     deadline = time.monotonic() + patience_s
     while True:
         async with conn.transaction():

@@ -25,6 +25,7 @@ from psycopg.types.json import Jsonb
 
 from greenroom.core.batching import Batcher
 from greenroom.core.errors import DatabaseUnavailable
+from greenroom.core.units import KIB
 from greenroom.persistence.database import Connection, Pool, retrying
 from greenroom.persistence.facets import facets_of
 from greenroom.persistence.fence import superseded
@@ -35,7 +36,7 @@ _SAVE = "SELECT greenroom.save(%s::uuid[], %s::int[], %s, %b::bytea[]) AS held"
 MAX_ITEMS = 200
 LOCKED_PATIENCE_S = 600.0
 """How long a run waits with a checkpoint while somebody has a table locked."""
-LARGE = 256 * 1024
+LARGE = 256 * KIB
 """Bytes that other runs should not wait for to be parsed."""
 
 Owner = tuple[str, int]

@@ -14,6 +14,10 @@ and how they answer, where the Platform and the gateway that this project follow
     a cancel that waited    200 ``{}``              204
     nothing to cancel       404                     404 unknown, 409 over
     a failed run's ``wait`` ``{"__error__"}``       the state with it, or ``{"status", "error"}``
+    ``stream_resumable``    false                   true; who joins gets all events
+    a graph's name          422                     is its assistant, in paths too
+    an unknown thread's     404                     empty
+    state, history, runs
 """
 
 from __future__ import annotations
@@ -40,6 +44,10 @@ class Dialect:
         cancel_answers_json: a cancel that waited answers 200 ``{}``, else 204.
         over_is_conflict: cancelling a run that is over is a 409, else a 404.
         wait_shows_state: ``wait`` of a failed run shows the state that it left.
+        resumable: what ``stream_resumable`` is when it is not given.
+        joins_from_first: a joiner without ``Last-Event-ID`` gets the events before it came, too.
+        assistants_by_name: a path may name an assistant by its graph.
+        unknown_thread_is_empty: a thread that is not there yet is read as one without any run.
     """
 
     prefix: str
@@ -53,6 +61,10 @@ class Dialect:
     cancel_answers_json: bool
     over_is_conflict: bool
     wait_shows_state: bool
+    resumable: bool
+    joins_from_first: bool
+    assistants_by_name: bool
+    unknown_thread_is_empty: bool
 
 
 PLATFORM = Dialect(
@@ -67,6 +79,10 @@ PLATFORM = Dialect(
     cancel_answers_json=True,
     over_is_conflict=False,
     wait_shows_state=False,
+    resumable=False,
+    joins_from_first=False,
+    assistants_by_name=False,
+    unknown_thread_is_empty=False,
 )
 
 GATEWAY = Dialect(
@@ -81,6 +97,10 @@ GATEWAY = Dialect(
     cancel_answers_json=False,
     over_is_conflict=True,
     wait_shows_state=True,
+    resumable=True,
+    joins_from_first=True,
+    assistants_by_name=True,
+    unknown_thread_is_empty=True,
 )
 
 DIALECTS = (PLATFORM, GATEWAY)

@@ -13,7 +13,7 @@ from greenroom.graphs.configuration import Configuration, parse_configuration
 with warnings.catch_warnings():
     # Ray Serve declares its own settings in a form that pydantic has deprecated.
     warnings.simplefilter("ignore")
-    from actors.server import server
+    from actors.server import code_version
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -27,15 +27,15 @@ def test_every_module_of_ours_and_of_the_graphs_counts(
 ) -> None:
     (tmp_path / "a.py").write_text("g = 1\n")
     read: set[Path] = set()
-    sources = server._sources
+    sources = code_version._sources
 
     def noting(root: Path) -> Iterator[Path]:
         for file in sources(root):
             read.add(file)
             yield file
 
-    monkeypatch.setattr(server, "_sources", noting)
-    server.code_version(configured(tmp_path))
+    monkeypatch.setattr(code_version, "_sources", noting)
+    code_version.code_version(configured(tmp_path))
     ours = {*ROOT.glob("greenroom/**/*.py"), *ROOT.glob("actors/**/*.py")}
     assert read == {*ours, tmp_path / "a.py"}
 
@@ -43,7 +43,7 @@ def test_every_module_of_ours_and_of_the_graphs_counts(
 def test_a_change_of_a_source_is_another_version(tmp_path: Path) -> None:
     graph = tmp_path / "a.py"
     graph.write_text("g = 1\n")
-    before = server.code_version(configured(tmp_path))
-    assert server.code_version(configured(tmp_path)) == before
+    before = code_version.code_version(configured(tmp_path))
+    assert code_version.code_version(configured(tmp_path)) == before
     graph.write_text("g = 2\n")
-    assert server.code_version(configured(tmp_path)) != before
+    assert code_version.code_version(configured(tmp_path)) != before

@@ -14,8 +14,10 @@ import pytest
 from actors.common.placement import PoolSpec
 from actors.common.setup import InspectorSetup
 from actors.inspector import actor as inspector_module
-from actors.inspector.actor import Inspector, Lane, Means
+from actors.inspector import lanes
+from actors.inspector.actor import Inspector
 from actors.inspector.asking import Replaced
+from actors.inspector.lanes import Lane, Means
 from greenroom.core.errors import DatabaseUnavailable, Fenced, NotFound, Unanswered, Unavailable
 from greenroom.core.ports import StateQuestion
 from tests.actors.doubles import BOUND_S, until
@@ -25,7 +27,7 @@ CANCEL_S = 0.2
 
 @pytest.fixture(autouse=True)
 async def quick(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
-    monkeypatch.setattr(inspector_module, "CANCEL_S", CANCEL_S)
+    monkeypatch.setattr(lanes, "CANCEL_S", CANCEL_S)
     yield
     await until(lambda: not any(t.name.startswith("lane-") for t in threading.enumerate()))
 

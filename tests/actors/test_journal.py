@@ -19,8 +19,16 @@ from greenroom.core.threads import ThreadStatus
 from greenroom.persistence import journal
 from greenroom.persistence.checkpoints import PooledSaver
 from greenroom.persistence.database import Pool, open_pool
-from greenroom.persistence.journal import Journal, Superseded, Write, may_pass
+from greenroom.persistence.journal import (
+    Journal,
+    Superseded,
+    Write,
+    group_commit,
+    may_pass,
+    thread_writes,
+)
 from greenroom.persistence.saving import Saving
+from greenroom.persistence.values import store_values
 from tests.persistence.checkpointed import fill, left_of
 from tests.persistence.conftest import dsn, pool, postgres, template  # noqa: F401 - fixtures
 from tests.run_records import request_of
@@ -373,9 +381,9 @@ async def test_values_of_who_was_superseded_are_not_stored(pen: Journal, pool: P
     async with pool.connection() as connection:
         old = await journal.take_epoch(connection, 1)
         new = await journal.take_epoch(connection, 1)
-    await journal.store_values(pool, "t", b'{"n": 2}', held=(new, 0))
+    await store_values(pool, "t", b'{"n": 2}', held=(new, 0))
     with pytest.raises(Superseded):
-        await journal.store_values(pool, "t", b'{"n": 1}', held=(old, 0))
+        await store_values(pool, "t", b'{"n": 1}', held=(old, 0))
     assert await rows(pool, """SELECT "values"::text FROM greenroom.threads""") == [('{"n": 2}',)]
 
 
@@ -400,7 +408,7 @@ async def test_of_a_large_thread_only_the_record_goes_in_the_commit(
     run_id = await admitted(pen)
     await fill(pool, run_id, "t")
     before = await left_of(pool, "t")
-    monkeypatch.setattr(journal, large, 2)
+    monkeypatch.setattr(thread_writes, large, 2)
     for _ in range(2):
         assert await pen.commit(journal.delete_thread("t")) == [[(False,)]]
     assert await thread_row(pool) is None
@@ -509,7 +517,7 @@ async def test_only_who_has_a_patience_is_told_that_the_disk_is_full(
     pen: Journal, pool: Pool, dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The disk is full for the first four transactions; both groups travel in each."""
-    monkeypatch.setattr(journal, "SHORTAGE_PATIENCE_S", 0.05)
+    monkeypatch.setattr(group_commit, "SHORTAGE_PATIENCE_S", 0.05)
     async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
         await connection.execute(
             """

@@ -13,6 +13,7 @@ import pytest
 from actors.calls.answers import NodeGone
 from actors.calls.directory import Handles
 from actors.common import metrics
+from actors.common.metering import Meter
 from actors.common.placement import HEAD, HEAD_SHARE, ClusterView, Node
 from actors.common.tasks import Tasks
 from actors.inspector.asking import Duty
@@ -21,7 +22,6 @@ from actors.registry.keeper import Keeper
 from actors.registry.pool_specs import pool_specs
 from actors.spawn import Spawn
 from greenroom.core.errors import ConfigurationError, Fenced, Unavailable, Unreachable
-from greenroom.core.metering import Meter
 from greenroom.core.runs import RunOrder
 from greenroom.graphs.configuration import Configuration, GraphSpec, PlacementSpec
 from tests.actors.doubles import BOUND_S, Cluster, FakeHandles, setup_of, until

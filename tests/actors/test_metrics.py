@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from actors.common import metrics
-from greenroom.core.metering import Meter
+from actors.common.metering import Meter
 
 ROOT = Path(__file__).parent.parent.parent
 DASHBOARD = ROOT / "dashboards" / "greenroom.json"

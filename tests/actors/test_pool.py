@@ -311,7 +311,7 @@ class Places(RuleBasedStateMachine):
 
 
 TestPlaces = Places.TestCase
-TestPlaces.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestPlaces.settings = settings(max_examples=100, stateful_step_count=40)
 
 
 def test_a_burst_of_short_runs_starts_nothing_and_one_long_wait_does() -> None:

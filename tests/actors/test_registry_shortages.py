@@ -12,7 +12,7 @@ import pytest
 from actors.registry import admitting
 from greenroom.core.errors import Unavailable
 from greenroom.core.runs import CreatedRun
-from greenroom.persistence import journal
+from greenroom.persistence.journal import group_commit
 from tests.actors.doubles import until
 from tests.actors.test_registry import Theatre, make, request, theatre  # noqa: F401 - fixtures
 from tests.persistence.conftest import dsn, pool, postgres, template  # noqa: F401 - fixtures
@@ -46,7 +46,7 @@ async def refuse_no_more(theatre: Theatre) -> None:
 async def test_a_create_on_a_full_disk_is_refused_in_a_sentence_and_leaves_nothing(
     theatre: Theatre, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(journal, "SHORTAGE_PATIENCE_S", 0.05)
+    monkeypatch.setattr(group_commit, "SHORTAGE_PATIENCE_S", 0.05)
     running = await theatre.create()
     await theatre.executed(running.run_id)
     await refuse(theatre, "greenroom.runs", "INSERT")
@@ -87,7 +87,7 @@ async def test_a_create_that_may_have_been_stored_and_was_given_up_is_taken_back
     pen = theatre.registry.context.journal
     transaction, lost = pen._transaction, 0
 
-    async def lossy(groups: list[journal._Group]) -> list[list[list[journal.Row]]]:
+    async def lossy(groups: list[group_commit._Group]) -> list[list[list[group_commit.Row]]]:
         nonlocal lost
         lost += 1
         if lost == 1:

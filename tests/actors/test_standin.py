@@ -138,7 +138,7 @@ def test_another_servers_haproxy_is_not_its_own(
     try:
         serve.start()
         until(lambda: stand_in._command)
-        assert str(serve.configuration).encode() in stand_in._command
+        assert str(serve.configuration) in stand_in._command
     finally:
         process.kill()
         process.wait()

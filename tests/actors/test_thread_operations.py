@@ -13,7 +13,7 @@ import pytest
 from actors.registry import in_flight
 from greenroom.core.errors import Conflict, NotFound
 from greenroom.core.runs import RunStatus
-from greenroom.persistence import journal
+from greenroom.persistence.journal import thread_writes
 from greenroom.persistence.records import PostgresRecords
 from tests.actors.doubles import BOUND_S
 from tests.actors.test_registry import Theatre, bounded, make, theatre  # noqa: F401 - fixtures
@@ -26,7 +26,7 @@ from tests.persistence.test_bulk import held_back
 
 @pytest.fixture(autouse=True)
 def everything_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal, "SMALL_ROWS", 2)
+    monkeypatch.setattr(thread_writes, "SMALL_ROWS", 2)
 
 
 async def large_thread(theatre: Theatre) -> str:

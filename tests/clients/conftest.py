@@ -23,7 +23,9 @@ Told = dict[str, Any]
 
 @pytest.fixture(scope="package")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with serving(tmp_path_factory.mktemp("clients"), HERE / "langgraph.json") as served:
+    environment = {"GREENROOM_GATEWAY_REPLICAS": "1"}
+    directory = tmp_path_factory.mktemp("clients")
+    with serving(directory, HERE / "langgraph.json", environment=environment) as served:
         yield served
 
 

@@ -27,8 +27,8 @@ from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE
 from greenroom.persistence.embedded import start_embedded
 from tests.serving import free_port
 
-START_PATIENCE_S = 60.0
-DEATH_AFTER_S = 3.0
+START_PATIENCE_S = 120.0
+DEATH_AFTER_S = 6.0
 """After so long without an answer Ray takes a node for dead here; 15 s are its own."""
 
 FAKE_PROVIDER = "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider"

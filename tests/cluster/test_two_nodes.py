@@ -20,6 +20,9 @@ from tests.reliability.test_run_deaths import KEPT, begin
 from tests.reliability.witness import Effects, Seen, told_as_done, until, view, view_into
 from tests.serving import Served, free_port
 
+GATEWAY_S = 90.0
+"""Until a node that has joined has a gateway: seconds, or more on a busy machine."""
+
 
 async def ran_on(http: httpx.AsyncClient, graph: str, **state: Any) -> dict[str, Any]:
     answer = await http.post("/runs/wait", json={"assistant_id": graph, "input": state})
@@ -64,7 +67,7 @@ async def test_a_stream_crosses_nodes_whole_and_in_order(
     run_id = seen.of("metadata")[0]["run_id"]
     # The gateway of the other node tells the same story from the same place.
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{other}", timeout=60) as beside:
-        await until(lambda: answers(beside))
+        await until(lambda: answers(beside), within_s=GATEWAY_S)
         again = await view(beside, "GET", f"/threads/{thread_id}/runs/{run_id}/stream", last="-1")
     assert again.events == seen.events
 
@@ -77,8 +80,8 @@ async def test_every_node_has_a_gateway_and_the_registry_is_on_the_head(
         return all(any(each.startswith(f"ray::{title}") for each in found) for title in titles)
 
     gateway = "ServeReplica:greenroom:gateway"
-    await until(lambda: has("head", gateway, "ProxyActor", "RegistryActor"))
-    await until(lambda: has("second", gateway, "ProxyActor"))
+    await until(lambda: has("head", gateway, "ProxyActor", "RegistryActor"), within_s=GATEWAY_S)
+    await until(lambda: has("second", gateway, "ProxyActor"), within_s=GATEWAY_S)
 
 
 async def test_a_run_of_a_node_that_is_lost_goes_on_elsewhere_and_so_does_its_stream(

@@ -96,8 +96,55 @@ async def test_joining_is_a_stream_unless_json_is_asked_for(gateway: Talk) -> No
     async with gateway.listening("GET", f"/threads/{thread_id}/runs/{run_id}/join") as stream:
         assert stream.response.headers["content-type"].startswith("text/event-stream")
         frames, output = await asyncio.gather(stream.rest(), gateway.join_json(thread_id, run_id))
-    assert set(names(frames)) == {"values"}
+    assert set(names(frames)) == {"metadata", "values"}
     assert frames[-1].data["i"] == output["i"] == 6
+
+
+@pytest.mark.parametrize("headers", [{}, {"last-event-id": "-1"}])
+async def test_a_joiner_gets_every_event_with_its_id(
+    gateway: Talk, headers: dict[str, str]
+) -> None:
+    """The front end of the gateway never says ``stream_resumable``, and relies on that."""
+    thread_id = uuid()
+    body = {"input": BRIEF, "on_disconnect": "continue"}
+    async with gateway.streaming(thread_id, "slow", **body) as stream:
+        await stream.until("values", lambda data: data.get("i", 0) >= 1)
+        run_id = stream.heard[0].data["run_id"]
+        path = f"/threads/{thread_id}/runs/{run_id}/stream"
+        async with gateway.listening("GET", path, headers=headers) as joiner:
+            await asyncio.gather(stream.rest(), joiner.rest())
+    assert [frame.id for frame in joiner.heard] == [frame.id for frame in stream.heard]
+    assert None not in [frame.id for frame in stream.heard]
+    async with gateway.listening("GET", path, headers=headers) as late:
+        assert await late.rest() == stream.heard
+
+
+async def test_a_run_need_not_be_resumable(gateway: Talk) -> None:
+    thread_id = uuid()
+    body = {"input": {"x": 1}, "stream_resumable": False}
+    async with gateway.streaming(thread_id, "trivial", **body) as stream:
+        frames = await stream.rest()
+    assert {frame.id for frame in frames} == {None}
+
+
+async def test_a_graphs_name_is_its_assistants(gateway: Talk) -> None:
+    assistant = ok(await gateway.get("/assistants/trivial"))
+    assert assistant == ok(await gateway.get(f"/assistants/{assistant['assistant_id']}"))
+    for part in ("graph", "schemas", "subgraphs"):
+        ok(await gateway.get(f"/assistants/trivial/{part}"))
+    refused(await gateway.get("/assistants/nobody"), 422)
+
+
+async def test_a_thread_that_is_not_there_yet_is_empty(gateway: Talk) -> None:
+    thread_id = uuid()
+    assert ok(await gateway.post(f"/threads/{thread_id}/history", {"limit": 10})) == []
+    assert ok(await gateway.get(f"/threads/{thread_id}/history")) == []
+    assert ok(await gateway.get(f"/threads/{thread_id}/runs")) == []
+    state = ok(await gateway.get(f"/threads/{thread_id}/state"))
+    assert (state["values"], state["next"], state["checkpoint"]) == ({}, [], None)
+    refused(await gateway.get(f"/threads/{thread_id}"), 404)
+    values = {"values": {"x": 1}}
+    refused(await gateway.post(f"/threads/{thread_id}/state", values), 404)
 
 
 async def test_where_runs_are(gateway: Talk) -> None:

@@ -406,4 +406,4 @@ class DoubleTexting(RuleBasedStateMachine):
 
 
 TestDoubleTexting = DoubleTexting.TestCase
-TestDoubleTexting.settings = settings(max_examples=250, stateful_step_count=50, deadline=None)
+TestDoubleTexting.settings = settings(max_examples=250, stateful_step_count=50)

@@ -15,8 +15,8 @@ from greenroom.graphs.configuration import (
     Configuration,
     PlacementSpec,
     parse_configuration,
-    parse_env_file,
     read_configuration,
+    read_env,
 )
 
 ROOT = Path("/nowhere")
@@ -148,21 +148,40 @@ def test_a_missing_or_broken_file_is_told_from_a_wrong_one(tmp_path: Path) -> No
         read_configuration(tmp_path)
 
 
-def test_env_files_are_read_as_people_write_them() -> None:
-    text = (
-        "# comment\nA=1\nB=\nexport C='x # y' # why\nD=\"a\\nb\"\n\n"
-        'E = spaced out \nF=a#b\nG="over\nlines"\r\nnonsense\nH=#none\n'
-    )
-    assert parse_env_file(text) == {
-        "A": "1",
-        "B": "",
-        "C": "x # y",
-        "D": "a\nb",
-        "E": "spaced out",
-        "F": "a#b",
-        "G": "over\nlines",
-        "H": "",
-    }
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("# comment\nA=1\n\n  # another\nB=\n", {"A": "1", "B": ""}),
+        ("PLAIN=a=b=c", {"PLAIN": "a=b=c"}),
+        ("PLAIN=a=b=c\nINTERP=${PLAIN}-x", {"PLAIN": "a=b=c", "INTERP": "a=b=c-x"}),
+        ("A='${OUTSIDE}'\nB=${NOWHERE:-other}\nC=${NOWHERE}", {"A": "out", "B": "other", "C": ""}),
+        ("OUTSIDE=in\nA=${OUTSIDE}", {"OUTSIDE": "in", "A": "in"}),
+        ("A=$PLAIN", {"A": "$PLAIN"}),
+        ("export A='x # y' # why\nexport B=1", {"A": "x # y", "B": "1"}),
+        ("A=\"a\\nb\"\nB='a\\nb'\nC=a\\nb", {"A": "a\nb", "B": "a\\nb", "C": "a\\nb"}),
+        ('A="say \\"hi\\""\nB=\'it\\\'s\'', {"A": 'say "hi"', "B": "it's"}),
+        (
+            "A = spaced out \nB=a#b\nC=a #b\nD=#none",
+            dict(A="spaced out", B="a#b", C="a", D="#none"),
+        ),
+        ('A="over\nlines"\r\nB=1\r\n', {"A": "over\nlines", "B": "1"}),
+        ("A=1\nA=2", {"A": "2"}),
+        ("nonsense\nA=1", {"A": "1"}),
+    ],
+)
+def test_env_files_are_read_as_python_dotenv_reads_them(
+    monkeypatch: pytest.MonkeyPatch, text: str, expected: dict[str, str]
+) -> None:
+    monkeypatch.setenv("OUTSIDE", "out")
+    monkeypatch.delenv("NOWHERE", raising=False)
+    assert read_env(text) == expected
+
+
+def test_a_file_of_the_configuration_is_read_so(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("KEY=value\nURL=http://${KEY}/?a=b\n", encoding="utf-8")
+    content = {"graphs": {"agent": "./agent.py:graph"}, "env": ".env"}
+    found = parse_configuration(content, tmp_path)
+    assert found.env == {"KEY": "value", "URL": "http://value/?a=b"}
 
 
 def test_parsing_imports_no_graph_library() -> None:

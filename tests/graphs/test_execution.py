@@ -193,13 +193,12 @@ async def test_a_run_goes_back_to_a_checkpoint_however_it_is_named() -> None:
         ]
 
 
-async def test_durability_exit_and_its_older_name_keep_one_checkpoint() -> None:
-    for kwargs in ({"durability": "exit"}, {"checkpoint_during": False, "durability": "sync"}):
-        saver = InMemorySaver()
-        todo = order("counter", input={"count": 0}, **kwargs)
-        await run(probe("counter"), todo, saver)
-        kept = [c async for c in saver.alist({"configurable": {"thread_id": todo.thread_id}})]
-        assert len(kept) == 1
+async def test_durability_exit_keeps_one_checkpoint() -> None:
+    saver = InMemorySaver()
+    todo = order("counter", input={"count": 0}, durability="exit")
+    await run(probe("counter"), todo, saver)
+    kept = [c async for c in saver.alist({"configurable": {"thread_id": todo.thread_id}})]
+    assert len(kept) == 1
 
 
 async def test_the_run_is_named_in_every_checkpoint_whatever_the_client_says() -> None:

@@ -25,7 +25,8 @@ from greenroom.core.runs import RunOrder, RunStatus
 from greenroom.graphs.configuration import GraphSpec
 from greenroom.graphs.containment import contain
 from greenroom.graphs.execution import execute, state_after
-from greenroom.graphs.loading import Factory, LoadedGraph
+from greenroom.graphs.factories import Factory
+from greenroom.graphs.loading import LoadedGraph
 from tests.graphs.graph_driver import Outcome, given, order
 
 BOUND_S = 20.0

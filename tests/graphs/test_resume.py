@@ -16,7 +16,7 @@ from langgraph.types import interrupt
 from typing_extensions import TypedDict
 
 from greenroom.core.runs import RunStatus
-from greenroom.graphs.resume import ClockBehind, with_clock
+from greenroom.graphs.savers import ClockBehind, with_clock
 from tests.graphs.graph_driver import MortalSaver, given, order, run, run_until_death
 
 ALL_MODES = ["values", "updates", "custom", "tasks", "checkpoints", "debug", "messages-tuple"]

@@ -21,6 +21,8 @@ from tests.serving import Served, serving
 
 PRETENDED = {"RAY_OVERRIDE_RESOURCES": json.dumps({"GPU": 1})}
 """What Ray believes this machine to have: a place on a GPU can be had without one."""
+ENOUGH = {"GREENROOM_GATEWAY_REPLICAS": "1"}
+"""No page kills a gateway, so that none needs to stand by."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     with serving(
         tmp_path_factory.mktemp("guides-data"),
         everything.config,
-        environment={**PRETENDED, **everything.environment},
+        environment={**PRETENDED, **ENOUGH, **everything.environment},
     ) as served:
         yield served

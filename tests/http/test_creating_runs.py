@@ -326,6 +326,11 @@ async def test_what_real_sdks_send_is_accepted(client):
         ("after_seconds", "x", 'after_seconds must be a number, not "x".'),
         ("after_seconds", 1e12, "after_seconds must be at most"),
         ("webhook", "notaurl", "Invalid webhook hostname ''"),
+        ("webhook", "/hook", "Invalid webhook hostname ''"),
+        ("webhook", "http://localhost:99/x", "Webhook host blocked: loopback host 'localhost'"),
+        ("webhook", "http://[::1]/x", "Webhook host blocked: loopback IP range"),
+        ("webhook", "http://192.168.1.1/x", "Webhook host blocked: private IP range"),
+        ("webhook", "http://169.254.169.254/latest", "Webhook host blocked: private IP range"),
         ("webhook", "ftp://x", "Webhook host blocked: scheme 'ftp' not allowed"),
         ("webhook", "http://127.0.0.1/x", "Webhook host blocked: loopback IP range"),
         ("webhook", "http://10.0.0.1/x", "Webhook host blocked: private IP range"),
@@ -471,3 +476,21 @@ def test_doubles_are_complete():
     for port, double in ((Runtime, MemoryRuntime), (Records, MemoryRecords)):
         wanted = {name for name in vars(port) if not name.startswith("_")}
         assert wanted <= set(vars(double))
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ({}, {"user_id": ""}),
+        ({"config": {"configurable": {"user_id": "u1"}}}, {"user_id": "u1"}),
+        ({"config": {"configurable": {"a": 1}}}, {"user_id": "", "a": 1}),
+        ({"context": {"user_id": "u1"}}, {"user_id": "u1"}),
+        ({"context": {"a": 1}}, {"a": 1}),
+    ],
+)
+async def test_a_user_id_is_the_clients(client, body, expected):
+    """People keep memory by it; without one it is empty, as on the reference."""
+    kwargs = await kwargs_of(client, **body)
+    configurable = kwargs["config"]["configurable"]
+    assert {key: configurable[key] for key in ("user_id", "a") if key in configurable} == expected
+    assert kwargs["context"].get("user_id") == (expected.get("user_id") or None)

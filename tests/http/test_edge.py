@@ -23,6 +23,32 @@ async def test_the_server_says_that_it_is_well(client, path):
     assert answer.headers["vary"] == "Origin"
 
 
+@pytest.mark.parametrize("path", ["/", "/ok", "/info", "/metrics", "/api/ok", "/openapi.json"])
+async def test_a_head_is_a_get_without_its_body(client, path):
+    answer, whole = await client.head(path), await client.get(path)
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert answer.headers["content-type"] == whole.headers["content-type"]
+
+
+async def test_a_head_says_whether_a_thread_is_there(client, records):
+    assert (await client.head(f"/threads/{THREAD}")).status_code == 404
+    records.add_thread()
+    assert (await client.head(f"/threads/{THREAD}")).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/threads", f"/threads/{THREAD}/stream", f"/runs/{UNKNOWN}/join"])
+async def test_a_head_of_what_does_not_answer_at_once_is_refused(client, path):
+    assert (await client.head(path)).status_code in (404, 405)
+
+
+@pytest.mark.parametrize("path", ["/threads", "/api/runs/wait", "/assistants/search"])
+async def test_a_slash_too_many_is_redirected_with_method_and_body(client, path):
+    answer = await client.post(f"{path}/?a=1", json={})
+    assert answer.status_code == 307
+    assert httpx.URL(answer.headers["location"]).raw_path == f"{path}?a=1".encode()
+    assert (await client.post("/nope/", json={})).status_code == 404
+
+
 async def test_the_database_is_asked_only_on_request(client, records):
     records.down = DatabaseUnavailable("The database cannot be reached.")
     assert (await client.get("/ok")).status_code == 200

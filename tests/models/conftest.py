@@ -26,6 +26,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> It
     directory = tmp_path_factory.mktemp("models")
     environment = {
         "GREENROOM_HAPROXY": "false",
+        "GREENROOM_GATEWAY_REPLICAS": "1",
         # Ray believes in a GPU, so shares of it can be handed out where there is none.
         "RAY_OVERRIDE_RESOURCES": '{"GPU": 1}',
         "GREENROOM_LOG_FILE": str(directory / "logs" / "greenroom.jsonl"),

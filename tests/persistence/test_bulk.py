@@ -16,7 +16,7 @@ from greenroom.persistence import journal
 from greenroom.persistence.bulk import Bulk
 from greenroom.persistence.database import Pool
 from greenroom.persistence.fence import fenced
-from greenroom.persistence.journal import Superseded, Write
+from greenroom.persistence.journal import Superseded, Write, thread_writes
 from tests.persistence.checkpointed import (
     checkpoint,
     checkpoints,
@@ -136,7 +136,7 @@ async def held_back(pool: Pool, table: str, kind: str) -> AsyncIterator[None]:
 async def test_a_large_thread_is_deleted_in_slices_and_leaves_nothing(
     pool: Pool, bulk: Bulk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(journal, "SMALL_ROWS", 0)
+    monkeypatch.setattr(thread_writes, "SMALL_ROWS", 0)
     run_id = await a_run(pool)
     await fill(pool, run_id, "t")
     await checkpoints(pool, run_id, [f"{n}" for n in range(10, 17)])

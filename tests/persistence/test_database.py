@@ -17,10 +17,10 @@ from langgraph.store.postgres.aio import AsyncPostgresStore
 
 from greenroom.core.errors import ConfigurationError, DatabaseUnavailable
 from greenroom.core.ports import ThreadFilter
-from greenroom.persistence import database, watchdog
+from greenroom.persistence import database
 from greenroom.persistence.checkpoints import FencedSaver
 from greenroom.persistence.database import Connection, Pool, check, open_pool, retrying
-from greenroom.persistence.embedded import start_embedded
+from greenroom.persistence.embedded import start_embedded, watchdog
 from greenroom.persistence.migrations import migrate
 from greenroom.persistence.records import PostgresRecords
 

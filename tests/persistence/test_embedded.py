@@ -17,8 +17,13 @@ import psycopg
 import pytest
 
 from greenroom.core.errors import ConfigurationError
-from greenroom.persistence import embedded, watchdog
-from greenroom.persistence.embedded import Embedded, start_embedded
+from greenroom.persistence.embedded import (
+    Embedded,
+    privileges,
+    start_embedded,
+    starting,
+    watchdog,
+)
 
 BOUND_S = 30.0
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -326,13 +331,13 @@ def test_a_socket_directory_of_somebody_else_is_not_used(directory: Path) -> Non
 def test_root_without_useradd_is_told_what_to_do(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(embedded, "SERVER_USER", "greenroom-nobody")
-    monkeypatch.setattr(embedded.shutil, "which", lambda *_, **__: None)
+    monkeypatch.setattr(privileges, "SERVER_USER", "greenroom-nobody")
+    monkeypatch.setattr(privileges.shutil, "which", lambda *_, **__: None)
     assert "there is no useradd" in refusal(directory)
 
 
 def test_a_platform_without_binaries_is_told_so(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(embedded.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(starting.importlib.util, "find_spec", lambda _: None)
     assert "no PostgreSQL binaries" in refusal(directory)

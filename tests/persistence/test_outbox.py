@@ -12,6 +12,7 @@ import pytest
 from greenroom.core.runs import RunRequest, RunStatus
 from greenroom.core.threads import ThreadStatus
 from greenroom.persistence import journal, outbox, upkeep
+from greenroom.persistence import values as thread_values
 from greenroom.persistence.database import Pool
 from greenroom.persistence.journal import Write
 from greenroom.persistence.records import PostgresRecords
@@ -60,7 +61,7 @@ async def end(
 
 
 async def store_values(pool: Pool, thread_id: str, values: str) -> None:
-    await journal.store_values(pool, thread_id, values.encode())
+    await thread_values.store_values(pool, thread_id, values.encode())
 
 
 async def body_of(pool: Pool, run_id: str) -> dict[str, Any]:

@@ -23,7 +23,8 @@ from greenroom.core.ports import HistoryQuestion, SchemasQuestion, StateQuestion
 from greenroom.core.runs import Ending, RunStatus
 from greenroom.graphs.configuration import GraphSpec
 from greenroom.graphs.execution import execute
-from greenroom.graphs.loading import Factory, LoadedGraph
+from greenroom.graphs.factories import Factory
+from greenroom.graphs.loading import LoadedGraph
 from greenroom.graphs.state import answer, update
 from greenroom.http.app import create_app
 from greenroom.persistence.checkpoints import FencedSaver, PooledSaver
@@ -223,7 +224,6 @@ def test_no_body_of_a_run_reaches_another_thread(dsn: str, bound: bool) -> None:
 
         @settings(
             max_examples=EXAMPLES,
-            deadline=None,
             database=None,
             suppress_health_check=list(HealthCheck),
         )

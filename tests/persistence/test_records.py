@@ -14,8 +14,8 @@ from greenroom.core.errors import Conflict, DatabaseUnavailable, InvalidRequest
 from greenroom.core.identity import system_assistant_id
 from greenroom.core.ports import AssistantFilter, Page, ThreadFilter
 from greenroom.persistence.database import Pool, open_pool
-from greenroom.persistence.journal import store_values
 from greenroom.persistence.records import WALK, PostgresRecords, register_assistants
+from greenroom.persistence.values import store_values
 
 NEWEST: Any = {"limit": 10, "offset": 0, "sort_by": "updated_at", "descending": True}
 
@@ -335,7 +335,7 @@ async def test_slow_searches_are_ended_and_leave_connections_to_others(
         records = PostgresRecords(pool)
         await a_thread(records, "t")
         monkeypatch.setattr(
-            "greenroom.persistence.records._THREAD", "thread_id, pg_sleep(60) AS slept"
+            "greenroom.persistence.records.threads._COLUMNS", "thread_id, pg_sleep(60) AS slept"
         )
         searches = [
             asyncio.create_task(

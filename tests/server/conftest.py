@@ -14,7 +14,13 @@ from tests.serving import Served, serving
 
 @pytest.fixture(scope="package")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with serving(tmp_path_factory.mktemp("server")) as served:
+    """It may call this machine, tries again at once and sweeps all the time."""
+    environment = {
+        "GREENROOM_WEBHOOK_ALLOW_PRIVATE": "true",
+        "GREENROOM_WEBHOOK_RETRY_S": "0.1",
+        "GREENROOM_SWEEP_INTERVAL_S": "0.2",
+    }
+    with serving(tmp_path_factory.mktemp("server"), environment=environment) as served:
         yield served
 
 
@@ -27,22 +33,4 @@ async def client(server: Served) -> AsyncIterator[LangGraphClient]:
 @pytest.fixture
 async def http(server: Served) -> AsyncIterator[httpx.AsyncClient]:
     async with httpx.AsyncClient(base_url=server.url, timeout=60) as http:
-        yield http
-
-
-@pytest.fixture(scope="package")
-def tended(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """A server that may call this machine, tries again at once and sweeps all the time."""
-    environment = {
-        "GREENROOM_WEBHOOK_ALLOW_PRIVATE": "true",
-        "GREENROOM_WEBHOOK_RETRY_S": "0.1",
-        "GREENROOM_SWEEP_INTERVAL_S": "0.2",
-    }
-    with serving(tmp_path_factory.mktemp("tended"), environment=environment) as served:
-        yield served
-
-
-@pytest.fixture
-async def tended_http(tended: Served) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=tended.url, timeout=60) as http:
         yield http

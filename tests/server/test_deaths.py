@@ -10,7 +10,8 @@ import psutil
 import pytest
 from langgraph_sdk.client import LangGraphClient
 
-SLOW = {"steps": 20, "delay": 0.1}
+SLOW = {"steps": 20, "delay": 0.2}
+"""Long enough that it still runs when its process has been looked up and is killed."""
 
 
 async def process_of(http: httpx.AsyncClient, run_id: str) -> psutil.Process:

@@ -23,6 +23,8 @@ from tests.serving import Served, serving
 
 SHARDS = 4
 SLOW = {"steps": 20, "delay": 0.1}
+LONG = {"steps": 600, "delay": 0.1}
+"""Does not end before it is cancelled, however long others take to ask."""
 BOUND_S = 60.0
 
 
@@ -98,7 +100,7 @@ def shard(thread_id: str) -> int:
 async def test_of_many_that_may_not_wait_one_is_admitted(client: LangGraphClient) -> None:
     async def ask(thread_id: str) -> int:
         try:
-            await client.runs.create(thread_id, "slow", input=SLOW, multitask_strategy="reject")
+            await client.runs.create(thread_id, "slow", input=LONG, multitask_strategy="reject")
         except ConflictError:
             return 0
         return 1
@@ -209,3 +211,13 @@ async def test_all_runs_of_all_registries_are_cancelled_at_once(
             await client.runs.join(run["thread_id"], run["run_id"])
             found = await client.runs.get(run["thread_id"], run["run_id"])
             assert found["status"] == "interrupted"
+
+
+async def test_a_server_does_not_take_orders_to_call_its_own_network(
+    http: httpx.AsyncClient,
+) -> None:
+    """Here, because the server of the folder's other tests is allowed to."""
+    body = {"assistant_id": "counter", "input": {"count": 0}, "webhook": "http://127.0.0.1/x"}
+    answer = await http.post("/runs", json=body)
+    sentence = "Webhook host blocked: loopback IP range"
+    assert (answer.status_code, answer.json()) == (422, {"detail": sentence})

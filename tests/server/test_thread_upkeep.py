@@ -124,40 +124,40 @@ async def test_a_thread_with_a_run_is_not_pruned(http: httpx.AsyncClient, thread
 
 
 async def test_a_thread_is_deleted_when_its_time_to_live_is_over(
-    tended_http: httpx.AsyncClient,
+    http: httpx.AsyncClient,
 ) -> None:
     body = {"ttl": {"ttl": 60, "strategy": "delete"}}
-    thread = f"/threads/{(await tended_http.post('/threads', json=body)).json()['thread_id']}"
-    stays = f"/threads/{(await tended_http.post('/threads', json={})).json()['thread_id']}"
-    run = await finish(tended_http, thread, "counter", input={"count": 0})
-    shown = (await tended_http.get(f"{thread}?include=ttl")).json()
+    thread = f"/threads/{(await http.post('/threads', json=body)).json()['thread_id']}"
+    stays = f"/threads/{(await http.post('/threads', json={})).json()['thread_id']}"
+    run = await finish(http, thread, "counter", input={"count": 0})
+    shown = (await http.get(f"{thread}?include=ttl")).json()
     assert (shown["ttl"]["strategy"], shown["ttl"]["ttl_minutes"]) == ("delete", 60)
     assert shown["ttl"]["expires_at"] > shown["updated_at"]
-    assert "ttl" not in (await tended_http.get(thread)).json()
-    await tended_http.patch(thread, json={"ttl": {"ttl": 0.005}})
-    await until_gone(tended_http, thread)
-    assert (await tended_http.get(run)).status_code == 404
-    assert (await tended_http.get(f"{thread}/storage")).status_code == 404
-    assert (await tended_http.get(stays)).status_code == 200
+    assert "ttl" not in (await http.get(thread)).json()
+    await http.patch(thread, json={"ttl": {"ttl": 0.005}})
+    await until_gone(http, thread)
+    assert (await http.get(run)).status_code == 404
+    assert (await http.get(f"{thread}/storage")).status_code == 404
+    assert (await http.get(stays)).status_code == 200
 
 
-async def test_a_run_keeps_its_thread_until_it_has_ended(tended_http: httpx.AsyncClient) -> None:
-    thread = f"/threads/{(await tended_http.post('/threads', json={})).json()['thread_id']}"
-    run = await start(tended_http, thread, "slow", input={"steps": 15, "delay": 0.1})
+async def test_a_run_keeps_its_thread_until_it_has_ended(http: httpx.AsyncClient) -> None:
+    thread = f"/threads/{(await http.post('/threads', json={})).json()['thread_id']}"
+    run = await start(http, thread, "slow", input={"steps": 15, "delay": 0.1})
     # Over at once; several sweeps pass while the run goes on.
-    await tended_http.patch(thread, json={"ttl": {"ttl": 0.001}})
-    ended = await tended_http.get(f"{run}/join", headers={"accept": "application/json"})
+    await http.patch(thread, json={"ttl": {"ttl": 0.001}})
+    ended = await http.get(f"{run}/join", headers={"accept": "application/json"})
     assert ended.json()["i"] == 15
-    await until_gone(tended_http, thread)
+    await until_gone(http, thread)
 
 
-async def test_a_thread_gets_its_time_to_live_later(tended_http: httpx.AsyncClient) -> None:
-    thread = f"/threads/{(await tended_http.post('/threads', json={})).json()['thread_id']}"
-    await tended_http.patch(thread, json={"ttl": {"ttl": 60}})
-    shown = (await tended_http.get(f"{thread}?include=ttl")).json()
+async def test_a_thread_gets_its_time_to_live_later(http: httpx.AsyncClient) -> None:
+    thread = f"/threads/{(await http.post('/threads', json={})).json()['thread_id']}"
+    await http.patch(thread, json={"ttl": {"ttl": 60}})
+    shown = (await http.get(f"{thread}?include=ttl")).json()
     assert shown["ttl"]["ttl_minutes"] == 60
-    await tended_http.patch(thread, json={"ttl": {"ttl": 0.005}})
-    await until_gone(tended_http, thread)
+    await http.patch(thread, json={"ttl": {"ttl": 0.005}})
+    await until_gone(http, thread)
 
 
 # --- what a thread shows ------------------------------------------------------------------------

@@ -25,9 +25,9 @@ async def receiver() -> AsyncIterator[Receiver]:
 
 
 @pytest.fixture
-async def thread(tended_http: httpx.AsyncClient) -> str:
+async def thread(http: httpx.AsyncClient) -> str:
     """The path of a new thread."""
-    return f"/threads/{(await tended_http.post('/threads', json={})).json()['thread_id']}"
+    return f"/threads/{(await http.post('/threads', json={})).json()['thread_id']}"
 
 
 async def start(http: httpx.AsyncClient, thread: str, assistant: str, **body: Any) -> str:
@@ -46,10 +46,10 @@ async def until_running(http: httpx.AsyncClient, run: str) -> None:
 
 
 async def test_the_receiver_gets_the_run_as_it_ended(
-    tended_http: httpx.AsyncClient, thread: str, receiver: Receiver
+    http: httpx.AsyncClient, thread: str, receiver: Receiver
 ) -> None:
     run = await start(
-        tended_http,
+        http,
         thread,
         "counter",
         input={"count": 0},
@@ -59,7 +59,7 @@ async def test_the_receiver_gets_the_run_as_it_ended(
     delivery = await receiver.next()
     assert (delivery.method, delivery.headers["content-type"]) == ("POST", "application/json")
     body = delivery.body
-    stored = (await tended_http.get(run)).json()
+    stored = (await http.get(run)).json()
     assert {key: body[key] for key in stored} == stored
     assert body["status"] == "success"
     assert body["kwargs"]["webhook"] == receiver.url
@@ -71,28 +71,28 @@ async def test_the_receiver_gets_the_run_as_it_ended(
 
 
 async def test_a_failed_run_says_what_failed(
-    tended_http: httpx.AsyncClient, thread: str, receiver: Receiver
+    http: httpx.AsyncClient, thread: str, receiver: Receiver
 ) -> None:
-    await start(tended_http, thread, "fails", input={"x": 0}, webhook=receiver.url)
+    await start(http, thread, "fails", input={"x": 0}, webhook=receiver.url)
     body = (await receiver.next()).body
     assert (body["status"], body["values"]) == ("error", {"x": 1})
     assert body["error"] == {"error": "ValueError", "message": "boom: x=1"}
 
 
 async def test_a_run_that_stops_at_an_interrupt_is_a_success(
-    tended_http: httpx.AsyncClient, thread: str, receiver: Receiver
+    http: httpx.AsyncClient, thread: str, receiver: Receiver
 ) -> None:
-    await start(tended_http, thread, "approval", input={"question": "w"}, webhook=receiver.url)
+    await start(http, thread, "approval", input={"question": "w"}, webhook=receiver.url)
     body = (await receiver.next()).body
     assert (body["status"], body["values"]) == ("success", {"question": "w"})
 
 
 async def test_a_cancelled_run_says_by_whom(
-    tended_http: httpx.AsyncClient, thread: str, receiver: Receiver
+    http: httpx.AsyncClient, thread: str, receiver: Receiver
 ) -> None:
-    run = await start(tended_http, thread, "slow", input=SLOW, webhook=receiver.url)
-    await until_running(tended_http, run)
-    await tended_http.post(f"{run}/cancel?wait=1")
+    run = await start(http, thread, "slow", input=SLOW, webhook=receiver.url)
+    await until_running(http, run)
+    await http.post(f"{run}/cancel?wait=1")
     body = (await receiver.next()).body
     assert body["status"] == "interrupted"
     assert body["values"]["steps"] == SLOW["steps"]
@@ -103,27 +103,27 @@ async def test_a_cancelled_run_says_by_whom(
 
 
 async def test_a_run_that_is_rolled_back_is_told_though_it_is_gone(
-    tended_http: httpx.AsyncClient, thread: str, receiver: Receiver
+    http: httpx.AsyncClient, thread: str, receiver: Receiver
 ) -> None:
-    run = await start(tended_http, thread, "slow", input=SLOW, webhook=receiver.url)
-    await until_running(tended_http, run)
-    await tended_http.post(f"{run}/cancel?wait=1&action=rollback")
+    run = await start(http, thread, "slow", input=SLOW, webhook=receiver.url)
+    await until_running(http, run)
+    await http.post(f"{run}/cancel?wait=1&action=rollback")
     body = (await receiver.next()).body
     assert run.endswith(body["run_id"])
     assert (body["status"], body["values"]) == ("interrupted", None)
     assert body["error"]["error"] == "UserRollback"
-    assert (await tended_http.get(run)).status_code == 404
+    assert (await http.get(run)).status_code == 404
 
 
 @pytest.mark.parametrize("strategy", ["interrupt", "rollback"])
 async def test_every_run_that_another_one_displaces_is_told(
-    tended_http: httpx.AsyncClient, thread: str, receiver: Receiver, strategy: str
+    http: httpx.AsyncClient, thread: str, receiver: Receiver, strategy: str
 ) -> None:
-    running = await start(tended_http, thread, "slow", input=SLOW, webhook=receiver.url)
-    await until_running(tended_http, running)
-    waiting = await start(tended_http, thread, "slow", input=SLOW, webhook=receiver.url)
+    running = await start(http, thread, "slow", input=SLOW, webhook=receiver.url)
+    await until_running(http, running)
+    waiting = await start(http, thread, "slow", input=SLOW, webhook=receiver.url)
     last = await start(
-        tended_http,
+        http,
         thread,
         "counter",
         input={"count": 0},
@@ -140,56 +140,36 @@ async def test_every_run_that_another_one_displaces_is_told(
     assert told[waiting]["run_started_at"] is None
 
 
-async def test_a_stateless_run_tells_no_values(
-    tended_http: httpx.AsyncClient, receiver: Receiver
-) -> None:
+async def test_a_stateless_run_tells_no_values(http: httpx.AsyncClient, receiver: Receiver) -> None:
     body = {"assistant_id": "counter", "input": {"count": 0}, "webhook": receiver.url}
-    assert (await tended_http.post("/runs/wait", json=body)).json()["count"] == 3
+    assert (await http.post("/runs/wait", json=body)).json()["count"] == 3
     told = (await receiver.next()).body
     assert (told["status"], told["values"], told["kwargs"]["temporary"]) == ("success", None, True)
 
 
 async def test_a_receiver_that_does_not_answer_delays_no_end(
-    tended_http: httpx.AsyncClient, thread: str, receiver: Receiver
+    http: httpx.AsyncClient, thread: str, receiver: Receiver
 ) -> None:
     receiver.gate.clear()
     body = {"assistant_id": "counter", "input": {"count": 0}, "webhook": receiver.url}
     for _ in range(3):
         async with asyncio.timeout(10):
-            await tended_http.post(f"{thread}/runs/wait", json=body)
-        assert (await tended_http.get(thread)).json()["status"] == "idle"
+            await http.post(f"{thread}/runs/wait", json=body)
+        assert (await http.get(thread)).json()["status"] == "idle"
     receiver.gate.set()
 
 
-async def test_a_receiver_in_trouble_gets_the_same_delivery_again(
-    tended_http: httpx.AsyncClient, thread: str, receiver: Receiver
+async def test_a_receiver_in_trouble_gets_the_same_letter_again(
+    http: httpx.AsyncClient, thread: str, receiver: Receiver
 ) -> None:
     receiver.statuses.extend([500, 503])
-    await start(tended_http, thread, "trivial", input={"x": 0}, webhook=receiver.url)
+    await start(http, thread, "trivial", input={"x": 0}, webhook=receiver.url)
     bodies = [(await receiver.next()).body for _ in range(3)]
     assert bodies[0] == bodies[1] == bodies[2]
 
 
-@pytest.mark.parametrize(
-    ("url", "sentence"),
-    [
-        ("/hook", "Invalid webhook hostname ''"),
-        ("http://127.0.0.1/x", "Webhook host blocked: loopback IP range"),
-        ("http://[::1]/x", "Webhook host blocked: loopback IP range"),
-        ("http://localhost:99/x", "Webhook host blocked: loopback host 'localhost'"),
-        ("http://192.168.1.1/x", "Webhook host blocked: private IP range"),
-        ("http://169.254.169.254/latest", "Webhook host blocked: private IP range"),
-    ],
-)
-async def test_a_server_does_not_take_orders_to_call_its_own_network(
-    http: httpx.AsyncClient, url: str, sentence: str
-) -> None:
-    body = {"assistant_id": "counter", "input": {"count": 0}, "webhook": url}
-    answer = await http.post("/runs", json=body)
-    assert (answer.status_code, answer.json()) == (422, {"detail": sentence})
-
-
-async def test_a_delivery_survives_the_death_of_the_server(tmp_path: Path) -> None:
+@pytest.mark.slow
+async def test_a_letter_survives_the_death_of_the_server(tmp_path: Path) -> None:
     """The receiver is down, then the whole server is killed; a new one delivers."""
     port = free_port()
     environment = {"GREENROOM_WEBHOOK_ALLOW_PRIVATE": "true", "GREENROOM_WEBHOOK_RETRY_S": "0.5"}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pickle
+
 from prometheus_client.parser import text_string_to_metric_families
 
-from greenroom.core.metering import KEPT_VALUES, Meter, Metric, text
+from actors.common.metering import KEPT_VALUES, SHARD, Meter, Metric, text
 
 DONE = Metric(name="done_total", kind="counter", help="What is done.", labels=("who", "how"))
 FREE = Metric(name="free", kind="gauge", help="What is free.", labels=("where",))
@@ -12,10 +14,14 @@ WAIT = Metric(name="wait_seconds", kind="histogram", help="Waiting.", buckets=(0
 
 
 def samples(*meters: Meter) -> dict[tuple[str, ...], float]:
-    """As Prometheus' own parser reads them."""
-    told = text(meters[0].metrics, [meter.counted() for meter in meters])
+    """As Prometheus' own parser reads them; of one meter without its number."""
+    # As they travel to a gateway.
+    told = text([pickle.loads(pickle.dumps(meter.counted())) for meter in meters])
     return {
-        (sample.name, *sample.labels.values()): sample.value
+        (
+            sample.name,
+            *(v for k, v in sample.labels.items() if k != SHARD or len(meters) > 1),
+        ): sample.value
         for family in text_string_to_metric_families(told)
         for sample in family.samples
     }
@@ -27,7 +33,7 @@ def test_counters_add_up_for_each_combination_of_labels() -> None:
     meter.count(DONE, "a", "well", by=2)
     meter.count(DONE, "b", "badly")
     found = samples(meter)
-    assert found == {("done_total", "a", "well"): 3, ("done_total", "b", "badly"): 1}
+    assert found == {("done_total", "well", "a"): 3, ("done_total", "badly", "b"): 1}
 
 
 def test_a_gauge_forgets_what_it_is_not_told_again() -> None:
@@ -43,7 +49,7 @@ def test_a_histogram_counts_below_each_bound_the_bound_included() -> None:
         meter.observe(WAIT, value)
     assert samples(meter) == {
         ("wait_seconds_bucket", "0.1"): 2,
-        ("wait_seconds_bucket", "1"): 3,
+        ("wait_seconds_bucket", "1.0"): 3,
         ("wait_seconds_bucket", "+Inf"): 4,
         ("wait_seconds_count",): 4,
         ("wait_seconds_sum",): 7.65,
@@ -78,17 +84,35 @@ def test_values_that_nobody_takes_do_not_pile_up() -> None:
     assert samples(meter)[("wait_seconds_count",)] == KEPT_VALUES + 5
 
 
-def test_what_several_meters_count_is_told_together() -> None:
+def test_what_several_registries_count_is_told_apart() -> None:
     meters = [Meter([DONE, FREE, WAIT]) for _ in range(2)]
-    for meter in meters:
-        meter.count(DONE, "a", "well")
-        meter.set(FREE, {("here",): 2})
+    for n, meter in enumerate(meters, start=1):
+        meter.count(DONE, "a", "well", by=n)
+        meter.set(FREE, {("here",): n})
         meter.observe(WAIT, 0.5)
     meters[1].count(DONE, "b", "badly")
     found = samples(*meters)
-    assert found["done_total", "a", "well"] == 2
-    assert found["done_total", "b", "badly"] == 1
-    assert found["free", "here"] == 4
-    assert found["wait_seconds_bucket", "0.1"] == 0
-    assert found["wait_seconds_bucket", "1"] == 2
-    assert found[("wait_seconds_sum",)] == 1.0
+    assert found["done_total", "well", "0", "a"] == 1
+    assert found["done_total", "well", "1", "a"] == 2
+    assert found["done_total", "badly", "1", "b"] == 1
+    assert (found["free", "0", "here"], found["free", "1", "here"]) == (1, 2)
+    assert found["wait_seconds_bucket", "1.0", "0"] == 1
+    assert found["wait_seconds_sum", "1"] == 0.5
+    # One family each: Prometheus refuses a name that comes twice.
+    told = text([meter.counted() for meter in meters])
+    assert told.count("# TYPE ") == 3
+
+
+def test_a_counter_and_a_gauge_may_have_one_name_in_front() -> None:
+    total = Metric(name="free_total", kind="counter", help="What became free.")
+    meter = Meter([total, FREE])
+    meter.count(total)
+    meter.set(FREE, {("here",): 2})
+    assert samples(meter) == {("free_total",): 1, ("free", "here"): 2}
+
+
+def test_nothing_is_told_but_what_is_documented() -> None:
+    meter = Meter([DONE, WAIT])
+    meter.count(DONE, "a", "well")
+    meter.observe(WAIT, 0.5)
+    assert "_created" not in text([meter.counted()])

@@ -1,0 +1,88 @@
+"""What a server needs before it starts: its database, and what its registry is made of."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from actors.common.setup import RegistrySetup, WebhookSettings
+from actors.server.code_version import code_version
+from greenroom.core.faults import NO_FAULTS, Faults
+from greenroom.core.sharding import Shard
+from greenroom.graphs.configuration import Configuration
+from greenroom.logs import LogSettings
+from greenroom.persistence.database import open_pool, retrying
+from greenroom.persistence.journal import next_generation
+from greenroom.persistence.migrations import migrate
+from greenroom.persistence.records import register_assistants
+from greenroom.settings import Settings
+
+
+def registry_setup(
+    settings: Settings,
+    configuration: Configuration,
+    dsn: str,
+    *,
+    generation: int,
+    faults: Faults = NO_FAULTS,
+) -> RegistrySetup:
+    """What the first registry of a server is made of; `prepare_database` gives its generation."""
+    shards = settings.registry_shards
+    version = code_version(configuration)
+    return RegistrySetup(
+        namespace=settings.ray_namespace,
+        # Other registries than there are have other threads, whatever code they run.
+        version=version if shards == 1 else f"{version}/{shards}",
+        generation=generation,
+        shard=Shard(0, shards),
+        url=settings.url,
+        dsn=dsn,
+        embedded=embedded_directory(settings) if settings.database_url is None else None,
+        drain_s=settings.drain_s,
+        config_path=settings.config.resolve(),
+        configuration=None if configuration.graphs else configuration,
+        default_max_actors=settings.default_max_actors,
+        max_starts=max(1, (os.cpu_count() or 1) // 2) if settings.ray_address is None else 0,
+        placement_patience_s=settings.placement_patience_s,
+        cancel_grace_s=settings.cancel_grace_s,
+        registry_silence_s=settings.registry_silence_s,
+        inspect_s=settings.inspect_s,
+        log_max_bytes=settings.log_max_bytes,
+        actor_log_max_bytes=settings.actor_log_max_bytes,
+        max_queued_runs=settings.max_queued_runs,
+        resumable_ttl_s=settings.resumable_ttl_s,
+        thread_ttl_s=settings.thread_ttl_s,
+        sweep_interval_s=settings.sweep_interval_s,
+        webhooks=WebhookSettings(
+            allow_private=settings.webhook_allow_private,
+            timeout_s=settings.webhook_timeout_s,
+            max_attempts=settings.webhook_attempts,
+            first_retry_s=settings.webhook_retry_s,
+        ),
+        logs=LogSettings(
+            level=settings.log_level,
+            form=settings.log_format,
+            file=settings.log_file.resolve() if settings.log_file is not None else None,
+        ),
+        faults=faults,
+    )
+
+
+def embedded_directory(settings: Settings) -> Path:
+    """Where the embedded database of a data directory lives."""
+    return settings.data_dir.resolve() / "pg"
+
+
+async def prepare_database(dsn: str, graphs: list[str]) -> int:
+    """Brings the schema up to date, registers one assistant per graph, and counts this start.
+
+    Returns:
+        the generation of this start, later than every one before.
+    """
+    await migrate(dsn)
+    pool = await open_pool(dsn, application_name="greenroom:start")
+    try:
+        await register_assistants(pool, graphs)
+        return await retrying(pool, next_generation)
+    finally:
+        await pool.close()

@@ -1,0 +1,150 @@
+"""How an attempt ended: from what its stream has shown, or from what user code has raised."""
+# pyright: reportMissingTypeStubs=false
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.channels import UntrackedValue
+from langgraph.errors import GraphDrained
+
+from greenroom.core.errors import Fenced
+from greenroom.core.raised import Escaped, told
+from greenroom.core.runs import Ending, RunStatus
+from greenroom.graphs.containment import has_escaped
+from greenroom.graphs.loading import Graph
+from greenroom.graphs.resume import INTERRUPT
+from greenroom.graphs.state import head_state
+from greenroom.wire.encoding import dumps
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Progress:
+    """What the end of a run is known from.
+
+    Attributes:
+        values: the root's last state before an interrupt.
+        seen: whether there was one.
+        encoded: it as JSON, if it was emitted.
+        interrupts: every interrupt that the root raised.
+        stopped: it stopped before its end, at an interrupt or a breakpoint.
+    """
+
+    values: Any = None
+    seen: bool = False
+    encoded: bytes | None = None
+    interrupts: list[Any] = field(default_factory=list[Any])
+    stopped: bool = False
+
+    def note(self, payload: Any) -> None:
+        """Takes what the root's ``values`` stream says."""
+        if isinstance(payload, dict) and INTERRUPT in payload:
+            self.interrupts.extend(cast(dict[str, Any], payload)[INTERRUPT])
+            self.stopped = True
+        elif not self.interrupts:
+            # What comes after an interrupt has the results of the tasks beside it. The reference's
+            # ``wait`` answers without them; they are in the thread's state.
+            self.values, self.seen, self.encoded = payload, True, None
+
+
+async def success(graph: Graph, config: RunnableConfig, progress: Progress) -> Ending:
+    streamed = (progress.encoded or dumps(progress.values)) if progress.seen else None
+    if streamed and not progress.stopped and not _forgets(graph):
+        # It came to its end, so the state is what was streamed last, and nothing is next.
+        return Ending(status=RunStatus.SUCCESS, output=streamed, values=streamed)
+    values, interrupts, has_next = await head_state(graph, config)
+    output = streamed or values or b"null"
+    if progress.interrupts:
+        shown: Any = progress.values
+        known = cast(dict[str, Any], shown) if isinstance(shown, dict) else {}
+        output = dumps({**known, INTERRUPT: progress.interrupts})
+    return Ending(
+        status=RunStatus.SUCCESS,
+        output=output,
+        values=values,
+        interrupts=interrupts,
+        has_next=has_next,
+    )
+
+
+def _forgets(graph: Graph) -> bool:
+    """Whether it has channels that are streamed but not kept."""
+    channels: dict[str, Any] = cast(Any, graph).channels
+    return any(isinstance(channel, UntrackedValue) for channel in channels.values())
+
+
+async def failure(graph: Graph, config: RunnableConfig, error: BaseException) -> Ending:
+    ending = ending_of_failure(error)
+    try:
+        values, interrupts, has_next = await head_state(graph, config)
+    except BaseException as second:
+        # The first error is the one to tell; often it is why the state cannot be read either.
+        reraise_signals(second)
+        log.warning(
+            "the state after a failed run could not be read",
+            extra={"action": "state_unreadable"},
+            exc_info=True,
+        )
+        return ending
+    return Ending(
+        status=ending.status,
+        output=ending.output,
+        values=values,
+        interrupts=interrupts,
+        has_next=has_next,
+        error=ending.error,
+    )
+
+
+def ending_of_failure(error: BaseException) -> Ending:
+    encoded = dumps(told(_escaped_within(error) or error))
+    return Ending(status=RunStatus.ERROR, output=b'{"__error__":' + encoded + b"}", error=encoded)
+
+
+def _escaped_within(error: BaseException) -> Escaped | None:
+    """What a group of a user's tasks hides: asyncio itself would have raised it instead of the
+    group, had it not been contained."""
+    if isinstance(error, Escaped):
+        return error
+    if not isinstance(error, BaseExceptionGroup):
+        return None
+    group = cast("BaseExceptionGroup[BaseException]", error)
+    return next(filter(None, map(_escaped_within, group.exceptions)), None)
+
+
+def reraise_signals(error: BaseException) -> None:
+    """Raises again what ends no run: that this coroutine is closed, a cancellation, a drain, or a
+    fence within ``error``."""
+    if isinstance(error, GeneratorExit) and not has_escaped(error):
+        raise error
+    task = asyncio.current_task()
+    if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+        raise error
+    if isinstance(error, GraphDrained):
+        raise error
+    # A fence may come wrapped: checkpoints are written in background tasks, in task groups.
+    found = _fence(error, set())
+    if found is not None:
+        raise found
+
+
+def _fence(error: BaseException | None, seen: set[int]) -> BaseException | None:
+    if error is None or id(error) in seen:
+        return None
+    seen.add(id(error))
+    if isinstance(error, Fenced):
+        return error
+    inner: Sequence[BaseException] = ()
+    if isinstance(error, BaseExceptionGroup):
+        inner = cast("BaseExceptionGroup[BaseException]", error).exceptions
+    for candidate in (*inner, error.__cause__, error.__context__):
+        if (found := _fence(candidate, seen)) is not None:
+            return found
+    return None

@@ -1,0 +1,133 @@
+"""Graph factories: a user's function that makes a graph for each execution."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any, cast, get_args
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.store.base import BaseStore
+from langgraph_sdk.runtime import AccessContext
+from pydantic import BaseModel
+
+from greenroom.core.errors import ConfigurationError
+from greenroom.graphs.configuration import GraphSpec
+from greenroom.langgraph_internals import ExecutionRuntime, ReadRuntime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Factory:
+    """A user's function that makes a graph, and what it wants to be given.
+
+    Attributes:
+        call: the function.
+        config: the name of its parameter for the config, or None.
+        runtime: the name of its parameter for the ``ServerRuntime``, or None.
+        context_schema: what the runtime's context is to be, from ``ServerRuntime[Schema]``.
+        positional: parameter names that can only be given by position, in order.
+    """
+
+    call: Callable[..., Any]
+    config: str | None
+    runtime: str | None
+    context_schema: Any = None
+    positional: tuple[str, ...] = ()
+
+    async def make(
+        self,
+        stack: AsyncExitStack,
+        config: RunnableConfig,
+        store: BaseStore | None,
+        access: AccessContext,
+        context: Any,
+    ) -> Any:
+        """Calls it, awaits it, enters it; ``stack`` leaves what was entered."""
+        given: dict[str, Any] = {}
+        if self.config:
+            given[self.config] = config
+        if self.runtime:
+            given[self.runtime] = _server_runtime(store, access, context, self.context_schema)
+        positional = [given.pop(name) for name in self.positional]
+        made = self.call(*positional, **given)
+        if inspect.isawaitable(made):
+            made = await made
+        if isinstance(made, contextlib.AbstractAsyncContextManager):
+            return await stack.enter_async_context(
+                cast(contextlib.AbstractAsyncContextManager[Any], made)
+            )
+        if isinstance(made, contextlib.AbstractContextManager):
+            return stack.enter_context(cast(contextlib.AbstractContextManager[Any], made))
+        return made
+
+
+def factory_of(value: Callable[..., Any], spec: GraphSpec) -> Factory:
+    # A bare generator function is a context manager whose author forgot the decorator.
+    if inspect.isasyncgenfunction(value):
+        value = contextlib.asynccontextmanager(value)
+    elif inspect.isgeneratorfunction(value):
+        value = contextlib.contextmanager(value)
+    try:
+        parameters = inspect.signature(value, eval_str=True).parameters.values()
+    except Exception:  # noqa: BLE001 - annotations may name what exists only for type checkers
+        parameters = inspect.signature(value).parameters.values()
+    names: dict[str, str] = {}
+    schema: Any = None
+    positional: list[str] = []
+    for parameter in parameters:
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            continue
+        role = _role(parameter)
+        required = parameter.default is parameter.empty
+        if role is None and required:
+            role = "config"
+        if role is None or (role in names and not required):
+            continue
+        if role in names:
+            raise ConfigurationError(
+                f"Graph {spec.graph_id!r}: the factory {spec.target} wants too many arguments. "
+                "A factory takes a config (RunnableConfig), a runtime (ServerRuntime), "
+                "both, or nothing."
+            )
+        names[role] = parameter.name
+        if parameter.kind is parameter.POSITIONAL_ONLY:
+            positional.append(parameter.name)
+        if role == "runtime":
+            schema = next(iter(get_args(parameter.annotation)), None)
+    return Factory(
+        call=value,
+        config=names.get("config"),
+        runtime=names.get("runtime"),
+        context_schema=schema,
+        positional=tuple(positional),
+    )
+
+
+def _role(parameter: inspect.Parameter) -> str | None:
+    annotation = str(parameter.annotation)
+    if parameter.name == "runtime" or re.search(
+        r"ServerRuntime|_(Read|Execution)Runtime", annotation
+    ):
+        return "runtime"
+    if parameter.name == "config" or "RunnableConfig" in annotation:
+        return "config"
+    return None
+
+
+def _server_runtime(
+    store: BaseStore | None, access: AccessContext, context: Any, schema: Any
+) -> Any:
+    common: dict[str, Any] = {"access_context": access, "user": None, "store": store}
+    if access != "threads.create_run":
+        return cast(Any, ReadRuntime(**common))
+    makes = inspect.isclass(schema) and (
+        issubclass(schema, BaseModel) or dataclasses.is_dataclass(schema)
+    )
+    if makes and isinstance(context, Mapping):
+        context = schema(**context)
+    return ExecutionRuntime(**common, context=context)

@@ -1,0 +1,118 @@
+"""What is put around the saver of an execution: events first, and no checkpoint from the future.
+
+"The latest checkpoint" is the one with the largest UUIDv6, which is wall clock: on a machine whose
+clock is behind, what a run writes would lie before what it started from, and be invisible. So a
+checkpoint from the future is waited for (`with_clock`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+from uuid import UUID
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import CheckpointTuple
+
+from greenroom.core.errors import GreenroomError
+from greenroom.graphs.loading import Saver
+
+TURNS = 32
+"""Turns of the loop after which LangGraph has yielded what it had put into its queues. One is
+needed (as the tests show when it is changed), and two more for every level of subgraphs."""
+
+
+def emitting_first(
+    saver: Saver, flush: Callable[[], Awaitable[None]], deciding: asyncio.Lock
+) -> Saver:
+    """The saver, but when it writes, everything that was reported until then is durable.
+
+    LangGraph hands over a task's writes before it yields the task's events, so the write waits for
+    them to arrive.
+
+    Args:
+        flush: makes durable what was emitted.
+        deciding: held while it is open whether an event is emitted at all.
+    """
+    ordered = copy.copy(saver)
+
+    async def first() -> None:
+        while True:
+            for _ in range(TURNS):
+                await asyncio.sleep(0)
+            if not deciding.locked():
+                break
+            async with deciding:
+                pass
+        await flush()
+
+    async def put(config: Any, checkpoint: Any, metadata: Any, new_versions: Any) -> Any:
+        await first()
+        return await saver.aput(config, checkpoint, metadata, new_versions)
+
+    async def put_writes(config: Any, writes: Any, task_id: str, task_path: str = "") -> None:
+        await first()
+        await saver.aput_writes(config, writes, task_id, task_path)
+
+    setattr(ordered, "aput", put)  # noqa: B010 - as in `with_clock`
+    setattr(ordered, "aput_writes", put_writes)  # noqa: B010
+    return ordered
+
+
+# --- clocks ---------------------------------------------------------------------------------------
+
+MAX_CLOCK_WAIT_S = 5.0
+_UUID_EPOCH_S = 0x01B21DD213814000 / 1e7
+"""From the start of the UUIDs' calendar, in 1582, to that of Unix."""
+
+
+class ClockBehind(GreenroomError):
+    """This machine's clock is so far behind that the run's checkpoints would be invisible."""
+
+
+def with_clock(
+    saver: Saver,
+    *,
+    now_s: Callable[[], float] = time.time,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+) -> Saver:
+    """The saver, but what it reads is never from the future of this machine.
+
+    It waits until the clock has passed the checkpoint that an execution starts from. LangGraph
+    reads that anyway, so this costs no query.
+
+    Raises:
+        ClockBehind: (from the read) it would have to wait for more than `MAX_CLOCK_WAIT_S`.
+    """
+    clocked = copy.copy(saver)
+
+    async def read(config: RunnableConfig) -> CheckpointTuple | None:
+        saved = await saver.aget_tuple(config)
+        if saved is not None:
+            await _wait_for_clock(saved.checkpoint["id"], now_s, sleep)
+        return saved
+
+    # On the instance, since a wrapper class would have to repeat the whole interface.
+    setattr(clocked, "aget_tuple", read)  # noqa: B010 - pyright rejects the plain assignment
+    return clocked
+
+
+async def _wait_for_clock(
+    checkpoint_id: str, now_s: Callable[[], float], sleep: Callable[[float], Awaitable[None]]
+) -> None:
+    written = UUID(checkpoint_id)
+    if written.version != 6:
+        return
+    ticks = (written.time_low << 28) | (written.time_mid << 12) | (written.time_hi_version & 0xFFF)
+    behind_s = ticks / 1e7 - _UUID_EPOCH_S - now_s()
+    if behind_s <= 0:
+        return
+    if behind_s > MAX_CLOCK_WAIT_S:
+        raise ClockBehind(
+            f"The clock of this machine is {behind_s:.1f} s behind the one that wrote the thread's "
+            "last checkpoint; synchronise the machines' clocks (NTP)."
+        )
+    await sleep(behind_s)

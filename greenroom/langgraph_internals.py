@@ -1,0 +1,81 @@
+"""Everything private of LangGraph that Greenroom uses, in one place.
+
+Nothing else imports a private module or name of LangGraph; `tests/test_layers.py` looks for that.
+LangGraph may change or drop each name in any release, also in a patch. For each there is a test in
+`tests/graphs/test_langgraph_internals.py` that says what breaks then.
+"""
+# What is private has no stubs, and not all of its types.
+# pyright: reportMissingTypeStubs=false, reportUnknownVariableType=false
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from langgraph._internal import _future
+from langgraph._internal._constants import (
+    # The key in `configurable` with which LangGraph refuses an answer to an interrupt that does
+    # not wait, before it writes anything (`graphs.instructions`).
+    CONFIG_KEY_STRICT_RESUME,
+    # The task id of writes that a command makes, before there is a task (`graphs.resume`).
+    NULL_TASK_ID,
+    # The channel of an answer to an interrupt: it is sent again, not compared (`graphs.resume`).
+    RESUME,
+)
+
+# Makes the schema of a state from its channels, as LangGraph does for input and output
+# (`graphs.state`).
+from langgraph._internal._pydantic import create_model
+
+# A value of a `DeltaChannel`. LangGraph's saver stores it as a blob, however plain it is, and
+# leaves a mark in the checkpoint; so does ours (`persistence.checkpoints`).
+from langgraph.checkpoint.serde.types import (
+    _DeltaSnapshot,  # pyright: ignore[reportPrivateUsage]
+)
+
+# Decides whether a run stops at a breakpoint; a second attempt asks whether the first one stood at
+# one (`graphs.resume`).
+from langgraph.pregel._algo import should_interrupt
+
+# The writes of a command, to compare them with those that an earlier attempt has stored
+# (`graphs.resume`).
+from langgraph.pregel._io import map_command as _map_command
+
+# The tasks of a checkpoint that were done: LangGraph reports them again (`graphs.resume`).
+from langgraph.pregel._task_status import read_task_statuses
+from langgraph.types import Command
+
+# What a graph factory is given as `ServerRuntime`. The classes are private because users must not
+# make them; a server does (`graphs.factories`).
+from langgraph_sdk.runtime import (
+    _ExecutionRuntime,  # pyright: ignore[reportPrivateUsage]
+    _ReadRuntime,  # pyright: ignore[reportPrivateUsage]
+)
+
+DeltaSnapshot = _DeltaSnapshot
+map_command: Callable[[Command[Any]], Iterator[tuple[str, str, Any]]] = _map_command
+ExecutionRuntime = _ExecutionRuntime
+ReadRuntime = _ReadRuntime
+
+__all__ = [
+    "CONFIG_KEY_STRICT_RESUME",
+    "NULL_TASK_ID",
+    "RESUME",
+    "DeltaSnapshot",
+    "ExecutionRuntime",
+    "ReadRuntime",
+    "create_model",
+    "make_no_eager_tasks",
+    "map_command",
+    "read_task_statuses",
+    "should_interrupt",
+]
+
+
+def make_no_eager_tasks() -> None:
+    """Has LangGraph make all its tasks with the task factory of their loop.
+
+    From Python 3.12 on LangGraph makes eager tasks past that factory, which then could not contain
+    what user code raises (`graphs.containment`).
+    """
+    setattr(_future, "EAGER_NOT_SUPPORTED", True)  # noqa: B010 - pyright takes it for a constant

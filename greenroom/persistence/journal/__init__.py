@@ -1,0 +1,82 @@
+"""The journal: what the registry writes, and what it reads back when it starts.
+
+| module | contents |
+|---|---|
+| `group_commit` | `Journal`, the one writer: gathers writes and commits them together |
+| `epochs` | which registry may write |
+| `run_writes` | one function for each statement about a run, which makes a `Write` of it |
+| `thread_writes` | the same for threads |
+| `recovery` | the reads of a registry that starts, or that is asked for a run that is over |
+
+Only what is small is written here, since everything waits for one commit after the other. What may
+take long, such as deleting or copying checkpoints, is the task of `greenroom.persistence.bulk`.
+"""
+
+from greenroom.persistence.journal.epochs import (
+    EPOCH_SUPERSEDED,
+    Superseded,
+    next_generation,
+    take_epoch,
+)
+from greenroom.persistence.journal.group_commit import Journal, Row, Write, may_pass
+from greenroom.persistence.journal.recovery import (
+    InFlight,
+    abandoned_threads,
+    find_run,
+    in_flight,
+    was_cancel_heard,
+)
+from greenroom.persistence.journal.run_writes import (
+    Requeued,
+    admit,
+    created,
+    delete_run,
+    end_run,
+    keep_heads,
+    note_cancel,
+    requeue,
+    start,
+    tell_stop,
+)
+from greenroom.persistence.journal.thread_writes import (
+    calm_abandoned,
+    calm_thread,
+    delete_remains,
+    delete_thread,
+    leave_thread,
+    newest_graph,
+    rest_thread,
+)
+
+__all__ = [
+    "EPOCH_SUPERSEDED",
+    "InFlight",
+    "Journal",
+    "Requeued",
+    "Row",
+    "Superseded",
+    "Write",
+    "abandoned_threads",
+    "admit",
+    "calm_abandoned",
+    "calm_thread",
+    "created",
+    "delete_remains",
+    "delete_run",
+    "delete_thread",
+    "end_run",
+    "find_run",
+    "in_flight",
+    "keep_heads",
+    "leave_thread",
+    "may_pass",
+    "newest_graph",
+    "next_generation",
+    "note_cancel",
+    "requeue",
+    "rest_thread",
+    "start",
+    "take_epoch",
+    "tell_stop",
+    "was_cancel_heard",
+]

@@ -1,0 +1,88 @@
+"""What a registry reads when it starts, and when it is asked for a run that it does not have.
+
+Reads take a connection: the journal writes only, and holds no connection between commits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from greenroom.core.runs import CancelAction, MultitaskStrategy, OfRun, RunFacts, RunStatus
+from greenroom.core.sharding import WHOLE, Shard
+from greenroom.persistence.database import Connection
+from greenroom.persistence.owning import is_of
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InFlight(OfRun):
+    """A run as the database knows it.
+
+    Attributes:
+        deaths: how often its process died.
+        due_in_s: seconds until a delayed run is due; None or negative: it is.
+    """
+
+    facts: RunFacts
+    status: RunStatus
+    attempt: int
+    deaths: int
+    actor: str | None
+    multitask_strategy: MultitaskStrategy
+    stop: CancelAction | None
+    due_in_s: float | None
+
+
+_FACTS = (
+    "run_id",
+    "thread_id",
+    "assistant_id",
+    "graph_id",
+    "temporary",
+    "resumable",
+    "resumes",
+    "webhook",
+)
+_IN_FLIGHT = """
+SELECT run_id::text, thread_id, assistant_id::text, graph_id, status, attempt, deaths, actor,
+    temporary, resumable, resumes, webhook, multitask_strategy, stop,
+    extract(epoch FROM due_at - clock_timestamp())::float8 AS due_in_s
+FROM greenroom.runs"""
+
+
+async def in_flight(connection: Connection, shard: Shard = WHOLE) -> list[InFlight]:
+    """Every run of the shard's threads that is not over, in the order of admission."""
+    cursor = await connection.execute(
+        f"{_IN_FLIGHT} WHERE status IN ('pending', 'running') AND {is_of(shard)} ORDER BY admitted"
+    )
+    return [_found(row) for row in await cursor.fetchall()]
+
+
+async def abandoned_threads(connection: Connection, shard: Shard = WHOLE) -> list[str]:
+    """The ids of the shard's threads that went with their stateless run, and left something."""
+    cursor = await connection.execute(
+        f"""
+        SELECT DISTINCT thread_id FROM greenroom.runs r
+        WHERE temporary AND status NOT IN ('pending', 'running') AND {is_of(shard)}
+            AND NOT EXISTS (SELECT 1 FROM greenroom.threads t WHERE t.thread_id = r.thread_id)"""
+    )
+    return [row["thread_id"] for row in await cursor.fetchall()]
+
+
+async def find_run(connection: Connection, run_id: str) -> InFlight | None:
+    """One run, over or not."""
+    cursor = await connection.execute(f"{_IN_FLIGHT} WHERE run_id = %s", (run_id,))
+    row = await cursor.fetchone()
+    return _found(row) if row is not None else None
+
+
+async def was_cancel_heard(connection: Connection, name: str) -> bool:
+    """Whether `note_cancel` was written."""
+    cursor = await connection.execute("SELECT 1 FROM greenroom.cancels WHERE name = %s", (name,))
+    return await cursor.fetchone() is not None
+
+
+def _found(row: dict[str, Any]) -> InFlight:
+    values: dict[str, Any] = {**row, "status": RunStatus(row["status"])}
+    facts = RunFacts(**{name: values.pop(name) for name in _FACTS})
+    return InFlight(facts=facts, **values)

@@ -1,0 +1,210 @@
+"""Writes about runs: admission, attempts, cancels, ends."""
+
+from __future__ import annotations
+
+import json
+from typing import Literal
+
+from greenroom.core.runs import CancelAction, RunRequest, RunStatus
+from greenroom.persistence.journal.group_commit import Write
+
+Requeued = Literal["died", "not ordered", "drained", "cut off"]
+"""Why a run is pending again: its process died; its actor never had the order, since the registry
+died in between; its actor handed it back; it did not reach the end of a superstep in time."""
+
+# --- SQL under names ------------------------------------------------------------------------------
+
+_MADE_THREAD = """
+    INSERT INTO greenroom.threads (thread_id, status, metadata, config)
+    SELECT %(thread)s, 'busy', %(run_metadata)s::jsonb || %(thread_metadata)s::jsonb,
+        '{"configurable": {}}'
+    WHERE NOT EXISTS (SELECT 1 FROM known)
+    ON CONFLICT (thread_id) DO UPDATE SET status = 'busy',
+        metadata = threads.metadata || %(thread_metadata)s::jsonb,
+        config = '{"configurable": {}}'::jsonb || threads.config,
+        updated_at = clock_timestamp()
+    RETURNING thread_id"""
+
+_FOUND_THREAD = """
+    UPDATE greenroom.threads SET status = 'busy',
+        metadata = threads.metadata || %(thread_metadata)s::jsonb,
+        config = '{"configurable": {}}'::jsonb || threads.config,
+        updated_at = clock_timestamp()
+    WHERE thread_id = %(thread)s AND NOT EXISTS (SELECT 1 FROM known)
+    RETURNING thread_id"""
+
+_ADMIT = """
+WITH known AS (
+    SELECT created_at, status IN ('pending', 'running') AS is_current
+    FROM greenroom.runs WHERE run_id = %(run)s),
+thread AS ({thread}),
+made AS (
+    INSERT INTO greenroom.runs (run_id, thread_id, assistant_id, graph_id, status, attempt,
+        actor, kwargs, metadata, multitask_strategy, temporary, resumable, resumes, webhook,
+        due_at, started_at)
+    SELECT %(run)s, thread_id, %(assistant)s, %(graph)s, %(status)s, %(attempt)s, %(actor)s,
+        %(kwargs)s::json, %(run_metadata)s::jsonb, %(strategy)s, %(temporary)s, %(resumable)s,
+        %(resumes)s, %(webhook)s,
+        CASE WHEN %(after_s)s::float8 > 0
+            THEN clock_timestamp() + make_interval(secs => %(after_s)s::float8) END,
+        CASE WHEN %(actor)s::text IS NOT NULL THEN clock_timestamp() END
+    FROM thread
+    ON CONFLICT (run_id) DO NOTHING
+    RETURNING created_at)
+SELECT created_at, true, NOT EXISTS (
+    SELECT 1 FROM checkpoints WHERE thread_id = %(thread)s) FROM made
+UNION ALL SELECT created_at, is_current, false FROM known"""
+_ADMIT_MAKING_THREAD = _ADMIT.replace("{thread}", _MADE_THREAD)
+_ADMIT_ON_THREAD = _ADMIT.replace("{thread}", _FOUND_THREAD)
+
+_CREATED = "SELECT created_at FROM greenroom.runs WHERE run_id = %(run)s"
+
+_START = """
+UPDATE greenroom.runs SET status = 'running', attempt = %(attempt)s, actor = %(actor)s,
+    started_at = coalesce(started_at, clock_timestamp()), updated_at = clock_timestamp()
+WHERE run_id = %(run)s AND status IN ('pending', 'running') AND attempt <= %(attempt)s
+RETURNING kwargs::text, attempt = 1 AND NOT EXISTS (
+    SELECT 1 FROM checkpoints WHERE checkpoints.thread_id = runs.thread_id)"""
+
+_TELL_STOP = "UPDATE greenroom.runs SET stop = coalesce(stop, %(stop)s) WHERE run_id = %(run)s"
+
+_REQUEUE = """
+UPDATE greenroom.runs SET status = 'pending', actor = NULL, deaths = deaths + %(deaths)s,
+    requeued_because = %(because)s, updated_at = clock_timestamp()
+WHERE run_id = %(run)s AND status = 'running' AND attempt = %(attempt)s"""
+
+_NOTE_CANCEL = "INSERT INTO greenroom.cancels (name) VALUES (%(name)s) ON CONFLICT DO NOTHING"
+
+_END = """
+UPDATE greenroom.runs SET status = %(status)s, error = %(error)s, due_at = NULL,
+    updated_at = clock_timestamp()
+WHERE run_id = %(run)s AND status IN ('pending', 'running')"""
+
+_DELETE_EVENTS = "DELETE FROM greenroom.run_events WHERE run_id = %(run)s"
+_DELETE = "DELETE FROM greenroom.runs WHERE run_id = %(run)s"
+
+_KEEP_HEADS = """
+SELECT greenroom.save_heads(run_id, thread_id,
+    kwargs->'config'->'configurable'->>'checkpoint_id')
+FROM greenroom.runs WHERE run_id = %(run)s AND resumes"""
+
+
+# --- writes ---------------------------------------------------------------------------------------
+
+
+def admit(request: RunRequest, *, actor: str | None) -> Write:
+    """Adds a new run and makes its thread ``busy``.
+
+    The write gives ``(created_at, is_current, is_first)``, or no row when the thread does not
+    exist. A run that is there already stays as it is, and so does its thread; ``is_current`` is
+    false if that run is over. ``is_first`` says that the thread has no checkpoint.
+
+    Args:
+        request: the run.
+        actor: the actor that executes the run in attempt 1, at once; None: the run is pending.
+    """
+    thread_metadata = (
+        {}
+        if request.temporary
+        else {"graph_id": request.graph_id, "assistant_id": request.assistant_id}
+    )
+    return Write(
+        _ADMIT_MAKING_THREAD if request.create_thread else _ADMIT_ON_THREAD,
+        {
+            "run": request.run_id,
+            "thread": request.thread_id,
+            "assistant": request.assistant_id,
+            "graph": request.graph_id,
+            "status": RunStatus.RUNNING if actor else RunStatus.PENDING,
+            "attempt": 1 if actor else 0,
+            "actor": actor,
+            "kwargs": request.kwargs.decode(),
+            "run_metadata": request.metadata.decode(),
+            "thread_metadata": json.dumps(thread_metadata),
+            "strategy": request.multitask_strategy,
+            "temporary": request.temporary,
+            "resumable": request.resumable,
+            "resumes": request.resumes,
+            "webhook": request.webhook,
+            "after_s": request.after_s,
+        },
+    )
+
+
+def created(run_id: str) -> Write:
+    """Reads when a run was created: the write gives ``(created_at,)``, or no row.
+
+    It is a write because it has to see all writes that were asked for before it.
+    """
+    return Write(_CREATED, {"run": run_id})
+
+
+def start(run_id: str, attempt: int, actor: str) -> Write:
+    """Begins an attempt of a run on an actor. The write gives ``(kwargs, is_first)``.
+
+    ``is_first`` says that the thread has no checkpoint. It is false for each later attempt: the
+    attempt before may have written a checkpoint while this statement waited for it.
+    """
+    return Write(_START, {"run": run_id, "attempt": attempt, "actor": actor})
+
+
+def tell_stop(run_id: str, action: CancelAction) -> Write:
+    """Notes that the run was told to stop; the first action stays."""
+    return Write(_TELL_STOP, {"run": run_id, "stop": action})
+
+
+def requeue(run_id: str, attempt: int, because: Requeued) -> Write:
+    """Makes a run pending again whose attempt is over without an end.
+
+    From now on the fence refuses whatever that attempt still writes.
+
+    Args:
+        run_id: the run.
+        attempt: the attempt that is over; of a later attempt nothing changes.
+        because: stands in the run's record; only ``died`` counts as a death.
+    """
+    return Write(
+        _REQUEUE,
+        {
+            "run": run_id,
+            "attempt": attempt,
+            "because": because,
+            "deaths": int(because == "died"),
+        },
+    )
+
+
+def note_cancel(name: str) -> Write:
+    """Notes that a cancel was heard, for a repetition of it: that one may come after the end."""
+    return Write(_NOTE_CANCEL, {"name": name})
+
+
+def end_run(run_id: str, status: RunStatus, error: bytes | None) -> Write:
+    """Ends a run that is not over.
+
+    Args:
+        run_id: the run.
+        status: one of those that end a run.
+        error: JSON.
+    """
+    return Write(
+        _END,
+        {
+            "run": run_id,
+            "status": status,
+            "error": error.decode() if error is not None else None,
+        },
+    )
+
+
+def delete_run(run_id: str) -> tuple[Write, Write]:
+    """Deletes the run's record and its durable events."""
+    return Write(_DELETE_EVENTS, {"run": run_id}), Write(_DELETE, {"run": run_id})
+
+
+def keep_heads(run_id: str) -> Write:
+    """Copies the checkpoints that a run which resumes may write onto, for a rollback.
+
+    The registry commits this with the start of the run.
+    """
+    return Write(_KEEP_HEADS, {"run": run_id})

@@ -1,0 +1,123 @@
+"""Writes about threads: the record after a run, deletion."""
+
+from __future__ import annotations
+
+from greenroom.core.sharding import WHOLE, Shard
+from greenroom.core.threads import ThreadStatus
+from greenroom.core.units import MIB
+from greenroom.persistence.journal.group_commit import Write
+from greenroom.persistence.owning import is_of
+
+SMALL_ROWS = 500
+SMALL_BYTES = 2 * MIB
+"""The most that one write deletes: it takes about as long as a commit takes anyway."""
+
+# --- SQL under names ------------------------------------------------------------------------------
+
+_REST = """
+UPDATE greenroom.threads SET status = %(status)s, resting = %(resting)s, error = %(error)s,
+    interrupts = coalesce(%(interrupts)s::json, interrupts), ever_ran = true,
+    updated_at = clock_timestamp()
+WHERE thread_id = %(thread)s"""
+
+_LEAVE = "DELETE FROM greenroom.threads WHERE thread_id = %(thread)s"
+
+_CALM = """
+UPDATE greenroom.threads SET status = resting, updated_at = clock_timestamp()
+WHERE thread_id = %(thread)s"""
+
+_CALM_ABANDONED = """
+UPDATE greenroom.threads t SET updated_at = clock_timestamp(), status = resting
+WHERE status = 'busy' AND {is_of} AND NOT EXISTS (
+    SELECT 1 FROM greenroom.runs r
+    WHERE r.thread_id = t.thread_id AND r.status IN ('pending', 'running'))"""
+
+_NEWEST_GRAPH = """
+SELECT graph_id FROM greenroom.runs WHERE thread_id = %(thread)s AND attempt > 0
+ORDER BY admitted DESC LIMIT 1"""
+
+_DELETE = "SELECT greenroom.delete_thread(%(thread)s, %(rows)s, %(bytes)s)"
+
+_DELETE_REMAINS = """
+SELECT CASE WHEN EXISTS (SELECT 1 FROM greenroom.threads WHERE thread_id = %(thread)s)
+    THEN true ELSE greenroom.delete_thread(%(thread)s, %(rows)s, %(bytes)s) END"""
+
+
+# --- writes ---------------------------------------------------------------------------------------
+
+
+def rest_thread(
+    thread_id: str,
+    resting: ThreadStatus,
+    interrupts: bytes | None,
+    error: bytes | None,
+    *,
+    busy: bool = False,
+) -> Write:
+    """Sets what a thread's record shows once a run is over.
+
+    Args:
+        thread_id: the thread.
+        resting: its status while no run is on it.
+        interrupts: JSON; None leaves those that stand there.
+        error: JSON.
+        busy: another run is waiting already.
+    """
+    return Write(
+        _REST,
+        {
+            "thread": thread_id,
+            "status": ThreadStatus.BUSY if busy else resting,
+            "resting": resting,
+            "interrupts": interrupts.decode() if interrupts is not None else None,
+            "error": error.decode() if error is not None else None,
+        },
+    )
+
+
+def leave_thread(thread_id: str) -> Write:
+    """Deletes the thread's record when its stateless run ends.
+
+    What the run has left on it stays for the client that waits for the outcome, until
+    `delete_remains`.
+    """
+    return Write(_LEAVE, {"thread": thread_id})
+
+
+def calm_thread(thread_id: str) -> Write:
+    """Gives a thread whose pending run was dropped the status that it had before."""
+    return Write(_CALM, {"thread": thread_id})
+
+
+def calm_abandoned(shard: Shard = WHOLE) -> Write:
+    """Gives each ``busy`` thread without a run the status that it had before.
+
+    A registry commits this at its start, whatever the registry before has left half done.
+    """
+    return Write(_CALM_ABANDONED.format(is_of=is_of(shard)), {})
+
+
+def newest_graph(thread_id: str) -> Write:
+    """Reads the graph of the thread's newest run that was executed.
+
+    The write gives ``(graph_id,)``, or no row.
+    """
+    return Write(_NEWEST_GRAPH, {"thread": thread_id})
+
+
+def delete_thread(thread_id: str) -> Write:
+    """Deletes everything of a thread: events, runs, record and checkpoints.
+
+    The write gives ``(is_gone,)``. Of a thread that is larger than `SMALL_ROWS` or `SMALL_BYTES` it
+    deletes the record only, and notes that the rest has to go: ``is_gone`` is false, and
+    `bulk.Bulk.delete_thread` deletes the rest.
+    """
+    return Write(_DELETE, {"thread": thread_id, "rows": SMALL_ROWS, "bytes": SMALL_BYTES})
+
+
+def delete_remains(thread_id: str) -> Write:
+    """Deletes what stateless runs have left on a thread that is gone; like `delete_thread`.
+
+    A thread that a client has made anew under the same id, or goes on using, keeps everything.
+    """
+    return Write(_DELETE_REMAINS, {"thread": thread_id, "rows": SMALL_ROWS, "bytes": SMALL_BYTES})

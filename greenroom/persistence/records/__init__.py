@@ -1,0 +1,17 @@
+"""Assistants, threads and runs, as the HTTP edge reads them: `core.ports.Records` over a pool.
+
+| module | contents |
+|---|---|
+| `queries` | `Queries`: asks PostgreSQL, and turns its refusals into errors of ours; parts of SQL |
+| `assistants`, `threads`, `runs` | questions about one kind of record, and its shape in the API |
+"""
+
+from greenroom.persistence.records.assistants import AssistantRecords, register_assistants
+from greenroom.persistence.records.runs import RunRecords
+from greenroom.persistence.records.threads import WALK, ThreadRecords
+
+__all__ = ["WALK", "PostgresRecords", "register_assistants"]
+
+
+class PostgresRecords(AssistantRecords, ThreadRecords, RunRecords):
+    """`core.ports.Records` over a pool."""

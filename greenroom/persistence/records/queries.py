@@ -1,0 +1,101 @@
+"""Asks PostgreSQL for records, and the parts of SQL that such questions share."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from typing import Any, LiteralString, cast
+
+import psycopg
+
+from greenroom.core.errors import DatabaseUnavailable, InvalidRequest
+from greenroom.core.ports import JsonObject
+from greenroom.persistence.database import Connection, Pool, retrying
+
+Conditions = list[tuple[str, Any]]
+"""SQL with one placeholder each, and the value for it."""
+
+
+class Queries:
+    """Questions over a pool.
+
+    Args:
+        pool: questions that may take long use up to half of its connections.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._searches = asyncio.Semaphore(max(1, pool.max_size // 2))
+
+    async def ready(self) -> None:
+        """Returns when the database answers.
+
+        Raises:
+            DatabaseUnavailable: it cannot be reached; the message says why.
+        """
+        async with self._pool.connection(timeout=2.0) as conn:
+            await conn.execute("SELECT 1")
+
+    async def rows(self, sql: str, params: list[Any]) -> list[JsonObject]:
+        async def fetch(conn: Connection) -> list[JsonObject]:
+            cursor = await conn.execute(cast(LiteralString, sql), params)
+            return await cursor.fetchall()
+
+        try:
+            return await retrying(self._pool, fetch)
+        except psycopg.DataError as error:
+            raise InvalidRequest(_unstorable(error)) from None
+        except psycopg.errors.QueryCanceled:
+            raise DatabaseUnavailable(
+                "The database did not answer this in time: ask for less, e.g. with more filters or"
+                " a smaller offset, or try again when it is less busy."
+            ) from None
+
+    async def search(self, sql: str, params: list[Any]) -> list[JsonObject]:
+        """As `_rows`, for what may take long: others always find a connection."""
+        async with self._searches:
+            return await self.rows(sql, params)
+
+
+def where_clause(conditions: Conditions) -> tuple[str, list[Any]]:
+    if not conditions:
+        return "", []
+    return "WHERE " + " AND ".join(sql for sql, _ in conditions), [value for _, value in conditions]
+
+
+def order_clause(key: str, sort_by: str, allowed: frozenset[str], descending: bool) -> str:
+    """An order with a tie-break, in the direction in which an index has both."""
+    if sort_by not in allowed:
+        raise InvalidRequest(
+            f"Cannot sort by {sort_by!r}: choose one of {', '.join(sorted(allowed))}."
+        )
+    ahead, back = ("DESC", "ASC") if descending else ("ASC", "DESC")
+    if sort_by == key:
+        return f"ORDER BY {key} {ahead}"
+    if sort_by == "status":
+        # Within a status the newest first, ascending; the whole index backwards, descending.
+        return f"ORDER BY status {ahead}, updated_at {back}, {key} {ahead}"
+    return f"ORDER BY {sort_by} {ahead}, {key} {back}"
+
+
+def pattern_of(text: str) -> str:
+    """Text as an ILIKE pattern that means itself, with ``!`` as the escape."""
+    for special in ("!", "%", "_"):
+        text = text.replace(special, "!" + special)
+    return text
+
+
+def is_uuid(text: str) -> bool:
+    try:
+        uuid.UUID(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _unstorable(error: psycopg.DataError) -> str:
+    said = str(error)
+    if error.sqlstate == "22P05" or "NUL" in said or "\\u0000" in said:
+        return "The request holds a NUL character (\\u0000), which cannot be stored: remove it."
+    reason = error.diag.message_primary or said.splitlines()[0]
+    return f"The request holds a value that cannot be stored: {reason}."

@@ -1,0 +1,63 @@
+"""Runs: lookups, and the list of a thread's runs."""
+
+from __future__ import annotations
+
+from greenroom.core.ports import JsonObject
+from greenroom.persistence.database import timestamp
+from greenroom.persistence.records.queries import Conditions, Queries, is_uuid, where_clause
+
+_COLUMNS = (
+    "run_id, thread_id, assistant_id, metadata, status, kwargs, multitask_strategy, created_at,"
+    " updated_at"
+)
+_NOT_DELETED = (
+    "NOT EXISTS (SELECT 1 FROM greenroom.operations WHERE subject = runs.thread_id)"
+    " AND (NOT temporary"
+    " OR EXISTS (SELECT 1 FROM greenroom.threads t WHERE t.thread_id = runs.thread_id))"
+)
+"""Hides the runs of a thread that is being deleted, and stateless runs that are over."""
+
+
+class RunRecords(Queries):
+    """The questions about runs."""
+
+    async def get_run(self, thread_id: str | None, run_id: str) -> JsonObject | None:
+        if not is_uuid(run_id):
+            return None
+        rows = await self.rows(
+            f"SELECT {_COLUMNS} FROM greenroom.runs WHERE run_id = %s AND {_NOT_DELETED}", [run_id]
+        )
+        if not rows or thread_id not in (None, rows[0]["thread_id"]):
+            return None
+        return _run(rows[0])
+
+    async def list_runs(
+        self, thread_id: str, *, limit: int | None, offset: int, status: str | None
+    ) -> list[JsonObject] | None:
+        """Newest first; None when the thread does not exist."""
+        conditions: Conditions = [("thread_id = %s", thread_id)]
+        if status is not None:
+            conditions.append(("status = %s", status))
+        sql, params = where_clause(conditions)
+        rows = await self.rows(
+            f"SELECT {_COLUMNS} FROM greenroom.runs {sql} AND {_NOT_DELETED}"
+            " ORDER BY created_at DESC, run_id DESC"
+            " LIMIT %s OFFSET %s",
+            [*params, limit, offset],
+        )
+        if not rows and not await self.rows(
+            "SELECT 1 FROM greenroom.threads WHERE thread_id = %s", [thread_id]
+        ):
+            return None
+        return [_run(row) for row in rows]
+
+
+def _run(row: JsonObject) -> JsonObject:
+    return {
+        **row,
+        "run_id": str(row["run_id"]),
+        "assistant_id": str(row["assistant_id"]),
+        "created_at": timestamp(row["created_at"]),
+        "updated_at": timestamp(row["updated_at"]),
+        "langsmith_session_name": None,
+    }

@@ -1,0 +1,249 @@
+"""Threads: lookups, searches, changes of metadata and time to live, size.
+
+Searches by metadata or values go two ways. The first way walks along the order that was asked for:
+a filter that most rows pass (a graph id) is answered after a few rows. When the first `WALK` rows
+do not hold a page, few rows match, and the second way finds those by an index, collects them and
+sorts them. The planner cannot make this choice itself, since it does not know how common a piece of
+JSON is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import orjson
+from psycopg.types.json import Jsonb
+
+from greenroom.core.errors import Conflict, InvalidRequest
+from greenroom.core.ports import JsonObject, Page, ThreadFilter
+from greenroom.persistence.database import timestamp
+from greenroom.persistence.facets import is_facet, without_nul
+from greenroom.persistence.records.queries import Conditions, Queries, order_clause, where_clause
+
+WALK = 2000
+"""Rows of the first way."""
+LONGEST_TTL_MINUTES = 60 * 24 * 365 * 1000
+
+_COLUMNS = (
+    "thread_id, created_at, updated_at, state_updated_at, metadata, status, config,"
+    ' "values", error, interrupts, ever_ran, ttl_minutes, ttl_strategy, expires_at'
+)
+_STORAGE = """
+WITH stored AS (
+    SELECT checkpoint_ns, channel, version, coalesce(octet_length(blob), 0) AS bytes
+    FROM checkpoint_blobs WHERE thread_id = %s
+    UNION ALL
+    SELECT c.checkpoint_ns, v.key, c.checkpoint -> 'channel_versions' ->> v.key,
+        octet_length(v.value::text)
+    FROM checkpoints c CROSS JOIN LATERAL jsonb_each(c.checkpoint -> 'channel_values') v
+    WHERE c.thread_id = %s),
+versions AS (
+    SELECT channel, max(bytes) AS bytes FROM stored GROUP BY checkpoint_ns, channel, version),
+channels AS (
+    SELECT channel, count(*)::int8 AS versions, sum(bytes)::int8 AS bytes
+    FROM versions GROUP BY channel ORDER BY channel)
+SELECT t.thread_id, c.*, w.*, (SELECT jsonb_agg(to_jsonb(channels)) FROM channels) AS channels
+FROM greenroom.threads t,
+    (SELECT count(*) AS checkpoints,
+            coalesce(sum(octet_length((checkpoint - 'channel_values')::text)
+                + octet_length(metadata::text)), 0)::int8 AS checkpoint_bytes
+        FROM checkpoints WHERE thread_id = %s) c,
+    (SELECT count(*) AS writes, coalesce(sum(octet_length(blob)), 0)::int8 AS write_bytes
+        FROM checkpoint_writes WHERE thread_id = %s) w
+WHERE t.thread_id = %s"""
+_ORDERS = frozenset({"thread_id", "status", "created_at", "updated_at", "state_updated_at"})
+
+
+class ThreadRecords(Queries):
+    """The questions about threads, and what a client may change of one."""
+
+    async def create_thread(
+        self,
+        thread_id: str,
+        *,
+        metadata: Mapping[str, Any],
+        if_exists: Literal["raise", "do_nothing"],
+        ttl: Mapping[str, Any] | None,
+    ) -> JsonObject:
+        """A new thread, or the one that exists, untouched, with ``do_nothing``.
+
+        Raises:
+            Conflict: it exists and ``if_exists`` is ``raise``, or it is being deleted.
+            InvalidRequest: the metadata or the ttl cannot be stored.
+        """
+        minutes, strategy = _ttl(ttl)
+        while True:
+            rows = await self.rows(
+                "INSERT INTO greenroom.threads (thread_id, metadata, ttl_minutes, ttl_strategy,"
+                " created_at, updated_at, state_updated_at)"
+                " SELECT %s, %s, m, %s, t, t, t"
+                " FROM (SELECT %s::float8 AS m, clock_timestamp() AS t) AS given"
+                " WHERE NOT EXISTS (SELECT 1 FROM greenroom.operations WHERE subject = %s)"
+                f" ON CONFLICT (thread_id) DO NOTHING RETURNING {_COLUMNS}",
+                [thread_id, Jsonb(dict(metadata)), strategy, minutes, thread_id],
+            )
+            if rows:
+                return _thread(rows[0])
+            if await self._is_being_deleted(thread_id):
+                raise Conflict(
+                    f"Thread with ID {thread_id} is being deleted. Try again when it is gone, or"
+                    " choose another ID."
+                )
+            if if_exists == "raise":
+                raise Conflict(f"Thread with ID {thread_id} already exists")
+            # None when it was deleted in between; then it can be made.
+            if found := await self.get_thread(thread_id):
+                return found
+
+    async def _is_being_deleted(self, thread_id: str) -> bool:
+        """Its record is gone already, its checkpoints are not."""
+        return bool(
+            await self.rows("SELECT 1 FROM greenroom.operations WHERE subject = %s", [thread_id])
+        )
+
+    async def get_thread(self, thread_id: str) -> JsonObject | None:
+        rows = await self.rows(
+            f"SELECT {_COLUMNS} FROM greenroom.threads WHERE thread_id = %s", [thread_id]
+        )
+        return _thread(rows[0]) if rows else None
+
+    async def patch_thread(
+        self, thread_id: str, *, metadata: Mapping[str, Any] | None, ttl: Mapping[str, Any] | None
+    ) -> JsonObject | None:
+        """Merges metadata, shallowly; a ttl counts from now. None when there is no such thread."""
+        minutes, strategy = _ttl(ttl)
+        rows = await self.rows(
+            "UPDATE greenroom.threads SET metadata = metadata || %s,"
+            " updated_at = clock_timestamp(), ttl_minutes = coalesce(m, ttl_minutes),"
+            " ttl_strategy = coalesce(%s, ttl_strategy)"
+            f" FROM (SELECT %s::float8 AS m) AS given WHERE thread_id = %s RETURNING {_COLUMNS}",
+            [Jsonb(dict(metadata or {})), strategy, minutes, thread_id],
+        )
+        return _thread(rows[0]) if rows else None
+
+    async def thread_storage(self, thread_id: str) -> JsonObject | None:
+        """How much a thread keeps: JSON as text, blobs as they are; None when there is none.
+
+        A channel's values are counted once per version, whether they are blobs or stand in the
+        checkpoint itself.
+        """
+        rows = await self.search(_STORAGE, [thread_id] * 5)
+        if not rows:
+            return None
+        row = rows[0]
+        channels: list[dict[str, Any]] = row["channels"] or []
+        values = {"count": sum(c["versions"] for c in channels)}
+        values["bytes"] = sum(c["bytes"] for c in channels)
+        return {
+            "thread_id": row["thread_id"],
+            "total_bytes": row["checkpoint_bytes"] + values["bytes"] + row["write_bytes"],
+            "checkpoints": {"count": row["checkpoints"], "bytes": row["checkpoint_bytes"]},
+            "channel_values": {**values, "by_channel": {c.pop("channel"): c for c in channels}},
+            "pending_writes": {"count": row["writes"], "bytes": row["write_bytes"]},
+        }
+
+    async def search_threads(
+        self, where: ThreadFilter, *, limit: int, offset: int, sort_by: str, descending: bool
+    ) -> Page:
+        order = order_clause("thread_id", sort_by, _ORDERS, descending)
+        plain, contained = _of_threads(where)
+        rows = None
+        if contained:
+            rows = await self._walk(plain, contained, order, limit, offset)
+        if rows is None:
+            sql, params = where_clause(plain + contained)
+            source = "greenroom.threads"
+            if contained:
+                # MATERIALIZED keeps the planner from walking in the order until it finds a page.
+                source, sql = f"found JOIN {source} USING (thread_id)", _found(sql)
+                query = f"{sql} SELECT {_COLUMNS} FROM {source} {order} LIMIT %s OFFSET %s"
+            else:
+                query = f"SELECT {_COLUMNS} FROM {source} {sql} {order} LIMIT %s OFFSET %s"
+            rows = await self.search(query, [*params, limit + 1, offset])
+        return Page(items=[_thread(row) for row in rows[:limit]], has_more=len(rows) > limit)
+
+    async def _walk(
+        self, plain: Conditions, contained: Conditions, order: str, limit: int, offset: int
+    ) -> list[JsonObject] | None:
+        """The page, if the first rows in the order hold it or are all there are; else None."""
+        sql, params = where_clause(plain)
+        match, values = where_clause(contained)
+        rows = await self.search(
+            "WITH first AS MATERIALIZED ("
+            f" SELECT * FROM greenroom.threads {sql} {order} LIMIT %s),"
+            f" page AS (SELECT {_COLUMNS} FROM first {match} {order} LIMIT %s OFFSET %s)"
+            " SELECT page.*, seen FROM (SELECT count(*) AS seen FROM first) AS counted"
+            f" LEFT JOIN page ON true {order}",
+            [*params, WALK, *values, limit + 1, offset],
+        )
+        page = [row for row in rows if row["thread_id"] is not None]
+        return page if len(page) > limit or rows[0]["seen"] < WALK else None
+
+    async def count_threads(self, where: ThreadFilter) -> int:
+        plain, contained = _of_threads(where)
+        sql, params = where_clause(plain + contained)
+        rows = await self.search(f"SELECT count(*) AS n FROM greenroom.threads {sql}", params)
+        return rows[0]["n"]
+
+
+def _of_threads(where: ThreadFilter) -> tuple[Conditions, Conditions]:
+    """Conditions on columns, and conditions on what JSON contains."""
+    plain: Conditions = []
+    contained: Conditions = []
+    if where.ids is not None:
+        plain.append(("thread_id = ANY(%s)", list(where.ids)))
+    if where.status is not None:
+        plain.append(("status = %s", where.status))
+    if where.metadata:
+        contained.append(("metadata @> %s", Jsonb(dict(where.metadata))))
+    if where.values:
+        values = without_nul(where.values)
+        if facets := {name: value for name, value in values.items() if is_facet(value)}:
+            contained.append(("facets <> '{}' AND facets @> %s", Jsonb(facets)))
+        contained.append(('greenroom.searchable("values") @> %s', Jsonb(values)))
+    return plain, contained
+
+
+def _found(where: str) -> str:
+    return f"WITH found AS MATERIALIZED (SELECT thread_id FROM greenroom.threads {where})"
+
+
+def _ttl(ttl: Mapping[str, Any] | None) -> tuple[float | None, str | None]:
+    """Minutes and strategy of ``{"ttl": minutes, "strategy": "delete"}``."""
+    if ttl is None:
+        return None, None
+    minutes, strategy = ttl.get("ttl"), ttl.get("strategy") or "delete"
+    if (
+        isinstance(minutes, bool)
+        or not isinstance(minutes, int | float)
+        or not 0 < minutes < LONGEST_TTL_MINUTES
+    ):
+        raise InvalidRequest("ttl.ttl must be a positive number of minutes.")
+    if strategy not in ("delete", "keep_latest"):
+        raise InvalidRequest("ttl.strategy must be 'delete' or 'keep_latest'.")
+    return float(minutes), strategy
+
+
+def _thread(row: JsonObject) -> JsonObject:
+    """Until its first run has ended, a thread has neither ``error`` nor ``interrupts``."""
+    thread = {
+        "thread_id": row["thread_id"],
+        "created_at": timestamp(row["created_at"]),
+        "updated_at": timestamp(row["updated_at"]),
+        "state_updated_at": timestamp(row["state_updated_at"]),
+        "metadata": row["metadata"],
+        "status": row["status"],
+        "config": row["config"],
+        "values": row["values"],
+    }
+    if row["ever_ran"]:
+        thread["error"] = row["error"]
+        thread["interrupts"] = row["interrupts"] or orjson.Fragment(b"{}")
+    if row["ttl_minutes"] is not None:
+        thread["ttl"] = {
+            "strategy": row["ttl_strategy"],
+            "ttl_minutes": row["ttl_minutes"],
+            "expires_at": timestamp(row["expires_at"]),
+        }
+    return thread

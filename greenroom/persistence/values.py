@@ -1,0 +1,41 @@
+"""The values of a thread that the registry keeps runs away from, as an inspector stores them."""
+
+from __future__ import annotations
+
+import psycopg
+from psycopg.types.json import Jsonb
+
+from greenroom.persistence.database import Pool
+from greenroom.persistence.facets import facets_of
+from greenroom.persistence.journal.epochs import EPOCH_SUPERSEDED, Superseded
+
+_STORE_VALUES = """
+UPDATE greenroom.threads SET "values" = %s, facets = %s, state_updated_at = clock_timestamp(),
+    updated_at = clock_timestamp()
+WHERE thread_id = %s"""
+
+
+async def store_values(
+    pool: Pool, thread_id: str, values: bytes | None, *, held: tuple[int, int] | None = None
+) -> None:
+    """The thread's values after a change that the registry keeps runs away from.
+
+    Args:
+        held: the epoch of the registry that does, and its shard's number. Once it was superseded
+            nobody keeps runs away any more, and these values may be older than a run's.
+
+    Raises:
+        Superseded: it was; nothing was written.
+    """
+    text = values.decode() if values is not None else None
+    facets = facets_of(values) if values is not None else {}
+    try:
+        # A pipeline without a BEGIN is one transaction.
+        async with pool.connection() as connection, connection.pipeline():
+            if held is not None:
+                await connection.execute("SELECT greenroom.hold_epoch(%s, %s)", held)
+            await connection.execute(_STORE_VALUES, (text, Jsonb(facets), thread_id))
+    except psycopg.Error as error:
+        if error.sqlstate == EPOCH_SUPERSEDED:
+            raise Superseded("The registry that asked for this was superseded.") from None
+        raise

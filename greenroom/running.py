@@ -1,0 +1,223 @@
+"""A server in the foreground: started, shown, and ended when somebody asks for it.
+
+Whatever was started is ended, however this ends. `actors` is imported by the caller, after Ray's
+environment is set: Ray reads it while it is imported.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from types import FrameType
+from typing import Any, Protocol
+
+from greenroom import datadir
+from greenroom.checks import GraphCheck, GraphReport, check_database, check_port
+from greenroom.core.errors import GreenroomError
+from greenroom.environment import (
+    apply_ray_environment,
+    make_haproxy_dir,
+    remove_haproxy_dir,
+)
+from greenroom.graphs.configuration import Configuration, read_configuration
+from greenroom.settings import Settings
+from greenroom.terminal import Progress, note, out, steps
+
+log = logging.getLogger(__name__)
+
+ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Ctrl-C, what service managers send, and a terminal that is closed."""
+
+ORPHANS_PATIENCE_S = 15.0
+"""What the processes of a server that was killed get to notice that and go."""
+
+
+class RunningServer(Protocol):
+    """What `actors.server.server.Server` is to the command line."""
+
+    def start(self, progress: Progress) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+class Stopped(BaseException):
+    """Somebody asked us to end: Ctrl-C, or SIGTERM. No failure, so no Exception either."""
+
+
+def run_server(
+    settings: Settings, make_server: Callable[[Settings, Configuration], RunningServer]
+) -> None:
+    """Starts a server, shows how far it is, and ends it when told to.
+
+    Args:
+        make_server: gives the server; called when Ray's environment is set.
+
+    Raises:
+        GreenroomError: it cannot start, with the sentence for people. Nothing is left running.
+    """
+    with _signals(settings) as told_to_stop, steps() as progress:
+        progress("Reading the configuration")
+        configuration = read_configuration(settings.config)
+        note([*configuration.warnings, *exceeded(configuration, settings.registry_shards)])
+        with (
+            datadir.claim(settings.data_dir, settings.url) as killed,
+            GraphCheck(settings.config) as graph_check,
+        ):
+            progress(f"Checking that port {settings.port} is free")
+            _free_port(settings, ORPHANS_PATIENCE_S if killed is not None else 0.0)
+            if settings.database_url is not None:
+                progress("Checking the database")
+                check_database(settings.database_url)
+
+            def step(text: str) -> None:
+                graph_check.refuse_broken(wait=False)
+                progress(text)
+
+            progress("Loading Ray")
+            make_haproxy_dir(settings.data_dir)
+            apply_ray_environment(settings)
+            server = make_server(settings, configuration)
+            try:
+                try:
+                    server.start(step)
+                except Exception as error:
+                    # Whatever a part said about it, a graph that does not import is the cause.
+                    graph_check.refuse_broken(wait=True)
+                    if isinstance(error, GreenroomError):
+                        raise
+                    # Ray, Serve and the operating system raise what they like; it is said in one
+                    # sentence here, and shown in full to whoever asks for it.
+                    log.debug("The server could not start.", exc_info=True)
+                    raise GreenroomError(
+                        f"The server could not start: {_first_line(error)}"
+                        " ('--log-level debug' shows where)."
+                    ) from error
+                reports = graph_check.refuse_broken(wait=True)
+                progress("")
+                note(sentence for report in reports for sentence in report.warnings)
+                _banner(settings, configuration, reports)
+                told_to_stop()
+            finally:
+                progress("Stopping")
+                try:
+                    server.stop()
+                finally:
+                    datadir.end_orphans(settings.data_dir)
+                    remove_haproxy_dir(settings.data_dir)
+                    progress("")
+
+
+def _free_port(settings: Settings, patience_s: float) -> None:
+    """Refuses a port that is taken, unless by a killed server's leftovers, which will go."""
+    deadline_s = time.monotonic() + patience_s
+    while True:
+        datadir.end_orphans(settings.data_dir)
+        try:
+            check_port(settings.host, settings.port)
+            return
+        except GreenroomError:
+            if time.monotonic() > deadline_s:
+                raise
+            time.sleep(0.1)
+
+
+SIGNAL_TURN_S = 0.5
+
+
+@contextmanager
+def _signals(settings: Settings) -> Generator[Callable[[], None], None, None]:
+    """The first of the signals raises `Stopped`; the second ends this process at once.
+
+    Gives a function that blocks until then. It sets the handlers again, since ``ray.init`` puts its
+    own in their place.
+    """
+    received = 0
+
+    def receive(number: int, frame: FrameType | None) -> None:
+        nonlocal received
+        received += 1
+        if received > 1:
+            # Ray's processes and the embedded database end with us; the proxy would not.
+            datadir.end_orphans(settings.data_dir)
+            remove_haproxy_dir(settings.data_dir)
+            os._exit(128 + number)
+        raise Stopped
+
+    def listen() -> None:
+        for number in ENDING_SIGNALS:
+            signal.signal(number, receive)
+
+    def wait() -> None:
+        listen()
+        never = threading.Event()
+        # In turns: a signal that comes between two bytecodes, just before the wait, does not end
+        # it. And it may have come while something ran that swallows exceptions, as destructors do.
+        while not received:
+            never.wait(SIGNAL_TURN_S)
+        raise Stopped
+
+    before = {number: signal.getsignal(number) for number in ENDING_SIGNALS}
+    listen()
+    try:
+        yield wait
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _banner(
+    settings: Settings, configuration: Configuration, reports: Sequence[GraphReport]
+) -> None:
+    out.print()
+    out.print(f"  [bold]Greenroom {version_of('greenroom')}[/bold] serves {settings.url}")
+    out.print(f"  graphs  {', '.join(configuration.graphs)}", markup=False)
+    out.print(f"  docs    {settings.url}/docs", markup=False)
+    if reports:
+        out.print("\n  Stream some tokens:\n")
+        out.print(curl(settings.url, reports), markup=False)
+    out.print("\n  Ctrl-C ends it.\n")
+
+
+def curl(url: str, reports: Sequence[GraphReport]) -> str:
+    """A command to paste that streams from the first graph one can talk to, or the first at all."""
+    chats = [report.graph_id for report in reports if report.chats]
+    request: dict[str, Any] = {"assistant_id": chats[0] if chats else reports[0].graph_id}
+    if chats:
+        request["input"] = {"messages": [{"role": "user", "content": "Hello"}]}
+        request["stream_mode"] = "messages-tuple"
+    else:
+        request["input"] = {}
+        request["stream_mode"] = "updates"
+    return (
+        f"  curl -N {url}/runs/stream \\\n    -H 'content-type: application/json' \\\n"
+        f"    -d '{json.dumps(request)}'"
+    )
+
+
+def exceeded(configuration: Configuration, shards: int) -> list[str]:
+    """A sentence for each graph that may have more actors than its placement says."""
+    return [
+        f"Graph '{graph_id}' may have {shards} actors and not {graph.placement.max_actors}"
+        f" (max_actors): each of the {shards} registries keeps actors of its own."
+        for graph_id, graph in configuration.graphs.items()
+        if 0 < graph.placement.max_actors < shards
+    ]
+
+
+def version_of(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "(not installed)"  # Greenroom itself, when it runs from a source tree
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.partition("\n")[0].rstrip(".")

@@ -1,0 +1,161 @@
+"""What Ray promises nobody, and the server builds upon: each test says what breaks without it.
+
+A failure here after an upgrade names what to look at in `actors/calls/ray_internals.py`. Together
+with a real Ray they are used by `tests/server` (onlookers) and `tests/cluster` (the autoscaler).
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+import ray._private.node
+import ray._private.worker
+from ray.core.generated.autoscaler_pb2 import GetClusterStatusReply
+
+from actors.calls import cluster, ray_internals
+from actors.common.placement import Node, Refused
+
+ROOT = Path(__file__).parents[2]
+
+
+class FakeClient:
+    """The control service of a cluster with an autoscaler that has refused something."""
+
+    reply: Any = GetClusterStatusReply()
+    report: bytes | None = None
+
+    def __init__(self, *, address: str) -> None:
+        assert address == "gcs"
+
+    def get_cluster_status(self, *, timeout_s: float) -> bytes:
+        return self.reply.SerializeToString()
+
+    def internal_kv_get(self, key: bytes, namespace: Any, *, timeout: float) -> bytes | None:
+        assert key == ray_internals.MONITOR_STATUS_KEY
+        return self.report
+
+
+@pytest.fixture
+def client(monkeypatch: pytest.MonkeyPatch) -> type[FakeClient]:
+    class Context:
+        gcs_address = "gcs"
+
+    class Client(FakeClient):
+        reply = GetClusterStatusReply()
+
+    monkeypatch.setattr(ray_internals, "GcsClient", Client)
+    monkeypatch.setattr(ray, "get_runtime_context", Context)
+    monkeypatch.setattr(
+        ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 4.0}}, {"Alive": False}]
+    )
+    return Client
+
+
+def test_ray_says_what_its_autoscaler_can_never_satisfy(client: type[FakeClient]) -> None:
+    """Else a run that no node can ever take waits for ever, and nobody says why."""
+    state = client.reply.autoscaling_state
+    state.autoscaler_state_version = 3
+    plain = state.infeasible_resource_requests.add()
+    plain.resources_bundle["GPU"] = 8.0
+    labelled = state.infeasible_resource_requests.add()
+    labelled.resources_bundle["CPU"] = 1.0
+    labelled.label_selectors.add().label_constraints.add().label_key = "zone"
+    view = cluster.cluster_view()
+    assert view.nodes == (Node(resources={"CPU": 4.0}, labels={}),)
+    assert view.autoscales
+    assert view.refused == (
+        Refused(resources={"GPU": 8.0}, labelled=False),
+        Refused(resources={"CPU": 1.0}, labelled=True),
+    )
+
+
+@pytest.mark.parametrize(
+    ("report", "autoscales"),
+    [(None, False), (b'{"autoscaler_report": {"active_nodes": {"head": 1}}}', True)],
+)
+def test_a_cluster_without_an_autoscaler_has_no_state_of_one(
+    client: type[FakeClient], report: bytes | None, autoscales: bool
+) -> None:
+    """Else an actor that no node has room for waits for a node that never comes."""
+    client.report = report
+    assert cluster.cluster_view().autoscales is autoscales
+    assert cluster.cluster_view().refused == ()
+
+
+def test_the_client_of_the_control_service_has_both_questions() -> None:
+    """Else `autoscaler_state` raises on every cluster, and no server starts there."""
+    raylet: Any = importlib.import_module("ray._raylet")
+    # The client passes on what its inner one has.
+    assert callable(raylet.GcsClient)
+    assert callable(raylet.InnerGcsClient.get_cluster_status)
+    assert callable(raylet.InnerGcsClient.internal_kv_get)
+
+
+def test_a_node_ends_its_onlookers_by_name() -> None:
+    """Else a local server costs 150 MiB more; a missing name is passed by in silence."""
+    assert hasattr(ray._private.worker, "_global_node")
+    for kind in ("monitor", "dashboard", "log_monitor"):
+        end = getattr(ray._private.node.Node, f"kill_{kind}")
+        assert "check_alive" in inspect.signature(end).parameters
+
+
+def test_the_onlookers_of_the_node_are_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[tuple[str, bool]] = []
+
+    class Node:
+        def kill_monitor(self, check_alive: bool) -> None:
+            ended.append(("monitor", check_alive))
+
+        def kill_dashboard(self, check_alive: bool) -> None:
+            ended.append(("dashboard", check_alive))
+
+    monkeypatch.setattr(ray._private.worker, "_global_node", Node())
+    ray_internals.end_onlookers()
+    assert ended == [("monitor", False), ("dashboard", False)]
+    monkeypatch.setattr(ray._private.worker, "_global_node", None)
+    ray_internals.end_onlookers()
+
+
+def run(code: str) -> None:
+    """Runs code in a process of its own: what it imports is not there yet, and warns."""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_httpx_works_without_its_command_line() -> None:
+    """Else every actor loads it: 4 MiB and a tenth of a second; or httpx does not load at all."""
+    run(
+        "import sys\n"
+        "from actors.calls import ray_internals\n"
+        "assert 'httpx' not in sys.modules\n"
+        "ray_internals.leave_out_command_line_of_httpx()\n"
+        "import httpx\n"
+        "httpx.AsyncClient()\n"
+        "assert sys.modules['httpx._main'] is None\n"
+    )
+
+
+def test_a_handle_of_serve_may_have_a_loop_of_its_own() -> None:
+    """Else a `ServeChatModel` is bound to the loop that used it first (`greenroom.models`)."""
+    run(
+        "import inspect\n"
+        "from ray.serve.handle import DeploymentHandle\n"
+        "from ray.serve._private.default_impl import create_init_handle_options\n"
+        "assert list(inspect.signature(DeploymentHandle._init).parameters) == ['self', 'kwargs']\n"
+        "options = create_init_handle_options(_run_router_in_separate_loop=True)\n"
+        "assert options._run_router_in_separate_loop\n"
+    )

@@ -1,0 +1,172 @@
+"""What LangGraph promises nobody, and Greenroom builds upon: each test says what breaks without it.
+
+A failure here after an upgrade names what to look at in `greenroom/langgraph_internals.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import sys
+from collections.abc import Coroutine
+from typing import Any, TypedDict, cast
+
+import pytest
+from langgraph.checkpoint.base import empty_checkpoint
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import START, StateGraph
+from langgraph.types import Command, Send, interrupt
+
+from greenroom import langgraph_internals as internals
+
+
+class State(TypedDict, total=False):
+    text: str
+
+
+def asks(state: State) -> State:
+    return {"text": interrupt("?")}
+
+
+def test_strict_resume_refuses_an_answer_that_nobody_waits_for() -> None:
+    """Else an answer to a question that is answered already goes to the next one."""
+    builder = StateGraph(State).add_node("asks", asks).add_edge(START, "asks")
+    graph = builder.compile(checkpointer=InMemorySaver())
+    config: Any = {"configurable": {"thread_id": "t"}}
+    graph.invoke({"text": ""}, config)
+    (waiting,) = graph.get_state(config).interrupts
+    strict: Any = {
+        "configurable": {**config["configurable"], internals.CONFIG_KEY_STRICT_RESUME: True}
+    }
+    with pytest.raises(Exception, match=r"(?i)interrupt|resume"):
+        graph.invoke(Command(resume={"f" * 32: "late"}), strict)
+    assert graph.get_state(config).interrupts == (waiting,)
+    assert graph.invoke(Command(resume={waiting.id: "yes"}), strict)["text"] == "yes"
+
+
+def test_a_command_becomes_writes_of_the_null_task() -> None:
+    """Else a second attempt does not see that its update is stored, and applies it twice."""
+    command: Command[Any] = Command(
+        resume="yes", update={"text": "new"}, goto=["a", Send("b", {"text": "x"})]
+    )
+    writes = list(internals.map_command(command))
+    assert {task_id for task_id, _, _ in writes} == {internals.NULL_TASK_ID}
+    assert [value for _, channel, value in writes if channel == internals.RESUME] == ["yes"]
+    assert ("text", "new") in [(channel, value) for _, channel, value in writes]
+    assert ("branch:to:a", START) in [(channel, value) for _, channel, value in writes]
+
+
+def test_the_writes_of_a_command_are_stored_on_the_checkpoint_before() -> None:
+    """Else `resume._not_yet_stored` looks in the wrong place."""
+    saver = InMemorySaver()
+    graph = (
+        StateGraph(State).add_node("asks", asks).add_edge(START, "asks").compile(checkpointer=saver)
+    )
+    config: Any = {"configurable": {"thread_id": "t"}}
+    graph.invoke({"text": ""}, config)
+    before = graph.get_state(config).config
+    graph.invoke(Command(resume="yes", update={"text": "new"}), config)
+    saved = saver.get_tuple(before)
+    assert saved is not None
+    null = [
+        (channel, value)
+        for task_id, channel, value in saved.pending_writes or ()
+        if task_id == internals.NULL_TASK_ID
+    ]
+    assert (internals.RESUME, "yes") in null
+    assert ("text", "new") in null
+
+
+def test_a_breakpoint_is_told_from_names_of_tasks() -> None:
+    """Else a run that died at a breakpoint goes past it in its next attempt."""
+    checkpoint = empty_checkpoint()
+    checkpoint["channel_versions"] = {"text": "2"}
+
+    class Named:
+        def __init__(self, name: str) -> None:
+            self.name, self.config = name, None
+
+    tasks = cast(Any, [Named("a"), Named("b")])
+
+    def stops(nodes: Any) -> list[str]:
+        return [task.name for task in internals.should_interrupt(checkpoint, nodes, tasks)]
+
+    assert stops(["b", "c"]) == ["b"]
+    assert stops("*") == ["a", "b"]
+    checkpoint["versions_seen"] = {"__interrupt__": {"text": "2"}}
+    assert stops(["b"]) == []
+
+
+def test_a_task_with_a_write_is_finished_and_one_that_asks_is_not() -> None:
+    """Else a client reads again what an earlier attempt has told it, or misses what it has not."""
+    statuses = internals.read_task_statuses(
+        [
+            (internals.NULL_TASK_ID, "text", "of the command"),
+            ("done", "text", "written"),
+            ("asking", "__interrupt__", ["?"]),
+            ("failed", "__error__", ValueError("no")),
+        ]
+    )
+    assert {task: status.finished for task, status in statuses.items()} == {
+        "done": True,
+        "asking": False,
+        "failed": False,
+    }
+
+
+def test_a_schema_is_made_from_the_types_of_channels() -> None:
+    """Else `GET /assistants/{id}/schemas` has no schema of the state."""
+    made = internals.create_model("State", field_definitions={"count": (int, None)})
+    schema = made.model_json_schema()
+    assert schema["title"] == "State"
+    assert schema["properties"]["count"]["type"] == "integer"
+
+
+def test_a_value_of_a_delta_channel_is_a_tuple_like_record() -> None:
+    """Else it passes for plain JSON, and comes back as a list that LangGraph cannot read."""
+    assert list(inspect.signature(internals.DeltaSnapshot).parameters) == ["value"]
+    assert internals.DeltaSnapshot([1]).value == [1]
+
+
+def test_a_factory_is_given_a_runtime_for_its_access() -> None:
+    """Else no graph factory that takes a `ServerRuntime` loads."""
+    read = internals.ReadRuntime(access_context="threads.read", user=None, store=cast(Any, None))
+    assert read.execution_runtime is None
+    execution = internals.ExecutionRuntime(
+        access_context="threads.create_run", user=None, store=cast(Any, None), context={"a": 1}
+    )
+    assert execution.execution_runtime is execution
+    assert execution.context == {"a": 1}
+
+
+async def test_langgraph_makes_all_tasks_with_the_factory_of_the_loop() -> None:
+    """Else `SystemExit` in a node stops the loop of all runs of a process."""
+    made: list[str] = []
+    loop = asyncio.get_running_loop()
+
+    def factory(
+        loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, Any], **named: Any
+    ) -> asyncio.Future[Any]:
+        made.append(getattr(coro, "__qualname__", ""))
+        return asyncio.Task(coro, loop=loop, **named)
+
+    async def node(state: State) -> State:
+        return {"text": "done"}
+
+    async def nothing(state: State) -> State:
+        return {}
+
+    # Two at once: a single task is executed without one of asyncio's.
+    graph = StateGraph(State).add_node("a", node).add_node("b", nothing)
+    graph.add_edge(START, "a").add_edge(START, "b")
+    assert hasattr(internals._future, "EAGER_NOT_SUPPORTED")
+    before = internals._future.EAGER_NOT_SUPPORTED
+    internals.make_no_eager_tasks()
+    loop.set_task_factory(factory)
+    try:
+        assert await graph.compile().ainvoke({"text": ""}) == {"text": "done"}
+    finally:
+        loop.set_task_factory(None)
+        setattr(internals._future, "EAGER_NOT_SUPPORTED", before)  # noqa: B010
+    assert any("arun_with_retry" in name for name in made), made
+    assert before is (sys.version_info < (3, 12)) or before is True
