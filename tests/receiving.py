@@ -38,7 +38,7 @@ class Receiver:
     statuses: deque[int] = field(default_factory=deque)
     location: str | None = None
     gate: asyncio.Event = field(default_factory=asyncio.Event)
-    letters: asyncio.Queue[Received] = field(default_factory=asyncio.Queue)
+    deliveries: asyncio.Queue[Received] = field(default_factory=asyncio.Queue)
     now: int = 0
     most: int = 0
 
@@ -48,7 +48,7 @@ class Receiver:
 
     async def next(self) -> Received:
         """The next request, bounded."""
-        return await asyncio.wait_for(self.letters.get(), BOUND_S)
+        return await asyncio.wait_for(self.deliveries.get(), BOUND_S)
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.now += 1
@@ -58,7 +58,7 @@ class Receiver:
             method, path, _ = head[0].split(" ")
             headers = dict(line.lower().split(": ", 1) for line in head[1:] if line)
             body = await reader.readexactly(int(headers.get("content-length", 0)))
-            self.letters.put_nowait(Received(method, path, headers, json.loads(body)))
+            self.deliveries.put_nowait(Received(method, path, headers, json.loads(body)))
             status = self.statuses.popleft() if self.statuses else 200
             await self.gate.wait()
             more = f"location: {self.location}\r\n" if self.location else ""

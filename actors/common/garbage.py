@@ -13,8 +13,8 @@ YOUNGEST = 10_000
 """Objects made between two collections; Python's default is 700."""
 
 
-def spare_what_stays() -> None:
-    """Takes all that is there out of collections, and has what comes collected less often."""
+def freeze_startup_objects() -> None:
+    """Excludes all current objects from garbage collection; raises the threshold for new ones."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(YOUNGEST, 20, 20)

@@ -75,7 +75,7 @@ class WebhookSettings:
     Attributes:
         allow_private: they may go to this machine and to private networks.
         timeout_s: what a receiver gets for one attempt, from looking up its name to its answer.
-        max_attempts: how often a letter is posted before it is given up.
+        max_attempts: how often a delivery is posted before it is given up.
         first_retry_s: the pause after the first attempt; every following one is twice as long.
     """
 

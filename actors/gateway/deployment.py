@@ -10,7 +10,7 @@ from ray import serve
 from ray.serve import Application
 
 from actors.calls.directory import Handles
-from actors.common.garbage import spare_what_stays
+from actors.common.garbage import freeze_startup_objects
 from actors.common.placement import HEAD, HEAD_SHARE
 from actors.common.setup import RegistrySetup, configuration_of
 from actors.gateway.runtime import RayRuntime
@@ -52,7 +52,7 @@ class Gateway:
             statement_timeout_s=STATEMENT_TIMEOUT_S,
         )
         configuration = await asyncio.to_thread(configuration_of, setup)
-        spare_what_stays()
+        freeze_startup_objects()
         runtime = RayRuntime(
             handles,
             self._database,

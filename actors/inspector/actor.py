@@ -27,7 +27,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.store.postgres.aio import AsyncPostgresStore
 
 from actors.calls.answers import long_poll, repeatable
-from actors.common.garbage import spare_what_stays
+from actors.common.garbage import freeze_startup_objects
 from actors.common.guard import Guard
 from actors.common.placement import PoolSpec
 from actors.common.setup import InspectorSetup, configuration_of
@@ -107,7 +107,7 @@ class Inspector:
                 make_importable(path)
         self._takes_shipped = configuration.shipped_graphs
         self._pool = await self._open_pool(min_size=1)
-        spare_what_stays()
+        freeze_startup_objects()
         return os.getpid()
 
     @repeatable

@@ -11,8 +11,8 @@ start, cancel, answer. So what is acknowledged is durable, and what is executed 
 A cancel is the exception to that order: the actor is told and its killer armed first, and the
 commit goes beside it, so that a run stops also while the database does not answer.
 
-This module has what Ray calls, and when it may be called; the work is done by the parts of the
-registry (`actors.registry.parts`). One table says what state a run is in,
+This module has what Ray calls. When it may be called says `actors.registry.readiness`; the work is
+done by the parts of the registry (`actors.registry.parts`). One table says what state a run is in,
 `greenroom.core.lifecycle`, and the parts execute it. Whatever follows a decision is *vital*
 (`actors.common.tasks`): it becomes durable, or it ends this process. Nothing here cannot be rebuilt
 (`actors.registry.recovery`). The constructor only keeps its arguments (an actor whose ``__init__``
@@ -32,33 +32,20 @@ import logging
 import os
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, Literal
 
 from actors.calls.answers import long_poll, repeatable
 from actors.calls.directory import Handles, rpc_host
-from actors.calls.names import registry_name
 from actors.calls.rpc import RpcAddress, RpcServer
 from actors.common import metrics
-from actors.common.garbage import spare_what_stays
 from actors.common.metering import Counted, Meter
 from actors.common.setup import RegistrySetup
 from actors.common.tasks import Tasks, end_process
 from actors.inspector.asking import Duty
-from actors.registry.activity import Activity, ThreadActivity
-from actors.registry.context import Context
-from actors.registry.in_flight import Runs
-from actors.registry.inspections import Inspections
-from actors.registry.keeper import Keeper
-from actors.registry.lanes import Lanes
-from actors.registry.parts import Parts, parts_of
-from actors.registry.recovery import Recovered, recover, restore
-from actors.registry.sweeping import Sweeper
-from actors.registry.waiters import Waiters
-from actors.registry.webhooks import WebhookSender
+from actors.registry.activity import Activity
+from actors.registry.parts import Parts
+from actors.registry.readiness import Readiness, measure
 from actors.spawn import Spawn
-from greenroom import tracing
-from greenroom.core.errors import ConfigurationError, Fenced, Restarting, Unavailable
 from greenroom.core.lifecycle import Event
 from greenroom.core.runs import (
     CancelAction,
@@ -69,17 +56,10 @@ from greenroom.core.runs import (
     RunRequest,
 )
 from greenroom.core.sharding import Misrouted
-from greenroom.graphs.configuration import Configuration
 from greenroom.persistence import journal
-from greenroom.persistence.embedded import Embedded, start_embedded
-from greenroom.persistence.journal import Superseded
 
 log = logging.getLogger("greenroom.registry")
 
-RECOVERY_WAIT_S = 30.0
-"""How long a call waits for the recovery."""
-TEND_INTERVAL_S = 1.0
-"""How often it is looked whether the embedded database runs."""
 EXIT_SUPERSEDED = 75
 """The exit code of a registry that another one has taken over from."""
 CUT_OFF_PATIENCE_S = 1.0
@@ -100,18 +80,18 @@ class RegistryActor:
         make_handles: Callable[[str], Handles] = Handles,
         make_spawn: Callable[[Handles], Spawn] = Spawn,
     ) -> None:
-        self._setup = setup
         self._shard = setup.shard
-        self._name = registry_name(setup.shard.number)
-        self._make_handles = make_handles
-        self._make_spawn = make_spawn
         self._tasks = Tasks(self._broken)
         self._meter = Meter(metrics.ALL)
-        self._epoch = 0
-        self._refusal: str | None = None
-        self._recovered: asyncio.Event | None = None
-        self._embedded: Embedded | None = None
-        self._parts: Parts | None = None
+        self._readiness = Readiness(
+            setup,
+            self._tasks,
+            self._meter,
+            make_handles=make_handles,
+            make_spawn=make_spawn,
+            broken=self._broken,
+            superseded=self._superseded,
+        )
         self._rpc = RpcServer(
             {
                 "create_many": self.create_many,
@@ -122,124 +102,15 @@ class RegistryActor:
             }
         )
 
-    # --- readiness -----------------------------------------------------------------------------
-
-    async def _ready(self) -> Parts:
-        """Waits for the recovery, which the first call begins.
-
-        Raises:
-            Restarting: it takes too long.
-            Unavailable: another registry has this database.
-        """
-        if self._recovered is None:
-            self._recovered = asyncio.Event()
-            self._tasks.spawn(self._recover_until_done())
-        if not self._recovered.is_set():
-            try:
-                async with asyncio.timeout(RECOVERY_WAIT_S):
-                    await self._recovered.wait()
-            except TimeoutError:
-                raise Restarting("The server is still starting. Try again in a moment.") from None
-        if self._refusal is not None:
-            raise Unavailable(self._refusal)
-        assert self._parts is not None
-        return self._parts
-
     async def _ready_for(self, *thread_ids: str) -> Parts:
         """Raises Misrouted unless all the threads are its own.
 
         A gateway may still count as many registries as there were before the last redeploy.
         """
-        parts = await self._ready()
+        parts = await self._readiness.parts()
         if not all(map(self._shard.has, thread_ids)):
             raise Misrouted("Another registry decides about this thread.", self._shard.of)
         return parts
-
-    async def _recover_until_done(self) -> None:
-        if self._setup.logs is not None:
-            self._setup.logs.apply(actor=self._name)
-        tracing.configure("registry")
-        pause_s = 0.1
-        assert self._recovered is not None
-        while True:
-            try:
-                recovered = await recover(
-                    self._setup,
-                    self._meter,
-                    name=self._name,
-                    make_keeper=self._make_keeper,
-                    superseded=self._superseded,
-                )
-                break
-            except Superseded as error:  # before: to go would only have this one started again
-                log.error("this registry stays out of it", extra={"reason": error.message})
-                self._refusal = error.message
-                self._recovered.set()
-                return
-            except Fenced:  # an actor has heard from a newer one
-                self._superseded()
-                raise
-            except Exception:  # the database is away, or Ray: nothing but trying again helps
-                log.exception("recovery failed, trying again")
-                await asyncio.sleep(pause_s)
-                pause_s = min(pause_s * 2, 2.0)
-        parts = self._take_over(recovered)
-        spare_what_stays()
-        self._recovered.set()
-        self._begin_upkeep(parts)
-
-    def _make_keeper(self, configuration: Configuration, setup: RegistrySetup) -> Keeper:
-        handles = self._make_handles(setup.namespace)
-        return Keeper(
-            handles,
-            self._make_spawn(handles),
-            configuration,
-            setup,
-            Tasks(self._broken),
-            self._meter,
-            granted=self._granted,
-            lost=self._lost,
-            unstartable=self._unstartable,
-        )
-
-    def _take_over(self, recovered: Recovered) -> Parts:
-        """Makes the parts, and rebuilds what is in flight; one synchronous step."""
-        self._setup, self._epoch = recovered.setup, recovered.epoch
-        self._embedded = recovered.embedded
-        keeper = recovered.keeper
-        most = self._setup.max_queued_runs
-        context = Context(
-            setup=recovered.setup,
-            takes_shipped=recovered.takes_shipped,
-            runs=Runs(self._shard.share(most) if most is not None else None),
-            lanes=Lanes(),
-            waiters=Waiters(),
-            activity=ThreadActivity(),
-            meter=self._meter,
-            tasks=self._tasks,
-            keeper=keeper,
-            inspections=Inspections(
-                keeper.handles, keeper.inspectors, (recovered.epoch, self._shard.number)
-            ),
-            journal=recovered.journal,
-            bulk=recovered.bulk,
-            database=recovered.database,
-            webhooks=WebhookSender(recovered.database, recovered.setup.webhooks, self._shard),
-        )
-        parts = self._parts = parts_of(context)
-        restore(parts, recovered)
-        return parts
-
-    def _begin_upkeep(self, parts: Parts) -> None:
-        """Begins what goes on for as long as the registry lives."""
-        context = parts.context
-        self._tasks.spawn(context.keeper.keep())
-        self._tasks.spawn(context.webhooks.send())
-        if self._setup.embedded is not None and self._shard.is_first:
-            self._tasks.spawn(_tend_embedded(self._setup.embedded))
-        self._tasks.spawn(metrics.export(self._meter, lambda: self._measure(context)))
-        sweeper = Sweeper(context.database, self._setup, parts.operations)
-        self._tasks.spawn(sweeper.keep())
 
     def _broken(self) -> None:
         """Ends the process: Ray starts it again, and recovery rebuilds what was decided."""
@@ -249,34 +120,20 @@ class RegistryActor:
         log.warning("another registry has taken over")
         os._exit(EXIT_SUPERSEDED)
 
-    # --- what the keeper tells -----------------------------------------------------------------
-
-    def _granted(self, run_id: str, actor: str) -> None:
-        if self._parts is not None:
-            self._parts.attempts.granted(run_id, actor)
-
-    def _lost(self, run_id: str, actor: str, note: str | None) -> None:
-        # While it recovers no run is known; `restore` finds that the actor is not there.
-        if self._parts is not None:
-            self._tasks.vital(self._parts.losses.lost(run_id, actor, note))
-
-    def _unstartable(self, run_id: str, reason: str) -> None:
-        if self._parts is not None:
-            self._tasks.vital(self._parts.losses.unstartable(run_id, reason))
-
     # --- life ----------------------------------------------------------------------------------
 
     @repeatable
     async def hello(self) -> dict[str, Any]:
         """What everyone else learns from the registry; answers once it has recovered."""
-        await self._ready()
+        context = (await self._readiness.parts()).context
+        setup = context.setup
         return {
-            "dsn": self._setup.dsn,
-            "url": self._setup.url,
-            "version": self._setup.version,
-            "generation": self._setup.generation,
+            "dsn": setup.dsn,
+            "url": setup.url,
+            "version": setup.version,
+            "generation": setup.generation,
             "shards": self._shard.of,
-            "epoch": self._epoch,
+            "epoch": context.epoch,
             "pid": os.getpid(),
         }
 
@@ -293,7 +150,7 @@ class RegistryActor:
         Raises:
             ConfigurationError: an actor cannot be started; the sentence says why.
         """
-        parts = await self._ready()
+        parts = await self._readiness.parts()
         return await parts.context.keeper.is_warm(wait_s)
 
     @repeatable
@@ -307,7 +164,7 @@ class RegistryActor:
             how many did not stop in time. They are cut off: their processes cannot write any
             more, and a next server takes them up from their last checkpoint.
         """
-        parts = await self._ready()
+        parts = await self._readiness.parts()
         context = parts.context
         parts.admissions.end(relieved=relieved)
         await context.keeper.drain()
@@ -360,7 +217,7 @@ class RegistryActor:
         self, status: Literal["pending", "running", "all"], action: CancelAction
     ) -> int:
         """Cancels every run of its own with the status; returns how many."""
-        parts = await self._ready()
+        parts = await self._readiness.parts()
         return await parts.cancellations.cancel_all(status, action)
 
     @repeatable
@@ -370,13 +227,13 @@ class RegistryActor:
         The result is True for one that is heard, False for one that is not current, and None for
         one whose end is still being stored: report it again.
         """
-        parts = await self._ready()
+        parts = await self._readiness.parts()
         return await parts.reports.take(reports)
 
     @repeatable
     async def exhausted(self, actor: str, resident_mib: int, limit_mib: int) -> None:
         """An actor says why it is about to end itself: it outgrew its placement's memory limit."""
-        parts = await self._ready()
+        parts = await self._readiness.parts()
         parts.context.keeper.note(
             actor,
             f"The run's process used {resident_mib} MiB of memory; its graph's memory_mib allows"
@@ -388,7 +245,7 @@ class RegistryActor:
     @long_poll
     async def follow(self, run_id: str, attempt: int, wait_s: float) -> RunLocation | None:
         """Where the run's attempt after ``attempt`` is, or how it ended: `Followers.follow`."""
-        parts = await self._ready()
+        parts = await self._readiness.parts()
         return await parts.followers.follow(run_id, attempt, wait_s)
 
     @long_poll
@@ -400,19 +257,19 @@ class RegistryActor:
     @repeatable
     async def inspector(self, duty: Duty = Duty.READS) -> str:
         """The name of the inspector for a duty; waits for it while it starts."""
-        parts = await self._ready()
+        parts = await self._readiness.parts()
         return await parts.context.inspections.inspector(duty)
 
     @repeatable
     async def ask_apart(self, duty: Duty, graph_id: str, method: str, args: tuple[Any, ...]) -> Any:
         """Asks an inspector where nothing else is asked: what may have ended the usual one."""
-        parts = await self._ready()
+        parts = await self._readiness.parts()
         return await parts.context.inspections.ask_apart(duty, graph_id, method, args)
 
     @repeatable
     async def info(self) -> dict[str, Any]:
         """Counts of runs, actors and slots."""
-        context = (await self._ready()).context
+        context = (await self._readiness.parts()).context
         running = len(context.runs.executed())
         recent = context.runs.recent_placements()
         return {
@@ -425,13 +282,8 @@ class RegistryActor:
     @repeatable
     async def counted(self) -> Counted:
         """Everything that is counted here."""
-        self._measure((await self._ready()).context)
+        measure((await self._readiness.parts()).context)
         return self._meter.counted()
-
-    def _measure(self, context: Context) -> None:
-        """Sets the gauges: what is true now rather than counted."""
-        self._meter.set(metrics.RUNS_NOW, context.runs.count_by_graph_and_status())
-        context.keeper.pools.measure(self._meter)
 
     # --- exclusive operations ------------------------------------------------------------------
 
@@ -464,13 +316,3 @@ class RegistryActor:
         """`ThreadOperations.delete_run`."""
         parts = await self._ready_for(thread_id)
         await parts.operations.delete_run(thread_id, run_id)
-
-
-async def _tend_embedded(directory: Path) -> None:
-    """Starts the embedded database again when it is gone; to attach to it is cheap."""
-    while True:
-        await asyncio.sleep(TEND_INTERVAL_S)
-        try:
-            (await asyncio.to_thread(start_embedded, directory)).release()
-        except ConfigurationError as error:
-            log.error("the embedded database does not start", extra={"reason": str(error)})

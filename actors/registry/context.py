@@ -26,6 +26,7 @@ class Context:
 
     Attributes:
         setup: with the address of the database that was found.
+        epoch: the number by which the database knows that this registry may write.
         takes_shipped: graphs may be added by clients of the database (`persistence.shipped`).
         runs, lanes: what is in flight.
         waiters: who waits for a run, a thread or an operation.
@@ -37,6 +38,7 @@ class Context:
     """
 
     setup: RegistrySetup
+    epoch: int
     takes_shipped: bool
     runs: Runs
     lanes: Lanes

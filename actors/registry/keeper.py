@@ -101,10 +101,8 @@ class Keeper:
         self._shard = setup.shard
         self._max_starts = setup.shard.share(setup.max_starts)
         self._starts = asyncio.Semaphore(self._max_starts) if self._max_starts else None
-        self._growing = False
+        self._growing = self._draining = self._closed = False
         self._retry: asyncio.TimerHandle | None = None
-        self._draining = False
-        self._closed = False
         self._problem = ""
         self.inspectors = self._own_inspectors(configuration) if setup.shard.is_first else None
 

@@ -77,7 +77,7 @@ class Sweeper:
         if not tails_left and not heads_left:
             self._swept_s = begun_s
         await _in_batches(
-            lambda: outbox.delete_settled(self._pool, WEBHOOKS_KEPT_S, max_rows=BATCH)
+            lambda: outbox.delete_finished(self._pool, WEBHOOKS_KEPT_S, max_rows=BATCH)
         )
 
         await _in_batches(

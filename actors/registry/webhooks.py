@@ -1,7 +1,7 @@
 """Sends webhooks after the ends of runs: at least once, and never in a run's way.
 
     registry: end of a run + `outbox.announce`, one transaction ──> wake
-    sender:   due letters ──> one task each ──> delivered, given up, or due again later
+    sender:   due deliveries ──> one task each ──> delivered, given up, or due again later
 
 What is to be sent stands in the database, so a restart goes on where this process was. What is
 *being* sent is known only here: after a crash it is sent once more. Every receiver (host and port)
@@ -35,7 +35,7 @@ log = logging.getLogger("greenroom.webhooks")
 MAX_AT_ONCE = 32
 MAX_PER_RECEIVER = 4
 IDLE_S = 60.0
-"""How often an idle sender looks whether a letter came without a word."""
+"""How often an idle sender looks whether a delivery came without a word."""
 DATABASE_PAUSE_S = 1.0
 
 
@@ -44,7 +44,7 @@ class WebhookSender:
 
     Args:
         pool: connections to the database.
-        shard: whose threads' letters; what is being sent is known here only, so they are nobody
+        shard: whose threads' deliveries; what is being sent is known here only, so they are nobody
             else's.
     """
 
@@ -64,7 +64,7 @@ class WebhookSender:
         self._awake.set()
 
     async def send(self) -> None:
-        """Never ends: sends letters as they become due."""
+        """Never ends: sends deliveries as they become due."""
         while True:
             self._awake.clear()
             try:
@@ -100,61 +100,61 @@ class WebhookSender:
             for each in found:
                 if self._busy[each.receiver] < self._most_per_receiver:
                     self._begin(each)
-        return IDLE_S  # a letter that is done gives its place back, and wakes
+        return IDLE_S  # a delivery that is done gives its place back, and wakes
 
     def _full(self) -> list[str]:
         return [name for name, busy in self._busy.items() if busy >= self._most_per_receiver]
 
-    def _begin(self, letter: Due) -> None:
-        self._busy[letter.receiver] += 1
-        task = asyncio.get_running_loop().create_task(self._deliver(letter))
-        self._sending[letter.run_id] = task
+    def _begin(self, delivery: Due) -> None:
+        self._busy[delivery.receiver] += 1
+        task = asyncio.get_running_loop().create_task(self._deliver(delivery))
+        self._sending[delivery.run_id] = task
 
         def done(_: asyncio.Task[None]) -> None:
-            del self._sending[letter.run_id]
-            self._busy[letter.receiver] -= 1
-            if not self._busy[letter.receiver]:
-                del self._busy[letter.receiver]
+            del self._sending[delivery.run_id]
+            self._busy[delivery.receiver] -= 1
+            if not self._busy[delivery.receiver]:
+                del self._busy[delivery.receiver]
             self.wake()
 
         task.add_done_callback(done)
 
-    async def _deliver(self, letter: Due) -> None:
+    async def _deliver(self, delivery: Due) -> None:
         try:
-            await self._try_once(letter.run_id)
+            await self._try_once(delivery.run_id)
         except (DatabaseUnavailable, psycopg.Error) as error:
             log.warning("webhook not noted, it is sent again", extra={"reason": str(error)[:200]})
             await asyncio.sleep(DATABASE_PAUSE_S)
-        except Exception:  # one letter that cannot be sent must not end the sending of others
-            log.exception("webhook failed", extra={"run_id": letter.run_id})
+        except Exception:  # one delivery that cannot be sent must not end the sending of others
+            log.exception("webhook failed", extra={"run_id": delivery.run_id})
             with contextlib.suppress(DatabaseUnavailable, psycopg.Error):
-                await outbox.settle(
-                    self._pool, letter.run_id, sent_at=datetime.now(UTC), said="internal error"
+                await outbox.finish(
+                    self._pool, delivery.run_id, sent_at=datetime.now(UTC), said="internal error"
                 )
 
     async def _try_once(self, run_id: str) -> None:
         client = await self._opened()
-        letter = await outbox.find(self._pool, run_id)
-        if letter is None:
+        delivery = await outbox.find(self._pool, run_id)
+        if delivery is None:
             return
-        sent_at = letter.sent_at or datetime.now(UTC)
+        sent_at = delivery.sent_at or datetime.now(UTC)
         from actors.registry.posting import post
 
         answer = await post(
-            client, letter.url, letter.body(sent_at), timeout_s=self._settings.timeout_s
+            client, delivery.url, delivery.body(sent_at), timeout_s=self._settings.timeout_s
         )
-        tried = letter.attempts + 1
+        tried = delivery.attempts + 1
         # The receiver and not the URL, which may carry a secret.
-        where = {"run_id": run_id, "receiver": letter.receiver, "attempt": tried}
+        where = {"run_id": run_id, "receiver": delivery.receiver, "attempt": tried}
         if answer.delivered or not answer.again or tried >= self._settings.max_attempts:
-            await outbox.settle(self._pool, run_id, sent_at=sent_at, said=answer.said)
+            await outbox.finish(self._pool, run_id, sent_at=sent_at, said=answer.said)
             if answer.delivered:
                 log.info("webhook delivered", extra={"action": "webhook_delivered", **where})
             else:
                 extra = {"action": "webhook_given_up", "reason": answer.said, **where}
                 log.warning("webhook given up", extra=extra)
             return
-        delay_s = self._settings.first_retry_s * 2**letter.attempts
+        delay_s = self._settings.first_retry_s * 2**delivery.attempts
         await outbox.postpone(
             self._pool, run_id, sent_at=sent_at, delay_s=delay_s, said=answer.said
         )

@@ -26,7 +26,7 @@ from langgraph.store.postgres.aio import AsyncPostgresStore
 from actors.calls.answers import NO_ANSWER, long_poll, repeat, repeatable
 from actors.calls.directory import Handles, rpc_host
 from actors.calls.rpc import RpcAddress, RpcServer
-from actors.common.garbage import spare_what_stays
+from actors.common.garbage import freeze_startup_objects
 from actors.common.guard import Guard
 from actors.common.placement import PoolSpec
 from actors.common.setup import RunActorSetup, configuration_of
@@ -132,7 +132,7 @@ class RunActor:
             self._shipped = ShippedGraphs(self._pool)
             for graph_id in set(self._setup.spec.graphs).difference(written):
                 self._graphs[graph_id] = await self._shipped.preload(graph_id)
-        spare_what_stays()
+        freeze_startup_objects()
         return os.getpid()
 
     @repeatable
@@ -168,7 +168,7 @@ class RunActor:
             store=self._store,
             earlier=lambda order: EarlierTail(pool, order),
             append=functools.partial(tails.append, pool),
-            settled=self._saving.settled,
+            all_written=self._saving.all_written,
             save_values=self._saving.save_values,
             report=self._report,
             grown=self._shelf.trim,

@@ -46,9 +46,9 @@ from greenroom.wire.encoding import dumps
 log = logging.getLogger("greenroom.run")
 
 EXIT_FENCED = 75
-REPEATED = frozenset({"values", "checkpoints", "debug"})
-"""What LangGraph says again when another attempt goes on. Whether readers were told must be known
-then: of a run whose events are kept, they see these only once they are durable."""
+REEMITTED_MODES = frozenset({"values", "checkpoints", "debug"})
+"""The stream modes that LangGraph emits again when an attempt resumes. For resumable runs their
+events are shown only once they are durable, so the next attempt knows what readers have seen."""
 
 INTERNAL_ERROR = {"error": "InternalError", "message": "An internal error occurred"}
 FIRST_PAUSE_S = 0.1
@@ -75,7 +75,7 @@ class Deps:
         store: the graphs' store.
         earlier: what attempts before this one have made durable.
         append: stores events of a run and its attempt; may raise `Fenced` and `Unavailable`.
-        settled: returns when no write is under way, also none that nobody waits for.
+        all_written: returns when no write is under way, also none that nobody waits for.
         save_values: stores the thread's values; may raise `Fenced` and `Unavailable`.
         report: tells the registry; False: the attempt is not the current one.
         grown: called after whatever makes a log grow.
@@ -95,7 +95,7 @@ class Deps:
     store: Any
     earlier: Callable[[RunOrder], Tail]
     append: Callable[[str, int, list[Event]], Awaitable[None]]
-    settled: Callable[[], Awaitable[None]]
+    all_written: Callable[[], Awaitable[None]]
     save_values: Callable[[Owner, str, bytes], Awaitable[None]]
     report: Callable[[Report], Awaitable[bool]]
     grown: Callable[[], None]
@@ -252,7 +252,7 @@ class Attempt:
     async def _with_state(self, ending: Ending) -> Ending:
         order, deps = self.order, self._deps
         # A write whose caller was cancelled may still be on its way.
-        await deps.settled()
+        await deps.all_written()
         values, interrupts, has_next = await graph_execution.state_after(
             deps.graph_of(order.graph_id),
             order,
@@ -271,7 +271,7 @@ class Attempt:
     # --- events --------------------------------------------------------------------------------
 
     def _emit(self, name: str, data: bytes) -> None:
-        repeated = self._tail is not None and name.partition("|")[0] in REPEATED
+        repeated = self._tail is not None and name.partition("|")[0] in REEMITTED_MODES
         event = self.log.append(name, data, _now_ms(), shown=not repeated)
         if self._tail is not None:
             self._tail.add(event, at_once=repeated)

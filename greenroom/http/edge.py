@@ -25,20 +25,20 @@ class Connections:
     def __init__(self) -> None:
         self._open: set[asyncio.Future[bool]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._settled = asyncio.Event()
-        self._settled.set()
+        self._is_idle = asyncio.Event()
+        self._is_idle.set()
         self.draining = False
 
     def enter(self, leaving: asyncio.Future[bool]) -> None:
         """Counts an answer in; ``leaving`` is set when it shall end (True: the client left)."""
         self._open.add(leaving)
-        self._settled.clear()
+        self._is_idle.clear()
         if self.draining:
             leaving.set_result(False)
 
     def leave(self, leaving: asyncio.Future[bool]) -> None:
         self._open.discard(leaving)
-        self._settle()
+        self._note_idle()
 
     def drain(self) -> None:
         """Breaks off every open answer without cancelling its run, so that clients reconnect."""
@@ -51,21 +51,21 @@ class Connections:
         """Runs ``work`` to its end whatever becomes of the request that asked for it."""
         task = asyncio.get_running_loop().create_task(_logged(work))
         self._tasks.add(task)
-        self._settled.clear()
+        self._is_idle.clear()
         task.add_done_callback(self._done)
         return task
 
-    async def settled(self) -> None:
+    async def until_idle(self) -> None:
         """Waits until no answer is open and nothing is left to do."""
-        await self._settled.wait()
+        await self._is_idle.wait()
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        self._settle()
+        self._note_idle()
 
-    def _settle(self) -> None:
+    def _note_idle(self) -> None:
         if not len(self):
-            self._settled.set()
+            self._is_idle.set()
 
     def __len__(self) -> int:
         return len(self._open) + len(self._tasks)

@@ -1,10 +1,10 @@
 """Webhooks on their way: written with the end of their run, kept until they are delivered.
 
-A row is the letter as the receiver gets it, whatever becomes of the run and its thread meanwhile.
+A row is the delivery as the receiver gets it, whatever becomes of the run and its thread meanwhile.
 `announce` puts it there in the transaction that ends the run, so there is one exactly when the run
-is over; `actors.registry.webhooks` sends what is due. A row is *settled* when it is delivered or
+is over; `actors.registry.webhooks` sends what is due. A row is *finished* when it is delivered or
 given up. It stays a while after that, without its contents, so that an announcement that is
-repeated (the journal may commit twice) is not a second letter.
+repeated (the journal may commit twice) is not a second delivery.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _STOPPED = {
 
 
 def announce(run_id: str, *, rolled_back: bool = False) -> Write:
-    """The letter about a run that has just ended, if it names a webhook. May be repeated.
+    """The delivery about a run that has just ended, if it names a webhook. May be repeated.
 
     Belongs behind the writes that end the run; of a run that is rolled back, before those that
     delete it.
@@ -63,14 +63,14 @@ def announce(run_id: str, *, rolled_back: bool = False) -> Write:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Due:
-    """A letter that is to be sent now, and to whom: host and port."""
+    """A delivery that is to be sent now, and to whom: host and port."""
 
     run_id: str
     receiver: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Letter:
+class Delivery:
     """What is posted.
 
     Attributes:
@@ -88,7 +88,7 @@ class Letter:
     def body(self, sent_at: datetime) -> bytes:
         """JSON of the run with what became of it; the same at every attempt."""
         row = self.about
-        letter = {
+        delivery = {
             "run_id": self.run_id,
             "thread_id": row["thread_id"],
             "assistant_id": str(row["assistant_id"]),
@@ -105,8 +105,8 @@ class Letter:
             "values": row["values"],
         }
         if row["error"] is not None:
-            letter["error"] = row["error"]
-        return orjson.dumps(letter)
+            delivery["error"] = row["error"]
+        return orjson.dumps(delivery)
 
 
 async def due(
@@ -117,12 +117,12 @@ async def due(
     not_to: Collection[str] = (),
     shard: Shard = WHOLE,
 ) -> list[Due]:
-    """Letters whose time has come, the oldest first.
+    """Deliveries whose time has come, the oldest first.
 
     Args:
-        but: runs whose letters are being sent.
+        but: runs whose deliveries are being sent.
         not_to: receivers that have enough on their hands.
-        shard: whose threads' letters.
+        shard: whose threads' deliveries.
     """
     rows = await rows_of(
         pool,
@@ -141,7 +141,7 @@ async def next_due_s(
     not_to: Collection[str] = (),
     shard: Shard = WHOLE,
 ) -> float | None:
-    """Seconds until a letter is due (negative: one is); None when none is waiting."""
+    """Seconds until a delivery is due (negative: one is); None when none is waiting."""
     rows = await rows_of(
         pool,
         "SELECT extract(epoch FROM min(due_at) - clock_timestamp())::float8 AS due_in_s"
@@ -152,8 +152,8 @@ async def next_due_s(
     return rows[0]["due_in_s"]
 
 
-async def find(pool: Pool, run_id: str) -> Letter | None:
-    """A letter that is not settled."""
+async def find(pool: Pool, run_id: str) -> Delivery | None:
+    """A delivery that is not finished."""
     rows = await rows_of(
         pool,
         "SELECT * FROM greenroom.webhooks WHERE run_id = %s AND settled_at IS NULL",
@@ -162,7 +162,7 @@ async def find(pool: Pool, run_id: str) -> Letter | None:
     if not rows:
         return None
     row = rows[0]
-    return Letter(
+    return Delivery(
         run_id=run_id,
         url=row["url"],
         receiver=row["receiver"],
@@ -186,8 +186,8 @@ async def postpone(
     )
 
 
-async def settle(pool: Pool, run_id: str, *, sent_at: datetime, said: str) -> None:
-    """The letter was delivered, or given up; its contents go."""
+async def finish(pool: Pool, run_id: str, *, sent_at: datetime, said: str) -> None:
+    """The delivery was delivered, or given up; its contents go."""
     await rows_of(
         pool,
         "UPDATE greenroom.webhooks SET attempts = attempts + 1, said = %s,"
@@ -197,8 +197,8 @@ async def settle(pool: Pool, run_id: str, *, sent_at: datetime, said: str) -> No
     )
 
 
-async def delete_settled(pool: Pool, older_than_s: float, *, max_rows: int = 1000) -> int:
-    """Deletes letters that were settled before; ``max_rows`` means that there may be more."""
+async def delete_finished(pool: Pool, older_than_s: float, *, max_rows: int = 1000) -> int:
+    """Deletes deliveries that were finished before; ``max_rows`` means that there may be more."""
     return len(
         await rows_of(
             pool,

@@ -107,10 +107,10 @@ class Saving:
                 raise DatabaseUnavailable(f"The database is away: {error}") from None
             raise
 
-    async def settled(self) -> None:
+    async def all_written(self) -> None:
         """Returns when everything that was given before is written or refused, also what nobody
         waits for any more: a run was cancelled, and what it leaves is looked at."""
-        await self.save(Save(owner=None, key=("settled",)))
+        await self.save(Save(owner=None, key=("all written",)))
 
     async def _send(self, items: list[Save]) -> list[bool | Exception]:
         """Whether each was written; if not, it has to be sent alone."""

@@ -39,7 +39,7 @@ def nothing_is_remembered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(RegistryActor, "__init__", remember)
     yield
     for registry in registries:
-        parts = registry._parts
+        parts = registry._readiness.now
         if parts is None or parts.context.runs:
             continue
         maps = {

@@ -97,8 +97,8 @@ class Actor:
         self.reports.append(report)
         return await self._does("report", True)
 
-    async def _settled(self) -> None:
-        await self._does("settled")
+    async def _all_written(self) -> None:
+        await self._does("all_written")
 
     def _left(self, attempt: Attempt, *, whole: bool) -> None:
         self.gone.append(attempt)
@@ -140,7 +140,7 @@ class Actor:
             "store": None,
             "earlier": lambda order: self,
             "append": self._append,
-            "settled": self._settled,
+            "all_written": self._all_written,
             "save_values": self._save_values,
             "report": self._report,
             "finished": self._finished,
@@ -325,7 +325,7 @@ async def test_a_cancel_while_it_runs_interrupts_it_once() -> None:
     thread.join()
     assert gated.cancels == 1
     assert actor.reports[0].status is RunStatus.INTERRUPTED
-    assert actor.happened.index("settled") < actor.happened.index("values")
+    assert actor.happened.index("all_written") < actor.happened.index("values")
     assert json.loads(actor.values[0]) == {"x": 1, "y": 1}
 
 

@@ -55,8 +55,8 @@ class Registry(RegistryActor):
 
     @property
     def parts(self) -> Parts:
-        assert self._parts is not None
-        return self._parts
+        assert self._readiness.now is not None
+        return self._readiness.now
 
     @property
     def context(self) -> Context:

@@ -52,8 +52,8 @@ async def announced(pool: Pool, url: str, sender: WebhookSender | None = None) -
     return run_id
 
 
-async def settled(pool: Pool, run_id: str) -> tuple[int, str]:
-    """How often a letter was sent, and what was said last; waits until it is settled."""
+async def finished(pool: Pool, run_id: str) -> tuple[int, str]:
+    """How often a delivery was sent, and what was said last; waits until it is finished."""
     async with asyncio.timeout(BOUND_S), pool.connection() as conn:
         while True:
             cursor = await conn.execute(
@@ -79,16 +79,16 @@ def leading_to(*answers: list[str]) -> Callable[[str, int], Any]:
 # --- what is sent -------------------------------------------------------------------------------
 
 
-async def test_a_letter_is_posted_once_as_json(pool: Pool, receiver: Receiver) -> None:
+async def test_a_delivery_is_posted_once_as_json(pool: Pool, receiver: Receiver) -> None:
     async with sending(pool) as sender:
         run_id = await announced(pool, receiver.url, sender)
-        letter = await receiver.next()
-        assert await settled(pool, run_id) == (1, "200")
-    assert (letter.method, letter.path) == ("POST", "/hook")
-    assert letter.headers["content-type"] == "application/json"
-    assert letter.headers["host"] == f"127.0.0.1:{receiver.port}"
-    assert letter.body["run_id"] == run_id
-    assert receiver.letters.empty()
+        delivery = await receiver.next()
+        assert await finished(pool, run_id) == (1, "200")
+    assert (delivery.method, delivery.path) == ("POST", "/hook")
+    assert delivery.headers["content-type"] == "application/json"
+    assert delivery.headers["host"] == f"127.0.0.1:{receiver.port}"
+    assert delivery.body["run_id"] == run_id
+    assert receiver.deliveries.empty()
 
 
 async def test_what_was_due_before_the_start_is_sent(pool: Pool, receiver: Receiver) -> None:
@@ -96,10 +96,10 @@ async def test_what_was_due_before_the_start_is_sent(pool: Pool, receiver: Recei
     run_id = await announced(pool, receiver.url)
     async with sending(pool):
         assert (await receiver.next()).body["run_id"] == run_id
-        assert await settled(pool, run_id) == (1, "200")
+        assert await finished(pool, run_id) == (1, "200")
 
 
-async def test_a_letter_that_was_being_sent_at_the_end_of_a_sender_is_sent_again(
+async def test_a_delivery_that_was_being_sent_at_the_end_of_a_sender_is_sent_again(
     pool: Pool, receiver: Receiver
 ) -> None:
     receiver.gate.clear()
@@ -109,21 +109,21 @@ async def test_a_letter_that_was_being_sent_at_the_end_of_a_sender_is_sent_again
     receiver.gate.set()
     async with sending(pool):
         assert (await receiver.next()).body["run_id"] == run_id
-        assert await settled(pool, run_id) == (1, "200")
+        assert await finished(pool, run_id) == (1, "200")
 
 
 # --- what is tried again ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("status", [500, 503, 429])
-async def test_a_receiver_in_trouble_gets_the_same_letter_again(
+async def test_a_receiver_in_trouble_gets_the_same_delivery_again(
     pool: Pool, receiver: Receiver, status: int
 ) -> None:
     receiver.statuses.extend([status, status])
     async with sending(pool) as sender:
         run_id = await announced(pool, receiver.url, sender)
         bodies = [(await receiver.next()).body for _ in range(3)]
-        assert await settled(pool, run_id) == (3, "200")
+        assert await finished(pool, run_id) == (3, "200")
     assert bodies[0] == bodies[1] == bodies[2]
 
 
@@ -132,15 +132,17 @@ async def test_other_answers_are_final(pool: Pool, receiver: Receiver, status: i
     receiver.statuses.append(status)
     async with sending(pool) as sender:
         run_id = await announced(pool, receiver.url, sender)
-        assert await settled(pool, run_id) == (1, str(status))
+        assert await finished(pool, run_id) == (1, str(status))
 
 
-async def test_a_letter_is_given_up_after_the_last_attempt(pool: Pool, receiver: Receiver) -> None:
+async def test_a_delivery_is_given_up_after_the_last_attempt(
+    pool: Pool, receiver: Receiver
+) -> None:
     receiver.statuses.extend([500] * 9)
     async with sending(pool, max_attempts=3) as sender:
         run_id = await announced(pool, receiver.url, sender)
-        assert await settled(pool, run_id) == (3, "500")
-    assert receiver.letters.qsize() == 3
+        assert await finished(pool, run_id) == (3, "500")
+    assert receiver.deliveries.qsize() == 3
 
 
 async def test_pauses_double(pool: Pool, receiver: Receiver) -> None:
@@ -152,7 +154,7 @@ async def test_pauses_double(pool: Pool, receiver: Receiver) -> None:
         for _ in range(4):
             await receiver.next()
             times.append(loop.time())
-        await settled(pool, run_id)
+        await finished(pool, run_id)
     pauses = [after - before for before, after in itertools.pairwise(times)]
     for pause, least in zip(pauses, (0.1, 0.2, 0.4), strict=True):
         assert pause >= least * 0.9
@@ -171,7 +173,7 @@ async def test_a_receiver_that_is_down_is_tried_until_it_is_up(pool: Pool) -> No
                 await asyncio.sleep(0.01)
         async with receiving(port=port) as receiver:
             assert (await receiver.next()).body["run_id"] == run_id
-            attempts, said = await settled(pool, run_id)
+            attempts, said = await finished(pool, run_id)
     assert attempts > 1
     assert said == "200"
 
@@ -182,7 +184,7 @@ async def test_a_receiver_that_does_not_answer_is_left_after_a_while(
     receiver.gate.clear()
     async with sending(pool, timeout_s=0.1, max_attempts=2) as sender:
         run_id = await announced(pool, receiver.url, sender)
-        assert await settled(pool, run_id) == (2, "no answer within 0.1 s")
+        assert await finished(pool, run_id) == (2, "no answer within 0.1 s")
 
 
 async def test_redirects_are_not_followed(pool: Pool, receiver: Receiver) -> None:
@@ -190,15 +192,15 @@ async def test_redirects_are_not_followed(pool: Pool, receiver: Receiver) -> Non
     receiver.location = f"http://127.0.0.1:{receiver.port}/elsewhere"
     async with sending(pool) as sender:
         run_id = await announced(pool, receiver.url, sender)
-        assert await settled(pool, run_id) == (1, "307")
+        assert await finished(pool, run_id) == (1, "307")
     assert (await receiver.next()).path == "/hook"
-    assert receiver.letters.empty()
+    assert receiver.deliveries.empty()
 
 
 async def test_a_url_that_cannot_be_called_is_given_up_at_once(pool: Pool) -> None:
     async with sending(pool) as sender:
         run_id = await announced(pool, "http://[::1/", sender)
-        attempts, said = await settled(pool, run_id)
+        attempts, said = await finished(pool, run_id)
         assert attempts == 1
         assert said.startswith("InvalidURL")
 
@@ -214,11 +216,11 @@ async def test_a_slow_receiver_has_few_places_and_delays_nobody_else(pool: Pool)
             await slow.next()
         run_id = await announced(pool, quick.url, sender)
         assert (await quick.next()).body["run_id"] == run_id
-        assert await settled(pool, run_id) == (1, "200")
+        assert await finished(pool, run_id) == (1, "200")
         assert slow.most == MAX_PER_RECEIVER
         slow.gate.set()
         for run_id in late:
-            assert await settled(pool, run_id) == (1, "200")
+            assert await finished(pool, run_id) == (1, "200")
         assert slow.most == MAX_PER_RECEIVER
 
 
@@ -231,7 +233,7 @@ async def test_this_machine_is_not_called_without_permission(
     async with sending(pool, allow_private=False) as sender:
         for host in ("127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "2130706433"):
             run_id = await announced(pool, f"http://{host}:{receiver.port}/hook", sender)
-            attempts, said = await settled(pool, run_id)
+            attempts, said = await finished(pool, run_id)
             assert attempts == 1
             assert said.endswith("leads to a loopback address")
     assert receiver.most == 0
@@ -319,16 +321,16 @@ def test_addresses_of_this_machine_and_of_private_networks_are_known(
 async def test_senders_side_by_side_send_what_is_of_their_own_threads(
     pool: Pool, receiver: Receiver
 ) -> None:
-    """The letter is due for both, and one of them sends it, once."""
-    letter = await announced(pool, receiver.url)
+    """The delivery is due for both, and one of them sends it, once."""
+    delivery = await announced(pool, receiver.url)
     settings = WebhookSettings(allow_private=True)
     senders = [WebhookSender(pool, settings, Shard(number, 2)) for number in range(2)]
     owner = next(number for number in range(2) if Shard(number, 2).has("t"))
     for number in (1 - owner, owner):
-        assert receiver.letters.empty()
+        assert receiver.deliveries.empty()
         await senders[number]._send_due()
         await asyncio.gather(*senders[number]._sending.values())
-    assert await settled(pool, letter) == (1, "200")
-    assert receiver.letters.qsize() == 1
+    assert await finished(pool, delivery) == (1, "200")
+    assert receiver.deliveries.qsize() == 1
     for sender in senders:
         await sender.close()

@@ -446,7 +446,7 @@ async def test_a_server_that_cancels_the_request_is_a_client_that_left(app, runt
 
 async def _quiet(app) -> None:
     """Waits until nothing is open any more, which the fixture then asserts."""
-    await within(app.state.edge.connections.settled())
+    await within(app.state.edge.connections.until_idle())
 
 
 # --- clients that do not read ---------------------------------------------------------------------
@@ -542,7 +542,7 @@ async def test_whoever_leaves_while_its_run_is_admitted_has_left_it(client, runt
     asking.cancel()
     await asyncio.gather(asking, return_exceptions=True)
     admitted.set()
-    await within(client._transport.app.state.edge.connections.settled())
+    await within(client._transport.app.state.edge.connections.until_idle())
     cancelled = [request.run_id for request, _ in runtime.cancels]
     assert cancelled == ([runtime.requests[0].run_id] if choice == "cancel" else [])
 
@@ -562,5 +562,5 @@ async def test_a_joiner_that_leaves_while_its_run_is_looked_up_has_left_it(
     await within(looking.wait())
     asking.cancel()
     await asyncio.gather(asking, return_exceptions=True)
-    await within(client._transport.app.state.edge.connections.settled())
+    await within(client._transport.app.state.edge.connections.until_idle())
     assert [request.run_id for request, _ in runtime.cancels] == [RUN]

@@ -84,7 +84,7 @@ async def test_a_broken_stream_is_taken_up_where_it_broke(app, sdk, runtime):
     assert first.event == "metadata"
     run_id = runtime.requests[0].run_id
     app.state.edge.connections.drain()
-    await asyncio.wait_for(app.state.edge.connections.settled(), 5)
+    await asyncio.wait_for(app.state.edge.connections.until_idle(), 5)
     app.state.edge.connections.draining = False
     runtime.emit(run_id, "values", {"n": 1})
     runtime.finish(run_id)

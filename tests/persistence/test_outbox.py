@@ -65,9 +65,9 @@ async def store_values(pool: Pool, thread_id: str, values: str) -> None:
 
 
 async def body_of(pool: Pool, run_id: str) -> dict[str, Any]:
-    letter = await outbox.find(pool, run_id)
-    assert letter is not None
-    return json.loads(letter.body(NOW))
+    delivery = await outbox.find(pool, run_id)
+    assert delivery is not None
+    return json.loads(delivery.body(NOW))
 
 
 async def change(pool: Pool, sql: str) -> None:
@@ -75,10 +75,10 @@ async def change(pool: Pool, sql: str) -> None:
         await conn.execute(sql.encode())
 
 
-# --- what a letter says -------------------------------------------------------------------------
+# --- what a delivery says -------------------------------------------------------------------------
 
 
-async def test_a_letter_is_the_run_with_what_became_of_it(pool: Pool) -> None:
+async def test_a_delivery_is_the_run_with_what_became_of_it(pool: Pool) -> None:
     run_id = await a_run(pool, "t")
     await store_values(pool, "t", '{"count": 3, "log": ["one"]}')
     await end(pool, run_id)
@@ -105,12 +105,12 @@ async def test_a_letter_is_the_run_with_what_became_of_it(pool: Pool) -> None:
     assert body["webhook_sent_at"] == "2026-11-22T07:11:08.273271+00:00"
 
 
-async def test_a_letter_holds_the_kwargs_byte_for_byte(pool: Pool) -> None:
+async def test_a_delivery_holds_the_kwargs_byte_for_byte(pool: Pool) -> None:
     run_id = await a_run(pool, "t", kwargs=b'{"z": 1.50, "a": {"b": null}}')
     await end(pool, run_id)
-    letter = await outbox.find(pool, run_id)
-    assert letter is not None
-    assert b'"kwargs":{"z": 1.50, "a": {"b": null}}' in letter.body(NOW)
+    delivery = await outbox.find(pool, run_id)
+    assert delivery is not None
+    assert b'"kwargs":{"z": 1.50, "a": {"b": null}}' in delivery.body(NOW)
 
 
 async def test_a_failed_run_says_why(pool: Pool) -> None:
@@ -148,7 +148,7 @@ async def test_the_values_of_a_temporary_thread_are_not_told(pool: Pool) -> None
     assert (await body_of(pool, run_id))["values"] is None
 
 
-async def test_the_next_run_does_not_change_the_letter_about_the_last_one(pool: Pool) -> None:
+async def test_the_next_run_does_not_change_the_delivery_about_the_last_one(pool: Pool) -> None:
     run_id = await a_run(pool, "t")
     await store_values(pool, "t", '{"count": 1}')
     await end(pool, run_id)
@@ -156,7 +156,7 @@ async def test_the_next_run_does_not_change_the_letter_about_the_last_one(pool: 
     assert (await body_of(pool, run_id))["values"] == {"count": 1}
 
 
-async def test_a_run_without_a_webhook_has_no_letter(pool: Pool) -> None:
+async def test_a_run_without_a_webhook_has_no_delivery(pool: Pool) -> None:
     await end(pool, await a_run(pool, "t", webhook=None))
     assert await outbox.due(pool, 10) == []
 
@@ -166,7 +166,7 @@ async def test_an_end_that_is_committed_twice_is_announced_once(pool: Pool) -> N
     await end(pool, run_id)
     await end(pool, run_id)
     assert [each.run_id for each in await outbox.due(pool, 10)] == [run_id]
-    await outbox.settle(pool, run_id, sent_at=NOW, said="200")
+    await outbox.finish(pool, run_id, sent_at=NOW, said="200")
     await commit(pool, outbox.announce(run_id))
     assert await outbox.due(pool, 10) == []
 
@@ -185,20 +185,20 @@ async def test_a_second_attempt_keeps_the_time_of_the_first(pool: Pool) -> None:
 # --- what is due --------------------------------------------------------------------------------
 
 
-async def test_a_letter_is_due_until_it_is_settled(pool: Pool) -> None:
+async def test_a_delivery_is_due_until_it_is_finished(pool: Pool) -> None:
     run_id = await a_run(pool, "t")
     await end(pool, run_id)
     assert await outbox.due(pool, 10) == [
         outbox.Due(run_id=run_id, receiver="hooks.example.com:8443")
     ]
     assert (await outbox.next_due_s(pool) or 0) <= 0
-    await outbox.settle(pool, run_id, sent_at=NOW, said="200")
+    await outbox.finish(pool, run_id, sent_at=NOW, said="200")
     assert await outbox.due(pool, 10) == []
     assert await outbox.next_due_s(pool) is None
     assert await outbox.find(pool, run_id) is None
 
 
-async def test_a_postponed_letter_is_due_later_and_stays_the_same(pool: Pool) -> None:
+async def test_a_postponed_delivery_is_due_later_and_stays_the_same(pool: Pool) -> None:
     run_id = await a_run(pool, "t")
     await end(pool, run_id)
     first = await outbox.find(pool, run_id)
@@ -212,7 +212,7 @@ async def test_a_postponed_letter_is_due_later_and_stays_the_same(pool: Pool) ->
     assert again.body(datetime.now(UTC)) == first.body(NOW)
 
 
-async def test_letters_and_receivers_can_be_passed_over(pool: Pool) -> None:
+async def test_deliveries_and_receivers_can_be_passed_over(pool: Pool) -> None:
     first, second = [await a_run(pool, "t", webhook=f"https://{n}.org/") for n in "ab"]
     await end(pool, first)
     await end(pool, second)
@@ -223,12 +223,12 @@ async def test_letters_and_receivers_can_be_passed_over(pool: Pool) -> None:
     assert await outbox.next_due_s(pool, but=[first], not_to=["b.org"]) is None
 
 
-async def test_settled_letters_lose_their_contents_and_then_go(pool: Pool) -> None:
+async def test_finished_deliveries_lose_their_contents_and_then_go(pool: Pool) -> None:
     settled, waiting = await a_run(pool, "t"), await a_run(pool, "u")
     await store_values(pool, "t", '{"a": 1}')
     await end(pool, settled)
     await end(pool, waiting)
-    await outbox.settle(pool, settled, sent_at=NOW, said="200")
+    await outbox.finish(pool, settled, sent_at=NOW, said="200")
     ((row,),) = await commit(
         pool,
         Write(
@@ -238,8 +238,8 @@ async def test_settled_letters_lose_their_contents_and_then_go(pool: Pool) -> No
         ),
     )
     assert row == {"k": "{}", "v": None, "said": "200", "attempts": 1}
-    assert await outbox.delete_settled(pool, 3600) == 0
-    assert await outbox.delete_settled(pool, 0) == 1
+    assert await outbox.delete_finished(pool, 3600) == 0
+    assert await outbox.delete_finished(pool, 0) == 1
     assert [each.run_id for each in await outbox.due(pool, 10)] == [waiting]
 
 

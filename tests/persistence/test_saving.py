@@ -150,7 +150,7 @@ async def test_settled_comes_after_what_nobody_waits_for_any_more(pool: Pool) ->
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
     async with asyncio.timeout(BOUND_S):
-        await saving.settled()
+        await saving.all_written()
     before = await rows(pool, "SELECT thread_id FROM checkpoints")
     async with asyncio.timeout(BOUND_S):
         await put(saver, "last", x=1)

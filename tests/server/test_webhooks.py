@@ -56,9 +56,9 @@ async def test_the_receiver_gets_the_run_as_it_ended(
         webhook=receiver.url,
         metadata={"m": 1},
     )
-    letter = await receiver.next()
-    assert (letter.method, letter.headers["content-type"]) == ("POST", "application/json")
-    body = letter.body
+    delivery = await receiver.next()
+    assert (delivery.method, delivery.headers["content-type"]) == ("POST", "application/json")
+    body = delivery.body
     stored = (await http.get(run)).json()
     assert {key: body[key] for key in stored} == stored
     assert body["status"] == "success"
@@ -185,5 +185,5 @@ async def test_a_letter_survives_the_death_of_the_server(tmp_path: Path) -> None
     async with receiving(port=port) as receiver:
         with serving(tmp_path, environment=environment):
             # It may come while the server is still starting: the loop is free again afterwards.
-            letter = await receiver.next()
-        assert (letter.path, letter.body["status"]) == ("/hook", "success")
+            delivery = await receiver.next()
+        assert (delivery.path, delivery.body["status"]) == ("/hook", "success")
