@@ -34,7 +34,7 @@ from greenroom.core.runs import (
     CancelAction,
     CancelRequest,
     CreatedRun,
-    Ending,
+    Outcome,
     Placement,
     RunLocation,
     RunRequest,
@@ -280,7 +280,7 @@ class RayRuntime:
 
     async def outcome(
         self, run_id: str, placement: Placement | None, *, over: bool = False
-    ) -> Ending:
+    ) -> Outcome:
         return await self._streams.outcome(run_id, placement, over=over)
 
     # --- graphs and state ----------------------------------------------------------------------

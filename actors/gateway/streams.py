@@ -27,7 +27,7 @@ from actors.gateway.sharing import SharedReads
 from actors.run.reading import NotYetHere
 from greenroom.core.errors import NotFound, Unreachable
 from greenroom.core.events import LIVE, READ_MAX_BYTES, Event, first_seq
-from greenroom.core.runs import UNTIL_END, Batch, Ending, Placement, RunLocation, RunStatus
+from greenroom.core.runs import UNTIL_END, Batch, Outcome, Placement, RunLocation, RunStatus
 from greenroom.persistence import tails
 from greenroom.persistence.database import Pool
 from greenroom.wire import sse
@@ -256,7 +256,7 @@ class Streams:
 
     async def outcome(
         self, run_id: str, placement: Placement | None, *, over: bool = False
-    ) -> Ending:
+    ) -> Outcome:
         """As `ports.Runtime.outcome`."""
         if over:
             return await self._stored_outcome(run_id)
@@ -278,15 +278,15 @@ class Streams:
                 pass  # the actor has forgotten it, or handed it on
             placement = None
 
-    async def _heard_outcome(self, run_id: str, placement: Placement) -> Ending:
+    async def _heard_outcome(self, run_id: str, placement: Placement) -> Outcome:
         while True:
-            ending: Ending | None = await self._polled(
+            outcome: Outcome | None = await self._polled(
                 placement.actor, "outcome", lambda wait_s: (run_id, placement.attempt, wait_s)
             )
-            if ending is not None:
-                return ending
+            if outcome is not None:
+                return outcome
 
-    async def _stored_outcome(self, run_id: str) -> Ending:
+    async def _stored_outcome(self, run_id: str) -> Outcome:
         """How a run ended that no actor remembers: from its record and its thread's; of a stateless
         one, whose thread is gone, from its checkpoints."""
         async with self._database.connection() as connection:
@@ -309,12 +309,12 @@ class Streams:
         if row["error"] is not None:
             error = row["error"].encode()
             output = b'{"__error__": %b}' % error
-            return Ending(status=status, output=output, values=values, error=error)
+            return Outcome(status=status, output=output, values=values, error=error)
         if row["is_without_thread"]:
             answer = await self._state_of(row["graph_id"], row["thread_id"])
             state = msgspec.json.decode(answer, type=_State)
             values, waiting = bytes(state.values), state.interrupts
-        return Ending(status=status, output=_with_interrupts(values, waiting), values=values)
+        return Outcome(status=status, output=_with_interrupts(values, waiting), values=values)
 
 
 class _State(msgspec.Struct):

@@ -39,7 +39,7 @@ from greenroom import tracing
 from greenroom.core.batching import Batcher
 from greenroom.core.errors import Fenced, NotFound, Unavailable
 from greenroom.core.faults import Faults
-from greenroom.core.runs import Batch, Ending, Report, RunOrder
+from greenroom.core.runs import Batch, Outcome, Report, RunOrder
 from greenroom.graphs.containment import contain
 from greenroom.graphs.importing import make_importable
 from greenroom.graphs.loading import LoadedGraph, load_graph
@@ -286,7 +286,7 @@ class RunActor:
         return await self._shelf.read(*args)
 
     @long_poll
-    async def outcome(self, *args: Any) -> Ending | None:
+    async def outcome(self, *args: Any) -> Outcome | None:
         """`Shelf.outcome`, likewise."""
         return await self._shelf.outcome(*args)
 

@@ -33,7 +33,7 @@ from greenroom import tracing
 from greenroom.core.errors import Fenced
 from greenroom.core.events import Event, EventLog
 from greenroom.core.faults import Faults
-from greenroom.core.runs import Ending, Report, RunOrder, RunStatus, out_of_time
+from greenroom.core.runs import Outcome, Report, RunOrder, RunStatus, out_of_time
 from greenroom.core.waiting import growing_pauses
 from greenroom.graphs import execution as graph_execution
 from greenroom.graphs import spans
@@ -112,22 +112,22 @@ class Attempt:
         event_log: takes the attempt's events; nobody else writes to it.
 
     Attributes:
-        ending: how it ended, once the registry has committed that.
+        outcome: how it ended, once the registry has committed that.
     """
 
     def __init__(self, order: RunOrder, event_log: EventLog, deps: Deps) -> None:
         self.order = order
         self.log = event_log
-        self.ending: Ending | None = None
+        self.outcome: Outcome | None = None
         self._deps = deps
         self._control = RunControl()
         self._loop = asyncio.get_running_loop()
-        self._graph_task: asyncio.Task[Ending] | None = None
+        self._graph_task: asyncio.Task[Outcome] | None = None
         self._cancelled = False
         self._keeps_values = True
         self._superseded = False
-        self._said: Ending | None = None
-        self._accepted: Ending | None = None
+        self._said: Outcome | None = None
+        self._accepted: Outcome | None = None
         append = partial(deps.append, order.run_id, order.attempt)
         self._tail = TailWriter(event_log, append, self._step_down) if order.resumable else None
 
@@ -170,15 +170,15 @@ class Attempt:
         if self._cancelled:
             self._graph_task.cancel()
         try:
-            ending = await self._graph_task
+            outcome = await self._graph_task
         except asyncio.CancelledError:
             if self._superseded:
                 return
-            ending = await self._after_cancel()
+            outcome = await self._after_cancel()
         except GraphDrained:
             await self._hand_back()
             return
-        await self._finish(ending)
+        await self._finish(outcome)
 
     async def _fail(self) -> None:
         """Ends the run although something of ours does not work; tries for as long as it takes."""
@@ -200,7 +200,7 @@ class Attempt:
 
     # --- the graph -----------------------------------------------------------------------------
 
-    async def _traced(self) -> Ending:
+    async def _traced(self) -> Outcome:
         order = self.order
         if not tracing.is_on():
             return await self._graph()
@@ -208,12 +208,12 @@ class Attempt:
         name, parent = f"run {order.graph_id}", order.traceparent
         with tracing.span(name, parent=parent, attempt=order.attempt, **ids) as span:
             with spans.of_nodes(span):
-                ending = await self._graph()
-            if ending.error is not None:
-                tracing.failed(span, ending.error.decode())
-            return ending
+                outcome = await self._graph()
+            if outcome.error is not None:
+                tracing.failed(span, outcome.error.decode())
+            return outcome
 
-    async def _graph(self) -> Ending:
+    async def _graph(self) -> Outcome:
         order, deps = self.order, self._deps
         await deps.faults.at("attempt" if order.attempt == 1 else "resume")
         timeout_s = deps.timeouts_s.get(order.graph_id)
@@ -237,19 +237,19 @@ class Attempt:
             # A node in a thread goes on although its task is cancelled.
             await deps.threads.quiet(order.run_id)
             message = out_of_time(timeout_s or 0.0)
-            ending = _failed(RunStatus.TIMEOUT, {"error": "TimeoutError", "message": message})
-            return await self._with_state(ending)
+            outcome = _failed(RunStatus.TIMEOUT, {"error": "TimeoutError", "message": message})
+            return await self._with_state(outcome)
 
     async def _before_saving(self) -> None:
         await self._flush()
         await self._deps.faults.at("saving")
 
-    async def _after_cancel(self) -> Ending:
+    async def _after_cancel(self) -> Outcome:
         # A node in a thread goes on although its task is cancelled: the run has not stopped yet.
         await self._deps.threads.quiet(self.order.run_id)
-        return await self._with_state(Ending(status=RunStatus.INTERRUPTED))
+        return await self._with_state(Outcome(status=RunStatus.INTERRUPTED))
 
-    async def _with_state(self, ending: Ending) -> Ending:
+    async def _with_state(self, outcome: Outcome) -> Outcome:
         order, deps = self.order, self._deps
         # A write whose caller was cancelled may still be on its way.
         await deps.all_written()
@@ -259,13 +259,13 @@ class Attempt:
             checkpointer=deps.saver_of(order, False),
             store=deps.store,
         )
-        return Ending(
-            status=ending.status,
-            output=ending.output if ending.error is not None else values or b"null",
+        return Outcome(
+            status=outcome.status,
+            output=outcome.output if outcome.error is not None else values or b"null",
             values=values,
             interrupts=interrupts,
             has_next=has_next,
-            error=ending.error,
+            error=outcome.error,
         )
 
     # --- events --------------------------------------------------------------------------------
@@ -283,18 +283,18 @@ class Attempt:
 
     # --- the end -------------------------------------------------------------------------------
 
-    async def _finish(self, ending: Ending) -> None:
+    async def _finish(self, outcome: Outcome) -> None:
         """Stores what the run left, reports, and lets readers see the end once it is committed."""
         order, deps = self.order, self._deps
-        if ending.error is not None and self._said is None:
-            held = self.log.hold("error", ending.error, _now_ms())
+        if outcome.error is not None and self._said is None:
+            held = self.log.hold("error", outcome.error, _now_ms())
             if self._tail is not None:
                 self._tail.hold(held)
-            self._said = ending
+            self._said = outcome
         await self._flush()
-        keeps = ending.values is not None and not order.temporary and self._keeps_values
+        keeps = outcome.values is not None and not order.temporary and self._keeps_values
         if keeps:
-            values, owner = ending.values, (order.run_id, order.attempt)
+            values, owner = outcome.values, (order.run_id, order.attempt)
             assert values is not None
             await deps.faults.at("values")
             await until_done(lambda: deps.save_values(owner, order.thread_id, values))
@@ -304,29 +304,29 @@ class Attempt:
                 run_id=order.run_id,
                 attempt=order.attempt,
                 actor=deps.actor,
-                status=ending.status,
-                has_next=ending.has_next,
-                interrupts=ending.interrupts,
-                error=ending.error,
+                status=outcome.status,
+                has_next=outcome.has_next,
+                interrupts=outcome.interrupts,
+                error=outcome.error,
                 events=self.log.count,
                 first_event_s=self.log.first_event_s,
             )
         )
         if not accepted:
             raise Fenced(order.run_id)
-        self._accepted = ending
+        self._accepted = outcome
         await deps.faults.at("reported")
-        self._show(ending)
+        self._show(outcome)
 
-    def _show(self, ending: Ending) -> None:
-        self.ending = ending
+    def _show(self, outcome: Outcome) -> None:
+        self.outcome = outcome
         self._deps.finished(self)
         log.info(
             "A run has ended.",
             extra={
                 "action": "run_ended",
                 "graph_id": self.order.graph_id,
-                "status": ending.status.value,
+                "status": outcome.status.value,
                 "events": self.log.count,
             },
         )
@@ -345,7 +345,7 @@ class Attempt:
                 error=None,
             )
         )
-        # Without an ending: readers ask the registry for the attempt that follows.
+        # Without an outcome: readers ask the registry for the attempt that follows.
         deps.left(self, whole=True)
 
     def _step_down(self) -> None:
@@ -366,5 +366,5 @@ def _now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def _failed(status: RunStatus, error: dict[str, str]) -> Ending:
-    return Ending(status=status, output=dumps({"__error__": error}), error=dumps(error))
+def _failed(status: RunStatus, error: dict[str, str]) -> Outcome:
+    return Outcome(status=status, output=dumps({"__error__": error}), error=dumps(error))

@@ -26,7 +26,7 @@ from actors.calls.answers import long_poll
 from actors.run.node_threads import waker
 from greenroom.core.errors import NotFound
 from greenroom.core.events import LIVE, EventLog, Tally
-from greenroom.core.runs import Batch, Ending, RunOrder
+from greenroom.core.runs import Batch, Outcome, RunOrder
 from greenroom.core.waiting import happens_within
 from greenroom.wire import sse
 
@@ -45,7 +45,7 @@ class Attempt(Protocol):
     """An attempt, as its readers see it.
 
     Attributes:
-        ending: how it ended, once that is committed.
+        outcome: how it ended, once that is committed.
     """
 
     @property
@@ -53,7 +53,7 @@ class Attempt(Protocol):
     @property
     def log(self) -> EventLog: ...
     @property
-    def ending(self) -> Ending | None: ...
+    def outcome(self) -> Outcome | None: ...
 
 
 A = TypeVar("A", bound=Attempt)
@@ -132,7 +132,7 @@ class Shelf(Generic[A]):
             wake()
 
     def finish(self, attempt: A) -> None:
-        """An attempt has its ending: its log closes, and is kept for those who come late."""
+        """An attempt has its outcome: its log closes, and is kept for those who come late."""
         run_id = attempt.order.run_id
         self._leave(attempt)
         earlier = self._finished.pop(run_id, None)
@@ -149,7 +149,7 @@ class Shelf(Generic[A]):
             self._forget_oldest()
 
     def drop(self, attempt: A, *, whole: bool) -> None:
-        """An attempt ends here without an ending: readers are sent to the registry.
+        """An attempt ends here without an outcome: readers are sent to the registry.
 
         Args:
             whole: show what is hidden and held as well; of an attempt that was superseded, no.
@@ -251,8 +251,8 @@ class Shelf(Generic[A]):
                 if sse.passes(event.name, modes)
             ]
             if frames or part.closed:
-                # A log that was closed without an ending belongs to an attempt that was dropped.
-                known = found.ending is not None or not part.closed
+                # A log that was closed without an outcome belongs to an attempt that was dropped.
+                known = found.outcome is not None or not part.closed
                 reading.delivered |= part.closed
                 return Batch(
                     body=b"".join(frames),
@@ -266,7 +266,7 @@ class Shelf(Generic[A]):
                 return Batch(body=b"", cursor=after, closed=False)
 
     @long_poll
-    async def outcome(self, run_id: str, attempt: int, wait_s: float) -> Ending | None:
+    async def outcome(self, run_id: str, attempt: int, wait_s: float) -> Outcome | None:
         """How an attempt ended, once that is committed; None when it has not ended in time.
 
         Raises:
@@ -279,13 +279,13 @@ class Shelf(Generic[A]):
             raise (NotFound if gone else NotYetHere)(f"Run {run_id} is not here.")
         reading = self._asked(run_id)
         deadline_s = time.monotonic() + wait_s
-        while found.ending is None:
+        while found.outcome is None:
             if found.log.closed:
                 raise NotFound(f"Run {run_id} is not here.")
             if not await appended(found.log, found.log.end, deadline_s - time.monotonic()):
                 return None
         reading.delivered = True
-        return found.ending
+        return found.outcome
 
     def _asked(self, run_id: str) -> _Reading:
         reading = self._readings.setdefault(run_id, _Reading())

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from greenroom.core.runs import Batch, CancelRequest, CreatedRun, Ending, Placement, RunRequest
+from greenroom.core.runs import Batch, CancelRequest, CreatedRun, Outcome, Placement, RunRequest
 
 # --- questions about graphs and their state; answered by the inspector, as JSON bytes ------------
 
@@ -174,7 +174,7 @@ class Runtime(Protocol):
 
     async def outcome(
         self, run_id: str, placement: Placement | None, *, over: bool = False
-    ) -> Ending:
+    ) -> Outcome:
         """How the run ended; waits for it.
 
         Args:

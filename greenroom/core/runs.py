@@ -227,7 +227,7 @@ class RunOrder(_LargeKwargs, OfRun):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Ending:
+class Outcome:
     """How an attempt ended, as its actor saw it.
 
     Attributes:

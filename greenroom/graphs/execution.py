@@ -30,12 +30,18 @@ from langgraph.runtime import RunControl
 from langgraph.store.base import BaseStore
 
 from greenroom.core.raised import Escaped
-from greenroom.core.runs import Ending, RunOrder
+from greenroom.core.runs import Outcome, RunOrder
 from greenroom.graphs.containment import has_escaped
-from greenroom.graphs.endings import Progress, ending_of_failure, failure, reraise_signals, success
 from greenroom.graphs.instructions import Instructions, instructions
 from greenroom.graphs.loading import Graph, LoadedGraph, Saver
 from greenroom.graphs.messages import AccumulatedMessages, Emit, TupleMessages
+from greenroom.graphs.outcomes import (
+    Progress,
+    failure,
+    outcome_of_failure,
+    reraise_signals,
+    success,
+)
 from greenroom.graphs.resume import (
     INTERRUPT,
     Repetition,
@@ -64,10 +70,10 @@ async def execute(
     flush: Callable[[], Awaitable[None]] | None = None,
     room: Callable[[], Awaitable[None]] | None = None,
     tail: Tail | None = None,
-) -> Ending:
+) -> Outcome:
     """Runs one attempt to its end; emits every event except ``metadata`` and ``error``.
 
-    The graph's own exceptions are an `Ending` with ``error``, which the caller emits.
+    The graph's own exceptions are an `Outcome` with ``error``, which the caller emits.
 
     Args:
         control: asks the graph to stop after the current superstep (``request_drain``).
@@ -110,7 +116,7 @@ async def execute(
         if isinstance(error, asyncio.CancelledError):
             raise
         reraise_signals(error)
-        return ending_of_failure(error)
+        return outcome_of_failure(error)
 
 
 async def state_after(
@@ -119,7 +125,7 @@ async def state_after(
     """What a run that was stopped has left: values, interrupts, and whether there is a next step.
 
     Returns:
-        As the fields of the same names in `Ending`.
+        As the fields of the same names in `Outcome`.
     """
     config = instructions(order).config
     try:

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from greenroom.core.errors import GreenroomError
 from greenroom.core.events import LIVE
 from greenroom.core.ports import JsonObject
-from greenroom.core.runs import CancelRequest, Ending, Placement, RunStatus
+from greenroom.core.runs import CancelRequest, Outcome, Placement, RunStatus
 from greenroom.http.creation import NewRun, plain
 from greenroom.http.edge import Edge
 from greenroom.http.parameters import modes_of, path_of
@@ -92,7 +92,7 @@ def created_stream(edge: Edge, run: NewRun, headers: dict[str, str]) -> Response
 def created_wait(edge: Edge, dialect: Dialect, run: NewRun, headers: dict[str, str]) -> Response:
     """How a run ended, for whoever created it."""
     leave = cancelling(edge, run.thread_id, run.run_id) if run.cancel_on_disconnect else None
-    return ending(edge, dialect, run.run_id, run.created.placement, headers, leave)
+    return outcome_answer(edge, dialect, run.run_id, run.created.placement, headers, leave)
 
 
 def joined_stream(
@@ -155,7 +155,7 @@ def cursor_for(status: str, resumable: bool, last_event_id: str | None) -> int |
     return cursor
 
 
-def ending(
+def outcome_answer(
     edge: Edge,
     dialect: Dialect,
     run_id: str,
@@ -180,8 +180,8 @@ def ending(
     )
 
 
-def shown(dialect: Dialect, end: Ending) -> bytes:
-    """What ``wait`` answers; only the gateway's dialect rewrites the ending of a failed run."""
+def shown(dialect: Dialect, end: Outcome) -> bytes:
+    """What ``wait`` answers; only the gateway's dialect rewrites the outcome of a failed run."""
     if end.error is None or not dialect.wait_shows_state:
         return end.output
     error: Any = loads(end.error)

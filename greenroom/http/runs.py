@@ -23,9 +23,9 @@ from greenroom.http.following import (
     created,
     created_stream,
     created_wait,
-    ending,
     joined,
     joined_stream,
+    outcome_answer,
     run_headers,
 )
 from greenroom.http.parameters import (
@@ -186,7 +186,7 @@ async def join(request: Request, thread_id: str, run_id: str) -> Response:
         return joined_stream(edge, request, record, headers, leave, from_first=whole)
     # Whoever comes after the end gets the thread as it is now, whatever an actor still remembers.
     over = RunStatus(record["status"]).is_terminal
-    return ending(edge, dialect, run_id, None, headers, leave, over=over)
+    return outcome_answer(edge, dialect, run_id, None, headers, leave, over=over)
 
 
 @router.get(

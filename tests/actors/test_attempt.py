@@ -201,7 +201,7 @@ async def test_an_end_is_stored_then_reported_then_shown() -> None:
     (report,) = actor.reports
     assert (report.status, report.actor) == (RunStatus.SUCCESS, "run-1")
     assert json.loads(actor.values[0]) == {"x": 2, "y": 1}
-    assert attempt.ending is not None
+    assert attempt.outcome is not None
     assert names(attempt)[0] == "metadata"
 
 
@@ -219,7 +219,7 @@ async def test_the_log_closes_only_after_the_report_was_accepted() -> None:
     life = asyncio.create_task(actor.run(attempt))
     await until(lambda: actor.reports)
     assert not attempt.log.closed
-    assert attempt.ending is None
+    assert attempt.outcome is None
     accepted.set()
     await life
     assert attempt.log.closed
@@ -386,7 +386,7 @@ async def test_a_report_that_is_not_accepted_ends_a_dense_attempt_silently() -> 
     await actor.run(attempt)
     assert actor.gone == [attempt]
     assert not actor.ended
-    assert attempt.ending is None
+    assert attempt.outcome is None
     assert attempt.log.closed
 
 
@@ -423,7 +423,7 @@ async def test_a_drained_run_is_handed_back_after_its_superstep() -> None:
     (report,) = actor.reports
     assert report.status is RunStatus.PENDING
     assert actor.gone == [attempt]
-    assert attempt.ending is None
+    assert attempt.outcome is None
     assert attempt.log.closed
     assert [event.name for event in actor.kept] == names(attempt)
     assert not actor.values
@@ -467,6 +467,6 @@ async def test_a_bug_after_the_commit_shows_the_end_that_was_committed() -> None
     attempt = actor.attempt()
     await actor.run(attempt)
     assert len(actor.reports) == 1
-    assert attempt.ending is not None
-    assert attempt.ending.status is RunStatus.SUCCESS
+    assert attempt.outcome is not None
+    assert attempt.outcome.status is RunStatus.SUCCESS
     assert attempt.log.closed

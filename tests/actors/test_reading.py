@@ -10,19 +10,19 @@ import pytest
 from actors.run.reading import GONE_KEPT, NotYetHere, Shelf
 from greenroom.core.errors import NotFound
 from greenroom.core.events import LIVE, EventLog
-from greenroom.core.runs import Batch, Ending, RunOrder, RunStatus
+from greenroom.core.runs import Batch, Outcome, RunOrder, RunStatus
 from tests.run_records import order_of
 
 BOUND_S = 5.0
 LARGE = 1 << 30
-ENDING = Ending(status=RunStatus.SUCCESS, output=b"{}")
+ENDING = Outcome(status=RunStatus.SUCCESS, output=b"{}")
 
 
 @dataclass
 class Executed:
     order: RunOrder
     log: EventLog
-    ending: Ending | None = None
+    outcome: Outcome | None = None
 
 
 def shelf_of(run_max_bytes: int = LARGE, max_bytes: int = LARGE, wait_s: float = 0.0) -> Shelf:
@@ -46,7 +46,7 @@ def begin(shelf: Shelf, run_id: str, attempt: int = 1) -> Executed:
 
 
 def end(shelf: Shelf, executed: Executed) -> None:
-    executed.ending = ENDING
+    executed.outcome = ENDING
     shelf.finish(executed)
 
 

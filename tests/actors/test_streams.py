@@ -15,14 +15,14 @@ from actors.gateway.streams import Streams
 from actors.run.reading import NotYetHere
 from greenroom.core.errors import NotFound, Unreachable
 from greenroom.core.events import LIVE, Event, first_seq
-from greenroom.core.runs import UNTIL_END, Batch, Ending, Placement, RunLocation, RunStatus
+from greenroom.core.runs import UNTIL_END, Batch, Outcome, Placement, RunLocation, RunStatus
 from greenroom.persistence import tails
 from greenroom.persistence.database import Pool
 from tests.persistence.conftest import dsn, pool, postgres, template  # noqa: F401 - fixtures
 from tests.persistence.test_tails import a_run
 
 BOUND_S = 5.0
-ENDING = Ending(status=RunStatus.SUCCESS, output=b'"whole"')
+ENDING = Outcome(status=RunStatus.SUCCESS, output=b'"whole"')
 OVER = RunLocation(status=RunStatus.SUCCESS)
 NOT_YET = Batch(body=b"", cursor=0, closed=True, known=False)
 GONE = Batch(body=b"", cursor=0, closed=True, known=False, gone=True)

@@ -13,7 +13,7 @@ from typing import Any
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.memory import InMemorySaver
 
-from greenroom.core.runs import Ending, RunOrder
+from greenroom.core.runs import Outcome, RunOrder
 from greenroom.graphs.configuration import GraphSpec
 from greenroom.graphs.execution import execute
 from greenroom.graphs.loading import LoadedGraph, load_graph
@@ -47,9 +47,9 @@ def order(graph_id: str = "given", /, **changes: Any) -> RunOrder:
 
 
 @dataclass
-class Outcome:
+class Driven:
     events: list[tuple[str, Any]]
-    ending: Ending | None = None
+    outcome: Outcome | None = None
 
     @property
     def names(self) -> list[str]:
@@ -60,22 +60,22 @@ class Outcome:
 
     @property
     def output(self) -> Any:
-        assert self.ending is not None
-        return json.loads(self.ending.output)
+        assert self.outcome is not None
+        return json.loads(self.outcome.output)
 
 
 async def run(
     loaded: LoadedGraph, order: RunOrder, saver: InMemorySaver | None = None, store: Any = None
-) -> Outcome:
-    outcome = Outcome([])
-    outcome.ending = await execute(
+) -> Driven:
+    driven = Driven([])
+    driven.outcome = await execute(
         loaded,
         order,
-        emit=lambda name, data: outcome.events.append((name, json.loads(data))),
+        emit=lambda name, data: driven.events.append((name, json.loads(data))),
         checkpointer=saver if saver is not None else InMemorySaver(),
         store=store,
     )
-    return outcome
+    return driven
 
 
 class Killed(Exception):
@@ -116,18 +116,18 @@ class MortalSaver(InMemorySaver):
                 self.on_stored(channel, value)
 
 
-async def run_until_death(loaded: LoadedGraph, order: RunOrder, saver: MortalSaver) -> Outcome:
+async def run_until_death(loaded: LoadedGraph, order: RunOrder, saver: MortalSaver) -> Driven:
     """An attempt whose process dies where the graph calls `MortalSaver.die`."""
-    outcome = Outcome([])
+    driven = Driven([])
 
     def emit(name: str, data: bytes) -> None:
         if not saver.death.happened:
-            outcome.events.append((name, json.loads(data)))
+            driven.events.append((name, json.loads(data)))
 
     await execute(loaded, order, emit=emit, checkpointer=saver, store=None)
     assert saver.death.happened, "the attempt was meant to die and did not"
     saver.death.happened = False
-    return outcome
+    return driven
 
 
 _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|\b[0-9a-f]{32}\b")

@@ -36,53 +36,53 @@ class CountingSaver(InMemorySaver):
 
 async def test_a_run_that_comes_to_its_end_reads_the_database_only_once() -> None:
     CountingSaver.reads = 0
-    outcome = await run(probe("counter"), order("counter", input={"count": 0}), CountingSaver())
-    assert outcome.ending is not None
-    assert outcome.ending.status is RunStatus.SUCCESS
+    driven = await run(probe("counter"), order("counter", input={"count": 0}), CountingSaver())
+    assert driven.outcome is not None
+    assert driven.outcome.status is RunStatus.SUCCESS
     assert (
-        outcome.ending.values == outcome.ending.output == b'{"count":3,"log":["one","two","three"]}'
+        driven.outcome.values == driven.outcome.output == b'{"count":3,"log":["one","two","three"]}'
     )
-    assert (outcome.ending.interrupts, outcome.ending.has_next) == (b"{}", False)
+    assert (driven.outcome.interrupts, driven.outcome.has_next) == (b"{}", False)
     assert CountingSaver.reads == 1
 
 
 async def test_what_was_not_asked_for_is_not_emitted() -> None:
-    outcome = await run(
+    driven = await run(
         probe("counter"), order("counter", input={"count": 0}, stream_mode=["custom"])
     )
-    assert set(outcome.names) == {"custom"}
-    assert outcome.output == {"count": 3, "log": ["one", "two", "three"]}
+    assert set(driven.names) == {"custom"}
+    assert driven.output == {"count": 3, "log": ["one", "two", "three"]}
 
 
 async def test_an_interrupt_ends_in_success_with_the_state_and_what_it_waits_for() -> None:
     saver = InMemorySaver()
     first = order("approval", input={"question": "go?"})
-    outcome = await run(probe("approval"), first, saver)
-    assert outcome.ending is not None
-    assert outcome.ending.status is RunStatus.SUCCESS
-    assert outcome.ending.has_next
-    assert outcome.ending.values == b'{"question":"go?"}'
-    [waiting] = outcome.output.pop("__interrupt__")
-    assert outcome.output["question"] == "go?"
+    driven = await run(probe("approval"), first, saver)
+    assert driven.outcome is not None
+    assert driven.outcome.status is RunStatus.SUCCESS
+    assert driven.outcome.has_next
+    assert driven.outcome.values == b'{"question":"go?"}'
+    [waiting] = driven.output.pop("__interrupt__")
+    assert driven.output["question"] == "go?"
     assert waiting == {
         "value": {"question": "go?"},
         "id": waiting["id"],
         "response_schema": None,
     }
-    [pending] = json.loads(outcome.ending.interrupts).values()
+    [pending] = json.loads(driven.outcome.interrupts).values()
     assert pending == [{"id": waiting["id"], "value": {"question": "go?"}}]
 
     second = order("approval", thread_id=first.thread_id, command={"resume": "yes"})
-    outcome = await run(probe("approval"), second, saver)
-    assert outcome.output == {"question": "go?", "answer": "yes", "done": True}
+    driven = await run(probe("approval"), second, saver)
+    assert driven.output == {"question": "go?", "answer": "yes", "done": True}
 
 
 async def test_parallel_interrupts_are_one_list_and_are_answered_by_id() -> None:
     saver = InMemorySaver()
     first = order("multi", input={})
-    outcome = await run(probe("multi"), first, saver)
-    assert list(outcome.output) == ["__interrupt__"]
-    a, b = (item["id"] for item in outcome.output["__interrupt__"])
+    driven = await run(probe("multi"), first, saver)
+    assert list(driven.output) == ["__interrupt__"]
+    a, b = (item["id"] for item in driven.output["__interrupt__"])
 
     def resume(value: Any) -> Any:
         return order("multi", thread_id=first.thread_id, command={"resume": value})
@@ -99,8 +99,8 @@ async def test_parallel_interrupts_are_one_list_and_are_answered_by_id() -> None
 async def test_a_strict_resume_refuses_an_answer_to_an_interrupt_that_does_not_wait() -> None:
     saver = InMemorySaver()
     first = order("multi", input={})
-    outcome = await run(probe("multi"), first, saver)
-    a, b = (item["id"] for item in outcome.output["__interrupt__"])
+    driven = await run(probe("multi"), first, saver)
+    a, b = (item["id"] for item in driven.output["__interrupt__"])
 
     def strictly(answers: Any) -> Any:
         command = {"resume": answers}
@@ -122,12 +122,12 @@ async def test_an_interrupt_in_a_subgraph_is_filed_under_the_task_that_raised_it
     builder.add_edge(START, "inner")
     saver = InMemorySaver()
     todo = order("outer", input={"question": "sub?"}, stream_mode=["tasks"], subgraphs=True)
-    outcome = await run(given(builder.compile(), "outer"), todo, saver)
+    driven = await run(given(builder.compile(), "outer"), todo, saver)
     asked = next(
-        data["id"] for name, data in outcome.events if "|" in name and data["name"] == "ask"
+        data["id"] for name, data in driven.events if "|" in name and data["name"] == "ask"
     )
-    assert outcome.ending is not None
-    assert list(json.loads(outcome.ending.interrupts)) == [asked]
+    assert driven.outcome is not None
+    assert list(json.loads(driven.outcome.interrupts)) == [asked]
 
 
 @pytest.mark.parametrize(
@@ -141,11 +141,11 @@ async def test_an_interrupt_in_a_subgraph_is_filed_under_the_task_that_raised_it
 async def test_a_breakpoint_leaves_a_next_step_and_no_interrupts(kwargs: Any, output: Any) -> None:
     saver = InMemorySaver()
     first = order("counter", input={"count": 0}, **kwargs)
-    outcome = await run(probe("counter"), first, saver)
-    assert outcome.output == output
-    assert outcome.ending is not None
-    assert outcome.ending.has_next
-    assert outcome.ending.interrupts == b"{}"
+    driven = await run(probe("counter"), first, saver)
+    assert driven.output == output
+    assert driven.outcome is not None
+    assert driven.outcome.has_next
+    assert driven.outcome.interrupts == b"{}"
     rest = await run(probe("counter"), order("counter", thread_id=first.thread_id), saver)
     assert rest.output == {"count": 3, "log": ["one", "two", "three"]}
 
@@ -219,33 +219,33 @@ async def test_the_run_is_named_in_every_checkpoint_whatever_the_client_says() -
 
 
 async def test_context_and_store_reach_the_nodes() -> None:
-    outcome = await run(
+    driven = await run(
         probe("ctx"), order("ctx", input={}, context={"user": "u", "n": 1}), store=InMemoryStore()
     )
-    assert outcome.output == {"ctx": {"user": "u", "n": 1}, "store_ok": True}
+    assert driven.output == {"ctx": {"user": "u", "n": 1}, "store_ok": True}
 
 
 async def test_a_failing_graph_ends_in_error_with_the_state_that_it_left() -> None:
-    outcome = await run(probe("fails"), order("fails", input={"x": 1}))
-    assert outcome.ending is not None
-    assert outcome.ending.status is RunStatus.ERROR
-    assert outcome.ending.error == b'{"error":"ValueError","message":"boom: x=2"}'
-    assert outcome.output == {"__error__": {"error": "ValueError", "message": "boom: x=2"}}
-    assert outcome.ending.values == b'{"x":2}'
+    driven = await run(probe("fails"), order("fails", input={"x": 1}))
+    assert driven.outcome is not None
+    assert driven.outcome.status is RunStatus.ERROR
+    assert driven.outcome.error == b'{"error":"ValueError","message":"boom: x=2"}'
+    assert driven.output == {"__error__": {"error": "ValueError", "message": "boom: x=2"}}
+    assert driven.outcome.values == b'{"x":2}'
 
 
 async def test_a_run_that_never_began_has_no_state() -> None:
-    outcome = await run(probe("counter"), order("counter", input=None))
-    assert outcome.ending is not None
-    assert json.loads(outcome.ending.error or b"null")["error"] == "EmptyInputError"
-    assert outcome.ending.values is None
+    driven = await run(probe("counter"), order("counter", input=None))
+    assert driven.outcome is not None
+    assert json.loads(driven.outcome.error or b"null")["error"] == "EmptyInputError"
+    assert driven.outcome.values is None
 
 
 async def test_a_command_without_meaning_is_an_error_of_the_run() -> None:
-    outcome = await run(probe("counter"), order("counter", command={"goto": [1]}))
-    assert outcome.ending is not None
-    assert outcome.ending.status is RunStatus.ERROR
-    assert b"command.goto" in (outcome.ending.error or b"")
+    driven = await run(probe("counter"), order("counter", command={"goto": [1]}))
+    assert driven.outcome is not None
+    assert driven.outcome.status is RunStatus.ERROR
+    assert b"command.goto" in (driven.outcome.error or b"")
 
 
 class Plain(TypedDict, total=False):
@@ -290,9 +290,9 @@ async def test_a_node_that_cancels_itself_has_failed_and_was_not_cancelled() -> 
     async def node(state: Plain) -> Plain:
         raise asyncio.CancelledError
 
-    outcome = await run(given(one_node(node)), order(input={"x": 0}))
-    assert outcome.ending is not None
-    assert outcome.ending.status is RunStatus.ERROR
+    driven = await run(given(one_node(node)), order(input={"x": 0}))
+    assert driven.outcome is not None
+    assert driven.outcome.status is RunStatus.ERROR
 
 
 async def test_a_fence_met_by_a_background_write_is_no_error_of_the_run() -> None:
@@ -346,10 +346,10 @@ async def test_a_channel_that_is_not_kept_is_not_part_of_the_state_afterwards() 
     async def node(state: State) -> State:
         return {"x": 1, "handle": "open"}
 
-    outcome = await run(given(one_node(node, State)), order(input={"x": 0}))
-    assert outcome.output == {"x": 1, "handle": "open"}
-    assert outcome.ending is not None
-    assert outcome.ending.values == b'{"x":1}'
+    driven = await run(given(one_node(node, State)), order(input={"x": 0}))
+    assert driven.output == {"x": 1, "handle": "open"}
+    assert driven.outcome is not None
+    assert driven.outcome.values == b'{"x":1}'
 
 
 async def test_messages_that_come_whole_are_complete_at_once() -> None:
@@ -359,11 +359,11 @@ async def test_messages_that_come_whole_are_complete_at_once() -> None:
     async def node(state: State) -> State:
         return {"messages": [AIMessage("done", id="a1"), HumanMessage("next", id="h1")]}
 
-    outcome = await run(
+    driven = await run(
         given(one_node(node, State)), order(input={"messages": []}, stream_mode=["messages"])
     )
-    assert outcome.names == ["messages/metadata", "messages/complete"] * 2
-    assert [m["content"] for [m] in outcome.of("messages/complete")] == ["done", "next"]
+    assert driven.names == ["messages/metadata", "messages/complete"] * 2
+    assert [m["content"] for [m] in driven.of("messages/complete")] == ["done", "next"]
 
 
 async def test_a_cached_result_does_not_show_that_it_was_cached() -> None:
@@ -382,8 +382,8 @@ async def test_a_cached_result_does_not_show_that_it_was_cached() -> None:
     builder.add_edge("node", END)
     loaded = given(builder.compile(cache=InMemoryCache()))
     for _ in range(2):
-        outcome = await run(loaded, order(input={"x": 0}, stream_mode=["updates"]))
-        assert outcome.of("updates") == [{"node": {"x": 1}}]
+        driven = await run(loaded, order(input={"x": 0}, stream_mode=["updates"]))
+        assert driven.of("updates") == [{"node": {"x": 1}}]
     assert len(calls) == 1
 
 
@@ -394,16 +394,16 @@ async def test_state_that_json_cannot_say_does_not_fail_the_run() -> None:
     async def node(state: State) -> State:
         return {"x": {1: {2, 3}, "half": "\ud800"}}
 
-    outcome = await run(given(one_node(node, State)), order(input={"x": 0}))
-    assert outcome.ending is not None
-    assert outcome.ending.status is RunStatus.SUCCESS
-    assert outcome.events[-1][1] == {"x": {"1": [2, 3], "half": "\ufffd"}}
+    driven = await run(given(one_node(node, State)), order(input={"x": 0}))
+    assert driven.outcome is not None
+    assert driven.outcome.status is RunStatus.SUCCESS
+    assert driven.events[-1][1] == {"x": {"1": [2, 3], "half": "\ufffd"}}
 
 
 async def test_a_model_of_the_reply_travels_with_its_interrupt() -> None:
     async def node(state: Plain) -> Plain:
         return {"x": interrupt("n?")}
 
-    outcome = await run(given(one_node(node)), order(input={"x": 0}, stream_mode=["updates"]))
-    [event] = outcome.of("updates")
+    driven = await run(given(one_node(node)), order(input={"x": 0}, stream_mode=["updates"]))
+    [event] = driven.of("updates")
     assert set(event["__interrupt__"][0]) == {"value", "id", "response_schema"}

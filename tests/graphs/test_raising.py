@@ -27,7 +27,7 @@ from greenroom.graphs.containment import contain
 from greenroom.graphs.execution import execute, state_after
 from greenroom.graphs.factories import Factory
 from greenroom.graphs.loading import LoadedGraph
-from tests.graphs.graph_driver import Outcome, given, order
+from tests.graphs.graph_driver import Driven, given, order
 
 BOUND_S = 20.0
 
@@ -317,16 +317,16 @@ def on_a_loop(work: Callable[[], Any]) -> Any:
 
 async def executed(
     loaded: LoadedGraph, order: RunOrder, saver: InMemorySaver, durability: str
-) -> Outcome:
-    outcome = Outcome([])
-    outcome.ending = await execute(
+) -> Driven:
+    driven = Driven([])
+    driven.outcome = await execute(
         loaded,
         order,
-        emit=lambda name, data: outcome.events.append((name, json.loads(data))),
+        emit=lambda name, data: driven.events.append((name, json.loads(data))),
         checkpointer=saver,
         store=None,
     )
-    return outcome
+    return driven
 
 
 def failing(how: str) -> Raise:
@@ -351,7 +351,7 @@ def test_a_run_ends_in_error_and_keeps_what_was_finished(where: Any, how: str) -
     failed = order(input={"x": 1}, durability="async")
     beside = order(input={"x": 1})
 
-    async def work() -> tuple[Outcome, Outcome, Outcome]:
+    async def work() -> tuple[Driven, Driven, Driven]:
         async def slow(state: State) -> State:
             await asyncio.sleep(0.05)
             return {"x": "done"}
@@ -364,9 +364,9 @@ def test_a_run_ends_in_error_and_keeps_what_was_finished(where: Any, how: str) -
         return one, two, await executed(other, order(input={"x": 1}), InMemorySaver(), "async")
 
     one, two, three = on_a_loop(work)
-    assert one.ending is not None
-    assert one.ending.status is RunStatus.ERROR
-    error = json.loads(one.ending.error)
+    assert one.outcome is not None
+    assert one.outcome.status is RunStatus.ERROR
+    error = json.loads(one.outcome.error)
     if where in (in_a_callback, in_a_sync_callback) and how in ("mute", "leaving"):
         # LangChain logs the `repr`, which raises again: that is what leaves it.
         assert error["error"] in ("ZeroDivisionError", "SystemExit")
@@ -376,10 +376,10 @@ def test_a_run_ends_in_error_and_keeps_what_was_finished(where: Any, how: str) -
         assert error == {"error": name, "message": message}
     assert one.output == {"__error__": error}
     if where in KEEPS:
-        assert json.loads(one.ending.values or b"null")["before"] == "kept"
+        assert json.loads(one.outcome.values or b"null")["before"] == "kept"
     for other in (two, three):
-        assert other.ending is not None
-        assert other.ending.status is RunStatus.SUCCESS
+        assert other.outcome is not None
+        assert other.outcome.status is RunStatus.SUCCESS
 
 
 def test_a_generator_that_nobody_closed_harms_nobody() -> None:
@@ -397,14 +397,14 @@ def test_a_generator_that_nobody_closed_harms_nobody() -> None:
 
     told_of: list[Any] = []
 
-    async def work() -> Outcome:
+    async def work() -> Driven:
         asyncio.get_running_loop().set_exception_handler(lambda _, about: told_of.append(about))
         done = await executed(given(built(node)), order(input={"x": 1}), InMemorySaver(), "async")
         gc.collect()
         return done
 
     done = on_a_loop(work)
-    assert done.ending.status is RunStatus.SUCCESS
+    assert done.outcome.status is RunStatus.SUCCESS
     assert all(isinstance(about["exception"], Escaped) for about in told_of)
 
 

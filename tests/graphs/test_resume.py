@@ -147,8 +147,8 @@ def asking(line: Line, *questions: str) -> None:
 
 async def waiting_at_first_question(line: Line) -> Any:
     first = order(input={"log": []})
-    outcome = await run(given(line.builder.compile()), first, line.saver)
-    assert outcome.output["__interrupt__"]
+    driven = await run(given(line.builder.compile()), first, line.saver)
+    assert driven.output["__interrupt__"]
     return first
 
 
@@ -237,8 +237,8 @@ async def test_a_breakpoint_holds_although_the_process_died_before_it_said_so(
     assert line.executed["b"] == 0
     assert second.output == stopped.output
     assert second.events == [("values", stopped.output), ("updates", {"__interrupt__": []})]
-    assert second.ending is not None
-    assert second.ending.has_next
+    assert second.outcome is not None
+    assert second.outcome.has_next
 
 
 async def test_a_breakpoint_that_the_run_was_sent_past_stops_it_no_more() -> None:
@@ -267,9 +267,9 @@ async def test_a_finished_run_whose_end_was_not_heard_ends_again_without_executi
     second = await run(loaded, again, line.saver)
     assert line.executed == {"a": 1}
     assert second.events == []
-    assert second.ending is not None
-    assert second.ending.status is RunStatus.SUCCESS
-    assert second.ending.output == second.ending.values == b'{"log":["a"]}'
+    assert second.outcome is not None
+    assert second.outcome.status is RunStatus.SUCCESS
+    assert second.outcome.output == second.outcome.values == b'{"log":["a"]}'
 
 
 async def test_a_third_attempt_goes_on_from_the_second() -> None:

@@ -43,10 +43,10 @@ async def test_the_events_are_those_of_the_reference_in_name_order_and_bytes(nam
     request["stream_mode"] = [modes] if isinstance(modes, str) else modes
     request["subgraphs"] = request.pop("stream_subgraphs", False)
 
-    outcome = await run(loaded, order(loaded.graph_id, **request), store=InMemoryStore())
+    driven = await run(loaded, order(loaded.graph_id, **request), store=InMemoryStore())
 
-    assert outcome.ending is not None
-    if outcome.ending.error:
-        outcome.events.append(("error", json.loads(outcome.ending.error)))
-    got = Normaliser(DIFFERS_BY_NATURE).events(outcome.events)
+    assert driven.outcome is not None
+    if driven.outcome.error:
+        driven.events.append(("error", json.loads(driven.outcome.error)))
+    got = Normaliser(DIFFERS_BY_NATURE).events(driven.events)
     assert got == REFERENCE[name]["events"]

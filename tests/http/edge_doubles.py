@@ -16,7 +16,7 @@ from greenroom.core.runs import (
     Batch,
     CancelRequest,
     CreatedRun,
-    Ending,
+    Outcome,
     Placement,
     RunRequest,
     RunStatus,
@@ -118,7 +118,7 @@ class MemoryRuntime:
         self.records = records
         self.requests: list[RunRequest] = []
         self.logs: dict[str, EventLog] = {}
-        self.endings: dict[str, asyncio.Future[Ending]] = {}
+        self.endings: dict[str, asyncio.Future[Outcome]] = {}
         self.cancels: list[tuple[CancelRequest, bool]] = []
         self.cancelled = asyncio.Event()
         self.follows: list[dict[str, Any]] = []
@@ -165,12 +165,12 @@ class MemoryRuntime:
     def emit(self, run_id: str, name: str, data: Any) -> None:
         self.logs[run_id].append(name, orjson.dumps(data), 1795329693413)
 
-    def finish(self, run_id: str, output: Any = None, **ending: Any) -> None:
-        status = ending.pop("status", RunStatus.SUCCESS)
+    def finish(self, run_id: str, output: Any = None, **outcome: Any) -> None:
+        status = outcome.pop("status", RunStatus.SUCCESS)
         if run_id in self.records.runs:
             self.records.runs[run_id]["status"] = str(status)
         self.endings[run_id].set_result(
-            Ending(status=status, output=orjson.dumps(output), **ending)
+            Outcome(status=status, output=orjson.dumps(output), **outcome)
         )
         self.logs[run_id].close()
 
@@ -227,7 +227,7 @@ class MemoryRuntime:
             self.open -= 1
             self.closed.set()
 
-    async def outcome(self, run_id: str, placement: Placement | None, *, over=False) -> Ending:
+    async def outcome(self, run_id: str, placement: Placement | None, *, over=False) -> Outcome:
         self.open += 1
         self.opened.set()
         try:

@@ -20,7 +20,7 @@ from typing_extensions import TypedDict
 
 from greenroom.core.errors import ForeignThread
 from greenroom.core.ports import HistoryQuestion, SchemasQuestion, StateQuestion, StateUpdate
-from greenroom.core.runs import Ending, RunStatus
+from greenroom.core.runs import Outcome, RunStatus
 from greenroom.graphs.configuration import GraphSpec
 from greenroom.graphs.execution import execute
 from greenroom.graphs.factories import Factory
@@ -111,7 +111,7 @@ async def run(
     run_id: str | None = None,
     bound: bool = True,
     is_first: bool = False,
-) -> tuple[Ending, list[bytes]]:
+) -> tuple[Outcome, list[bytes]]:
     """One attempt of a run, with its events."""
     registered = await a_run(pool, thread_id)
     order = order_of(
@@ -125,7 +125,7 @@ async def run(
         resumable=False,
     )
     events: list[bytes] = []
-    ending = await execute(
+    outcome = await execute(
         loaded(graph),
         order,
         emit=lambda name, data: events.append(data),
@@ -138,7 +138,7 @@ async def run(
         ),
         store=None,
     )
-    return ending, events
+    return outcome, events
 
 
 # --- what a client sends --------------------------------------------------------------------------
@@ -213,12 +213,12 @@ def test_no_body_of_a_run_reaches_another_thread(dsn: str, bound: bool) -> None:
                 return
             request = runtime.requests[-1]
             assert request.thread_id == thread_id
-            ending, events = await run(pool, thread_id, json.loads(request.kwargs), bound=bound)
-            assert SECRET.encode() not in b"".join((*events, ending.output, ending.values or b""))
+            outcome, events = await run(pool, thread_id, json.loads(request.kwargs), bound=bound)
+            assert SECRET.encode() not in b"".join((*events, outcome.output, outcome.values or b""))
             assert await everything_of(pool, VICTIM) == before
-            if ending.status is RunStatus.SUCCESS and body.get("input") is not None:
-                assert ending.values is not None, "its checkpoints are kept"
-                shown = json.loads(ending.values)["shown"]
+            if outcome.status is RunStatus.SUCCESS and body.get("input") is not None:
+                assert outcome.values is not None, "its checkpoints are kept"
+                shown = json.loads(outcome.values)["shown"]
                 assert shown["thread_id"] == thread_id
                 assert not {"admin", VICTIM} & {shown.get(key) for key in THE_SERVERS}
 
@@ -245,11 +245,11 @@ async def test_a_run_that_an_older_server_has_queued_is_cleaned_as_well(
     await a_victim(pool)
     thread_id = await a_thread(pool, str(uuid.uuid4()))
     config = {key: VICTIM, "configurable": {"__pregel_checkpointer": None}}
-    ending, _ = await run(
+    outcome, _ = await run(
         pool, thread_id, {"input": {"notes": ["mine"]}, "config": config}, bound=False
     )
-    assert ending.status is RunStatus.SUCCESS
-    assert json.loads(ending.values or b"{}")["notes"] == ["mine", "a note"]
+    assert outcome.status is RunStatus.SUCCESS
+    assert json.loads(outcome.values or b"{}")["notes"] == ["mine", "a note"]
 
 
 async def test_a_resume_answers_no_question_of_another_thread(pool: Pool) -> None:
@@ -287,18 +287,18 @@ async def test_what_an_author_has_bound_names_no_thread(pool: Pool, config: Any)
     graph = GRAPH.with_config(config)
     thread_id = await a_thread(pool, str(uuid.uuid4()))
     for _ in range(2):
-        ending, _ = await run(
+        outcome, _ = await run(
             pool, thread_id, {"input": {"notes": ["mine"]}}, graph=graph, bound=False
         )
-        assert ending.status is RunStatus.SUCCESS
-    assert json.loads(ending.values or b"{}")["notes"] == ["mine", "a note"] * 2
+        assert outcome.status is RunStatus.SUCCESS
+    assert json.loads(outcome.values or b"{}")["notes"] == ["mine", "a note"] * 2
     assert await everything_of(pool, VICTIM) == before
 
 
 async def test_what_else_an_author_has_bound_stays(pool: Pool) -> None:
     graph = GRAPH.with_config({"tags": ["t"], "configurable": {"model": "small"}})
-    ending, _ = await run(pool, "t", {"input": {}}, graph=graph)
-    assert json.loads(ending.values or b"{}")["shown"]["model"] == "small"
+    outcome, _ = await run(pool, "t", {"input": {}}, graph=graph)
+    assert json.loads(outcome.values or b"{}")["shown"]["model"] == "small"
 
 
 @pytest.fixture
@@ -328,14 +328,14 @@ async def test_a_nested_graph_keeps_state_under_an_id_of_its_own(
     thread_id = await a_thread(pool, str(uuid.uuid4()))
     for private in ("a memory", str(uuid.uuid4())):
         for count in (1, 2):
-            ending, _ = await run(
+            outcome, _ = await run(
                 pool,
                 thread_id,
                 {"input": {"private": private}, "durability": "exit"},
                 graph=nested,
                 is_first=is_first,
             )
-            assert json.loads(ending.output)["found"] == ["inner", "a note"] * count
+            assert json.loads(outcome.output)["found"] == ["inner", "a note"] * count
 
 
 @pytest.mark.parametrize("name", [VICTIM, VICTIM.upper()])
@@ -345,9 +345,9 @@ async def test_a_nested_graph_meets_no_thread_of_the_server(
     await a_victim(pool)
     before = await everything_of(pool, VICTIM)
     thread_id = await a_thread(pool, str(uuid.uuid4()))
-    ending, _ = await run(pool, thread_id, {"input": {"private": name}}, graph=nested)
-    assert ending.status is RunStatus.ERROR
-    error = json.loads(ending.error or b"{}")
+    outcome, _ = await run(pool, thread_id, {"input": {"private": name}}, graph=nested)
+    assert outcome.status is RunStatus.ERROR
+    error = json.loads(outcome.error or b"{}")
     assert error["error"] == "ForeignThread"
     assert "another one of this server" in error["message"]
     assert await everything_of(pool, VICTIM) == before
@@ -356,11 +356,11 @@ async def test_a_nested_graph_meets_no_thread_of_the_server(
 async def test_an_id_of_its_own_is_given_up_once_a_thread_has_it(pool: Pool, nested: Any) -> None:
     private = str(uuid.uuid4())
     thread_id = await a_thread(pool, str(uuid.uuid4()))
-    ending, _ = await run(pool, thread_id, {"input": {"private": private}}, graph=nested)
-    assert ending.status is RunStatus.SUCCESS
+    outcome, _ = await run(pool, thread_id, {"input": {"private": private}}, graph=nested)
+    assert outcome.status is RunStatus.SUCCESS
     await a_thread(pool, private)
-    ending, _ = await run(pool, thread_id, {"input": {"private": private}}, graph=nested)
-    assert json.loads(ending.error or b"{}")["error"] == "ForeignThread"
+    outcome, _ = await run(pool, thread_id, {"input": {"private": private}}, graph=nested)
+    assert json.loads(outcome.error or b"{}")["error"] == "ForeignThread"
 
 
 # --- the saver ------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from langgraph.errors import GraphDrained
 
 from greenroom.core.errors import Fenced
 from greenroom.core.raised import Escaped, told
-from greenroom.core.runs import Ending, RunStatus
+from greenroom.core.runs import Outcome, RunStatus
 from greenroom.graphs.containment import has_escaped
 from greenroom.graphs.loading import Graph
 from greenroom.graphs.resume import INTERRUPT
@@ -54,18 +54,18 @@ class Progress:
             self.values, self.seen, self.encoded = payload, True, None
 
 
-async def success(graph: Graph, config: RunnableConfig, progress: Progress) -> Ending:
+async def success(graph: Graph, config: RunnableConfig, progress: Progress) -> Outcome:
     streamed = (progress.encoded or dumps(progress.values)) if progress.seen else None
     if streamed and not progress.stopped and not _forgets(graph):
         # It came to its end, so the state is what was streamed last, and nothing is next.
-        return Ending(status=RunStatus.SUCCESS, output=streamed, values=streamed)
+        return Outcome(status=RunStatus.SUCCESS, output=streamed, values=streamed)
     values, interrupts, has_next = await head_state(graph, config)
     output = streamed or values or b"null"
     if progress.interrupts:
         shown: Any = progress.values
         known = cast(dict[str, Any], shown) if isinstance(shown, dict) else {}
         output = dumps({**known, INTERRUPT: progress.interrupts})
-    return Ending(
+    return Outcome(
         status=RunStatus.SUCCESS,
         output=output,
         values=values,
@@ -80,8 +80,8 @@ def _forgets(graph: Graph) -> bool:
     return any(isinstance(channel, UntrackedValue) for channel in channels.values())
 
 
-async def failure(graph: Graph, config: RunnableConfig, error: BaseException) -> Ending:
-    ending = ending_of_failure(error)
+async def failure(graph: Graph, config: RunnableConfig, error: BaseException) -> Outcome:
+    outcome = outcome_of_failure(error)
     try:
         values, interrupts, has_next = await head_state(graph, config)
     except BaseException as second:
@@ -92,20 +92,20 @@ async def failure(graph: Graph, config: RunnableConfig, error: BaseException) ->
             extra={"action": "state_unreadable"},
             exc_info=True,
         )
-        return ending
-    return Ending(
-        status=ending.status,
-        output=ending.output,
+        return outcome
+    return Outcome(
+        status=outcome.status,
+        output=outcome.output,
         values=values,
         interrupts=interrupts,
         has_next=has_next,
-        error=ending.error,
+        error=outcome.error,
     )
 
 
-def ending_of_failure(error: BaseException) -> Ending:
+def outcome_of_failure(error: BaseException) -> Outcome:
     encoded = dumps(told(_escaped_within(error) or error))
-    return Ending(status=RunStatus.ERROR, output=b'{"__error__":' + encoded + b"}", error=encoded)
+    return Outcome(status=RunStatus.ERROR, output=b'{"__error__":' + encoded + b"}", error=encoded)
 
 
 def _escaped_within(error: BaseException) -> Escaped | None:
