@@ -1,14 +1,14 @@
-"""What a call between actors means when it is not answered, and when it may be made again.
+"""Failures of calls between actors, and the rules for repeating a call.
 
-Three things can stand in the place of an answer:
+A call can fail in three ways:
 
-    ActorGone      Ray says that the actor is dead; of a registry, that it is between two lives
-    Unreachable    the actor could not be asked, or its answer did not come; it may have done it
-    any other      the actor's own answer, also when that is `Unavailable`
+    ActorGone      Ray reports that the actor is dead; a registry may be restarting
+    Unreachable    the call or its answer was lost; the actor may have executed the call
+    any other      the actor's own answer, including `Unavailable`
 
-Only the first two are asked again, and only methods that are declared `repeatable`: executing such
-a method twice leaves what executing it once leaves, and gives the same answer. Of any other method
-that was lost on its way, `Uncertain` says so, and nobody asks again.
+A caller repeats a call only after the first two, and only if the method is declared `repeatable`:
+executing such a method twice has the same effect and the same answer as executing it once. If the
+answer of any other method is lost, the caller gets `Uncertain` and must not repeat the call.
 """
 
 from __future__ import annotations
@@ -30,19 +30,18 @@ from ray.exceptions import (
 from greenroom.core.errors import GreenroomError, Restarting, Unavailable, Unreachable
 
 CALL_S = 90.0
-"""The longest that an answer takes, of whatever does not say otherwise: a registry may wait for its
-recovery, then for the database."""
+"""The default time-out of a call: a registry may wait for its recovery, then for the database."""
 LONG_CALL_S = 900.0
-"""The same of what takes as long as a thread is large, or as a run takes to stop."""
+"""The time-out of calls whose duration depends on a thread's size or on the stop of a run."""
 POLL_MARGIN_S = 10.0
-"""How much longer than it was told to wait a long poll may take."""
+"""The time-out of a long poll is its own wait plus this."""
 
 T = TypeVar("T")
 M = TypeVar("M", bound=Callable[..., Any])
 
 
 class ActorGone(GreenroomError):
-    """The actor is dead; Ray said so. Carries the actor's name."""
+    """Ray reports that the actor is dead. The message is the actor's name."""
 
     @property
     def name(self) -> str:
@@ -50,22 +49,22 @@ class ActorGone(GreenroomError):
 
 
 class NodeGone(ActorGone):
-    """It is dead because its whole node is."""
+    """The actor is dead because its node died."""
 
 
 NO_ANSWER: tuple[type[GreenroomError], ...] = (ActorGone, Unreachable, Restarting)
-"""What `repeat` asks again after, unless it is told otherwise."""
+"""The errors after which `repeat` calls again by default."""
 
 
 def repeatable(method: M) -> M:
-    """Declares that a method of an actor may be executed twice; its docstring says why."""
+    """Declares that an actor's method may be executed twice."""
     method.is_repeatable = True  # type: ignore[attr-defined]
     return method
 
 
 def long_poll(method: M) -> M:
-    """Declares that a method only waits and reads: it is repeatable, and may be cancelled when its
-    caller has left."""
+    """Declares that a method only waits and reads. It is repeatable, and it is cancelled when its
+    caller leaves."""
     method.is_long_poll = True  # type: ignore[attr-defined]
     return repeatable(method)
 
@@ -86,18 +85,22 @@ async def repeat(
     pause_s: float = 0.05,
     longest_pause_s: float = 0.2,
 ) -> T:
-    """Calls until there is an answer; the one place that does so.
+    """Calls until there is an answer. Every retry loop of `actors` uses this function.
 
     Args:
         call: makes the call; it may be executed several times.
-        on: what is no answer.
-        bound_s: how long it is tried, from the first failure on. None: for ever, which its caller
-            gives a reason for.
-        pause_s, longest_pause_s: the pause after the first failure, and what it grows to. Each is
-            shortened by up to a half at random, so that many callers do not come back together.
+        on: the errors after which it is called again.
+        bound_s: seconds of retries, counted from the first failure. None: without a limit; the
+            caller gives the reason in a comment.
+        pause_s: the pause after the first failure, in seconds. Each pause is shortened at random
+            by up to a half, so that many callers do not retry at the same time.
+        longest_pause_s: the upper limit of the growing pause, in seconds.
+
+    Returns:
+        the result of the first call that succeeds.
 
     Raises:
-        what ``call`` raised last, when the time is over; at once what is not in ``on``.
+        Exception: the last error in ``on`` when the time is over; any other error at once.
     """
     loop = asyncio.get_running_loop()
     deadline_s: float | None = None
@@ -118,12 +121,16 @@ async def answer(ref: Awaitable[T], actor: str, *, within_s: float | None = None
     """Waits for the answer of a call through Ray.
 
     Args:
-        within_s: how long; None where the caller bounds it, or where it never comes (`alive`).
+        ref: the pending answer.
+        actor: the actor's name, for errors.
+        within_s: the time-out in seconds; None where the caller has its own bound, or where the
+            method never answers (`alive`).
 
     Raises:
         ActorGone: the actor died, before or during the call.
-        Unreachable: it was not reached, or did not answer in time; it may have done what was asked.
-        Exception: what the actor raised, itself.
+        Unreachable: the actor was not reached or did not answer in time; it may have executed the
+            call.
+        Exception: the exception that the method raised.
     """
     deadline = asyncio.timeout(within_s)
     try:
@@ -140,12 +147,12 @@ async def answer(ref: Awaitable[T], actor: str, *, within_s: float | None = None
 
 
 def no_answer(error: RayError, actor: str) -> GreenroomError:
-    """What one of Ray's errors means: the actor is dead, or was not reached."""
+    """Converts an error of Ray into `ActorGone`, `NodeGone` or `Unreachable`."""
     said = str(error).strip()
     if isinstance(error, ActorUnavailableError):
         return Unreachable(f"Actor {actor} cannot be reached: {said.partition(chr(10))[0]}")
     if isinstance(error, NodeDiedError) or "its node has died" in said:
-        return NodeGone(actor)  # Ray says why an actor has died in its message only
+        return NodeGone(actor)  # Ray gives the reason of an actor's death in the message only
     if isinstance(error, RayActorError | ActorUnschedulableError):
         return ActorGone(actor)
     name = type(error).__name__
@@ -153,10 +160,10 @@ def no_answer(error: RayError, actor: str) -> GreenroomError:
 
 
 def answered(error: BaseException) -> BaseException:
-    """What a caller is to see of an exception that a method raised.
+    """Converts an exception that a method raised into the exception for its caller.
 
-    That the *actor* did not reach another one is an answer, and must not be taken for the caller's
-    own failure to reach the actor.
+    If the *actor* fails to reach another actor, its caller gets `Unavailable`: the caller must not
+    mistake this for its own failure to reach the actor.
     """
     if isinstance(error, ActorGone | Unreachable):
         return Unavailable("A process of the server is restarting. Try again in a moment.")
@@ -164,6 +171,6 @@ def answered(error: BaseException) -> BaseException:
 
 
 def _cause(error: RayTaskError) -> BaseException:
-    """What was raised on the other side; its ``str()`` on this side would be Ray's traceback."""
+    """Returns the remote exception; the ``str()`` of Ray's wrapper is Ray's traceback."""
     cause = getattr(error, "cause", None)
     return cause if isinstance(cause, Exception) else error

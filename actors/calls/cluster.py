@@ -1,4 +1,4 @@
-"""What Ray knows of the cluster: its nodes, and what its autoscaler may add."""
+"""The cluster as Ray reports it: its nodes and its autoscaler."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ STATUS_WAIT_S = 5.0
 
 
 def cluster_view() -> ClusterView:
-    """Returns what the cluster has, and whether an autoscaler may add to it. Blocks."""
+    """Returns the cluster's living nodes and the state of its autoscaler. Blocks.
+
+    Raises:
+        ray.exceptions.RpcError: Ray's control service does not answer in time.
+    """
     nodes = tuple(
         Node(resources=each["Resources"], labels=each.get("Labels") or {})
         for each in ray.nodes()

@@ -1,10 +1,9 @@
 """The directory of actors: finds an actor by its name, calls it, ends it.
 
-Everything else in `actors` is plain classes, but for `actors.spawn` and `actors.registries`, which
-make actors. An actor's *name* travels between processes, never its handle (a handle in a call costs
-the receiver more than the call); handles are cached here by name. Run-actor names are unique and
-never reused, so a name that is gone stays gone: for some milliseconds after a death Ray still gives
-out the dead actor under its name.
+The other modules of `actors` hold plain classes, except `actors.spawn` and `actors.registries`,
+which make actors. Processes exchange an actor's *name*, never its handle (a handle in a call costs
+the receiver more than the call); this module caches handles by name. Names of run actors are unique
+and never reused. For some milliseconds after a death Ray still returns the dead actor for its name.
 """
 
 from __future__ import annotations
@@ -31,9 +30,9 @@ from greenroom.core.errors import Uncertain, Unreachable
 log = logging.getLogger("greenroom.handles")
 
 RECONNECT_S = 1.0
-"""From the end of a connection to an actor to the next one; until then it is called through Ray."""
+"""The pause after a lost connection to an actor; meanwhile calls go through Ray."""
 NO_ADDRESS_S = 60.0
-"""How long an actor that has no address of its own is not asked for it again."""
+"""The pause before an actor without an address is asked for its address again."""
 ADDRESS_WAIT_S = 30.0
 
 
@@ -41,7 +40,7 @@ class Handles:
     """Finds, calls and ends the actors of one namespace.
 
     Args:
-        namespace: Ray namespace; always given, so that two servers on a cluster stay apart.
+        namespace: the Ray namespace, which separates the servers of a cluster.
     """
 
     def __init__(self, namespace: str) -> None:
@@ -51,11 +50,11 @@ class Handles:
         self._connecting: dict[str, asyncio.Task[None]] = {}
 
     def get(self, name: str) -> ray.actor.ActorHandle:
-        """The handle of a living actor.
+        """Returns the handle of an actor. Blocks if the name is not cached.
 
         Raises:
-            ActorGone: there is none of this name.
-            Unreachable: Ray cannot say; nothing was asked of the actor.
+            ActorGone: there is no actor of this name.
+            Unreachable: the look-up failed; the actor was not called.
         """
         handle = self._known.get(name)
         if handle is None:
@@ -69,18 +68,18 @@ class Handles:
         return handle
 
     def keep(self, name: str, handle: ray.actor.ActorHandle) -> None:
-        """Under this name there is a new actor; for who has made it."""
+        """Caches the handle of a new actor; its maker calls this."""
         self._known[name] = handle
 
     async def find(self, name: str) -> ray.actor.ActorHandle:
-        """Like `get`, without stopping the loop for the look-up of a name not seen before."""
+        """Like `get`, but looks up an uncached name in a thread, without blocking the loop."""
         if name in self._known:
             return self._known[name]
         return await asyncio.to_thread(self.get, name)
 
     def forget(self, name: str) -> None:
-        """Drops all that is kept for an actor: handle, connection, and the task that holds it.
-        From any thread."""
+        """Drops an actor's cached handle, its connection and the task that holds the connection.
+        Thread-safe."""
         self._known.pop(name, None)
         client = self._clients.pop(name, None)
         if client is not None:
@@ -93,18 +92,24 @@ class Handles:
     async def call(
         self, name: str, method: str, *args: Any, within_s: float | None = CALL_S
     ) -> Any:
-        """Calls an actor: over a connection of its own once there is one, else through Ray.
+        """Calls an actor: over its socket connection if there is one, else through Ray.
 
-        A call that was lost with its connection is made again, through Ray, if its method is
-        declared `repeatable`.
+        If the connection is lost during the call and the method is `repeatable`, the call is
+        repeated through Ray.
 
         Args:
-            within_s: how long the answer may take; a long poll's own wait and a margin. None waits
-                for ever, which the caller gives a reason for.
+            name: the actor's name.
+            method: the method's name.
+            within_s: the time-out in seconds; of a long poll, its own wait plus a margin. None
+                waits without a limit; the caller gives the reason in a comment.
+
+        Returns:
+            the method's result.
 
         Raises:
-            ActorGone, Unreachable: as `answer`. It may be called again.
-            Uncertain: the same, of a method that must not be executed twice.
+            ActorGone, Unreachable: as `answer`; the caller may repeat the call.
+            Uncertain: the same failures for a method that must not be executed twice.
+            Exception: the exception that the method raised.
         """
         deadline = asyncio.timeout(within_s)
         try:
@@ -126,7 +131,7 @@ class Handles:
             try:
                 return await client.call(method, args)
             except NotSent:
-                pass  # Ray takes what is too large for a frame, and knows whether it is dead
+                pass  # Ray accepts larger arguments, and knows whether the actor is dead
             except Lost:
                 self._refuse_to_repeat(name, method)
         handle = await self.find(name)
@@ -142,7 +147,7 @@ class Handles:
             raise
 
     def _refuse_to_repeat(self, name: str, method: str) -> None:
-        """Raises Uncertain for a method that must not be executed twice."""
+        """Raises `Uncertain` for a method that must not be executed twice."""
         if not may_be_repeated(name, method):
             raise Uncertain(
                 "The server lost a process while it did this, and does not know whether it was"
@@ -150,7 +155,8 @@ class Handles:
             )
 
     def connect(self, name: str) -> None:
-        """Opens a connection to an actor, unless there is one or was one a moment ago."""
+        """Opens a connection to an actor in the background, unless there is one or one was lost
+        within `RECONNECT_S`. Does nothing where Ray encrypts its traffic."""
         if name in self._connecting or _encrypted():
             return
         task = self._connecting[name] = asyncio.create_task(self._connected(name))
@@ -162,7 +168,7 @@ class Handles:
         task.add_done_callback(done)
 
     async def _connected(self, name: str) -> None:
-        """Holds a connection while the actor lives, then waits before the next one may be made."""
+        """Holds a connection while the actor lives, then pauses before the next connection."""
         pause_s = RECONNECT_S
         try:
             pause_s = await self._hold_connection(name)
@@ -170,12 +176,12 @@ class Handles:
             self._known.pop(name, None)
             if not is_registry(name):
                 return  # its name is never used again
-        except Exception as error:  # noqa: BLE001 - whatever it is, calls go through Ray meanwhile
+        except Exception as error:  # noqa: BLE001 - after any failure calls go through Ray
             log.info("no connection to an actor", extra={"actor": name, "reason": str(error)})
         await asyncio.sleep(pause_s)
 
     async def _hold_connection(self, name: str) -> float:
-        """Connects, and stays until the connection is lost; how long to pause then.
+        """Connects and waits until the connection is lost; returns the pause after it, in seconds.
 
         Raises:
             ActorGone: Ray says that the actor is dead.
@@ -191,7 +197,7 @@ class Handles:
         watched: list[asyncio.Future[Any]] = [asyncio.ensure_future(client.until_lost())]
         try:
             if not is_registry(name):
-                # Its process may go on while its node counts as lost.
+                # The process may continue although Ray counts its node as lost.
                 watched.append(asyncio.ensure_future(answer(_remote(handle, "alive", ()), name)))
             done, _ = await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
             for each in done:
@@ -206,31 +212,31 @@ class Handles:
         return RECONNECT_S
 
     def names(self) -> list[str]:
-        """Every named actor that is alive in the namespace."""
+        """Returns the names of all living named actors of the namespace. Blocks."""
         entries = cast("list[dict[str, str]]", ray.util.list_named_actors(all_namespaces=True))
         return [entry["name"] for entry in entries if entry["namespace"] == self.namespace]
 
     def kill(self, name: str) -> None:
-        """Ends an actor's process at once; no goodbye. Killing who is gone is fine."""
+        """Kills an actor's process at once; does nothing if the actor is gone."""
         with contextlib.suppress(ActorGone, Unreachable, RayError):
             ray.kill(self.get(name), no_restart=True)
         self.forget(name)
 
     def cluster_view(self) -> ClusterView:
-        """What the cluster has, and whether an autoscaler may add to it. Blocks."""
+        """Returns the cluster's nodes and the state of its autoscaler. Blocks."""
         return cluster_view()
 
 
 def _remote(handle: Any, method: str, args: tuple[Any, ...]) -> Any:
-    """Calls through Ray, which must not repeat by itself: only `repeat` does."""
+    """Calls through Ray with Ray's own retries switched off: only `repeat` retries."""
     return getattr(handle, method).options(max_task_retries=0).remote(*args)
 
 
 def _encrypted() -> bool:
-    """Whether Ray encrypts what its actors say."""
+    """Whether Ray encrypts the traffic between its processes."""
     return os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true")
 
 
 def rpc_host() -> str | None:
-    """The address of this node to listen on; None where Ray encrypts what its actors say."""
+    """Returns the address of this node to listen on; None where Ray encrypts its traffic."""
     return None if _encrypted() else ray.util.get_node_ip_address()

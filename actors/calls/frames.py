@@ -1,4 +1,4 @@
-"""What goes over a socket between two actors: a handshake, then frames (`actors.calls.rpc`)."""
+"""The wire format between two actors: a handshake, then frames (`actors.calls.rpc`)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _KEEPALIVE = [
         ("TCP_KEEPIDLE", 5),
         ("TCP_KEEPINTVL", 2),
         ("TCP_KEEPCNT", 3),
-        # With something sent that nobody acknowledges the kernel asks for no sign of life.
+        # The kernel sends no keepalive probes while sent data is unacknowledged.
         ("TCP_USER_TIMEOUT", 20_000),
     )
     if hasattr(socket, name)
@@ -36,7 +36,7 @@ _KEEPALIVE = [
 
 @dataclass(frozen=True, slots=True)
 class Pickled:
-    """A pickle, and the large values that it leaves out (`pickle.PickleBuffer`)."""
+    """A pickle and its out-of-band buffers (`pickle.PickleBuffer`)."""
 
     body: bytes
     apart: list[memoryview]
@@ -46,14 +46,19 @@ class Pickled:
 
 
 def pickled(value: Any) -> Pickled:
-    """``value`` as it goes over a connection."""
+    """Pickles a value for a connection, with large buffers out of band."""
     apart: list[pickle.PickleBuffer] = []
     body = pickle.dumps(value, protocol=5, buffer_callback=apart.append)
     return Pickled(body, [buffer.raw() for buffer in apart])
 
 
 class Frames(asyncio.Protocol, ABC):
-    """Cuts what comes into what was sent: a handshake, then frames."""
+    """Splits the received bytes into a handshake and frames.
+
+    Args:
+        handshake_bytes: the size of the first part of the handshake.
+        max_bytes: the largest body of a frame; a larger one aborts the connection.
+    """
 
     def __init__(self, handshake_bytes: int, max_bytes: int) -> None:
         self._received = bytearray()
@@ -64,7 +69,7 @@ class Frames(asyncio.Protocol, ABC):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        # A machine that is lost says no goodbye.
+        # A lost machine does not close its connections.
         connection = transport.get_extra_info("socket")
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for option, value in _KEEPALIVE:
@@ -85,7 +90,7 @@ class Frames(asyncio.Protocol, ABC):
                 return
             kind, number, length = _HEADER.unpack_from(received)
             if length > self.max_bytes:
-                # Nobody who keeps to the address sends that.
+                # A correct sender respects the `max_bytes` of the address.
                 log.error("a frame is too large", extra={"bytes": length})
                 self.abort()
                 return
@@ -100,7 +105,7 @@ class Frames(asyncio.Protocol, ABC):
                             kind, message = CALL, _joined(view[_HEADER.size : end])
                         else:
                             message = pickle.loads(view[_HEADER.size : end])
-                except Exception as error:  # noqa: BLE001 - other code there; it fails this call only
+                except Exception as error:  # noqa: BLE001 - unpickling runs any code; only this call fails
                     problem = RuntimeError(f"It cannot be read: {said(error)}")
             del received[:end]
             self.message(kind, number, message, problem)
@@ -109,12 +114,12 @@ class Frames(asyncio.Protocol, ABC):
         header = _HEADER.pack(kind, number, len(body))
         if len(body) < LARGE:
             self._transport.write(header + body)
-        else:  # one copy less, in which nobody else is served
+        else:  # avoids a copy, which would block the loop
             self._transport.write(header)
             self._transport.write(body)
 
     def send_call(self, number: int, call: Pickled) -> None:
-        """Sends a call; what its pickle leaves out goes as it is, without a copy."""
+        """Sends a call; writes its out-of-band buffers without a copy."""
         if not call.apart:
             return self.send(CALL, number, call.body)
         sizes = [len(call.body), *(part.nbytes for part in call.apart)]
@@ -129,15 +134,22 @@ class Frames(asyncio.Protocol, ABC):
 
     @abstractmethod
     def handshake(self, part: bytes) -> None:
-        """So many bytes as are awaited before the first frame."""
+        """Handles a part of the handshake: as many bytes as were awaited."""
 
     @abstractmethod
     def message(self, kind: int, number: int, message: Any, problem: Exception | None) -> None:
-        """What a frame carried, or why it could not be read."""
+        """Handles a frame.
+
+        Args:
+            kind: one of `CALL`, `LEFT`, `RESULT`, `ERROR`, `TOO_LARGE`.
+            number: the number of the call.
+            message: the unpickled body; None if there is none.
+            problem: the error if the body could not be unpickled.
+        """
 
 
 def _joined(view: memoryview) -> Any:
-    """The value of a frame in parts: their number, their sizes, the pickle, what it left out."""
+    """Unpickles a frame in parts: their number, their sizes, the pickle, its buffers."""
     (count,) = struct.unpack_from(">I", view)
     table = struct.Struct(f">I{count}Q")
     _, *sizes = table.unpack_from(view)
@@ -151,10 +163,10 @@ def _joined(view: memoryview) -> Any:
 
 
 def said(error: Exception) -> str:
-    """The class of an exception and what it says, also if it fails to say it."""
+    """Returns the class and the message of an exception; the class alone if ``str()`` fails."""
     try:
         return f"{type(error).__name__}: {error}"
-    except Exception:  # noqa: BLE001 - its `__str__` is anybody's code
+    except Exception:  # noqa: BLE001 - `__str__` may be user code
         return type(error).__name__
 
 

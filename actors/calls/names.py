@@ -32,6 +32,6 @@ def is_run_actor(name: str) -> bool:
 
 
 def shard_of(run_actor: str) -> int:
-    """The registry that has made a run actor."""
+    """Returns the number of the registry that made a run actor."""
     _, _, shard = run_actor.removeprefix(RUN_PREFIX).partition("-")
     return int(shard or 0)

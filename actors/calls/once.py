@@ -1,7 +1,7 @@
-"""Which methods of which actors must not be executed twice.
+"""The methods of each kind of actor that must not be executed twice.
 
-It says the same as the declarations `repeatable` and `long_poll` of the actors' classes, for those
-who call an actor and must not load its class.
+The table repeats the declarations `repeatable` and `long_poll` of the actors' classes, for callers
+that must not load these classes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ INSPECTOR_ONCE = frozenset({"prepare"})
 
 
 def may_be_repeated(actor: str, method: str) -> bool:
-    """Whether a method may be executed again when nobody knows whether it was.
+    """Whether a method may be called again after its answer was lost.
 
     Args:
         actor: the actor's name.

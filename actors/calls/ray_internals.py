@@ -1,11 +1,11 @@
-"""Everything private of Ray that the server uses, in one place.
+"""All private names of Ray that the server uses.
 
-Nothing else in `actors` imports a private module or name of Ray; `tests/test_layers.py` looks for
-that. (`greenroom.models` is for graphs, imports nothing of ours, and has one of its own: it calls
-`DeploymentHandle._init`.) Ray may change or drop each name in any release. For each there is a test
-in `tests/actors/test_ray_internals.py` that says what breaks then.
+No other module of `actors` imports a private module or name of Ray; `tests/test_layers.py` checks
+that. (`greenroom.models` is for graphs, imports nothing of ours, and uses one private name itself:
+`DeploymentHandle._init`.) Ray may change or drop each name in any release. For each name a test in
+`tests/actors/test_ray_internals.py` says what breaks then.
 """
-# What is private has no types, and no stubs.
+# Private modules have no types and no stubs.
 # pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
 # pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
 
@@ -19,16 +19,17 @@ from typing import Any, cast
 import ray
 import ray._private.worker
 
-# The client of Ray's control service. Ray has no public way to ask what its autoscaler refused.
+# The client of Ray's control service. No public function of Ray lists the requests that its
+# autoscaler refused.
 from ray._raylet import GcsClient  # pyright: ignore[reportAttributeAccessIssue]
 
-# What the control service answers to that.
+# The control service's answer.
 from ray.core.generated.autoscaler_pb2 import (
     GetClusterStatusReply,  # pyright: ignore[reportAttributeAccessIssue]
 )
 
 MONITOR_STATUS_KEY = b"__autoscaling_status"
-"""Where the monitor of the first version's autoscaler leaves its report, as JSON."""
+"""The key of the report (JSON) that the monitor of the autoscaler's first version writes."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,8 +37,8 @@ class InfeasibleRequest:
     """A request for which the autoscaler has no type of node.
 
     Attributes:
-        resources: what is asked for, by name.
-        is_labelled: it also asks for labels of a node.
+        resources: the requested amounts by name.
+        is_labelled: whether the request also names labels of a node.
     """
 
     resources: Mapping[str, float]
@@ -46,12 +47,13 @@ class InfeasibleRequest:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AutoscalerState:
-    """What Ray's control service knows of the autoscaler.
+    """The state of the autoscaler in Ray's control service.
 
     Attributes:
-        version: of the state that an autoscaler of the second version has left; 0: there is none.
-        infeasible: what that autoscaler can never satisfy.
-        monitor_report: what the monitor of the first version has left, as JSON; empty: nothing.
+        version: the version of the state that an autoscaler of the second version has written; 0
+            if there is none.
+        infeasible: the requests that this autoscaler can never satisfy.
+        monitor_report: the report (JSON) of the first version's monitor; empty if there is none.
     """
 
     version: int
@@ -63,7 +65,7 @@ def autoscaler_state(timeout_s: float) -> AutoscalerState:
     """Asks Ray's control service about the autoscaler. Blocks.
 
     Args:
-        timeout_s: for each of the two questions.
+        timeout_s: seconds for each of the two requests.
 
     Raises:
         ray.exceptions.RpcError: the control service does not answer in time.
@@ -87,11 +89,11 @@ def autoscaler_state(timeout_s: float) -> AutoscalerState:
 
 
 def end_onlookers() -> None:
-    """Ends the processes of a local Ray that nobody here asks.
+    """Ends the unused processes of a local Ray: the monitor of the absent autoscaler, the server of
+    the disabled dashboard, and the forwarder of logs to the driver.
 
-    They are the monitor of an autoscaler that is not there, the server of a dashboard that is off,
-    and the carrier of logs to a driver that wants none: about 150 MiB. `ray start` has flags for
-    that, ``ray.init`` has none, so its node is told to.
+    They take about 150 MiB. `ray start` has flags for that, ``ray.init`` has none, so this calls
+    methods of its node.
     """
     node = getattr(ray._private.worker, "_global_node", None)  # pyright: ignore
     for kind in ("monitor", "dashboard", "log_monitor"):
@@ -101,10 +103,10 @@ def end_onlookers() -> None:
 
 
 def leave_out_command_line_of_httpx() -> None:
-    """Has httpx not load its command line in this process; call it before httpx is imported.
+    """Keeps httpx from loading its command line in this process. Call it before httpx is imported.
 
-    LangGraph imports httpx, and that imports its command line where rich is installed: 4 MiB and a
-    tenth of a second for nothing. Without it httpx says so to whoever calls ``httpx.main``. (It is
-    httpx's private name, and stands here because it belongs to the start of an actor.)
+    LangGraph imports httpx, and httpx imports its command line where rich is installed, which costs
+    4 MiB and 0.1 s. Without it ``httpx.main`` only reports that it is missing. (The name is private
+    to httpx; the function is here because an actor calls it at its start.)
     """
     sys.modules.setdefault("httpx._main", cast(Any, None))

@@ -1,28 +1,27 @@
-"""Calls between actors over a socket of their own: as Ray's, in a fraction of the time.
+"""Calls between actors over a TCP connection, in a fraction of the time of a Ray call.
 
-A Ray call takes two to four milliseconds to its actor and as long back, most of it in hand-overs
-between threads; a run's first token has six such ways behind it. What is called all the time goes
-over one TCP connection per pair of processes instead, opened beside Ray (`actors.calls.directory`):
-who lives where, who is dead, and everything that is called rarely stays with Ray, and so does every
-call while there is no connection. Whoever loses the connection does not know whether a call was
-executed; `actors.calls.answers` says what follows from that.
+A Ray call takes two to four milliseconds in each direction, most of it in hand-overs between
+threads; a run's first token needs six such ways. So frequent calls use one TCP connection per pair
+of processes (`actors.calls.directory` opens it). Ray still locates actors, detects deaths, and
+carries rare calls and every call while there is no connection. After a lost connection the caller
+does not know whether its call was executed; `actors.calls.answers` gives the rules for this case.
 
     server ── nonce ──────────────> client
     server <── nonce, proof ─────── client
     server ── proof ──────────────> client
     then frames: kind (1 byte), number of the call (8), length (8), and a pickle of
         CALL       method, arguments            client to server
-        LEFT       nothing: its caller has gone
-        RESULT     what the method returned     server to client
-        ERROR      what it raised
-        TOO_LARGE  nothing: the answer is larger than a frame may be
+        LEFT       nothing: the caller has left
+        RESULT     the method's result          server to client
+        ERROR      the method's exception
+        TOO_LARGE  nothing: the answer exceeds the size of a frame
 
-A pickle executes what it likes when it is read. So nobody reads one from the other before both have
-proven, by HMAC-SHA256 over both nonces, that they know the key, which only travels through Ray.
+Reading a pickle can execute any code. So each side first proves, by HMAC-SHA256 over both nonces,
+that it knows the key; only Ray carries the key.
 
-Every call is answered, unless the connection is lost: also when its method was cancelled, and when
-its answer does not pickle. Whoever is read too slowly writes no more meanwhile: a server then reads
-nothing more from that connection, a client keeps its calls.
+Every call gets an answer unless the connection is lost, even if its method is cancelled or its
+answer does not pickle. A side whose peer reads too slowly stops writing: a server then stops
+reading from that connection, a client queues its calls.
 """
 
 from __future__ import annotations
@@ -58,28 +57,33 @@ log = logging.getLogger("greenroom.rpc")
 
 HANDSHAKE_S = 5.0
 MAX_BYTES = 256 * MIB
-"""The most that one frame carries; what is larger goes through Ray."""
+"""The largest body of a frame; larger messages go through Ray."""
 MOST_CALLS = 50_000
-"""The most calls that are under way on one connection; more are refused."""
+"""The limit of concurrent calls on one connection; more are refused."""
 Method = Callable[..., Awaitable[Any]]
 
 
 class Lost(ConnectionError):
-    """The connection is gone; what was called over it may have been executed."""
+    """The connection was lost; the call may have been executed."""
 
 
 class NotSent(Lost):
-    """It was not executed: the connection was closed before, or it is too large for a frame."""
+    """The call was not executed: the connection was closed, or the call exceeds a frame."""
 
 
 class AnswerTooLarge(Lost):
-    """It was executed, but its answer is too large for a frame."""
+    """The call was executed, but its answer exceeds a frame."""
 
 
 @dataclass(frozen=True, slots=True)
 class RpcAddress:
-    """Where an actor listens, what proves that a caller may call it, which methods, and how many
-    bytes a frame may have."""
+    """The address of an actor's RPC server.
+
+    Attributes:
+        key: the shared secret of the handshake.
+        methods: the names of the methods that may be called.
+        max_bytes: the largest body of a frame.
+    """
 
     host: str
     port: int
@@ -89,13 +93,13 @@ class RpcAddress:
 
 
 class RpcServer:
-    """Answers calls, each in a task of its own on the loop that `address` was first called on.
+    """Answers calls, each in its own task on the loop that first called `address`.
 
     Args:
-        methods: what may be called, by name. One that is a `long_poll` is cancelled when its caller
-            has left; any other goes on to its end.
-        max_bytes: of a frame, in both directions.
-        most_calls: under way on one connection.
+        methods: the callable methods by name. A `long_poll` is cancelled when its caller leaves;
+            any other method continues to its end.
+        max_bytes: the largest body of a frame, in both directions.
+        most_calls: the limit of concurrent calls on one connection.
     """
 
     def __init__(
@@ -113,7 +117,7 @@ class RpcServer:
         self._server: asyncio.Server | None = None
 
     async def address(self, host: str) -> RpcAddress:
-        """Listens on a free port until it is closed; again the same address."""
+        """Listens on a free port of the host; later calls return the same address."""
         if self._listening is None:
             self._listening = asyncio.create_task(self._listen(host))
         return await asyncio.shield(self._listening)
@@ -125,13 +129,13 @@ class RpcServer:
         return RpcAddress(host, port, self.key, frozenset(self.methods), self.max_bytes)
 
     def close(self) -> None:
-        """Listens no more; connections stay."""
+        """Stops listening; open connections stay."""
         if self._server is not None:
             self._server.close()
 
 
 class RpcClient:
-    """A connection to an actor; calls of one loop."""
+    """A connection to an actor, used from one event loop."""
 
     def __init__(self, protocol: _Calling, methods: frozenset[str]) -> None:
         self._protocol = protocol
@@ -140,10 +144,11 @@ class RpcClient:
 
     @classmethod
     async def connect(cls, address: RpcAddress) -> RpcClient:
-        """
+        """Connects and performs the handshake.
+
         Raises:
-            OSError: nobody listens there, or it is not who gave the address (`Lost`).
-            TimeoutError: no answer.
+            OSError: no process listens there, or the process does not know the key (`Lost`).
+            TimeoutError: no answer within `HANDSHAKE_S`.
         """
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(HANDSHAKE_S):
@@ -152,16 +157,17 @@ class RpcClient:
             )
             try:
                 await asyncio.shield(protocol.ready)
-            except BaseException:  # also a cancellation: nobody else would close it
+            except BaseException:  # includes a cancellation: no other code closes it
                 transport.abort()
                 raise
         return cls(protocol, address.methods)
 
     async def call(self, method: str, args: tuple[Any, ...]) -> Any:
-        """The result of a method, or what it raised. Whoever cancels this leaves the call.
+        """Calls a method and returns its result. A cancelled caller leaves the call.
 
         Raises:
-            Lost: or one of its kinds, if there was no answer.
+            Lost: or a subclass, if there was no answer.
+            Exception: the exception that the method raised.
         """
         number, future = self._protocol.call(method, args)
         try:
@@ -175,7 +181,7 @@ class RpcClient:
         await asyncio.shield(self._protocol.lost)
 
     def close(self) -> None:
-        """Ends the connection; the calls that are under way are `Lost`. From any thread."""
+        """Closes the connection; calls in progress fail with `Lost`. Thread-safe."""
         self._loop.call_soon_threadsafe(self._protocol.abort)
 
 
@@ -251,14 +257,14 @@ class _Served(Frames):
         except GreenroomError as error:
             answer = answered(error)
         except asyncio.CancelledError:
-            # It was left, and nobody reads this; or the method was cancelled where it works.
+            # Either the caller left and reads no answer, or the method itself was cancelled.
             answer = Unavailable("The call was cancelled where it was executed. Try again.")
-        except Exception as error:  # a bug of ours; of another class nobody knows how it pickles
+        except Exception as error:  # a bug of ours; an exception of any class may not pickle
             log.exception("a call failed", extra={"method": method})
             answer = RuntimeError(said(error))
         try:
             body = pickle.dumps(answer, protocol=5)
-        except Exception as error:  # whatever is in it says whether it pickles
+        except Exception as error:  # pickling runs any code
             log.exception("an answer cannot be sent", extra={"method": method})
             kind, body = ERROR, pickle.dumps(RuntimeError(f"'{method}': {said(error)}"))
         if len(body) > self.max_bytes:
@@ -320,7 +326,7 @@ class _Calling(Frames):
         return number, future
 
     def leave(self, number: int) -> None:
-        """The caller of a call has gone."""
+        """Drops a call whose caller has left; tells the server."""
         left = self._calls.pop(number, None) is not None
         if left and self._kept.pop(number, None) is None and not self._transport.is_closing():
             self.send(LEFT, number)
@@ -328,7 +334,7 @@ class _Calling(Frames):
     def message(self, kind: int, number: int, message: Any, problem: Exception | None) -> None:
         future = self._calls.pop(number, None)
         if future is None or future.done():
-            return  # its caller has gone
+            return  # its caller has left
         if problem is not None:
             future.set_exception(problem)
         elif kind == RESULT:
@@ -350,4 +356,4 @@ class _Calling(Frames):
         with contextlib.suppress(asyncio.InvalidStateError):
             self.lost.set_result(None)
         if not self.ready.cancelled():
-            self.ready.exception()  # nobody may be waiting for it any more
+            self.ready.exception()  # marks it as retrieved if no caller waits
