@@ -1,8 +1,8 @@
-"""The garbage collector of a process that has loaded what it stays with.
+"""Settings of the garbage collector for a process that has loaded its libraries and graphs.
 
-Libraries and graphs are some hundred thousand objects that live as long as the process. Python's
-defaults walk them again and again: a collection of the oldest takes tens of milliseconds, in the
-middle of somebody's tokens.
+Libraries and graphs are some hundred thousand objects that live as long as the process. With
+Python's defaults the collector walks them again and again: a collection of the oldest generation
+takes tens of milliseconds and delays the tokens of a stream.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import gc
 
 YOUNGEST = 10_000
-"""Objects made between two collections; Python's default is 700."""
+"""The number of new objects that starts a collection; Python's default is 700."""
 
 
 def freeze_startup_objects() -> None:

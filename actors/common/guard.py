@@ -1,10 +1,10 @@
-"""The thread of an actor that ends its process: when it outgrows its memory, nobody is left, or the
-loop that executes runs has stopped.
+"""The guard thread of an actor. It ends the process when the process exceeds its memory limit, when
+no registry calls any more, or when the loop that executes runs has stopped.
 
-It works while user code blocks every loop, and must never stop working unheard: an actor without
-its guard has no memory limit, and outlives a server that is gone. So it opens what it reads before
-any graph is loaded (a graph may use up all descriptors), and whatever it did not expect ends the
-process, which is a death like any other.
+The guard works while user code blocks every loop, and must never stop unnoticed: without it an
+actor has no memory limit and outlives its server. So it opens its file before any graph is loaded
+(a graph may use up all descriptors), and every unexpected error ends the process; the registry
+handles this like any other death.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ FAREWELL_S = 0.1
 
 
 class Guard:
-    """Watches its process from when it is made.
+    """Watches its process; the constructor starts the thread.
 
     Args:
-        silence_s: without `hear` for so long, the process ends.
-        memory_mib: resident memory over which the process ends; 0 for no limit.
-        exhausted: is told the resident MiB right before that, e.g. to say why; what it raises is
-            passed over.
+        silence_s: the process ends after so many seconds without a call of `hear`.
+        memory_mib: the limit of resident memory; 0 for no limit.
+        exhausted: called with the resident MiB right before the process ends over its limit, e.g.
+            to report the reason; its exceptions are ignored.
     """
 
     def __init__(
@@ -56,11 +56,11 @@ class Guard:
         threading.Thread(target=self._watch, name="greenroom-watch", daemon=True).start()
 
     def hear(self) -> None:
-        """A registry has said something."""
+        """Notes a call of a registry."""
         self._heard_s = time.monotonic()
 
     def watch_thread(self, thread: threading.Thread) -> None:
-        """From now on the process ends with this thread, which executes the actor's work."""
+        """Also ends the process when this thread, which executes the actor's work, has ended."""
         self._thread = thread
 
     def _watch(self) -> None:
@@ -68,7 +68,7 @@ class Guard:
             while True:
                 time.sleep(LOOK_INTERVAL_S)
                 self._look()
-        except BaseException:  # whatever it is, the process must not go on unguarded
+        except BaseException:  # the process must not continue without its guard
             with suppress(Exception):  # a log that cannot be written keeps no process alive
                 log.critical("The guard of an actor failed, so the actor ends.", exc_info=True)
             os._exit(EXIT_UNGUARDED)
@@ -77,13 +77,13 @@ class Guard:
         if time.monotonic() - self._heard_s > self._silence_s:
             os._exit(EXIT_SILENCE)
         if self._thread is not None and not self._thread.is_alive():
-            # User code has stopped its loop: nothing here would ever go on.
+            # User code has stopped the thread's loop: no run would ever continue.
             os._exit(EXIT_LOOP)
         if not self._limit_bytes:
             return
         resident = int(os.pread(self._statm, 200, 0).split()[1]) * resource.getpagesize()
         if resident > self._limit_bytes:
-            with suppress(Exception):  # Ray raises many things where memory is short
+            with suppress(Exception):  # Ray raises various errors when memory is short
                 self._exhausted(resident // MIB)
                 time.sleep(FAREWELL_S)  # lets the message leave before the process does
             os._exit(EXIT_MEMORY)

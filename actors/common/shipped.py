@@ -1,5 +1,5 @@
-"""Graphs that were shipped by value, as an actor loads them: from the database, when they are asked
-for, and each run in the version that its first attempt began with."""
+"""Loads graphs that were shipped by value. They come from the database on first use; every attempt
+of a run gets the version of its first attempt."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ VERSIONS_KEPT = 8
 
 
 class ShippedGraphs:
-    """What was shipped to this server.
+    """The graphs that were shipped to this server.
 
     Args:
         pool: the server's database.
@@ -34,10 +34,10 @@ class ShippedGraphs:
         self._loading = asyncio.Lock()
 
     async def preload(self, graph_id: str) -> LoadedGraph:
-        """Loads the newest version, so that a run need not wait for it.
+        """Loads the newest version in advance, so that no run waits for it.
 
         Raises:
-            ConfigurationError: it cannot be loaded; the sentence says why.
+            ConfigurationError: the graph cannot be loaded; the message says why.
         """
         number = await shipped.newest(self._pool, graph_id)
         if number is not None:
@@ -45,7 +45,8 @@ class ShippedGraphs:
         return self.graph(graph_id)
 
     def graph(self, graph_id: str) -> LoadedGraph:
-        """A graph by its name: whoever opens it gets the version that is due."""
+        """Returns a graph by its name. Opening it loads the version of the run (of a first attempt,
+        the newest one); without a run, the newest version."""
 
         async def make(config: RunnableConfig) -> Graph:
             run_id = config.get("configurable", {}).get("run_id")
@@ -80,5 +81,5 @@ class ShippedGraphs:
                 f"Graph {graph_id!r} was shipped from Python {found.python}, and this is Python"
                 f" {PYTHON}: use the same version on both sides."
             )
-        # It imports what it needs, which may take seconds that other runs here should not wait.
+        # In a thread: its imports may take seconds, and must not delay other runs.
         return await asyncio.to_thread(unpack, graph_id, found.data)

@@ -1,4 +1,4 @@
-"""Background work that is neither lost to the garbage collector nor fails unheard."""
+"""Background tasks that the garbage collector does not lose and whose failures are logged."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from greenroom.core.errors import Fenced
 log = logging.getLogger("greenroom.tasks")
 
 EXIT_BROKEN = 70
-"""Of a process whose vital work failed; Ray starts it again, and it recovers."""
+"""The exit code after vital work failed; Ray restarts the process, and it recovers."""
 
 T = TypeVar("T")
 
 
 def end_process() -> None:
-    """Ends this process at once, as nothing that it still does can be relied on."""
+    """Ends this process at once, because its state is no longer reliable."""
     os._exit(EXIT_BROKEN)
 
 
 class Tasks:
-    """Holds on to tasks until they are done, and logs how they failed.
+    """Keeps references to tasks until they are done, and logs their failures.
 
     Args:
         on_broken: called when vital work has failed.
@@ -35,25 +35,26 @@ class Tasks:
         self._on_broken = on_broken
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
-        """Runs ``work`` beside the caller."""
+        """Runs ``work`` in the background; a failure is logged."""
         self._run(work).add_done_callback(self._log_failure)
 
     def vital(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """Runs work that must not stop half-way: if it fails, the process is not to go on.
+        """Runs work that must not stop half-way: a failure calls ``on_broken``.
 
-        Whoever awaits the task shields it, so that a caller that leaves does not cancel the work.
+        A caller that awaits the task shields it, so that a cancelled caller does not cancel the
+        work.
         """
         task = self._run(work)
         task.add_done_callback(self._end_if_failed)
         return task
 
     def broken(self, error: BaseException) -> None:
-        """Vital work has failed outside a task."""
+        """Logs the failure of vital work and calls ``on_broken``."""
         log.critical("Vital work failed; the process ends: %r", error, exc_info=error)
         self._on_broken()
 
     async def close(self) -> None:
-        """Cancels what is running and waits until it has ended; nothing of it is logged."""
+        """Cancels all running tasks except the caller's and waits until they have ended."""
         while running := [task for task in self._running if task is not asyncio.current_task()]:
             for task in running:
                 task.cancel()
@@ -77,6 +78,6 @@ class Tasks:
 
 
 def _failure(task: asyncio.Task[Any]) -> BaseException | None:
-    """How a task failed; that it was cancelled or superseded is no failure."""
+    """Returns a task's failure; a cancelled or superseded (`Fenced`) task has none."""
     error = None if task.cancelled() else task.exception()
     return None if isinstance(error, Fenced) else error

@@ -1,12 +1,12 @@
 """The actor that executes runs: it owns their graph execution and their event logs.
 
-Three loops, each on its own thread (`actors.spawn` assigns them):
+It has three event loops, each on its own thread (`actors.spawn` assigns the methods):
 
-    execute   the graphs, their checkpoints, the report of the end. User code may block it.
-    control   cancel and heartbeat, nothing else: what must work while user code blocks.
+    execute   graphs, checkpoints, reports. User code may block this loop.
+    control   cancel and heartbeat only: these must work while user code blocks.
     read      long polls of gateways, the registry's death watch.
 
-`actors.run.attempt` has the life of an attempt, from its order until readers see its end.
+`actors.run.attempt` describes the life of an attempt, from its order until readers see its end.
 """
 
 from __future__ import annotations
@@ -51,17 +51,17 @@ from greenroom.persistence.saving import Saving
 log = logging.getLogger("greenroom.run")
 
 EARLY_KEPT = 256
-"""Of how many cancels that came before their attempt is remembered."""
+"""The number of remembered cancels whose attempt has not arrived."""
 
 
 class RunActor:
-    """Executes up to ``spec.runs_per_actor`` runs at once; the registry decides which.
+    """Executes up to ``spec.runs_per_actor`` runs at once; the registry chooses them.
 
-    The constructor only keeps its arguments: an actor whose ``__init__`` raises is dead for good.
+    `prepare` does the work that may fail: an actor whose ``__init__`` raises is dead for good.
     """
 
     def __init__(self, setup: RunActorSetup) -> None:
-        # A control call beside a node that computes waits for the interpreter's switch interval.
+        # While a node computes, a control call waits for the interpreter's switch interval.
         sys.setswitchinterval(0.0005)
         self._setup = setup
         self._faults = setup.faults
@@ -69,7 +69,7 @@ class RunActor:
         self._graphs: dict[str, LoadedGraph] = {}
         self._shelf: Shelf[Attempt] = Shelf(setup.log_max_bytes, setup.actor_log_max_bytes)
         self._lives: set[asyncio.Task[None]] = set()
-        # Starts and cancels come on loops of their own, in any order.
+        # Starts and cancels arrive on different loops, in any order.
         self._arriving = threading.Lock()
         self._cancelled_early: OrderedDict[tuple[str, int], bool] = OrderedDict()
         self._hearing = threading.Lock()
@@ -86,7 +86,7 @@ class RunActor:
                 "start_many": self._start_from_here,
             }
         )
-        # From the first moment: a registry that dies right after it made us knows nothing of us.
+        # At once: if the registry dies right after it made this actor, no registry knows of it.
         self._guard = Guard(
             silence_s=setup.registry_silence_s,
             memory_mib=setup.spec.memory_mib,
@@ -96,12 +96,12 @@ class RunActor:
     # --- execute -------------------------------------------------------------------------------
 
     async def prepare(self) -> int:
-        """Loads the graphs and connects; returns the process id.
+        """Loads the graphs and connects to the database; returns the process id.
 
         Raises:
-            ConfigurationError: a graph does not import; the sentence says which and why.
+            ConfigurationError: a graph does not import; the message names it and the reason.
         """
-        # Before the graphs: what their modules set up themselves comes after it.
+        # Before the graphs: the logging set-up of their modules must come later.
         if self._setup.logs is not None:
             self._setup.logs.apply(actor=self._setup.name)
         tracing.configure("actor", self._setup.name)
@@ -137,7 +137,15 @@ class RunActor:
 
     @repeatable
     async def start_many(self, epoch: int, orders: list[RunOrder]) -> None:
-        """Starts attempts, and returns at once. Idempotent per (run, attempt)."""
+        """Starts attempts and returns at once. Idempotent per (run, attempt).
+
+        Args:
+            epoch: the caller's epoch.
+            orders: one per attempt.
+
+        Raises:
+            Fenced: the caller is an older registry.
+        """
         self._hear(epoch)
         for order in orders:
             if not self._shelf.has_had(order.run_id, order.attempt):
@@ -150,7 +158,7 @@ class RunActor:
             keep_values = self._cancelled_early.pop((order.run_id, order.attempt), None)
         if keep_values is not None:
             attempt.cancel(keep_values)
-        # The loop alone would not keep a task.
+        # The loop holds its tasks only weakly.
         life = asyncio.get_running_loop().create_task(attempt.run())
         self._lives.add(life)
         life.add_done_callback(self._lives.discard)
@@ -189,20 +197,20 @@ class RunActor:
 
     @repeatable
     async def drain(self) -> None:
-        """Asks every run to stop after its superstep and to be taken up by another attempt."""
+        """Asks every attempt to stop after its superstep; another attempt continues the run."""
         for attempt in self._shelf.current:
             attempt.drain()
 
     async def _report(self, report: Report) -> bool:
-        """Whether the attempt is the current one, once the registry has stored how it ended."""
+        """Reports an attempt's end; returns, once it is stored, whether the attempt is current."""
         while True:
             heard = await self._reports.submit(report)
-            if heard is not None:  # else it is still being stored
+            if heard is not None:  # None: the registry is still storing it
                 return heard
 
     async def _send_reports(self, reports: list[Report]) -> list[bool | None]:
-        # Without a bound: the registry restarts, or a newer one takes over, or its database is
-        # away; a run whose report is not heard never ends.
+        # Without a bound: the registry restarts, a newer one takes over, or its database is
+        # unavailable. A run whose report is lost never ends.
         return await repeat(
             lambda: self._handles.call(self._setup.registry, "finished_many", reports),
             on=(*NO_ANSWER, Unavailable),
@@ -211,7 +219,7 @@ class RunActor:
 
     def _finish(self, attempt: Attempt) -> None:
         """Shows the end of an attempt to its readers."""
-        with self._arriving:  # a cancel finds it current or finished
+        with self._arriving:  # so that a cancel finds it either current or finished
             self._shelf.finish(attempt)
 
     def _graph_of(self, graph_id: str) -> LoadedGraph:
@@ -231,16 +239,18 @@ class RunActor:
 
     @repeatable
     async def cancel(self, run_id: str, attempt: int, keep_values: bool) -> None:
-        """Asks an attempt to stop; whether it does shows in its report.
+        """Asks an attempt to stop; its report shows whether it did.
 
         Args:
-            keep_values: False when the run is to be rolled back, so that the thread's record keeps
-                the values from before it.
+            run_id: the run.
+            attempt: the attempt; a cancel that comes before its start is remembered.
+            keep_values: False for a rollback: the thread's record keeps the values from before the
+                run.
         """
         with self._arriving:
             known = self._shelf.find(run_id)
             if known is None or known.order.attempt < attempt:
-                # The start is still on its way: calls of different groups are not ordered.
+                # The start has not arrived: calls of different groups are not ordered.
                 self._cancelled_early[run_id, attempt] = keep_values
                 while len(self._cancelled_early) > EARLY_KEPT:
                     self._cancelled_early.popitem(last=False)
@@ -250,19 +260,25 @@ class RunActor:
 
     @repeatable
     async def beat(self, epoch: int) -> None:
-        """The registry is there."""
+        """Receives the registry's heartbeat.
+
+        Raises:
+            Fenced: the caller is an older registry.
+        """
         self._hear(epoch)
 
     @repeatable
     async def adopt(self, epoch: int) -> tuple[PoolSpec, int, list[tuple[str, int]]]:
-        """A registry that has just started asks who is here (placement, process id) and executes
-        what: ``(run, attempt)``.
+        """Accepts a new registry and describes this actor to it.
 
-        Includes attempts that have ended and whose report has not been heard.
+        Returns:
+            the placement, the process id, and the ``(run, attempt)`` pairs that this actor
+            executes. They include attempts that have ended without an accepted report.
 
         Raises:
-            Unavailable: the graphs are not loaded. The registry that had them loaded is gone, and
-                perhaps died before it asked for it: nobody can say that they ever will be.
+            Unavailable: the graphs are not loaded. The earlier registry may have died before it
+                called `prepare`, so they may never be loaded.
+            Fenced: the caller is an older registry.
         """
         self._hear(epoch)
         if self._pool is None:
@@ -271,7 +287,7 @@ class RunActor:
         return self._setup.spec, os.getpid(), executing
 
     def _hear(self, epoch: int) -> None:
-        # Heard on several loops: one that is late must not bring an older epoch back.
+        # Several loops call this: a late call must not bring an older epoch back.
         with self._hearing:
             if epoch < self._epoch:
                 raise Fenced(f"registry epoch {epoch} was superseded by {self._epoch}")
@@ -282,28 +298,28 @@ class RunActor:
 
     @long_poll
     async def read(self, *args: Any) -> Batch:
-        """`Shelf.read`, for a gateway that has no connection."""
+        """`Shelf.read`, for a gateway without a socket connection."""
         return await self._shelf.read(*args)
 
     @long_poll
     async def outcome(self, *args: Any) -> Outcome | None:
-        """`Shelf.outcome`, likewise."""
+        """`Shelf.outcome`, for a gateway without a socket connection."""
         return await self._shelf.outcome(*args)
 
     @long_poll
     async def retire(self) -> None:
-        """Returns when what has ended here was read to its end, or nobody asks for it any more."""
+        """Returns when readers have read all ended runs to their end, or have stopped asking."""
         await self._shelf.until_read()
 
     @repeatable
     async def address(self) -> RpcAddress | None:
-        """Where this actor is called without Ray; None if nowhere."""
+        """Returns the address of this actor's RPC server; None where Ray encrypts its traffic."""
         host = rpc_host()
         return await self._rpc.address(host) if host else None
 
     @repeatable
     async def _start_from_here(self, epoch: int, orders: list[RunOrder]) -> None:
-        """`start_many`, on its loop."""
+        """Calls `start_many` on the loop that executes."""
         assert self._execute_loop is not None
         started = asyncio.run_coroutine_threadsafe(
             self.start_many(epoch, orders), self._execute_loop
@@ -312,7 +328,7 @@ class RunActor:
 
     @repeatable
     async def alive(self) -> None:
-        """Never answers; that it fails is how the registry hears of this process's death."""
+        """Never answers; the failure of this call tells the registry of this process's death."""
         await asyncio.Event().wait()
 
     def _say_exhausted(self, resident_mib: int) -> None:
@@ -323,7 +339,7 @@ class RunActor:
 
 
 class _Saver(FencedSaver):
-    """The saver of an attempt, with the places where tests stop it."""
+    """The saver of an attempt, with fault places for tests."""
 
     def __init__(
         self,

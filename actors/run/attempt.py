@@ -1,16 +1,15 @@
-"""One attempt of one run on its actor: from the order to the end that readers see.
+"""One attempt of one run on its actor, from the order until readers see the end.
 
     metadata event → graph (last events held back) → values written (fenced) → report → log closed
 
-The log closes only after the registry has heard the report and committed it: clients read the run
-right after a stream ends.
+The log closes only after the registry has committed the report, because clients read the run's
+record right after its stream ends.
 
-An attempt that the database or the registry tells that it is not the current one (`Fenced`) was
-replaced and steps down: an isolated actor ends its process, a dense one drops that execution. An
-attempt that ``control`` asked to stop after its superstep hands the run back.
+If the database or the registry answers that the attempt is not the current one (`Fenced`), another
+attempt has replaced it and it steps down: an isolated actor ends its process, a dense one drops
+that execution. An attempt that was drained stops after its superstep and hands the run back.
 
-Everything here runs on the loop that executes graphs, except `Attempt.cancel`, which any thread
-may call.
+Everything here runs on the loop that executes graphs, except the thread-safe `Attempt.cancel`.
 """
 
 from __future__ import annotations
@@ -63,26 +62,26 @@ class Left(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Deps:
-    """What an attempt needs of its actor.
+    """The parts of the actor that an attempt uses.
 
     Attributes:
-        actor: its name.
-        isolated: it executes one run at a time.
-        timeouts_s: by graph; a graph that is absent has none.
-        threads: of synchronous nodes.
-        graph_of: the graph by its id; may raise `NotFound`.
-        saver_of: the fenced saver of an attempt; with True, the thread has no checkpoint.
+        actor: the actor's name.
+        isolated: whether the actor executes one run at a time.
+        timeouts_s: the time-out of an attempt in seconds, by graph; an absent graph has none.
+        threads: the threads of synchronous nodes.
+        graph_of: returns the graph of an id; may raise `NotFound`.
+        saver_of: returns the fenced saver of an attempt; with True, the thread has no checkpoint.
         store: the graphs' store.
-        earlier: what attempts before this one have made durable.
+        earlier: returns the durable events of the earlier attempts.
         append: stores events of a run and its attempt; may raise `Fenced` and `Unavailable`.
-        all_written: returns when no write is under way, also none that nobody waits for.
+        all_written: waits until no write is in progress, including writes without a waiter.
         save_values: stores the thread's values; may raise `Fenced` and `Unavailable`.
-        report: tells the registry; False: the attempt is not the current one.
-        grown: called after whatever makes a log grow.
-        finished: told when the report was accepted; shows the end to readers and closes the log.
-        left: told when the attempt is over here without an end; closes the log. With True all that
-            was emitted is shown.
-        leave_process: ends the process, with an exit code.
+        report: reports to the registry; returns False if the attempt is not the current one.
+        grown: called after each append to a log.
+        finished: called when the report was accepted; shows the end to readers and closes the log.
+        left: called when the attempt leaves this actor without an outcome; closes the log. With
+            ``whole=True`` all emitted events are shown first.
+        leave_process: ends the process with an exit code.
     """
 
     actor: str
@@ -108,11 +107,12 @@ class Attempt:
     """One attempt of one run.
 
     Args:
-        order: what to execute.
-        event_log: takes the attempt's events; nobody else writes to it.
+        order: the registry's order.
+        event_log: the log of the attempt's events; the attempt is its only writer.
+        deps: the actor's parts.
 
     Attributes:
-        outcome: how it ended, once the registry has committed that.
+        outcome: the outcome, once the registry has committed it; else None.
     """
 
     def __init__(self, order: RunOrder, event_log: EventLog, deps: Deps) -> None:
@@ -132,32 +132,32 @@ class Attempt:
         self._tail = TailWriter(event_log, append, self._step_down) if order.resumable else None
 
     def cancel(self, keep_values: bool) -> None:
-        """Asks it to stop; whether it does shows in its report. From any thread.
+        """Asks the attempt to stop; its report shows whether it did. Thread-safe.
 
         Args:
-            keep_values: False when the run is to be rolled back, so that the thread's record keeps
-                the values from before it.
+            keep_values: False for a rollback: the thread's record keeps the values from before the
+                run.
         """
         self._keeps_values = keep_values
         self._loop.call_soon_threadsafe(self._cancel)
 
     def _cancel(self) -> None:
-        # Before the graph's task is there, `run` finds the mark; both are on the loop.
+        # If the graph's task does not exist yet, `_execute` finds the mark; both run on the loop.
         self._cancelled = True
         if self._graph_task is not None:
             self._graph_task.cancel()
 
     def drain(self) -> None:
-        """Asks it to stop after its superstep, so that another attempt takes the run up."""
+        """Asks the attempt to stop after its superstep; another attempt continues the run."""
         self._control.request_drain("the server is stopping")
 
     async def run(self) -> None:
-        """From metadata to closed log. Never cancelled itself; only the graph is."""
+        """Executes the attempt until its log is closed. A cancel reaches the graph's task only."""
         try:
             await self._execute()
         except Fenced:
             self._step_down()
-        except Exception:  # a bug of ours must end the run, not leave it running for ever
+        except Exception:  # a bug of ours must end the run, or it stays running for ever
             log.exception("attempt failed outside its graph", extra={"run_id": self.order.run_id})
             await self._fail()
 
@@ -181,20 +181,20 @@ class Attempt:
         await self._finish(outcome)
 
     async def _fail(self) -> None:
-        """Ends the run although something of ours does not work; tries for as long as it takes."""
+        """Ends the run in spite of an internal error; retries without a limit."""
         pauses = growing_pauses(FIRST_PAUSE_S, MAX_PAUSE_S)
         while True:
             try:
                 if self._accepted is not None:
                     self._show(self._accepted)
                     return
-                # What the log already holds as its last event is what became of the run.
+                # If the log already holds an error as its last event, that is the outcome.
                 await self._finish(self._said or _failed(RunStatus.ERROR, INTERNAL_ERROR))
                 return
             except Fenced:
                 self._step_down()
                 return
-            except Exception:  # the same or another bug; who gave up would leave the run as it is
+            except Exception:  # the same or another bug; giving up would leave the run running
                 log.exception("end not reported", extra={"run_id": self.order.run_id})
                 await asyncio.sleep(next(pauses))
 
@@ -234,7 +234,7 @@ class Attempt:
         except TimeoutError:
             if not deadline.expired():
                 raise
-            # A node in a thread goes on although its task is cancelled.
+            # A node in a thread continues although its task is cancelled.
             await deps.threads.quiet(order.run_id)
             message = out_of_time(timeout_s or 0.0)
             outcome = _failed(RunStatus.TIMEOUT, {"error": "TimeoutError", "message": message})
@@ -245,13 +245,13 @@ class Attempt:
         await self._deps.faults.at("saving")
 
     async def _after_cancel(self) -> Outcome:
-        # A node in a thread goes on although its task is cancelled: the run has not stopped yet.
+        # A node in a thread continues although its task is cancelled: the run has not stopped yet.
         await self._deps.threads.quiet(self.order.run_id)
         return await self._with_state(Outcome(status=RunStatus.INTERRUPTED))
 
     async def _with_state(self, outcome: Outcome) -> Outcome:
         order, deps = self.order, self._deps
-        # A write whose caller was cancelled may still be on its way.
+        # A write whose caller was cancelled may still be in progress.
         await deps.all_written()
         values, interrupts, has_next = await graph_execution.state_after(
             deps.graph_of(order.graph_id),
@@ -284,7 +284,11 @@ class Attempt:
     # --- the end -------------------------------------------------------------------------------
 
     async def _finish(self, outcome: Outcome) -> None:
-        """Stores what the run left, reports, and lets readers see the end once it is committed."""
+        """Stores the thread's values, reports, and shows the end to readers once it is committed.
+
+        Raises:
+            Fenced: the attempt is not the current one.
+        """
         order, deps = self.order, self._deps
         if outcome.error is not None and self._said is None:
             held = self.log.hold("error", outcome.error, _now_ms())
@@ -345,11 +349,11 @@ class Attempt:
                 error=None,
             )
         )
-        # Without an outcome: readers ask the registry for the attempt that follows.
+        # Without an outcome: readers ask the registry for the next attempt.
         deps.left(self, whole=True)
 
     def _step_down(self) -> None:
-        """Another attempt owns the run: nothing more may be executed or said here."""
+        """Stops the execution and its events, because another attempt owns the run."""
         if self._superseded:
             return
         self._superseded = True
@@ -358,7 +362,7 @@ class Attempt:
             self._deps.leave_process(EXIT_FENCED)
         if self._graph_task is not None:
             self._graph_task.cancel()
-        # Readers are sent to the registry, which knows the attempt that is current.
+        # Readers then ask the registry for the current attempt.
         self._deps.left(self, whole=False)
 
 

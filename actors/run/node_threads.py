@@ -1,4 +1,4 @@
-"""The threads of synchronous nodes, counted by run: a cancelled run may still occupy one."""
+"""The threads of synchronous nodes, counted per run: a cancelled run may still occupy one."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from contextvars import ContextVar
 from typing import Any
 
 executing: ContextVar[str] = ContextVar("greenroom_run_id", default="")
-"""The run whose code runs here; empty for the actor's own."""
+"""The id of the run whose code runs in this context; empty for the actor's own code."""
 
 
 class NodeThreads(ThreadPoolExecutor):
-    """The executor of the loop that executes graphs."""
+    """The executor of the loop that executes graphs; counts the busy threads of each run."""
 
     def __init__(self) -> None:
         super().__init__(max_workers=64, thread_name_prefix="node")
@@ -46,7 +46,11 @@ class NodeThreads(ThreadPoolExecutor):
             wake()
 
     async def quiet(self, run_id: str) -> None:
-        """Waits until no thread works for the run. May never come: the registry then kills us."""
+        """Waits until no thread works for the run. If one never ends, the registry kills the actor.
+
+        Args:
+            run_id: the run.
+        """
         while True:
             loop = asyncio.get_running_loop()
             future: asyncio.Future[None] = loop.create_future()
@@ -58,14 +62,14 @@ class NodeThreads(ThreadPoolExecutor):
 
 
 def waker(loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> Callable[[], None]:
-    """A callback for any thread that resolves the future on its loop."""
+    """Returns a thread-safe callback that resolves the future on its loop."""
 
     def resolve() -> None:
         if not future.done():
             future.set_result(None)
 
     def wake() -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        with contextlib.suppress(RuntimeError):  # the loop is closed: no task waits any more
             loop.call_soon_threadsafe(resolve)
 
     return wake

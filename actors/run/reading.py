@@ -1,15 +1,15 @@
-"""What readers of a run actor get: the logs of the runs that it executes, or has executed.
+"""The event logs of a run actor's current and finished attempts, for their readers.
 
-A log stands on the shelf from the start of its attempt until nobody keeps it any more:
+The shelf keeps the log of an attempt from its start until a limit drops it:
 
     add ──> current ──finish──> finished ──(too many, too large)──> gone
                └──drop (handed back, superseded)────────────────────> gone
 
-A reader may come before its run (the order is still on its way): it waits a moment, and is then
-told that the run is not known *yet*, so that it asks the registry for the same attempt again. Of a
-run that was here and is gone it is told so at once, and asks for the attempt that follows.
+A reader may come before its run's order. It waits up to `ARRIVAL_WAIT_S`; then the answer says that
+the run is not known *yet*, and the reader asks the registry for the same attempt again. If the run
+was here and is gone, the answer says so at once, and the reader asks for the next attempt.
 
-The logs are changed by the loop that executes, and read by another one on a thread of its own.
+The loop that executes changes the logs; another loop, on its own thread, reads them.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ from greenroom.core.waiting import happens_within
 from greenroom.wire import sse
 
 ARRIVAL_WAIT_S = 5.0
-"""How long a read waits for a run whose start is still on its way (Ray orders calls per caller)."""
+"""How long a read waits for a run whose start has not arrived (Ray orders calls per caller)."""
 
 FINISHED_KEPT = 256
 GONE_KEPT = 4096
 
 
 class NotYetHere(NotFound):
-    """The attempt has not come; that it was here and is gone is a `NotFound`."""
+    """The attempt has not arrived. (If it was here and is gone, the error is `NotFound`.)"""
 
 
 class Attempt(Protocol):
     """An attempt, as its readers see it.
 
     Attributes:
-        outcome: how it ended, once that is committed.
+        outcome: the outcome, once it is committed; else None.
     """
 
     @property
@@ -61,29 +61,30 @@ A = TypeVar("A", bound=Attempt)
 UNREAD_S = 2.0
 UNDELIVERED_S = 10.0
 READ_AGAIN_S = 1.0
-"""How long an actor that retires waits for the readers of a run that has ended: after it was looked
-for first, if nobody has asked yet, and after the last question, if its end was not given and if it
-was."""
+"""How long a retiring actor waits for the readers of an ended run: `UNREAD_S` from its retirement
+if no reader has asked; `UNDELIVERED_S` from the last read if no reader has the end;
+`READ_AGAIN_S` from the last read if a reader has the end."""
 LOOK_S = 0.1
 
 
 @dataclass(slots=True)
 class _Reading:
-    """What readers had of an attempt.
+    """The progress of an attempt's readers.
 
     Attributes:
-        asked_s: when one of them asked last; 0 for never.
-        delivered: one of them has its end.
+        asked_s: the time of the last read (monotonic seconds); 0 for never.
+        delivered: whether a reader has received the end.
     """
 
     asked_s: float = 0.0
     delivered: bool = False
 
     def may_go_on(self, since_s: float, now_s: float) -> bool:
-        """Whether somebody may still want the attempt, at the end of its actor's life.
+        """Whether a retiring actor should keep the attempt for further reads.
 
         Args:
-            since_s: when that was looked for first.
+            since_s: the time of the first check (monotonic seconds).
+            now_s: the current time (monotonic seconds).
         """
         patience_s = UNDELIVERED_S if self.asked_s else UNREAD_S
         if self.delivered:
@@ -95,10 +96,10 @@ class Shelf(Generic[A]):
     """The attempts of one actor, current and finished.
 
     Args:
-        run_max_bytes: what one log keeps, and all finished ones together.
-        max_bytes: what all logs keep together. Finished ones go first, oldest first; then the
-            largest log loses its oldest events.
-        arrival_wait_s: how long a reader waits for a run that is not here.
+        run_max_bytes: the limit of one log, and of all finished logs together.
+        max_bytes: the limit of all logs together. Above it the oldest finished logs are dropped
+            first; then the largest log loses its oldest events.
+        arrival_wait_s: how many seconds a reader waits for a run that is not here.
     """
 
     def __init__(
@@ -119,11 +120,11 @@ class Shelf(Generic[A]):
     # --- the loop that executes ----------------------------------------------------------------
 
     def new_log(self, attempt: int) -> EventLog:
-        """An empty log whose bytes count here."""
+        """Returns an empty log whose bytes count towards the shelf's limit."""
         return EventLog(attempt, self._run_max_bytes, self._tally)
 
     def add(self, attempt: A) -> None:
-        """An attempt begins; readers that wait for it are woken."""
+        """Adds an attempt that begins; wakes the readers that wait for it."""
         run_id = attempt.order.run_id
         self._current[run_id] = attempt
         with self._lock:
@@ -132,13 +133,13 @@ class Shelf(Generic[A]):
             wake()
 
     def finish(self, attempt: A) -> None:
-        """An attempt has its outcome: its log closes, and is kept for those who come late."""
+        """Closes the log of an attempt that has its outcome; keeps it for late readers."""
         run_id = attempt.order.run_id
         self._leave(attempt)
         earlier = self._finished.pop(run_id, None)
         self._finished[run_id] = attempt
         attempt.log.close()
-        # From here on no log of these grows.
+        # A closed log no longer grows.
         self._finished_bytes += attempt.log.size_bytes
         if earlier is not None:
             self._finished_bytes -= earlier.log.size_bytes
@@ -149,10 +150,11 @@ class Shelf(Generic[A]):
             self._forget_oldest()
 
     def drop(self, attempt: A, *, whole: bool) -> None:
-        """An attempt ends here without an outcome: readers are sent to the registry.
+        """Removes an attempt that leaves without an outcome; its readers ask the registry.
 
         Args:
-            whole: show what is hidden and held as well; of an attempt that was superseded, no.
+            attempt: the attempt.
+            whole: whether readers see hidden and held events too; False for a superseded attempt.
         """
         self._leave(attempt)
         self._remember(attempt)
@@ -160,7 +162,7 @@ class Shelf(Generic[A]):
         attempt.log.release()
 
     def trim(self) -> None:
-        """Keeps the total within its bound; called after whatever makes a log grow."""
+        """Enforces the limit of all logs together; called after each append to a log."""
         while self._tally.size_bytes > self._max_bytes and len(self._finished) > 1:
             self._forget_oldest()
         excess = self._tally.size_bytes - self._max_bytes
@@ -190,7 +192,7 @@ class Shelf(Generic[A]):
 
     @property
     def current(self) -> list[A]:
-        """The attempts that have not ended, or whose report was not heard."""
+        """The attempts that have not ended, or whose report was not accepted yet."""
         return [*self._current.values()]
 
     @property
@@ -201,7 +203,7 @@ class Shelf(Generic[A]):
         return self._current.get(run_id)
 
     def find(self, run_id: str) -> A | None:
-        """The attempt of a run that is here, over or not."""
+        """Returns the current or finished attempt of a run, or None."""
         return self._current.get(run_id) or self._finished.get(run_id)
 
     def has_had(self, run_id: str, attempt: int) -> bool:
@@ -224,15 +226,21 @@ class Shelf(Generic[A]):
         with_ids: bool,
         started_us: int | None = None,
     ) -> Batch:
-        """What a run has past a cursor, framed; waits for an event if there is none.
+        """Returns a run's events past a cursor as SSE frames; waits for an event if there is none.
 
         Args:
+            run_id: the run.
             attempt: the attempt that the caller expects here.
-            after: a sequence number, 0 or `LIVE`.
-            wait_s: the longest that the call waits; then the batch is empty.
+            after: the cursor: a sequence number, 0 or `LIVE`.
+            wait_s: the longest wait in seconds; then the batch is empty.
             modes: as in `ports.Runtime.events`.
-            with_ids: put ``id:`` lines into the frames.
-            started_us: when the run began, if ids must name it (`sse.frame`).
+            with_ids: whether the frames have ``id:`` lines.
+            started_us: the start of the run in microseconds, if the ids must name the run
+                (`sse.frame`).
+
+        Returns:
+            the batch. ``known`` is False if this actor has no outcome to give: with ``gone`` the
+            attempt was here, without it the attempt has not arrived.
         """
         found = await self._arrived(run_id, attempt)
         if found is None:
@@ -240,7 +248,7 @@ class Shelf(Generic[A]):
             return Batch(body=b"", cursor=after, closed=True, known=False, gone=gone)
         reading = self._asked(run_id)
         if after == LIVE:
-            # Told at once where it stands, a reader misses nothing should this process die.
+            # Answered at once: with the cursor a reader misses nothing if this process dies.
             return Batch(body=b"", cursor=found.log.end, closed=False)
         deadline_s = time.monotonic() + wait_s
         while True:
@@ -267,11 +275,16 @@ class Shelf(Generic[A]):
 
     @long_poll
     async def outcome(self, run_id: str, attempt: int, wait_s: float) -> Outcome | None:
-        """How an attempt ended, once that is committed; None when it has not ended in time.
+        """Returns an attempt's outcome once it is committed; None if it does not end in time.
+
+        Args:
+            run_id: the run.
+            attempt: the attempt that the caller expects here.
+            wait_s: the longest wait in seconds.
 
         Raises:
-            NotYetHere: the attempt has not come.
-            NotFound: the attempt is not here any more.
+            NotYetHere: the attempt has not arrived.
+            NotFound: the attempt is no longer here.
         """
         found = await self._arrived(run_id, attempt)
         if found is None:
@@ -293,7 +306,7 @@ class Shelf(Generic[A]):
         return reading
 
     async def until_read(self) -> None:
-        """Returns when what has ended was read to its end, or nobody asks for it any more."""
+        """Returns when readers have read all attempts to their end, or have stopped asking."""
         since_s = time.monotonic()
         while any(  # noqa: ASYNC110 - mostly it is time that it waits for
             self._readings.get(run_id, _Reading()).may_go_on(since_s, time.monotonic())
@@ -305,13 +318,13 @@ class Shelf(Generic[A]):
         return self._gone.get(run_id, 0) >= attempt
 
     async def _arrived(self, run_id: str, attempt: int) -> A | None:
-        """The attempt, or a later one; waits for it unless it was here and is gone."""
+        """Returns the attempt or a later one; waits for it unless it was here and is gone."""
         deadline_s = time.monotonic() + self._arrival_wait_s
         while True:
             loop = asyncio.get_running_loop()
             future: asyncio.Future[None] = loop.create_future()
             wake = waker(loop, future)
-            # Registered before the look: the run may come in between.
+            # Registered before the look-up: the run may arrive in between.
             with self._lock:
                 self._arrivals.setdefault(run_id, []).append(wake)
             try:
@@ -335,7 +348,7 @@ class Shelf(Generic[A]):
 
 
 async def appended(event_log: EventLog, after: int, wait_s: float) -> bool:
-    """Waits until the log has something past the cursor or is closed; False when the time is up."""
+    """Waits until the log has an event past the cursor or is closed; False after ``wait_s``."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[None] = loop.create_future()
     wake = waker(loop, future)

@@ -1,4 +1,4 @@
-"""The events of a run that are kept (``stream_resumable``): gathered, and made durable in time."""
+"""The tail: the durable copy of a resumable run's events (``stream_resumable``)."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ T = TypeVar("T")
 
 TAIL_INTERVAL_S = 0.05
 TAIL_MAX_BYTES = 4 * MIB
-"""Of events that are not durable yet; a run that has emitted more waits until they are."""
+"""The limit of events that are not durable yet; above it the run waits until they are."""
 FIRST_PAUSE_S = 0.05
 MAX_PAUSE_S = 1.0
 
 
 class TailWriter:
-    """Makes an attempt's events durable, a little after they were emitted or when asked to.
+    """Makes an attempt's events durable, within `TAIL_INTERVAL_S` or on `flush`.
 
     Args:
-        event_log: shows events that were not shown, once they are durable.
+        event_log: shows hidden events once they are durable.
         append: stores events, all or none; may raise `Fenced` and `Unavailable`.
-        fenced: told when the attempt is not the current one any more.
+        fenced: called when the attempt is no longer the current one.
     """
 
     def __init__(
@@ -53,7 +53,12 @@ class TailWriter:
         self._hurry = asyncio.Event()
 
     def add(self, event: Event, *, at_once: bool = False) -> None:
-        """Takes an event; ``at_once``: readers wait for it."""
+        """Takes an event and has it written soon.
+
+        Args:
+            event: the event.
+            at_once: write without the usual delay, because readers wait for the event.
+        """
         self.hold(event)
         if at_once:
             self._hurry.set()
@@ -61,17 +66,21 @@ class TailWriter:
             self._task = asyncio.create_task(self._write())
 
     def hold(self, event: Event) -> None:
-        """Takes an event that the next `flush` makes durable."""
+        """Takes an event; the next `flush` makes it durable."""
         self._events.append(event)
         self._bytes += len(event.data)
 
     async def room(self) -> None:
-        """Returns at once, unless too much is not durable yet: then when it is."""
+        """Waits until the events are durable if they exceed `TAIL_MAX_BYTES`.
+
+        Raises:
+            Fenced: as `flush`.
+        """
         if self._bytes > TAIL_MAX_BYTES:
             await self.flush()
 
     async def flush(self) -> None:
-        """Makes durable everything that was taken so far; waits while the database is away.
+        """Makes all events taken so far durable; waits while the database is unavailable.
 
         Raises:
             Fenced: the attempt is not the current one; nothing was written.
@@ -87,14 +96,14 @@ class TailWriter:
             self._log.reveal(events[-1].seq)
 
     async def _write(self) -> None:
-        # A little later, so that a token is not a transaction.
+        # Delayed, so that one transaction holds many tokens.
         try:
             while self._events:
                 await happens_within(TAIL_INTERVAL_S, self._hurry.wait())
                 await self.flush()
         except Fenced:
             self._fenced()
-        except Exception:  # the next flush tries again; the last one is awaited by the attempt
+        except Exception:  # the next flush tries again; the attempt awaits the last one
             log.exception("tail not written")
         finally:
             self._task = None
@@ -102,7 +111,7 @@ class TailWriter:
 
 @dataclass(frozen=True, slots=True)
 class EarlierTail:
-    """What the attempts before this one have made durable: `graphs.resume.Tail`."""
+    """The durable events of the earlier attempts; implements `graphs.resume.Tail`."""
 
     pool: Pool
     order: RunOrder
@@ -114,7 +123,8 @@ class EarlierTail:
 
 
 async def until_done(write: Callable[[], Awaitable[T]]) -> T:
-    """Repeats a write while the database is away, so that a restart loses nothing of the run."""
+    """Repeats a write while the database is unavailable, without a limit, so that a restart of
+    PostgreSQL loses nothing of the run."""
     return await repeat(
         write, on=(Unavailable,), bound_s=None, pause_s=FIRST_PAUSE_S, longest_pause_s=MAX_PAUSE_S
     )
