@@ -24,19 +24,19 @@ from greenroom.settings import Settings
 
 DATABASE_CONNECTIONS = 4
 STATEMENT_TIMEOUT_S = 10.0
-"""Some slow searches would have every connection, and with them every route."""
+"""Without it a few slow searches would occupy all connections and stop every route."""
 MAX_ONGOING_REQUESTS = 10_000
-"""A stream holds one for its whole life; Serve's default is 5."""
+"""A stream is one ongoing request for its whole life; Serve's default is 5."""
 RESERVED_CPUS = 0.1
-"""Little enough for any node, and enough for the autoscaler not to take that node for idle."""
+"""Small enough for any node; above 0, so that the autoscaler does not remove the node as idle."""
 
 
 class Gateway:
     """Answers HTTP: parses, asks the registry or the database, encodes.
 
     Args:
-        settings: of the server.
-        setup: what the first registry is made of, should there be none yet.
+        settings: the server's settings.
+        setup: the set-up of the first registry, in case none exists.
     """
 
     async def __init__(self, settings: Settings, setup: RegistrySetup) -> None:
@@ -79,20 +79,22 @@ class Gateway:
         return self._app
 
     async def __del__(self) -> None:
-        # Serve calls this when it drains the replica: streams end, and their clients reconnect.
+        # Serve calls this when it drains the replica: streams end and clients reconnect.
         drain(self._app)
         await self._database.close()
 
 
 def application(settings: Settings, setup: RegistrySetup, *, nodes: int = 1) -> Application:
-    """The Serve application, for `serve.run` and `serve_app.py`.
+    """Returns the Serve application, for `serve.run` and `serve_app.py`.
 
     Args:
-        nodes: over how many the gateways are spread evenly. Serve spreads them once, but those of
-            a lost node come back on the others, and stay there, unless they may not.
+        settings: the server's settings.
+        setup: the set-up of the first registry, in case none exists.
+        nodes: the number of nodes; above 1 it limits the gateways of each node to an even share.
+            Without the limit the gateways of a lost node would restart, and stay, on the others.
     """
     replicas = settings.gateway_replicas
-    # An embedded database answers nobody from another node.
+    # An embedded database answers its own node only.
     beside = {HEAD: HEAD_SHARE} if setup.embedded is not None else {}
     deployment = serve.deployment(
         name="gateway",

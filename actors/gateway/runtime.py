@@ -1,6 +1,6 @@
-"""The gateway's way to registry and run actors: `greenroom.core.ports.Runtime` on Ray.
+"""The gateway's calls of registries and actors: `greenroom.core.ports.Runtime` on Ray.
 
-How a run is read, from hop to hop, stands in `actors.gateway.streams`.
+`actors.gateway.streams` describes how a gateway reads a run across its attempts.
 """
 
 from __future__ import annotations
@@ -57,11 +57,11 @@ class RayRuntime:
     """Runs as Ray actors.
 
     Args:
-        handles: of the server's namespace.
-        database: for the durable events of resumable runs, and the outcome of runs long over.
-        shards: how many registries there are.
-        read_wait_s: how long one long poll waits.
-        fixed_graphs: those whose code cannot be replaced while the server runs.
+        handles: the directory of the server's namespace.
+        database: holds the durable events of resumable runs, and the outcomes of old runs.
+        shards: the number of registries.
+        read_wait_s: the wait of one long poll in seconds, before jitter.
+        fixed_graphs: the graphs whose code cannot be replaced while the server runs.
     """
 
     def __init__(
@@ -93,13 +93,13 @@ class RayRuntime:
     async def _registry(
         self, hash_slot: int, method: str, *args: Any, within_s: float = CALL_S
     ) -> Any:
-        """Calls the registry that has a hash slot."""
+        """Calls the registry of a hash slot."""
         return await self._routed(
             hash_slot, lambda shard: self._shard(shard, method, *args, within_s=within_s)
         )
 
     async def _gathered(self, thread_id: str, method: str, item: Any) -> Any:
-        """Sends an item to its thread's registry, with whatever else there is for that."""
+        """Sends an item to its thread's registry, in one call with other waiting items."""
 
         async def send(shard: int) -> Any:
             batcher = self._batchers.get((shard, method))
@@ -112,7 +112,11 @@ class RayRuntime:
         return await self._routed(hash_slot_of_thread(thread_id), send)
 
     async def _answered(self, thread_id: str, method: str, item: Any) -> Any:
-        """Like `_gathered`, again while the registry says that it is still storing the item."""
+        """Like `_gathered`; repeats while the registry answers that it is still storing the item.
+
+        Raises:
+            Unavailable: the item is not stored within `REGISTRY_PATIENCE_S`.
+        """
         deadline_s = asyncio.get_running_loop().time() + REGISTRY_PATIENCE_S
         while True:
             answer = await self._gathered(thread_id, method, item)
@@ -125,7 +129,7 @@ class RayRuntime:
                 )
 
     async def _every(self, method: str, *args: Any) -> list[Any]:
-        """Calls every registry."""
+        """Calls every registry; returns the answers in the order of their numbers."""
         while True:
             calls = (self._shard(shard, method, *args) for shard in range(self._shards))
             try:
@@ -138,21 +142,21 @@ class RayRuntime:
             try:
                 return await call(hash_slot % self._shards)
             except Misrouted as error:
-                # A later start has another number of registries, or the run's id told nothing.
+                # The number of registries has changed, or the run's id does not name its slot.
                 self._shards = error.shards
                 hash_slot = hash_slot if error.hash_slot is None else error.hash_slot
 
     async def _shard(self, shard: int, method: str, *args: Any, within_s: float = CALL_S) -> Any:
-        """Calls a registry, again while it restarts. What it answers, also that it cannot do this
-        now, goes to the caller.
+        """Calls a registry; repeats while it restarts. Passes its answers on, also `Unavailable`.
 
         Args:
-            within_s: how long one call may take.
+            shard: the number of the registry.
+            within_s: the time-out of one call in seconds.
 
         Raises:
-            Misrouted: there are not as many registries any more.
-            Unavailable: it does not come back in time, or says so.
-            Uncertain: it died during what must not be done twice.
+            Misrouted: this registry no longer exists.
+            Unavailable: the registry does not return within `REGISTRY_PATIENCE_S`, or answers so.
+            Uncertain: the registry died during a call that must not be repeated.
         """
         name = registry_name(shard)
 
@@ -170,7 +174,7 @@ class RayRuntime:
             raise Unavailable("The server is restarting. Try again in a moment.") from error
 
     async def _refuse_unless_there(self, shard: int) -> None:
-        # Bounded: the first one may be restarting for longer than this one.
+        # Bounded: the first registry may restart for longer than this one.
         with suppress(*NO_ANSWER, Unavailable):
             hello = await self._handles.call(REGISTRY, "hello", within_s=HELLO_WAIT_S)
             if shard >= hello["shards"]:
@@ -199,7 +203,8 @@ class RayRuntime:
                 return found
 
     async def _polled(self, hash_slot: int, method: str, *args: Any) -> Any:
-        """A long poll of a registry: who waits for a run also waits while the database is away."""
+        """Long-polls a registry; repeats while the database is unavailable, within
+        `REGISTRY_PATIENCE_S`."""
         wait_s = self._wait_s()
         within_s = wait_s + POLL_MARGIN_S + CALL_S
         return await repeat(
@@ -212,7 +217,7 @@ class RayRuntime:
         return (await self._follow(run_id, UNTIL_END)).status
 
     def _wait_s(self) -> float:
-        # Jitter: streams that began together must not ask again together for ever.
+        # Jitter: streams that began together must not poll together for ever.
         return self._read_wait_s * random.uniform(0.8, 1.2)
 
     def events(
@@ -244,7 +249,7 @@ class RayRuntime:
         def follow(run: BegunRun, *, after: int) -> AsyncIterator[Batch]:
             placement = None
             if run.actor is not None:
-                # Also of a run that is over: its actor may still have its log.
+                # Also if the run is over: its actor may still have its log.
                 placement = Placement(run_id=run.run_id, attempt=run.attempt, actor=run.actor)
             return self._streams.events(
                 run.run_id,
@@ -289,7 +294,7 @@ class RayRuntime:
         asks_state = isinstance(question, StateQuestion | HistoryQuestion)
         if asks_state or question.graph_id not in self._fixed_graphs:
             return await self._ask(question)
-        # What a graph looks like does not change while its code is loaded.
+        # The shape of a graph does not change while its code is loaded.
         key = repr(question)
         if key not in self._shapes:
             if len(self._shapes) >= SHAPES_KEPT:
@@ -304,9 +309,9 @@ class RayRuntime:
         return await self._asker.ask(question.graph_id, "ask", question)
 
     async def update_state(self, update: Update) -> bytes:
-        # Its id makes it repeatable: whoever applies it looks whether it was applied.
+        # The id makes the update repeatable: the inspector looks for it before it applies it.
         update = dataclasses.replace(update, update_id=uuid.uuid4().hex)
-        # By reference: the registry orders the update among the runs, its values need not pass it.
+        # By reference: the registry only orders the update among the runs and needs no values.
         reference = ray.put(update)
         hash_slot = hash_slot_of_thread(update.thread_id)
         return await self._registry(
@@ -323,7 +328,7 @@ class RayRuntime:
         )
 
     async def delete_thread(self, thread_id: str) -> None:
-        # Asked here, since a deletion whose answer got lost is asked for again.
+        # Checked here, because the registry answers a repeated deletion as done.
         if not await self._is_there("threads WHERE thread_id = %s", thread_id):
             raise NotFound(f"Thread with ID {thread_id} not found")
         await self._registry(
@@ -352,7 +357,7 @@ class RayRuntime:
     async def info(self) -> dict[str, Any]:
         first, *others = await self._every("info")
         for info in others:
-            # Counts add up, lists have all.
+            # Adds numbers and concatenates lists.
             first = {key: value + info[key] for key, value in first.items()}
         return first
 

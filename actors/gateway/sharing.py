@@ -1,8 +1,8 @@
-"""Many readers of one run cost its actor and its gateway as much as one.
+"""Shares reads, so that many readers of one run cost its actor and its gateway as much as one.
 
-Readers that stand at the same place of the same run get the same batch: one read for all who ask
-while it is under way, and again that batch for who asks while somebody still has it (a client that
-reads slowly, above all). Nothing is kept for its own sake: a batch that nobody holds is gone.
+Readers at the same position of the same run get the same batch. Readers that come during a read
+share it; readers that come later get its batch while another reader still holds it (for example to
+send it to a slow client). The cache holds weak references: it keeps no batch alive.
 """
 
 from __future__ import annotations
@@ -23,18 +23,20 @@ class _Reading:
 
 
 class SharedReads:
-    """Reads that are under way, and batches that somebody still has."""
+    """The reads in progress and the batches that a reader still holds."""
 
     def __init__(self) -> None:
         self._batches: WeakValueDictionary[Hashable, Batch] = WeakValueDictionary()
         self._under_way: dict[Hashable, _Reading] = {}
 
     async def read(self, place: Hashable, read: Callable[[], Coroutine[Any, Any, Batch]]) -> Batch:
-        """What is at a place: a run, an attempt, a cursor, and whatever else changes the batch.
+        """Returns the batch at a position.
 
         Args:
-            read: reads it; raises to everybody who waits for it, and is cancelled when the last of
-                them has left.
+            place: the position: the run, the attempt, the cursor, and everything else that
+                changes the batch.
+            read: reads the batch. Its exception goes to every waiting reader; it is cancelled when
+                the last one has left.
         """
         batch = self._batches.get(place)
         if batch is not None:

@@ -1,15 +1,14 @@
-"""The events and the outcome of a run, wherever they are.
+"""Reads the events and the outcome of a run across its attempts.
 
-A stream is one outstanding long poll that follows its run: from the line, to its actor, to the
-actor of the next attempt, to the durable tail when there is no actor any more. A reader's cursor
-is a sequence number that only grows, also across attempts, so each hop continues where the last one
-ended.
+A stream is one outstanding long poll that follows its run: from the queue to its actor, to the
+actor of the next attempt, and to the durable tail when no actor is left. A reader's cursor is a
+sequence number that grows across attempts, so each hop continues where the last one ended.
 
     registry: where is the attempt after n?
        │ an actor                                                  │ over
        v                                                           v
     read ──closed──> the end     ──gone, actor died──> n = its attempt     tail, and an error
-         ──not yet here──> n = its attempt - 1                             that nobody has told
+         ──not yet here──> n = its attempt - 1                             that no actor has sent
 """
 
 from __future__ import annotations
@@ -37,19 +36,19 @@ UNREACHABLE_PAUSE_S = 0.2
 
 
 class Locate(Protocol):
-    """Where the run's attempt after ``attempt`` is executed, or how the run ended; waits for it."""
+    """Waits for the run's next attempt after ``attempt``, or for its end."""
 
     def __call__(self, run_id: str, attempt: int, /) -> Awaitable[RunLocation]: ...
 
 
 class StateOf(Protocol):
-    """The state of a graph's thread as JSON, as ``GET /threads/{t}/state`` answers it."""
+    """Returns the state of a graph's thread as the JSON of ``GET /threads/{t}/state``."""
 
     def __call__(self, graph_id: str, thread_id: str, /) -> Awaitable[bytes]: ...
 
 
 class WaitS(Protocol):
-    """How long the next long poll waits."""
+    """Returns the wait of the next long poll in seconds."""
 
     def __call__(self) -> float: ...
 
@@ -59,10 +58,10 @@ class Streams:
 
     Args:
         handles: calls the actors.
-        database: for the durable events of resumable runs, and the outcome of runs long over.
-        locate: asks the registry.
-        wait_s: how long a long poll waits.
-        state_of: asks an inspector.
+        database: holds the durable events of resumable runs, and the outcomes of old runs.
+        locate: asks the registry for the location of a run.
+        wait_s: returns the wait of the next long poll in seconds.
+        state_of: asks an inspector for the state of a thread.
     """
 
     def __init__(
@@ -94,7 +93,8 @@ class Streams:
         """As `ports.Runtime.events`.
 
         Args:
-            started_us: when the run began, if its ids must say so (`sse.frame`).
+            started_us: the start of the run in microseconds, if the ids must name the run
+                (`sse.frame`).
         """
         reader = _Reader(modes, with_ids, started_us)
         attempt = 0
@@ -107,7 +107,7 @@ class Streams:
                 placement = found.placement
             executed = True
             if resumable and after != LIVE:
-                # An earlier attempt's events are in the tail only, and no actor has them.
+                # Only the tail has the events of earlier attempts.
                 before = placement.attempt
                 async for batch in self._replayed(run_id, after, reader, before=before):
                     after = batch.cursor
@@ -121,7 +121,7 @@ class Streams:
                 if batch.closed and batch.known:
                     return
                 if not batch.known and not batch.gone:
-                    # Its order is still on the way; or it never comes, and then the registry knows.
+                    # The order has not arrived; if it never does, the registry finds out.
                     attempt = placement.attempt - 1
             placement = None
         if resumable and after != LIVE:
@@ -139,7 +139,7 @@ class Streams:
     async def _live(
         self, run_id: str, placement: Placement, after: int, reader: _Reader
     ) -> AsyncIterator[Batch]:
-        """What one attempt's actor has; ends with its log, or with the actor."""
+        """Yields the events that an attempt's actor has; ends with the log or with the actor."""
         try:
             while True:
                 batch = await self._read(run_id, placement, after, reader)
@@ -161,29 +161,34 @@ class Streams:
             )
 
         if after == LIVE:
-            return await read()  # that place is another one for each who asks
+            return await read()  # `LIVE` is another position for each reader
         return await self._shared.read((actor, run_id, attempt, after, *reader.arguments), read)
 
     async def _polled(
         self, actor: str, method: str, args: Callable[[float], tuple[Any, ...]]
     ) -> Any:
-        """A long poll of a run actor; raises ActorGone."""
+        """Long-polls a run actor; repeats while it cannot be reached.
+
+        Raises:
+            ActorGone: the actor died.
+        """
 
         async def call() -> Any:
             wait_s = self._wait_s()
             within_s = wait_s + POLL_MARGIN_S
             return await self._handles.call(actor, method, *args(wait_s), within_s=within_s)
 
-        # Without a bound: its node was lost, perhaps, and Ray's notice of that takes longer than
-        # the connection. The stream's heartbeats go on meanwhile.
+        # Without a bound: the actor's node may be lost, and Ray reports that later than the
+        # connection does. The stream's heartbeats continue meanwhile.
         return await repeat(call, on=(Unreachable,), bound_s=None, pause_s=UNREACHABLE_PAUSE_S)
 
     async def _replayed(
         self, run_id: str, after: int, reader: _Reader, *, before: int
     ) -> AsyncIterator[Batch]:
-        """The durable events of the attempts before ``before``.
+        """Yields the durable events of the attempts before ``before``.
 
-        An ``error`` that something follows was no end: its attempt died before it was reported.
+        Leaves out an ``error`` that another event follows: its attempt died before it reported
+        this end.
         """
         if before <= 1:
             return  # there is no attempt before the first
@@ -197,7 +202,7 @@ class Streams:
                 return
 
     async def _page(self, run_id: str, after: int, reader: _Reader, before: int) -> Batch:
-        """Some events of the tail; closed when there are no more."""
+        """Returns the next events of the tail; a closed batch when there are no more."""
         found = await tails.read(
             self._database, run_id, after, REPLAY_PAGE, max_bytes=READ_MAX_BYTES
         )
@@ -206,7 +211,7 @@ class Streams:
             return Batch(body=b"", cursor=after, closed=True)
         cursor = events[-1].seq
         told = [event for event in events if event.name != "error"]
-        # One error is the last event there is, if it is the end.
+        # An error is the run's end only if it is the last event of the tail.
         last = events[-1]
         if last.name == "error" and before == UNTIL_END:
             behind = await tails.read(self._database, run_id, cursor, 1, max_bytes=1)
@@ -215,7 +220,7 @@ class Streams:
         return reader.batch(told, cursor)
 
     async def _untold_error(self, run_id: str, after: int, reader: _Reader) -> Batch | None:
-        """The ``error`` event of a run that failed without an actor to say so."""
+        """Returns the ``error`` event of a failed run if no actor has emitted it, else None."""
         async with self._database.connection() as connection:
             cursor = await connection.execute(
                 """
@@ -228,7 +233,7 @@ class Streams:
         if row is None or row["error"] is None:
             return None
         error = row["error"].encode()
-        # After everything that the last attempt can have said.
+        # Later than every event of the last attempt.
         seq = first_seq(row["attempt"] + 1)
         if after >= seq or await tails.has(
             self._database, run_id, "error", error, whole=True, before=seq
@@ -237,8 +242,8 @@ class Streams:
         return reader.batch([Event(seq, row["at_ms"], "error", error)], seq)
 
     async def _untold_values(self, run_id: str, reader: _Reader) -> Batch | None:
-        """The last ``values`` of a run whose actor died between its end and its last events, which
-        were kept nowhere else. They may have been told before."""
+        """Returns the last ``values`` of a run whose actor died between the run's end and its last
+        events, which only the actor held. A reader may get these values twice."""
         async with self._database.connection() as connection:
             cursor = await connection.execute(
                 """
@@ -275,7 +280,7 @@ class Streams:
             except NotYetHere:
                 attempt = placement.attempt - 1
             except NotFound:
-                pass  # the actor has forgotten it, or handed it on
+                pass  # the actor has dropped the run, or handed it back
             placement = None
 
     async def _heard_outcome(self, run_id: str, placement: Placement) -> Outcome:
@@ -287,8 +292,12 @@ class Streams:
                 return outcome
 
     async def _stored_outcome(self, run_id: str) -> Outcome:
-        """How a run ended that no actor remembers: from its record and its thread's; of a stateless
-        one, whose thread is gone, from its checkpoints."""
+        """Builds the outcome of a run that no actor holds: from the records of the run and its
+        thread; of a stateless run, whose thread record is gone, from its checkpoints.
+
+        Raises:
+            NotFound: the run has no record.
+        """
         async with self._database.connection() as connection:
             cursor = await connection.execute(
                 """
@@ -318,14 +327,14 @@ class Streams:
 
 
 class _State(msgspec.Struct):
-    """What an outcome needs of a state; the values stay as they were written."""
+    """The parts of a state that an outcome needs; the values stay encoded."""
 
     values: msgspec.Raw
     interrupts: list[Any]
 
 
 class _Reader:
-    """What a reader wants to see of events, and how.
+    """The events that a reader wants, and the form of their frames.
 
     Args:
         modes, with_ids, started_us: as in `Streams.events`.
@@ -347,10 +356,10 @@ class _Reader:
 
 
 def _with_interrupts(values: bytes, waiting: list[Any]) -> bytes:
-    """What ``wait`` answers of a state: its values, as they were written, and what it waits for."""
+    """Returns a state as ``wait`` answers it: its encoded values, and its interrupts."""
     if not waiting:
         return values
     state: dict[str, Any] = {}
-    with suppress(msgspec.ValidationError):  # the state of such a graph is no object
+    with suppress(msgspec.ValidationError):  # the graph's state is not a JSON object
         state = msgspec.json.decode(values, type=dict[str, msgspec.Raw])
     return msgspec.json.encode({**state, "__interrupt__": waiting})

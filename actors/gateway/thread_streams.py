@@ -1,12 +1,12 @@
-"""The stream of a whole thread: which runs begin on it, and that its state was changed.
+"""The stream of a whole thread: the events of its runs, and the changes of its state.
 
-The registry notes what begins (`actors.registry.activity`); a gateway polls that and reads each
-run's events where they are. Runs of a thread never overlap, so one after the other is the thread's
-order.
+The registry notes the activity of watched threads (`actors.registry.activity`); a gateway polls it
+and reads each run's events. Runs of a thread never overlap, so the gateway shows them in order, one
+after the other.
 
-When the registry says "joined", it may have missed something. The gateway then looks up in
-PostgreSQL which runs began since the last one that it has shown. A client that comes back with the
-id of its last event is served in the same way: the id names the run, by when it began
+The answer "joined" means that the registry may have missed activity. The gateway then looks up in
+PostgreSQL the runs that began after the last one that it has shown. It serves a client that
+reconnects with the id of its last event in the same way: the id names the run by its start
 (`BegunRun.started_us`).
 """
 
@@ -25,16 +25,16 @@ from greenroom.wire import sse
 from greenroom.wire.encoding import dumps
 
 TOLD = 1
-"""A sequence number before every event of a run: that it began was told, and nothing else."""
+"""A sequence number before every event of a run: the client knows only that the run began."""
 DONE = 2**62
-"""A sequence number past every event of a run: its end was told."""
+"""A sequence number past every event of a run: the client knows that the run ended."""
 EARLIEST_US = 10**15
-"""In the year 2001. What is smaller was not given by a thread's stream of ours: `0-0`, and ids that
-begin with milliseconds."""
+"""A time in 2001. A smaller number is not from an id of a thread's stream: `0-0`, or an id that
+begins with milliseconds."""
 
 
 class Poll(Protocol):
-    """Polls the registry for activity past a number; None begins."""
+    """Long-polls the registry for activity past a number; None begins."""
 
     async def __call__(self, number: int | None) -> list[Activity]: ...
 
@@ -49,14 +49,14 @@ class ThreadRuns(Protocol):
 
 
 class Follow(Protocol):
-    """The events of one run, from a cursor."""
+    """Yields the events of one run past a cursor."""
 
     def __call__(self, run: BegunRun, *, after: int) -> AsyncIterator[Batch]: ...
 
 
 @dataclass(frozen=True, slots=True)
 class _Shown:
-    """A run to show, and from where."""
+    """A run to show, and the cursor to show it from."""
 
     run: BegunRun
     cursor: int = 0
@@ -73,14 +73,18 @@ async def thread_frames(
     after: str | None,
     modes: frozenset[str],
 ) -> AsyncIterator[bytes]:
-    """SSE frames of a thread; never ends by itself. The first one is empty, as the port says.
+    """Yields the SSE frames of a thread; never ends by itself. The first frame is empty, as the
+    port requires.
 
     Args:
-        ended: returns when a run is over.
-        state: JSON of the thread's state.
-        after: a ``Last-Event-ID``. Of the run that it names what came later is sent, as far as it
-            is kept, and every run that began after that one.
-        modes: of ``run_modes``, ``lifecycle``, ``state_update``.
+        poll: long-polls the registry.
+        runs: the thread's runs in PostgreSQL.
+        follow: yields the events of a run.
+        ended: waits until a run is over.
+        state: returns the thread's state as JSON.
+        after: a ``Last-Event-ID``. The stream continues with the later events of the run that the
+            id names, as far as they are kept, and with every later run.
+        modes: some of ``run_modes``, ``lifecycle``, ``state_update``.
     """
     begun: asyncio.Queue[Activity | Exception] = asyncio.Queue()
     asking = asyncio.create_task(_ask_on(poll, begun))
@@ -97,15 +101,15 @@ async def thread_frames(
                 shown = [_Shown(run)] if run is not None else []
             elif activity.kind == "joined" and position is None:
                 position, shown = await _beginning(runs, after)
-                yield b""  # the registry knows of this watcher
+                yield b""  # the registry now watches the thread
             elif activity.kind == "joined" and position is not None:
                 shown = [_Shown(run) for run in await runs.begun_from(position + 1)]
-                changed = True  # perhaps: whether it was, nobody remembers
+                changed = True  # the state may have changed in the time that the registry missed
             assert position is not None
             for each in shown:
                 started_us = each.run.started_us
                 if started_us <= position and activity.kind == "run":
-                    continue  # a further attempt of a run that was followed to its end
+                    continue  # a later attempt of a run that was shown to its end
                 position = max(position, started_us)
                 async for frame in _run_frames(each, follow, ended, modes):
                     yield frame
@@ -117,7 +121,8 @@ async def thread_frames(
 
 
 async def _beginning(runs: ThreadRuns, after: str | None) -> tuple[int, list[_Shown]]:
-    """Where a watcher begins: the run that counts as shown last, and the runs to show first."""
+    """Returns a watcher's start: the start time of the run that counts as shown last (in
+    microseconds), and the runs to show first."""
     started_us, _, seq = (after or "0-0").partition("-")
     position = int(started_us)
     if position >= EARLIEST_US:
@@ -156,13 +161,13 @@ async def _run_frames(
 
 
 async def _ask_on(poll: Poll, begun: asyncio.Queue[Activity | Exception]) -> None:
-    """Keeps asking, also while a run is followed for hours: whoever falls silent is forgotten by
-    the registry."""
+    """Polls without a pause, also while the stream shows a run for hours: the registry forgets a
+    thread that no gateway polls."""
     number: int | None = None
     try:
         while True:
             for activity in await poll(number):
                 number = activity.number
                 begun.put_nowait(activity)
-    except Exception as error:  # noqa: BLE001 - it is raised where the stream is read
+    except Exception as error:  # noqa: BLE001 - the stream's reader raises it
         begun.put_nowait(error)

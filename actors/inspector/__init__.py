@@ -1,1 +1,1 @@
-"""What runs in an inspector's process, and `asking`, by which the other processes ask it."""
+"""The inspector's process, and `asking`: the calls of inspectors from other processes."""

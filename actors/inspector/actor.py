@@ -1,15 +1,15 @@
 """The actor that answers questions about graphs and states, and executes no run.
 
-A question executes user code: the graph's factory, and what its state is made of. That code may
-hang, block its thread or end the process, and none of this may concern another graph. So
+A question executes user code: the graph's factory and the code of its state. That code may hang,
+block its thread or end the process, and must not affect other graphs. So
 
-    each graph has a *lane*   a thread with an event loop and connections of its own: a factory that
-                              blocks holds up the questions about its own graph only
-    each question has a time  awaited code is cancelled then. A lane that does not come free is
-                              given up, and the process asks to be replaced (`alive` answers)
+    each graph has a *lane*       a thread with its own event loop and connections: a factory that
+                                  blocks delays only the questions about its own graph
+    each question has a time-out  awaited code is then cancelled. If the lane stays blocked, it is
+                                  given up, and the process asks for a replacement (`alive` answers)
 
-The questions of others go on meanwhile: `actors.registry.inspecting` makes another process first,
-then has this one `leave`. What ends the process is dealt with there as well.
+Questions about other graphs continue meanwhile: `actors.registry.inspecting` first makes another
+process, then calls `leave` here. That module also handles the death of an inspector.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ from greenroom.persistence.values import store_values
 log = logging.getLogger("greenroom.inspector")
 
 LANE_CONNECTIONS = 4
-"""The most of one lane; it has none while nothing is asked of it for minutes."""
+"""The limit of one lane's connections; an unused lane closes them after some minutes."""
 MOST_LANES = 64
 PROBE_S = 1.0
 
@@ -63,13 +63,13 @@ T = TypeVar("T")
 
 
 class Inspector:
-    """Answers questions, settles threads.
+    """Answers questions and settles threads.
 
-    The constructor only keeps its arguments: an actor whose ``__init__`` raises is dead for good.
+    `prepare` does the work that may fail: an actor whose ``__init__`` raises is dead for good.
     """
 
     def __init__(self, setup: InspectorSetup) -> None:
-        # A control call beside code that computes waits for the interpreter's switch interval.
+        # While user code computes, a control call waits for the interpreter's switch interval.
         sys.setswitchinterval(0.0005)
         self._setup = setup
         self._graphs: dict[str, LoadedGraph] = {}
@@ -81,18 +81,18 @@ class Inspector:
         self._leaving = False
         self._probe: asyncio.Future[None] | None = None
         self._under_way = 0
-        # From the first moment: a registry that dies right after it made us knows nothing of us.
+        # At once: if the registry dies right after it made this actor, no registry knows of it.
         self._guard = Guard(silence_s=setup.registry_silence_s)
 
     # --- questions -----------------------------------------------------------------------------
 
     async def prepare(self) -> int:
-        """Loads the graphs and connects; returns the process id.
+        """Loads the graphs and connects to the database; returns the process id.
 
         Raises:
-            ConfigurationError: a graph does not import; the sentence says which and why.
+            ConfigurationError: a graph does not import; the message names it and the reason.
         """
-        # Before the graphs: what their modules set up themselves comes after it.
+        # Before the graphs: the logging set-up of their modules must come later.
         if self._setup.logs is not None:
             self._setup.logs.apply(actor=self._setup.name)
         tracing.configure("actor", self._setup.name)
@@ -114,10 +114,14 @@ class Inspector:
     async def ask(self, question: Question) -> bytes:
         """Answers a question about a graph or a thread's state.
 
+        Returns:
+            the answer as JSON.
+
         Raises:
-            Unanswered: not within its time.
-            DatabaseUnavailable: likewise, and PostgreSQL does not answer either.
-            Replaced: another inspector is to be asked.
+            Unanswered: the graph did not answer within the time-out.
+            DatabaseUnavailable: the same, and PostgreSQL does not answer either.
+            NotFound: the graph is not served here.
+            Replaced: the caller must ask another inspector.
         """
 
         def answer(graph: LoadedGraph, means: Means) -> Awaitable[bytes]:
@@ -131,18 +135,21 @@ class Inspector:
     async def update(self, update: Update, held: tuple[int, int]) -> tuple[bytes, bytes, bool]:
         """Changes a thread's state while the registry keeps runs off it; stores the new values.
 
+        Repeatable: it looks for the update's id before it applies the update.
+
         Args:
-            held: of the registry that asks: its epoch and its shard's number. Once it is
-                superseded, its values are not stored.
+            update: the change, with its id.
+            held: the calling registry's epoch and shard number. If a newer registry has superseded
+                the caller, the values are not stored.
 
         Returns:
-            the answer for the client, the thread's interrupts, and whether it has a next step.
-
-        May be repeated: the update's id is looked for before it is applied.
+            the answer for the client, the thread's interrupts as JSON, and whether the thread has
+            a next step.
 
         Raises:
-            Unanswered: not within its time; it may or may not have been done.
-            Replaced: another inspector is to be asked; nothing was done.
+            Unanswered: the time-out is over; the change may or may not have been made.
+            DatabaseUnavailable: the same, and PostgreSQL does not answer either.
+            Replaced: the caller must ask another inspector; nothing was changed.
         """
 
         def write(graph: LoadedGraph, means: Means) -> Awaitable[Any]:
@@ -158,18 +165,18 @@ class Inspector:
     async def settle(
         self, graph_id: str, thread_id: str, held: tuple[int, int]
     ) -> tuple[bytes, bool]:
-        """Brings a thread's record in line with its checkpoints, after a kill or a rollback.
+        """Brings a thread's record in line with its checkpoints, e.g. after a kill or a rollback.
 
         Args:
-            held: as for `update`.
+            held: as in `update`.
 
         Returns:
-            the thread's interrupts, and whether it has a next step.
+            the thread's interrupts as JSON, and whether the thread has a next step.
 
         Raises:
-            Unanswered: the graph takes longer than `SETTLE_S`; nothing was written, nor will be.
-            DatabaseUnavailable: likewise, and PostgreSQL does not answer either.
-            Replaced: another one is to be asked.
+            Unanswered: the graph takes longer than `SETTLE_S`; nothing is written, also not later.
+            DatabaseUnavailable: the same, and PostgreSQL does not answer either.
+            Replaced: the caller must ask another inspector.
         """
         config: RunnableConfig = {"configurable": {"thread_id": thread_id, "graph_id": graph_id}}
 
@@ -180,16 +187,17 @@ class Inspector:
 
         with self._question():
             values, interrupts, has_next = await self._in_lane(graph_id, SETTLE_S, read)
-            # Not in the lane, where user code could delay it until another run is on the thread.
+            # Outside the lane: there user code could delay it until the next run has begun.
             await store_values(self._connections, thread_id, values, held=held)
         return interrupts, has_next
 
     @repeatable
     async def prune(self, thread_id: str) -> None:
-        """Deletes all but the newest checkpoint of each namespace. No user code, so no lane.
+        """Deletes all but the newest checkpoint of each namespace. Runs no user code.
 
         Raises:
-            BadRequest: the thread's state is rebuilt from older checkpoints.
+            BadRequest: the thread's state depends on older checkpoints.
+            Replaced: the caller must ask another inspector.
         """
         with self._question():
             try:
@@ -200,7 +208,11 @@ class Inspector:
 
     @contextmanager
     def _question(self) -> Generator[None, None, None]:
-        """Around everything that the process must not leave before it is answered."""
+        """Counts a question in progress; `leave` waits for it.
+
+        Raises:
+            Replaced: this inspector takes no more questions.
+        """
         if self._leaving:
             raise Replaced(self._setup.name)
         self._under_way += 1
@@ -222,7 +234,7 @@ class Inspector:
             return await lane.do(lambda means: work(self._graph(graph_id, means), means), within_s)
         except Unanswered:
             if not await self._database_answers():
-                # No graph is to blame, and who asks again is answered in the end.
+                # The graph is not to blame: a repeated question gets its answer later.
                 raise DatabaseUnavailable("PostgreSQL does not answer.") from None
             raise
         finally:
@@ -238,8 +250,8 @@ class Inspector:
             async with self._connections.connection() as connection:
                 await connection.execute("SELECT 1")
 
-        # Not cancelled: to cancel a query takes the server, which is what may be missing. And one
-        # for all: it holds a connection until the server is back.
+        # Not cancelled: the cancellation of a query needs the server, which may be down. Shared by
+        # all questions: the probe holds a connection until the server is back.
         if self._probe is None or self._probe.done():
             self._probe = asyncio.ensure_future(ask())
         probe = self._probe
@@ -251,7 +263,7 @@ class Inspector:
 
     def _lane(self, graph_id: str) -> Lane:
         lane = self._lanes.pop(graph_id, None) or Lane(graph_id, self._means)
-        self._lanes[graph_id] = lane  # the last used is the last
+        self._lanes[graph_id] = lane  # in the order of last use
         if len(self._lanes) > MOST_LANES:
             idle = next((each for each in self._lanes.values() if each.is_idle), None)
             if idle is not None and idle is not lane:
@@ -281,7 +293,11 @@ class Inspector:
 
     @repeatable
     async def beat(self, epoch: int) -> None:
-        """The registry is there."""
+        """Receives the registry's heartbeat.
+
+        Raises:
+            Fenced: the caller is an older registry.
+        """
         if epoch < self._epoch:
             raise Fenced(f"registry epoch {epoch} was superseded by {self._epoch}")
         self._epoch = epoch
@@ -289,10 +305,14 @@ class Inspector:
 
     @repeatable
     async def adopt(self, epoch: int) -> tuple[PoolSpec, int, list[tuple[str, int]]]:
-        """A registry that has just started asks who is here: placement, process id, no runs.
+        """Accepts a new registry and describes this inspector to it.
+
+        Returns:
+            the placement, the process id, and no runs.
 
         Raises:
-            Unavailable: it has not loaded its graphs, or was to be replaced.
+            Unavailable: this inspector has not loaded its graphs, or needs a replacement.
+            Fenced: the caller is an older registry.
         """
         await self.beat(epoch)
         if self._pool is None or self._stuck.done():
@@ -301,12 +321,12 @@ class Inspector:
 
     @long_poll
     async def alive(self) -> None:
-        """Answers when this process should be replaced; fails when it is dead."""
+        """Answers when this process needs a replacement; fails when the process dies."""
         await asyncio.shield(asyncio.wrap_future(self._stuck))
 
     @repeatable
     async def leave(self) -> None:
-        """Takes no more questions; returns when those under way are answered."""
+        """Takes no more questions; returns when those in progress are answered."""
         self._leaving = True
         while self._under_way:  # noqa: ASYNC110 - they end on another loop
             await asyncio.sleep(0.05)

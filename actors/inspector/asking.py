@@ -1,9 +1,9 @@
-"""Asks the inspectors: whose answer it is that does not come, and who is to blame for a death.
+"""Asks the inspectors, and finds the question that kills an inspector.
 
-Who was it, when a process ends over several questions? Nobody can say. So a question whose
-inspector died is asked *apart*: in a process where nothing else is asked at the time. What ends
-that one is the culprit; it is asked once more, behind those that wait there, and then told so. The
-others get their answers.
+When a process dies over several questions, the cause is unknown. So each question whose inspector
+died is asked *apart*: in a process that answers one question at a time. If that process dies too,
+its question is the cause. It is asked apart once more, behind the waiting questions; after a second
+death its caller gets `Deadly`. The other questions get their answers.
 
     together ──dies──> apart, alone ──dies──> apart, alone ──dies──> `Deadly`
 """
@@ -31,25 +31,25 @@ from greenroom.core.errors import (
 log = logging.getLogger("greenroom.asking")
 
 SETTLE_S = 10.0
-"""What the code of a graph gets to settle a thread; then its run ends with what is known."""
+"""The time-out of a graph's code that settles a thread; then the run ends without it."""
 ARRIVAL_WAIT_S = 30.0
 """How long a question waits for an inspector that starts."""
 MOST_APART = 2
-"""How often a question is asked apart that ends the process there."""
+"""The number of times that a question is asked apart if it ends the process each time."""
 SUSPECT_S = 60.0
-"""How long a graph that ended a process is asked apart at once."""
+"""How long questions about a graph that ended a process are asked apart only, and once."""
 RECONNECT_S = 0.1
 
 
 class Duty(StrEnum):
-    """What an inspector is for."""
+    """The duty of an inspector: to answer clients (``reads``) or to settle threads (``ends``)."""
 
     READS = "reads"
     ENDS = "ends"
 
 
 class Replaced(GreenroomError):
-    """This inspector takes no more questions: the one that has come for it is to be asked."""
+    """This inspector takes no more questions; its replacement does."""
 
 
 class Deadly(Unanswered):
@@ -57,11 +57,13 @@ class Deadly(Unanswered):
 
 
 class Asker:
-    """Asks inspectors for somebody who does not keep them.
+    """Asks the inspectors of one duty.
 
     Args:
-        name: gives the inspector that is asked together with others; waits for it.
-        apart: asks apart: duty, graph, method, arguments.
+        handles: the directory of actors.
+        duty: the duty of the inspectors to ask.
+        name: returns the name of the shared inspector; waits until there is one.
+        apart: asks apart; takes duty, graph, method and arguments.
     """
 
     def __init__(
@@ -80,16 +82,16 @@ class Asker:
         self._suspects: dict[str, float] = {}
 
     async def ask(self, graph_id: str, method: str, *args: Any) -> Any:
-        """Asks what may be asked again.
+        """Asks a repeatable question.
 
         Args:
             graph_id: the graph that the question is about.
-            method: of `actors.inspector.actor.Inspector`.
+            method: a method of `actors.inspector.actor.Inspector`.
 
         Raises:
-            Unanswered: the graph hangs; `Deadly`: it ends the process that asks it.
+            Unanswered: the graph hangs; `Deadly`: the graph ends the process that asks it.
             Unavailable: there is no inspector, or it cannot be reached.
-            GreenroomError: what the inspector says; and whatever the graph raises.
+            Exception: any other error of the inspector or of the graph.
         """
         suspect = self._is_suspect(graph_id)
         if not suspect:
@@ -109,11 +111,11 @@ class Asker:
                 return replied
 
     async def _ask_together(self, method: str, *args: Any) -> Any:
-        """Asks the inspector that everybody asks.
+        """Asks the shared inspector.
 
         Raises:
-            ActorGone: the inspector died over it.
-            GreenroomError: as `ask`.
+            ActorGone: the inspector died during the question.
+            Exception: as `ask`.
         """
         left: set[str] = set()
         while True:
@@ -143,7 +145,7 @@ class Asker:
                             handle = await self._handles.find(name)
                             self._known = name
                             return handle, name
-                    # Its keeper has not heard yet that it is dead, or about to leave.
+                    # The registry does not know yet that this inspector is dead or leaving.
                     self._known = None
                     await asyncio.sleep(RECONNECT_S)
         except TimeoutError:
@@ -162,25 +164,28 @@ class Asker:
 async def settle(
     asker: Asker, graph_id: str, thread_id: str, held: tuple[int, int]
 ) -> tuple[bytes | None, bool]:
-    """Has a thread's record brought in line with its checkpoints.
+    """Brings a thread's record in line with its checkpoints, through an inspector.
 
-    Never fails: the end of a run hangs on it. What the graph refuses, or does not do in time, stays
-    as it is.
+    Never fails, because the end of a run waits for it. If the graph fails or takes too long, the
+    record stays unchanged. While the database is unavailable, it repeats.
 
     Args:
-        held: of the registry: its epoch and its shard's number.
+        asker: asks the inspectors.
+        graph_id: the thread's graph.
+        thread_id: the thread.
+        held: the registry's epoch and shard number.
 
     Returns:
-        the thread's interrupts as JSON (None leaves them), and whether it has a next step.
+        the thread's interrupts as JSON (None: unchanged), and whether the thread has a next step.
     """
     give_up_s = time.monotonic() + ARRIVAL_WAIT_S
     while True:
         try:
             return await asker.ask(graph_id, "settle", graph_id, thread_id, held)
         except DatabaseUnavailable:
-            # No graph is to blame, and the end could not be stored either.
+            # The graph is not to blame, and the run's end could not be stored either.
             give_up_s = time.monotonic() + ARRIVAL_WAIT_S
-        except Exception as error:  # a graph's factory raises anything; a graph may be gone by now
+        except Exception as error:  # a factory may raise any error; the graph may be gone
             if not isinstance(error, Unavailable | Unreachable) or time.monotonic() > give_up_s:
                 log.error(
                     "A thread could not be settled; its run ends with what is known.",

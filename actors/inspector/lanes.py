@@ -1,7 +1,7 @@
-"""A lane: the thread of one graph, with an event loop and connections of its own.
+"""An inspector's lane: the thread of one graph, with its own event loop and connections.
 
-A factory that blocks its thread holds up the questions about its own graph only. A question that
-takes too long is cancelled; a lane that does not come free then is stuck, for good.
+A factory that blocks its thread delays only the questions about its own graph. A question that
+exceeds its time-out is cancelled; a lane that stays blocked then is stuck for good.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from greenroom.persistence.saving import Saving
 log = logging.getLogger("greenroom.inspector")
 
 CANCEL_S = 1.0
-"""What awaited code gets to end once it was cancelled."""
+"""The seconds that cancelled code gets to end."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """What a lane's questions are answered with; all of it belongs to the lane's loop."""
+    """A lane's connections, saver and stores; all of them belong to the lane's loop."""
 
     pool: Pool
     saving: Saving
@@ -39,15 +39,19 @@ class Means:
     shipped: ShippedGraphs
 
     def saver(self, thread_id: str) -> PooledSaver:
-        """For a question about a thread; empty for one about a graph."""
+        """Returns a saver for a thread; the id is empty for a question about a graph."""
         return PooledSaver(self.pool, self.saving, thread_id=thread_id)
 
 
 class Lane:
-    """The thread of one graph: an event loop, and what belongs to it.
+    """The thread of one graph, with its event loop.
 
     Args:
-        means: makes what its questions are answered with; called once, on the lane's loop.
+        graph_id: the graph.
+        means: makes the lane's `Means`; called on the lane's loop, again only after a failure.
+
+    Attributes:
+        is_stuck: whether the lane is blocked for good.
     """
 
     def __init__(self, graph_id: str, means: Callable[[], Awaitable[Means]]) -> None:
@@ -66,10 +70,15 @@ class Lane:
         return not self._asked and not self.is_stuck
 
     async def do(self, work: Callable[[Means], Awaitable[T]], within_s: float) -> T:
-        """Does something on the lane's loop; what it raises is raised here.
+        """Executes work on the lane's loop; returns its result.
+
+        Args:
+            work: the work; it is cancelled after the time-out.
+            within_s: the time-out in seconds.
 
         Raises:
-            Unanswered: not done in time. Then it has ended, or the lane is stuck for good.
+            Unanswered: the work exceeded its time-out and was cancelled, or the lane is stuck.
+            Exception: the exception that the work raised.
         """
         if self.is_stuck:
             raise Unanswered(
@@ -79,7 +88,7 @@ class Lane:
         try:
             doing = asyncio.run_coroutine_threadsafe(self._bounded(work, within_s), self._loop)
             answer = asyncio.wrap_future(doing)
-            # The bound holds on the lane, unless its code blocks it or takes no cancellation.
+            # `_bounded` keeps the time-out, unless the code blocks the loop or ignores its cancel.
             await asyncio.wait({answer}, timeout=within_s + CANCEL_S)
             if answer.done():
                 return answer.result()
@@ -98,7 +107,7 @@ class Lane:
             if deadline.expired():
                 raise self._late(within_s) from None
             raise  # the graph's own
-        except BaseException as error:  # SystemExit and the like would end the loop, not the task
+        except BaseException as error:  # e.g. SystemExit would end the loop, not only the task
             if isinstance(error, Exception) or self._is_cancelled():
                 raise
             raise Unanswered(
@@ -126,12 +135,12 @@ class Lane:
         while not self._closed:
             try:
                 self._loop.run_forever()
-            except BaseException:  # a SystemExit in a task of the graph's own goes through the loop
+            except BaseException:  # a SystemExit in a task of the graph leaves the loop
                 log.exception("a lane's loop was left", extra={"graph_id": self.graph_id})
         self._loop.close()
 
     def close(self) -> None:
-        """Ends the thread; only of an idle lane."""
+        """Ends the thread. Call it for an idle lane only."""
 
         async def end() -> None:
             left = asyncio.all_tasks() - {asyncio.current_task()}
