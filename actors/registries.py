@@ -1,4 +1,4 @@
-"""A server's registries: found, made where they are missing, relieved where they are older."""
+"""Finds a server's registries, makes missing ones, and relieves those of an older server."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _NOT_THERE = (*NO_ANSWER, Unavailable)
 
 
 def make_registry(handles: Handles, setup: RegistrySetup) -> ray.actor.ActorHandle:
-    """A registry of this namespace, made unless it is there. Blocks."""
+    """Returns the handle of a registry; makes the registry unless it exists. Blocks."""
     name = registry_name(setup.shard.number)
     handle: Any = (
         ray.remote(_registry_class())
@@ -51,8 +51,8 @@ def make_registry(handles: Handles, setup: RegistrySetup) -> ray.actor.ActorHand
 
 @functools.cache
 def _registry_class() -> type:
-    """`actors.registry.actor.RegistryActor`; of its methods Ray itself repeats the repeatable ones
-    only, for those that have a handle and not `Handles`."""
+    """Returns `actors.registry.actor.RegistryActor` with Ray's retries switched off for methods
+    that are not repeatable. This concerns callers that use a handle instead of `Handles`."""
     for name, method in inspect.getmembers(RegistryActor, inspect.iscoroutinefunction):
         if not name.startswith("_") and not is_repeatable(method):
             ray.method(max_task_retries=0)(method)
@@ -64,23 +64,29 @@ async def find_registries(
     setup: RegistrySetup,
     make: Callable[[Handles, RegistrySetup], Any] = make_registry,
 ) -> dict[str, Any]:
-    """What the first registry says of itself; makes it, and the others, unless they are there.
+    """Finds the registries; makes those that do not exist. Waits for them without a limit.
 
-    Those that run older code (detached actors survive a redeploy), or are another number, are
-    relieved: their runs stop after their superstep, and the new registries take them up.
+    Registries of an older start with other code (detached actors survive a redeploy), or with
+    another number of registries, are relieved: their runs stop after their superstep, and the new
+    registries continue them.
 
     Args:
-        make: makes a registry unless it is there. Blocks.
+        handles: the directory of actors.
+        setup: the set-up of the first registry.
+        make: makes a registry unless it exists. Blocks.
+
+    Returns:
+        the first registry's `hello`.
 
     Raises:
-        ConfigurationError: the database is the embedded one, and there are other nodes.
+        ConfigurationError: the database is embedded, and the cluster has other nodes.
     """
     await asyncio.to_thread(refuse_embedded_beyond_one_node, handles, setup)
     while True:
         first = await _hello(handles, setup, make)
         found = [first]
         if first["version"] == setup.version:
-            # All of one generation, the first one's: who is of a later one supersedes the others.
+            # All get the first one's generation: a later generation would supersede the others.
             same = dataclasses.replace(setup, generation=first["generation"])
             found += await asyncio.gather(
                 *(_hello(handles, each, make) for each in same.shards()[1:])
@@ -93,7 +99,7 @@ async def find_registries(
 async def _hello(
     handles: Handles, setup: RegistrySetup, make: Callable[[Handles, RegistrySetup], Any]
 ) -> dict[str, Any]:
-    """What a registry says of itself once it has recovered; made unless it is there."""
+    """Returns a registry's `hello` once it has recovered; makes the registry unless it exists."""
     name = registry_name(setup.shard.number)
 
     async def ask() -> dict[str, Any]:
@@ -101,11 +107,11 @@ async def _hello(
             registry = await asyncio.to_thread(make, handles, setup)
             return await answer(registry.hello.remote(), name, within_s=CALL_S)
         except _NOT_THERE:
-            # For some milliseconds after its death Ray still gives out the dead one.
+            # For some milliseconds after its death Ray still returns the dead registry.
             handles.forget(name)
             raise
 
-    # Without a bound: without its registries a server has nothing to do.
+    # Without a bound: a server without registries has nothing else to do.
     return await repeat(ask, on=_NOT_THERE, bound_s=None, pause_s=0.2)
 
 
@@ -114,9 +120,9 @@ def _is_older(hello: dict[str, Any], setup: RegistrySetup) -> bool:
 
 
 async def _relieve(handles: Handles, setup: RegistrySetup) -> None:
-    """Drains and ends the registries of earlier starts, however many there are."""
+    """Drains and kills all registries of earlier starts."""
     names = await asyncio.to_thread(handles.names)
-    # The first one last: whoever finds that does all this again.
+    # The first one last: while it exists, another start finds it and repeats these steps.
     names = sorted(filter(is_registry, names), reverse=True)
     drained = await asyncio.gather(*(_drained(handles, name, setup) for name in names))
     for name, is_drained in zip(names, drained, strict=True):
@@ -140,7 +146,11 @@ async def _drained(handles: Handles, name: str, setup: RegistrySetup) -> bool:
 
 
 def refuse_embedded_beyond_one_node(handles: Handles, setup: RegistrySetup) -> None:
-    """Raises ConfigurationError when there are nodes that the database would not answer."""
+    """Refuses an embedded database on a cluster of several nodes: it answers its own node only.
+
+    Raises:
+        ConfigurationError: the set-up has an embedded database, and there are other nodes.
+    """
     if setup.embedded is None:
         return
     nodes = len(handles.cluster_view().nodes)

@@ -1,7 +1,7 @@
-"""Makes run actors and inspectors: what Ray must know of their classes, in one place.
+"""Makes run actors and inspectors, and defines their concurrency groups for Ray.
 
-Only the keeper of a registry makes them. Nobody below `actors.registry` imports this module, since
-it knows the classes of the actors that it makes.
+Only registries make these actors. No module below `actors.registry` imports this one, because it
+imports the actors' classes.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ _RUN_GROUPS = {
     "control": ("cancel", "beat", "adopt"),
     "read": ("read", "outcome", "alive", "address", "retire"),
 }
-"""Concurrency groups of a run actor, each with a thread and loop of its own: a node that blocks
-`execute` neither delays a cancel nor a reader, and thousands of pending reads do not delay a
+"""The concurrency groups of a run actor, each with its own thread and loop: a node that blocks
+`execute` delays neither cancels nor readers, and thousands of pending reads do not delay a
 cancel."""
 
 _INSPECTOR_GROUPS = {
     "execute": ("prepare", "ask", "update", "settle", "prune"),
     "control": ("beat", "adopt", "alive", "leave"),
 }
-"""Those of an inspector. Its graphs' code has threads of its own, apart from when it is loaded."""
+"""The concurrency groups of an inspector. Graph code runs in lanes, except while it is imported."""
 
 _GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
     "RunActor": _RUN_GROUPS,
@@ -42,17 +42,23 @@ _GROUP_LIMITS = {"execute": 100_000, "control": 1_000, "read": 100_000}
 
 
 class Spawn:
-    """Makes the actors of one namespace that have graphs.
+    """Makes the actors of one namespace that load graphs.
 
     Args:
-        handles: gets to know what is made here.
+        handles: the directory; it caches the handles of the new actors.
     """
 
     def __init__(self, handles: Handles) -> None:
         self._handles = handles
 
     def make_run_actor(self, name: str, setup: Any, spec: PoolSpec) -> None:
-        """Starts a run actor's process; `prepare` says when it has loaded its graphs. Blocks."""
+        """Starts a run actor; its `prepare` returns when it has loaded its graphs. Blocks.
+
+        Args:
+            name: the actor's name.
+            setup: a `RunActorSetup`.
+            spec: the resources that Ray reserves.
+        """
         handle: Any = (
             _run_actor_class()
             .options(
@@ -73,7 +79,7 @@ class Spawn:
         self._handles.keep(name, handle)
 
     def make_inspector(self, name: str, setup: InspectorSetup) -> None:
-        """Starts an inspector's process; `prepare` says when it has loaded its graphs. Blocks."""
+        """Starts an inspector; its `prepare` returns when it has loaded its graphs. Blocks."""
         handle: Any = (
             _inspector_class()
             .options(
@@ -115,13 +121,13 @@ def _inspector_class() -> Any:
 
 
 def _shell(title: str, make: Callable[[Any], Any]) -> Any:
-    """A Ray actor class whose methods are spread over concurrency groups.
+    """Makes a Ray actor class whose methods are assigned to concurrency groups.
 
-    Whoever has a handle loads the class: gateways and the registry too, and they must not load
-    LangGraph with it (half a second and 50 MiB). So the class that Ray knows is a shell, and what
-    is in it comes with its process.
+    Every process with a handle loads the actor's class: gateways and the registry too, and these
+    must not load LangGraph (0.5 s and 50 MiB). So Ray gets a shell class, and only the actor's own
+    process imports the real class.
 
-    To be made once in a process: Ray disassembles, pickles and exports each class that it meets.
+    Call it once per process and class: Ray disassembles, pickles and exports each new class.
     """
 
     def fill(self: Any, setup: Any) -> None:

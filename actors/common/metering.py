@@ -1,12 +1,12 @@
-"""Counting with prometheus-client, so cheaply that it can stand where a run is decided.
+"""Counts with prometheus-client, cheaply enough for the registry's decisions about runs.
 
-What is counted is written down as `Metric`s, and a `Meter` holds their values. The registry has a
-meter; a gateway asks each registry for what it `counted`, and `text` makes one page of the answers,
-in which the label `SHARD` tells the registries apart.
+A `Metric` describes a quantity, and a `Meter` holds the values. Each registry has a meter; a
+gateway collects the `counted` values of each registry, and `text` formats them as one page, where
+the label `SHARD` distinguishes the registries.
 
-A meter keeps the child of each combination of labels: to look it up in prometheus-client takes
-three times as long as to count with it. It also keeps each value of a histogram until somebody
-`takes` it, since Ray's histograms are told values and not buckets.
+A meter caches the child of each combination of labels: its look-up in prometheus-client takes three
+times as long as counting. It also keeps each value of a histogram until `take`, because Ray's
+histograms take values and not buckets.
 """
 
 from __future__ import annotations
@@ -23,25 +23,26 @@ Labels = tuple[str, ...]
 """The values of a metric's labels, in the order in which the metric names them."""
 
 Counted = list[Family]
-"""What a meter has counted, to be told in another process: a family of samples for each metric."""
+"""The values of a meter, for another process: a family of samples for each metric."""
 
 KEPT_VALUES = 10_000
-"""The most values of a metric that a meter keeps for `take`; later ones are in the buckets only."""
+"""The limit of values that a meter keeps for `take`, for each combination of labels; later values
+are in the buckets only."""
 
 SHARD = "shard"
-"""The label that `text` adds: the number of the registry that has counted."""
+"""The label that `text` adds: the number of the registry."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Metric:
-    """Something that is counted.
+    """A measured quantity.
 
     Attributes:
-        name: ``greenroom_..._total`` of a counter, with the unit at the end of others.
-        kind: as Prometheus calls it.
+        name: ``greenroom_..._total`` for a counter; other names end with their unit.
+        kind: Prometheus' type.
         help: one sentence.
-        labels: what its values are told apart by.
-        buckets: upper bounds, of a histogram.
+        labels: the names of its labels.
+        buckets: the upper bounds of a histogram's buckets.
     """
 
     name: str
@@ -52,10 +53,10 @@ class Metric:
 
 
 class Meter:
-    """The values of metrics. Used from one thread.
+    """The values of metrics. Not thread-safe.
 
-    The metrics are in no `CollectorRegistry`: that refuses ``greenroom_runs`` beside
-    ``greenroom_runs_total``, whose family has the same name.
+    The metrics are in no `CollectorRegistry`, because it refuses ``greenroom_runs`` beside
+    ``greenroom_runs_total``: their families have the same name.
     """
 
     def __init__(self, metrics: Iterable[Metric]) -> None:
@@ -80,11 +81,17 @@ class Meter:
 
     @property
     def metrics(self) -> Iterable[Metric]:
-        """The metrics that it was made with."""
+        """The metrics of the meter."""
         return self._metrics
 
     def count(self, metric: Metric, *labels: str, by: float = 1) -> None:
-        """Counts a counter up."""
+        """Increments a counter.
+
+        Args:
+            metric: the counter.
+            labels: the values of its labels, in order.
+            by: the increment.
+        """
         counter = self._counted.get((metric.name, labels))
         if counter is None:
             counter = self._counters[metric.name]
@@ -94,7 +101,7 @@ class Meter:
         counter.inc(by)
 
     def set(self, metric: Metric, values: Mapping[Labels, float]) -> None:
-        """Sets all values of a gauge; a combination of labels that is not named is gone."""
+        """Replaces all values of a gauge; an absent combination of labels is removed."""
         gauge = self._gauges[metric.name]
         gauge.clear()
         for labels, value in values.items():
@@ -123,7 +130,7 @@ class Meter:
         }
 
     def take(self, metric: Metric) -> dict[Labels, list[float]]:
-        """Returns what a histogram observed since the last time."""
+        """Returns and clears the values that a histogram has observed since the last call."""
         taken: dict[Labels, list[float]] = {}
         for (name, labels), (_, values) in self._observed.items():
             if name == metric.name and values:
@@ -132,12 +139,12 @@ class Meter:
         return taken
 
     def counted(self) -> Counted:
-        """Returns everything that is counted so far."""
+        """Returns the values of all metrics."""
         collectors = {**self._counters, **self._gauges, **self._histograms}
         counted: Counted = []
         for metric in self._metrics:
             for family in collectors[metric.name].collect():
-                # When a series was begun: nobody asks, and it would be a metric of its own.
+                # The start of a series is not needed, and would be a metric of its own.
                 family.samples = [
                     sample for sample in family.samples if not sample.name.endswith("_created")
                 ]
@@ -146,7 +153,7 @@ class Meter:
 
 
 class _Shards(Collector):
-    """What the registries of a server have counted, as one collector."""
+    """The counted values of a server's registries as one collector."""
 
     def __init__(self, counted: Sequence[Counted]) -> None:
         self._counted = counted
@@ -167,9 +174,9 @@ class _Shards(Collector):
 
 
 def text(counted: Sequence[Counted]) -> str:
-    """Returns what the registries have counted, in Prometheus' text format 0.0.4.
+    """Formats the counted values of the registries in Prometheus' text format 0.0.4.
 
     Args:
-        counted: of each registry, in the order of their numbers.
+        counted: the values of each registry, in the order of their numbers.
     """
     return generate_latest(_Shards(counted)).decode()

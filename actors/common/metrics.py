@@ -1,13 +1,13 @@
-"""What is measured of a server, every name in one place; and how Ray gets to know it.
+"""All metrics of a server, and their export to Ray.
 
-The registry counts, since it hears of everything: it admits, orders and ends runs, keeps the actors
-and writes to the database. What only a run's actor knows comes with its report of the end. So there
-is one source, and `GET /metrics` of any gateway tells it, on a laptop without Prometheus too.
+The registry counts, because it admits, orders and ends runs, keeps the actors and writes to the
+database. An actor's report adds the figures that only the actor knows. So there is one source, and
+`GET /metrics` of any gateway returns it, also on a laptop without Prometheus.
 
-Ray exports the same metrics beside its own, on the port of each node's agent, with ``ray_`` before
-each name. One call of `ray.util.metrics` takes 3 to 8 microseconds (measured with three labels,
-in an actor, on a busy machine), counting here takes 1 to 2. So values go to Ray every
-`EXPORT_INTERVAL_S`, in a thread, and not while runs are decided.
+Ray exports the same metrics beside its own, on the port of each node's agent, with the prefix
+``ray_``. One call of `ray.util.metrics` takes 3 to 8 microseconds (measured with three labels, in
+an actor, on a busy machine); a `Meter` takes 1 to 2. So a thread sends the values to Ray every
+`EXPORT_INTERVAL_S`, outside the decisions about runs.
 """
 
 from __future__ import annotations
@@ -154,7 +154,8 @@ ALL = (
 
 
 class RayExport:
-    """Tells Ray what a meter has counted; its counters add up, so what they were told is kept."""
+    """Sends a meter's changes to Ray. Ray's counters take increments, so this keeps the values that
+    it has sent."""
 
     def __init__(self, meter: Meter) -> None:
         self._meter = meter
@@ -162,7 +163,7 @@ class RayExport:
         self._exported = {metric.name: _exported(metric) for metric in meter.metrics}
 
     def gather(self) -> list[tuple[Metric, Labels, float]]:
-        """What has changed since the last time; call it where the meter is used."""
+        """Returns the changes since the last call. Call it on the meter's thread."""
         changes: list[tuple[Metric, Labels, float]] = []
         for metric in self._meter.metrics:
             if metric.kind == "histogram":
@@ -175,13 +176,13 @@ class RayExport:
                 added = ((each, value - told.get(each, 0)) for each, value in now.items())
                 changes += [(metric, each, value) for each, value in added if value]
             else:
-                # Ray keeps a gauge until it is told another value.
+                # Ray keeps a gauge's value until it gets another one.
                 gone = dict.fromkeys(told.keys() - now.keys(), 0.0)
                 changes += [(metric, each, value) for each, value in (now | gone).items()]
         return changes
 
     def tell(self, changes: list[tuple[Metric, Labels, float]]) -> None:
-        """Passes changes on; from any thread."""
+        """Sends changes to Ray. Any thread may call it."""
         for metric, labels, value in changes:
             exported = self._exported[metric.name]
             tags = dict(zip(metric.labels, labels, strict=True))
@@ -207,10 +208,11 @@ def _exported(
 
 
 async def export(meter: Meter, measure: Callable[[], None]) -> None:
-    """Tells Ray again and again, until cancelled.
+    """Exports a meter to Ray every `EXPORT_INTERVAL_S` until it is cancelled.
 
     Args:
-        measure: sets the gauges, first.
+        meter: the meter.
+        measure: sets the gauges; called before each export.
     """
     if not ray.is_initialized():
         return  # outside an actor, in a test
@@ -220,5 +222,5 @@ async def export(meter: Meter, measure: Callable[[], None]) -> None:
         measure()
         try:
             await asyncio.to_thread(told.tell, told.gather())
-        except Exception:  # whatever ails Ray's agent, runs go on
+        except Exception:  # a failure of Ray's agent must not affect runs
             log.warning("metrics could not be exported", exc_info=True)

@@ -1,10 +1,10 @@
-"""What an actor needs of a node, and whether a cluster can place it at all: decisions only, no Ray.
+"""The resources that an actor needs, and whether a cluster can ever place it: decisions, no Ray.
 
-An actor that no node has room for *now* waits, and Ray's autoscaler sees it as a demand. One that
-no node can ever have waits as well, for ever and in silence, unless somebody says so. Who can tell:
-the nodes that are there, by what they have in total; and the autoscaler, which lists the requests
-that none of its node types could satisfy. (The first version of Ray's autoscaler keeps no such
-list: with that one a request that no present node satisfies waits, and Ray's log says why.)
+An actor that fits on no node *now* waits, and Ray's autoscaler counts it as demand. An actor that
+can never fit on any node also waits, for ever and without a message from Ray. Two sources tell: the
+total resources of the nodes, and the autoscaler's list of requests that none of its node types can
+satisfy. (The first version of Ray's autoscaler keeps no such list: with it a request that no
+present node can satisfy waits, and Ray's log says why.)
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ from greenroom.core.units import MIB
 
 ACCELERATOR = "accelerator_type:"
 ACCELERATOR_SHARE = 0.001
-"""What Ray takes of a node's accelerator type for each actor that asks for it."""
+"""The amount of a node's accelerator type that Ray reserves for each actor that requests it."""
 
 HEAD = "node:__internal_head__"
-"""Ray's resource of the head node. Who must outlive the comings and goings of workers is placed
-there: to the autoscaler a node whose actors reserve nothing is an idle one, and is taken away."""
+"""Ray's resource of the head node. Long-lived actors without reservations are placed there: the
+autoscaler removes any other node whose actors reserve nothing, as idle."""
 HEAD_SHARE = 0.0001
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PoolSpec:
-    """What an actor of a pool is made of. Frozen, so that equal ones are one pool.
+    """The specification of a pool's actors. Frozen, so that equal specifications share a pool.
 
     Attributes:
-        graphs: ids of the graphs that the actors load.
-        version: of the code that they load; actors of another version are not adopted.
-        runs_per_actor: how many runs one actor executes at once.
-        warm: for how many runs free slots are kept ready.
-        max_actors: the most actors of this placement, on the whole cluster.
-        num_cpus, num_gpus, resources: what Ray reserves for one actor.
-        accelerator_type: of the node; empty for any.
+        graphs: the ids of the graphs that the actors load.
+        version: the version of their code; actors of another version are not adopted.
+        runs_per_actor: the number of runs that one actor executes at once.
+        warm: the number of free actors that are kept ready.
+        max_actors: the limit of this pool's actors; of several registries, each one's share.
+        num_cpus, num_gpus, resources: the resources that Ray reserves for one actor.
+        accelerator_type: the node's accelerator type; empty for any.
         labels: selectors that the node's labels must match.
-        memory_mib: what Ray reserves of the node's memory, and resident memory over which the
-            actor is ended; 0 for neither.
-        max_runs: how many runs an actor executes before it is replaced; 0 for no limit.
+        memory_mib: the memory that Ray reserves for one actor, and the limit of its resident
+            memory; 0 for neither.
+        max_runs: the number of runs after which an actor is replaced; 0 for no limit.
     """
 
     graphs: tuple[str, ...]
@@ -61,7 +61,7 @@ class PoolSpec:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Node:
-    """A living node: what it has in total, whoever uses it at the moment."""
+    """A living node: its labels and its total resources, used or not."""
 
     resources: Mapping[str, float]
     labels: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -77,12 +77,12 @@ class Refused:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClusterView:
-    """What a cluster is and could become.
+    """The nodes of a cluster, and the state of its autoscaler.
 
     Attributes:
-        nodes: those that are alive.
-        autoscales: somebody adds nodes for what waits.
-        refused: what the autoscaler can never satisfy, of what waits.
+        nodes: the living nodes.
+        autoscales: whether an autoscaler adds nodes for waiting requests.
+        refused: the waiting requests that the autoscaler can never satisfy.
     """
 
     nodes: tuple[Node, ...]
@@ -91,7 +91,7 @@ class ClusterView:
 
 
 def request_of(spec: PoolSpec) -> dict[str, float]:
-    """What Ray reserves for an actor, under Ray's names."""
+    """Returns the amounts that Ray reserves for an actor, by Ray's names."""
     request = {
         "CPU": spec.num_cpus,
         "GPU": spec.num_gpus,
@@ -104,7 +104,11 @@ def request_of(spec: PoolSpec) -> dict[str, float]:
 
 
 def impossible(spec: PoolSpec, cluster: ClusterView) -> str | None:
-    """Why no node can ever hold such an actor, as a sentence, or None if one can, or may come."""
+    """Decides whether no node can ever hold an actor.
+
+    Returns:
+        the reason as a sentence; None if a node can hold it, or an autoscaler may add such a node.
+    """
     request = request_of(spec)
     if any(_holds(node, request, spec.labels) for node in cluster.nodes):
         return None
@@ -122,10 +126,13 @@ def impossible(spec: PoolSpec, cluster: ClusterView) -> str | None:
 
 
 def adds_nodes(status: bytes) -> bool:
-    """Whether what the first version's monitor reports is of an autoscaler that adds nodes.
+    """Whether a report of the first version's monitor is from an autoscaler that adds nodes.
 
-    It also reports where there is nothing to add. Then every node is a type of its own, named
-    after its id; else types have the names that the cluster's configuration gives them.
+    The monitor also reports without such an autoscaler. Then each node has its own type, named
+    after the node's id; else the types have the names from the cluster's configuration.
+
+    Args:
+        status: the report as JSON.
     """
     report = json.loads(status).get("autoscaler_report") or {}
     types = [*(report.get("active_nodes") or {}), *(report.get("pending_launches") or {})]
@@ -138,7 +145,7 @@ def _holds(node: Node, request: Mapping[str, float], labels: Iterable[tuple[str,
 
 
 def _matches(selector: str, value: str | None) -> bool:
-    """Ray's label selectors: ``v``, ``!v``, ``in(v, w)``, ``!in(v, w)``."""
+    """Matches one of Ray's label selectors: ``v``, ``!v``, ``in(v, w)``, ``!in(v, w)``."""
     negated = selector.startswith("!")
     plain = selector.removeprefix("!")
     several = re.fullmatch(r"in\((.*)\)", plain)
@@ -147,7 +154,7 @@ def _matches(selector: str, value: str | None) -> bool:
 
 
 def _same(request: Mapping[str, float], other: Mapping[str, float]) -> bool:
-    """Whether two requests are one; Ray's pass through fixed-point numbers."""
+    """Whether two requests are equal, up to the rounding of Ray's fixed-point numbers."""
     return request.keys() == other.keys() and all(
         math.isclose(amount, other[name], rel_tol=1e-3) for name, amount in request.items()
     )
@@ -159,7 +166,7 @@ def _lacking(spec: PoolSpec, cluster: ClusterView) -> str:
     most = {name: _most(cluster, name) for name in request_of(spec)}
     short = [name for name, amount in request_of(spec).items() if most[name] < amount]
     if not short:
-        # Each is somewhere, but nowhere together, or on a node with other labels.
+        # Some node has each resource, but none has them all, or its labels do not match.
         return "no node has all of that"
     return "the most that a node has is " + ", ".join(_amount(name, most[name]) for name in short)
 

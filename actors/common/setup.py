@@ -1,4 +1,4 @@
-"""What an actor is told when it is made: plain records, importable without LangGraph."""
+"""The set-up of each kind of actor: plain records, importable without LangGraph."""
 
 from __future__ import annotations
 
@@ -16,21 +16,22 @@ from greenroom.logs import LogSettings
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunActorSetup:
-    """What a run actor needs to know.
+    """The set-up of a run actor.
 
     Attributes:
         name: its Ray name; also in ``application_name`` of its database connections.
+        namespace: the server's Ray namespace.
         dsn: the database.
         config_path: the configuration file, on this node.
-        configuration: what it says, if that need not be read where the actor runs.
+        configuration: the file's contents; None: the actor reads the file.
         registry: the Ray name of the registry that it reports to.
         spec: its placement; ``spec.graphs`` are the graphs that it loads.
-        timeouts_s: per graph, how long a run may take; a graph that is not named may take for ever.
-        log_max_bytes: encoded events that one run keeps in memory.
-        actor_log_max_bytes: those that all its runs keep together.
-        registry_silence_s: without a word from a registry for so long, the actor ends itself.
-        logs: what is logged, and where to; None leaves that to the process.
-        faults: for tests.
+        timeouts_s: the time-out of an attempt in seconds, by graph; an absent graph has none.
+        log_max_bytes: the limit of encoded events that one run keeps in memory.
+        actor_log_max_bytes: the limit of encoded events that all its runs keep together.
+        registry_silence_s: the actor ends itself after so many seconds without a registry's call.
+        logs: the log settings; None leaves the process's logging unchanged.
+        faults: faults for tests.
     """
 
     name: str
@@ -50,12 +51,12 @@ class RunActorSetup:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InspectorSetup:
-    """What an inspector needs to know.
+    """The set-up of an inspector.
 
     Attributes:
-        spec: ``spec.graphs`` are the graphs that it loads, ``spec.version`` is their code's.
-        inspect_s: what a question may take.
-        name, dsn, config_path, configuration, registry_silence_s, logs: as of a run actor.
+        spec: ``spec.graphs`` are the graphs that it loads, ``spec.version`` is their code.
+        inspect_s: the time-out of a question in seconds.
+        name, dsn, config_path, configuration, registry_silence_s, logs: as in `RunActorSetup`.
     """
 
     name: str
@@ -70,13 +71,13 @@ class InspectorSetup:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WebhookSettings:
-    """How webhooks are sent.
+    """The settings of webhook deliveries.
 
     Attributes:
-        allow_private: they may go to this machine and to private networks.
-        timeout_s: what a receiver gets for one attempt, from looking up its name to its answer.
-        max_attempts: how often a delivery is posted before it is given up.
-        first_retry_s: the pause after the first attempt; every following one is twice as long.
+        allow_private: whether receivers may be on this machine and in private networks.
+        timeout_s: seconds for one POST, from the look-up of the receiver's name to its answer.
+        max_attempts: the number of POSTs before a delivery is given up.
+        first_retry_s: the pause after the first POST in seconds; each later pause is twice as long.
     """
 
     allow_private: bool = False
@@ -87,34 +88,38 @@ class WebhookSettings:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RegistrySetup:
-    """What a registry needs to know.
+    """The set-up of a registry.
+
+    Limits of numbers (of actors, starts and waiting runs) concern the whole server; each registry
+    gets its share.
 
     Attributes:
-        version: of the code and the configuration; a registry of another version is relieved.
-        generation: grows from start to start; of two versions the later one stays.
-        shard: which of several registries it is. What is said of numbers below (of actors, of
-            starts, of runs that wait) is said of the whole server; a registry has its share.
-        url: where clients on this machine reach the server.
+        version: the version of code and configuration; it decides whether a registry is relieved.
+        generation: the number of this start; the later of two versions stays.
+        shard: this registry's number, and the number of registries.
+        url: the server's URL for clients on this machine.
         dsn: the database.
-        embedded: directory of the embedded database that the registry keeps running, or None.
+        embedded: the directory of the embedded database that the registry keeps running, or None.
         config_path: the configuration file, on the registry's node.
-        configuration: what it says, if it names no file that would have to be there too: then
-            other nodes need not have it either.
-        drain_s: what running runs get when the registry is relieved.
-        default_max_actors: for placements that name no bound.
-        max_starts: how many actors a pool that works already may be starting at once; each takes a
-            CPU for a second or two. 0 for no bound: on a cluster one that waits for a node would
-            keep others from starting, and Ray bounds what a node starts at once.
-        placement_patience_s: how long an actor waits where no node could hold it, and nobody can
-            add one that could.
-        cancel_grace_s: what a cancelled run gets to stop by itself.
-        inspect_s: what a question about a graph or a state may take.
-        max_queued_runs: runs that may wait for a slot or their thread, or None for no limit.
-        resumable_ttl_s: how long the durable events of a finished run are kept.
-        thread_ttl_s: threads without a time to live of their own are deleted when they were left
-            alone for so long; None: never.
-        sweep_interval_s: how often what nobody needs any more is looked for.
-        logs: what is logged, and where to; None leaves that to the process.
+        configuration: the file's contents, if they refer to no other file; then no node needs the
+            file. None: each actor reads the file.
+        drain_s: the seconds that running runs get to stop when the registry is relieved.
+        default_max_actors: the limit of actors for placements without a limit.
+        max_starts: the limit of concurrent starts in a pool that has ready actors; each start takes
+            a CPU for one or two seconds. 0 for no limit: on a cluster a start that waits for a node
+            would block the others, and Ray limits the concurrent starts of a node.
+        placement_patience_s: how many seconds an actor waits if no node can hold it and no
+            autoscaler can add such a node.
+        cancel_grace_s: the seconds that a cancelled run gets to stop by itself.
+        inspect_s: the time-out of a question about a graph or a state, in seconds.
+        max_queued_runs: the limit of runs that wait for a slot or their thread; None for no limit.
+        resumable_ttl_s: how many seconds the durable events of a finished run are kept.
+        thread_ttl_s: unused threads without their own time to live are deleted after so many
+            seconds; None: never.
+        sweep_interval_s: seconds between two sweeps for expired data.
+        logs: the log settings; None leaves the process's logging unchanged.
+        namespace, registry_silence_s, log_max_bytes, actor_log_max_bytes, faults: as in
+            `RunActorSetup`.
     """
 
     namespace: str
@@ -144,15 +149,15 @@ class RegistrySetup:
     faults: Faults = NO_FAULTS
 
     def shards(self) -> list[RegistrySetup]:
-        """The same for each registry of the server."""
+        """Returns the set-up of each registry of the server."""
         of = self.shard.of
         return [dataclasses.replace(self, shard=Shard(number, of)) for number in range(of)]
 
 
 def configuration_of(setup: RunActorSetup | InspectorSetup | RegistrySetup) -> Configuration:
-    """What this actor's configuration says; reads the file, unless it came along.
+    """Returns an actor's configuration; reads the file unless the set-up has its contents.
 
     Raises:
-        ConfigurationError: it is missing, or says something that cannot be meant.
+        ConfigurationError: the file is missing or invalid.
     """
     return setup.configuration or read_configuration(setup.config_path)

@@ -1,8 +1,8 @@
-"""Activity on watched threads: runs that begin, and changes of a thread's state from outside.
+"""Activity on watched threads: attempts that begin, and changes of a thread's state from outside.
 
 The registry notes it (`ThreadActivity`). A gateway polls it, and makes the stream of the thread
-from it (`actors.gateway.thread_streams`). Activity is kept in memory only. After the registry's
-death, or when a gateway has not polled for long, some is missing, and the answer is ``joined``.
+from it (`actors.gateway.thread_streams`). Only memory holds the activity: after a restart of the
+registry, or a long pause between polls, some may be missing, and the answer is ``joined``.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ class Activity:
     """One activity on a thread.
 
     Attributes:
-        number: its position among everything that the registry noted; poll past it.
+        number: its position among all activity of the registry; the next poll passes it.
         kind: ``run``: an attempt of a run begins; ``state``: the thread's state was changed from
             outside; ``joined``: later activity will be complete, earlier activity is unknown.
-        run_id: of a run.
+        run_id: the run, of the kind ``run``.
     """
 
     number: int
@@ -36,9 +36,13 @@ class Activity:
 
 @dataclass(slots=True)
 class _Watched:
-    """
+    """A watched thread.
+
     Attributes:
-        since: everything past this number is kept.
+        asked_s: the time of the last poll.
+        since: all activity past this number is kept.
+        noted: the kept activity, oldest first.
+        waiting: the polls in progress.
     """
 
     asked_s: float
@@ -51,11 +55,9 @@ class ThreadActivity:
     """The activity on watched threads.
 
     Args:
-        clock: gives seconds; a thread that was not polled for `FORGET_AFTER_S` is not watched any
-            more.
-        origin: the number before the first one. By default it is the time at which this registry
-            started (nanoseconds), so that a number of an earlier registry is never taken for one of
-            this one.
+        clock: returns seconds; a thread without a poll for `FORGET_AFTER_S` is no longer watched.
+        origin: the number before the first one. The default is the start time of this registry in
+            nanoseconds, so that no number of an earlier registry is valid here.
     """
 
     def __init__(

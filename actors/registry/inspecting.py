@@ -1,13 +1,12 @@
-"""Keeps the inspectors, so that user code which hangs or dies concerns nobody else.
+"""Keeps the inspectors, so that user code that hangs or kills its process affects no other graph.
 
-There are two duties, each with a process of its own, since the end of a run must never wait behind
-somebody who reads: ``reads`` answers clients' questions, ``ends`` settles threads. An inspector
-that dies is made again; one that asks to be replaced (a graph of it hangs) leaves when the next one
-is there. Beside them there is one *apart* for each duty, while somebody needs it: who asks there
-asks alone (`actors.inspector.asking` says when).
+There are two duties, each with its own process, because the end of a run must never wait behind a
+client's question: ``reads`` answers clients, ``ends`` settles threads. A dead inspector is replaced
+at once. An inspector that asks for its replacement (a graph hangs) leaves when the next one is
+ready. In addition each duty has, on demand, an inspector *apart*, which answers one question at a
+time (`actors.inspector.asking` says when).
 
-Of several registries the first one keeps the inspectors; the others and the gateways ask it for
-their names.
+The first registry keeps the inspectors; the other registries and the gateways ask it for names.
 """
 
 from __future__ import annotations
@@ -32,24 +31,26 @@ from greenroom.core.errors import Fenced, GreenroomError, Unavailable
 log = logging.getLogger("greenroom.inspecting")
 
 SILENT_S = 15.0
-"""An inspector that does not even say that it is there is killed: code of a graph holds the
-interpreter, so that nobody is answered."""
+"""How long an inspector may leave a heartbeat unanswered before it is killed: a graph's code holds
+the interpreter and blocks all questions."""
 APART_IDLE_S = 60.0
-"""How long a process for questions apart stays without one."""
+"""How long an inspector apart stays without a question."""
 PAUSE_S = 1.0
 FAREWELL_S = 0.5
 
 
 @dataclass(slots=True)
 class _Post:
-    """A place for one inspector.
+    """The position of one inspector.
 
     Attributes:
-        prefix: of the names of its inspectors.
-        is_lasting: there is always one; else only while somebody needs one.
-        name: of the inspector that is asked now.
-        turn: of a place apart: who asks there.
-        used_s: when something was asked here last.
+        prefix: the prefix of its inspectors' names.
+        is_lasting: whether it always has an inspector, or only on demand.
+        name: the name of the current inspector.
+        is_filling: whether an inspector is starting.
+        ready: set while there is an inspector.
+        turn: held during a question, at a position apart.
+        used_s: the time of the last question (monotonic seconds).
     """
 
     prefix: str
@@ -69,9 +70,12 @@ class Inspectors:
     """The inspectors of a server.
 
     Args:
-        spec: what they load; one with another is not taken over.
-        make: starts a process of this name and has it load its graphs; the problem, or None.
-        inspect_s: what a question may take.
+        handles: the directory of actors.
+        tasks: runs the background work.
+        spec: the inspectors' specification; an inspector with another one is not adopted.
+        make: starts an inspector of the given name and waits until its graphs are loaded; returns
+            the problem, or None.
+        inspect_s: the time-out of a question in seconds.
     """
 
     def __init__(
@@ -93,11 +97,11 @@ class Inspectors:
 
     @property
     def is_there(self) -> bool:
-        """Whether clients' questions can be answered."""
+        """Whether an inspector is ready for clients' questions."""
         return self._together[Duty.READS].name is not None
 
     def keep(self) -> None:
-        """Has those made that should always be there, one by one: a start is busy enough."""
+        """Makes the lasting inspectors in the background, one by one to save the start's CPU."""
         self._tasks.spawn(self._keep())
 
     async def _keep(self) -> None:
@@ -106,10 +110,15 @@ class Inspectors:
             await post.ready.wait()
 
     async def adopt(self, name: str, epoch: int, within_s: float) -> None:
-        """Takes over an inspector that an earlier registry has made, or ends it.
+        """Adopts an inspector of an earlier registry, or kills it if it is not needed.
+
+        Args:
+            name: the inspector's name.
+            epoch: this registry's epoch.
+            within_s: how many seconds the inspector has to answer.
 
         Raises:
-            Fenced: its registry is newer than this one.
+            Fenced: the inspector obeys a newer registry.
         """
         post = next((p for p in self._together.values() if name.startswith(f"{p.prefix}-")), None)
         try:
@@ -118,7 +127,7 @@ class Inspectors:
                 spec, _, _ = await answer(handle.adopt.remote(epoch), name)
         except Fenced:
             raise
-        except Exception:  # an actor of older code may answer anything
+        except Exception:  # an actor of older code may raise any error
             log.warning("an inspector could not be adopted", extra={"actor": name}, exc_info=True)
             spec = None
         if post is None or post.name is not None or spec != self._spec:
@@ -127,7 +136,7 @@ class Inspectors:
             self._fill_with(post, name)
 
     def beat(self, epoch: int) -> None:
-        """Tells them that the registry is there; kills who does not answer or is not needed."""
+        """Sends heartbeats; kills inspectors that do not answer or are no longer needed."""
         for post in (*self._together.values(), *self._apart.values()):
             if post.name is None:
                 continue
@@ -149,20 +158,26 @@ class Inspectors:
                 await self._kill(name)
 
     async def name(self, duty: Duty) -> str:
-        """Who is asked together with others.
+        """Returns the name of the shared inspector of a duty; waits for it.
 
         Raises:
-            Unavailable: it does not come in time.
+            Unavailable: the inspector is not ready within `ARRIVAL_WAIT_S`.
         """
         return await self._arrived(self._together[duty])
 
     async def ask_apart(self, duty: Duty, graph_id: str, method: str, args: tuple[Any, ...]) -> Any:
-        """Asks where nothing else is asked meanwhile.
+        """Asks the inspector apart, one question at a time.
+
+        Args:
+            duty: the duty of the inspector.
+            graph_id: the graph that the question is about.
+            method: a method of `actors.inspector.actor.Inspector`.
+            args: the method's arguments.
 
         Raises:
-            Deadly: it ended that process.
-            Unanswered: it took too long.
-            Unavailable: the process does not come in time.
+            Deadly: the process died during the question.
+            Unanswered: the question took too long.
+            Unavailable: the inspector is not ready within `ARRIVAL_WAIT_S`.
         """
         post = self._apart[duty]
         async with post.turn:
@@ -197,7 +212,7 @@ class Inspectors:
     # --- one post ------------------------------------------------------------------------------
 
     def _want(self, post: _Post) -> None:
-        """Has its inspector made, unless it is there or on its way."""
+        """Makes an inspector in the background unless there is one or one is starting."""
         if post.name is None and not post.is_filling:
             post.is_filling = True
             self._tasks.spawn(self._fill(post))
@@ -220,7 +235,7 @@ class Inspectors:
         self._tasks.spawn(self._watch(post, name))
 
     async def _watch(self, post: _Post, name: str) -> None:
-        """Until it is dead, or has left for another one."""
+        """Waits until the inspector is dead or asks for its replacement; then replaces it."""
         replaced = False
         while not replaced:
             try:
@@ -229,7 +244,7 @@ class Inspectors:
                 replaced = True
             except ActorGone:
                 break
-            except Exception:  # noqa: BLE001 - whatever Ray says of a connection, it is no death
+            except Exception:  # noqa: BLE001 - a connection error of Ray is not a death
                 await asyncio.sleep(RECONNECT_S)
         log.warning(
             "An inspector is replaced." if replaced else "An inspector has died.",
@@ -244,14 +259,14 @@ class Inspectors:
             await self._see_off(post, name)
 
     async def _see_off(self, post: _Post, name: str) -> None:
-        """Ends an inspector without ending a question; it answers until the next one is there."""
+        """Ends an inspector after it has answered its questions and the next one is ready."""
         if post.is_lasting:
             await post.ready.wait()
         with suppress(GreenroomError, TimeoutError):  # it may be dead, or hold the interpreter
             async with asyncio.timeout(max(self._inspect_s, SETTLE_S) + SILENT_S):
                 handle = await self._handles.find(name)
                 await answer(handle.leave.remote(), name)
-                await asyncio.sleep(FAREWELL_S)  # lets its last answers leave before it does
+                await asyncio.sleep(FAREWELL_S)  # its last answers leave the process first
         await self._kill(name)
 
     async def _kill(self, name: str) -> None:

@@ -1,15 +1,14 @@
-"""Which actors there are, and who works on what: decisions only, no Ray.
+"""The actors of a placement and their runs: decisions only, no Ray.
 
-A pool belongs to a placement: graphs that need the same resources share warm actors. The keeper of
-the pool (the registry) performs what `wanted` and `surplus` say, and tells what became of it.
+A pool belongs to a placement: graphs that need the same resources share warm actors. The registry
+performs the decisions of `wanted` and `surplus`, and reports the results to the pool.
 
     (wanted) ──> starting ──ready──> ready ──claim/release──> ready ...
                     │                  │ └─retire──> retiring ──last run ends──> (stopped)
                     └──died──> (gone) <┘ died
 
-A run that finds no slot waits, first come first served per placement. Starts that fail are tried
-again after a growing pause, so that a graph that kills its process cannot keep a machine busy with
-starting actors.
+A run without a slot waits, first come first served per placement. A failed start is repeated after
+a growing pause, so that a graph that kills its process cannot keep a machine busy with starts.
 """
 
 from __future__ import annotations
@@ -33,7 +32,13 @@ class MemberState(StrEnum):
 
 @dataclass(slots=True)
 class Member:
-    """One actor of a pool."""
+    """One actor of a pool.
+
+    Attributes:
+        runs: the ids of the runs that occupy its slots.
+        served: the number of runs that have left it.
+        idle_since_s: the time since which it has no run.
+    """
 
     name: str
     state: MemberState
@@ -47,11 +52,12 @@ class ActorPool:
 
     Args:
         spec: the placement.
-        patience_s: how long a run must have waited, or idle actors been missing, before more are
-            started. Starting one takes seconds of a CPU that a burst of short runs has better use
-            for: where runs get their slot sooner, more actors would only share that CPU.
-        eager_limit: up to this many actors, e.g. one for each CPU, start without patience.
-        warm_for_s: actors are kept warm for this long after the last run; None for always.
+        patience_s: how many seconds actors must be missing before more start; a pool without a
+            live actor does not wait. A start takes seconds of a CPU, which a burst of short runs
+            uses better: if runs get their slots sooner, more actors would only share that CPU.
+        eager_limit: with so many actors, e.g. one per CPU, the patience counts from a run that
+            waits, and anew when that run gets its slot; with fewer, from when actors are missing.
+        warm_for_s: for how many seconds after the last run actors stay warm; None for always.
     """
 
     def __init__(
@@ -77,7 +83,7 @@ class ActorPool:
 
     @property
     def starts(self) -> int:
-        """How many actors are being started."""
+        """The number of actors that are starting."""
         return sum(1 for m in self.members.values() if m.state is MemberState.STARTING)
 
     @property
@@ -86,19 +92,23 @@ class ActorPool:
 
     @property
     def label(self) -> str:
-        """What the metrics call it."""
+        """The pool's name in the metrics."""
         return ",".join(self.spec.graphs)
 
     @property
     def free_slots(self) -> int:
-        """How many runs could start at once."""
+        """The number of runs that could start now."""
         ready = (each for each in self.members.values() if each.state is MemberState.READY)
         return sum(max(0, self._slots_of(member) - len(member.runs)) for member in ready)
 
     # --- runs ----------------------------------------------------------------------------------
 
     def claim(self, run_id: str) -> str | None:
-        """A slot for a run: the name of its actor, or None, and then the run waits in line."""
+        """Claims a slot for a run.
+
+        Returns:
+            the name of the actor; None if the run must wait, at the end of the queue.
+        """
         self._claimed = True
         member = None if self.waiting else self._free_member()
         if member is None:
@@ -108,7 +118,7 @@ class ActorPool:
         return member.name
 
     def claim_again(self, run_id: str) -> str | None:
-        """Like `claim`, but ahead of the line: the run had a slot and lost it with its actor."""
+        """Like `claim`, but ahead of the queue: the run lost its slot with its actor."""
         self._claimed = True
         member = self._free_member()
         if member is None:
@@ -118,17 +128,21 @@ class ActorPool:
         return member.name
 
     def adopt(self, name: str, run_ids: Iterable[str], *, now_s: float) -> None:
-        """An actor that was there before the registry, with what it executes."""
+        """Adds an actor of an earlier registry, with the runs that it executes."""
         self.members[name] = Member(name, MemberState.READY, runs=set(run_ids), idle_since_s=now_s)
 
     def leave(self, run_id: str) -> None:
-        """A waiting run is not to be executed any more."""
+        """Removes a waiting run from the queue."""
         if run_id in self.waiting:
             self.waiting.remove(run_id)
             self._left(run_id)
 
     def release(self, name: str, run_id: str, *, now_s: float) -> list[tuple[str, str]]:
-        """A run has left its actor; returns who may start where: ``(run, actor)``."""
+        """Frees the slot of a run that has left its actor.
+
+        Returns:
+            the runs that get a slot, and their actors: ``(run, actor)``.
+        """
         member = self.members.get(name)
         if member is not None and run_id in member.runs:
             member.runs.discard(run_id)
@@ -140,14 +154,14 @@ class ActorPool:
         return self.grants()
 
     def hand_on(self, name: str, run_id: str, *, now_s: float) -> list[tuple[str, str]]:
-        """Like `release`, shortly before the run leaves, if somebody waits for its slot and the
-        actor stays."""
+        """Like `release`, but shortly before the run leaves: does nothing unless a run waits for
+        the slot and the actor stays."""
         member = self.members.get(name)
         stays = member is not None and member.state is MemberState.READY and not self.spec.max_runs
         return self.release(name, run_id, now_s=now_s) if stays and self.waiting else []
 
     def grants(self) -> list[tuple[str, str]]:
-        """Gives free slots to those who wait, in order."""
+        """Gives free slots to waiting runs, in order; returns ``(run, actor)`` pairs."""
         granted: list[tuple[str, str]] = []
         while self.waiting:
             member = self._free_member()
@@ -163,7 +177,7 @@ class ActorPool:
         member.runs.add(run_id)
 
     def _free_member(self) -> Member | None:
-        """The fullest actor that still has a free slot, so that others can fall idle and go."""
+        """Returns the fullest actor with a free slot, so that other actors become idle and stop."""
         best: Member | None = None
         for member in self.members.values():
             if member.state is not MemberState.READY:
@@ -183,7 +197,7 @@ class ActorPool:
     # --- actors --------------------------------------------------------------------------------
 
     def warm(self, *, now_s: float) -> int:
-        """How many free actors to keep ready now."""
+        """Returns the number of free actors to keep ready now."""
         if self._warm_for_s is None:
             return self.spec.warm
         if self._claimed or self.waiting or any(m.runs for m in self.members.values()):
@@ -191,7 +205,12 @@ class ActorPool:
         return self.spec.warm if now_s - self._used_s < self._warm_for_s else 0
 
     def wanted(self, *, now_s: float) -> int:
-        """How many actors to start now: for those who wait, and to keep ``warm`` ones free."""
+        """Returns the number of actors to start now: for waiting runs, and to keep ``warm`` actors
+        free.
+
+        Args:
+            now_s: the current time in seconds.
+        """
         if now_s < self._not_before_s:
             return 0
         live = [m for m in self.members.values() if m.state is not MemberState.RETIRING]
@@ -204,7 +223,7 @@ class ActorPool:
             self._short_since_s = self._witness = None
             return missing
         if self.waiting and len(self.members) >= self._eager_limit:
-            # One who waits is watched: when it gets its slot in time, nobody waited for long.
+            # Watches one waiting run: if it gets its slot in time, no earlier run waited longer.
             if self._witness is None:
                 self._witness = self.waiting[-1], now_s
             _, self._short_since_s = self._witness
@@ -217,7 +236,8 @@ class ActorPool:
             self._witness = self._short_since_s = None
 
     def retry_after_s(self, *, now_s: float) -> float | None:
-        """Seconds until `wanted` may say more than it just did, if that needs only time."""
+        """Returns the seconds after which `wanted` may return more; None if time alone changes
+        nothing. Call it right after `wanted`."""
         if now_s < self._not_before_s:
             return self._not_before_s - now_s
         if self._short_since_s is None:
@@ -229,7 +249,7 @@ class ActorPool:
         self.members[name] = Member(name, MemberState.STARTING)
 
     def ready(self, name: str, *, now_s: float) -> list[tuple[str, str]]:
-        """An actor has loaded its graphs; returns who may start where."""
+        """Marks an actor that has loaded its graphs; returns ``(run, actor)`` pairs to start."""
         member = self.members.get(name)
         if member is not None and member.state is MemberState.STARTING:
             member.state = MemberState.READY
@@ -238,10 +258,12 @@ class ActorPool:
         return self.grants()
 
     def died(self, name: str, *, now_s: float, blameless: bool = False) -> set[str]:
-        """An actor is gone; returns the runs it took along.
+        """Removes a dead actor; returns the runs that it executed.
 
         Args:
-            blameless: its whole node is gone, which says nothing about how actors start.
+            name: the actor's name.
+            now_s: the current time in seconds.
+            blameless: the death does not count as a failed start, because the whole node died.
         """
         member = self.members.pop(name, None)
         if member is None:
@@ -253,15 +275,20 @@ class ActorPool:
         return member.runs
 
     def retire(self, name: str) -> None:
-        """This actor gets no more runs; it goes when it is empty."""
+        """Marks an actor for its stop: it gets no more runs and stops when it has none left."""
         member = self.members.get(name)
         if member is not None:
             member.state = MemberState.RETIRING
 
     def surplus(self, *, now_s: float, idle_s: float) -> list[str]:
-        """Actors to stop: the retired that are empty, and idle ones beyond the warm ones.
+        """Returns the actors to stop: retiring actors without runs, and idle actors beyond the warm
+        ones.
 
-        What a retired one has executed last may not have been read to its end yet.
+        Readers may not have read the last run of a retiring actor to its end yet.
+
+        Args:
+            now_s: the current time in seconds.
+            idle_s: how many seconds a surplus actor must be idle.
         """
         gone = [
             m.name for m in self.members.values() if m.state is MemberState.RETIRING and not m.runs
@@ -275,5 +302,5 @@ class ActorPool:
         return gone
 
     def stopped(self, name: str) -> None:
-        """An actor was ended on purpose."""
+        """Removes an actor that the registry has stopped."""
         self.members.pop(name, None)

@@ -1,4 +1,4 @@
-"""What the pools of a configuration are made of."""
+"""The specifications of a configuration's pools."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from greenroom.graphs.configuration import Configuration, PlacementSpec
 
 
 def pool_specs(configuration: Configuration, setup: RegistrySetup) -> list[PoolSpec]:
-    """The specification of each pool; graphs with the same placement share one."""
+    """Returns the specification of each pool; graphs with the same placement share one."""
     graphs_of: dict[PoolSpec, list[str]] = {}
     for graph in configuration.graphs.values():
         graphs_of.setdefault(pool_spec(graph.placement, setup), []).append(graph.graph_id)
@@ -21,8 +21,8 @@ def pool_specs(configuration: Configuration, setup: RegistrySetup) -> list[PoolS
 
 
 def pool_spec(placement: PlacementSpec, setup: RegistrySetup) -> PoolSpec:
-    """The pool of a placement, still without its graphs."""
-    # An embedded database is on the head and answers nobody from elsewhere.
+    """Returns the specification of a placement's pool, without its graphs."""
+    # An embedded database is on the head node and answers this node only.
     beside = {HEAD: HEAD_SHARE} if setup.embedded is not None else {}
     return PoolSpec(
         graphs=(),
@@ -41,7 +41,7 @@ def pool_spec(placement: PlacementSpec, setup: RegistrySetup) -> PoolSpec:
 
 
 def inspector_spec(graphs: tuple[str, ...], setup: RegistrySetup) -> PoolSpec:
-    """What an inspector needs and loads: every graph, on the head."""
+    """Returns the specification of an inspector: it loads the given graphs, on the head node."""
     return PoolSpec(
         graphs=graphs,
         version=setup.version,
@@ -51,8 +51,6 @@ def inspector_spec(graphs: tuple[str, ...], setup: RegistrySetup) -> PoolSpec:
 
 
 def eager_limit(setup: RegistrySetup) -> int:
-    """Up to this many actors (one for each CPU) start without waiting for a pool's patience.
-
-    0 on a cluster, whose count of CPUs is unknown.
-    """
+    """Returns `ActorPool`'s eager limit: this registry's share of one actor per CPU; 0 on a
+    cluster, whose number of CPUs is unknown."""
     return setup.shard.share(os.cpu_count() or 1) if setup.max_starts else 0

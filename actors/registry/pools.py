@@ -1,4 +1,4 @@
-"""The pools of a registry: by graph, and by actor; what each graph's runs may take."""
+"""The pools of a registry, by graph and by actor; the time-outs and attempts of each graph."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from actors.registry.pool_specs import eager_limit, pool_spec, pool_specs
 from greenroom.graphs.configuration import Configuration, GraphSpec
 
 IDLE_S = 60.0
-"""How long an actor that nobody needs stays."""
+"""How long a surplus actor stays idle before it is stopped."""
 GROW_PATIENCE_S = 0.5
-"""How long runs must have waited before a pool starts more actors than there are CPUs."""
+"""How long actors must be missing before a pool starts more (`ActorPool`)."""
 
 
 class ActorPools:
     """The pool of each graph; graphs with the same placement share one.
 
     Attributes:
-        timeouts_s: by graph, how long an attempt may take; graphs without a bound are missing.
+        timeouts_s: the time-out of an attempt in seconds, by graph; an absent graph has none.
     """
 
     def __init__(self, configuration: Configuration, setup: RegistrySetup) -> None:
@@ -53,9 +53,9 @@ class ActorPools:
         return graph_id in self._pools
 
     def serve(self, graph: GraphSpec) -> None:
-        """Adds a graph, with actors of its own, unless it is known.
+        """Adds a graph with its own pool, unless it is known.
 
-        They are kept warm until nobody has used the graph for `IDLE_S`.
+        The pool keeps actors warm until the graph is unused for `IDLE_S`.
         """
         if self.knows(graph.graph_id):
             return
@@ -63,7 +63,7 @@ class ActorPools:
             self.timeouts_s[graph.graph_id] = graph.placement.timeout_s
         self._max_attempts[graph.graph_id] = graph.placement.max_attempts
         spec = pool_spec(graph.placement, self._setup)
-        # Clients choose the names: not each is worth a process for ever, and one at every start.
+        # Clients choose the names, so not every graph deserves a process for ever.
         self._pools[graph.graph_id] = ActorPool(
             dataclasses.replace(spec, graphs=(graph.graph_id,)),
             patience_s=GROW_PATIENCE_S,
@@ -72,19 +72,23 @@ class ActorPools:
         )
 
     def of_graph(self, graph_id: str) -> ActorPool:
-        """The pool of a graph that is known."""
+        """Returns the pool of a known graph.
+
+        Raises:
+            KeyError: the graph is not known.
+        """
         return self._pools[graph_id]
 
     def with_spec(self, spec: PoolSpec) -> ActorPool | None:
-        """The pool that an actor of this specification belongs to."""
+        """Returns the pool of a specification, or None."""
         return next((pool for pool in self._pools.values() if pool.spec == spec), None)
 
     def timeout_s(self, graph_id: str) -> float:
-        """How many seconds an attempt of the graph may take; 0: without a bound."""
+        """Returns the time-out of the graph's attempts in seconds; 0 for none."""
         return self.timeouts_s.get(graph_id, 0.0)
 
     def max_attempts(self, graph_id: str) -> int:
-        """How often a run of the graph is started when its process dies."""
+        """Returns the number of attempts that a run of the graph may have."""
         return self._max_attempts.get(graph_id, 1)
 
     @property
@@ -94,39 +98,39 @@ class ActorPools:
 
     @property
     def has_failed_starts(self) -> bool:
-        """Whether an actor did not start, and none of its pool has since."""
+        """Whether a pool has a failed start and no successful start since."""
         return any(pool.failed_starts for pool in self.distinct)
 
     def is_cold(self, *, now_s: float) -> bool:
-        """Whether a pool that is to be warm has no actor that is ready."""
+        """Whether a pool that should be warm has no ready actor."""
         return any(pool.warm(now_s=now_s) and not pool.has_ready for pool in self.distinct)
 
     # --- actors --------------------------------------------------------------------------------
 
     @property
     def actors(self) -> list[str]:
-        """The names of the actors of all pools, in whatever state."""
+        """The names of the actors of all pools, in any state."""
         return [*self._of_actor]
 
     def of_actor(self, name: str) -> ActorPool | None:
-        """The pool of an actor that is not known to be dead."""
+        """Returns the pool of an actor; None if the actor is dead or unknown."""
         return self._of_actor.get(name)
 
     def add_actor(self, name: str, pool: ActorPool) -> None:
-        """An actor is about to be started, or was adopted."""
+        """Adds an actor that is about to start, or was adopted, to a pool."""
         self._of_actor[name] = pool
 
     def remove_actor(self, name: str) -> ActorPool | None:
-        """Forgets an actor; the pool that it was in."""
+        """Forgets an actor; returns its pool, or None."""
         return self._of_actor.pop(name, None)
 
     # --- figures -------------------------------------------------------------------------------
 
     def counts(self, pids: dict[str, int]) -> dict[str, Any]:
-        """Actors and slots, for `info`.
+        """Returns the numbers of actors and slots, for `info`.
 
         Args:
-            pids: of actors, as far as known.
+            pids: the known process ids, by actor.
         """
         pools = self.distinct
         members = [member for pool in pools for member in pool.members.values()]

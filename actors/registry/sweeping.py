@@ -1,8 +1,8 @@
-"""Deletes what nobody needs any more, now and then, in small batches.
+"""Deletes expired data at intervals, in small batches.
 
-Expired threads go through their registry, which keeps runs away meanwhile; the rest is rows that
-nothing refers to, and of several registries the first one's. Batches follow one another with the
-loop free in between, and every interval begins anew: what one sweep leaves, the next one finds.
+Each registry deletes the expired threads of its shard, and keeps runs off them meanwhile. The first
+registry also deletes old rows that no other row refers to. The event loop is free between batches.
+A sweep is bounded; the next one continues with the rest.
 """
 
 from __future__ import annotations
@@ -28,14 +28,16 @@ SAVED_HEADS_KEPT_S = 3600.0
 WEBHOOKS_KEPT_S = 86_400.0
 CANCELS_KEPT_S = 3600.0
 OVERLAP_S = 120.0
-"""A run's end is stamped before it is committed, by up to the time that a transaction may take."""
+"""The time stamp of a run's end is earlier than its commit, by up to a transaction's duration."""
 
 
 class Sweeper:
     """Sweeps at intervals.
 
     Args:
-        operations: delete threads, and go on with what is half done.
+        pool: connections to the database.
+        setup: the registry's set-up.
+        operations: deletes threads, and continues unfinished operations.
     """
 
     def __init__(self, pool: Pool, setup: RegistrySetup, operations: ThreadOperations) -> None:
@@ -44,10 +46,11 @@ class Sweeper:
         self._operations = operations
         self._is_finished = False
         self._swept_s: float | None = None
-        """Since when only what has ended lately is looked at; at the start, at everything."""
+        """The start of the last complete sweep: later sweeps look only at runs that ended after it
+        (less `OVERLAP_S`). None: look at all runs."""
 
     async def keep(self) -> None:
-        """Never ends."""
+        """Sweeps at each interval; never ends."""
         while True:
             await asyncio.sleep(self._setup.sweep_interval_s)
             try:
@@ -56,7 +59,11 @@ class Sweeper:
                 log.warning("not swept this time", extra={"reason": str(error)[:200]})
 
     async def sweep(self) -> None:
-        """One sweep over everything that is this registry's."""
+        """Performs one sweep over this registry's share of the data.
+
+        Raises:
+            DatabaseUnavailable, psycopg.Error: the database fails.
+        """
         await self._operations.sweep()
         await _in_batches(self._delete_threads)
         if not self._setup.shard.is_first:
@@ -85,7 +92,8 @@ class Sweeper:
         )
 
     async def _finish_migrations(self) -> None:
-        """Takes away what older versions needed, once nobody of an older server is left."""
+        """Finishes migrations: drops the parts of the schema that only older versions need, once no
+        older server is left."""
         if self._is_finished:
             return
         self._is_finished = await migrations.is_finished(self._pool)
@@ -93,7 +101,7 @@ class Sweeper:
             await migrations.finish(self._setup.dsn)
 
     async def _delete_threads(self) -> int:
-        """Deletes one batch of expired threads; returns how many are gone."""
+        """Deletes one batch of expired threads; returns the number of deleted threads."""
         expired = await upkeep.expired_threads(
             self._pool, self._setup.thread_ttl_s, limit=BATCH, shard=self._setup.shard
         )
@@ -101,13 +109,14 @@ class Sweeper:
         for thread_id in expired:
             try:
                 deleted += await self._operations.delete_expired(thread_id)
-            except GreenroomError as error:  # in use again, or by another request: another time
+            except GreenroomError as error:  # the thread is in use: the next sweep tries again
                 log.debug("thread not deleted", extra={"reason": str(error)})
         return deleted
 
 
 async def _in_batches(step: Callable[[], Awaitable[int]]) -> bool:
-    """Repeats a step while it finds a full batch, within bounds; says whether more may be left."""
+    """Repeats a step while it finds a full batch, at most `MAX_BATCHES` times; returns whether more
+    rows may be left."""
     for _ in range(MAX_BATCHES):
         if await step() < BATCH:
             return False

@@ -1,8 +1,8 @@
-"""What is done to a thread as a whole, while no run is on it: update, copy, prune, delete.
+"""Operations on a whole thread while no run is on it: update, copy, prune, delete.
 
-Each operation takes the thread's lane, as a run does. What may be large is done beside the
-registry's commit (`greenroom.persistence.bulk`), and a registry that starts goes on with what it
-finds half done (`ThreadOperations.take_up`): until that is finished, no run starts on the thread.
+Each operation occupies the thread's lane, as a run does. Large work happens outside the registry's
+commit (`greenroom.persistence.bulk`). A new registry continues unfinished operations
+(`ThreadOperations.take_up`); until they are finished, no run starts on the thread.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 
 class ThreadOperations:
-    """Does them, for a registry and its threads."""
+    """Performs the operations on a registry's threads."""
 
     def __init__(self, context: Context, effects: Effects, followers: Followers) -> None:
         self._runs = context.runs
@@ -48,10 +48,10 @@ class ThreadOperations:
         self._under_way: dict[str, asyncio.Lock] = {}
 
     async def _exclusively(self, thread_id: str, work: Callable[[], Awaitable[T]]) -> T:
-        """Does ``work`` while no run is on the thread.
+        """Performs ``work`` while no run is on the thread.
 
         Raises:
-            Conflict: a run is in flight, or another operation.
+            Conflict: a run or another operation is in progress.
         """
         lane = self._lanes.of(thread_id)
         operation = os.urandom(8).hex()
@@ -70,9 +70,9 @@ class ThreadOperations:
     async def _rest(
         self, thread_id: str, interrupts: bytes | None, *writes: journal.Write, has_next: bool
     ) -> None:
-        """What the thread's record shows after its state was changed from outside."""
+        """Updates the thread's record after a change of its state from outside."""
         rest = resting_status(RunStatus.SUCCESS, has_next=has_next)
-        busy = self._lanes.of(thread_id).has_runs  # admitted meanwhile; it waits for this
+        busy = self._lanes.of(thread_id).has_runs  # a run admitted meanwhile waits for this
         await self._journal.commit(
             journal.rest_thread(thread_id, rest, interrupts, None, busy=busy),
             *writes,
@@ -85,8 +85,15 @@ class ThreadOperations:
         """Changes a thread's state.
 
         Args:
-            update: an ObjectRef, since the values may be large and need not pass through here; and
-                the graph that applies them.
+            thread_id: the thread.
+            update: an ObjectRef of the change (its values may be large and need not pass through
+                the registry), and the id of the graph that applies it.
+
+        Returns:
+            the answer for the client.
+
+        Raises:
+            Conflict: a run or another operation is in progress.
         """
 
         async def work() -> bytes:
@@ -98,13 +105,17 @@ class ThreadOperations:
         return await self._exclusively(thread_id, work)
 
     async def copy(self, thread_id: str, copy_id: str) -> None:
-        """Copies a thread's record and checkpoints; the copy is there when it is complete.
+        """Copies a thread's record and checkpoints; the copy appears when it is complete.
 
-        May be repeated. The copy may be another registry's thread: nobody knows its id yet.
+        Repeatable. The copy may belong to another registry: no client knows its id yet.
+
+        Args:
+            thread_id: the thread.
+            copy_id: the id of the new thread.
 
         Raises:
-            Conflict: there is no such thread, or a run is in flight on it.
-            DatabaseUnavailable: the database is away for longer than a client waits.
+            Conflict: the thread does not exist, or a run or another operation is in progress.
+            DatabaseUnavailable: the database is unavailable for longer than a client waits.
         """
 
         async def work() -> None:
@@ -115,19 +126,23 @@ class ThreadOperations:
         await self._exclusively(thread_id, work)
 
     async def prune(self, thread_id: str) -> None:
-        """Deletes all but the newest checkpoints. Raises Conflict while a run is in flight."""
+        """Deletes all but the newest checkpoint of each namespace.
+
+        Raises:
+            Conflict: a run or another operation is in progress.
+        """
         await self._exclusively(thread_id, lambda: self._inspections.prune(thread_id))
 
     # --- delete --------------------------------------------------------------------------------
 
     async def delete(self, thread_id: str) -> None:
-        """Cancels the thread's runs, waits for that, then deletes everything of it.
+        """Cancels the thread's runs, waits for their end, then deletes the thread and its data.
 
-        May be repeated: a thread that is not there (any more) is deleted.
+        Repeatable: deleting a missing thread succeeds.
         """
         lane = self._lanes.of(thread_id)
         while lane.closing:
-            # Perhaps for the same request: it is asked again when an answer was lost.
+            # A request whose answer was lost is repeated, so this may be the same deletion.
             await self._waiters.until_told(thread_id)
             lane = self._lanes.of(thread_id)
         effects = lane.close()
@@ -143,10 +158,13 @@ class ThreadOperations:
             self._reopen(lane)
 
     async def delete_expired(self, thread_id: str) -> bool:
-        """Deletes a thread whose time to live is over; not one that was used again meanwhile.
+        """Deletes a thread whose time to live is over, unless it was used again meanwhile.
+
+        Returns:
+            whether the thread was deleted.
 
         Raises:
-            Conflict: a run is in flight, or another operation.
+            Conflict: a run or another operation is in progress.
         """
         lane = self._lanes.of(thread_id)
 
@@ -164,7 +182,7 @@ class ThreadOperations:
         return await self._exclusively(thread_id, work)
 
     async def delete_remains(self, thread_id: str) -> None:
-        """Deletes what a stateless run has left on its thread, which went with the run's end."""
+        """Deletes the remains of a stateless run; its thread's record went with the run's end."""
         ((is_gone,),), *_ = await self._journal.commit(
             journal.delete_remains(thread_id), key=thread_id
         )
@@ -187,16 +205,16 @@ class ThreadOperations:
     async def delete_run(self, thread_id: str, run_id: str) -> None:
         """Cancels the run if it is not over, then deletes it and its checkpoints.
 
-        May be repeated: a run that is not there (any more) is deleted.
+        Repeatable: deleting a missing run succeeds.
 
         Raises:
-            NotFound: it is another thread's.
-            Conflict: it is over, and another one is in flight on its thread.
+            NotFound: the run belongs to another thread.
+            Conflict: the run is over, and another run or operation is in progress on its thread.
         """
         run = self._runs.find(run_id)
         if run is not None and run.thread_id == thread_id:
             lane = self._lanes.of(thread_id)
-            # A rollback deletes it at its end, before the next run of the thread starts.
+            # A rollback deletes the run at its end, before the next run of the thread starts.
             await self._effects.perform(lane, lane.cancel(run_id, "rollback"))
             await self._followers.until_over(run_id)
         found = await stored_run(self._database, run_id)
@@ -205,7 +223,7 @@ class ThreadOperations:
         if found.thread_id != thread_id:
             raise NotFound("Run not found")
         if not found.attempt:
-            # Never executed, so it left nothing and is in nobody's way.
+            # Never executed, so it has no checkpoints and needs no lane.
             await self._journal.commit(*journal.delete_run(run_id), key=thread_id)
             return
         graph_id = found.graph_id
@@ -228,7 +246,7 @@ class ThreadOperations:
     # --- what is half done ---------------------------------------------------------------------
 
     def take_up(self, half_done: Sequence[Operation]) -> None:
-        """At a registry's start, before runs are placed: goes on with what is half done."""
+        """Continues unfinished operations. A registry calls it before it places runs."""
         for operation in half_done:
             lane = self._lanes.of(operation.thread_id)
             if operation.kind == "delete":
@@ -238,11 +256,11 @@ class ThreadOperations:
             self._tasks.spawn(self._go_on(operation, lane))
 
     async def sweep(self) -> None:
-        """Goes on with what nobody sees to any more: a copy that came to nothing, a deletion that
-        the database has refused.
+        """Continues operations that no task performs any more: deletes the rest of a failed copy,
+        repeats a deletion that the database has refused.
 
         Raises:
-            DatabaseUnavailable, psycopg.Error: as the database says.
+            DatabaseUnavailable, psycopg.Error: the database fails.
         """
         for operation in await self._bulk.unfinished():
             if operation.subject in self._under_way:
@@ -255,7 +273,7 @@ class ThreadOperations:
                         await self._delete_copy(operation.subject)
                     case "forget":
                         await self.delete_run(operation.thread_id, operation.subject)
-            except GreenroomError as error:  # in use again, or by another request: another time
+            except GreenroomError as error:  # the thread is in use: the next sweep tries again
                 log.debug("not done yet", extra={"reason": str(error)})
 
     async def _go_on(self, operation: Operation, lane: Lane) -> None:
@@ -285,7 +303,7 @@ class ThreadOperations:
 
     @asynccontextmanager
     async def _one(self, subject: str) -> AsyncIterator[None]:
-        """One at a time sees to a subject."""
+        """Excludes other work on the same subject."""
         lock = self._under_way.setdefault(subject, asyncio.Lock())
         try:
             async with lock:

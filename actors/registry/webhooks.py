@@ -1,12 +1,12 @@
-"""Sends webhooks after the ends of runs: at least once, and never in a run's way.
+"""Sends webhooks after the ends of runs, at least once, without delaying runs.
 
     registry: end of a run + `outbox.announce`, one transaction ──> wake
     sender:   due deliveries ──> one task each ──> delivered, given up, or due again later
 
-What is to be sent stands in the database, so a restart goes on where this process was. What is
-*being* sent is known only here: after a crash it is sent once more. Every receiver (host and port)
-has some places of its own and there are more places than one receiver can take, so a slow one only
-delays itself.
+The database holds the deliveries, so a restart continues with them. Only this process knows the
+deliveries *in progress*: after a crash they are sent once more. Each receiver (host and port) may
+have `MAX_PER_RECEIVER` deliveries at once, fewer than all receivers together (`MAX_AT_ONCE`), so a
+slow receiver delays only its own.
 """
 
 from __future__ import annotations
@@ -35,17 +35,18 @@ log = logging.getLogger("greenroom.webhooks")
 MAX_AT_ONCE = 32
 MAX_PER_RECEIVER = 4
 IDLE_S = 60.0
-"""How often an idle sender looks whether a delivery came without a word."""
+"""How often an idle sender looks for deliveries without a `wake`."""
 DATABASE_PAUSE_S = 1.0
 
 
 class WebhookSender:
-    """Sends what is due.
+    """Sends due deliveries.
 
     Args:
         pool: connections to the database.
-        shard: whose threads' deliveries; what is being sent is known here only, so they are nobody
-            else's.
+        settings: time-outs and retries.
+        shard: the shard whose threads' deliveries it sends; no other sender may send them, because
+            only this process knows the deliveries in progress.
     """
 
     def __init__(self, pool: Pool, settings: WebhookSettings, shard: Shard = WHOLE) -> None:
@@ -60,11 +61,11 @@ class WebhookSender:
         self._opening = asyncio.Lock()
 
     def wake(self) -> None:
-        """There may be something to send."""
+        """Makes the sender look for due deliveries now."""
         self._awake.set()
 
     async def send(self) -> None:
-        """Never ends: sends deliveries as they become due."""
+        """Sends deliveries as they become due; never ends."""
         while True:
             self._awake.clear()
             try:
@@ -78,7 +79,7 @@ class WebhookSender:
                     await self._awake.wait()
 
     async def close(self) -> None:
-        """Drops what is being sent; it stays in the database."""
+        """Cancels the deliveries in progress; they stay in the database."""
         tasks = list(self._sending.values())
         for task in tasks:
             task.cancel()
@@ -87,7 +88,7 @@ class WebhookSender:
             await self._client.aclose()
 
     async def _send_due(self) -> float:
-        """Begins to send what is due and has a place; returns how long nothing else will be."""
+        """Begins the due deliveries within the limits; returns the seconds until the next look."""
         while (free := MAX_AT_ONCE - len(self._sending)) > 0:
             found = await outbox.due(
                 self._pool, free, but=self._sending, not_to=self._full(), shard=self._shard
@@ -100,7 +101,7 @@ class WebhookSender:
             for each in found:
                 if self._busy[each.receiver] < self._most_per_receiver:
                     self._begin(each)
-        return IDLE_S  # a delivery that is done gives its place back, and wakes
+        return IDLE_S  # the end of a delivery wakes the sender
 
     def _full(self) -> list[str]:
         return [name for name, busy in self._busy.items() if busy >= self._most_per_receiver]
@@ -125,7 +126,7 @@ class WebhookSender:
         except (DatabaseUnavailable, psycopg.Error) as error:
             log.warning("webhook not noted, it is sent again", extra={"reason": str(error)[:200]})
             await asyncio.sleep(DATABASE_PAUSE_S)
-        except Exception:  # one delivery that cannot be sent must not end the sending of others
+        except Exception:  # a failure of one delivery must not stop the others
             log.exception("webhook failed", extra={"run_id": delivery.run_id})
             with contextlib.suppress(DatabaseUnavailable, psycopg.Error):
                 await outbox.finish(
@@ -162,7 +163,7 @@ class WebhookSender:
     async def _opened(self) -> httpx.AsyncClient:
         async with self._opening:
             if self._client is None:
-                # In a thread: it imports httpx and reads certificates.
+                # In a thread: `_open` imports httpx and reads certificates.
                 self._client = await asyncio.to_thread(self._open)
             return self._client
 

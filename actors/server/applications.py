@@ -1,8 +1,8 @@
-"""Ray Serve applications that a configuration wants beside the server: models, above all.
+"""Ray Serve applications that a configuration deploys beside the server, mainly models.
 
 ``greenroom.applications`` of langgraph.json names them, and graphs call them by name with
-`greenroom.models.ServeChatModel`. They get no HTTP route. On a cluster of your own, applications
-that others deploy are called the same way; nothing has to be said here about those.
+`greenroom.models.ServeChatModel`. They get no HTTP route. Graphs can also call applications that
+were deployed on the cluster by other means; the configuration need not name those.
 """
 
 from __future__ import annotations
@@ -21,23 +21,24 @@ from greenroom.graphs.configuration import Configuration
 log = logging.getLogger("greenroom.applications")
 
 SLOW_S = 45.0
-"""Serve notices after 30 s that a replica finds no place."""
+"""How long a deployment may take before the log says why: Serve notices after 30 s that no node has
+room for a replica."""
 
 
 def load(configuration: Configuration) -> dict[str, serve.Application]:
-    """The applications by name, imported but not deployed yet.
+    """Imports the configured applications; returns them by name, not deployed yet.
 
-    Call it before ``ray.init``: the processes of a Ray that is started then look for modules where
-    this one does. On a cluster that runs already, the modules have to be importable there.
+    Call it before ``ray.init``: a local Ray then inherits this process's module path. On an
+    existing cluster the modules must be importable there.
 
     Raises:
-        ConfigurationError: one cannot be imported; names it, and says why.
+        ConfigurationError: an application cannot be imported; the message names it and the reason.
     """
     if not configuration.applications:
         return {}
     paths = [str(path) for path in (configuration.root, *configuration.import_paths)]
     sys.path[:0] = [path for path in paths if path not in sys.path]
-    # Of its starter's path Ray tells its processes only the directory that it was started in.
+    # Of this process's module path Ray passes on only the working directory.
     inherited = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join([*paths, *([inherited] if inherited else [])])
     return {name: _load(name, target) for name, target in configuration.applications.items()}
@@ -47,7 +48,7 @@ def _load(name: str, target: str) -> serve.Application:
     module, _, attribute = target.partition(":")
     try:
         found = getattr(importlib.import_module(module), attribute, None)
-    except (Exception, SystemExit) as error:  # it is the user's code that runs
+    except (Exception, SystemExit) as error:  # the import runs user code
         raise ConfigurationError(
             f"Application {name!r}: importing {module} failed: {type(error).__name__}: {error}."
             f" Correct 'greenroom.applications.{name}', or 'dependencies'."
@@ -61,13 +62,17 @@ def _load(name: str, target: str) -> serve.Application:
 
 
 def deploy(name: str, application: serve.Application) -> None:
-    """Deploys one, or replaces it; returns when it can be called.
+    """Deploys or replaces an application; returns when it is ready for calls.
 
-    A large model may take minutes to load, so this waits for as long as it takes; but after a while
-    it says what it waits for, as that may be a GPU that is not there.
+    Waits without a limit, because a large model may take minutes to load. After `SLOW_S` it logs
+    the reason, which may be a missing GPU.
+
+    Args:
+        name: the application's name in Serve.
+        application: from `load`.
 
     Raises:
-        ConfigurationError: it does not start; Serve's own words say why.
+        ConfigurationError: the application does not start; the message is Serve's reason.
     """
     slow = threading.Timer(SLOW_S, _say_why, (name,))
     slow.daemon = True
@@ -76,7 +81,7 @@ def deploy(name: str, application: serve.Application) -> None:
         serve.run(application, name=name, route_prefix=None, blocking=False)
     except RuntimeError as error:  # what Serve raises when replicas fail to start
         log.debug("An application could not be deployed.", extra={"reason": _reasons(name)})
-        # A traceback, whose last line is the exception.
+        # The reason is a traceback; its last line is the exception.
         reasons = (_reasons(name) or str(error)).strip().splitlines()[-1]
         raise ConfigurationError(f"Application {name!r} cannot be deployed: {reasons}") from error
     finally:

@@ -1,4 +1,4 @@
-"""The version of the code that a server runs, to tell its actors from those of other code."""
+"""The version of a server's code, to distinguish its actors from actors of other code."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ SKIPPED = frozenset({"node_modules", "site-packages", "__pycache__"})
 
 
 def code_version(configuration: Configuration) -> str:
-    """Changes with Greenroom's code, the configuration, and Python files beside the graphs.
+    """Hashes Greenroom's code, the configuration, and the Python files beside the graphs.
 
-    Detached actors outlive a redeploy; this tells those that run other code. By content: the same
-    code has the same version on every node, whenever and wherever to it was copied.
+    Detached actors outlive a redeploy; the version identifies those that run other code. It depends
+    on contents only: the same code has the same version on every node and at every path.
     """
     ours = [Path(str(resources.files(package))) for package in ("greenroom", "actors")]
     about = dataclasses.replace(configuration, root=Path(), import_paths=())

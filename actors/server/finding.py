@@ -1,6 +1,7 @@
-"""Whether a Greenroom server runs on a Ray cluster, for those who do not want Ray in their process.
+"""Finds a Greenroom server on a Ray cluster, for callers that must not load Ray themselves.
 
-``python -m actors.server.finding ADDRESS NAMESPACE`` prints JSON: its ``url`` and ``dsn``, or null.
+``python -m actors.server.finding ADDRESS NAMESPACE`` prints the server's ``url`` and ``dsn`` as a
+JSON object, or null.
 """
 
 from __future__ import annotations
@@ -20,7 +21,12 @@ HELLO_PATIENCE_S = 60.0
 
 
 def find(address: str, namespace: str) -> dict[str, Any] | None:
-    """What the registry of a namespace says of itself, or None when there is none."""
+    """Returns the ``url`` and ``dsn`` of the server of a namespace; None if there is no server.
+
+    Args:
+        address: the Ray cluster's address.
+        namespace: the server's Ray namespace.
+    """
     ray.init(address=address, namespace=namespace, log_to_driver=False, logging_level=logging.ERROR)
     try:
         registry = Handles(namespace).get(REGISTRY)

@@ -1,4 +1,4 @@
-"""How many CPUs and how much memory a local Ray hands out: bookkeeping, so that all actors fit."""
+"""The logical CPUs and memory of a local Ray: bookkeeping only, enough for all actors to fit."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from greenroom.graphs.placements import PlacementSpec
 from greenroom.settings import Settings
 
 APPLICATION_CPUS = 8
-"""What a local Ray hands out to each application of the configuration: bookkeeping, too."""
+"""The logical CPUs for each application of the configuration."""
 SHIPPED_CPUS = 64
-"""For the actors of graphs that are not known at the start; bookkeeping, like the others."""
+"""The logical CPUs for the actors of shipped graphs, which are unknown at the start."""
 
 
 def _most_actors(placement: PlacementSpec, settings: Settings) -> int:
-    """One for each registry is more than a placement allows that allows fewer."""
+    """Returns the most actors of a placement; each registry may have one, also above the limit."""
     return max(placement.max_actors or settings.default_max_actors, settings.registry_shards)
 
 
 def logical_cpus(configuration: Configuration, settings: Settings) -> int:
-    """CPUs that a local Ray hands out: bookkeeping, enough for every actor that may be started."""
+    """Returns the logical CPUs of a local Ray: enough for every actor that may start."""
     wanted = sum(
         _most_actors(graph.placement, settings) * graph.placement.num_cpus
         for graph in configuration.graphs.values()
@@ -32,7 +32,8 @@ def logical_cpus(configuration: Configuration, settings: Settings) -> int:
 
 
 def logical_memory(configuration: Configuration, settings: Settings) -> int | None:
-    """Bytes of memory that a local Ray hands out, likewise; None where no graph asks for any."""
+    """Returns the logical memory of a local Ray in bytes, enough for every actor that may start;
+    None if no graph reserves memory."""
     wanted_mib = sum(
         _most_actors(graph.placement, settings) * graph.placement.memory_mib
         for graph in configuration.graphs.values()

@@ -1,7 +1,7 @@
-"""A start that takes as long as it takes: on a busy machine Ray's own time-outs are too short.
+"""Repeats steps of a start that time out: on a busy machine Ray's own time-outs are too short.
 
-Ray gives its node 30 s and Serve its proxies 60 s, and neither can be set. A step that has run out
-of time is done again, from a clean beginning, for as long as the start's own patience lasts.
+Ray gives its node 30 s and Serve gives its proxies 60 s, and neither can be set. A step that times
+out is cleaned up and repeated within the start's own patience.
 """
 
 from __future__ import annotations
@@ -18,16 +18,20 @@ T = TypeVar("T")
 def until_in_time(
     step: Callable[[], T], *, what: str, patience_s: float, clean: Callable[[], None]
 ) -> T:
-    """Does a step again that ran out of time.
+    """Performs a step; repeats it after a time-out.
 
     Args:
-        step: one that raises an error which says "timed out" or "not available after".
-        what: is started, for the sentence.
-        patience_s: no try begins later than this.
-        clean: takes away what a failed try has left.
+        step: the step. An error whose text has "timed out" or "not available after" is a time-out.
+        what: the name of the started part, for the error.
+        patience_s: no repetition begins later than this many seconds after the first try.
+        clean: removes the remains of a failed try.
+
+    Returns:
+        the step's result.
 
     Raises:
-        ConfigurationError: it never came to its end within ``patience_s``.
+        ConfigurationError: every try within ``patience_s`` timed out.
+        Exception: any other error of the step.
     """
     deadline_s = time.monotonic() + patience_s
     while True:

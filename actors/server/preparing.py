@@ -1,4 +1,4 @@
-"""What a server needs before it starts: its database, and what its registry is made of."""
+"""Prepares the start of a server: its database, and the set-up of its registries."""
 
 from __future__ import annotations
 
@@ -26,12 +26,20 @@ def registry_setup(
     generation: int,
     faults: Faults = NO_FAULTS,
 ) -> RegistrySetup:
-    """What the first registry of a server is made of; `prepare_database` gives its generation."""
+    """Returns the set-up of a server's first registry.
+
+    Args:
+        settings: the server's settings.
+        configuration: the server's configuration.
+        dsn: the database.
+        generation: from `prepare_database`.
+        faults: faults for tests.
+    """
     shards = settings.registry_shards
     version = code_version(configuration)
     return RegistrySetup(
         namespace=settings.ray_namespace,
-        # Other registries than there are have other threads, whatever code they run.
+        # Another number of registries distributes the threads differently, also with equal code.
         version=version if shards == 1 else f"{version}/{shards}",
         generation=generation,
         shard=Shard(0, shards),
@@ -69,7 +77,7 @@ def registry_setup(
 
 
 def embedded_directory(settings: Settings) -> Path:
-    """Where the embedded database of a data directory lives."""
+    """Returns the directory of the embedded database, within the data directory."""
     return settings.data_dir.resolve() / "pg"
 
 
@@ -77,7 +85,7 @@ async def prepare_database(dsn: str, graphs: list[str]) -> int:
     """Brings the schema up to date, registers one assistant per graph, and counts this start.
 
     Returns:
-        the generation of this start, later than every one before.
+        the generation of this start, larger than that of every earlier start.
     """
     await migrate(dsn)
     pool = await open_pool(dsn, application_name="greenroom:start")

@@ -1,7 +1,7 @@
-"""Leaving nothing behind: every process that came from this one, wherever it was reparented to.
+"""Ends all descendants of this process, also those that were reparented.
 
-Ray's workers, Serve's proxies and HAProxy detach from their starter. A process that declares itself
-a subreaper (Linux) becomes the parent of its orphaned descendants, so it can find and end them all.
+Ray's workers, Serve's proxies and HAProxy detach from the process that started them. A subreaper
+(Linux) becomes the parent of its orphaned descendants, so it can find and end them all.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ PAUSE_S = 0.02
 
 
 def adopt_orphans() -> None:
-    """Makes orphaned descendants children of this process; does nothing elsewhere than on Linux."""
+    """Makes orphaned descendants children of this process; on Linux only."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def descendants() -> list[psutil.Process]:
-    """Every descendant that has not ended."""
+    """Returns the descendants that have not ended."""
     return _living(())
 
 
 def end_descendants(grace_s: float, *, spared: Collection[psutil.Process] = ()) -> None:
-    """Ends every descendant: with SIGTERM, and after ``grace_s`` with SIGKILL.
+    """Ends all descendants: with SIGTERM, and after ``grace_s`` with SIGKILL.
 
-    A process may start another one before it ends, so descendants are looked for again until there
-    are none, `MOST_KILLS` times.
+    A process may start another one before it ends, so this repeats until there are no descendants,
+    at most `MOST_KILLS` times.
 
     Args:
         grace_s: seconds between the two signals.
-        spared: descendants that stay, with those that they start.
+        spared: descendants that stay, with their own descendants.
     """
     _signal_all(signal.SIGTERM, spared)
     deadline_s = time.monotonic() + grace_s
@@ -56,14 +56,14 @@ def _signal_all(number: signal.Signals, spared: Collection[psutil.Process]) -> b
     """Signals each descendant that is not spared; returns whether there was one."""
     living = _living(spared)
     for process in living:
-        # psutil looks first whether the number has been given to another process since.
+        # psutil first checks that the process id still belongs to the same process.
         with contextlib.suppress(psutil.NoSuchProcess):
             process.send_signal(number)
     return bool(living)
 
 
 def _living(spared: Collection[psutil.Process]) -> list[psutil.Process]:
-    """Returns the descendants that have not ended, without those that are spared or came of them.
+    """Returns the descendants that have not ended, without spared ones and their descendants.
 
     Reaps the children that have ended.
     """

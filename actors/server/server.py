@@ -1,7 +1,7 @@
-"""A whole server in one process's care: database, Ray, registry, warm actors, gateway.
+"""Starts and stops a whole server: database, Ray, registries, warm actors, gateway.
 
-Used by `greenroom serve` and by tests. On an existing cluster it only adds its actors and its Serve
-application, and takes only those away again.
+`greenroom serve` and tests use it. On an existing cluster it adds only its actors and its Serve
+applications, and removes only these.
 """
 
 from __future__ import annotations
@@ -60,12 +60,12 @@ Progress = Callable[[str], None]
 
 
 class Server:
-    """Starts and stops everything that a server consists of.
+    """Starts and stops all parts of a server.
 
     Args:
-        settings: of the server; ``ray_address`` None starts a Ray of its own.
-        configuration: already read, so that its errors came first.
-        faults: for tests.
+        settings: the server's settings; ``ray_address`` None starts a local Ray.
+        configuration: the configuration; it is read before, so that its errors appear first.
+        faults: faults for tests.
     """
 
     def __init__(
@@ -83,10 +83,13 @@ class Server:
         self._stand_in: StandIn | None = None
 
     def start(self, progress: Progress) -> None:
-        """Returns when the server answers requests and a run would start at once.
+        """Starts the server; returns when it answers requests and has warm actors.
+
+        Args:
+            progress: called with a sentence before each step.
 
         Raises:
-            GreenroomError: with a sentence; what was started is running until `stop`.
+            GreenroomError: a step failed; the message says why. The started parts run until `stop`.
         """
         models = applications.load(self._configuration)
         dsn = self._settings.database_url
@@ -128,7 +131,7 @@ class Server:
         self._wait_until_warm(registries)
 
     def _start_serve(self) -> None:
-        """Starts Serve, or goes on to wait for its proxies when they are late."""
+        """Starts Serve; waits for late proxies within the start's patience."""
         options = HTTPOptions(host=self._settings.host, port=self._settings.port)
         until_in_time(
             lambda: serve.start(http_options=options),
@@ -139,7 +142,7 @@ class Server:
         self._served = True
 
     def _look_after_haproxy(self) -> None:
-        """On a cluster of its own Serve does that alone."""
+        """Starts the stand-in for HAProxy, with a local Ray on Linux only."""
         if self._settings.ray_address is None and hasattr(os, "pidfd_open"):
             self._stand_in = StandIn(haproxy_dir(self._settings.data_dir))
             self._stand_in.start()
@@ -179,7 +182,7 @@ class Server:
 
     def _start_own_ray(self) -> None:
         settings = self._settings
-        # Short, because Ray puts Unix sockets below it, whose paths are limited to 107 bytes.
+        # A short path: Ray puts Unix sockets below it, and their paths are limited to 107 bytes.
         self._ray_dir = Path(tempfile.mkdtemp(prefix="gr-ray-"))
         ray.init(
             num_cpus=logical_cpus(self._configuration, settings),
@@ -193,9 +196,13 @@ class Server:
         )
 
     def _refuse_impossible(self, setup: RegistrySetup) -> ClusterView:
-        """What the cluster is; ConfigurationError for a placement that no node can ever satisfy.
+        """Returns the cluster's nodes; refuses a placement that no node can ever satisfy.
 
-        A cluster that was just started gets a while to show its nodes and its autoscaler.
+        An existing cluster may have just started, so it has `placement_patience_s` to show its
+        nodes and its autoscaler.
+
+        Raises:
+            ConfigurationError: a placement is impossible.
         """
         patience_s = setup.placement_patience_s if self._settings.ray_address is not None else 0.0
         deadline_s = time.monotonic() + patience_s
@@ -225,28 +232,29 @@ class Server:
         )
 
     def stop(self) -> None:
-        """Ends everything that `start` started, also when that failed half-way, or died meanwhile.
+        """Stops all parts that `start` has started, also after a start that failed half-way.
 
-        A Ray of the server's own may be broken by now (the terminal's Ctrl-C reaches all of its
-        processes too), so every polite step is bounded.
+        A local Ray may be broken by now (the terminal's Ctrl-C also reaches its processes), so
+        every step of the orderly shutdown has a time-out. If a later start has relieved this
+        server's registries, their actors and runs stay.
         """
         if self._stand_in is not None:
             self._stand_in.stop()
         own = self._ray_dir is not None
         relieved = self._joined and not own and self._is_relieved()
         if relieved:
-            # By a later start, whose actors and runs these are now.
+            # A later start owns the actors and runs now.
             _bounded(ray.shutdown, RAY_SHUTDOWN_S)
         elif self._joined:
             _bounded(self._drain, self._settings.drain_s + DRAIN_MARGIN_S)
             if self._served and not own:
-                # Others may serve on the cluster too.
+                # Other applications of the cluster stay.
                 for name in (APPLICATION, *self._configuration.applications):
                     _bounded(partial(serve.delete, name), SERVE_SHUTDOWN_S)
             _bounded(self._end_actors, ACTORS_SHUTDOWN_S)
             _bounded(ray.shutdown, RAY_SHUTDOWN_S)
         if self._ray_dir is not None:
-            # Serve and its proxies too: politely ending what nobody else uses takes seconds.
+            # Includes Serve and its proxies: their orderly shutdown would take seconds.
             processes.end_descendants(DESCENDANTS_GRACE_S)
             shutil.rmtree(self._ray_dir, ignore_errors=True)
         if self._embedded is not None:
@@ -256,7 +264,7 @@ class Server:
         hello: dict[str, Any] = {}
 
         def ask() -> None:
-            # The one whose name it is now: that which this server started may be dead.
+            # Looks the name up again: the registry that this server started may be dead.
             self._handles.forget(REGISTRY)
             first: Any = self._handles.get(REGISTRY)
             hello.update(cast("dict[str, Any]", ray.get(first.hello.remote())))
@@ -272,20 +280,20 @@ class Server:
 
     def _end_actors(self) -> None:
         names = self._handles.names()
-        # The registries first: they would replace the others. Of those the first one last: a start
-        # that finds that one makes what is missing beside it, and of its generation.
+        # The registries first: they would replace the other actors. Of the registries the first one
+        # last: a start that finds it makes the missing ones beside it, of its generation.
         for name in sorted(names, key=lambda name: (not is_registry(name), name == REGISTRY)):
             if is_registry(name) or name.startswith(INSPECTOR) or is_run_actor(name):
                 self._handles.kill(name)
 
 
 def _bounded(step: Callable[[], None], limit_s: float) -> None:
-    """Does a step of the shutdown, and goes on to the next one if it fails or takes too long."""
+    """Performs a step of the shutdown; returns when it ends or fails, or after ``limit_s``."""
 
     def attempt() -> None:
         try:
             step()
-        except Exception:  # whatever is broken is ended by the next, ruder step
+        except Exception:  # the next steps end the broken parts by force
             log.debug("a step of the shutdown failed", exc_info=True)
 
     thread = threading.Thread(target=attempt, daemon=True)

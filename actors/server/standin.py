@@ -1,13 +1,12 @@
-"""A stand-in for HAProxy: nobody waits while Ray Serve makes a new one.
+"""A stand-in for HAProxy: it answers clients while Ray Serve makes a new one.
 
-Serve finds out that its HAProxy is gone by three failed looks, and then makes a new process of its
-own around a new HAProxy: seconds in which nobody is answered. What HAProxy needs is there all the
-time, its configuration and the gateways. So whoever started the server looks after it: the
-kernel tells at once that the process has ended (a pidfd), and it is started again with the
-configuration that it had. When Serve's next one is there, the stand-in takes no connection any
-more, and ends when those that it has are over.
+Serve notices a dead HAProxy after three failed health checks, and then makes a new process around a
+new HAProxy: for seconds no client gets an answer. But the configuration of HAProxy and the gateways
+still exist. So the process that started the server watches HAProxy: the kernel reports its end at
+once (a pidfd), and the watcher starts another one with the same configuration. When Serve's next
+HAProxy runs, the stand-in takes no new connections, and ends with its last one.
 
-Both listen on the same port for a moment, for which Serve's must have SO_REUSEPORT
+Both listen on the same port for a moment, so Serve's HAProxy must use SO_REUSEPORT
 (`greenroom.environment`).
 """
 
@@ -28,17 +27,17 @@ import psutil
 log = logging.getLogger("greenroom.standin")
 
 LOOK_S = 0.5
-"""How often it looks for processes that it does not know yet, in seconds."""
+"""The seconds between two looks for unknown processes."""
 SETTLED_LOOKS = 2
-"""So many looks in a row Serve's own is there before the stand-in leaves."""
+"""The number of successive looks that must find Serve's HAProxy before the stand-in leaves."""
 
 
 class StandIn:
-    """Watches the HAProxy whose configuration is in a directory.
+    """Watches the HAProxy whose configuration is below a directory.
 
     Args:
-        folder: anywhere below it; nobody else's HAProxy has it there.
-        look_s: see `LOOK_S`.
+        folder: the directory; only this server's HAProxy has its configuration below it.
+        look_s: seconds between two looks, see `LOOK_S`.
     """
 
     def __init__(self, folder: Path, *, look_s: float = LOOK_S) -> None:
@@ -51,11 +50,11 @@ class StandIn:
         self._thread = threading.Thread(target=self._watch, name="standin", daemon=True)
 
     def start(self) -> None:
-        """Begins to watch; there need not be one yet."""
+        """Begins to watch; HAProxy need not run yet."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Watches no longer, and ends the stand-in if there is one."""
+        """Stops watching and kills the stand-in if there is one."""
         self._over.set()
         if self._thread.ident is not None:
             self._thread.join()
@@ -81,13 +80,13 @@ class StandIn:
 
     def _stand_in(self) -> None:
         log.warning("HAProxy is gone; another one stands in until Ray Serve has made a new one.")
-        with suppress(OSError):  # its configuration is gone: the server is stopping
+        with suppress(OSError):  # the configuration is gone: the server is stopping
             self._process = subprocess.Popen(
                 self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
             )
 
     def _leave(self) -> None:
-        """Takes no connection any more; HAProxy ends itself when it has none left."""
+        """Makes the stand-in take no new connections; it ends itself when it has none left."""
         assert self._process is not None
         self._process.send_signal(signal.SIGUSR1)
         self._leaving = [each for each in self._ours() if each.poll() is None]
@@ -97,11 +96,11 @@ class StandIn:
         return [*self._leaving, *([self._process] if self._process is not None else [])]
 
     def _theirs(self) -> dict[int, list[str]]:
-        """The HAProxies that are not ours, by process id, and how to start one like them."""
+        """Returns Serve's HAProxies: the command that starts an equal one, by process id."""
         found: dict[int, list[str]] = {}
         ours = {process.pid for process in self._ours()}
         for process in psutil.process_iter():
-            with suppress(psutil.Error):  # gone meanwhile, or somebody else's
+            with suppress(psutil.Error):  # the process has ended, or belongs to another user
                 program, *words = process.cmdline() or [""]
                 if process.pid in ours or not program.endswith("haproxy"):
                     continue
@@ -111,7 +110,7 @@ class StandIn:
         return found
 
     def _until_one_ends(self, pids: list[int]) -> None:
-        """Returns when one of the processes has ended, or it is time for another look."""
+        """Returns when one of the processes has ended, or after ``look_s``."""
         watched: list[int] = []
         poll = select.poll()
         try:
