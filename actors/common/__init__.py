@@ -1,1 +1,1 @@
-"""What several kinds of processes share. It imports no other package of `actors`."""
+"""Modules that several kinds of processes share. They import no other package of `actors`."""

@@ -1,1 +1,1 @@
-"""What runs in a gateway's process, a replica of Ray Serve: it answers HTTP."""
+"""The gateway's process, a replica of Ray Serve: it answers HTTP."""

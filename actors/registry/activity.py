@@ -84,7 +84,7 @@ class ThreadActivity:
                 future.set_result(None)
 
     def _forget_the_unwatched(self) -> None:
-        """Forgets threads that nobody polls any more; does so a few times in `FORGET_AFTER_S`."""
+        """Forgets threads without a recent poll; acts a few times in `FORGET_AFTER_S` at most."""
         now_s = self._clock()
         if now_s - self._looked_s < FORGET_AFTER_S / 4:
             return

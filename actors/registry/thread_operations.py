@@ -94,6 +94,7 @@ class ThreadOperations:
 
         Raises:
             Conflict: a run or another operation is in progress.
+            Unanswered: the graph hangs, or ends the process that asks it.
         """
 
         async def work() -> bytes:
@@ -126,10 +127,11 @@ class ThreadOperations:
         await self._exclusively(thread_id, work)
 
     async def prune(self, thread_id: str) -> None:
-        """Deletes all but the newest checkpoint of each namespace.
+        """Deletes all but the newest checkpoint of each namespace. Repeatable.
 
         Raises:
             Conflict: a run or another operation is in progress.
+            BadRequest: the thread's state depends on older checkpoints.
         """
         await self._exclusively(thread_id, lambda: self._inspections.prune(thread_id))
 
@@ -243,7 +245,7 @@ class ThreadOperations:
             done = operation_done(run_id)
             await self._rest(thread_id, interrupts, done, has_next=has_next)
 
-    # --- what is half done ---------------------------------------------------------------------
+    # --- unfinished operations -----------------------------------------------------------------
 
     def take_up(self, half_done: Sequence[Operation]) -> None:
         """Continues unfinished operations. A registry calls it before it places runs."""

@@ -1,1 +1,1 @@
-"""What runs in a run actor's process: it executes runs and has their event logs."""
+"""The run actor's process: it executes runs and holds their event logs."""

@@ -1,1 +1,1 @@
-"""What runs in the process that starts a server and ends it."""
+"""The process that starts and stops a server."""

@@ -79,7 +79,7 @@ def deploy(name: str, application: serve.Application) -> None:
     slow.start()
     try:
         serve.run(application, name=name, route_prefix=None, blocking=False)
-    except RuntimeError as error:  # what Serve raises when replicas fail to start
+    except RuntimeError as error:  # Serve raises it when replicas fail to start
         log.debug("An application could not be deployed.", extra={"reason": _reasons(name)})
         # The reason is a traceback; its last line is the exception.
         reasons = (_reasons(name) or str(error)).strip().splitlines()[-1]
