@@ -50,6 +50,8 @@ class Member:
 class ActorPool:
     """The actors of one placement and the runs that wait for one.
 
+    The parameter ``now_s`` of its methods is the current time in seconds, of any monotonic clock.
+
     Args:
         spec: the placement.
         patience_s: how many seconds actors must be missing before more start; a pool without a
@@ -206,11 +208,7 @@ class ActorPool:
 
     def wanted(self, *, now_s: float) -> int:
         """Returns the number of actors to start now: for waiting runs, and to keep ``warm`` actors
-        free.
-
-        Args:
-            now_s: the current time in seconds.
-        """
+        free."""
         if now_s < self._not_before_s:
             return 0
         live = [m for m in self.members.values() if m.state is not MemberState.RETIRING]
@@ -261,8 +259,6 @@ class ActorPool:
         """Removes a dead actor; returns the runs that it executed.
 
         Args:
-            name: the actor's name.
-            now_s: the current time in seconds.
             blameless: the death does not count as a failed start, because the whole node died.
         """
         member = self.members.pop(name, None)
@@ -287,7 +283,6 @@ class ActorPool:
         Readers may not have read the last run of a retiring actor to its end yet.
 
         Args:
-            now_s: the current time in seconds.
             idle_s: how many seconds a surplus actor must be idle.
         """
         gone = [

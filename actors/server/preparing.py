@@ -86,6 +86,9 @@ async def prepare_database(dsn: str, graphs: list[str]) -> int:
 
     Returns:
         the generation of this start, larger than that of every earlier start.
+
+    Raises:
+        ConfigurationError, DatabaseUnavailable: as `migrate`.
     """
     await migrate(dsn)
     pool = await open_pool(dsn, application_name="greenroom:start")
