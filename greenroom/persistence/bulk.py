@@ -46,6 +46,9 @@ log = logging.getLogger("greenroom.bulk")
 
 MOST_ROWS = 1000
 MOST_BYTES = 2 * MIB
+SMALL_S = 0.004
+"""What takes no longer holds up nobody."""
+LONGEST_REST_S = 0.05
 MOST_TIMEOUTS = 2
 """Once it may have waited for somebody's lock, who was ended in his turn; twice it is too much."""
 AT_ONCE = 2
@@ -317,7 +320,9 @@ class Bulk:
             try:
                 async with self._turns:
                     begun_s = time.monotonic()
-                    return await self._transaction(writes, held=held)
+                    results = await self._transaction(writes, held=held)
+                await _rest(time.monotonic() - begun_s)
+                return results
             except psycopg.Error as error:
                 if error.sqlstate == EPOCH_SUPERSEDED:
                     self._on_superseded()
@@ -351,6 +356,12 @@ class Bulk:
         return [
             await cursor.fetchall() if cursor.description is not None else [] for cursor in cursors
         ]
+
+
+async def _rest(took_s: float) -> None:
+    """Leaves the database to others for as long as a large transaction took."""
+    if took_s > SMALL_S:
+        await asyncio.sleep(min(took_s, LONGEST_REST_S))
 
 
 class _TooLong(DatabaseUnavailable):

@@ -23,6 +23,14 @@ async def posted(talk: Talk, thread_id: str, strategy: str | None, **body: Any):
     )
 
 
+async def chain_of(talk: Talk, thread_id: str, strategy: str) -> list[str]:
+    """Five runs, each of which supersedes the one before it, however slow the machine is."""
+    long = {**BRIEF, "tag": "c", "steps": 600}
+    answers = [await posted(talk, thread_id, strategy, input=long) for _ in range(4)]
+    answers.append(await posted(talk, thread_id, strategy))
+    return [ok(answer)["run_id"] for answer in answers]
+
+
 async def trail(talk: Talk, thread_id: str) -> list[str]:
     return (await talk.state(thread_id))["values"].get("trail", [])
 
@@ -183,8 +191,7 @@ async def test_of_a_chain_of_interrupts_only_the_newest_executes(
     talk: Talk, thread_id: str
 ) -> None:
     first = await talk.running(thread_id)
-    answers = [await posted(talk, thread_id, "interrupt", metadata={"n": n}) for n in range(5)]
-    chain = [ok(answer)["run_id"] for answer in answers]
+    chain = await chain_of(talk, thread_id, "interrupt")
     await talk.join(thread_id, chain[-1])
     statuses = [await talk.status(thread_id, run) for run in (first, *chain)]
     assert statuses == [*["interrupted"] * 5, "success"]
@@ -193,7 +200,7 @@ async def test_of_a_chain_of_interrupts_only_the_newest_executes(
 
 async def test_of_a_chain_of_rollbacks_only_the_newest_is_left(talk: Talk, thread_id: str) -> None:
     await talk.running(thread_id)
-    chain = [ok(await posted(talk, thread_id, "rollback"))["run_id"] for _ in range(5)]
+    chain = await chain_of(talk, thread_id, "rollback")
     await talk.join(thread_id, chain[-1])
     runs = ok(await talk.get(f"/threads/{thread_id}/runs"))
     assert [(run["run_id"], run["status"]) for run in runs] == [(chain[-1], "success")]

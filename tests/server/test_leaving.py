@@ -12,7 +12,8 @@ import httpx
 from tests.serving import Served
 
 CLIENTS = 100
-LONGEST_S = 0.3
+LONGEST_S = (0.3, 1.0, 5.0, 20.0)
+"""The next one only when the server was too busy to admit a run in the time before."""
 BOUND_S = 120.0
 
 
@@ -52,17 +53,21 @@ async def test_runs_of_clients_that_leave_at_once_are_cancelled(server: Served) 
     async with httpx.AsyncClient(base_url=server.url, timeout=60, limits=limits) as http:
         threads = [(await http.post("/threads", json={})).json()["thread_id"] for _ in range(10)]
         draw = random.Random(7)
-        await asyncio.gather(
-            *(
-                leave_soon(
-                    http,
-                    f"/threads/{threads[number % 10]}/runs/{('stream', 'wait')[number % 2]}",
-                    draw.uniform(0, LONGEST_S),
+        statuses: list[str] = []
+        for longest_s in LONGEST_S:
+            await asyncio.gather(
+                *(
+                    leave_soon(
+                        http,
+                        f"/threads/{threads[number % 10]}/runs/{('stream', 'wait')[number % 2]}",
+                        draw.uniform(0, longest_s),
+                    )
+                    for number in range(CLIENTS)
                 )
-                for number in range(CLIENTS)
             )
-        )
-        statuses = await over(http, threads)
+            statuses = await over(http, threads)
+            if statuses:
+                break
     assert statuses, "nobody's run was admitted: this test shows nothing"
     assert set(statuses) == {"interrupted"}
 
