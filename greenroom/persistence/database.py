@@ -145,9 +145,9 @@ async def open_pool(
             settings.append(("transaction_timeout", timeout))
         if statement_timeout_s is not None:
             settings.append(("statement_timeout", f"{int(statement_timeout_s * 1000)}ms"))
-        # A pooler between us and the server gives process ids of its own. In transaction mode
-        # neither a prepared statement nor a setting is there in the next transaction, and what is
-        # set would be there in somebody else's.
+        # A pooler before the server returns process ids of its own. In transaction mode, prepared
+        # statements and settings do not last until the next transaction, and a setting would leak
+        # into another client's transaction.
         cursor = await conn.execute("SELECT pg_backend_pid() AS pid")
         row = await cursor.fetchone()
         if row is None or row["pid"] != conn.info.backend_pid:
@@ -164,7 +164,7 @@ async def open_pool(
         kwargs={
             "autocommit": True,
             "row_factory": dict_row,
-            # Until it is known that no pooler is in between, see `configure`.
+            # Until `configure` knows that there is no pooler.
             "prepare_threshold": None,
             "application_name": application_name,
             "connect_timeout": 5,
@@ -328,7 +328,7 @@ async def check(dsn: str) -> int:
             # A list of hosts has a list of ports.
             [int(number) for number in str(parts.get(name) or 0).split(",") if number]
     except (psycopg.ProgrammingError, ValueError):
-        # Not the reason: it quotes the string, and with it the password.
+        # Without the reason, which quotes the string, and with it the password.
         raise ConfigurationError(
             "The database URL cannot be parsed: write postgresql://user:password@host:port/name."
         ) from None
