@@ -10,16 +10,16 @@ with the processes of a real server:
 Places of the registry, in the life of a run:
 
     admit     before the admission is written        end         before the end is written
-    admitted  written, not ordered, not answered     ended       written; nobody has heard, and the
+    admitted  written, not ordered, not answered     ended       written; clients are not told, the
     start     before an attempt is written                       next run is not started
-    started   written, not ordered                   roll_back   before checkpoints are taken back
-    requeue   a death is known, not written          rolled_back taken back, the end is not written
+    started   written, not ordered                   roll_back   before checkpoints are rolled back
+    requeue   a death is known, not written          rolled_back rolled back, the end is not written
     requeued  written, no next attempt               stop        a cancel is told and written, not
                                                                  answered
 
 Places of a run actor:
 
-    attempt   the order is there, nothing was done   resume      the same, of a second attempt
+    attempt   the order has arrived, nothing is done resume      the same, for a second attempt
     saving    events are kept, nothing is saved      saved       a checkpoint is durable
     save      a checkpoint is about to be saved
     values    before the thread's values are written report      values written, end not reported

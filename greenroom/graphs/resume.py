@@ -187,7 +187,7 @@ async def _executed_before(graph: Graph, head: CheckpointTuple) -> Collection[st
     return [node for node, newest in seen.items() if newest == max(seen.values())]
 
 
-# --- what was reported already --------------------------------------------------------------------
+# --- repeated events ------------------------------------------------------------------------------
 
 
 @dataclass(slots=True)

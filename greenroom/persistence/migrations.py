@@ -234,7 +234,7 @@ async def _in_one_transaction(
                     f" {patience_s:.0f} s: end that session (pg_stat_activity), and start again."
                 ) from error
             log.info("a table is in use, migrating it in a moment", extra={"script": script.name})
-        # Those who waited behind it have their turn.
+        # The transactions that waited behind it go first now.
         await asyncio.sleep(LOCK_PAUSE_S)
 
 
@@ -251,7 +251,8 @@ async def _make_indexes(conn: AsyncConnection[DictRow], script: Script) -> None:
             await conn.execute(cast(LiteralString, f"DROP INDEX CONCURRENTLY {schema}.{name}"))
         cursor = await conn.execute(cast(LiteralString, f"SELECT 1 FROM {schema}.{table} LIMIT 1"))
         if await cursor.fetchone() is None:
-            # Nobody waits for it, and it for nobody: CONCURRENTLY waits for every transaction.
+            # On an empty table it delays no transaction and waits for none; CONCURRENTLY waits for
+            # every transaction.
             statement = statement.replace("INDEX CONCURRENTLY", "INDEX")
         await conn.execute(cast(LiteralString, statement))
         if await _index_state(conn, schema, name) != "valid":

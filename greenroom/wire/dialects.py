@@ -14,7 +14,7 @@ which the Platform and the gateway that this project follows differ.
     a cancel that waited    200 ``{}``              204
     nothing to cancel       404                     404 unknown, 409 over
     a failed run's ``wait`` ``{"__error__"}``       the state with it, or ``{"status", "error"}``
-    ``stream_resumable``    false                   true; who joins gets all events
+    ``stream_resumable``    false                   true; a joiner gets all events
     a graph's name          422                     is its assistant, in paths too
     an unknown thread's     404                     empty
     state, history, runs
