@@ -1,8 +1,8 @@
-"""Which network addresses a server may be told to call by whoever creates a run.
+"""Decides whether a network address is public, so that a server may call it for a client.
 
-A server stands inside a network that its clients may not reach: databases, metadata services,
-itself. An address counts as public only if all that it embeds does (IPv4 mapped into IPv6, NAT64,
-6to4), since a gateway on the way would unpack it.
+A server stands inside a network that its clients may not reach: databases, metadata services, the
+server itself. An address counts as public only if the IPv4 address that it embeds (mapped into
+IPv6, NAT64, 6to4) is public too, since a gateway on the way would unpack that address.
 """
 
 from __future__ import annotations
@@ -14,17 +14,23 @@ _COMPATIBLE = ip_network("::/96")
 
 
 def blocked(address: str) -> str | None:
-    """Why an address is not public, as words: ``loopback`` or ``private``; None if it is public.
+    """Returns the reason why an address is not public.
+
+    Args:
+        address: an IPv4 or IPv6 address; a zone id (``%eth0``) is ignored.
+
+    Returns:
+        ``loopback`` or ``private``; None if the address is public.
 
     Raises:
-        ValueError: it is no IP address.
+        ValueError: ``address`` is not an IP address.
     """
     parsed = ip_address(address.partition("%")[0])
     inner = _embedded(parsed)
     if parsed.is_loopback or (inner is not None and inner.is_loopback):
         return "loopback"
     if inner is not None and isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is not None:
-        parsed = inner  # mapped is only another way to write it
+        parsed = inner  # a mapped address is another notation of the IPv4 address
     if not _is_public(parsed) or (inner is not None and not _is_public(inner)):
         return "private"
     return None

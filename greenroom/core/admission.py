@@ -1,4 +1,4 @@
-"""Who may run on a thread, and when: the decisions of the registry, as plain values.
+"""Decides which run may execute on a thread, and when; the decisions are plain values.
 
 A `Lane` is one thread as the registry sees it. At most one run is *active* on it; the others are
 *queued* (first come, first served) or *delayed* (``after_seconds``). An *exclusive operation* (a
@@ -9,14 +9,14 @@ state update, a copy, a delete) takes the lane as a run does.
             ├─ after_s ──> delayed ─due─> queued
             └─ reject ───> Conflict
 
-What state a run is in, and what each event does to it, says `greenroom.core.lifecycle`; the lane
-adds which of its runs an event is for.
+`greenroom.core.lifecycle` defines the states of a run and the effect of each event on them. The
+lane selects the run that an event concerns.
 
-``interrupt`` and ``rollback`` put the new run into the queue and, once it is stored (`admitted`),
-drop every pending run that was there before it and cancel the active one. So an admission that
-cannot be stored leaves the others as they were. The new run starts when the active one *has
-stopped*, not when it was told to. The first cancel wins. A method is one synchronous step: it
-changes the lane and returns the effects that the caller has to perform, in order, once they are
+``interrupt`` and ``rollback`` put the new run into the queue. Once the new run is stored
+(`admitted`), they drop every earlier pending run and cancel the active one. So an admission that
+cannot be stored leaves the other runs unchanged. The new run starts when the active one *has
+stopped*, not when it is told to stop. The first cancel wins. Each method is one synchronous step:
+it changes the lane and returns the effects, which the caller performs in order once they are
 durable.
 """
 
@@ -41,14 +41,14 @@ CHANGING_MESSAGE = (
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Effect: find this run an actor, then start it."""
+    """Effect: find an actor for this run, then start the run."""
 
     run_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """Effect: tell the actor of this run to stop executing it."""
+    """Effect: tell the run's actor to stop executing it."""
 
     run_id: str
     action: CancelAction
@@ -56,7 +56,7 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """Effect: this run never ran; it ends interrupted, or is deleted."""
+    """Effect: end a run that never executed as ``interrupted``, or delete it."""
 
     run_id: str
     delete: bool
@@ -64,10 +64,11 @@ class Drop:
 
 @dataclass(frozen=True, slots=True)
 class EndUnexecuted:
-    """Effect: end a cancelled run that has lost its actor, and has no other one yet.
+    """Effect: end a cancelled run that lost its actor and has no other actor yet.
 
-    There is no actor to tell, and there may be something to take back: the caller ends the run as
-    its actor would have, and the lane stays taken until `Lane.ended`.
+    No actor can be told, and an earlier attempt may have written checkpoints that a rollback
+    removes. The caller ends the run as its actor would, and the lane stays taken until
+    `Lane.ended`.
     """
 
     run_id: str
@@ -82,9 +83,9 @@ class Ticket:
     """A run in its lane.
 
     Attributes:
-        number: its place in the order of admission.
-        displaces: what becomes of the runs before it once it is stored; None leaves them.
-        life: its state.
+        number: the position in the order of admission, from 1.
+        displaces: the action on the earlier runs once this run is stored; None leaves them alone.
+        life: the run's state.
     """
 
     run_id: str
@@ -98,13 +99,21 @@ class Ticket:
 
 
 def displacement(strategy: MultitaskStrategy) -> CancelAction | None:
-    """What a strategy does to the runs that are there."""
+    """Returns the action of a strategy on the thread's earlier runs; None for no action."""
     return strategy if strategy in ("interrupt", "rollback") else None
 
 
 @dataclass(slots=True)
 class Lane:
-    """One thread: what is active, what waits, what excludes runs."""
+    """The runs of one thread and the exclusive operation on it.
+
+    Attributes:
+        active: the run whose turn it is, from `State.WAITING` to `State.ENDING`.
+        queue: the runs that wait for their turn, in order.
+        delayed: the runs whose ``after_seconds`` are not over, by run id.
+        exclusive: the name of the exclusive operation that has the lane.
+        closing: the thread is being deleted.
+    """
 
     thread_id: str
     active: Ticket | None = None
@@ -115,7 +124,7 @@ class Lane:
     _admitted: int = 0
 
     def __iter__(self) -> Iterator[Ticket]:
-        """Every run of the lane: active, queued in order, delayed."""
+        """Iterates over every run of the lane: active, queued in order, delayed."""
         if self.active is not None:
             yield self.active
         yield from self.queue
@@ -127,7 +136,7 @@ class Lane:
 
     @property
     def is_empty(self) -> bool:
-        """Nothing is left to remember about the thread."""
+        """Whether the lane holds no run and no operation, so that it may be forgotten."""
         return self.is_free and not self.queue and not self.delayed and not self.closing
 
     @property
@@ -140,10 +149,17 @@ class Lane:
     # --- runs --------------------------------------------------------------------------------
 
     def admit(self, run_id: str, strategy: MultitaskStrategy, *, delayed: bool) -> list[Effect]:
-        """Takes a new run in, by its strategy.
+        """Adds a new run to the lane, by its multitask strategy.
+
+        Args:
+            delayed: the run waits for `due` before it joins the queue.
+
+        Returns:
+            `Place`, if a run gets its turn now.
 
         Raises:
-            Conflict: ``reject``, and the thread is taken (also by a queued or delayed run).
+            Conflict: the strategy is ``reject`` and the lane has a run (also a queued or delayed
+                one) or an exclusive operation.
             NotFound: the thread is being deleted.
         """
         if self.closing:
@@ -166,7 +182,7 @@ class Lane:
         return Ticket(run_id, self._admitted, displacement(strategy))
 
     def admitted(self, run_id: str) -> list[Effect]:
-        """The run's admission is stored: now it displaces those before it, if it is to."""
+        """Displaces the earlier runs, if the strategy asks for it; the admission is stored now."""
         ticket = self.find(run_id)
         if ticket is None or ticket.displaces is None:
             return []
@@ -180,7 +196,7 @@ class Lane:
         return effects
 
     def _drop(self, ticket: Ticket, action: CancelAction, *, delete: bool) -> Effect:
-        """Cancels a run that has never run: it leaves the lane at once."""
+        """Cancels a run that never executed, and removes it from the lane at once."""
         self._remove(ticket)
         ticket.life.on(Event.CANCEL, action=action)
         return Drop(ticket.run_id, delete=delete)
@@ -203,12 +219,16 @@ class Lane:
         return [Place(self.active.run_id)]
 
     def restore(self, run_id: str, life: Life, strategy: MultitaskStrategy) -> list[Effect]:
-        """Puts a run back that was there before the registry: after a restart, in admission order.
+        """Puts a stored run back into the lane after a restart of the registry.
 
-        What it was to displace may still be there: then it is displaced now.
+        The caller restores the runs in the order of admission. An earlier run that this one should
+        have displaced is displaced now.
+
+        Args:
+            life: the run's state, derived from the database.
 
         Raises:
-            IllegalTransition: two runs cannot be active on a thread; the lane is as it was.
+            IllegalTransition: the lane has an active run already; the lane is unchanged.
         """
         active = life.state not in (State.DELAYED, State.QUEUED)
         if active and self.active is not None:
@@ -229,13 +249,13 @@ class Lane:
         return self._displace(ticket.displaces, before=ticket.number)
 
     def resume(self) -> list[Effect]:
-        """After every `restore`: whose turn it is."""
+        """Gives the turn to the next run, after the last `restore`."""
         if self.active is not None and self.active.state is State.WAITING:
             return [Place(self.active.run_id)]
         return self._next()
 
     def due(self, run_id: str) -> list[Effect]:
-        """A delayed run's time has come: it joins the queue, behind what was enqueued meanwhile."""
+        """Moves a delayed run to the end of the queue, when its delay is over."""
         ticket = self.delayed.pop(run_id, None)
         if ticket is None:
             return []
@@ -244,15 +264,15 @@ class Lane:
         return self._next()
 
     def is_waiting(self, run_id: str) -> bool:
-        """Whether it is this run's turn and it has no actor: it may be given one."""
+        """Whether the run has its turn and no slot on an actor yet."""
         active = self.active
         return active is not None and active.run_id == run_id and active.state is State.WAITING
 
     def cancel(self, run_id: str, action: CancelAction) -> list[Effect]:
-        """Cancels one run. A run that is not executing ends at once; asking twice changes nothing.
+        """Cancels one run. A run that no actor executes ends at once; a second cancel does nothing.
 
-        Cancelling a run that never ran only ever interrupts it, whatever the action (platform API,
-        section 5): there is nothing to roll back.
+        A run that never executed is interrupted, whatever the action (platform API, section 5):
+        there is nothing to roll back.
         """
         if self.active is not None and self.active.run_id == run_id:
             return [*self._cancel_active(action, delete=False), *self._next()]
@@ -260,7 +280,7 @@ class Lane:
         return [] if ticket is None else [self._drop(ticket, action, delete=False)]
 
     def ended(self, run_id: str) -> list[Effect]:
-        """A run is over, or its admission was not written: the next one's turn."""
+        """Removes a run that is over, or whose admission was not stored; the next one starts."""
         ticket = self.find(run_id)
         if ticket is not None:
             self._remove(ticket)
@@ -279,8 +299,11 @@ class Lane:
     def begin_exclusive(self, operation: str) -> None:
         """Takes the lane for a state update or a copy.
 
+        Args:
+            operation: the name that `end_exclusive` must repeat.
+
         Raises:
-            Conflict: a run is in flight, or another operation.
+            Conflict: the lane has a run or another operation.
             NotFound: the thread is being deleted.
         """
         if self.closing:
@@ -292,18 +315,18 @@ class Lane:
         self.exclusive = operation
 
     def end_exclusive(self, operation: str) -> list[Effect]:
-        """Gives the lane back; what was queued meanwhile starts."""
+        """Gives the lane back; the first run that queued meanwhile starts."""
         if self.exclusive == operation:
             self.exclusive = None
         return self._next()
 
     def close(self) -> list[Effect]:
-        """The thread is about to be deleted: nothing new comes in, what is there stops.
+        """Prepares a thread's deletion: refuses new runs and cancels the present ones.
 
         The caller deletes the thread once the lane `is_free`, then calls `reopen`.
 
         Raises:
-            NotFound: it is being deleted already.
+            NotFound: the thread is being deleted already.
         """
         if self.closing:
             raise NotFound(f"Thread with ID {self.thread_id} not found")
@@ -311,5 +334,5 @@ class Lane:
         return self._displace("interrupt", before=self._admitted + 1)
 
     def reopen(self) -> None:
-        """The thread is deleted, or could not be: its id may be used again."""
+        """Accepts runs again, after the thread's deletion succeeded or failed."""
         self.closing = False

@@ -1,8 +1,9 @@
-"""Sending what has gathered: many small requests, few calls.
+"""Batching: many small requests travel in few calls.
 
-A call between actors costs the receiver a third of a millisecond of CPU whatever it carries, and a
-commit a fifth. So each side keeps one call under way and sends, as the next one, all that came
-meanwhile: no timer, no added latency when idle, and batches that grow exactly with the load.
+A call between actors costs the receiver a third of a millisecond of CPU, whatever its size, and a
+commit costs a fifth. So each side keeps one call under way and sends all requests that arrive
+meanwhile in the next call. No timer is needed, an idle side adds no latency, and batches grow with
+the load.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ R = TypeVar("R")
 
 
 class Batcher(Generic[T, R]):
-    """Gathers items while a call is under way and sends them as one.
+    """Gathers items while a call is under way and sends them in the next call.
 
     Args:
-        send: takes the items, answers one result an item, in order; a result that is an exception
-            is raised to the item's sender. If ``send`` itself raises, every sender of the batch
-            sees that.
-        max_items: the most that one call carries.
+        send: takes a list of items and returns one result for each item, in order. A result that
+            is an exception is raised to the item's sender. An exception that ``send`` raises
+            reaches every sender of the batch.
+        max_items: the largest number of items in one call.
     """
 
     def __init__(
@@ -34,11 +35,11 @@ class Batcher(Generic[T, R]):
         self._task: asyncio.Task[None] | None = None
 
     async def submit(self, item: T) -> R:
-        """Sends one item, with whatever else there is, and waits for its result."""
+        """Sends one item in the next batch and waits for its result."""
         return await self.put(item)
 
     def put(self, item: T) -> asyncio.Future[R]:
-        """Like `submit`, but the item has its place in the order when this returns."""
+        """Like `submit`, but returns a future; the item's position in the order is fixed now."""
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._gathered.append((item, future))
         if self._task is None:
@@ -63,7 +64,7 @@ class Batcher(Generic[T, R]):
             for _, future in batch:
                 future.cancel()
             raise
-        except Exception as error:  # noqa: BLE001 - whatever went wrong belongs to the senders
+        except Exception as error:  # noqa: BLE001 - the error belongs to the senders
             for _, future in batch:
                 if not future.done():
                     future.set_exception(error)

@@ -1,33 +1,33 @@
-"""What can go wrong, in the words of the domain.
+"""The errors of the domain.
 
     GreenroomError                 has a message for people and a ``status_hint``
-    ├─ InvalidRequest       422    the request cannot mean anything; the message says what to change
+    ├─ InvalidRequest       422    the request is malformed; the message names the correction
     ├─ BadRequest           400    well-formed, but contradicts itself or the graph
-    │   └─ ForeignThread           code of a run or a question reaches for another thread
+    │   └─ ForeignThread           code of a run or a question accesses another thread
     ├─ NotFound             404
     ├─ Conflict             409    the thread is taken, or the id exists
     ├─ TooLarge             413
     ├─ TooManyRequests      429    carries ``retry_after_s``
-    ├─ Unavailable          503    a part answered that it cannot do this now
+    ├─ Unavailable          503    a component answered that it cannot serve the request now
     │   ├─ DatabaseUnavailable
-    │   └─ Restarting              nothing was done; the caller asks again by itself
-    ├─ Unreachable          503    a process was not reached; perhaps it did what was asked
-    ├─ Uncertain            503    the same, of something that must not be done twice
-    ├─ Unanswered           503    a graph's code hangs or ends its process; asking again does not
-    │                              help, so nothing of ours does
-    ├─ ConfigurationError          said at start, before anything serves
+    │   └─ Restarting              nothing was executed; the caller retries automatically
+    ├─ Unreachable          503    a process gave no answer; the request may have been executed
+    ├─ Uncertain            503    like Unreachable, for a request that must not be repeated
+    ├─ Unanswered           503    a graph's code hangs or ends its process; a retry does not help,
+    │                              so the server does not retry
+    ├─ ConfigurationError          raised at start, before the server serves
     └─ Fenced                      a signal, not a failure: another attempt is the current one
 
 The core knows no HTTP: ``status_hint`` is a hint to the one handler at the edge. Every constructor
-argument goes to ``super().__init__``, since an exception that does not survive pickling does not
-survive a Ray call either.
+argument goes to ``super().__init__``, since an exception must survive pickling to survive a Ray
+call.
 """
 
 from __future__ import annotations
 
 
 class GreenroomError(Exception):
-    """Base of everything that Greenroom raises on purpose; ``str()`` is a sentence for people."""
+    """Base of all errors that Greenroom raises on purpose; ``str()`` is a sentence for people."""
 
     status_hint: int = 500
 
@@ -39,7 +39,7 @@ class GreenroomError(Exception):
         return str(self.args[0])
 
     def headers(self) -> dict[str, str]:
-        """Headers that an HTTP answer made of this error should carry."""
+        """Returns the headers that the HTTP answer for this error should carry."""
         return {}
 
 
@@ -92,12 +92,12 @@ class DatabaseUnavailable(Unavailable):
 
 
 class Restarting(Unavailable):
-    """The part is being started or replaced, and has done nothing: asking again is right."""
+    """The component is being started or replaced and did nothing, so a retry is safe."""
 
 
 class Unreachable(GreenroomError):
-    """A process of the server was not reached. Unlike `Unavailable` this is no answer: what was
-    asked may have been executed."""
+    """A process of the server gave no answer. Unlike with `Unavailable`, it may have executed the
+    request."""
 
     status_hint = 503
 
@@ -106,8 +106,8 @@ class Unreachable(GreenroomError):
 
 
 class Uncertain(GreenroomError):
-    """The connection was lost during a call that must not be executed twice: so it is not asked
-    again, and nobody knows whether it was executed."""
+    """The connection was lost during a call that must not be executed twice. The call is not
+    repeated, and it is unknown whether it was executed."""
 
     status_hint = 503
 
@@ -116,7 +116,7 @@ class Uncertain(GreenroomError):
 
 
 class Unanswered(GreenroomError):
-    """User code did not let a question be answered; the sentence names the graph."""
+    """User code prevented the answer to a question; the message names the graph."""
 
     status_hint = 503
 
@@ -126,4 +126,4 @@ class ConfigurationError(GreenroomError):
 
 
 class Fenced(GreenroomError):
-    """Another attempt owns the run now; whoever sees this stops and writes nothing more."""
+    """Another attempt owns the run now; the receiver stops and writes nothing more."""

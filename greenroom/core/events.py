@@ -1,14 +1,14 @@
 """The event log of one run: append-only, one writer, many cursors.
 
-Replay and live are the same read: a reader names the sequence number it has seen last and gets
-everything after it. Sequence numbers only grow, also across attempts, because an attempt starts at
-``attempt * 2**32``: a second attempt cannot know how far a dead log had come.
+Replay and live are the same read: a reader passes the sequence number that it saw last and gets
+all later events. Sequence numbers only grow, also across attempts: an attempt starts at
+``attempt * 2**32``, because it cannot know the last number of a dead actor's log.
 
 The writer (the loop that executes the graph) and the readers (another loop, another thread) share a
-log, so every change happens under a lock and readers are woken through a callback that the caller
-makes thread-safe. The log is bounded by bytes, those of events that are not shown yet included: the
-oldest events go first, and a reader whose cursor was passed by continues with the oldest event that
-is left. One read gives `READ_MAX_BYTES` at most, so that a reader costs that much and no more.
+log. So every change happens under a lock, and the log wakes readers through a callback that the
+caller makes thread-safe. The log's size in bytes is bounded, including hidden events. The log
+forgets the oldest events first; a reader whose next events are forgotten continues with the oldest
+event that is left. One read returns at most `READ_MAX_BYTES`, which bounds the cost of a reader.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from greenroom.core.units import KIB
 
 ATTEMPT_SHIFT = 32
 LIVE = -1
-"""A cursor that means "only what comes from now on"."""
+"""A cursor that means "only events from now on"."""
 READ_MAX_BYTES = 256 * KIB
-"""What one read gives at most; a single event that is larger is given alone."""
+"""The most bytes that one read returns; a larger event is returned alone."""
 
 
 def first_seq(attempt: int) -> int:
-    """The sequence number of an attempt's first event."""
+    """Returns the sequence number of an attempt's first event."""
     return attempt << ATTEMPT_SHIFT
 
 
@@ -36,8 +36,8 @@ class Event:
     """One encoded event of a run.
 
     Attributes:
-        seq: position, unique and growing within the run.
-        at_ms: when it was appended, Unix milliseconds.
+        seq: the position, unique and growing within the run.
+        at_ms: the time of the append, in Unix milliseconds.
         name: the SSE event name, e.g. ``values`` or ``updates|child:1234``.
         data: compact JSON, encoded once.
     """
@@ -49,18 +49,24 @@ class Event:
 
     @property
     def id(self) -> str:
-        """``<unix ms>-<seq>``, the shape of a Redis stream id (platform API, section 3)."""
+        """The SSE id ``<unix ms>-<seq>``, like a Redis stream id (platform API, section 3)."""
         return f"{self.at_ms}-{self.seq}"
 
     @property
     def attempt(self) -> int:
-        """Whose event it is."""
+        """The attempt that appended the event."""
         return self.seq >> ATTEMPT_SHIFT
 
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """What a read gives: the events past a cursor, the next cursor, and whether more can come."""
+    """The result of a read.
+
+    Attributes:
+        events: the events after the reader's cursor.
+        cursor: the reader's next cursor.
+        closed: no event follows.
+    """
 
     events: tuple[Event, ...]
     cursor: int
@@ -69,7 +75,7 @@ class Slice:
 
 @dataclass(slots=True)
 class Tally:
-    """The bytes that several logs hold together. All their writers are on one thread."""
+    """Counts the bytes that several logs hold together. All their writers are on one thread."""
 
     size_bytes: int = 0
 
@@ -78,14 +84,14 @@ class EventLog:
     """The events of one attempt of one run.
 
     Args:
-        attempt: the attempt that owns the log; numbers its events.
-        max_bytes: how much encoded data the log keeps before it forgets the oldest events.
-        tally: counts the bytes of this log together with those of others.
+        attempt: the attempt that owns the log; the event numbers start from it.
+        max_bytes: the size of encoded data above which the log forgets its oldest events.
+        tally: counts the bytes of this log together with those of other logs.
     """
 
     def __init__(self, attempt: int, max_bytes: int, tally: Tally | None = None) -> None:
-        # Events that are forgotten leave a gap at the front, which is closed now and then: a list
-        # is cut anywhere at the cost of what is cut out, a deque is not.
+        # Forgotten events leave a gap at the front, which is cut off now and then. A list is
+        # indexed in constant time, a deque is not.
         self._events: list[Event | None] = []
         self._gap = 0
         self._next_seq = first_seq(attempt)
@@ -96,7 +102,8 @@ class EventLog:
         self._hidden: list[Event] = []
         self._held: list[Event] = []
         self._lock = threading.Lock()
-        # A dict for its order and for leaving: a run may be silent through thousands of long polls.
+        # A dict keeps the order and removes in constant time: a run may be silent during thousands
+        # of long polls.
         self._waiting: dict[Callable[[], None], None] = {}
 
     @property
@@ -105,13 +112,15 @@ class EventLog:
 
     @property
     def size_bytes(self) -> int:
-        """What the log holds, with the events that are not shown yet."""
+        """The bytes that the log holds, including hidden events."""
         return self._bytes
 
     @property
     def first_event_s(self) -> float | None:
-        """From the first event, which says that the attempt has begun, to the second, which is the
-        graph's; None when there is none, or the first ones are forgotten."""
+        """The seconds from the first event (the attempt begins) to the second (the graph's first).
+
+        None when there is no second event, or when the log forgot the first ones.
+        """
         with self._lock:
             first, second = [*self._events[:2], None, None][:2]
             if first is None or second is None or first.seq & 0xFFFF_FFFF:
@@ -120,23 +129,24 @@ class EventLog:
 
     @property
     def count(self) -> int:
-        """How many events there were, with those that are forgotten."""
+        """The number of events appended and shown so far, including forgotten ones."""
         return self._next_seq & 0xFFFF_FFFF
 
     @property
     def end(self) -> int:
-        """The cursor of a reader that has seen everything so far."""
+        """The cursor of a reader that has seen all events so far."""
         return self._next_seq - 1
 
     def append(self, name: str, data: bytes, at_ms: int, *, shown: bool = True) -> Event:
         """Adds an event and wakes the readers.
 
         Args:
-            shown: otherwise readers see neither it nor what is appended after it until `reveal`.
+            data: the encoded event.
+            at_ms: the time of the event, in Unix milliseconds.
+            shown: False hides this event, and all events after it, from readers until `reveal`.
 
         Raises:
-            ValueError: the log was closed, or a last event is held; whoever appends late is a bug
-                of the caller.
+            ValueError: the log is closed or holds a last event; the caller has a bug.
         """
         with self._lock:
             if self._closed or self._held:
@@ -156,7 +166,7 @@ class EventLog:
         return event
 
     def reveal(self, through: int) -> None:
-        """Shows what was appended without being shown, up to a sequence number."""
+        """Shows the hidden events up to the sequence number ``through`` and wakes the readers."""
         with self._lock:
             count = sum(1 for event in self._hidden if event.seq <= through)
             if self._closed or not count:
@@ -189,12 +199,12 @@ class EventLog:
             self._gap = 0
 
     def shrink(self, max_bytes: int) -> None:
-        """Forgets the oldest events until the log holds no more than this, or one shown event."""
+        """Forgets the oldest events until ``max_bytes`` or less, or one shown event, is left."""
         with self._lock:
             self._forget_oldest(max_bytes)
 
     def release(self) -> None:
-        """The log leaves the tally: nobody keeps it any more."""
+        """Takes the log's bytes out of the tally; the owner discards the log."""
         with self._lock:
             self._tally.size_bytes -= self._bytes
             self._tally = Tally()
@@ -202,8 +212,8 @@ class EventLog:
     def hold(self, name: str, data: bytes, at_ms: int) -> Event:
         """Numbers a last event that readers see only when the log closes.
 
-        A client that reads the ``error`` event looks at the run right after, so the event may not
-        be seen before the status is stored; and the durable tail needs it before that.
+        A client that reads the ``error`` event may ask for the run's status at once, so the event
+        stays hidden until the status is stored. The durable tail needs the event before that.
         """
         with self._lock:
             before = len(self._hidden) + len(self._held)
@@ -213,10 +223,11 @@ class EventLog:
             return event
 
     def close(self, *, whole: bool = True) -> None:
-        """Says that no event follows; readers see the end once they have read what is there.
+        """Closes the log; readers see the end once they have read all events.
 
         Args:
-            whole: show what is hidden and held as well; an attempt that was superseded must not.
+            whole: show the hidden and held events as well; False, for a superseded attempt,
+                discards them.
         """
         with self._lock:
             if self._closed:
@@ -236,11 +247,12 @@ class EventLog:
             wake()
 
     def read(self, after: int, max_bytes: int = READ_MAX_BYTES) -> Slice:
-        """What is past ``after`` (``LIVE``: nothing yet, and a cursor at the end).
+        """Returns the events after a cursor.
 
         Args:
-            max_bytes: of encoded data; then the slice is not closed, and its cursor is the last
-                event in it. One event is given whatever its size.
+            after: the reader's cursor; `LIVE` returns no events and a cursor at the end.
+            max_bytes: the most encoded data to return; at least one event is returned, whatever its
+                size. A slice that this limit cuts is not closed, and its cursor is its last event.
         """
         with self._lock:
             if after == LIVE:
@@ -262,12 +274,15 @@ class EventLog:
             return Slice(tuple(events), self._next_seq - 1, self._closed)
 
     def wait(self, after: int, wake: Callable[[], None]) -> bool:
-        """Registers ``wake`` unless there already is something past ``after`` or the log is closed.
+        """Registers a callback for the next event, unless a read would return something now.
 
-        ``wake`` is called once, from whatever thread appends or closes: it must be thread-safe.
+        Args:
+            after: the reader's cursor.
+            wake: called once, from the thread that appends or closes; it must be thread-safe.
 
         Returns:
-            whether it was registered; False means that a read now gives something.
+            True when ``wake`` is registered; False when an event after the cursor exists or the log
+            is closed.
         """
         with self._lock:
             if self._closed or after < self._next_seq - 1:
@@ -276,6 +291,6 @@ class EventLog:
             return True
 
     def leave(self, wake: Callable[[], None]) -> None:
-        """A reader does not wait any more; nothing happens if it was woken already."""
+        """Removes a registered callback; does nothing if the callback was called already."""
         with self._lock:
             self._waiting.pop(wake, None)

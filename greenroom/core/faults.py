@@ -1,25 +1,25 @@
-"""Fault points: named places at which a test can stop the world, at the exact await.
+"""Fault points: named places at which a test can kill, fail or block the code.
 
-A place is a line ``await faults.at("started")`` in the code whose failure matters there. Whoever is
-built gets the faults as a parameter; in production that is `NO_FAULTS`, which does nothing. Tests
-give a `Staged`, a directory shared with the processes of a real server:
+A place is a line ``await faults.at("started")``. The components take the faults as a parameter. In
+production the faults are `NO_FAULTS`, which does nothing. Tests pass a `Staged`, a directory shared
+with the processes of a real server:
 
-    <place>            what is to happen there, once: ``kill``, ``raise`` or ``block``
-    <place>.reached    it happened; ``block`` goes on when ``<place>.go`` is there
+    <place>            the action at this place, performed once: ``kill``, ``raise`` or ``block``
+    <place>.reached    the action was performed; ``block`` ends when ``<place>.go`` exists
 
 Places of the registry, in the life of a run:
 
     admit     before the admission is written        end         before the end is written
-    admitted  written, not ordered, not answered     ended       written; nobody has heard, and the
+    admitted  written, not ordered, not answered     ended       written; clients are not told, the
     start     before an attempt is written                       next run is not started
-    started   written, not ordered                   roll_back   before checkpoints are taken back
-    requeue   a death is known, not written          rolled_back taken back, the end is not written
+    started   written, not ordered                   roll_back   before checkpoints are rolled back
+    requeue   a death is known, not written          rolled_back rolled back, the end is not written
     requeued  written, no next attempt               stop        a cancel is told and written, not
                                                                  answered
 
 Places of a run actor:
 
-    attempt   the order is there, nothing was done   resume      the same, of a second attempt
+    attempt   the order has arrived, nothing is done resume      the same, for a second attempt
     saving    events are kept, nothing is saved      saved       a checkpoint is durable
     save      a checkpoint is about to be saved
     values    before the thread's values are written report      values written, end not reported
@@ -39,20 +39,20 @@ LOOK_AGAIN_S = 0.01
 
 
 class Faults(Protocol):
-    """What may happen at named places."""
+    """Performs actions at named places."""
 
     async def at(self, place: str) -> None:
-        """The code has come to a place."""
+        """Performs the action of a place that the code has reached, if there is one."""
         ...
 
 
 class InjectedFault(Exception):
-    """What a test asked for."""
+    """The error of the action ``raise``."""
 
 
 @dataclass(frozen=True, slots=True)
 class NoFaults:
-    """Nothing ever happens."""
+    """Performs no action."""
 
     async def at(self, place: str) -> None:
         pass
@@ -60,14 +60,14 @@ class NoFaults:
 
 @dataclass(frozen=True, slots=True)
 class Staged:
-    """What the files of a directory say."""
+    """Performs the actions that the files of a directory name."""
 
     directory: Path
 
     async def at(self, place: str) -> None:
         plan, reached = self.directory / place, self.directory / f"{place}.reached"
         try:
-            # Whoever renames it is the one to whom it happens.
+            # The process that renames the file performs the action; all others continue.
             os.rename(plan, reached)
         except FileNotFoundError:
             return

@@ -1,15 +1,16 @@
-"""Who a run is: the keys of a config that are the server's, wherever a client writes them.
+"""The identity of a run: the config keys that only the server sets.
 
-A run reads and writes its own thread, and LangGraph finds the thread, the checkpoint and the saver
-in ``config.configurable``. It also moves every key of ``config`` that it does not know there, over
-what the server has set. So three rules hold, for the configs of runs, assistants and graphs:
+A run reads and writes its own thread, and LangGraph takes the thread, the checkpoint and the saver
+from ``config.configurable``. LangGraph also moves every unknown key of ``config`` into
+``configurable``, where it overwrites the server's value. So three rules hold for the configs of
+runs, assistants and graphs:
 
     beside ``configurable``   only the fields of a ``RunnableConfig`` reach LangGraph
-    ``__*``, ``langgraph_*``  the server's (and LangGraph's own): what a client sends is dropped
+    ``__*``, ``langgraph_*``  reserved for the server and LangGraph; a client's value is dropped
     ``thread_id`` and so on   the server's value wins
 
-Neither LangGraph nor HTTP is known here. `greenroom.persistence.checkpoints` is the second lock: a
-saver refuses every thread of the server that is not its own.
+This module knows neither LangGraph nor HTTP. `greenroom.persistence.checkpoints` is the second
+safeguard: a saver refuses every other thread of the server.
 """
 
 from __future__ import annotations
@@ -22,23 +23,24 @@ from uuid import UUID, uuid5
 CONFIG_FIELDS = frozenset(
     {"configurable", "metadata", "tags", "run_name", "max_concurrency", "recursion_limit"}
 )
-"""What a client may say in a ``RunnableConfig``. ``callbacks`` cannot be said in JSON, and
-``run_id`` is the server's."""
+"""The fields of a ``RunnableConfig`` that a client may set. JSON cannot express ``callbacks``, and
+the server sets ``run_id``."""
 
 WHO = frozenset({"thread_id", "run_id", "graph_id", "assistant_id"})
-"""Always the server's values."""
+"""The keys that identify a run; the server's values always win."""
 
 CHECKPOINT = frozenset({"checkpoint_id", "checkpoint_ns", "checkpoint_map"})
-"""Where in its own thread a run begins; a client may choose that in ``configurable``."""
+"""The keys that select the checkpoint from which a run begins; a client may set them in
+``configurable``."""
 
 _GRAPHS = UUID("6ba7b821-9dad-11d1-80b4-00c04fd430c8")
 
 
 @lru_cache(maxsize=1024)
 def system_assistant_id(graph_id: str) -> str:
-    """The id of the assistant that every graph has, the same on every server.
+    """Returns the id of a graph's default assistant, which is the same on every server.
 
-    The reference derives it in the same way.
+    LangGraph's server derives the id in the same way.
     """
     return str(uuid5(_GRAPHS, graph_id))
 
@@ -49,9 +51,10 @@ def is_reserved(key: str) -> bool:
 
 
 def misplaced(config: Mapping[str, Any]) -> list[str]:
-    """The keys beside ``configurable`` that would be the server's in it, in their order.
+    """Returns the top-level keys of a config that the server sets in ``configurable``, in order.
 
-    ``run_id`` is a field of a ``RunnableConfig`` and no mistake; the server's value wins.
+    ``run_id`` is not among them: it is a field of a ``RunnableConfig``, where the server's value
+    wins.
     """
     own = (WHO | CHECKPOINT | {"user_id"}) - {"run_id"}
     return [
@@ -62,12 +65,12 @@ def misplaced(config: Mapping[str, Any]) -> list[str]:
 
 
 def unreserved(configurable: Mapping[str, Any]) -> dict[str, Any]:
-    """``configurable`` without the keys that are not the client's to set."""
+    """Returns ``configurable`` without the reserved keys."""
     return {key: value for key, value in configurable.items() if not is_reserved(key)}
 
 
 def without(part: Mapping[str, Any]) -> dict[str, Any]:
-    """A part of a config without every key that says which run or checkpoint it is."""
+    """Returns a part of a config without reserved keys and the keys of a run or a checkpoint."""
     return {
         key: value
         for key, value in part.items()
@@ -76,9 +79,9 @@ def without(part: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def fields_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A config with the fields that LangGraph is to see, none of them null.
+    """Returns a config with only the fields that reach LangGraph, none of them null.
 
-    Its ``configurable`` has neither reserved keys nor anybody's identity.
+    Its ``configurable`` has neither reserved keys nor the keys that identify a run.
     """
     kept = {
         key: value for key, value in config.items() if key in CONFIG_FIELDS and value is not None

@@ -1,18 +1,18 @@
-"""The life of a run in the registry: one state, and one table that is executed.
+"""The states of a run in the registry, and the transition table that changes them.
 
     delayed ──due──> queued ──turn──> waiting ──granted──> ordered ──stored──> running
                                          ^                    │                   │
                                          │                    ├──────cancel───────┴─> cancelling
                                          └──requeued── lost <─┴──────lost, handed back ──────┘
 
-Every state leads to *ending*: by the report of the run's actor, by a cancel while no actor executes
-it, or because the registry gives it up. A run that is ending has been decided: whatever still
-happens to it is ignored.
+Every state leads to *ending*: through the report of the run's actor, through a cancel while no
+actor executes the run, or because the registry gives the run up. The outcome of an ending run is
+decided, so all further events are ignored.
 
-The registry feeds every event to `Life.on` and performs the effects that it returns, in order. An
-event that an actor or a timer causes names the attempt and the actor that it is about, and is
-dropped when they are not the current ones. A pair that the table lacks is a bug of ours
-(`IllegalTransition`). The status in the database follows from the state (`STATUS`).
+The registry passes every event to `Life.on` and performs the returned effects in order. An event
+from an actor or a timer names its attempt and its actor; it is dropped when they are not the
+current ones. A pair that the table lacks is a bug in the registry (`IllegalTransition`). The status
+in the database follows from the state (`STATUS`).
 """
 
 from __future__ import annotations
@@ -25,76 +25,76 @@ from greenroom.core.runs import CancelAction, RunStatus
 
 
 class State(StrEnum):
-    """Where a run is that is not over."""
+    """The state of a run that is not over."""
 
     DELAYED = "delayed"
     """Its ``after_seconds`` are not over."""
     QUEUED = "queued"
     """Another run, or an exclusive operation, has the thread."""
     WAITING = "waiting"
-    """It is the thread's turn; a slot on an actor is missing."""
+    """The run has the thread and waits for a slot on an actor."""
     ORDERED = "ordered"
-    """It has a slot; that the attempt begins is being stored."""
+    """The run has a slot; the registry stores the begin of the attempt."""
     RUNNING = "running"
     """The attempt is stored, and its actor has the order."""
     CANCELLING = "cancelling"
-    """Its actor is told to stop it, and has not said that it has stopped."""
+    """The actor is told to stop the run, and has not reported yet."""
     LOST = "lost"
-    """Its attempt is over without an end (a death, a drain); that is being stored."""
+    """The attempt is lost (a death, a drain); the registry stores the loss."""
     ENDING = "ending"
-    """How it ends is decided, and is being stored."""
+    """The end is decided; the registry stores it."""
 
 
 class Event(StrEnum):
-    """What happens to a run."""
+    """An event in the life of a run."""
 
     DUE = "due"
-    """Its delay is over."""
+    """The run's ``after_seconds`` are over."""
     TURN = "turn"
-    """The thread is free for it."""
+    """The thread is free for the run."""
     GRANTED = "granted"
-    """An actor has a slot for it."""
+    """The run gets a slot on an actor."""
     STORED = "stored"
     """The attempt is durable."""
     CANCEL = "cancel"
-    """It is cancelled, by a client or by a newer run."""
+    """A client or a newer run cancels the run."""
     REPORTED = "reported"
-    """Its actor says how the attempt ended."""
+    """The actor reports the outcome of the attempt."""
     HANDED_BACK = "handed back"
-    """Its actor is draining, or the server ends before the attempt did."""
+    """The actor drains, or the server ends before the attempt does."""
     LOST = "lost"
-    """Its actor is gone."""
+    """The actor died."""
     REQUEUED = "requeued"
-    """It is durable that the attempt is over; another one is to follow."""
+    """The loss of the attempt is durable; another attempt follows."""
     GIVE_UP = "give up"
-    """No further attempt is to follow."""
+    """The registry ends the run without a further attempt."""
     OVERDUE = "overdue"
-    """The attempt takes longer than its graph's ``timeout_s`` and the grace after it."""
+    """The attempt exceeds its graph's ``timeout_s`` and the grace after it."""
     GRACE_OVER = "grace over"
-    """It has not stopped within the grace of its cancellation."""
+    """The actor did not stop the run within the grace of its cancellation."""
 
 
 class Do(StrEnum):
-    """What the registry has to do because of an event."""
+    """An effect of an event, which the registry performs."""
 
     PLACE = "place"
-    """Find it a slot on an actor."""
+    """Find a slot on an actor."""
     PLACE_AGAIN = "place again"
-    """Find it a slot, ahead of those who had none yet."""
+    """Find a slot, ahead of the runs that never had one."""
     START = "start"
-    """Store that the attempt begins."""
+    """Store the begin of the attempt."""
     ORDER = "order"
     """Send the order to the actor."""
     TELL = "tell"
-    """Tell its actor to stop it, and store that it was told."""
+    """Tell the actor to stop the run, and store the cancel."""
     KILL = "kill"
-    """End its actor's process."""
+    """Kill the actor's process."""
     REQUEUE = "requeue"
-    """Store that the attempt is over without an end."""
+    """Store the loss of the attempt."""
     END = "end"
-    """Store how it ends."""
+    """Store the run's end."""
     END_UNEXECUTED = "end unexecuted"
-    """Store its end as cancelled; no actor executes it."""
+    """Store the end of a cancelled run that no actor executes."""
 
 
 _S, _E, _D = State, Event, Do
@@ -128,19 +128,19 @@ TABLE: dict[tuple[State, Event], tuple[State, tuple[Do, ...]]] = {
     (_S.CANCELLING, _E.LOST): (_S.LOST, (_D.REQUEUE,)),
     (_S.CANCELLING, _E.GIVE_UP): (_S.ENDING, (_D.END,)),
     (_S.CANCELLING, _E.GRACE_OVER): (_S.CANCELLING, (_D.KILL,)),
-    # It ends as cancelled once it is stored that the attempt is over.
+    # The run ends as cancelled once the loss of the attempt is stored.
     (_S.LOST, _E.CANCEL): (_S.LOST, (_D.TELL,)),
     (_S.LOST, _E.REQUEUED): (_S.WAITING, (_D.PLACE_AGAIN,)),
     (_S.LOST, _E.GIVE_UP): (_S.ENDING, (_D.END,)),
 }
-"""What an event does, by the state in which it finds a run."""
+"""The next state and the effects, by state and event."""
 
 _TIMERS = (_E.DUE, _E.OVERDUE, _E.GRACE_OVER)
 
 IGNORED: frozenset[tuple[State, Event]] = frozenset(
     {
         *((_S.ENDING, event) for event in _E),
-        # Timers and notices of the past.
+        # Late timers and late notices.
         *((state, event) for state in _S for event in _TIMERS if (state, event) not in TABLE),
         (_S.CANCELLING, _E.CANCEL),
         (_S.RUNNING, _E.STORED),
@@ -148,7 +148,7 @@ IGNORED: frozenset[tuple[State, Event]] = frozenset(
         *((_S.WAITING, event) for event in (_E.STORED, _E.LOST, _E.HANDED_BACK, _E.REPORTED)),
     }
 )
-"""What may happen and does not matter any more."""
+"""The pairs that may occur and have no effect."""
 
 STATUS: dict[State, RunStatus] = {
     _S.DELAYED: RunStatus.PENDING,
@@ -159,22 +159,22 @@ STATUS: dict[State, RunStatus] = {
     _S.CANCELLING: RunStatus.RUNNING,
     _S.LOST: RunStatus.PENDING,
 }
-"""The status that the database has, or is about to have. Of an ending run it is that of its end."""
+"""The status that the database has or gets next. An ending run gets the status of its end."""
 
 
 class IllegalTransition(GreenroomError):
-    """The table lacks what happened to a run; always a bug of ours."""
+    """The table lacks the event for the run's state; always a bug in the registry."""
 
 
 @dataclass(slots=True)
 class Life:
-    """A run's state, and who executes it.
+    """A run's state, attempt and actor.
 
     Attributes:
-        attempt: the attempt that is executed, or was last; 0 before the first.
-        actor: the actor of the attempt, while it has one.
+        attempt: the current or last attempt; 0 before the first.
+        actor: the name of the attempt's actor; None without one.
         stored: the last attempt that is durable.
-        cancel: how it was cancelled; the first action wins.
+        cancel: the action of the first cancel; None before it.
     """
 
     state: State = State.QUEUED
@@ -185,12 +185,12 @@ class Life:
 
     @property
     def has_run(self) -> bool:
-        """An attempt was begun, so there may be something to settle at its end."""
+        """Whether an attempt began, so that the run's end may have to be settled."""
         return self.attempt > 0
 
     @property
     def is_executed(self) -> bool:
-        """A durable attempt has an actor, which may be named."""
+        """Whether the current attempt is durable and has an actor, so that clients may know it."""
         return self.actor is not None and self.stored == self.attempt
 
     def on(
@@ -201,18 +201,18 @@ class Life:
         actor: str | None = None,
         action: CancelAction | None = None,
     ) -> tuple[Do, ...] | None:
-        """Takes an event in.
+        """Applies an event to the run.
 
         Args:
-            attempt, actor: which ones the event is about; None for any. Of `Event.GRANTED` the
-                actor is the one that has the slot.
-            action: of a cancel.
+            attempt, actor: the subject of the event; None matches any. For `Event.GRANTED`, the
+                actor that has the slot.
+            action: the action of a cancel.
 
         Returns:
-            what is to be done, or None when the event is not about the current attempt or actor.
+            the effects to perform, or None when the event concerns another attempt or actor.
 
         Raises:
-            IllegalTransition: the table lacks it.
+            IllegalTransition: the table lacks the event for the state.
         """
         if attempt is not None and attempt != self.attempt:
             return None

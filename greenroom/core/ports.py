@@ -1,8 +1,7 @@
-"""The seams: what the HTTP edge may ask for, without knowing Ray or PostgreSQL.
+"""The interfaces that the HTTP edge uses, so that it depends on neither Ray nor PostgreSQL.
 
-`Runtime` is everything that goes through the registry and the run actors. `Records` is everything
-that goes straight to the database. `actors.gateway.runtime` and `persistence.records` implement
-them.
+`Runtime` holds the requests to the registry and the actors. `Records` holds the requests to the
+database. `actors.gateway.runtime` and `persistence.records` implement them.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ class StateUpdate:
     """`POST /threads/{t}/state`: ``values`` is JSON of a dict, a list or null.
 
     Attributes:
-        update_id: by which it is found again when it is asked for twice; the runtime gives it one.
+        update_id: identifies a repeated request; the runtime sets it.
     """
 
     graph_id: str
@@ -101,7 +100,12 @@ Update = StateUpdate | SuperstepsUpdate
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Updated:
-    """What a state update did: the client's answer, and what the thread's record must show."""
+    """The result of a state update.
+
+    Attributes:
+        answer: JSON for the client.
+        values, interrupts, has_next: the thread's state afterwards, as in `Outcome`.
+    """
 
     answer: bytes
     values: bytes | None
@@ -110,10 +114,10 @@ class Updated:
 
 
 class Runtime(Protocol):
-    """Runs, wherever they are executed. Every method may raise a `GreenroomError`."""
+    """The runs and threads of the server. Every method may raise a `GreenroomError`."""
 
     async def create(self, request: RunRequest) -> CreatedRun:
-        """Admits a run: by the multitask strategy of its thread, durably.
+        """Admits a run by its multitask strategy; the admission is durable on return.
 
         Raises:
             NotFound: the thread or assistant does not exist.
@@ -122,10 +126,13 @@ class Runtime(Protocol):
         ...
 
     async def cancel(self, request: CancelRequest, *, wait: bool) -> None:
-        """Cancels a run; with ``wait`` returns when it has stopped.
+        """Cancels a run.
+
+        Args:
+            wait: return only when the run has ended.
 
         Raises:
-            NotFound: no such run.
+            NotFound: the run does not exist.
             Conflict: the run is over; the message names its status.
         """
         ...
@@ -133,7 +140,7 @@ class Runtime(Protocol):
     async def cancel_many(
         self, status: Literal["pending", "running", "all"], action: Literal["interrupt", "rollback"]
     ) -> int:
-        """Cancels every run with a status; returns how many."""
+        """Cancels every run with a status; returns their number."""
         ...
 
     def events(
@@ -146,69 +153,79 @@ class Runtime(Protocol):
         with_ids: bool,
         resumable: bool,
     ) -> AsyncIterator[Batch]:
-        """The run's events past ``after`` until its end, across attempts and actors.
+        """Yields the run's events after a cursor until its end, across attempts and actors.
 
-        Yields a batch whenever there is something to send, and never an empty one; heartbeats are
-        the caller's. The iterator ends when the run has ended and everything was read.
+        Batches are never empty; the caller sends heartbeats. The iterator ends when the run has
+        ended and all its events are read.
 
         Args:
-            placement: where the run is, if the caller just created it; None asks the registry.
-            after: a sequence number; 0 replays all that is there, `LIVE` skips to now.
-            modes: stream modes to pass (``metadata`` too is dropped by a filter), None for all.
+            placement: the run's placement, if the caller just created it; None asks the registry.
+            after: a sequence number; 0 replays all kept events, `LIVE` skips to now.
+            modes: the stream modes to pass (a filter drops ``metadata`` too); None passes all.
             with_ids: put ``id:`` lines into the frames.
-            resumable: the events are kept durably, so also a finished run can be replayed.
+            resumable: the events are kept durably, so a finished run can be replayed as well.
         """
         ...
 
     def thread_events(
         self, thread_id: str, *, after: str | None, modes: frozenset[str]
     ) -> AsyncIterator[bytes]:
-        """SSE frames of everything that happens on a thread; never ends by itself.
+        """Yields SSE frames of all activity on a thread; never ends by itself.
 
-        The first item is empty, and says that nothing that begins from now on is missed.
+        The first item is empty: all activity that begins after it is yielded.
 
         Args:
-            modes: of ``run_modes``, ``lifecycle``, ``state_update``.
+            after: the id of the last event that the client has; None starts now.
+            modes: a subset of ``run_modes``, ``lifecycle``, ``state_update``.
         """
         ...
 
     async def outcome(
         self, run_id: str, placement: Placement | None, *, over: bool = False
     ) -> Outcome:
-        """How the run ended; waits for it.
+        """Waits for the run's end and returns its outcome.
 
         Args:
-            placement: where the run is, if the caller just created it; None asks the registry.
-            over: it had ended before somebody asked, so the thread's values of now are wanted.
+            placement: the run's placement, if the caller just created it; None asks the registry.
+            over: the run had already ended: return the thread's current values instead of the run's
+                own output.
 
         Raises:
-            NotFound: no such run, or it was rolled back.
+            NotFound: the run does not exist, or was rolled back.
         """
         ...
 
     async def ask(self, question: Question) -> bytes:
-        """What the inspector answers, as JSON.
+        """Asks the inspector; returns its answer as JSON.
 
         Raises:
-            BadRequest, InvalidRequest, NotFound: with a sentence for the client.
+            BadRequest, InvalidRequest, NotFound: with a message for the client.
         """
         ...
 
     async def update_state(self, update: Update) -> bytes:
-        """Changes a thread's state while no run is on it.
+        """Changes a thread's state; returns the answer as JSON.
 
         Raises:
             Conflict: a run is in flight.
-            BadRequest: the graph refuses the values or the node.
+            BadRequest: the graph rejects the values or the node.
         """
         ...
 
     async def copy_thread(self, thread_id: str, copy_id: str) -> None:
-        """Copies record and checkpoints to a new thread. Raises Conflict for an unknown thread."""
+        """Copies a thread's record and checkpoints to a new thread.
+
+        Raises:
+            Conflict: the thread does not exist.
+        """
         ...
 
     async def delete_thread(self, thread_id: str) -> None:
-        """Cancels the thread's runs, then deletes them, its state and itself. Raises NotFound."""
+        """Cancels the thread's runs, then deletes the runs, the checkpoints and the thread.
+
+        Raises:
+            NotFound: the thread does not exist.
+        """
         ...
 
     async def prune_thread(self, thread_id: str) -> None:
@@ -224,26 +241,26 @@ class Runtime(Protocol):
         """Cancels the run if it is not over, then deletes it and its checkpoints.
 
         Raises:
-            NotFound: no such run.
+            NotFound: the run does not exist.
         """
         ...
 
     async def info(self) -> dict[str, Any]:
-        """Counts for ``/info`` and ``/metrics?format=json``: actors, slots, runs."""
+        """Returns counts of actors, slots and runs (``/info``, ``/metrics?format=json``)."""
         ...
 
     async def metrics(self) -> str:
-        """Everything that is counted, in Prometheus' text format."""
+        """Returns all metrics in Prometheus' text format."""
         ...
 
 
 JsonObject = dict[str, Any]
-"""A record ready to be encoded; parts may be pre-encoded JSON."""
+"""A record before its encoding; parts may be pre-encoded JSON."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Page:
-    """A part of a search, and whether there is more after it."""
+    """One page of a search's results; ``has_more`` tells whether another page follows."""
 
     items: list[JsonObject]
     has_more: bool
@@ -251,7 +268,7 @@ class Page:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ThreadFilter:
-    """What `POST /threads/search` and ``/count`` select."""
+    """The conditions of `POST /threads/search` and ``/count``; None selects all."""
 
     metadata: Mapping[str, Any] | None = None
     values: Mapping[str, Any] | None = None
@@ -261,7 +278,7 @@ class ThreadFilter:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AssistantFilter:
-    """What `POST /assistants/search` and ``/count`` select."""
+    """The conditions of `POST /assistants/search` and ``/count``; None selects all."""
 
     metadata: Mapping[str, Any] | None = None
     graph_id: str | None = None
@@ -272,7 +289,11 @@ class Records(Protocol):
     """The database, as the HTTP edge sees it. Records are dicts in the API's shape."""
 
     async def ready(self) -> None:
-        """Raises DatabaseUnavailable with a sentence when the database cannot be reached."""
+        """Checks the connection to the database.
+
+        Raises:
+            DatabaseUnavailable: the database cannot be reached.
+        """
         ...
 
     # assistants
@@ -291,7 +312,11 @@ class Records(Protocol):
         if_exists: Literal["raise", "do_nothing"],
         ttl: Mapping[str, Any] | None,
     ) -> JsonObject:
-        """Raises Conflict when it exists and ``if_exists`` is ``raise``."""
+        """Creates a thread, or returns the existing one.
+
+        Raises:
+            Conflict: the thread exists and ``if_exists`` is ``raise``.
+        """
         ...
 
     async def get_thread(self, thread_id: str) -> JsonObject | None: ...
@@ -299,7 +324,7 @@ class Records(Protocol):
         self, thread_id: str, *, metadata: Mapping[str, Any] | None, ttl: Mapping[str, Any] | None
     ) -> JsonObject | None: ...
     async def thread_storage(self, thread_id: str) -> JsonObject | None:
-        """How much a thread keeps in the database, in the API's shape; None when there is none."""
+        """Returns a thread's size in the database; None when the thread does not exist."""
         ...
 
     async def search_threads(
@@ -312,5 +337,5 @@ class Records(Protocol):
     async def list_runs(
         self, thread_id: str, *, limit: int | None, offset: int, status: str | None
     ) -> list[JsonObject] | None:
-        """Newest first; None when the thread does not exist."""
+        """Returns a thread's runs, newest first; None when the thread does not exist."""
         ...

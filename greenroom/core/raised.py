@@ -1,26 +1,26 @@
-"""What user code raises, told in words that are always there and never too long.
+"""Describes exceptions of user code with a name and a message of bounded length.
 
-A graph may raise anything: ``SystemExit`` (a command line parser does), an exception whose
-``__str__`` raises, one with a message of 10 MB. Whoever tells of it must not fail because of it.
+A graph may raise any exception: ``SystemExit`` (from a command line parser), an exception whose
+``__str__`` raises, one with a message of 10 MB. The functions here never fail because of it.
 """
 
 from __future__ import annotations
 
 MAX_MESSAGE = 16_384
-"""Characters of a message that are told; it goes into records, events and checkpoints."""
+"""The most characters of a message; records, events and checkpoints contain it."""
 
 MAX_NAME = 200
 
 
 class Escaped(Exception):
-    """Stands for what is raised and is no ``Exception``, such as ``SystemExit``.
+    """Wraps a ``BaseException`` that is not an ``Exception``, such as ``SystemExit``.
 
-    ``asyncio`` stops its whole loop for some of these, and ``except Exception`` lets all of them
-    pass: raised in one run, they would end the others. Where user code begins, they become this
-    (`greenroom.graphs.containment`).
+    ``asyncio`` stops its whole loop for some of these, and ``except Exception`` catches none of
+    them, so one run would end the others. `greenroom.graphs.containment` wraps them at the calls
+    into user code.
 
     Attributes:
-        original: what was raised.
+        original: the wrapped exception.
     """
 
     def __init__(self, original: BaseException) -> None:
@@ -34,29 +34,29 @@ class Escaped(Exception):
         return representation(self.original)
 
     def __reduce__(self) -> tuple[type[Exception], tuple[str]]:
-        # What user code has raised need not survive pickling, and a Ray call pickles.
+        # A user's exception may not survive pickling, and a Ray call pickles.
         return RuntimeError, (f"{name_of(self)}: {self}",)
 
 
 def name_of(error: BaseException) -> str:
-    """The name of its class."""
+    """Returns the name of an exception's class; an `Escaped` gives the original's."""
     if isinstance(error, Escaped):
         error = error.original
     return type(error).__name__[:MAX_NAME]
 
 
 def message_of(error: BaseException) -> str:
-    """Its message, bounded; a sentence in its place when the exception cannot say it."""
+    """Returns an exception's message, bounded; a substitute when its ``__str__`` raises."""
     if isinstance(error, Escaped):
         error = error.original
     try:
         return _bounded(str(error))
-    except BaseException as second:  # noqa: BLE001 - `__str__` is the user's code, and may exit too
+    except BaseException as second:  # noqa: BLE001 - `__str__` is user code and may raise SystemExit
         return f"<{name_of(error)}: {type(second).__name__[:MAX_NAME]} while its message was read>"
 
 
 def representation(error: BaseException) -> str:
-    """Its ``repr``, bounded; its name when there is none."""
+    """Returns an exception's ``repr``, bounded; its class name when ``__repr__`` raises."""
     if isinstance(error, Escaped):
         error = error.original
     try:
@@ -66,7 +66,7 @@ def representation(error: BaseException) -> str:
 
 
 def told(error: BaseException) -> dict[str, str]:
-    """As the API's clients see it."""
+    """Returns an exception as the API shows it: ``{"error", "message"}``."""
     return {"error": name_of(error), "message": message_of(error)}
 
 

@@ -1,12 +1,12 @@
-"""Runs: their states, and the records that travel between gateway, registry and run actors.
+"""The statuses of a run, and the records that travel between gateway, registry and run actors.
 
     pending ──> running ──> success | error | timeout | interrupted
        ^           │
        └───────────┘   (the actor died or is draining; the next attempt)
 
-A run that stops at an ``interrupt()`` is ``success``; ``interrupted`` means cancelled or
-pre-empted. A rolled-back run has no status: it is deleted. The registry knows more states than
-these, and the table of how they change is `greenroom.core.lifecycle`.
+A run that stops at an ``interrupt()`` is ``success``; ``interrupted`` means cancelled or displaced
+by a newer run. A rolled-back run has no status: it is deleted. The registry distinguishes more
+states than statuses; the status follows from the state (`greenroom.core.lifecycle`).
 """
 
 from __future__ import annotations
@@ -38,26 +38,26 @@ CancelAction = Literal["interrupt", "rollback"]
 
 
 LARGE = 256 * KIB
-"""From so many bytes on a copy is worth avoiding: while a loop copies, it serves nobody."""
+"""The size in bytes from which a copy is avoided, since a copy blocks the event loop."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunFacts:
-    """What is true of a run from its creation to its end, wherever the run is known.
+    """The facts of a run that do not change from its creation to its end.
 
     Attributes:
         run_id: UUIDv7, minted by the gateway for the thread (`greenroom.core.sharding`); a retried
-            create with the same id is the same run.
-        thread_id: where the run is executed; for a stateless run a fresh id.
+            create with the same id refers to the same run.
+        thread_id: the thread of the run; a stateless run gets a new id.
         assistant_id: UUID of the assistant.
         graph_id: the graph that the assistant names.
         temporary: thread and run are deleted after the end (stateless, ``on_completion="delete"``).
         resumable: the events are kept durably (``stream_resumable``).
         resumes: the run starts from existing checkpoints (input null, a command, a checkpoint), so
-            a rollback must put back what the run writes onto them.
+            a rollback must remove the run's writes from them.
         webhook: URL to call after the end, or None.
-        traceparent: the span in which the run was created. None without tracing, and for a run that
-            an earlier registry admitted.
+        traceparent: the span that created the run; None without tracing, and for a run that an
+            earlier registry admitted.
     """
 
     run_id: str
@@ -71,7 +71,7 @@ class RunFacts:
     traceparent: str | None = None
 
     def __reduce__(self) -> Any:
-        """Pickles as its values: it travels with every create and every order."""
+        """Pickles only the values, since facts travel with every create and every order."""
         return _facts, tuple([getattr(self, name) for name in _FACTS])
 
 
@@ -83,7 +83,7 @@ def _facts(*values: Any) -> RunFacts:
 
 
 class OfRun:
-    """A record that embeds the facts of a run, and shows them as its own."""
+    """Base of a record that embeds a run's facts; it exposes them as its own attributes."""
 
     __slots__ = ()
 
@@ -127,7 +127,7 @@ class OfRun:
 
 
 class _LargeKwargs:
-    """Pickles with ``kwargs`` beside the pickle when they are large."""
+    """Pickles large ``kwargs`` out of band, so that they are not copied."""
 
     __slots__ = ()
 
@@ -151,15 +151,15 @@ def _with_kwargs(kind: type[Any], given: dict[str, Any], kwargs: Any) -> Any:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunRequest(_LargeKwargs, OfRun):
-    """A run as the gateway asks for it: validated, complete, and safe to ask for twice.
+    """The gateway's request for a run: validated, complete, and safe to repeat.
 
     Attributes:
-        kwargs: JSON of the run's ``kwargs`` (platform API, section 5), with the complete
-            ``config`` in it; opaque to the registry.
+        kwargs: JSON of the run's ``kwargs`` (platform API, section 5) including the complete
+            ``config``; opaque to the registry.
         metadata: JSON object, the run's metadata.
-        multitask_strategy: what to do when the thread is taken.
-        create_thread: make the thread if it does not exist (``if_not_exists="create"``).
-        after_s: seconds to wait before the run joins the queue.
+        multitask_strategy: the behaviour when the thread is taken.
+        create_thread: create the thread if it does not exist (``if_not_exists="create"``).
+        after_s: the delay before the run joins the queue, in seconds.
     """
 
     facts: RunFacts
@@ -172,7 +172,7 @@ class RunRequest(_LargeKwargs, OfRun):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Placement:
-    """Where a run is executed: the attempt that is current, and the name of its actor."""
+    """A run's current attempt and the name of the actor that executes it."""
 
     run_id: str
     attempt: int
@@ -180,16 +180,16 @@ class Placement:
 
 
 UNTIL_END = 1 << 30
-"""Follow a run past this attempt to wait for its end only."""
+"""Pass as the attempt to wait for the run's end only."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunLocation:
-    """Where a run is, or that it is over.
+    """A run's status, and its placement while an actor executes it.
 
     Attributes:
-        status: None when the run does not exist (any more).
-        placement: where the run is executed, while it is.
+        status: None when the run does not exist or was deleted.
+        placement: None when no actor executes the run.
     """
 
     status: RunStatus | None
@@ -202,7 +202,7 @@ class CreatedRun:
 
     Attributes:
         created_at: ISO 8601 with offset, as clients see it.
-        placement: where it is executed, or None while it is queued.
+        placement: the run's placement, or None while it is queued.
     """
 
     run_id: str
@@ -213,11 +213,11 @@ class CreatedRun:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunOrder(_LargeKwargs, OfRun):
-    """What an actor needs to execute one attempt of a run. Idempotent per (run_id, attempt).
+    """The order to execute one attempt of a run. Idempotent per (run_id, attempt).
 
     Attributes:
-        kwargs: JSON, as of `RunRequest`.
-        is_first: the thread has no checkpoint, so there is none to look for.
+        kwargs: JSON, as in `RunRequest`.
+        is_first: the thread has no checkpoint, so the actor does not look for one.
     """
 
     facts: RunFacts
@@ -228,12 +228,12 @@ class RunOrder(_LargeKwargs, OfRun):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
-    """How an attempt ended, as its actor saw it.
+    """How an attempt or a run ended.
 
     Attributes:
         status: a terminal status.
-        output: JSON of what ``wait`` answers: the graph's output, with ``__interrupt__`` when it
-            stopped at one; for an error ``{"__error__": {...}}``.
+        output: JSON of the answer to ``wait``: the graph's output, with ``__interrupt__`` when it
+            stopped at an interrupt; for an error ``{"__error__": {...}}``.
         values: JSON of the thread's state after the run, or None when there is no checkpoint.
         interrupts: JSON of the thread's pending interrupts, ``{task_id: [{"id", "value"}]}``.
         has_next: the state has a next step, so the thread is ``interrupted`` rather than ``idle``.
@@ -250,12 +250,13 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Report:
-    """What an actor tells the registry when an attempt ended; small whatever the state's size.
+    """An actor's message to the registry at the end of an attempt; small for any size of state.
 
     Attributes:
-        status: a terminal status; ``pending`` hands the run back, to be taken up by a next attempt.
-        events: how many there were, for the metrics.
-        first_event_s: how long the graph's first one took; None when that is not known.
+        status: a terminal status, or ``pending``, which hands the run back for a next attempt.
+        has_next, interrupts, error: as in `Outcome`.
+        events: the number of events, for the metrics.
+        first_event_s: seconds until the graph's first event; None when unknown.
     """
 
     run_id: str
@@ -271,10 +272,11 @@ class Report:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CancelRequest:
-    """Cancel a run.
+    """The request to cancel one run.
 
     Attributes:
-        name: of this request: asked again by the same name, it gets its first answer.
+        run_id: the run to cancel.
+        name: identifies the request; a repeated request with the same name gets the first answer.
     """
 
     thread_id: str
@@ -288,11 +290,12 @@ class Batch:
     """A piece of an event stream, ready to be sent.
 
     Attributes:
-        body: SSE frames, byte for byte (empty when nothing came in time).
-        cursor: the sequence number to continue from.
-        closed: nothing follows from this attempt.
+        body: SSE frames, ready to send; empty when no event came in time.
+        cursor: the sequence number of the last event in it.
+        closed: no event follows from this attempt.
         known: False when the actor does not have the run.
-        gone: the run was there, and is not any more; else it has not come yet.
+        gone: with ``known`` False: True when the actor had the run before, False when the run's
+            order has not arrived yet.
     """
 
     body: bytes
@@ -303,5 +306,5 @@ class Batch:
 
 
 def out_of_time(timeout_s: float) -> str:
-    """What a run says that took longer than its graph allows."""
+    """Returns the error message of a run that exceeded its graph's ``timeout_s`` (seconds)."""
     return f"The run took longer than its graph's timeout_s of {timeout_s:g} seconds."

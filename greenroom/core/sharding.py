@@ -1,11 +1,11 @@
-"""Which registry decides about a thread, and how a run's id tells it.
+"""Maps each thread, and each run id, to the registry that decides about it.
 
     thread id ──hash──> hash slot, 0 to 63 ──modulo the number of registries──> shard
 
-A *shard* is one of several registries, and the one writer for its threads. Nothing is looked up:
-the hash slot follows from the id of the thread, and from the id of a run that was minted for the
-thread (`for_thread`). PostgreSQL computes the same (`greenroom.slot_of`, migration 0012). A server
-chooses its number of shards when it starts; the hash slot of a thread never changes.
+A *shard* is one of several registries, and the one writer for its threads. The mapping needs no
+lookup: the hash slot follows from the thread's id, and from the id of a run that was minted for the
+thread (`for_thread`). PostgreSQL computes the same slot (`greenroom.slot_of`, migration 0012). A
+server chooses its number of shards when it starts; the hash slot of a thread never changes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def hash_slot_of_thread(thread_id: str) -> int:
 def hash_slot_of_run(run_id: str) -> int:
     """Returns the hash slot of the thread for which a run's id was minted.
 
-    Of an id that was not minted by `for_thread` it is an arbitrary one.
+    For an id that `for_thread` did not mint, the result is arbitrary.
     """
     return int(run_id[-2:], 16) & _HASH_SLOT_BITS
 
@@ -50,8 +50,8 @@ class Shard:
     """One of several registries: it has the hash slots that leave ``number`` modulo ``of``.
 
     Attributes:
-        number: of this shard, from 0.
-        of: how many shards there are.
+        number: the number of this shard, from 0.
+        of: the number of shards.
     """
 
     number: int = 0
@@ -59,7 +59,7 @@ class Shard:
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the shard that also does what belongs to no thread."""
+        """Whether this shard also does the work that belongs to no thread."""
         return self.number == 0
 
     def has(self, thread_id: str) -> bool:
@@ -69,23 +69,23 @@ class Shard:
     def share(self, total: int) -> int:
         """Returns this shard's part of a limit of the whole server.
 
-        The parts of all shards add up to ``total``. If ``total`` is not 0, each part is at least 1,
-        or the shard's threads would never get any.
+        The parts of all shards add up to ``total``, but each part is at least 1 unless ``total`` is
+        0, since the shard's threads would get nothing otherwise.
         """
         whole, rest = divmod(total, self.of)
         return max(whole + (self.number < rest), min(total, 1))
 
 
 WHOLE = Shard()
-"""The one registry of a server that has no other."""
+"""The only registry of a server without sharding."""
 
 
 class Misrouted(GreenroomError):
     """Another registry decides about this thread.
 
     Args:
-        shards: how many there are.
-        hash_slot: of the thread, if the caller could not know it.
+        shards: the number of shards.
+        hash_slot: the thread's hash slot, if the caller could not know it.
     """
 
     def __init__(self, message: str, shards: int, hash_slot: int | None = None) -> None:

@@ -15,11 +15,11 @@ class ThreadStatus(StrEnum):
 
 
 def resting_status(last: RunStatus, *, has_next: bool) -> ThreadStatus:
-    """The status of a thread whose last run ended and that has no other run.
+    """Returns the status of a thread that has no run in progress.
 
     Args:
-        last: how the run ended; a timeout counts as an error (platform API, section 6).
-        has_next: the state has a next step: an interrupt, or a cancel in mid-run.
+        last: the status of the last run; a timeout counts as an error (platform API, section 6).
+        has_next: the state has a next step, after an interrupt or a cancel in mid-run.
     """
     if last in (RunStatus.ERROR, RunStatus.TIMEOUT):
         return ThreadStatus.ERROR

@@ -1,4 +1,4 @@
-"""Waiting with a bound, and pauses that grow."""
+"""Bounded waiting, and growing pauses between tries."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from typing import Any
 
 
 async def happens_within(wait_s: float, what: Awaitable[Any]) -> bool:
-    """Waits for something; returns whether it happened in time.
+    """Waits for an awaitable; returns whether it finished in time.
 
-    Not `asyncio.wait_for`: on Python 3.11 that loses a cancellation that comes with the wake-up.
+    `asyncio.wait_for` loses a cancellation that comes with the wake-up on Python 3.11.
 
     Args:
-        wait_s: seconds; with 0 or less only what has happened already is seen.
-        what: e.g. a future that somebody resolves, or ``event.wait()``. It is cancelled when the
-            time is over.
+        wait_s: the longest wait in seconds; 0 or less does not wait.
+        what: the awaitable, e.g. a future or ``event.wait()``; cancelled when the time is over.
     """
     try:
         async with asyncio.timeout(max(0.0, wait_s)):

@@ -1,11 +1,11 @@
-"""`langgraph.json`: which graphs there are, and where each of them may run.
+"""Parses `langgraph.json`: the graphs and their placements.
 
-Only the parsing is here. Gateway and registry need the names and the placements but never a graph,
-so this module imports neither LangGraph nor user code; `greenroom.graphs.loading` does.
+Gateway and registry need the names and the placements but never a graph, so this module imports
+neither LangGraph nor user code; `greenroom.graphs.loading` does.
 
-A key that LangGraph knows and Greenroom does not honour is never dropped in silence: it becomes a
-sentence in `Configuration.warnings`, which whoever starts the server shows. In our own section
-nothing is forgiven: an unknown key there is an error that names the key and what is allowed.
+A key that LangGraph knows and Greenroom ignores becomes a sentence in `Configuration.warnings`,
+which the command line shows. An unknown key in Greenroom's own section is an error that names the
+key and the allowed ones.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from greenroom.graphs.placements import PlacementSpec, parse_placement
 
 FILE_NAME = "langgraph.json"
 RESERVED_APPLICATION = "greenroom"
-"""The name of the Serve application that the server itself is."""
+"""The name of the server's own Serve application."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,10 +35,10 @@ class GraphSpec:
     """One entry of ``graphs``.
 
     Attributes:
-        graph_id: its name, e.g. ``agent``.
+        graph_id: the graph's name, e.g. ``agent``.
         target: ``./file.py:attribute`` or ``package.module:attribute``.
-        description: what the configuration says about it.
-        placement: where its runs are executed.
+        description: the description in the configuration.
+        placement: the placement of the graph's runs.
     """
 
     graph_id: str
@@ -63,14 +63,14 @@ class Configuration:
 
     Attributes:
         root: the directory that relative paths start from.
-        graphs: by graph id, in the order of the file.
+        graphs: the graphs by id, in the order of the file.
         env: environment variables for the graphs' processes.
         import_paths: directories to put on ``sys.path``, from ``dependencies``.
         default_graph: the graph of requests that name no assistant, or None.
         applications: Ray Serve applications to deploy beside the server, ``package.module:app`` by
             name.
-        shipped_graphs: graphs may also come by value, from notebooks (`greenroom.notebook`).
-        warnings: sentences about what is in the file and has no effect.
+        shipped_graphs: notebooks may ship graphs by value (`greenroom.notebook`).
+        warnings: sentences about keys of the file that have no effect.
     """
 
     root: Path
@@ -83,10 +83,10 @@ class Configuration:
     warnings: tuple[str, ...] = ()
 
     def graph(self, graph_id: str) -> GraphSpec:
-        """The entry of a graph.
+        """Returns the entry of a graph.
 
         Raises:
-            ConfigurationError: there is none with this name.
+            ConfigurationError: the configuration has no graph with this name.
         """
         try:
             return self.graphs[graph_id]
@@ -112,7 +112,7 @@ BUILD_ONLY = (
     "source",
     "ui_config",
 )
-"""They tell `langgraph build` how to make an image; nothing that we do depends on them."""
+"""Keys for `langgraph build`, which makes an image; Greenroom does not use them."""
 
 NOT_HONOURED = {
     "auth": "'auth' is set, but Greenroom does not authenticate yet: EVERY request is let in. "
@@ -137,7 +137,7 @@ def read_configuration(path: Path) -> Configuration:
     """Reads a configuration file, or the `langgraph.json` of a directory.
 
     Raises:
-        ConfigurationError: it is missing, or says something that cannot be meant.
+        ConfigurationError: the file is missing or invalid.
     """
     file = path / FILE_NAME if path.is_dir() else path
     try:
@@ -160,14 +160,15 @@ def read_configuration(path: Path) -> Configuration:
 
 
 def parse_configuration(content: Any, root: Path) -> Configuration:
-    """What the content of a `langgraph.json` means.
+    """Makes a `Configuration` from the content of a `langgraph.json`.
 
     Args:
         content: the parsed JSON.
         root: the directory that relative paths in it start from.
 
     Raises:
-        ConfigurationError: with a sentence that names the key and what is allowed.
+        ConfigurationError: the content is invalid; the message names the key and the allowed
+            values.
     """
     top = an_object(content, f"{FILE_NAME}")
     ours = an_object(top.get("greenroom", {}), "greenroom")
@@ -269,7 +270,8 @@ def _applications(value: Any) -> dict[str, str]:
 
 
 def _import_paths(value: Any, root: Path) -> tuple[tuple[Path, ...], list[str]]:
-    """Local ``dependencies`` are importable, others are expected to be installed already."""
+    """Returns the directories of local ``dependencies``, and warnings; other dependencies must be
+    installed already."""
     if not isinstance(value, list) or not all(
         isinstance(item, str) for item in cast(list[Any], value)
     ):

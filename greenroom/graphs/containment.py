@@ -1,15 +1,15 @@
-"""User code that raises what is no ``Exception`` fails its own run, and nothing else.
+"""Containment: a ``BaseException`` of user code, such as ``SystemExit``, fails only its own run.
 
-Theory of operation. A ``Task`` of asyncio that ends with ``SystemExit`` or ``KeyboardInterrupt``
-raises it once more out of the event loop, which then stops: every run of the process would stand
-still for ever. ``GeneratorExit`` and other ``BaseException``s pass every ``except Exception`` of
-LangGraph's and ours, so that a run would never end. Nodes, tools, callbacks and generators'
-clean-up run in tasks that LangGraph, LangChain and users make. So the loop itself makes every task
-of it contained (`contain`): what leaves a task is an ``Exception`` or a cancellation. Reducers and
-factories run within our own task; there `execute` does the same (`has_escaped`).
+Theory of operation. An asyncio ``Task`` that ends with ``SystemExit`` or ``KeyboardInterrupt``
+raises it again out of the event loop, which then stops: every run of the process would hang.
+``GeneratorExit`` and other ``BaseException``s pass every ``except Exception`` of LangGraph and
+Greenroom, so that a run would never end. Nodes, tools, callbacks and the clean-up of generators run
+in tasks that LangGraph, LangChain and users create. So the loop contains every task that it creates
+(`contain`): a task ends with a result, an ``Exception`` or a cancellation. Reducers and factories
+run within Greenroom's own task; there `execute` does the same (`has_escaped`).
 
-What is left is a callback of the loop that raises (``loop.call_soon``), and ``loop.stop()``. Then
-the loop's thread ends, which the actor's guard takes for the death that it is.
+Two cases remain: a callback of the loop that raises (``loop.call_soon``), and ``loop.stop()``. Then
+the loop's thread ends, and the actor's guard treats that as the actor's death.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from greenroom.langgraph_internals import make_no_eager_tasks
 
 
 def has_escaped(error: BaseException) -> bool:
-    """Whether user code raised what is no ``Exception``; asked in the ``except`` that caught it.
+    """Returns whether user code raised a ``BaseException`` that is not an ``Exception``.
 
-    A ``GeneratorExit`` also says that a coroutine is closed, and then it was raised at the very
-    place where it is caught.
+    Call it in the ``except`` block that caught the error: a ``GeneratorExit`` that was raised at
+    that very place means that the coroutine is being closed.
     """
     if isinstance(error, Exception | asyncio.CancelledError):
         return False
@@ -36,11 +36,11 @@ def has_escaped(error: BaseException) -> bool:
 
 
 def contain(loop: asyncio.AbstractEventLoop) -> None:
-    """From now on, what is raised in a task of the loop and is no ``Exception`` is an `Escaped`."""
+    """Makes each new task of the loop raise `Escaped` for a ``BaseException`` of user code."""
     make = loop.get_task_factory()
 
     def contained(loop: asyncio.AbstractEventLoop, coro: Any, **named: Any) -> asyncio.Future[Any]:
-        # A plain generator is no coroutine for us, but Python 3.11 still runs it.
+        # A plain generator is not a `Coroutine`, but Python 3.11 still runs it.
         is_one = isinstance(coro, Coroutine)
         inside = _Contained(cast(Coroutine[Any, Any, Any], coro)) if is_one else coro
         if make is not None:
@@ -52,10 +52,10 @@ def contain(loop: asyncio.AbstractEventLoop) -> None:
 
 
 class _Contained(Coroutine[Any, Any, Any]):
-    """A coroutine as it is, but what it raises is an ``Exception`` or a cancellation.
+    """Wraps a coroutine so that it raises only an ``Exception`` or a cancellation.
 
-    It is no ``async def``: one that is cancelled before it begins never awaits what is in it, and
-    Python warns about that.
+    An ``async def`` would not do: cancelled before its begin, it never awaits the coroutine in it,
+    and Python warns about that.
     """
 
     __slots__ = ("_inside",)
@@ -86,5 +86,5 @@ class _Contained(Coroutine[Any, Any, Any]):
         return self._inside.__await__()
 
     def __getattr__(self, name: str) -> Any:
-        # Its name, code and frame, for whoever looks at a task.
+        # The coroutine's name, code and frame, for debuggers.
         return getattr(self._inside, name)

@@ -1,9 +1,9 @@
-"""One attempt of one run: from its order to encoded events, and to how it ended.
+"""Executes one attempt of one run: takes an order, emits encoded events, returns the outcome.
 
-LangGraph yields ``(namespace, mode, payload)``; clients see ``event: <name>`` with JSON. What lies
-between, and is the platform's dialect rather than LangGraph's (platform API, section 3):
+LangGraph yields ``(namespace, mode, payload)``; clients see ``event: <name>`` with JSON. The
+Platform's events differ from LangGraph's (platform API, section 3):
 
-    messages-tuple   LangGraph's ``messages``, as they come: ``[chunk, metadata]``
+    messages-tuple   LangGraph's ``messages``, unchanged: ``[chunk, metadata]``
     messages         the same, accumulated per message: ``messages/metadata`` once, then
                      ``messages/partial`` with all of the message so far; a message that came
                      whole is ``messages/complete``
@@ -12,10 +12,10 @@ between, and is the platform's dialect rather than LangGraph's (platform API, se
     debug            a checkpoint's payload says ``checkpoint`` and ``parent_checkpoint`` too, and
                      its tasks ``checkpoint`` for LangGraph's ``state``
 
-``values`` and ``updates`` are always asked for: from them the end is known (the final state, what
-it waits for) without reading the database. What the client did not ask for is not even encoded.
+``values`` and ``updates`` are always requested: they give the outcome (the final state, the
+interrupts) without a read of the database. Events that the client did not request are not encoded.
 
-Cancellation and `Fenced` pass through and end nothing here: whoever cancelled says how it ended.
+Cancellation and `Fenced` pass through: the caller that cancelled decides the outcome.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ from greenroom.wire.encoding import dumps
 log = logging.getLogger(__name__)
 
 Chunk = tuple[tuple[str, ...], str, Any]
-"""A namespace, a mode of LangGraph's, and its payload."""
+"""A namespace, a stream mode of LangGraph, and the payload."""
 
 
 async def execute(
@@ -71,20 +71,20 @@ async def execute(
     room: Callable[[], Awaitable[None]] | None = None,
     tail: Tail | None = None,
 ) -> Outcome:
-    """Runs one attempt to its end; emits every event except ``metadata`` and ``error``.
+    """Executes one attempt to its end; emits every event except ``metadata`` and ``error``.
 
-    The graph's own exceptions are an `Outcome` with ``error``, which the caller emits.
+    An exception of the graph gives an `Outcome` with ``error``, which the caller emits.
 
     Args:
-        control: asks the graph to stop after the current superstep (``request_drain``).
-        flush: makes durable what was emitted; called before anything of the graph is saved.
+        control: requests the graph to stop after the current superstep (``request_drain``).
+        flush: makes the emitted events durable; called before each write of the saver.
         room: returns when there is room for more events; the graph's stream waits for it.
-        tail: what `flush` kept of earlier attempts.
+        tail: the durable events of earlier attempts.
 
     Raises:
-        asyncio.CancelledError: it was cancelled; `state_after` tells what it left.
+        asyncio.CancelledError: the attempt was cancelled; `state_after` returns its state.
         Fenced: the attempt is no longer the current one.
-        GraphDrained: it stopped because ``control`` asked; another attempt can go on.
+        GraphDrained: the graph stopped on request of ``control``; another attempt can go on.
     """
     progress = Progress()
     try:
@@ -122,10 +122,10 @@ async def execute(
 async def state_after(
     loaded: LoadedGraph, order: RunOrder, *, checkpointer: Saver, store: BaseStore | None
 ) -> tuple[bytes | None, bytes, bool]:
-    """What a run that was stopped has left: values, interrupts, and whether there is a next step.
+    """Reads the state of the thread after a cancelled run.
 
     Returns:
-        As the fields of the same names in `Outcome`.
+        ``values``, ``interrupts`` and ``has_next``, as in `Outcome`.
     """
     config = instructions(order).config
     try:
@@ -150,11 +150,11 @@ async def _chunks(
     *,
     eager: bool,
 ) -> AsyncIterator[Chunk]:
-    """The graph's stream; with ``events`` its events are emitted on the way."""
+    """Yields the graph's stream; with the mode ``events``, emits those events meanwhile."""
     config = start.config
     modes = {"messages" if mode == "messages-tuple" else mode for mode in todo.modes}
     if eager:
-        # Else LangGraph yields what a step reported only once the step's checkpoint is saved.
+        # Otherwise LangGraph yields a step's chunks only once the step's checkpoint is saved.
         modes.add("custom")
     asked: dict[str, Any] = {
         "stream_mode": [*(modes - {"events", "values", "updates"}), "values", "updates"],
@@ -195,7 +195,7 @@ async def _stop_again(
     progress: Progress,
     tail: Tail | None,
 ) -> None:
-    """An earlier attempt stopped at a breakpoint and died; this one only says so."""
+    """Reports the stop at a breakpoint for an earlier attempt that died after it."""
     progress.stopped = True
     if "values" in todo.modes and (tail is not None or not order.resumable):
         # As `Repetition` does.
@@ -238,7 +238,7 @@ async def _follow(
                 if not namespace and INTERRUPT in payload:
                     progress.stopped = True
                 if "__metadata__" in payload:
-                    # LangGraph's note that the result came from a cache; not for clients.
+                    # LangGraph marks a cached result in this way; clients do not get the mark.
                     payload = {k: v for k, v in payload.items() if k != "__metadata__"}
             elif mode == "debug" and payload["type"] == "checkpoint":
                 payload = {**payload, "payload": _debug_checkpoint(payload["payload"])}

@@ -1,4 +1,4 @@
-"""Graph factories: a user's function that makes a graph for each execution."""
+"""Graph factories: user functions that make a graph for each execution."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from greenroom.langgraph_internals import ExecutionRuntime, ReadRuntime
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Factory:
-    """A user's function that makes a graph, and what it wants to be given.
+    """A user's function that makes a graph, and its parameters.
 
     Attributes:
         call: the function.
         config: the name of its parameter for the config, or None.
         runtime: the name of its parameter for the ``ServerRuntime``, or None.
-        context_schema: what the runtime's context is to be, from ``ServerRuntime[Schema]``.
-        positional: parameter names that can only be given by position, in order.
+        context_schema: the type of the runtime's context, from ``ServerRuntime[Schema]``.
+        positional: the names of positional-only parameters, in order.
     """
 
     call: Callable[..., Any]
@@ -47,7 +47,10 @@ class Factory:
         access: AccessContext,
         context: Any,
     ) -> Any:
-        """Calls it, awaits it, enters it; ``stack`` leaves what was entered."""
+        """Calls the function and returns its graph.
+
+        A returned awaitable is awaited, and a context manager is entered; ``stack`` exits it.
+        """
         given: dict[str, Any] = {}
         if self.config:
             given[self.config] = config
@@ -67,14 +70,14 @@ class Factory:
 
 
 def factory_of(value: Callable[..., Any], spec: GraphSpec) -> Factory:
-    # A bare generator function is a context manager whose author forgot the decorator.
+    # A bare generator function is used as a context manager; its decorator is missing.
     if inspect.isasyncgenfunction(value):
         value = contextlib.asynccontextmanager(value)
     elif inspect.isgeneratorfunction(value):
         value = contextlib.contextmanager(value)
     try:
         parameters = inspect.signature(value, eval_str=True).parameters.values()
-    except Exception:  # noqa: BLE001 - annotations may name what exists only for type checkers
+    except Exception:  # noqa: BLE001 - annotations may name types that only type checkers see
         parameters = inspect.signature(value).parameters.values()
     names: dict[str, str] = {}
     schema: Any = None

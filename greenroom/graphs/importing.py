@@ -1,8 +1,8 @@
-"""Importing a user's graph file or module.
+"""Imports a user's graph file or module.
 
 A file within a package is imported by its package name, with the package's root on ``sys.path``:
-loading it by path would break its relative imports. A lone file gets its own name, so that classes
-in it can be found again when a checkpoint that holds them is read in another process.
+loading it by path would break its relative imports. A file outside a package is imported by its
+own name, so that another process finds its classes when it reads a checkpoint that holds them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from greenroom.graphs.configuration import GraphSpec
 
 
 def make_importable(path: Path) -> None:
-    """Puts a directory on ``sys.path``, first of all, unless it is there."""
+    """Puts a directory at the front of ``sys.path``, unless ``sys.path`` has it already."""
     if str(path) not in sys.path:
         sys.path.insert(0, str(path))
 
@@ -52,7 +52,7 @@ def module_of(spec: GraphSpec, root: Path) -> ModuleType:
 
 
 def _package(file: Path) -> tuple[Path, str]:
-    """The directory to import from and the dotted name, as the ``__init__.py`` files say."""
+    """Returns the directory to import from and the dotted name, by the ``__init__.py`` files."""
     directory = file.parent
     parts = [] if file.name == "__init__.py" else [file.stem]
     while (directory / "__init__.py").is_file() and directory.name.isidentifier():
@@ -86,7 +86,7 @@ def _lone_file(spec: GraphSpec, file: Path, name: str) -> ModuleType:
 
 
 def _elsewhere(name: str, file: Path) -> bool:
-    """Whether importing ``name`` would give another file than this one."""
+    """Returns whether importing ``name`` would import another file than this one."""
     try:
         found = importlib.util.find_spec(name)
     except (ImportError, ValueError, AttributeError):

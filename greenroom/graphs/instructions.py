@@ -1,4 +1,4 @@
-"""A run's ``kwargs``, as the API stores them, turned into what LangGraph wants to be given."""
+"""Converts a run's ``kwargs``, as the API stores them, into the arguments of LangGraph."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ LANGGRAPH_VERSION = version("langgraph")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Instructions:
-    """A run's ``kwargs``, as LangGraph wants them.
+    """The arguments of LangGraph for a run.
 
     Attributes:
         input: the graph's input, a `Command`, or None to go on from the checkpoint.
-        config: with the run in ``metadata``, so that it lands in every checkpoint of the run.
+        config: the run's config; its ``metadata`` names the run, and so does each checkpoint's.
         context: the runtime context.
         modes: the stream modes that the client asked for.
         subgraphs: stream the events of subgraphs as well.
-        options: what `Pregel.astream` takes besides.
+        options: further arguments of `Pregel.astream`.
     """
 
     input: Any
@@ -45,7 +45,7 @@ def instructions(order: RunOrder) -> Instructions:
     """Reads an order's ``kwargs`` (platform API, section 5).
 
     Raises:
-        InvalidRequest: a command that cannot mean anything.
+        InvalidRequest: the command is malformed.
     """
     kwargs: dict[str, Any] = loads(order.kwargs)
     command = kwargs.get("command")
@@ -66,7 +66,7 @@ def instructions(order: RunOrder) -> Instructions:
 
 
 def _config(kwargs: Mapping[str, Any], order: RunOrder) -> RunnableConfig:
-    # The edge has cleaned the config; but a run may have been queued by an older server.
+    # The HTTP edge cleans the config, but an older server may have queued the run.
     given: dict[str, Any] = kwargs.get("config") or {}
     config = identity.fields_of(given)
     configurable = {
@@ -83,7 +83,7 @@ def _config(kwargs: Mapping[str, Any], order: RunOrder) -> RunnableConfig:
         if value is not None:
             configurable[key] = value
     if kwargs.get("strict_resume"):
-        # LangGraph then refuses an answer to an interrupt that does not wait, before it writes.
+        # Makes LangGraph reject an answer to an interrupt that is not pending, before it writes.
         configurable[CONFIG_KEY_STRICT_RESUME] = True
     return cast(
         RunnableConfig,
@@ -114,7 +114,7 @@ _OF_THE_EDGE = frozenset(
         "__after_seconds__",
     }
 )
-"""Reserved keys that the edge writes over whatever a client sent."""
+"""Reserved keys that the HTTP edge sets; it drops a client's values of them."""
 
 
 def _set_by_the_server(configurable: Mapping[str, Any]) -> dict[str, Any]:
@@ -122,17 +122,17 @@ def _set_by_the_server(configurable: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def parse_command(command: Any) -> Command[Any]:
-    """A `Command` from its JSON: ``{"resume", "update", "goto"}``, each of them optional.
+    """Parses a `Command` from its JSON: ``{"resume", "update", "goto"}``, all optional.
 
     Raises:
-        InvalidRequest: it has another shape.
+        InvalidRequest: the JSON has another shape.
     """
     if not isinstance(command, Mapping):
         raise InvalidRequest("'command' must be an object with 'resume', 'update' or 'goto'.")
     given = cast(Mapping[str, Any], command)
     update = given.get("update")
     if isinstance(update, list):
-        # Pairs of channel and value; a channel may be written more than once.
+        # Pairs of channel and value; a channel may occur more than once.
         pairs = cast(list[Any], update)
         update = [tuple(cast(list[Any], p)) if isinstance(p, list) else p for p in pairs]
     goto: Any = given.get("goto")

@@ -1,4 +1,4 @@
-"""Values of a configuration file, checked; a refusal is a sentence that names the key."""
+"""Checks values of a configuration file; each error names the key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a line of `langgraph.json` to a graph that can run.
+"""Loads the graph that a line of `langgraph.json` names.
 
 A target names a file or a module and an attribute in it. The attribute is a compiled graph, a
 builder, or a factory, which is called for every execution and may be async or a context manager.
@@ -42,7 +42,7 @@ class LoadedGraph:
         spec: the configuration's entry.
         graph: the compiled graph, or None when a factory makes one per execution.
         factory: calls the user's factory, or None.
-        warnings: sentences for whoever starts the server.
+        warnings: sentences that the server shows at its start.
     """
 
     spec: GraphSpec
@@ -64,14 +64,14 @@ class LoadedGraph:
         access: AccessContext = "threads.read",
         context: Any = None,
     ) -> AsyncGenerator[Graph, None]:
-        """The graph for one execution or one question, with our checkpointer and store in it.
+        """Opens the graph for one execution or question, with the server's checkpointer and store.
 
         Args:
-            access: why, as factories that take a ``ServerRuntime`` get to see it.
-            context: the run's context, for them too.
+            access: the purpose, which a factory's ``ServerRuntime`` shows.
+            context: the run's context, which a factory's ``ServerRuntime`` shows.
 
         Raises:
-            ConfigurationError: the factory gave something that is no graph.
+            ConfigurationError: the factory returned an object that is not a graph.
         """
         if self.factory is None:
             assert self.graph is not None
@@ -93,14 +93,15 @@ class LoadedGraph:
 
 
 def load_graph(spec: GraphSpec, root: Path, import_paths: Iterable[Path] = ()) -> LoadedGraph:
-    """Imports a graph's code; blocks for as long as that takes.
+    """Imports a graph's code; blocks meanwhile.
 
     Args:
         root: the directory that relative paths start from.
         import_paths: directories to make importable first (`Configuration.import_paths`).
 
     Raises:
-        ConfigurationError: with a sentence that names graph, target and what to do.
+        ConfigurationError: the import failed, or the target is not a graph; the message names the
+            graph, the target and the remedy.
     """
     for path in (*import_paths, root):
         make_importable(path)
@@ -114,7 +115,7 @@ def load_graph(spec: GraphSpec, root: Path, import_paths: Iterable[Path] = ()) -
         ) from None
     try:
         graph = _compiled(value)
-    except Exception as error:  # compiling checks the user's graph in many ways
+    except Exception as error:  # compiling validates the user's graph and may raise any error
         raise ConfigurationError(
             f"Graph {spec.graph_id!r} ({spec.target}) does not compile: {error}"
         ) from error
@@ -146,10 +147,10 @@ def _equipped(
 
 
 def _bound(config: RunnableConfig) -> RunnableConfig:
-    """What an author has bound with ``with_config``, without what would say which run this is.
+    """Returns the config that an author bound with ``with_config``, without a run's identity.
 
-    LangGraph lays it under the config of each execution, key by key: a checkpoint that is bound
-    would be where every run begins, and a thread that is bound would be what a question reads.
+    LangGraph merges the bound config into the config of each execution: every run would begin at a
+    bound checkpoint, and questions would read a bound thread.
     """
     bound = identity.without(config)
     if "configurable" in bound:

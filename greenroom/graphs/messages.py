@@ -1,4 +1,4 @@
-"""Messages of a graph's stream as events, in the two forms that a client may ask for."""
+"""Emits the messages of a graph's stream as events, in the two forms that clients can request."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from langchain_core.messages.utils import message_chunk_to_message
 from greenroom.wire.encoding import dumps
 
 Emit = Callable[[str, bytes], None]
-"""Takes an event's name and its data; the caller appends it to the run's log."""
+"""Appends an event, given by name and data, to the run's log."""
 
 
 class TupleMessages:
@@ -33,7 +33,7 @@ class TupleMessages:
 
 
 class AccumulatedMessages:
-    """``messages``: every event has all of its message so far; subgraphs are not told apart."""
+    """``messages``: every event has the whole message so far; subgraphs are not distinguished."""
 
     def __init__(self, emit: Emit) -> None:
         self._emit = emit

@@ -1,4 +1,4 @@
-"""How an attempt ended: from what its stream has shown, or from what user code has raised."""
+"""Makes the outcome of an attempt from its stream, or from the exception of user code."""
 # pyright: reportMissingTypeStubs=false
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Progress:
-    """What the end of a run is known from.
+    """The facts of an attempt's stream from which its outcome is made.
 
     Attributes:
         values: the root's last state before an interrupt.
-        seen: whether there was one.
-        encoded: it as JSON, if it was emitted.
+        seen: whether the stream had a state.
+        encoded: ``values`` as JSON, if they were emitted.
         interrupts: every interrupt that the root raised.
-        stopped: it stopped before its end, at an interrupt or a breakpoint.
+        stopped: the attempt stopped at an interrupt or a breakpoint.
     """
 
     values: Any = None
@@ -44,20 +44,20 @@ class Progress:
     stopped: bool = False
 
     def note(self, payload: Any) -> None:
-        """Takes what the root's ``values`` stream says."""
+        """Records a payload of the root's ``values`` stream."""
         if isinstance(payload, dict) and INTERRUPT in payload:
             self.interrupts.extend(cast(dict[str, Any], payload)[INTERRUPT])
             self.stopped = True
         elif not self.interrupts:
-            # What comes after an interrupt has the results of the tasks beside it. The reference's
-            # ``wait`` answers without them; they are in the thread's state.
+            # Values after an interrupt include the results of parallel tasks. The ``wait`` of
+            # LangGraph's server answers without them; they are in the thread's state.
             self.values, self.seen, self.encoded = payload, True, None
 
 
 async def success(graph: Graph, config: RunnableConfig, progress: Progress) -> Outcome:
     streamed = (progress.encoded or dumps(progress.values)) if progress.seen else None
     if streamed and not progress.stopped and not _forgets(graph):
-        # It came to its end, so the state is what was streamed last, and nothing is next.
+        # The graph finished, so the state is the last streamed one, and no step is next.
         return Outcome(status=RunStatus.SUCCESS, output=streamed, values=streamed)
     values, interrupts, has_next = await head_state(graph, config)
     output = streamed or values or b"null"
@@ -75,7 +75,7 @@ async def success(graph: Graph, config: RunnableConfig, progress: Progress) -> O
 
 
 def _forgets(graph: Graph) -> bool:
-    """Whether it has channels that are streamed but not kept."""
+    """Returns whether the graph has channels that are streamed but not saved."""
     channels: dict[str, Any] = cast(Any, graph).channels
     return any(isinstance(channel, UntrackedValue) for channel in channels.values())
 
@@ -85,7 +85,7 @@ async def failure(graph: Graph, config: RunnableConfig, error: BaseException) ->
     try:
         values, interrupts, has_next = await head_state(graph, config)
     except BaseException as second:
-        # The first error is the one to tell; often it is why the state cannot be read either.
+        # The first error is reported; often it is also the reason why the state is unreadable.
         reraise_signals(second)
         log.warning(
             "the state after a failed run could not be read",
@@ -109,8 +109,8 @@ def outcome_of_failure(error: BaseException) -> Outcome:
 
 
 def _escaped_within(error: BaseException) -> Escaped | None:
-    """What a group of a user's tasks hides: asyncio itself would have raised it instead of the
-    group, had it not been contained."""
+    """Returns the `Escaped` within an exception group of a user's tasks. Without containment,
+    asyncio would have raised the original instead of the group."""
     if isinstance(error, Escaped):
         return error
     if not isinstance(error, BaseExceptionGroup):
@@ -120,8 +120,8 @@ def _escaped_within(error: BaseException) -> Escaped | None:
 
 
 def reraise_signals(error: BaseException) -> None:
-    """Raises again what ends no run: that this coroutine is closed, a cancellation, a drain, or a
-    fence within ``error``."""
+    """Raises ``error`` again if it is a signal that ends no run: the close of this coroutine, a
+    cancellation, a drain, or a fence within it."""
     if isinstance(error, GeneratorExit) and not has_escaped(error):
         raise error
     task = asyncio.current_task()
@@ -129,7 +129,7 @@ def reraise_signals(error: BaseException) -> None:
         raise error
     if isinstance(error, GraphDrained):
         raise error
-    # A fence may come wrapped: checkpoints are written in background tasks, in task groups.
+    # A fence may be wrapped, since background tasks in task groups write the checkpoints.
     found = _fence(error, set())
     if found is not None:
         raise found

@@ -1,4 +1,4 @@
-"""Placements: where the runs of a graph are executed, and how `langgraph.json` says so."""
+"""Placements: the needs of a graph's actors, and their keys in `langgraph.json`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from greenroom.graphs.json_values import an_object, refuse_unknown
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlacementSpec:
-    """Where and how the runs of a graph are executed.
+    """The needs of a graph's actors, and the limits of its runs.
 
     Attributes:
         runs_per_actor: how many runs share one process; 1 isolates each.
@@ -20,12 +20,11 @@ class PlacementSpec:
         max_actors: upper bound of actors with this placement; 0 leaves it to the server's settings.
         num_cpus: CPUs that Ray reserves per actor.
         num_gpus: GPUs that Ray reserves per actor.
-        memory_mib: memory that Ray reserves per actor, and the resident memory at which it is
-            ended; 0 means neither.
+        memory_mib: memory in MiB that Ray reserves per actor, and the resident memory at which the
+            actor is ended; 0 means neither.
         resources: custom Ray resources per actor.
         accelerator_type: of the node, as Ray names it (``A100``, ``L4``); empty for any.
-        labels: what the node's labels must say, as Ray's label selectors have it: a value,
-            ``!value``, ``in(a, b)``.
+        labels: Ray's label selectors for the node, by label: a value, ``!value``, ``in(a, b)``.
         max_runs_per_actor_life: runs after which an actor is replaced; 0 means never.
         timeout_s: seconds after which a run ends with ``timeout``; 0 means never.
         max_attempts: how often a run is started when its process dies.
@@ -46,14 +45,20 @@ class PlacementSpec:
 
 
 MINIMUM = {"runs_per_actor": 1, "max_attempts": 1}
-"""The least value of a number; 0 where nothing is said."""
+"""The least value of a number, by key; 0 for the other keys."""
 
 
 def parse_placement(value: Any, base: PlacementSpec, where: str) -> PlacementSpec:
-    """A placement from its keys; what it lacks is as in ``base``.
+    """Parses a placement.
+
+    Args:
+        value: the parsed JSON.
+        base: supplies the missing keys.
+        where: the path of ``value`` in the file, for error messages.
 
     Raises:
-        ConfigurationError: a key is unknown, or its value cannot be; names it as ``where.key``.
+        ConfigurationError: a key is unknown, or its value is invalid; the message names it as
+            ``where.key``.
     """
     given = an_object(value, where)
     known = {item.name: getattr(base, item.name) for item in fields(PlacementSpec)}

@@ -1,29 +1,28 @@
-"""What a second attempt sends to LangGraph, and what it does not show the client again.
+"""Resuming a run: decides the input of a second attempt, and drops the events that it repeats.
 
 Theory of operation. Every checkpoint of a run carries ``run_id`` and ``run_attempt`` in its
-metadata. When an actor dies, the next attempt of the run looks for a ROOT checkpoint of this very
-run.
+metadata. When an actor dies, the next attempt looks for a ROOT checkpoint of this very run.
 
-    there is one   the input was consumed: send None, forget ``checkpoint_id``, go on from there
-    there is none  the input was not: send input, command and checkpoint once more
+    found      the input was consumed: send None without ``checkpoint_id``, go on from there
+    not found  the input was not consumed: send input, command and checkpoint once more
 
 "The thread has a checkpoint" must never decide this. Re-sending ``Command(resume="YES")`` after it
-was consumed answers the graph's NEXT question with YES; sending None before it was loses the
-answer, or the whole input, and ends in success.
+was consumed answers the graph's NEXT question with YES. Sending None before it was consumed loses
+the answer, or the whole input, and ends in success.
 
-Two things lie between "consumed" and "not". A command's ``update`` and ``goto`` are stored as
-writes on the checkpoint BEFORE the run, long before the run's own first checkpoint; sent again they
-would be applied twice (`_not_yet_stored`). And a run that came to a breakpoint has stopped there
-even if it died before it could say so; None would carry it past (`_stopped_at`).
+Two cases lie between. A command's ``update`` and ``goto`` are stored as writes on the checkpoint
+BEFORE the run, long before the run's own first checkpoint; sent again they would be applied twice
+(`_not_yet_stored`). And a run may have died at a breakpoint before it could report the stop; None
+would carry it past the breakpoint (`_stopped_at`).
 
-On resume LangGraph repeats itself, per namespace: ``values``, ``checkpoints`` and ``debug`` of the
+On resume LangGraph repeats events, per namespace: ``values``, ``checkpoints`` and ``debug`` of the
 checkpoint it starts from, ``tasks`` starts of tasks that are done, and their ``updates``, marked
-cached. `Repetition` drops those until the first event of new work, unless nobody was told:
+cached. `Repetition` drops these events until the first event of new work, with two exceptions:
 
-    events kept        what the durable tail lacks comes now. It can only lack the ``values``,
-                       ``checkpoints`` and ``debug`` around the last checkpoint, because what was
-                       emitted before a write of the saver is durable before it (`savers`)
-    events not kept    the root's ``values`` come again; nobody knows whether the client got them
+    events kept        the events that the durable tail lacks are emitted. It can only lack the
+                       ``values``, ``checkpoints`` and ``debug`` around the last checkpoint, because
+                       the events before a write of the saver are made durable first (`savers`)
+    events not kept    the root's ``values`` are emitted again, since the client may lack them
 """
 
 from __future__ import annotations
@@ -50,10 +49,16 @@ from greenroom.wire.encoding import dumps
 
 
 class Tail(Protocol):
-    """What earlier attempts have made durable."""
+    """The durable events of earlier attempts."""
 
     async def has(self, name: str, data: bytes, *, whole: bool) -> bool:
-        """Whether an event of this name is this data, or (not ``whole``) has it in it."""
+        """Returns whether the tail has an event.
+
+        Args:
+            name: the event's name.
+            data: the event's data, or a part of it.
+            whole: ``data`` is the whole data of the event.
+        """
         ...
 
 
@@ -63,13 +68,13 @@ _ADDRESS = ("checkpoint_id", "checkpoint_ns", "checkpoint_map")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Start:
-    """How an attempt begins.
+    """The begin of an attempt.
 
     Attributes:
-        input: what to send.
-        config: with the checkpoint to start from, if it is not the newest.
-        repetition: drops what was reported already; None when nothing was.
-        stopped: the run is at a breakpoint already, and there is nothing to execute.
+        input: the input for LangGraph.
+        config: names the checkpoint to start from, if it is not the newest.
+        repetition: drops repeated events; None when no event can be repeated.
+        stopped: the run has reached a breakpoint already, and no step is to be executed.
     """
 
     input: Any
@@ -81,10 +86,10 @@ class Start:
 async def prepare(
     graph: Graph, saver: Saver, order: RunOrder, todo: Instructions, tail: Tail | None = None
 ) -> Start:
-    """Decides how this attempt begins; see the head of this module.
+    """Decides how an attempt begins; see the head of this module.
 
     Args:
-        tail: of a resumable run; None takes it that nothing is missing there.
+        tail: the durable events of a resumable run; None assumes that it lacks none.
     """
     if order.attempt <= 1:
         return Start(input=todo.input, config=todo.config)
@@ -112,10 +117,10 @@ async def _newest_of_run(saver: Saver, order: RunOrder) -> CheckpointTuple | Non
 
 
 async def _not_yet_stored(saver: Saver, input: Any, config: RunnableConfig) -> Any:
-    """A command without what an earlier attempt has stored of it before it died.
+    """Returns a command without the parts that an earlier attempt stored before it died.
 
-    All of a command's writes are stored as one, so either all or none are there. A resume value is
-    sent again in any case: it has a fixed slot, and a map of them is not stored at all.
+    All writes of a command are stored together, so either all or none exist. A resume value is
+    always sent again: it has a fixed slot, and a map of resume values is not stored at all.
     """
     if not isinstance(input, Command):
         return input
@@ -135,7 +140,7 @@ async def _not_yet_stored(saver: Saver, input: Any, config: RunnableConfig) -> A
 
 
 async def _stopped_at(graph: Graph, head: CheckpointTuple, todo: Instructions) -> bool:
-    """Whether the run had come to a breakpoint at this checkpoint, as LangGraph would decide."""
+    """Returns whether the run reached a breakpoint at this checkpoint, as LangGraph decides it."""
     before = todo.options["interrupt_before"] or graph.interrupt_before_nodes
     after = todo.options["interrupt_after"] or graph.interrupt_after_nodes
     if not before and not after:
@@ -152,7 +157,7 @@ async def _stopped_at(graph: Graph, head: CheckpointTuple, todo: Instructions) -
 
 @dataclass(frozen=True, slots=True)
 class _Named:
-    """As much of a task as `should_interrupt` looks at."""
+    """The part of a task that `should_interrupt` reads."""
 
     name: str
     config: None = None
@@ -164,7 +169,7 @@ def _named(names: Iterable[str]) -> Any:
 
 
 async def _executed_before(graph: Graph, head: CheckpointTuple) -> Collection[str]:
-    """The nodes of the superstep that ended with this checkpoint."""
+    """Returns the nodes of the superstep that ended with this checkpoint."""
     if head.metadata.get("source") != "loop":
         return ()
     if head.parent_config is not None:
@@ -172,8 +177,8 @@ async def _executed_before(graph: Graph, head: CheckpointTuple) -> Collection[st
         step = (parent.metadata or {}).get("step")
         if step is not None and step + 1 == head.metadata.get("step"):
             return [task.name for task in parent.tasks]
-    # With durability "exit" the superstep before was not kept. Versions grow with every superstep,
-    # so the nodes that saw the newest ones ran last.
+    # With durability "exit" the previous superstep was not saved. Versions grow with every
+    # superstep, so the nodes that saw the newest ones ran last.
     seen = {
         node: max(versions.values())
         for node, versions in head.checkpoint["versions_seen"].items()
@@ -182,18 +187,18 @@ async def _executed_before(graph: Graph, head: CheckpointTuple) -> Collection[st
     return [node for node, newest in seen.items() if newest == max(seen.values())]
 
 
-# --- what was reported already --------------------------------------------------------------------
+# --- repeated events ------------------------------------------------------------------------------
 
 
 @dataclass(slots=True)
 class _Repeating:
-    """A namespace in which LangGraph still repeats what an earlier attempt has reported.
+    """A namespace in which LangGraph still repeats events of an earlier attempt.
 
     Attributes:
-        checkpoint_id: where it goes on from.
+        checkpoint_id: the checkpoint from which the namespace goes on.
         done: the tasks of the unfinished superstep that are done.
-        stepped: it was left by a superstep, which reported ``values``, and not by an input.
-        values_due: its first ``values`` is still to come.
+        stepped: a superstep, which reported ``values``, wrote the checkpoint; not an input.
+        values_due: the first ``values`` of the namespace is still to come.
     """
 
     checkpoint_id: str
@@ -203,10 +208,10 @@ class _Repeating:
 
 
 class Repetition:
-    """Tells repeated events from new ones, per namespace, until new work begins in it.
+    """Separates repeated events from new ones in each namespace, until new work begins there.
 
     Args:
-        head: the root checkpoint that the attempt goes on from.
+        head: the root checkpoint from which the attempt goes on.
         tail: see `prepare`.
     """
 
@@ -220,7 +225,7 @@ class Repetition:
         self._namespaces: dict[tuple[str, ...], _Repeating | None] = {}
 
     async def drops(self, namespace: tuple[str, ...], mode: str, payload: Any) -> bool:
-        """Whether the event was reported by an earlier attempt."""
+        """Returns whether an earlier attempt reported the event."""
         if namespace not in self._namespaces:
             saved = await self._found(namespace) if namespace else self._head
             self._namespaces[namespace] = _repeating(saved) if saved is not None else None
@@ -239,11 +244,11 @@ class Repetition:
         if kind == "checkpoints":
             checkpoint_id: str = body["config"]["configurable"]["checkpoint_id"]
             if checkpoint_id <= here.checkpoint_id:
-                # In the data of the next checkpoint's event it is as well, and that came later.
+                # The data of the next checkpoint's event has it as well, and that came later.
                 return await self._told(namespace, mode, checkpoint_id.encode(), whole=False)
             repeated = False
         elif kind == "tasks" and "triggers" in body:
-            # Starts come before the cached updates of other tasks, so they open nothing.
+            # Starts precede the cached updates of other tasks, so they do not mark new work.
             return body["id"] in here.done
         else:
             repeated = kind == "updates" and _cached(body)
@@ -259,14 +264,14 @@ class Repetition:
         return await self._tail.has("|".join((mode, *namespace)), data, whole=whole)
 
     async def _found(self, namespace: tuple[str, ...]) -> CheckpointTuple | None:
-        """What an earlier attempt left in the namespace of a subgraph."""
+        """Returns the checkpoint of an earlier attempt in the namespace of a subgraph."""
         config: RunnableConfig | None = {
             "configurable": {
                 "thread_id": self._order.thread_id,
                 "checkpoint_ns": "|".join(namespace),
             }
         }
-        # The subgraph may have got on meanwhile: its own checkpoints are no repetition.
+        # The subgraph may have advanced meanwhile: its own checkpoints are no repetition.
         while config is not None:
             saved = await self._saver.aget_tuple(config)
             metadata: Mapping[str, Any] = cast(Any, saved.metadata) if saved else {}

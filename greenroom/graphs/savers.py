@@ -1,8 +1,8 @@
-"""What is put around the saver of an execution: events first, and no checkpoint from the future.
+"""Wrappers of an execution's saver: events are durable first, and no checkpoint is in the future.
 
-"The latest checkpoint" is the one with the largest UUIDv6, which is wall clock: on a machine whose
-clock is behind, what a run writes would lie before what it started from, and be invisible. So a
-checkpoint from the future is waited for (`with_clock`).
+LangGraph takes the checkpoint with the largest UUIDv6 as the latest, and a UUIDv6 is wall clock
+time. On a machine whose clock is behind, a run's checkpoints would precede the one it started from,
+and be invisible. So the read of a checkpoint from the future waits (`with_clock`).
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from greenroom.core.errors import GreenroomError
 from greenroom.graphs.loading import Saver
 
 TURNS = 32
-"""Turns of the loop after which LangGraph has yielded what it had put into its queues. One is
-needed (as the tests show when it is changed), and two more for every level of subgraphs."""
+"""The turns of the event loop after which LangGraph has yielded all events in its queues: one (the
+tests fail with less), and two more for every level of subgraphs."""
 
 
 def emitting_first(
     saver: Saver, flush: Callable[[], Awaitable[None]], deciding: asyncio.Lock
 ) -> Saver:
-    """The saver, but when it writes, everything that was reported until then is durable.
+    """Returns a saver that makes all reported events durable before each write.
 
-    LangGraph hands over a task's writes before it yields the task's events, so the write waits for
-    them to arrive.
+    LangGraph saves a task's writes before it yields the task's events, so the write waits for those
+    events.
 
     Args:
-        flush: makes durable what was emitted.
-        deciding: held while it is open whether an event is emitted at all.
+        flush: makes the emitted events durable.
+        deciding: a lock, held while the emission of an event is being decided.
     """
     ordered = copy.copy(saver)
 
@@ -66,7 +66,7 @@ def emitting_first(
 
 MAX_CLOCK_WAIT_S = 5.0
 _UUID_EPOCH_S = 0x01B21DD213814000 / 1e7
-"""From the start of the UUIDs' calendar, in 1582, to that of Unix."""
+"""The time from the epoch of UUIDs, in 1582, to that of Unix."""
 
 
 class ClockBehind(GreenroomError):
@@ -79,13 +79,12 @@ def with_clock(
     now_s: Callable[[], float] = time.time,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> Saver:
-    """The saver, but what it reads is never from the future of this machine.
+    """Returns a saver whose read of a checkpoint waits until this machine's clock has passed it.
 
-    It waits until the clock has passed the checkpoint that an execution starts from. LangGraph
-    reads that anyway, so this costs no query.
+    LangGraph reads the checkpoint at the start of an execution anyway, so this costs no query.
 
     Raises:
-        ClockBehind: (from the read) it would have to wait for more than `MAX_CLOCK_WAIT_S`.
+        ClockBehind: raised by the read, if the wait would exceed `MAX_CLOCK_WAIT_S`.
     """
     clocked = copy.copy(saver)
 

@@ -1,13 +1,13 @@
-"""Graphs by value: from an object in a notebook to bytes, and back in another process.
+"""Graphs by value: packs an object of a notebook into bytes, and unpacks it in another process.
 
-cloudpickle takes along functions and classes that no module on the other side has. Three things are
-left, and are done here:
+cloudpickle includes functions and classes that no module on the other side has. This module adds
+three steps:
 
 - LangGraph compares with sentinels (``PASSTHROUGH``, ``SKIP_WRITE``, each a bare ``object()`` of a
-  module): by value they lose their identity and every run fails, so they travel by name.
-- Modules beside the notebook are not installed where the graph will run: they travel by value too.
-- A checkpoint names the class of what it holds, and looks for it in a module. Classes that were
-  shipped are therefore put where their module says that they are.
+  module). By value they lose their identity and every run fails, so they travel by name.
+- Modules beside the notebook are not installed on the other side, so they travel by value too.
+- A checkpoint names the classes of its values, and a reader looks for them in their modules. So
+  shipped classes are put into the modules that they name.
 """
 # cloudpickle has no types.
 # pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
@@ -33,23 +33,23 @@ from greenroom.core.errors import ConfigurationError
 from greenroom.graphs.loading import Graph
 
 OURS = frozenset({"greenroom", "actors", "serve_app"})
-"""Installed wherever a graph may run."""
+"""Packages that are installed on every machine that may execute a graph."""
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
-"""Functions by value are bytecode, which only the same version of Python executes."""
+"""Pickled functions are bytecode, which only the same version of Python executes."""
 
 
 def pack(graph_id: str, graph: Any, *, beside: Path) -> bytes:
-    """A graph as bytes, with all that is not installed on the other side.
+    """Packs a graph into bytes, with all code that is not installed on the other side.
 
     Args:
-        graph_id: for the message.
-        graph: a compiled graph, or a builder. A checkpointer or store in it stays behind: the
-            server brings its own.
+        graph_id: the graph's name, for error messages.
+        graph: a compiled graph, or a builder. A compiled graph's checkpointer and store are left
+            out: the server uses its own.
         beside: modules from files below this directory travel by value.
 
     Raises:
-        ConfigurationError: it is no graph, or holds what cannot be taken along.
+        ConfigurationError: ``graph`` is not a graph, or holds an object that cannot be pickled.
     """
     if isinstance(graph, Pregel):
         graph = graph.copy(update={"checkpointer": None, "store": None})
@@ -61,7 +61,7 @@ def pack(graph_id: str, graph: Any, *, beside: Path) -> bytes:
     with _by_value(beside):
         try:
             return _dump(graph)
-        except Exception as error:  # whatever a user's object raises when it is pickled
+        except Exception as error:  # a user's object may raise any error when it is pickled
             raise ConfigurationError(
                 f"Graph {graph_id!r} cannot be shipped: {_culprit(graph)}{_first_line(error)}."
                 " Connections, locks and open files stay in their process: make them inside the"
@@ -70,10 +70,10 @@ def pack(graph_id: str, graph: Any, *, beside: Path) -> bytes:
 
 
 def unpack(graph_id: str, payload: bytes) -> Graph:
-    """The graph that `pack` has packed, compiled.
+    """Unpacks and compiles a graph that `pack` made.
 
     Raises:
-        ConfigurationError: something that it needs is missing here.
+        ConfigurationError: a dependency of the graph is missing here.
     """
     try:
         graph, classes = pickle.loads(payload)
@@ -81,7 +81,7 @@ def unpack(graph_id: str, payload: bytes) -> Graph:
         raise ConfigurationError(
             f"Graph {graph_id!r} needs {error.name!r}, which is not installed where it is to run."
         ) from error
-    except Exception as error:  # whatever a user's object raises when it is made again
+    except Exception as error:  # a user's object may raise any error when it is unpickled
         raise ConfigurationError(
             f"Graph {graph_id!r} cannot be loaded where it is to run:"
             f" {type(error).__name__}: {_first_line(error)}."
@@ -116,7 +116,7 @@ def _dump(graph: Any) -> bytes:
 
 
 def _sentinels() -> dict[int, tuple[ModuleType, str]]:
-    """Every bare ``object()`` at the top of a module of LangGraph's or LangChain's, by its id."""
+    """Returns each bare ``object()`` at the top of LangGraph's and LangChain's modules, by id."""
     return {
         id(value): (module, name)
         for module_name, module in sorted(sys.modules.items())
@@ -128,7 +128,7 @@ def _sentinels() -> dict[int, tuple[ModuleType, str]]:
 
 @contextlib.contextmanager
 def _by_value(beside: Path) -> Generator[None, None, None]:
-    """Within the block, modules from files below a directory are pickled by value."""
+    """Makes modules from files below a directory be pickled by value, within the block."""
     known = cloudpickle.list_registry_pickle_by_value()
     modules = [
         module
@@ -157,16 +157,16 @@ def _is_beside(name: str, module: ModuleType, directory: Path) -> bool:
 
 def _settle(shipped: type) -> None:
     if "." in shipped.__qualname__:
-        return  # nobody could find it by its name before, either
+        return  # the class could not be found by its name before, either
     try:
         module = importlib.import_module(shipped.__module__)
-    except Exception:  # noqa: BLE001 - the module stayed behind, or needs what did
+    except Exception:  # noqa: BLE001 - the module, or one that it imports, is not here
         module = sys.modules.setdefault(shipped.__module__, ModuleType(shipped.__module__))
     setattr(module, shipped.__name__, shipped)
 
 
 def _culprit(graph: Any) -> str:
-    """Which node it is, as the beginning of a sentence; nothing if it is none by itself."""
+    """Returns the node that cannot be pickled, as the beginning of a sentence; empty if none."""
     nodes = graph.builder.nodes if hasattr(graph, "builder") else getattr(graph, "nodes", {})
     for name, node in nodes.items():
         try:

@@ -1,7 +1,7 @@
-"""A span for each node that a graph executes, subgraphs and their nodes below it.
+"""A tracing span for each node that a graph executes, with the nodes of subgraphs below it.
 
-LangGraph tells callbacks of every node as of a chain that begins and ends. The handler is handed on
-in a context variable, so neither the graph nor its configuration is touched.
+LangGraph reports every node to callbacks as a chain that begins and ends. A context variable passes
+the handler on, so neither the graph nor its configuration changes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,11 @@ register_configure_hook(_handler, inheritable=True)
 
 @contextmanager
 def of_nodes(run: Any) -> Generator[None, None, None]:
-    """Nodes that are executed within have spans below ``run``, which is a span or None (off)."""
+    """Makes spans for the nodes that are executed within the block.
+
+    Args:
+        run: the parent span; None makes no spans.
+    """
     if run is None:
         yield
         return
@@ -61,7 +65,7 @@ class _NodeSpans(BaseCallbackHandler):
         above = self._above.get(parent_run_id, self._run) if parent_run_id else self._run
         node = (metadata or {}).get("langgraph_node")
         if node is None or name != node:
-            # What is in between, such as a graph, a sequence or a branch, has no span of its own.
+            # A chain that is not a node, such as a graph, a sequence or a branch, has no span.
             self._above[run_id] = above
             return
         step = (metadata or {}).get("langgraph_step", 0)
@@ -80,15 +84,15 @@ class _NodeSpans(BaseCallbackHandler):
         span = self._open.pop(run_id, None)
         if span is None:
             return
-        # An interrupt and the like leave a node as an exception, and are none.
+        # An interrupt leaves a node as an exception, but is not an error.
         if error is not None and not isinstance(error, GraphBubbleUp):
             try:
                 tracing.failed(span, error)
-            except BaseException:  # noqa: BLE001 - its `__str__` is the user's code
+            except BaseException:  # noqa: BLE001 - the error's `__str__` is user code
                 tracing.failed(span, message_of(error))
         span.end()
 
     def close(self) -> None:
-        """Ends what was cut off."""
+        """Ends the spans of nodes that were cut off."""
         for span in self._open.values():
             span.end()

@@ -1,7 +1,7 @@
-"""Threads' states and graphs' shapes: what needs the graph, but no run.
+"""Answers questions about threads' states and graphs' structures, which need the graph but no run.
 
 Every answer is the API's JSON. LangGraph's `StateSnapshot` becomes the API's thread state, which
-names its checkpoint twice: as an object, and by id alone as older clients expect.
+names its checkpoint twice: as an object, and by id alone for older clients.
 """
 # pyright: reportMissingTypeStubs=false
 
@@ -45,7 +45,7 @@ from greenroom.langgraph_internals import create_model
 from greenroom.wire.encoding import dumps, loads
 
 HISTORY_MAX_BYTES = 64 * MIB
-"""What one answer has of a thread's history; a single state is given whatever its size."""
+"""The most bytes of one answer with a thread's history; at least one state is returned."""
 
 _REFUSALS = (
     InvalidUpdateError,
@@ -57,16 +57,16 @@ _REFUSALS = (
     AssertionError,
     ArithmeticError,
 )
-"""What a graph raises about values that do not fit it, its own reducers included."""
+"""The errors that a graph, including its reducers, raises for values that do not fit it."""
 
 
 async def answer(
     loaded: LoadedGraph, question: Question, *, checkpointer: Saver, store: BaseStore | None
 ) -> bytes:
-    """The answer as JSON.
+    """Answers a question; returns JSON.
 
     Raises:
-        BadRequest: the graph cannot answer it, e.g. it has no such subgraph.
+        BadRequest: the graph cannot answer it, e.g. the subgraph does not exist.
     """
     match question:
         case StateQuestion():
@@ -87,12 +87,13 @@ async def answer(
 async def update(
     loaded: LoadedGraph, update: Update, *, checkpointer: Saver, store: BaseStore | None
 ) -> Updated:
-    """Writes to a thread's state as if a node had, and says what the thread now looks like. Asked
-    again for an update with an id, it writes only what was not written then (`graphs.updates`).
+    """Writes to a thread's state as if a node had written, and returns the thread's new state.
+
+    A repeated update with the same id writes only the missing part (`graphs.updates`).
 
     Raises:
-        BadRequest: the graph refuses the values or the node, in LangGraph's words.
-        InvalidRequest: the update has no meaning at all.
+        BadRequest: the graph rejects the values or the node; the message is LangGraph's.
+        InvalidRequest: the update is malformed.
     """
     match update:
         case StateUpdate():
@@ -125,11 +126,11 @@ async def update(
 
 
 async def head_state(graph: Graph, config: RunnableConfig) -> tuple[bytes | None, bytes, bool]:
-    """What the thread's record shows of its newest checkpoint.
+    """Reads the facts of a thread's newest checkpoint that the thread's record shows.
 
     Returns:
-        Values as JSON (None when there is no checkpoint), the pending interrupts as JSON, and
-        whether there is a next step.
+        the values as JSON (None without a checkpoint), the pending interrupts as JSON, and
+        whether the state has a next step.
     """
     thread_id = config.get("configurable", {})["thread_id"]
     newest: RunnableConfig = {"configurable": {"thread_id": thread_id}}
@@ -140,11 +141,11 @@ async def head_state(graph: Graph, config: RunnableConfig) -> tuple[bytes | None
 
 
 async def _snapshot(graph: Graph, config: RunnableConfig, *, subgraphs: bool) -> StateSnapshot:
-    """The state that a config points to.
+    """Reads the state that a config points to.
 
-    LangGraph shows the newest checkpoint with what finished tasks have written since. If a reducer
-    raises there (that is why the superstep failed), the finished supersteps are shown alone, as
-    LangGraph does for a checkpoint that is named.
+    LangGraph shows the newest checkpoint together with the later writes of finished tasks. If a
+    reducer raises on those writes (the reason why the superstep failed), the state shows only the
+    finished supersteps, as LangGraph does for a named checkpoint.
     """
     try:
         return await graph.aget_state(config, subgraphs=subgraphs)
@@ -165,7 +166,7 @@ async def _snapshot(graph: Graph, config: RunnableConfig, *, subgraphs: bool) ->
 
 
 def pending_interrupts(snapshot: StateSnapshot) -> dict[str, list[dict[str, Any]]]:
-    """A thread's ``interrupts``: by the task that raised them, of a subgraph where it did."""
+    """Returns a thread's ``interrupts`` by the task that raised them, possibly a subgraph's."""
     found: dict[str, list[dict[str, Any]]] = {}
     for task in snapshot.tasks:
         if isinstance(task.state, StateSnapshot) and task.state.interrupts:
@@ -176,7 +177,7 @@ def pending_interrupts(snapshot: StateSnapshot) -> dict[str, list[dict[str, Any]
 
 
 def thread_state(snapshot: StateSnapshot) -> dict[str, Any]:
-    """The API's thread state."""
+    """Returns a snapshot as the API's thread state."""
     checkpoint = checkpoint_of(snapshot.config)
     parent = checkpoint_of(snapshot.parent_config)
     has_checkpoint = checkpoint is not None and bool(checkpoint.get("checkpoint_id"))
@@ -217,7 +218,7 @@ _CHECKPOINT_KEYS = ("checkpoint_id", "thread_id", "checkpoint_ns", "checkpoint_m
 
 
 def checkpoint_of(config: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """The ``checkpoint`` object of the API: which one a config points to."""
+    """Returns the API's ``checkpoint`` object for a config."""
     if not config:
         return None
     configurable = config.get("configurable", {})
@@ -274,7 +275,7 @@ def _supersteps(given: Any) -> list[list[NodeUpdate]]:
 
 def _node_update(item: Mapping[str, Any]) -> NodeUpdate:
     command = item.get("command")
-    # A command is what a node may return too, though `NodeUpdate` does not say so.
+    # The values may be a command, as a node may return one; `NodeUpdate` does not declare it.
     values: Any = parse_command(command) if command else item.get("values")
     return NodeUpdate(values, item.get("as_node"), None)
 
@@ -301,7 +302,7 @@ async def _shape(
 
 def _schemas(graph: PregelProtocol[Any, Any, Any, Any]) -> dict[str, Any]:
     if not isinstance(graph, Pregel):
-        # A remote graph: its schemas are to be asked there.
+        # The schemas of a remote graph are on its own server.
         names = ("input", "output", "state", "config", "context")
         return {f"{name}_schema": None for name in names}
     context = _schema(graph.get_context_jsonschema)
@@ -315,7 +316,7 @@ def _schemas(graph: PregelProtocol[Any, Any, Any, Any]) -> dict[str, Any]:
 
 
 def _schema(make: Any) -> dict[str, Any] | None:
-    """A JSON schema, or None: that is the API's word for a type that has none."""
+    """Returns a JSON schema, or None for a type without one, as in the API."""
     try:
         return make()
     except Exception:  # noqa: BLE001 - pydantic walks arbitrary user types here
@@ -333,7 +334,7 @@ def _state_schema(graph: Graph) -> dict[str, Any]:
 
 
 def _drawing(drawing: dict[str, Any]) -> dict[str, Any]:
-    """LangChain's drawing without the Python paths of the nodes' classes."""
+    """Returns LangChain's drawing without the Python paths of the nodes' classes."""
     for node in drawing["nodes"]:
         if isinstance(data := node.get("data"), dict):
             node["data"] = {"name": data["name"]} if "name" in data else data

@@ -1,14 +1,14 @@
-"""An update of a thread's state that is asked for again is applied once.
+"""Applies a repeated update of a thread's state only once.
 
-Its id stands in the metadata of every checkpoint that it writes, so that what was written is found
-again by whoever is asked after the first one died, or after the first one's answer was lost:
+The metadata of every checkpoint that an update writes has the update's id. So a repetition, after
+an inspector's death or a lost answer, finds the checkpoints of the first try:
 
-    all its checkpoints are there      the answer of the first time, and nothing is written
-    some of its supersteps' are        the rest is applied, on top of them
-    none is                            it is applied
+    all checkpoints exist              nothing is written; the answer is that of the first try
+    those of some supersteps exist     the rest is applied on top of them
+    none exists                        the update is applied
 
-Updates of one thread follow one another in a process: the first one may still be at work when it is
-asked for again.
+Within a process, the updates of one thread follow one another, since the first try may still be at
+work when the repetition arrives.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from langgraph.types import StateUpdate as NodeUpdate
 from greenroom.graphs.loading import Graph, Saver
 
 UPDATE_KEY = "greenroom_update_id"
-"""Of a checkpoint's metadata; clients do not see it."""
+"""The key of the update's id in a checkpoint's metadata; clients do not see it."""
 
 _locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
 
 def one_at_a_time(thread_id: str) -> asyncio.Lock:
-    """What updates of a thread hold, in this process, from the look until they have written."""
+    """Returns the lock that a thread's updates hold in this process, from look-up to write."""
     lock = _locks.get(thread_id)
     if lock is None:
         lock = _locks[thread_id] = asyncio.Lock()
@@ -40,7 +40,7 @@ def one_at_a_time(thread_id: str) -> asyncio.Lock:
 
 
 def stamping(saver: Saver, update_id: str) -> Saver:
-    """The saver, but the checkpoints that it writes name their update."""
+    """Returns a saver that writes the update's id into each checkpoint's metadata."""
     if not update_id:
         return saver
     stamped = copy.copy(saver)
@@ -61,11 +61,11 @@ async def apply_once(
     supersteps: Sequence[Sequence[NodeUpdate]],
     update_id: str,
 ) -> RunnableConfig:
-    """``abulk_update_state``, of what is not there yet.
+    """Calls ``abulk_update_state`` for the supersteps that are not written yet.
 
     Args:
         graph: opened with a saver that is `stamping`.
-        update_id: without one it is applied, whatever is there.
+        update_id: the update's id; an empty one applies the whole update.
 
     Returns:
         the config of the last checkpoint, as LangGraph returns it.
@@ -89,13 +89,13 @@ async def apply_once(
 
 
 def _writes(superstep: Sequence[NodeUpdate]) -> int:
-    """How many checkpoints a superstep writes: a copy with values is a copy, then an update."""
+    """Returns the number of checkpoints that a superstep writes; a copy with values writes two."""
     copies = bool(superstep) and superstep[0].as_node == "__copy__"
     return 2 if copies and isinstance(superstep[0].values, list) and superstep[0].values else 1
 
 
 def _config_of(written: CheckpointTuple) -> RunnableConfig:
-    """What the update that wrote a checkpoint returned."""
+    """Returns the config that the update returned which wrote this checkpoint."""
     where = dict(written.config.get("configurable", {}))
     if parents := written.metadata.get("parents"):
         where["checkpoint_map"] = {
@@ -106,7 +106,7 @@ def _config_of(written: CheckpointTuple) -> RunnableConfig:
 
 
 def shown(metadata: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """A checkpoint's metadata without what is the server's own."""
+    """Returns a checkpoint's metadata without the server's own keys."""
     if metadata is None:
         return None
     return {key: value for key, value in metadata.items() if key != UPDATE_KEY}

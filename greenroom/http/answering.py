@@ -1,4 +1,4 @@
-"""JSON answers, and the parts of a record that a client selected."""
+"""JSON answers, and the fields of a record that a client selects."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def json(value: Any, headers: Mapping[str, str] | None = None, status: int = 200
 
 
 def encoded(body: bytes, headers: Mapping[str, str] | None = None, status: int = 200) -> Response:
-    """JSON that is encoded already."""
+    """Answers with JSON that is already encoded."""
     return Pieces(body, status, headers, "application/json")
 
 
@@ -33,9 +33,9 @@ def empty(status: int = 204) -> Response:
 
 
 class Heads:
-    """A middleware that answers HEAD as GET without its body, where GET answers at once.
+    """A middleware that answers HEAD like GET without the body, on routes that answer at once.
 
-    Health checks ask so. A stream or a wait has nothing to say before its run does: 405.
+    Health checks use HEAD. Streams and waits answer 405, since they depend on their run.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -59,7 +59,7 @@ def _waits(path: str) -> bool:
 
 
 def page(found: Page, items: list[JsonObject], *, limit: int, offset: int) -> Response:
-    """A page of a search; the total is a lower bound, as on the reference."""
+    """Answers with a page of a search; the total is a lower bound, as in LangGraph's server."""
     total = offset + len(found.items) + found.has_more
     headers = {"x-pagination-total": str(total)}
     if found.has_more:
@@ -74,7 +74,12 @@ def selected(record: JsonObject, fields: Sequence[str] | None) -> JsonObject:
 
 
 def selected_state(state: bytes, fields: Sequence[str] | None) -> bytes:
-    """A state, or a list of them, with only these fields; ``values.<key>`` names a single key."""
+    """Reduces a state, or a list of states, to the selected fields.
+
+    Args:
+        state: JSON of a state or of a list of states.
+        fields: names of fields; ``values.<key>`` selects a single key. None selects all.
+    """
     if not fields:
         return state
     parsed: Any = orjson.loads(state)
@@ -93,10 +98,16 @@ def _state_part(state: JsonObject, fields: Sequence[str]) -> JsonObject:
 
 
 def extraction(paths: Mapping[str, str] | None) -> dict[str, list[str | int]]:
-    """The ``extract`` of a thread search, parsed: ``values.messages[-1].id`` and the like.
+    """Parses the ``extract`` of a thread search.
+
+    Args:
+        paths: by alias, paths such as ``values.messages[-1].id``.
+
+    Returns:
+        by alias, the path's keys and indices.
 
     Raises:
-        InvalidRequest: a path that is none, or into something that cannot be extracted from.
+        InvalidRequest: a path is malformed, or begins with a field that cannot be extracted.
     """
     return {alias: _steps(path) for alias, path in (paths or {}).items()}
 
@@ -116,7 +127,7 @@ def _steps(path: str) -> list[str | int]:
 
 
 def extracted(record: JsonObject, steps: Sequence[str | int]) -> Any:
-    """What a path leads to in a record, None where it leads nowhere."""
+    """Returns the value at a path of a record, or None when the path does not exist."""
     value: Any = record
     for step in steps:
         if isinstance(value, orjson.Fragment):

@@ -1,6 +1,6 @@
-"""The HTTP edge: one set of routes, mounted twice, over two ports.
+"""The HTTP edge: one set of routes, mounted twice, over the ports `Runtime` and `Records`.
 
-It holds no state, runs no graph and knows neither Ray nor PostgreSQL: `Runtime` and `Records` do.
+The edge holds no state, runs no graph and depends on neither Ray nor PostgreSQL.
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ def create_app(
     shipped_graphs: bool = False,
     settings: HttpSettings | None = None,
 ) -> FastAPI:
-    """The application; its `Edge` is ``app.state.edge``.
+    """Creates the application; its `Edge` is ``app.state.edge``.
 
     Args:
         runtime: creates, follows and cancels runs.
         records: the database.
-        graphs: names of the graphs, in the order in which errors list them.
-        default_graph: what a run without ``assistant_id`` means under ``/api``.
-        shipped_graphs: there may be more graphs than ``graphs``, known by their assistants.
-        settings: defaults if None.
+        graphs: the names of the graphs, in the order in which errors list them.
+        default_graph: the graph of a run without ``assistant_id`` under ``/api``.
+        shipped_graphs: graphs that are not in ``graphs`` may exist; each has an assistant.
+        settings: None for the defaults.
     """
     app = FastAPI(
         title="Greenroom",
@@ -67,14 +67,14 @@ def create_app(
         settings=settings or HttpSettings(),
     )
     for dialect in DIALECTS:
-        # Routes are tried in order: what is called most comes first.
+        # Routes are tried in order, so the most frequent ones come first.
         for part in (runs, stateless, threads, states, assistants, system):
             app.include_router(part.router, prefix=dialect.prefix)
     errors.install(app)
     documents.install(app)
     app.add_middleware(answering.Heads)
     app.add_middleware(CountedBodies, max_bytes=app.state.edge.settings.bodies_max_bytes)
-    # The one added last is outermost: an answer of the last resort carries CORS headers too.
+    # The middleware added last is outermost, so an answer of `LastResort` has CORS headers too.
     app.add_middleware(errors.LastResort)
     if tracing.is_on():
         app.add_middleware(spans.RequestSpans)
@@ -90,5 +90,5 @@ def create_app(
 
 
 def drain(app: FastAPI) -> None:
-    """Breaks off the open streams and waits, so that their clients reconnect to another server."""
+    """Breaks off all open answers, so that their clients reconnect to another server."""
     app.state.edge.connections.drain()

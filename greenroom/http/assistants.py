@@ -1,4 +1,4 @@
-"""Assistants, read only: finding them, and what their graphs look like."""
+"""Assistants, read only: search, and the structure of their graphs."""
 
 from __future__ import annotations
 
@@ -134,11 +134,14 @@ async def _subgraphs(request: Request, assistant_id: str, namespace: str | None)
 
 
 async def _assistant(request: Request, assistant_id: str, *, by_name: bool = False) -> JsonObject:
-    """The record that a path names; with ``by_name`` a graph's name will do on both mounts.
+    """Returns the assistant's record that a path names.
+
+    Args:
+        by_name: accept a graph's name on both mounts.
 
     Raises:
-        InvalidRequest: it is no UUID, and the mount knows no names.
-        NotFound: there is no such assistant.
+        InvalidRequest: the id is not a UUID, and the mount accepts no names.
+        NotFound: the assistant does not exist.
     """
     edge = edge_of(request)
     by_name = by_name or dialect_of(request).assistants_by_name
@@ -165,7 +168,7 @@ def _xray(value: str | None) -> bool | int:
 
 async def _filter(edge: Edge, body: AssistantCount) -> AssistantFilter:
     if body.graph_id is not None and not await edge.serves(body.graph_id):
-        # As on the reference: a name that is written wrongly shall be heard of.
+        # As in LangGraph's server: a misspelled name is an error.
         raise NotFound(
             f"Graph '{body.graph_id[:255]}' not found. Expected one of: {sorted(edge.graphs)}"
         )

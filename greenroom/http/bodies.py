@@ -1,8 +1,8 @@
-"""Request bodies: read up to a limit, parsed once, checked for what would break further in.
+"""Request bodies: read up to a limit, parsed once, checked for values that would fail later.
 
-A large body is not parsed here: a process of its own takes it apart (`greenroom.wire.splitting`),
-and what is large in it stays JSON, an `orjson.Fragment`. So it costs a few times its bytes, and the
-loop goes on meanwhile. All bodies under way together have a bound, too.
+A large body is parsed in a separate process (`greenroom.wire.splitting`), and its large parts stay
+encoded JSON (`orjson.Fragment`). So a body needs a few times its size in memory, and the event loop
+is not blocked. The total size of all bodies under way is bounded, too.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from greenroom.wire.models import Body
 from greenroom.wire.splitting import Failed, has_nul, long_integer, split_apart
 
 LARGE_BYTES = 2 * MIB
-"""From this size on a body is taken apart by a process of its own; below it that costs more than
-parsing does."""
+"""The size from which a separate process parses a body; for a smaller one, parsing it here is
+cheaper."""
 
 _ORJSON_DEPTH = 254
 _TAKEN = "greenroom.body"
@@ -36,13 +36,16 @@ B = TypeVar("B", bound=Body)
 
 
 async def read_body(request: Request) -> Any:
-    """The JSON of a request; parts of a large one may be `orjson.Fragment`.
+    """Reads and parses the JSON body of a request.
+
+    Returns:
+        the parsed body; parts of a large one may be `orjson.Fragment`.
 
     Raises:
-        TooLarge: it is longer than ``max_body_bytes``; said as soon as that is known.
-        Unavailable: too much of others' bodies is under way.
-        InvalidRequest: no JSON, nested too deeply, with a NUL character in a string, or with an
-            integer of more than 64 bits.
+        TooLarge: the body is longer than ``max_body_bytes``; raised as early as possible.
+        Unavailable: the bodies of other requests need too much memory.
+        InvalidRequest: the body is not JSON, is nested too deeply, has a NUL character in a string
+            or an integer of more than 64 bits.
     """
     settings = edge_of(request).settings
     chunks = _chunks(request, settings.max_body_bytes)
@@ -96,19 +99,20 @@ async def _taken_apart(begun: list[bytes], chunks: AsyncIterator[bytes], max_dep
 
 
 async def parse(request: Request, model: type[B]) -> B:
-    """The body of a request as a model; raises as `read_body` does."""
+    """Parses the body of a request into a model; raises as `read_body` does, and
+    `InvalidRequest` for a body that does not fit the model."""
     return validated(model, await read_body(request))
 
 
 async def parse_optional(request: Request, model: type[B]) -> B:
-    """As `parse`, for routes where no body at all means that no field is given."""
+    """Like `parse`, but an absent body counts as an empty object."""
     if request.headers.get("content-length") == "0" or not _has_body(request):
         return model()
     return await parse(request, model)
 
 
 def validated(model: type[B], value: Any) -> B:
-    """``value`` as a model; an explicit null is an absent field."""
+    """Validates a value against a model; an explicit null counts as an absent field."""
     if is_object(value):
         value = {key: item for key, item in value.items() if item is not None}
     try:
@@ -121,7 +125,7 @@ _LIST = TypeAdapter(list[Any])
 
 
 def listed(value: Any) -> list[Any]:
-    """``value`` as a list that is not empty."""
+    """Returns ``value`` if it is a list that is not empty; raises InvalidRequest otherwise."""
     try:
         items = _LIST.validate_python(value, strict=True)
     except ValidationError as error:
@@ -153,10 +157,10 @@ async def _chunks(request: Request, limit: int) -> AsyncIterator[bytes]:
 
 
 class CountedBodies:
-    """A middleware that bounds the bytes of bodies under way: until their answer begins.
+    """A middleware that bounds the bytes of all request bodies whose answers have not begun.
 
     Args:
-        max_bytes: of all together. One alone may have more.
+        max_bytes: the bound for all bodies together; a single body may exceed it.
     """
 
     def __init__(self, app: ASGIApp, max_bytes: int) -> None:
@@ -181,16 +185,17 @@ class CountedBodies:
 
 
 class _Taken:
-    """What one request has of that."""
+    """The share of one request in the bound of `CountedBodies`."""
 
     def __init__(self, bodies: CountedBodies) -> None:
         self._bodies = bodies
         self._size_bytes = 0
 
     def grow_to(self, size_bytes: int) -> None:
-        """
+        """Raises the share of this request.
+
         Raises:
-            Unavailable: with what the others have it is too much.
+            Unavailable: the total would exceed the bound.
         """
         bodies, more = self._bodies, size_bytes - self._size_bytes
         if more <= 0:
@@ -214,8 +219,8 @@ def _too_large(limit: int) -> TooLarge:
 
 
 def _refuse_deep(raw: bytes, value: Any, limit: int) -> None:
-    # Counting brackets is nearly free and clears almost every body. For the rest orjson measures:
-    # wrapped in the levels that it allows beyond ours, a value that is too deep is refused.
+    # Counting brackets is nearly free and clears almost every body. For the rest orjson measures
+    # the depth: it refuses a value that is too deep, wrapped in the levels it allows beyond ours.
     if raw.count(b"{") + raw.count(b"[") <= limit:
         return
     for _ in range(_ORJSON_DEPTH - limit):

@@ -1,7 +1,8 @@
-"""From a body to a `RunRequest`: complete, named, its ``kwargs`` as the reference has them.
+"""Makes a complete `RunRequest` from a request body, with ``kwargs`` as in LangGraph's server.
 
-The assistant's own config, context and metadata lie below those of the run. ``configurable`` and
-``context`` are one thing under two names: either is given, both show it, giving both is refused.
+The run's config, context and metadata override those of the assistant. ``configurable`` and
+``context`` are two names for the same values: a client gives one of them, the run shows both, and
+a body with both is refused.
 """
 
 from __future__ import annotations
@@ -34,12 +35,16 @@ _BOTH = (
 _NOT_CONTEXT = frozenset(
     {"thread_id", "run_id", "checkpoint_id", "checkpoint_ns", "checkpoint_map"}
 )
-"""Keys of ``configurable`` that address the run and say nothing to the graph's context."""
+"""Keys of ``configurable`` that identify the run and are not part of the graph's context."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NewRun:
-    """A run that was admitted, and what its creator's connection needs to know of the body."""
+    """An admitted run.
+
+    Attributes:
+        cancel_on_disconnect: cancel the run when its creator's connection ends.
+    """
 
     request: RunRequest
     created: CreatedRun
@@ -57,10 +62,15 @@ class NewRun:
 async def create_run(
     edge: Edge, dialect: Dialect, body: RunCreate, thread_id: str | None
 ) -> NewRun:
-    """Validates, names and admits a run; without a thread it gets one of its own.
+    """Validates and admits a run.
+
+    Args:
+        thread_id: None for a stateless run, which gets a new thread.
 
     Raises:
-        GreenroomError: as the request deserves, see platform API, section 5.
+        InvalidRequest, BadRequest: the body is wrong (platform API, section 5).
+        NotFound: the thread or the assistant does not exist.
+        Conflict: the thread is taken and the strategy is ``reject``.
     """
     request = await run_request(edge, dialect, body, thread_id)
     return await admit(edge, dialect, body, request)
@@ -81,7 +91,7 @@ async def admit(edge: Edge, dialect: Dialect, body: RunCreate, request: RunReque
 async def run_request(
     edge: Edge, dialect: Dialect, body: RunCreate, thread_id: str | None
 ) -> RunRequest:
-    """The run that a body asks for; changes nothing."""
+    """Makes the request for a run from a body; admits nothing. Raises as `create_run` does."""
     webhook = _webhook(edge, body)
     _refuse_misplaced(body)
     if body.checkpoint_id is not None and not is_uuid(body.checkpoint_id):
@@ -126,7 +136,7 @@ async def run_request(
 
 
 def run_object(run: NewRun) -> JsonObject:
-    """The run as its creator sees it."""
+    """Returns the run's record for its creator."""
     request, created = run.request, run.created
     return {
         "run_id": request.run_id,
@@ -197,7 +207,7 @@ def _metadata(assistant: JsonObject, body: RunCreate, stateless: bool) -> JsonOb
     own = {"assistant_id": str(assistant["assistant_id"])}
     if not stateless:
         own = {"graph_id": assistant["graph_id"], **own}
-    # Twice: the first time for the reference's order of keys, the second so that nobody forges it.
+    # Twice: first for the key order of LangGraph's server, then so that a client cannot forge it.
     return {**plain(assistant.get("metadata")), **own, **(body.metadata or {}), **own}
 
 
@@ -218,7 +228,7 @@ def _kwargs(
     context = {**identity.unreserved(plain(assistant.get("context"))), **_context(own)}
     configurable |= _identity(body, assistant, run_id, thread_id)
     if not body.context:
-        # A graph may keep its memory by user: the client's value is the client's.
+        # A graph may keep its memory by user, so a client's value stays.
         configurable.setdefault("user_id", "")
     config = {
         "configurable": configurable,
@@ -248,7 +258,7 @@ def _kwargs(
 
 
 def _configurable(body: RunCreate) -> JsonObject:
-    """What the run configures, by whichever of its two names."""
+    """Returns the body's ``configurable`` or ``context``."""
     configurable = _own(body, "configurable")
     if configurable and body.context:
         raise BadRequest(_BOTH)
@@ -294,12 +304,12 @@ def _own(body: RunCreate, part: str) -> JsonObject:
 
 
 def _given(part: Mapping[str, Any] | None) -> JsonObject:
-    """A part of the body without its nulls, which mean absence."""
+    """Returns a part of the body without its nulls, which mean absence."""
     return {key: value for key, value in (part or {}).items() if value is not None}
 
 
 def plain(value: Any) -> JsonObject:
-    """A part of a record as a dict, also where the record holds it as encoded JSON."""
+    """Returns a part of a record as a dict; the part may be encoded JSON."""
     if isinstance(value, orjson.Fragment):
         value = orjson.loads(orjson.dumps(value))
     return value or {}

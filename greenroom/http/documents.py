@@ -1,5 +1,5 @@
-"""What the OpenAPI document says of a route. Requests are parsed by our own code, once; these say
-to people and to tools what that code accepts and answers."""
+"""The OpenAPI description of the routes. Our own code parses the requests; these functions document
+the bodies that it accepts and its answers."""
 
 from __future__ import annotations
 
@@ -44,15 +44,15 @@ def doc(
     errors: tuple[int, ...] = (),
     stream: bool = False,
 ) -> dict[str, Any]:
-    """Keyword arguments for a route decorator.
+    """Returns keyword arguments for a route decorator.
 
     Args:
-        answers: what a success is, by status; None for no body.
-        body: the model of the request's body; ``body_list`` says that it is an array of them.
+        answers: the type of a successful answer by status; None for no body.
+        body: the model of the request's body; with ``body_list`` the body is an array of them.
         query: JSON schema by parameter.
-        headers: of the success.
-        errors: statuses beyond 422, 503 and, with a body, 413.
-        stream: 200 is an event stream.
+        headers: the headers of a successful answer.
+        errors: the error statuses beyond 422, 503 and, with a body, 413.
+        stream: the answer with status 200 is an event stream.
     """
     extra: dict[str, Any] = {}
     if body is not None:
@@ -91,7 +91,7 @@ def _success(status: int, answer: Any, headers: tuple[str, ...], stream: bool) -
 
 
 def install(app: FastAPI) -> None:
-    """Makes ``/openapi.json`` name the bodies too, which FastAPI does not see."""
+    """Adds the request bodies, which FastAPI does not see, to ``/openapi.json``."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:

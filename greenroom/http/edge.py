@@ -1,4 +1,4 @@
-"""What every route reaches for: the ports, the settings, and the mount it was called through."""
+"""The context of every route: the ports, the settings, and the mount of the request."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 class Connections:
-    """The answers that are still being sent, and what is left to do for clients that went away."""
+    """The open answers, and the remaining work for clients that disconnected."""
 
     def __init__(self) -> None:
         self._open: set[asyncio.Future[bool]] = set()
@@ -30,7 +30,12 @@ class Connections:
         self.draining = False
 
     def enter(self, leaving: asyncio.Future[bool]) -> None:
-        """Counts an answer in; ``leaving`` is set when it shall end (True: the client left)."""
+        """Registers an open answer.
+
+        Args:
+            leaving: resolved when the answer must end early: True when the client disconnected,
+                False when the server drains.
+        """
         self._open.add(leaving)
         self._is_idle.clear()
         if self.draining:
@@ -48,7 +53,7 @@ class Connections:
                 leaving.set_result(False)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Runs ``work`` to its end whatever becomes of the request that asked for it."""
+        """Runs ``work`` to its end, independently of its request."""
         task = asyncio.get_running_loop().create_task(_logged(work))
         self._tasks.add(task)
         self._is_idle.clear()
@@ -56,7 +61,7 @@ class Connections:
         return task
 
     async def until_idle(self) -> None:
-        """Waits until no answer is open and nothing is left to do."""
+        """Waits until no answer is open and no spawned work is left."""
         await self._is_idle.wait()
 
     def _done(self, task: asyncio.Task[None]) -> None:
@@ -75,14 +80,14 @@ async def _logged(work: Coroutine[Any, Any, None]) -> None:
     try:
         await work
     except (NotFound, Conflict):
-        return  # the run was over before its client left
-    except Exception:  # nobody waits for this task: an error that is not logged here is lost
+        return  # the run was over before its client disconnected
+    except Exception:  # no caller awaits this task: an error that is not logged here is lost
         log.exception("What was to be done after a client left failed.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Edge:
-    """The application as its routes see it; one per app, in ``app.state.edge``."""
+    """The application's context for its routes; one per app, in ``app.state.edge``."""
 
     runtime: Runtime
     records: Records
@@ -93,7 +98,7 @@ class Edge:
     connections: Connections = field(default_factory=Connections)
 
     async def serves(self, graph_id: str) -> bool:
-        """Whether there is such a graph: of the configuration, or shipped since."""
+        """Returns whether the graph exists, in the configuration or as a shipped graph."""
         if graph_id in self.graphs:
             return True
         if not self.shipped_graphs:
@@ -106,7 +111,7 @@ def edge_of(request: Request) -> Edge:
 
 
 def dialect_of(request: Request) -> Dialect:
-    """The conventions of the mount that the request came through."""
+    """Returns the dialect of the request's mount."""
     scope = request.scope
     path: str = scope["path"].removeprefix(scope.get("root_path", ""))
     return GATEWAY if path.startswith("/api/") else PLATFORM

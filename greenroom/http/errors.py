@@ -1,4 +1,4 @@
-"""Errors as clients see them: ``{"detail": "<one sentence>"}``, whatever went wrong where."""
+"""Errors as clients see them: always ``{"detail": "<one sentence>"}``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from greenroom.core.errors import GreenroomError, InvalidRequest
 log = logging.getLogger(__name__)
 
 _SHOWN = 80
-"""How much of a wrong value a sentence repeats."""
+"""The most characters of a wrong value that a message repeats."""
 
 _SENTENCES = {
     "missing": "{field} is required.",
@@ -40,13 +40,13 @@ _SENTENCES = {
 
 
 def install(app: FastAPI) -> None:
-    """Registers the handlers; the last resort is a middleware, see `LastResort`."""
+    """Registers the error handlers; `LastResort` handles unexpected errors."""
     app.add_exception_handler(GreenroomError, _domain_error)
     app.add_exception_handler(RequestValidationError, _invalid_parameter)
 
 
 def error_object(error: GreenroomError) -> dict[str, str]:
-    """How an error shows inside a stream or a late answer, where the status is already sent."""
+    """Returns an error as JSON object for a stream or a late answer, whose status is sent."""
     return {"error": type(error).__name__, "message": error.message}
 
 
@@ -64,19 +64,19 @@ async def _invalid_parameter(request: Request, error: Exception) -> Response:
 
 
 def invalid_body(error: ValidationError) -> InvalidRequest:
-    """A body that does not fit its model, told by the first field that is wrong."""
+    """Returns the error for a body that does not fit its model; it names one wrong field."""
     errors = error.errors(include_url=False, include_context=True)
     return InvalidRequest(sentence_of(_most_telling(errors)))
 
 
 def _most_telling(errors: Sequence[Any]) -> Mapping[str, Any]:
-    # A union reports one error per member; the one that came furthest names the real mistake.
+    # A union reports one error per member; the most deeply located one is the real mistake.
     first = errors[0]["loc"][:1]
     return max((e for e in errors if e["loc"][:1] == first), key=lambda e: len(e["loc"]))
 
 
 def sentence_of(error: Mapping[str, Any]) -> str:
-    """One sentence of a pydantic error: which field, and what to change."""
+    """Returns a sentence for a pydantic error: the field and the correction."""
     template = _SENTENCES.get(error["type"], "{field}: {msg}.")
     context: Mapping[str, Any] = error.get("ctx") or {}
     values = {**context, "msg": error["msg"]}
@@ -86,7 +86,7 @@ def sentence_of(error: Mapping[str, Any]) -> str:
 
 
 def _field(location: Sequence[str | int]) -> str:
-    # Members of unions appear in a location as words that no client wrote.
+    # A location also names members of unions, which no client wrote.
     parts = [
         part
         for part in location
@@ -109,11 +109,10 @@ def internal_error() -> Response:
 
 
 class LastResort:
-    """Answers 500 for what nobody expected, and keeps the traceback on this side.
+    """A middleware that answers 500 for unexpected errors, and logs the traceback.
 
-    It also refuses NUL characters in paths and queries, which no database can hold.
-
-    A middleware of its own, inside the one for CORS, so that a browser may read this answer too.
+    It also refuses NUL characters in paths and queries, which PostgreSQL cannot store. It is inside
+    the middleware for CORS, so that a browser may read this answer too.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -137,8 +136,8 @@ class LastResort:
         try:
             await self._app(scope, receive, watched)
         except ClientDisconnect:
-            return  # left while it was still sending its request; nobody is there to be answered
-        except Exception:  # whatever it is, the client gets a 500 and the log the rest
+            return  # the client disconnected while it sent its request
+        except Exception:  # any unexpected error: the client gets a 500, the log the traceback
             log.exception("%s %s failed.", scope["method"], scope["path"])
             if not started:
                 await internal_error()(scope, receive, send)

@@ -1,4 +1,4 @@
-"""Following a run: its creator's stream, joiners' streams, and waiting for how it ended."""
+"""Following a run: its creator's stream, joiners' streams, and waiting for its outcome."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from greenroom.wire.sse import cursor_of
 T = TypeVar("T")
 
 FIRST = "-1"
-"""The ``Last-Event-ID`` of a reader that wants everything."""
+"""The ``Last-Event-ID`` of a reader that wants all events."""
 NEVER = 2**62
-"""A cursor past everything: such a reader gets nothing, and the end."""
+"""A cursor after all events: its reader gets no event, and waits for the end of the stream."""
 
 
 def cancelling(edge: Edge, thread_id: str, run_id: str) -> Leave:
-    """What to do when a client goes away that wants its run to stop then."""
+    """Returns a function that cancels the run, for a client that disconnects."""
 
     async def cancel() -> None:
         await edge.runtime.cancel(CancelRequest(thread_id=thread_id, run_id=run_id), wait=False)
@@ -39,10 +39,13 @@ def cancelling(edge: Edge, thread_id: str, run_id: str) -> Leave:
 
 
 async def created(edge: Edge, creating: Coroutine[Any, Any, NewRun]) -> NewRun:
-    """A run whose creator follows it; ``creating`` admits it.
+    """Creates a run whose client will follow it.
 
-    A server may cancel a request whose client has left. The registry has the run by then, or is
-    about to: it is admitted, and then the client counts as one that has left it.
+    A server may cancel the request of a client that disconnects. The registry may have the run by
+    then, so the admission is completed, and the disconnect is handled afterwards.
+
+    Args:
+        creating: admits the run.
     """
     admitting = asyncio.ensure_future(creating)
     try:
@@ -53,20 +56,25 @@ async def created(edge: Edge, creating: Coroutine[Any, Any, NewRun]) -> NewRun:
 
 
 async def _left(edge: Edge, admitting: asyncio.Future[NewRun], *, stays: bool) -> None:
-    """
+    """Cancels the run of a client that disconnected during the admission, if the client wants it.
+
     Args:
-        stays: it is the server that breaks off; the client comes back.
+        stays: the server drains, so the client reconnects and the run goes on.
     """
     try:
         run = await admitting
     except GreenroomError:
-        return  # it was refused
+        return  # the run was refused
     if run.cancel_on_disconnect and not stays:
         await cancelling(edge, run.thread_id, run.run_id)()
 
 
 async def joined(edge: Edge, looking_up: Awaitable[T], leave: Leave | None) -> T:
-    """What a joiner asks for before its answer begins; it, too, may leave meanwhile."""
+    """Awaits a joiner's look-up before its answer begins.
+
+    Args:
+        leave: called if the client disconnects during the look-up.
+    """
     try:
         return await looking_up
     except asyncio.CancelledError:
@@ -76,7 +84,7 @@ async def joined(edge: Edge, looking_up: Awaitable[T], leave: Leave | None) -> T
 
 
 def created_stream(edge: Edge, run: NewRun, headers: dict[str, str]) -> Response:
-    """All events of a run, for whoever created it."""
+    """Streams all events of a run to its creator."""
     batches = edge.runtime.events(
         run.run_id,
         placement=run.created.placement,
@@ -90,7 +98,7 @@ def created_stream(edge: Edge, run: NewRun, headers: dict[str, str]) -> Response
 
 
 def created_wait(edge: Edge, dialect: Dialect, run: NewRun, headers: dict[str, str]) -> Response:
-    """How a run ended, for whoever created it."""
+    """Answers a run's creator with the run's outcome."""
     leave = cancelling(edge, run.thread_id, run.run_id) if run.cancel_on_disconnect else None
     return outcome_answer(edge, dialect, run.run_id, run.created.placement, headers, leave)
 
@@ -104,10 +112,10 @@ def joined_stream(
     *,
     from_first: bool = False,
 ) -> Response:
-    """The events of a run that somebody else created, from where `cursor_for` says.
+    """Streams the events of a run to a joiner, from the cursor that `cursor_for` returns.
 
     Args:
-        from_first: a reader without ``Last-Event-ID`` gets the events before it came, too.
+        from_first: a reader without ``Last-Event-ID`` also gets the earlier events.
     """
     run_id = str(record["run_id"])
     modes = modes_of(request)
@@ -130,7 +138,7 @@ def joined_stream(
 
 
 def cursor_for(status: str, resumable: bool, last_event_id: str | None) -> int | None:
-    """Where a joiner begins; None: nowhere, the stream is over (platform API, section 5).
+    """Returns a joiner's first cursor (platform API, section 5).
 
     ===========  =============  ===================  ==================
     the run      no header      ``-1`` or ``0``      ``<ms>-<seq>``
@@ -140,7 +148,16 @@ def cursor_for(status: str, resumable: bool, last_event_id: str | None) -> int |
     over         nothing        everything, or none  after it, or none
     ===========  =============  ===================  ==================
 
-    The second choice is that of a run that is not resumable. Garbage gives nothing but the end.
+    The second entry of a cell applies to a run that is not resumable. An invalid ``Last-Event-ID``
+    gives no events, only the end.
+
+    Args:
+        status: the run's status.
+        resumable: the run's events are kept durably.
+        last_event_id: the request's header.
+
+    Returns:
+        the cursor, or None when the stream ends at once.
     """
     over = RunStatus(status).is_terminal
     if over and not (resumable and last_event_id):
@@ -165,7 +182,14 @@ def outcome_answer(
     *,
     over: bool = False,
 ) -> Response:
-    """JSON of how a run ended, once it has."""
+    """Answers with the run's outcome as JSON once the run has ended.
+
+    Args:
+        placement: the run's placement, if known.
+        leave: called if the client disconnects.
+        over: the run had already ended: answer with the thread's current values instead of the
+            run's own output.
+    """
 
     async def output() -> bytes:
         return shown(dialect, await edge.runtime.outcome(run_id, placement, over=over))
@@ -181,7 +205,10 @@ def outcome_answer(
 
 
 def shown(dialect: Dialect, end: Outcome) -> bytes:
-    """What ``wait`` answers; only the gateway's dialect rewrites the outcome of a failed run."""
+    """Returns the JSON answer of ``wait``.
+
+    Only the gateway's dialect rewrites the outcome of a failed run.
+    """
     if end.error is None or not dialect.wait_shows_state:
         return end.output
     error: Any = loads(end.error)
@@ -193,7 +220,7 @@ def shown(dialect: Dialect, end: Outcome) -> bytes:
 
 
 def run_headers(dialect: Dialect, thread_id: str, run_id: str, end: str) -> dict[str, str]:
-    """``Location`` and ``Content-Location`` of a run on a thread (platform API, section 2)."""
+    """Returns ``Location`` and ``Content-Location`` of a run (platform API, section 2)."""
     path = path_of(dialect, thread_id, run_id)
     return {"location": f"{path}/{end}", "content-location": path}
 

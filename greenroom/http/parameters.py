@@ -1,7 +1,7 @@
-"""Paths and queries: ids, numbers, flags and lists, in every encoding that the SDKs use.
+"""Parses paths and queries: ids, numbers, flags and lists, in every encoding of the SDKs.
 
 JavaScript sends a list as one JSON array, Python repeats the key and sends None as an empty value,
-and some write commas: all three are accepted everywhere.
+and some clients write commas: all three are accepted everywhere.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def new_id() -> str:
 
 
 def new_run_id(thread_id: str) -> str:
-    """An id that tells which registry has the run."""
+    """Returns a new run id; it encodes the registry that decides about the thread."""
     return for_thread(new_id(), thread_id)
 
 
@@ -43,14 +43,14 @@ def is_uuid(value: str) -> bool:
 
 
 def uuid_of(value: str, what: Literal["thread", "run", "assistant"]) -> str:
-    """The id in its canonical form. Raises InvalidRequest for what is no UUID."""
+    """Returns a UUID in its canonical form. Raises InvalidRequest if it is not a UUID."""
     if not is_uuid(value):
         raise InvalidRequest(f"Invalid {what} ID: must be a UUID")
     return value.lower()
 
 
 def thread_id_of(dialect: Dialect, value: str) -> str:
-    """A thread's id as the mount allows it; a UUID is the same thread on both mounts."""
+    """Checks a thread's id by the mount's rules; a UUID names the same thread on both mounts."""
     if is_uuid(value):
         return value.lower()
     if dialect.uuid_thread_ids:
@@ -64,26 +64,26 @@ def thread_id_of(dialect: Dialect, value: str) -> str:
 
 
 def path_of(dialect: Dialect, thread_id: str, run_id: str) -> str:
-    """The path of a run, as ``Content-Location`` gives it."""
+    """Returns the path of a run, for ``Content-Location``."""
     return f"{dialect.prefix}/threads/{quote(thread_id, safe='')}/runs/{run_id}"
 
 
 def text(request: Request, name: str) -> str | None:
-    """A query value; an empty one is absent, of several the last counts."""
+    """Returns a query value, the last one of several; None for an absent or empty one."""
     return request.query_params.get(name) or None
 
 
 def flag(request: Request, name: str) -> bool:
-    """Whether a query value is ``true`` or ``1``; anything else is no, as on the reference."""
+    """Returns whether a query value is ``true`` or ``1``, as in LangGraph's server."""
     return (text(request, name) or "").lower() in _TRUE
 
 
 def number(request: Request, name: str, default: int | None) -> int | None:
-    """A query value that counts something.
+    """Returns a query value that is a count, or the default.
 
     Raises:
-        BadRequest: it is no number, in the reference's words.
-        InvalidRequest: it is negative, or larger than anything that can be counted.
+        BadRequest: the value is not a number; the message is that of LangGraph's server.
+        InvalidRequest: the value is negative or too large.
     """
     value = text(request, name)
     if value is None:
@@ -96,7 +96,7 @@ def number(request: Request, name: str, default: int | None) -> int | None:
 
 
 def texts(request: Request, *names: str) -> list[str]:
-    """A query list: a JSON array, repeated keys, commas, or any mixture."""
+    """Returns a query list, given as JSON array, repeated keys, commas, or any mixture."""
     found: list[str] = []
     for name in names:
         for value in request.query_params.getlist(name):
@@ -118,7 +118,7 @@ def _items(value: str) -> list[str]:
 
 
 def chosen(request: Request, name: str, fields: Sequence[str]) -> list[str] | None:
-    """The ``select`` of a list route: field names, None for all. Raises InvalidRequest."""
+    """Returns the fields in a list route's ``select``; None for all. Raises InvalidRequest."""
     names = texts(request, name)
     for field in names:
         if field not in fields:
@@ -127,7 +127,7 @@ def chosen(request: Request, name: str, fields: Sequence[str]) -> list[str] | No
 
 
 def modes_of(request: Request) -> frozenset[str] | None:
-    """The ``stream_mode`` filter of a joiner, None for everything. Raises InvalidRequest."""
+    """Returns a joiner's ``stream_mode`` filter; None for all modes. Raises InvalidRequest."""
     modes = texts(request, "stream_mode")
     for mode in modes:
         if mode not in STREAM_MODES:
@@ -136,5 +136,5 @@ def modes_of(request: Request) -> frozenset[str] | None:
 
 
 def action_of(request: Request) -> CancelAction:
-    """How to cancel; what is no action means interrupt, as on the reference."""
+    """Returns a cancel's action; an unknown value means interrupt, as in LangGraph's server."""
     return "rollback" if text(request, "action") == "rollback" else "interrupt"

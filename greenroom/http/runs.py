@@ -1,4 +1,4 @@
-"""Runs on a thread: creating, following, cancelling them."""
+"""Routes of the runs on a thread: create, follow and cancel."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ async def wait(request: Request, thread_id: str) -> Response:
 
 
 async def _creating(request: Request, thread_id: str) -> Coroutine[Any, Any, NewRun]:
-    """Reads the request; what it gives admits the run."""
+    """Reads the request; returns a coroutine that admits the run."""
     dialect = dialect_of(request)
     thread_id = thread_id_of(dialect, thread_id)
     body = await parse(request, RunCreate)
@@ -184,7 +184,8 @@ async def join(request: Request, thread_id: str, run_id: str) -> Response:
     if dialect.join_streams and "application/json" not in request.headers.get("accept", ""):
         whole = dialect.joins_from_first
         return joined_stream(edge, request, record, headers, leave, from_first=whole)
-    # Whoever comes after the end gets the thread as it is now, whatever an actor still remembers.
+    # After the run's end, a joiner gets the thread's current values, even if an actor still has the
+    # run's own output.
     over = RunStatus(record["status"]).is_terminal
     return outcome_answer(edge, dialect, run_id, None, headers, leave, over=over)
 
@@ -218,7 +219,7 @@ async def cancel_and_stream(request: Request, thread_id: str, run_id: str) -> Re
     if action not in ("interrupt", "rollback"):
         raise InvalidRequest(f"action must be interrupt or rollback, not {action[:80]!r}.")
     wanted = CancelRequest(thread_id=thread_id, run_id=run_id, action=action_of(request))
-    # Looked up first: a run that is rolled back may be gone right after.
+    # Looked up before the cancel, since a rolled-back run may be deleted right after.
     record = await _run(edge, thread_id, run_id)
     waits = flag(request, "wait")
     await _cancel(edge, wanted, over_is_conflict=True, wait=waits)
@@ -253,10 +254,10 @@ async def cancel(request: Request, thread_id: str, run_id: str) -> Response:
 
 
 async def _cancel_with_news(edge: Edge, dialect: Dialect, wanted: CancelRequest) -> Response:
-    """Says 404 when there is nothing to cancel, and keeps the connection alive when it takes long.
+    """Cancels a run and waits for its end; new lines keep the connection alive.
 
-    The status must be known before the first new line is sent. Whether there is something to cancel
-    is known at once, so the headers wait for that no longer than for the first tick.
+    Answers 404 when there is no run to cancel. The status must be known before the first new line
+    is sent. The registry answers that at once, so the headers wait no longer than the first tick.
     """
     stopping = asyncio.ensure_future(
         _cancel(edge, wanted, over_is_conflict=dialect.over_is_conflict, wait=True)
@@ -317,7 +318,8 @@ async def _run(edge: Edge, thread_id: str, run_id: str) -> JsonObject:
 
 
 def _leave(request: Request, edge: Edge, thread_id: str, run_id: str) -> Leave | None:
-    """Joiners cancel only when they ask for it: a second viewer must not stop the first's run."""
+    """Returns the action for a joiner that disconnects: a cancel only if the joiner asked for it,
+    since a second viewer must not cancel the first viewer's run."""
     return cancelling(edge, thread_id, run_id) if flag(request, "cancel_on_disconnect") else None
 
 

@@ -1,9 +1,9 @@
 """Sending to clients that may not read.
 
-What a server has taken and a client has not waits in this process. So a large body is sent in
-pieces, each only when the one before it is (nearly) on its way: then so much waits for a client and
-no more. A client that takes nothing for ``timeout_s`` is cut: its connection is broken, which tells
-it, should it ever read on, that this was not the end.
+Sent bytes that a client has not read stay in this process's memory. So a large body is sent in
+pieces, each only when the piece before it is (nearly) transmitted; this bounds the memory per
+client. The connection of a client that reads nothing for ``timeout_s`` is broken, so that the
+client can tell this from the end of the body.
 """
 
 from __future__ import annotations
@@ -24,14 +24,17 @@ SEND_TIMEOUT_S = 60.0
 
 
 class Stalled(Exception):
-    """The client has not read for too long."""
+    """The client has read nothing for too long."""
 
 
 async def put(send: Send, message: Message, timeout_s: float) -> None:
     """Sends a message.
 
+    Args:
+        timeout_s: the longest time, in seconds, that the client may read nothing.
+
     Raises:
-        Stalled: the client has not read what was sent before.
+        Stalled: the client has not read the earlier messages in time.
     """
     deadline = asyncio.timeout(timeout_s)
     try:
@@ -47,7 +50,7 @@ async def put_body(send: Send, body: bytes, *, more: bool, timeout_s: float) -> 
     """Sends a part of a body, in pieces if it is large; raises as `put` does."""
     last = max(0, len(body) - PIECE_BYTES)
     for start in range(0, len(body) or 1, PIECE_BYTES):
-        # A body that is one piece is passed on as it is, not copied.
+        # A body of one piece is passed on without a copy.
         piece = body if not last else body[start : start + PIECE_BYTES]
         more_body = more or start < last
         message = {"type": "http.response.body", "body": piece, "more_body": more_body}
@@ -55,7 +58,7 @@ async def put_body(send: Send, body: bytes, *, more: bool, timeout_s: float) -> 
 
 
 class Pieces(Response):
-    """A body that may be large; complete when it is made."""
+    """An answer with a complete, possibly large body, sent in pieces."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if len(self.body) <= PIECE_BYTES:
@@ -75,16 +78,16 @@ class Pieces(Response):
 
 
 def break_connection(scope: Scope) -> None:
-    """Ends the TCP connection of a request at once; what still waits in it is dropped.
+    """Ends the TCP connection of a request at once; unsent bytes are dropped.
 
-    A server closes a connection only after the client has read what it was sent, and gives an
-    application no way to say more than that. So the socket is found among those of this process by
-    its two ends, and shut down. Where there is no `/proc` the server's own closing has to do.
+    The HTTP server closes a connection only after the client has read all bytes, and an application
+    cannot change that. So this function finds the socket among those of this process by its two
+    addresses, and shuts it down. Without `/proc` it does nothing.
     """
     ends = scope.get("client"), scope.get("server")
     with contextlib.suppress(FileNotFoundError):
         for name in os.listdir("/proc/self/fd"):
-            # A descriptor may close, or be another one, while it is looked at: a copy may not.
+            # A descriptor may be closed or reused meanwhile; a duplicate may not.
             with contextlib.suppress(OSError):
                 copy = os.dup(int(name))
                 try:

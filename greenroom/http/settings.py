@@ -1,4 +1,4 @@
-"""What the HTTP edge needs to know about its surroundings."""
+"""Settings of the HTTP edge."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ class HttpSettings:
     """Settings of the HTTP edge.
 
     Attributes:
-        heartbeat_s: how often an idle stream says that it lives, by the connection's clock.
-        send_timeout_s: how long a client may read nothing of what it is sent.
-        max_body_bytes: a longer request body is refused with 413 while it is being read.
-        bodies_max_bytes: all bodies under way together; one more is answered 503.
-        max_body_depth: how deeply the JSON of a body may be nested.
-        webhook_allow_private: webhooks may go to this machine and to private networks.
+        heartbeat_s: seconds between the heartbeats of a stream, by the connection's clock.
+        send_timeout_s: the longest time in seconds that a client may read nothing.
+        max_body_bytes: the size above which a request body is refused with 413.
+        bodies_max_bytes: the bound for all bodies under way; a body beyond it is answered 503.
+        max_body_depth: the deepest nesting of a body's JSON.
+        webhook_allow_private: allow webhooks to this machine and to private networks.
     """
 
     heartbeat_s: float = 5.0

@@ -1,4 +1,4 @@
-"""A span for each request, in the trace that the client named, if it did."""
+"""A tracing span for each request, in the client's trace if the request names one."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from greenroom import tracing
 
 PROBES = frozenset({"/", "/ok", "/info", "/metrics"})
-"""What machines ask for every few seconds."""
+"""Paths without spans, since machines request them every few seconds."""
 
 
 class RequestSpans:
-    """A middleware, for an application whose process sends spans."""
+    """A middleware that makes a span for each request."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -32,6 +32,6 @@ class RequestSpans:
             try:
                 await self._app(scope, receive, watched)
             finally:
-                # Which route it was is known only now: a path with ids is no name.
+                # The route is known only now; a path with ids is not usable as a span's name.
                 if (route := scope.get("route")) is not None:
                     span.update_name(f"{method} {route.path}")

@@ -1,4 +1,4 @@
-"""Runs without a thread: each gets a fresh one, which goes with it unless it is to be kept."""
+"""Routes of stateless runs: each gets a new thread, deleted after the run unless it is kept."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ async def batch(request: Request) -> Response:
     items = listed(await read_body(request))
     if len(items) > _MAX_BATCH:
         raise InvalidRequest(f"A batch must have at most {_MAX_BATCH} runs, not {len(items)}.")
-    # All are checked before the first is created: a batch with a mistake creates nothing.
+    # All runs are checked before the first one is created: a batch with a mistake creates none.
     bodies = [validated(RunCreate, _snake(item)) for item in items]
     requests = [await run_request(edge, dialect, body, None) for body in bodies]
     runs = await asyncio.gather(
@@ -156,7 +156,7 @@ async def join_stream(request: Request, run_id: str) -> Response:
 
 
 async def _creating(request: Request) -> Coroutine[Any, Any, NewRun]:
-    """Reads the request; what it gives admits the run."""
+    """Reads the request; returns a coroutine that admits the run."""
     body = await parse(request, RunCreate)
     return create_run(edge_of(request), dialect_of(request), body, None)
 
@@ -166,7 +166,7 @@ def _path(dialect: Dialect, run: NewRun) -> str:
 
 
 def _snake(item: Any) -> Any:
-    """JavaScript's ``createBatch`` has its own names for the fields: streamMode, onCompletion."""
+    """Renames the fields of JavaScript's ``createBatch``, such as streamMode and onCompletion."""
     if not isinstance(item, dict):
         return item
     found = cast(dict[str, Any], item)

@@ -1,4 +1,4 @@
-"""The state of a thread: now, at a checkpoint, over time; and changing it by hand."""
+"""Routes of a thread's state: current, at a checkpoint, history, and updates."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ async def _state(
 
 
 def _no_state(thread_id: str, checkpoint: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The state of a thread that no graph ever ran on."""
+    """Returns the state of a thread without any run."""
     checkpoint_id = (checkpoint or {}).get("checkpoint_id")
     shown = {"checkpoint_id": checkpoint_id, "thread_id": thread_id} if checkpoint_id else None
     return {
@@ -212,7 +212,7 @@ def _limit(request: Request) -> int | None:
 
 
 def _before(before: str | Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-    """What ``before`` names: an id, a checkpoint (RemoteGraph), or a config that holds one."""
+    """Returns the checkpoint in ``before``: an id, a checkpoint (RemoteGraph), or a config."""
     if isinstance(before, str):
         return {"checkpoint_id": _checkpoint_id(before)}
     inside = (before or {}).get("configurable")
@@ -227,7 +227,7 @@ def _before(before: str | Mapping[str, Any] | None) -> Mapping[str, Any] | None:
 def _checkpoint(
     checkpoint: Mapping[str, Any] | None, checkpoint_id: str | None = None
 ) -> dict[str, Any] | None:
-    """A checkpoint without its nulls and its thread; None when it names nothing."""
+    """Returns a checkpoint without its nulls and its thread; None when nothing is left."""
     kept = {
         key: value
         for key, value in (checkpoint or {}).items()

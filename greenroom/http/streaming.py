@@ -1,19 +1,18 @@
-"""Answers that take their time: event streams, and JSON that is awaited.
+"""Long answers: event streams, and JSON that is awaited.
 
-Both send their headers at once, say every ``heartbeat_s`` of the connection's clock that they live,
-and notice within milliseconds when the client goes away. Three things can end a wait, and one
-`asyncio.wait` races them: the source has something, the clock ticks, the client leaves. The next
-piece is asked for only after the last one was sent, so a slow client slows its own source and
-nothing is buffered here.
+Both send their headers at once, send a heartbeat every ``heartbeat_s``, and notice a client's
+disconnect within milliseconds. One `asyncio.wait` races three events: the source has a piece, the
+clock ticks, the client disconnects. The next piece is requested only after the last one is sent, so
+a slow client slows its own source and nothing is buffered here.
 
     source ──next──┐
     clock  ──tick──┼── race ──> send
     client ──left──┘        └─> close the source; cancel the run if the client asked for that
 
-A source that fails because a part is restarting, or for a reason that nobody foresaw, *breaks* the
-answer instead of ending it: a clean end would tell the client that the run is over, a broken one
-makes it reconnect. A client that does not read is broken off likewise (`greenroom.http.sending`),
-and does not count as one that has left: it may come back.
+A source that fails because a component restarts, or for an unexpected reason, *breaks* the answer
+instead of ending it: a clean end would tell the client that the run is over, a broken one makes it
+reconnect. The answer to a client that does not read is broken off as well
+(`greenroom.http.sending`). It does not count as a disconnect, since the client may reconnect.
 """
 
 from __future__ import annotations
@@ -50,19 +49,19 @@ JSON_HEADERS = {"content-type": "application/json"}
 
 
 class _Left(Exception):
-    """The client is gone, or the server is draining; the answer ends here."""
+    """The client disconnected or the server drains, so the answer ends."""
 
 
 class OpenAnswer(Response, ABC):
-    """An answer whose body comes later, or bit by bit.
+    """An answer whose body comes later, or piece by piece.
 
     Args:
-        connections: where it is counted while it is open.
-        headers: complete; they are sent at once.
-        idle: what to send when the clock ticks.
+        connections: counts the answer while it is open.
+        headers: all headers; they are sent at once.
+        idle: the bytes to send when the clock ticks.
         idle_s: seconds between ticks.
-        on_leave: called once if the client goes away before the answer is complete.
-        send_timeout_s: how long the client may read nothing of what it is sent.
+        on_leave: called once if the client disconnects before the answer is complete.
+        send_timeout_s: the longest time in seconds that the client may read nothing.
     """
 
     def __init__(
@@ -116,10 +115,10 @@ class OpenAnswer(Response, ABC):
 
     @abstractmethod
     async def _body(self) -> None:
-        """Writes all that follows the headers."""
+        """Writes the body."""
 
     async def _release(self) -> None:
-        """Called on every path, whatever came of the answer."""
+        """Releases resources; called at the end of every answer, complete or not."""
 
     async def _start(self) -> None:
         start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
@@ -132,7 +131,7 @@ class OpenAnswer(Response, ABC):
     async def _sent(self, sending: Awaitable[None]) -> None:
         try:
             await sending
-        except OSError:  # so a server may say, instead of http.disconnect, that nobody listens
+        except OSError:  # some servers raise it instead of sending http.disconnect
             raise _Left from None
 
     async def _watch(self, receive: Receive) -> None:
@@ -142,7 +141,7 @@ class OpenAnswer(Response, ABC):
             self._leaving.set_result(True)
 
     async def _race(self, awaited: Awaitable[T]) -> T:
-        """What ``awaited`` gives; ticks meanwhile. Raises _Left when nobody waits for it."""
+        """Returns the result of ``awaited``, and sends ticks meanwhile. Raises _Left."""
         loop = asyncio.get_running_loop()
         step = asyncio.ensure_future(awaited)
         try:
@@ -163,11 +162,11 @@ class OpenAnswer(Response, ABC):
                 step.cancel()
                 await asyncio.wait((step,))
             elif not step.cancelled():
-                step.exception()  # seen, if the client left in the same instant
+                step.exception()  # retrieved, if the client disconnected in the same instant
 
 
 class EventStream(OpenAnswer):
-    """Frames as they come; see `OpenAnswer`."""
+    """An event stream; see `OpenAnswer`."""
 
     def __init__(
         self,
@@ -193,7 +192,7 @@ class EventStream(OpenAnswer):
         try:
             await self._forward()
         except NotFound:
-            pass  # rolled back or deleted: the stream of such a run just ends
+            pass  # the stream of a run that is rolled back or deleted just ends
         except GreenroomError as error:
             if isinstance(error, Unavailable):
                 return log.warning("A stream broke off: %s", error)
@@ -214,7 +213,7 @@ class EventStream(OpenAnswer):
 
 
 class LateJson(OpenAnswer):
-    """A JSON body that is awaited, after as many new lines as it took; see `OpenAnswer`."""
+    """A JSON body that is awaited; a new line is sent at each tick before it. See `OpenAnswer`."""
 
     def __init__(
         self,
@@ -240,7 +239,7 @@ class LateJson(OpenAnswer):
         try:
             body = await self._race(self._produce())
         except NotFound as error:
-            # In the words of the reference: the run was rolled back while somebody waited for it.
+            # The message of LangGraph's server, for a run that was rolled back during the wait.
             body = dumps({"__error__": {"error": "HTTPException", "message": f"404: {error}"}})
         except GreenroomError as error:
             if isinstance(error, Unavailable):
@@ -254,7 +253,7 @@ class LateJson(OpenAnswer):
 
 
 async def bodies(batches: AsyncIterator[Batch]) -> AsyncIterator[bytes]:
-    """The bytes of batches; closing it closes them."""
+    """Yields the bytes of batches; closing this iterator closes ``batches``."""
     try:
         async for batch in batches:
             yield batch.body
@@ -263,13 +262,13 @@ async def bodies(batches: AsyncIterator[Batch]) -> AsyncIterator[bytes]:
 
 
 async def nothing() -> AsyncIterator[bytes]:
-    """The stream of a run that is over and was not kept."""
+    """Yields no events, for a run that is over and whose events are not kept."""
     return
     yield b""
 
 
 async def close(source: AsyncIterator[Any]) -> None:
-    """Closes an iterator if it can be closed: a generator can, another iterator need not."""
+    """Closes an iterator if it has ``aclose``, as a generator has."""
     aclose = getattr(source, "aclose", None)
     if aclose is not None:
         await aclose()

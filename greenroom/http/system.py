@@ -1,4 +1,4 @@
-"""Is it alive, what is it, how busy is it."""
+"""Routes of the server itself: health, information, metrics."""
 
 from __future__ import annotations
 
@@ -70,8 +70,7 @@ async def metrics(request: Request) -> Response:
 
 
 async def _counts(request: Request) -> dict[str, Any] | None:
-    # Clients probe this route before they do anything: a registry that is restarting is no reason
-    # to tell them that there is no server.
+    # Clients probe this route first, so it answers even while a registry restarts.
     try:
         return await edge_of(request).runtime.info()
     except Unavailable:
@@ -83,4 +82,4 @@ def package_version(package: str) -> str:
     try:
         return version(package)
     except PackageNotFoundError:
-        return "unknown"  # run from a checkout that is not installed
+        return "unknown"  # the code runs from a checkout that is not installed

@@ -1,4 +1,4 @@
-"""Threads: their records, their copies, and the stream of everything that happens on one."""
+"""Routes of threads: records, copies, and the stream of a thread's activity."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def no_graph(thread_id: str) -> str:
 
 
 def graph_of(thread: JsonObject) -> str | None:
-    """The graph whose runs the thread has, if any."""
+    """Returns the graph of the thread's runs; None without a run."""
     graph_id = plain(thread.get("metadata")).get("graph_id")
     return graph_id if isinstance(graph_id, str) else None
 
@@ -96,7 +96,7 @@ async def _with_supersteps(
     except Unavailable:
         raise
     except GreenroomError as error:
-        # The thread stays, as on the reference; 201 tells this apart from a success.
+        # The thread stays, as in LangGraph's server; 201 distinguishes this from a success.
         problem = f"Thread {thread_id} was created, but there were problems updating the state: "
         return json({"detail": problem + error.message}, status=201)
     return json(_shown(request, await edge.records.get_thread(thread_id) or thread))
@@ -173,7 +173,7 @@ async def _delete(edge: Edge, thread_id: str) -> bool:
 
 
 async def _keep_latest(edge: Edge, thread_id: str) -> bool:
-    """A thread that is busy is left for another time, as its runs may need older checkpoints."""
+    """Prunes a thread. A busy thread is skipped, since its runs may need older checkpoints."""
     if await edge.records.get_thread(thread_id) is None:
         return False
     try:
@@ -241,7 +241,7 @@ async def copy(request: Request, thread_id: str) -> Response:
     try:
         await edge.runtime.copy_thread(thread_id, copy_id)
     except (Conflict, NotFound):
-        raise Conflict("Conflict") from None  # the reference says no more
+        raise Conflict("Conflict") from None  # the whole message of LangGraph's server
     return json(_shown(request, await existing_thread(edge, copy_id)))
 
 
@@ -275,7 +275,7 @@ async def stream(request: Request, thread_id: str) -> Response:
         if mode not in _STREAM_MODES:
             raise InvalidRequest(f"Invalid stream mode: {mode[:80]}")
     frames = edge.runtime.thread_events(thread_id, after=_after(request), modes=frozenset(modes))
-    # Before the answer begins: a run that its reader then creates must not be missed.
+    # Awaited before the answer begins, so that a run that the reader then creates is not missed.
     await anext(frames)
     return EventStream(
         frames,
@@ -287,7 +287,7 @@ async def stream(request: Request, thread_id: str) -> Response:
 
 
 def _after(request: Request) -> str | None:
-    """The ``Last-Event-ID`` of a thread's stream, which must look like an id of Redis."""
+    """Returns the ``Last-Event-ID`` of a thread's stream; it must look like a Redis stream id."""
     value = request.headers.get("last-event-id") or None
     if value is None or is_event_id(value):
         return value
@@ -297,10 +297,10 @@ def _after(request: Request) -> str | None:
 
 
 async def readable_thread(request: Request, thread_id: str) -> JsonObject:
-    """The record of a thread to read from; empty where the mount takes any id for a thread.
+    """Returns a thread's record for reading; empty for an unknown thread if the mount allows that.
 
     Raises:
-        NotFound: there is no such thread, and the mount wants one.
+        NotFound: the thread does not exist, and the mount requires it.
     """
     thread = await edge_of(request).records.get_thread(thread_id)
     if thread is None and not dialect_of(request).unknown_thread_is_empty:
@@ -309,7 +309,7 @@ async def readable_thread(request: Request, thread_id: str) -> JsonObject:
 
 
 async def existing_thread(edge: Edge, thread_id: str) -> JsonObject:
-    """The record of a thread. Raises NotFound."""
+    """Returns a thread's record. Raises NotFound."""
     thread = await edge.records.get_thread(thread_id)
     if thread is None:
         raise thread_not_found(thread_id)
@@ -327,7 +327,7 @@ def _ttl(body: ThreadCreate | ThreadPatch) -> dict[str, Any] | None:
 
 
 def _shown(request: Request, thread: JsonObject) -> JsonObject:
-    """The record; its ``ttl`` only for who asks, as on the reference."""
+    """Returns the record; with ``ttl`` only on request, as LangGraph's server does."""
     if "ttl" not in thread or "ttl" in texts(request, "include"):
         return thread
     return {key: value for key, value in thread.items() if key != "ttl"}

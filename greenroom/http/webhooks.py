@@ -1,6 +1,6 @@
-"""Which webhook URLs a run may name (platform API, section 7).
+"""Checks the webhook URL of a run (platform API, section 7).
 
-The registry calls them later, and then judges the addresses that a name leads to.
+The registry calls the URL later, and then checks the addresses that its host name resolves to.
 """
 
 from __future__ import annotations
@@ -15,10 +15,14 @@ _LOOPBACK = ("localhost", "localhost.localdomain", "ip6-localhost")
 
 
 def checked(url: str, *, allow_private: bool) -> str:
-    """``url`` itself. Names are not resolved here; addresses are judged as they are written.
+    """Checks a webhook's URL and returns it. Host names are not resolved here.
+
+    Args:
+        allow_private: accept addresses of this machine and of private networks.
 
     Raises:
-        InvalidRequest: no absolute http(s) URL, or one that leads to this machine or network.
+        InvalidRequest: ``url`` is not an absolute http(s) URL, or names this machine or a private
+            network.
     """
     if len(url) > _MAX_URL or not url.isprintable():
         raise InvalidRequest(f"Invalid webhook: must be a URL of at most {_MAX_URL} characters")

@@ -1,18 +1,18 @@
-"""What may be large: deleting, copying and taking back the checkpoints of a thread, in slices.
+"""Bulk work: deletes, copies and rolls back the checkpoints of a thread, in slices.
 
-A thread may have gigabytes of checkpoints, and everything that the registry writes stands behind
-its one commit (`greenroom.persistence.journal`). So work of that size is done beside it, on
-connections of its own, in transactions of at most `MOST_ROWS` rows and `MOST_BYTES` bytes. Each
-first holds the registry's epoch: one that was superseded stops at its next slice.
+A thread may have gigabytes of checkpoints, and all writes of the registry wait for its current
+commit (`greenroom.persistence.journal`). So bulk work uses connections of its own, in transactions
+of at most `MOST_ROWS` rows and `MOST_BYTES` bytes. Each transaction first holds the registry's
+epoch: a superseded registry stops at its next slice.
 
     delete   record gone, marked ──> slices ──> mark gone
     copy     marked ──> slices ──> the copy's record, mark gone
     forget   marked ──> slices ──> (journal) the run's record and the mark gone
     rollback run marked: it is told to roll back, and its attempt is fenced ──> slices ──> (journal)
 
-The mark of the first three is a row of ``greenroom.operations``; a rollback's is its run's record.
-A registry that starts finds the marks and goes on (`unfinished`): every slice may be repeated. What
-is half done is nobody's to see, as a thread without a record does not exist.
+The mark of the first three is a row of ``greenroom.operations``; the mark of a rollback is the
+run's record. A registry that starts finds the marks and goes on (`unfinished`): every slice may be
+repeated. Clients do not see half-done work, as a thread without a record does not exist for them.
 
 The caller keeps runs away from the thread meanwhile.
 """
@@ -50,11 +50,11 @@ SMALL_S = 0.004
 """What takes no longer holds up nobody."""
 LONGEST_REST_S = 0.05
 MOST_TIMEOUTS = 2
-"""Once it may have waited for somebody's lock, who was ended in his turn; twice it is too much."""
+"""The first time-out may be another transaction's lock; the second one is the slice's own fault."""
 AT_ONCE = 2
-"""Transactions of this kind at once; the pool has more connections, which are the journal's."""
+"""The most concurrent transactions of bulk work; the journal uses the pool's other connections."""
 COPY_PATIENCE_S = 30.0
-"""How long a copy waits for the database: somebody waits for the answer, and may ask again."""
+"""How long a copy waits for the database; a client waits for the answer, and can retry."""
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 1.0
 
@@ -63,12 +63,12 @@ Result = list[dict[str, Any]]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Operation:
-    """What is under way and not done.
+    """An unfinished operation.
 
     Attributes:
-        subject: a thread, or the run that is forgotten.
-        thread_id: whose registry sees to it; of a copy its source.
-        graph_id: of the run that is forgotten.
+        subject: the id of the thread, or of the run to forget.
+        thread_id: the thread whose registry performs the operation; for a copy the source.
+        graph_id: the graph of the run to forget.
     """
 
     subject: str
@@ -78,13 +78,13 @@ class Operation:
 
 
 class Bulk:
-    """Does it, for a registry.
+    """Performs the bulk work of a registry.
 
     Args:
         pool: at most `AT_ONCE` of its connections are used.
-        epoch: the registry's epoch, as `journal.take_epoch` gave it.
+        epoch: the registry's epoch, from `journal.take_epoch`.
         on_superseded: called when a newer registry has taken over.
-        shard: whose epoch it is.
+        shard: the registry's shard.
     """
 
     def __init__(
@@ -108,10 +108,10 @@ class Bulk:
     # --- operations ----------------------------------------------------------------------------
 
     async def unfinished(self) -> list[Operation]:
-        """What is marked and not done, of this registry's threads.
+        """Returns the marked, unfinished operations on this registry's threads.
 
         Raises:
-            DatabaseUnavailable, psycopg.Error: as the database says.
+            DatabaseUnavailable, psycopg.Error: the read failed.
         """
         async with self._pool.connection() as connection:
             cursor = await connection.execute(
@@ -121,19 +121,20 @@ class Bulk:
             return [Operation(**row) for row in await cursor.fetchall()]
 
     async def delete_thread(self, thread_id: str) -> None:
-        """Deletes everything of a thread whose record is gone (`journal.delete_thread`), or of a
-        copy that is not to be finished."""
+        """Deletes all data of a thread whose record is gone (`journal.delete_thread`), or of an
+        abandoned copy."""
         await self._delete_rows(thread_id)
         await self._write(operation_done(thread_id))
 
     async def copy_thread(self, thread_id: str, copy_id: str) -> bool:
-        """Copies a thread's record and checkpoints; False when there is no such thread.
+        """Copies a thread's record and checkpoints. May be repeated: an existing copy stays as is.
 
-        May be repeated: a copy that is there is left as it is.
+        Returns:
+            whether the thread exists.
 
         Raises:
-            DatabaseUnavailable: the database is away, or lacks something, for longer than a client
-                waits. What was copied is deleted later, as the mark stays.
+            DatabaseUnavailable: the database is away, or lacks space or memory, for longer than a
+                client waits. The partial copy is deleted later, as the mark stays.
         """
         params = {"thread": thread_id, "copy": copy_id}
         ((begun,),) = await self._write(
@@ -157,9 +158,9 @@ class Bulk:
         return True
 
     async def roll_back(self, run_id: str, thread_id: str) -> None:
-        """Takes back what a run left in its thread's checkpoints; before its record is deleted.
+        """Rolls back a run's changes to its thread's checkpoints, before its record is deleted.
 
-        Its attempt can write nothing any more when this returns, and from the first slice on.
+        The run's attempt cannot write any more from the first slice on.
         """
         params = {"run": run_id, "thread": thread_id}
         # Waits for writes that are under way: they hold the run's record (`greenroom.fence`).
@@ -167,13 +168,14 @@ class Bulk:
         await self._take_back(params)
 
     async def forget_run(self, run_id: str, thread_id: str, graph_id: str) -> bool:
-        """Deletes what a run that is over left in its thread's checkpoints; before its record goes.
+        """Deletes the checkpoints of a run that is over, before its record is deleted.
 
-        The mark stays: `operation_done` belongs to what the caller writes next.
+        The mark stays: the caller commits `operation_done` with its next writes.
 
         Returns:
-            whether it was the thread's newest. That one is undone, so that the thread is as before
-            it. An older one must not take back what later runs wrote onto the same checkpoints.
+            whether the run was the thread's newest. The newest run is undone, so that the thread is
+            as before it. An older run's deletion must keep the later runs' writes onto the same
+            checkpoints.
         """
         params = {"run": run_id, "thread": thread_id, "graph": graph_id}
         _, (found,) = await self._write(
@@ -191,16 +193,16 @@ class Bulk:
 
     async def _take_back(self, params: dict[str, Any]) -> None:
         await self._delete_state(params)
-        # The task writes of the checkpoints that it started from, as they were.
+        # The earlier task writes of the checkpoints from which the run started.
         await self._each_slice(slices.restore_writes, params)
         await self._delete_all("checkpoint_writes", "blob", slices.NOT_SAVED, params)
-        # Before the copies go: nothing is restored from a part of them.
+        # Restored before the copies are deleted: a part of the copies must not be restored.
         await self._write(Write(slices.FORGET_HEADS, params))
         await self._delete_all("greenroom.saved_writes", "blob", slices.OF_RUN, params)
         await self._delete_all("greenroom.run_events", "data", slices.OF_RUN, params)
 
     async def _delete_state(self, params: dict[str, Any]) -> None:
-        """Deletes the run's checkpoints, the newest first, then what only these have used."""
+        """Deletes the run's checkpoints, the newest first, then their unshared blobs and writes."""
         await self._delete_found(
             slices.CHECKPOINTS_OF_RUN, "checkpoints", slices.CHECKPOINT_KEY, params
         )
@@ -287,7 +289,7 @@ class Bulk:
     async def _sliced(
         self, sql: str, params: dict[str, Any], *, patience_s: float | None = None
     ) -> Result:
-        """One slice; a smaller one when it took too long."""
+        """Writes one slice, and makes it smaller when it takes too long."""
         rows, size = self._most_rows, self._most_bytes
         while True:
             write = Write(sql, {**params, "rows": rows, "bytes": size})
@@ -304,12 +306,12 @@ class Bulk:
         held: bool = True,
         most_timeouts: int = MOST_TIMEOUTS,
     ) -> list[Result]:
-        """One transaction, again when the database was away.
+        """Commits one transaction, and repeats it when the database was away.
 
         Raises:
             Superseded: another registry holds the epoch.
-            DatabaseUnavailable: not within the patience (None: as long as it takes), or longer
-                than a transaction may take.
+            DatabaseUnavailable: the patience is over (None: it never is), or the transaction
+                exceeds the server's time-out.
             psycopg.Error: the statements themselves are at fault.
         """
         asked_s = time.monotonic()
@@ -372,5 +374,5 @@ _TOO_LONG = "The database did not finish this within the time that one transacti
 
 
 def operation_done(subject: str) -> Write:
-    """What was under way is done."""
+    """Deletes the mark of a finished operation."""
     return Write("DELETE FROM greenroom.operations WHERE subject = %(it)s", {"it": subject})

@@ -42,7 +42,7 @@ from greenroom.persistence.saving import Owner, Save, Saving
 T = TypeVar("T")
 
 HEAVY_S = 0.002
-"""Serialising that took so long is done in a thread the next time."""
+"""After a serialisation of this duration, the next ones run in a thread."""
 
 
 class PooledSaver(AsyncPostgresSaver):
@@ -50,9 +50,9 @@ class PooledSaver(AsyncPostgresSaver):
 
     Args:
         pool: shared; an instance holds a connection only during a call.
-        saving: what gathers the writes of all executions of a process; else its own.
-        thread_id: the thread that it is bound to; empty: to none of the server's; None: it is not
-            bound, which only the server's own code may be.
+        saving: gathers the writes of all executions of a process; None makes one for this saver.
+        thread_id: the only thread that the saver accesses; empty: none of the server's threads;
+            None: all threads, for the server's own code only.
 
     Every method that takes a thread may raise `ForeignThread`.
     """
@@ -95,7 +95,7 @@ class PooledSaver(AsyncPostgresSaver):
         others = [str(thread_id) for thread_id in thread_ids if not self._is_own(thread_id)]
         if not others:
             return
-        # The server writes a UUID in lower case, whatever a graph calls it.
+        # The server writes a UUID in lower case; a graph may write it differently.
         spellings = list({*others, *(each.lower() for each in others)})
 
         async def look() -> DictRow | None:
@@ -127,7 +127,7 @@ class PooledSaver(AsyncPostgresSaver):
     ) -> AsyncIterator[CheckpointTuple]:
         thread_id = _thread_of(config or {})
         if thread_id is None and self._thread_id is not None:
-            # Nothing named would be the checkpoints of all threads.
+            # Without a thread, the query would return the checkpoints of all threads.
             own = {**(config or {}).get("configurable", {}), "thread_id": self._thread_id}
             config = {"configurable": own}
         else:
@@ -245,9 +245,8 @@ class PooledSaver(AsyncPostgresSaver):
         )
 
     async def _dumped(self, values: list[Any]) -> list[tuple[str, bytes]]:
-        """Serialised here, until that took long; then in a thread, as other runs go on meanwhile.
-
-        A thread costs more than most values do.
+        """Serialises values here, or in a thread once that has taken long, so that other runs go
+        on. Most values cost less than a thread does.
         """
         if not values:
             return []
@@ -265,7 +264,7 @@ class FencedSaver(PooledSaver):
     Every write may raise `Fenced`.
 
     Args:
-        is_first: its thread has no checkpoint, so that nothing is read before something is written.
+        is_first: the thread has no checkpoint, so the saver reads none before the first write.
     """
 
     def __init__(
@@ -309,12 +308,12 @@ def _thread_of(config: RunnableConfig) -> Any:
 
 
 def _storable(value: Any) -> Any:
-    # LangGraph stores the `repr` of what a node raised, which may be 10 MB, or raise itself.
+    # LangGraph stores the `repr` of a node's exception, which may have 10 MB, or raise itself.
     return representation(value) if isinstance(value, BaseException) else value
 
 
 def _is_plain(value: object) -> bool:
-    """Whether a value comes back from jsonb as it was."""
+    """Returns whether jsonb returns a value unchanged."""
     if value is None or type(value) in (bool, int):
         return True
     if type(value) is float:

@@ -1,11 +1,11 @@
-"""Connections: pools that outlive a restart of PostgreSQL, and a check that speaks in sentences.
+"""Connections: pools that survive a restart of PostgreSQL, and a check with readable errors.
 
-A connection that died while it lay in the pool is seen without a round trip: an idle connection
-has nothing to read, so one that has is looked at. The pool then replaces it. While PostgreSQL is
-away, asking for a connection waits (bounded), and is answered within about a second of its return.
+The pool detects a dead idle connection without a round trip: an idle connection has no bytes to
+read, so one that has some is examined, and replaced. While PostgreSQL is away, a request for a
+connection waits (bounded), and is answered within about a second of PostgreSQL's return.
 
-JSON: ``jsonb`` columns come parsed, ``json`` columns as `orjson.Fragment`, the stored bytes, since
-they are only ever passed on.
+JSON: a ``jsonb`` column is returned parsed, a ``json`` column as `orjson.Fragment` with the stored
+bytes, since those values are only passed on.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ T = TypeVar("T")
 OLDEST_SERVER = 140000
 TRANSACTION_TIMEOUT_SINCE = 170000
 TURN_S = 1.0
-"""How long a caller waits for a connection before the pool looks again for one it may open."""
+"""How long a caller waits before the pool tries again to open a connection."""
 
 GONE = frozenset({"57P01", "57P02", "57P03", "57P05", "25P03", "25P04"})
 """SQLSTATEs of a server that ended the connection: shutdown, crash, start-up, time-outs."""
@@ -49,7 +49,7 @@ TRANSACTION_TIMEOUT = "25P04"
 SHORTAGE = "53"
 """The class of SQLSTATEs of a server that lacks disk space, memory or connections."""
 SHORTAGE_PATIENCE_S = 5.0
-"""Of somebody who waits for an answer: a full disk is not empty a moment later."""
+"""How long a write is repeated for a waiting client: a full disk does not empty in a moment."""
 SHORTAGE_PAUSE_S = 0.25
 
 
@@ -57,16 +57,17 @@ class Pool(AsyncConnectionPool[Connection]):
     """A pool whose waiting callers notice quickly that the server is back.
 
     Attributes:
-        transaction_timeout_s: when the server ends a transaction of a connection from here.
+        transaction_timeout_s: the seconds after which the server ends a transaction.
     """
 
     transaction_timeout_s: float = math.inf
 
     async def getconn(self, timeout: float | None = None) -> Connection:
-        """A live connection.
+        """Returns a live connection.
 
         Raises:
-            DatabaseUnavailable: there was none within ``timeout`` seconds (default: the pool's).
+            DatabaseUnavailable: none was available within ``timeout`` seconds (default: the
+                pool's).
         """
         deadline = time.monotonic() + (self.timeout if timeout is None else timeout)
         while True:
@@ -85,7 +86,7 @@ class Pool(AsyncConnectionPool[Connection]):
             await self.putconn(conn)
 
     async def _problem(self) -> str:
-        """Why there is no connection: what the server says to one more that asks."""
+        """Returns the reason why there is no connection: the server's answer to one more try."""
         dsn = str(self.conninfo)
         try:
             async with await AsyncConnection.connect(dsn, connect_timeout=2):
@@ -120,17 +121,17 @@ async def open_pool(
     transaction_timeout_s: float = 30.0,
     statement_timeout_s: float | None = None,
 ) -> Pool:
-    """An open pool; the caller closes it.
+    """Opens a pool; the caller closes it.
 
     Args:
         dsn: a libpq connection string or URL.
         application_name: ``greenroom:<actor>``, by which a takeover ends an actor's connections.
-        timeout_s: how long a caller waits for a connection, also over a restart of the server.
+        timeout_s: how long a caller waits for a connection, also during a restart of the server.
         transaction_timeout_s: the server ends a transaction (and its connection) that lasts
             longer: a process that was stopped in one would hold its locks for ever. PostgreSQL
             17 and later; an older server only ends those that are idle in a transaction.
-        statement_timeout_s: the server ends a statement that takes longer; None: it does not. Not
-            behind a pooler in transaction mode, where a setting is everybody's.
+        statement_timeout_s: the server ends a statement that takes longer; None: it does not. Has
+            no effect behind a pooler in transaction mode, where all clients share settings.
 
     Raises:
         DatabaseUnavailable: no connection within ``timeout_s``.
@@ -144,9 +145,9 @@ async def open_pool(
             settings.append(("transaction_timeout", timeout))
         if statement_timeout_s is not None:
             settings.append(("statement_timeout", f"{int(statement_timeout_s * 1000)}ms"))
-        # A pooler between us and the server gives process ids of its own. In transaction mode
-        # neither a prepared statement nor a setting is there in the next transaction, and what is
-        # set would be there in somebody else's.
+        # A pooler before the server returns process ids of its own. In transaction mode, prepared
+        # statements and settings do not last until the next transaction, and a setting would leak
+        # into another client's transaction.
         cursor = await conn.execute("SELECT pg_backend_pid() AS pid")
         row = await cursor.fetchone()
         if row is None or row["pid"] != conn.info.backend_pid:
@@ -163,7 +164,7 @@ async def open_pool(
         kwargs={
             "autocommit": True,
             "row_factory": dict_row,
-            # Until it is known that no pooler is in between, see `configure`.
+            # Until `configure` knows that there is no pooler.
             "prepare_threshold": None,
             "application_name": application_name,
             "connect_timeout": 5,
@@ -182,7 +183,7 @@ async def open_pool(
     try:
         async with pool.connection(timeout_s):
             pass
-    except BaseException:  # also Ctrl-C: what was opened is closed
+    except BaseException:  # also Ctrl-C: the opened pool is closed
         await pool.close()
         raise
     return pool
@@ -196,7 +197,7 @@ def register_json(conn: AsyncConnection[Any]) -> None:
 
 
 def encode(value: Any) -> bytes:
-    """JSON; orjson refuses integers past 64 bits and keys that are no strings, json takes them."""
+    """Encodes JSON with orjson, or with json for integers beyond 64 bits and non-string keys."""
     try:
         return orjson.dumps(value)
     except TypeError:
@@ -212,7 +213,7 @@ _LONG_NUMBER = re.compile(rb"\d{19}")
 
 
 def decode(data: str | Buffer) -> Any:
-    """Parsed JSON; orjson makes a float of an integer past 64 bits, json keeps it."""
+    """Parses JSON; an integer beyond 64 bits stays an integer, which orjson would make a float."""
     raw = data.encode() if isinstance(data, str) else bytes(data)
     return json.loads(raw) if _LONG_NUMBER.search(raw) else orjson.loads(raw)
 
@@ -235,18 +236,18 @@ async def retrying(
     short_s: float = SHORTAGE_PATIENCE_S,
     locked_s: float = 0.0,
 ) -> T:
-    """Does ``work`` on a connection of the pool, again when that is lost in the middle.
+    """Calls ``work`` with a connection of the pool, and again when the connection is lost.
 
-    ``work`` must be safe to do twice: a read, or a write that is keyed.
+    ``work`` must be safe to repeat: a read, or a keyed write.
 
     Args:
-        short_s: how long it is tried while the server lacks something, e.g. disk space.
-        locked_s: how long it is tried while the server answers, and ends the transaction since it
-            takes too long: somebody has the table locked. At least the pool's time-out.
+        short_s: how long to retry while the server lacks a resource, e.g. disk space.
+        locked_s: how long to retry while the server answers but ends the transaction because it
+            takes too long: another transaction has locked the table. At least the pool's time-out.
 
     Raises:
-        DatabaseUnavailable: the server does not come back within the pool's time-out, lacks
-            something for longer than ``short_s``, or has it locked for longer than ``locked_s``.
+        DatabaseUnavailable: the server does not return within the pool's time-out, lacks a resource
+            for longer than ``short_s``, or has the table locked for longer than ``locked_s``.
     """
 
     async def once() -> T:
@@ -257,7 +258,7 @@ async def retrying(
 
 
 async def rows_of(pool: Pool, sql: str, params: Params) -> list[DictRow]:
-    """What a statement finds or returns; it must be safe to do twice, as with `retrying`."""
+    """Returns the rows of a statement, which must be safe to repeat, as with `retrying`."""
 
     async def fetch(conn: Connection) -> list[DictRow]:
         cursor = await conn.execute(sql.encode(), params)
@@ -273,7 +274,7 @@ async def patiently(
     short_s: float = SHORTAGE_PATIENCE_S,
     locked_s: float = 0.0,
 ) -> T:
-    """`retrying`, for work that takes its connection itself."""
+    """Like `retrying`, for work that takes its connection itself."""
     begun = time.monotonic()
     while True:
         try:
@@ -304,9 +305,9 @@ def is_gone(error: psycopg.Error) -> bool:
 
 
 def shortage_of(error: psycopg.Error) -> str | None:
-    """The sentence for an error that says what PostgreSQL has too little of, e.g. disk space.
+    """Returns the message for an error that reports a lack of a resource, e.g. of disk space.
 
-    Nothing was written then, and trying again helps once somebody has seen to it.
+    The failed transaction wrote nothing; a retry helps once an operator has fixed the cause.
     """
     if error.sqlstate is None or not error.sqlstate.startswith(SHORTAGE):
         return None
@@ -315,11 +316,11 @@ def shortage_of(error: psycopg.Error) -> str | None:
 
 
 async def check(dsn: str) -> int:
-    """Connects once; the server's version, e.g. 180004.
+    """Connects once; returns the server's version, e.g. 180004.
 
     Raises:
         ConfigurationError: the DSN is malformed, or the server refuses it or is too old.
-        DatabaseUnavailable: nobody answers there.
+        DatabaseUnavailable: no server answers.
     """
     try:
         parts = conninfo_to_dict(dsn)
@@ -327,7 +328,7 @@ async def check(dsn: str) -> int:
             # A list of hosts has a list of ports.
             [int(number) for number in str(parts.get(name) or 0).split(",") if number]
     except (psycopg.ProgrammingError, ValueError):
-        # Not the reason: it quotes the string, and with it the password.
+        # Without the reason, which quotes the string, and with it the password.
         raise ConfigurationError(
             "The database URL cannot be parsed: write postgresql://user:password@host:port/name."
         ) from None
@@ -360,10 +361,10 @@ def _reason(said: str, password: str) -> str:
 
 
 async def terminate_backends(conn: AsyncConnection[Any], actor: str) -> int:
-    """Ends the connections of an actor, with their transactions and locks; returns how many.
+    """Ends the connections of an actor, with their transactions and locks; returns their number.
 
-    A takeover does this before it counts the attempt up: the old process may be stopped in the
-    middle of a write, with the lock of its fence.
+    A takeover calls this before it begins the next attempt: the old process may be stopped in the
+    middle of a write, while it holds the lock of its fence.
     """
     cursor = await conn.execute(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"

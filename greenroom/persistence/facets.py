@@ -1,8 +1,7 @@
 """The facets of a thread: the short plain values at the top of its state.
 
-They are what a search by values mostly names. An index over all of a state would cost more at the
-end of every run than the run; and were they taken out in PostgreSQL, it would parse all of a state
-for them.
+Most searches by values name them. An index over the whole state would cost more at the end of every
+run than the run itself, and PostgreSQL would have to parse the whole state to extract them.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ MAX_LENGTH = 256
 
 
 def facets_of(values: bytes) -> dict[str, Any]:
-    """The facets of a thread's values, which are JSON."""
+    """Returns the facets of a thread's values, given as JSON."""
     try:
         state = decode(values)
     except ValueError:  # half a surrogate pair: nothing of it can be searched for
@@ -32,7 +31,7 @@ def facets_of(values: bytes) -> dict[str, Any]:
 
 
 def is_facet(value: Any) -> bool:
-    """Whether a value at the top of a state is one."""
+    """Returns whether a value at the top of a state is a facet."""
     if isinstance(value, str):
         return len(value) <= MAX_LENGTH and len(json.dumps(value)) <= MAX_LENGTH
     if isinstance(value, float):

@@ -1,7 +1,6 @@
-"""The fence: whoever writes for an attempt of a run proves, in the same transaction, that it is
-the current one.
+"""The fence: each write for an attempt proves, in its transaction, that the attempt is current.
 
-Apart from the savers, so that who only needs the fence does not import LangGraph.
+It is separate from the savers, so that code that needs only the fence does not import LangGraph.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ FENCE = "SELECT greenroom.fence(%s, %s)"
 
 @asynccontextmanager
 async def fenced(conn: Connection, run_id: str, attempt: int) -> AsyncGenerator[None, None]:
-    """A pipeline on ``conn`` that is one transaction and holds the run for this attempt.
+    """Opens a pipeline on ``conn`` that is one transaction and holds the run for this attempt.
 
     Raises:
         Fenced: the attempt is not the current one; nothing was written.
@@ -36,12 +35,12 @@ async def fenced(conn: Connection, run_id: str, attempt: int) -> AsyncGenerator[
 
 
 def superseded(run_id: str, attempt: int) -> Fenced:
-    """What a writer meets that is not the current one any more."""
+    """Returns the error for a write of an attempt that is no longer current."""
     return Fenced(f"Attempt {attempt} of run {run_id} is not the current one.")
 
 
 def is_superseded(error: BaseException | None) -> bool:
-    """Whether the fence is the cause; in a pipeline a later statement may be what complains."""
+    """Returns whether the fence caused an error, or that of a later statement in a pipeline."""
     while error is not None:
         if isinstance(error, psycopg.Error) and error.sqlstate == ATTEMPT_SUPERSEDED:
             return True

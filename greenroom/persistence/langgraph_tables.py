@@ -1,6 +1,6 @@
-"""The tables of LangGraph's saver and store (without a vector index), by their own set-up.
+"""Makes the tables of LangGraph's saver and store (without a vector index) by their own set-up.
 
-Apart from the migrations of our own, as importing LangGraph takes a second.
+It is separate from Greenroom's migrations, as importing LangGraph takes a second.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ async def set_up(conn: AsyncConnection[DictRow]) -> None:
     """Makes the tables, or brings those that are there up to date while others use them.
 
     Raises:
-        ConfigurationError: the user may not.
+        ConfigurationError: the database user lacks the permission.
     """
     cursor = await conn.execute("SELECT to_regclass('checkpoint_migrations') IS NULL AS is_new")
     row = await cursor.fetchone()
@@ -57,7 +57,7 @@ async def set_up(conn: AsyncConnection[DictRow]) -> None:
 
 
 async def _drop_invalid(conn: AsyncConnection[DictRow]) -> None:
-    """Drops what an interrupted CONCURRENTLY has left: IF NOT EXISTS takes it for done."""
+    """Drops the invalid index of an interrupted CONCURRENTLY, which IF NOT EXISTS would accept."""
     cursor = await conn.execute(
         "SELECT indexrelid::regclass::text AS name FROM pg_index WHERE NOT indisvalid"
         " AND indrelid IN (SELECT to_regclass(t) FROM unnest(%s::text[]) t)",

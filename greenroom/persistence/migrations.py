@@ -1,20 +1,20 @@
 """The schema, forward only: numbered scripts, each applied once, in two steps.
 
     migrations/before/NNNN_*.sql   at the start of a server, while an older one may still serve
-    migrations/after/NNNN_*.sql    by a registry of the new one, once nobody of the older ones is
-                                   left
+    migrations/after/NNNN_*.sql    by a registry of the new server, once no process of an older
+                                   server is left
 
-So what is in ``before`` must suit the version before it as well: it adds. What takes away is in
-``after``. Numbers are common to both.
+So a script in ``before`` must suit the previous version as well: it only adds. Scripts that remove
+are in ``after``. Both share one sequence of numbers.
 
-A script is one transaction. It waits for a lock for a moment only and is tried again then, since
-whoever comes for the same table waits behind it. An index is made with CREATE INDEX CONCURRENTLY,
-in a script of its own without a transaction; where the table has no rows, without CONCURRENTLY. One
-that was interrupted has left an invalid index, which is dropped and made anew.
+A script is one transaction. It waits for a lock only for a moment, and is then tried again, since
+later transactions on the same table wait behind it. An index is made with CREATE INDEX
+CONCURRENTLY, in a script of its own without a transaction; on an empty table, without CONCURRENTLY.
+An interrupted script leaves an invalid index, which is dropped and made again.
 
 One process migrates at a time. The others must not wait *inside* PostgreSQL: a blocked lock is a
 statement with a snapshot, for which CREATE INDEX CONCURRENTLY waits in turn, and the deadlock
-detector would end one of them. So they ask again and again.
+detector would end one of them. So they poll.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ log = logging.getLogger("greenroom.migrations")
 LOCK = 0x6772656E726F6F6D  # "grenroom"
 FILES = Path(__file__).parent / "migrations"
 LOCK_WAIT_S = 0.5
-"""How long a script waits for a table, and with it everybody who comes for that table later."""
+"""How long a script waits for a table; later transactions on that table wait as long."""
 LOCK_PAUSE_S = 1.0
 APPLICATION = "greenroom:migrations"
 
@@ -67,7 +67,8 @@ class Script:
 
     @property
     def indexes(self) -> list[tuple[str, str, str]]:
-        """Schema, table and name of each index that it makes concurrently, with nothing beside."""
+        """Returns schema, table and name of each index that a script of only concurrent index
+        creations makes."""
         return [
             (found["schema"], found["table"], found["name"]) for found in _INDEX.finditer(self.text)
         ]
@@ -76,15 +77,15 @@ class Script:
 async def migrate(dsn: str, *, files: Path = FILES, patience_s: float = 120.0) -> None:
     """Brings the database to the schema of this version, while an older one may serve.
 
-    Idempotent, and safe when many call it.
+    Idempotent, and safe for concurrent callers.
 
     Raises:
         ConfigurationError: the database was migrated by a newer version, or an applied file has
             changed since.
-        DatabaseUnavailable: no connection, or somebody holds a lock or migrates for ``patience_s``
-            now.
+        DatabaseUnavailable: no connection, or another process holds a lock or migrates for longer
+            than ``patience_s`` seconds.
     """
-    # A second to import, which who only finishes does not have.
+    # Imported here, since the import takes a second, and `finish` does not need it.
     from greenroom.persistence import langgraph_tables
 
     await database.check(dsn)
@@ -95,12 +96,12 @@ async def migrate(dsn: str, *, files: Path = FILES, patience_s: float = 120.0) -
 
 
 async def finish(dsn: str, *, files: Path = FILES, patience_s: float = 120.0) -> None:
-    """Takes away what only older versions needed. Idempotent.
+    """Applies the scripts that remove the needs of older versions. Idempotent.
 
-    The caller knows that none of them is left (`is_alone`).
+    The caller has checked that no process of an older server is left (`is_alone`).
 
     Raises:
-        ConfigurationError, DatabaseUnavailable: as of `migrate`.
+        ConfigurationError, DatabaseUnavailable: as `migrate` does.
     """
     async with await _connect(dsn) as guard, await _connect(dsn) as conn:
         async with _only_one(guard, patience_s):
@@ -108,7 +109,7 @@ async def finish(dsn: str, *, files: Path = FILES, patience_s: float = 120.0) ->
 
 
 async def is_finished(pool: database.Pool, *, files: Path = FILES) -> bool:
-    """Whether there is nothing for `finish` to do."""
+    """Returns whether all scripts of `finish` are applied."""
 
     async def applied(conn: database.Connection) -> set[int]:
         cursor = await conn.execute("SELECT number FROM greenroom.migrations")
@@ -120,10 +121,10 @@ async def is_finished(pool: database.Pool, *, files: Path = FILES) -> bool:
 
 
 async def is_alone(pool: database.Pool, generation: int) -> bool:
-    """Whether nobody of an earlier start of a server is connected any more.
+    """Returns whether no process of an earlier generation is connected any more.
 
-    Registries do not count: those of earlier generations cannot write. Behind a pooler nobody is
-    seen; what is there for it is that a connection without work is closed after a while.
+    Registries do not count: those of earlier generations cannot write. Connections behind a pooler
+    are invisible here, but an idle connection is closed after a while.
     """
 
     async def older(conn: database.Connection) -> bool:
@@ -233,12 +234,12 @@ async def _in_one_transaction(
                     f" {patience_s:.0f} s: end that session (pg_stat_activity), and start again."
                 ) from error
             log.info("a table is in use, migrating it in a moment", extra={"script": script.name})
-        # Those who waited behind it have their turn.
+        # The transactions that waited behind it go first now.
         await asyncio.sleep(LOCK_PAUSE_S)
 
 
 async def _make_indexes(conn: AsyncConnection[DictRow], script: Script) -> None:
-    """Statement by statement, none of which keeps a writer waiting."""
+    """Makes the indexes one by one; no statement blocks a writer."""
     statements = [each.strip() for each in _COMMENT.sub("", script.text).split(";") if each.strip()]
     if len(statements) != len(script.indexes):
         raise ValueError(f"{script.name}: what is made concurrently has a script of its own")
@@ -250,7 +251,8 @@ async def _make_indexes(conn: AsyncConnection[DictRow], script: Script) -> None:
             await conn.execute(cast(LiteralString, f"DROP INDEX CONCURRENTLY {schema}.{name}"))
         cursor = await conn.execute(cast(LiteralString, f"SELECT 1 FROM {schema}.{table} LIMIT 1"))
         if await cursor.fetchone() is None:
-            # Nobody waits for it, and it for nobody: CONCURRENTLY waits for every transaction.
+            # On an empty table it delays no transaction and waits for none; CONCURRENTLY waits for
+            # every transaction.
             statement = statement.replace("INDEX CONCURRENTLY", "INDEX")
         await conn.execute(cast(LiteralString, statement))
         if await _index_state(conn, schema, name) != "valid":

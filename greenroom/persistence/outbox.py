@@ -1,10 +1,10 @@
-"""Webhooks on their way: written with the end of their run, kept until they are delivered.
+"""The outbox of webhooks: deliveries are written with the end of their run, and kept until sent.
 
-A row is the delivery as the receiver gets it, whatever becomes of the run and its thread meanwhile.
-`announce` puts it there in the transaction that ends the run, so there is one exactly when the run
-is over; `actors.registry.webhooks` sends what is due. A row is *finished* when it is delivered or
-given up. It stays a while after that, without its contents, so that an announcement that is
-repeated (the journal may commit twice) is not a second delivery.
+A row is the delivery as the receiver gets it, independent of later changes to the run and its
+thread. `announce` inserts it in the transaction that ends the run, so a delivery exists exactly
+when the run is over; `actors.registry.webhooks` sends the due ones. A row is *finished* when it is
+delivered or given up. It then stays a while without its contents, so that a repeated announcement
+(the journal may commit twice) makes no second delivery.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ _STOPPED = {
 
 
 def announce(run_id: str, *, rolled_back: bool = False) -> Write:
-    """The delivery about a run that has just ended, if it names a webhook. May be repeated.
+    """Returns the write that inserts a run's delivery, if the run has a webhook. May be repeated.
 
-    Belongs behind the writes that end the run; of a run that is rolled back, before those that
-    delete it.
+    It belongs after the writes that end the run; for a rolled-back run, before those that delete
+    the run.
     """
     return Write(
         """
@@ -63,7 +63,7 @@ def announce(run_id: str, *, rolled_back: bool = False) -> Write:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Due:
-    """A delivery that is to be sent now, and to whom: host and port."""
+    """A delivery that is due, and its receiver's host and port."""
 
     run_id: str
     receiver: str
@@ -71,11 +71,11 @@ class Due:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Delivery:
-    """What is posted.
+    """The content of a webhook's request.
 
     Attributes:
-        attempts: how often it was tried before.
-        sent_at: when it was tried first, or None.
+        attempts: the number of earlier tries.
+        sent_at: the time of the first try, or None.
     """
 
     run_id: str
@@ -86,7 +86,7 @@ class Delivery:
     about: dict[str, Any]
 
     def body(self, sent_at: datetime) -> bytes:
-        """JSON of the run with what became of it; the same at every attempt."""
+        """Returns JSON of the run and its outcome; the same for every try."""
         row = self.about
         delivery = {
             "run_id": self.run_id,
@@ -117,12 +117,12 @@ async def due(
     not_to: Collection[str] = (),
     shard: Shard = WHOLE,
 ) -> list[Due]:
-    """Deliveries whose time has come, the oldest first.
+    """Returns the due deliveries, the oldest first.
 
     Args:
-        but: runs whose deliveries are being sent.
-        not_to: receivers that have enough on their hands.
-        shard: whose threads' deliveries.
+        but: runs to leave out, since their deliveries are being sent.
+        not_to: receivers to leave out, since they have enough deliveries under way.
+        shard: the shard whose threads' deliveries are returned.
     """
     rows = await rows_of(
         pool,
@@ -141,7 +141,7 @@ async def next_due_s(
     not_to: Collection[str] = (),
     shard: Shard = WHOLE,
 ) -> float | None:
-    """Seconds until a delivery is due (negative: one is); None when none is waiting."""
+    """Returns the seconds until a delivery is due (negative: overdue); None without a delivery."""
     rows = await rows_of(
         pool,
         "SELECT extract(epoch FROM min(due_at) - clock_timestamp())::float8 AS due_in_s"
@@ -153,7 +153,7 @@ async def next_due_s(
 
 
 async def find(pool: Pool, run_id: str) -> Delivery | None:
-    """A delivery that is not finished."""
+    """Returns a run's delivery; None when it does not exist or is finished."""
     rows = await rows_of(
         pool,
         "SELECT * FROM greenroom.webhooks WHERE run_id = %s AND settled_at IS NULL",
@@ -175,7 +175,7 @@ async def find(pool: Pool, run_id: str) -> Delivery | None:
 async def postpone(
     pool: Pool, run_id: str, *, sent_at: datetime, delay_s: float, said: str
 ) -> None:
-    """An attempt failed; the next one is due in ``delay_s``."""
+    """Records a failed try; the next one is due in ``delay_s`` seconds."""
     await rows_of(
         pool,
         "UPDATE greenroom.webhooks SET attempts = attempts + 1, said = %s,"
@@ -187,7 +187,7 @@ async def postpone(
 
 
 async def finish(pool: Pool, run_id: str, *, sent_at: datetime, said: str) -> None:
-    """The delivery was delivered, or given up; its contents go."""
+    """Records that a delivery was delivered or given up, and deletes its contents."""
     await rows_of(
         pool,
         "UPDATE greenroom.webhooks SET attempts = attempts + 1, said = %s,"
@@ -198,7 +198,10 @@ async def finish(pool: Pool, run_id: str, *, sent_at: datetime, said: str) -> No
 
 
 async def delete_finished(pool: Pool, older_than_s: float, *, max_rows: int = 1000) -> int:
-    """Deletes deliveries that were finished before; ``max_rows`` means that there may be more."""
+    """Deletes deliveries finished more than ``older_than_s`` seconds ago; returns their number.
+
+    A result of ``max_rows`` means that more may be left.
+    """
     return len(
         await rows_of(
             pool,

@@ -1,4 +1,4 @@
-"""Which threads are a registry's own, as PostgreSQL is asked for them."""
+"""The SQL condition that selects a registry's own threads."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from greenroom.core.sharding import Shard
 
 
 def is_of(shard: Shard) -> LiteralString:
-    """A condition on ``thread_id``; the one registry of a server has them all."""
+    """Returns a condition on ``thread_id``; it is always true for a server with one registry."""
     if shard.of == 1:
         return "true"
     condition = f"mod(greenroom.slot_of(thread_id), {shard.of:d}) = {shard.number:d}"

@@ -1,16 +1,16 @@
-"""What the executions of a process save: gathered, and written as one statement with its fences.
+"""Gathers the saves of a process's executions, and writes each batch as one fenced statement.
 
-LangGraph saves in small pieces, a checkpoint here and the writes of a task there, and a round trip
-costs a process more than what it carries. So there is one write under way in a process, and what
-comes meanwhile is the next one (`greenroom.core.batching`). The database's `greenroom.save` checks
-each run's fence and writes, all in one statement: there is no moment between fence and write in
-which this process could be stopped while it holds a lock.
+LangGraph saves small pieces, such as a checkpoint or the writes of a task, and a round trip costs a
+process more than its content. So one write is under way in a process, and saves that arrive
+meanwhile form the next one (`greenroom.core.batching`). The database's `greenroom.save` checks each
+run's fence and writes, all in one statement: this process cannot be stopped between fence and write
+while it holds a lock.
 
-One run's trouble is its own. What a run may not write any more (`Fenced`), or what the database
-refuses, is found out by sending it alone.
+A failure affects only its own run. A save that is fenced off (`Fenced`), or that the database
+rejects, is found by sending it alone.
 
 Writes are keyed, so they are sent again when the connection is lost. An attempt that was superseded
-meanwhile meets the fence then.
+meanwhile is then fenced off.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from greenroom.persistence.journal import may_pass
 _SAVE = "SELECT greenroom.save(%s::uuid[], %s::int[], %s, %b::bytea[]) AS held"
 MAX_ITEMS = 200
 LOCKED_PATIENCE_S = 600.0
-"""How long a run waits with a checkpoint while somebody has a table locked."""
+"""How long a run waits to save a checkpoint while another transaction has locked a table."""
 LARGE = 256 * KIB
-"""Bytes that other runs should not wait for to be parsed."""
+"""The size from which values are parsed without blocking other runs."""
 
 Owner = tuple[str, int]
 """A run and its attempt."""
@@ -45,13 +45,13 @@ Owner = tuple[str, int]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Save:
-    """One thing to save.
+    """One item to save.
 
     Attributes:
-        owner: who must be current for it; None when the registry keeps runs away.
-        key: two of one key never go into the same statement, as their order counts.
-        rows: by the names that `greenroom.save` knows. Which of ``blobs`` is a row's counts from 0,
-            which is what a row without ``blob`` has.
+        owner: the attempt that must be current; None when the registry keeps runs away.
+        key: items with the same key never go into the same statement, as their order counts.
+        rows: rows with the field names of `greenroom.save`. A row's ``blob`` is an index into
+            ``blobs``, from 0; a missing one means 0.
         blobs: binary parts, or None for SQL's null.
     """
 
@@ -62,10 +62,10 @@ class Save:
 
 
 class Saving:
-    """One write at a time, of everything that has gathered.
+    """Writes gathered saves, one batch at a time.
 
     Args:
-        pool: a connection of it is held during a write.
+        pool: one of its connections is held during a write.
     """
 
     def __init__(self, pool: Pool) -> None:
@@ -73,26 +73,29 @@ class Saving:
         self._saves: Batcher[Save, bool] = Batcher(self._send, MAX_ITEMS)
 
     async def save(self, item: Save) -> None:
-        """Saves it, with whatever else there is.
+        """Saves an item in the next batch.
 
         Raises:
-            Fenced: its owner is not the current attempt; nothing was written.
-            DatabaseUnavailable: PostgreSQL does not come back within the pool's time-out, or has
-                the tables locked for longer than `LOCKED_PATIENCE_S`.
+            Fenced: the item's owner is not the current attempt; nothing was written.
+            DatabaseUnavailable: PostgreSQL does not return within the pool's time-out, or has the
+                tables locked for longer than `LOCKED_PATIENCE_S`.
         """
         if await self._saves.submit(item):
             return
-        # Not in the batch: who waits for a lock must not have the others wait.
+        # Sent apart from the batch: an item that waits for a lock must not delay the others.
         (refusal,) = await self._together([item])
         if isinstance(refusal, Exception):
             raise refusal
 
     async def save_values(self, owner: Owner, thread_id: str, values: bytes) -> None:
-        """The thread's values, JSON, after an attempt.
+        """Saves the thread's values after an attempt.
+
+        Args:
+            values: JSON.
 
         Raises:
-            Fenced: it is not the current one.
-            DatabaseUnavailable: try again.
+            Fenced: the attempt is not the current one.
+            DatabaseUnavailable: the values are not saved; the caller may retry.
         """
         facets = (
             await asyncio.to_thread(facets_of, values) if len(values) > LARGE else facets_of(values)
@@ -108,12 +111,12 @@ class Saving:
             raise
 
     async def all_written(self) -> None:
-        """Returns when everything that was given before is written or refused, also what nobody
-        waits for any more: a run was cancelled, and what it leaves is looked at."""
+        """Waits until all earlier saves are written or rejected, including those of cancelled
+        runs, so that the caller can read the state that such a run left."""
         await self.save(Save(owner=None, key=("all written",)))
 
     async def _send(self, items: list[Save]) -> list[bool | Exception]:
-        """Whether each was written; if not, it has to be sent alone."""
+        """Returns for each item whether it was written; the others must be sent alone."""
         results: list[bool | Exception] = []
         while items:
             part = _distinct(items)
@@ -129,7 +132,7 @@ class Saving:
             held = await self._write(groups)
         except DatabaseUnavailable as error:
             return [error] * len(items)
-        except Exception as error:  # noqa: BLE001 - it belongs to whoever saved what cannot be
+        except Exception as error:  # noqa: BLE001 - the error belongs to the sender of the item
             if len(groups) == 1:
                 return [error] * len(items)
             return [False] * len(items)
@@ -171,7 +174,7 @@ class Saving:
 
 
 def _distinct(items: list[Save]) -> list[Save]:
-    """The first of the items, up to one that changes what another of them has written."""
+    """Returns the items before the first one that changes a row of an earlier one."""
     keys: set[tuple[str, ...]] = set()
     for n, item in enumerate(items):
         if item.key in keys:

@@ -1,8 +1,8 @@
-"""Graphs that were shipped by value: versions of them, and which one a run is executed with.
+"""The versions of shipped graphs, and the version that each run uses.
 
-The newest version of a graph is for the next run. A run keeps the version that its first attempt
-began with (`pin`): one that goes on after a crash meets the code that wrote its checkpoints.
-A version goes when it is neither: nobody can ask for it any more.
+The next run uses the newest version of a graph. A run keeps the version with which its first
+attempt began (`pin`), so that after a crash it goes on with the code that wrote its checkpoints. A
+version is deleted when it is not the newest and no unfinished run uses it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Payload:
 
     Attributes:
         python: the version of Python that packed it, e.g. ``3.11``.
-        data: what `graphs.shipping.pack` has made.
+        data: the bytes from `graphs.shipping.pack`.
     """
 
     number: int
@@ -35,13 +35,13 @@ class Payload:
 async def ship(
     pool: Pool, graph_id: str, data: bytes, *, python: str, placement: Mapping[str, Any]
 ) -> int:
-    """Makes a graph the one for the next run; returns its version's number.
+    """Stores a graph for the next runs; returns the number of its version.
 
-    The same bytes again are the same version.
+    The same bytes as the newest version make no new version.
 
     Raises:
-        ConfigurationError: the server has a graph of that name from its configuration, or one that
-            was shipped with another placement, which its actors have.
+        ConfigurationError: the server's configuration has a graph of that name, or the graph was
+            shipped before with another placement, which its actors have.
     """
     digest = hashlib.sha256(data).hexdigest()
 
@@ -72,7 +72,7 @@ async def ship(
 
 
 async def placements(pool: Pool) -> dict[str, dict[str, Any]]:
-    """The placement of every shipped graph, by its name."""
+    """Returns the placement of every shipped graph, by name."""
 
     async def select(conn: Connection) -> dict[str, dict[str, Any]]:
         cursor = await conn.execute(
@@ -95,11 +95,11 @@ async def newest(pool: Pool, graph_id: str) -> int | None:
 
 
 async def pin(pool: Pool, graph_id: str, run_id: str) -> int | None:
-    """The version that a run is executed with: the newest now, if it has none yet."""
+    """Returns the version that a run uses; the newest one becomes it, if the run has none yet."""
 
     async def update(conn: Connection) -> int | None:
         async with conn.pipeline():  # one transaction
-            # Else a version that is being chosen is forgotten by who ships the next one.
+            # Otherwise a concurrent `ship` could delete the version that is being chosen.
             await conn.execute(f"SELECT pg_advisory_xact_lock_shared({_LOCK})")
             cursor = await conn.execute(
                 "UPDATE greenroom.runs SET shipped_number = coalesce(shipped_number, (SELECT"
@@ -114,7 +114,7 @@ async def pin(pool: Pool, graph_id: str, run_id: str) -> int | None:
 
 
 async def payload(pool: Pool, number: int) -> Payload | None:
-    """A version, or None when it is gone."""
+    """Returns a version, or None when it was deleted."""
 
     async def select(conn: Connection) -> Payload | None:
         cursor = await conn.execute(

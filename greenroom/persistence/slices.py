@@ -1,6 +1,6 @@
-"""The statements of `greenroom.persistence.bulk`, each of which does a part.
+"""The statements of `greenroom.persistence.bulk`; each one processes a slice.
 
-A slice has at most ``%(rows)s`` rows, and not many more than ``%(bytes)s`` bytes; one row always.
+A slice has at most ``%(rows)s`` rows, not many more than ``%(bytes)s`` bytes, and at least one row.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 FOUND_AT_ONCE = 10_000
-"""Keys that are looked up together, since a look-up reads all checkpoints of the thread."""
+"""The keys of one look-up; it is large, since each look-up reads all checkpoints of the thread."""
 
 CHECKPOINT_KEY = ("checkpoint_ns", "checkpoint_id")
 BLOB_KEY = ("checkpoint_ns", "channel", "version")
@@ -37,8 +37,8 @@ SELECT %(copy)s, resting, resting, metadata, config, "values", facets, interrupt
 FROM greenroom.threads WHERE thread_id = %(thread)s
 ON CONFLICT (thread_id) DO NOTHING"""
 
-# The first part waits for writes that are under way, and from then on nothing that the attempt
-# still does is accepted. It is told to roll back for good: whoever comes next goes on with it.
+# The update waits for writes that are under way; afterwards the fence rejects all writes of the
+# attempt. The rollback is now durable: a later registry goes on with it.
 MARK_ROLLBACK = """
 UPDATE greenroom.runs SET status = 'pending', actor = NULL, stop = 'rollback',
     updated_at = clock_timestamp()
@@ -56,7 +56,7 @@ SELECT NOT EXISTS (
     WHERE newer.thread_id = %(thread)s AND newer.attempt > 0 AND newer.admitted > it.admitted
 ) AS is_newest"""
 
-# The planner does not know how much a thread has, and a nested loop over much takes for ever.
+# The planner does not know a thread's size, and a nested loop over many rows takes for ever.
 HASHED = "SELECT set_config('enable_nestloop', 'off', true)"
 
 CHECKPOINTS_OF_RUN = f"""
@@ -95,7 +95,7 @@ FORGET_HEADS = "DELETE FROM greenroom.saved_heads WHERE run_id = %(run)s"
 
 
 def _part(source: str, key: Sequence[str], large: str, behind: str) -> str:
-    """The first rows of ``source`` behind those before: as many as a slice may have."""
+    """Returns SQL for the next rows of ``source``, as many as a slice may have."""
     names = ", ".join(key)
     return f"""
     found AS MATERIALIZED (
@@ -134,7 +134,7 @@ COPIES = (
 
 
 def restore_writes(behind: str) -> str:
-    """Puts the saved task writes back, of the heads that are still remembered."""
+    """Returns SQL that restores the saved task writes of the heads that are still saved."""
     names = ", ".join(WRITES_KEY)
     part = _part(
         """greenroom.saved_writes s WHERE s.run_id = %(run)s AND EXISTS (

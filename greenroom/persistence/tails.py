@@ -18,7 +18,7 @@ _APPEND = (
     " ON CONFLICT DO NOTHING"
 )
 
-# The sizes are known without reading the data, which large ones have elsewhere.
+# The sizes are known without reading the data, as PostgreSQL stores large data out of line.
 _READ = """
     SELECT seq, at_ms, name, data FROM (
         SELECT *, sum(octet_length(data)) OVER (ORDER BY seq) - octet_length(data) AS before
@@ -45,8 +45,8 @@ async def append(pool: Pool, run_id: str, attempt: int, events: Sequence[Event])
     """Makes events durable, all or none.
 
     Raises:
-        Fenced: another attempt owns the run, or it is over; nothing was written.
-        DatabaseUnavailable: PostgreSQL does not come back within the pool's time-out.
+        Fenced: another attempt owns the run, or the run is over; nothing was written.
+        DatabaseUnavailable: PostgreSQL does not return within the pool's time-out.
     """
     if not events:
         return
@@ -67,10 +67,10 @@ async def append(pool: Pool, run_id: str, attempt: int, events: Sequence[Event])
 async def read(
     pool: Pool, run_id: str, after: int, limit: int, *, max_bytes: int | None = None
 ) -> list[Event]:
-    """The first ``limit`` events past ``after``, in order.
+    """Returns the first ``limit`` events after the sequence number ``after``, in order.
 
     Args:
-        max_bytes: of their data together; the first event is given whatever its size.
+        max_bytes: the most data of all events; the first event is returned whatever its size.
     """
 
     async def select(conn: Connection) -> list[Event]:
@@ -84,7 +84,11 @@ async def read(
 
 
 async def has(pool: Pool, run_id: str, name: str, data: bytes, *, whole: bool, before: int) -> bool:
-    """Whether a run has an event before a sequence number that is this data, or has it in it."""
+    """Returns whether a run has an event before the sequence number ``before``.
+
+    Args:
+        data: the event's data, or, without ``whole``, a part of it.
+    """
     same = "data = %s::bytea" if whole else "position(%s::bytea in data) > 0"
 
     async def select(conn: Connection) -> bool:
@@ -98,8 +102,8 @@ async def has(pool: Pool, run_id: str, name: str, data: bytes, *, whole: bool, b
     return await retrying(pool, select)
 
 
-# By an index, which has the runs that ended in this while only. A scalar, not EXISTS: that may be
-# planned as a join with all events.
+# Uses an index, and reads only the runs that ended in this period. A scalar instead of EXISTS,
+# which may be planned as a join with all events.
 _ENDED = """
     SELECT r.run_id FROM greenroom.runs r
     WHERE r.resumable AND r.status NOT IN ('pending', 'running')
@@ -112,14 +116,14 @@ _ENDED = """
 async def delete_expired(
     pool: Pool, ttl_s: float, *, max_runs: int = 1000, within_s: float | None = None
 ) -> int:
-    """Deletes the tails of runs that ended more than ``ttl_s`` ago, or are gone.
+    """Deletes the tails of runs that ended more than ``ttl_s`` seconds ago, or were deleted.
 
     Args:
-        within_s: only of those that ended at most that long before; None: of all, which looks at
-            every tail that there is.
+        within_s: consider only runs that ended at most that many seconds before; None considers
+            all runs, and examines every tail.
 
     Returns:
-        how many tails; ``max_runs`` means that there may be more.
+        the number of deleted tails; ``max_runs`` means that more may be left.
     """
     sql, params = (_EXPIRED, (ttl_s, max_runs))
     if within_s is not None:

@@ -1,7 +1,8 @@
-"""The runs of a thread in the order in which they began, for whoever watches the thread.
+"""The runs of a thread in the order of their begin, for the stream of the thread.
 
-Runs of a thread never overlap, and one begins only after the end of the one before it is durable.
-So when a run began (by PostgreSQL's clock) is its place among them, and names it within the thread.
+Runs of a thread never overlap, and a run begins only after the previous run's end is durable. So
+the time of a run's begin (by PostgreSQL's clock) orders the runs, and identifies a run within the
+thread.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ class BegunRun:
     """A run that has begun, and may be over.
 
     Attributes:
-        started_us: when, Unix microseconds; no other run of the thread has the same.
-        attempt: the newest one.
-        actor: who executes it, or did last; None while it waits for another one.
+        started_us: the time of the begin in Unix microseconds, unique within the thread.
+        attempt: the newest attempt.
+        actor: the current or last actor; None while the run waits for a next one.
     """
 
     run_id: str
@@ -45,22 +46,22 @@ class StoredRuns:
         self._thread_id = thread_id
 
     async def find(self, run_id: str) -> BegunRun | None:
-        """One run; None when it has not begun, or is gone."""
+        """Returns one run; None when it has not begun, or was deleted."""
         found = await self._select(f"{_SELECT} thread_id = %s AND run_id = %s", run_id)
         return found[0] if found else None
 
     async def begun_from(self, started_us: int) -> list[BegunRun]:
-        """The runs that began at that time or later, in that order."""
+        """Returns the runs that began at that time or later, in order."""
         later = f"{_SELECT} thread_id = %s AND {_STARTED_US} >= %s ORDER BY started_at"
         return await self._select(later, started_us)
 
     async def newest(self) -> BegunRun | None:
-        """The run that began last."""
+        """Returns the run that began last."""
         found = await self._select(f"{_SELECT} thread_id = %s ORDER BY started_at DESC LIMIT 1")
         return found[0] if found else None
 
     async def now_us(self) -> int:
-        """PostgreSQL's clock: every run that has not begun yet begins later."""
+        """Returns PostgreSQL's time; every run that has not begun yet begins later."""
 
         async def select(connection: Connection) -> int:
             cursor = await connection.execute(f"SELECT {_NOW_US} AS now_us")

@@ -1,7 +1,7 @@
-"""What a sweep looks for: threads whose time is up, copies that no rollback will ask for.
+"""The queries of a sweep: expired threads, and copies that no rollback needs any more.
 
-With ``now()``: what compares with ``clock_timestamp()``, another one for each row, is never
-looked up in an index.
+They use ``now()``: PostgreSQL uses no index for a comparison with ``clock_timestamp()``, which
+differs for each row.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ _DEFAULT = "updated_at < now() - make_interval(secs => %(default_ttl_s)s)"
 async def expired_threads(
     pool: Pool, default_ttl_s: float | None, *, limit: int, shard: Shard = WHOLE
 ) -> list[str]:
-    """Threads of the shard whose time to live is over and on which no run is, the longest expired
-    first.
+    """Returns the shard's expired threads without an unfinished run, the longest expired first.
 
     Args:
-        default_ttl_s: for threads that name none, counted from their last change; None: for ever.
+        default_ttl_s: the time to live in seconds of threads without one, from their last change;
+            None keeps them for ever.
     """
     sql = (
         "(SELECT thread_id, expires_at AS since FROM greenroom.threads"
@@ -42,7 +42,7 @@ async def expired_threads(
 
 
 async def is_expired(pool: Pool, thread_id: str, default_ttl_s: float | None) -> bool:
-    """Whether a thread is still there, and its time to live still over."""
+    """Returns whether a thread still exists and is still expired."""
     rows = await rows_of(
         pool,
         "SELECT CASE WHEN ttl_minutes IS NOT NULL THEN expires_at <= now()"
@@ -54,7 +54,10 @@ async def is_expired(pool: Pool, thread_id: str, default_ttl_s: float | None) ->
 
 
 async def delete_heard_cancels(pool: Pool, older_than_s: float, *, max_rows: int = 1000) -> int:
-    """Forgets cancels whose answer nobody waits for; ``max_rows`` means that there may be more."""
+    """Deletes the notes of old cancels, whose clients do not wait any more; returns their number.
+
+    A result of ``max_rows`` means that more may be left.
+    """
     rows = await rows_of(
         pool,
         "DELETE FROM greenroom.cancels WHERE name IN (SELECT name FROM greenroom.cancels"
@@ -68,13 +71,16 @@ async def delete_heard_cancels(pool: Pool, older_than_s: float, *, max_rows: int
 async def delete_saved_heads(
     pool: Pool, older_than_s: float, *, max_runs: int = 100, within_s: float | None = None
 ) -> int:
-    """Deletes the copies of runs that were over before; returns of how many runs.
+    """Deletes the saved heads of runs that ended more than ``older_than_s`` seconds ago.
 
-    The newest run of a thread keeps its copy: when it is deleted, it is undone with that.
+    The newest run of a thread keeps its copy, which its deletion needs to undo it.
 
     Args:
-        within_s: only on threads on which a run ended at most that long before; None: on all, which
-            looks at every copy that there is.
+        within_s: consider only threads on which a run ended at most that many seconds before; None
+            considers all threads, and examines every copy.
+
+    Returns:
+        the number of runs whose copies were deleted.
     """
     lately = """
         r.thread_id IN (SELECT ended.thread_id FROM greenroom.runs ended

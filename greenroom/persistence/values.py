@@ -1,4 +1,4 @@
-"""The values of a thread that the registry keeps runs away from, as an inspector stores them."""
+"""Stores a thread's values for an inspector, while the registry keeps runs away from the thread."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ WHERE thread_id = %s"""
 async def store_values(
     pool: Pool, thread_id: str, values: bytes | None, *, held: tuple[int, int] | None = None
 ) -> None:
-    """The thread's values after a change that the registry keeps runs away from.
+    """Stores the thread's values after a change, while the registry keeps runs away.
 
     Args:
-        held: the epoch of the registry that does, and its shard's number. Once it was superseded
-            nobody keeps runs away any more, and these values may be older than a run's.
+        held: the registry's epoch and its shard's number. A superseded registry no longer keeps
+            runs away, so these values may be older than a run's.
 
     Raises:
-        Superseded: it was; nothing was written.
+        Superseded: the registry was superseded; nothing was written.
     """
     text = values.decode() if values is not None else None
     facets = facets_of(values) if values is not None else {}

@@ -1,4 +1,4 @@
-"""What clients get, for the OpenAPI document; answers are encoded from records, not by these."""
+"""Models of the answers, for the OpenAPI document only; answers are encoded from records."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The two mounts of the one API, and everything in which they differ (platform API, section 0).
+"""The two mounts of the API, and their differences (platform API, section 0).
 
-A field that a client gives means the same on both. The table below is what they take for granted,
-and how they answer, where the Platform and the gateway that this project follows disagree.
+A field that a client gives means the same on both. The table shows the defaults and answers in
+which the Platform and the gateway that this project follows differ.
 
                             ``/`` (Platform)        ``/api`` (gateway)
     a thread that is taken  enqueue                 reject
@@ -14,7 +14,7 @@ and how they answer, where the Platform and the gateway that this project follow
     a cancel that waited    200 ``{}``              204
     nothing to cancel       404                     404 unknown, 409 over
     a failed run's ``wait`` ``{"__error__"}``       the state with it, or ``{"status", "error"}``
-    ``stream_resumable``    false                   true; who joins gets all events
+    ``stream_resumable``    false                   true; a joiner gets all events
     a graph's name          422                     is its assistant, in paths too
     an unknown thread's     404                     empty
     state, history, runs
@@ -33,21 +33,21 @@ IfNotExists = Literal["create", "reject"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Dialect:
-    """One mount's conventions.
+    """The conventions of one mount.
 
     Attributes:
-        prefix: what its paths, ``Location`` and ``Content-Location`` begin with.
+        prefix: the prefix of paths, ``Location`` and ``Content-Location``.
         assistant_optional: ``assistant_id`` may be left out.
         uuid_thread_ids: a thread id must be a UUID.
-        runs_listed: how many runs a list gives when no limit is asked for; None for all.
-        join_streams: ``GET .../join`` answers SSE unless JSON is asked for.
+        runs_listed: the default limit of a list of runs; None for all.
+        join_streams: ``GET .../join`` answers SSE unless ``Accept`` names JSON.
         cancel_answers_json: a cancel that waited answers 200 ``{}``, else 204.
-        over_is_conflict: cancelling a run that is over is a 409, else a 404.
-        wait_shows_state: ``wait`` of a failed run shows the state that it left.
-        resumable: what ``stream_resumable`` is when it is not given.
-        joins_from_first: a joiner without ``Last-Event-ID`` gets the events before it came, too.
+        over_is_conflict: cancelling a run that is over answers 409, else 404.
+        wait_shows_state: ``wait`` of a failed run shows the state that the run left.
+        resumable: the default of ``stream_resumable``.
+        joins_from_first: a joiner without ``Last-Event-ID`` also gets the earlier events.
         assistants_by_name: a path may name an assistant by its graph.
-        unknown_thread_is_empty: a thread that is not there yet is read as one without any run.
+        unknown_thread_is_empty: an unknown thread is read as a thread without any run.
     """
 
     prefix: str

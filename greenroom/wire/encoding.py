@@ -1,12 +1,12 @@
-"""JSON, both ways: whatever a graph holds or emits becomes compact bytes, and never an exception.
+"""JSON: encodes any value of a graph as compact bytes, without an exception, and decodes JSON.
 
-Two paths. The fast one is orjson with a hook for what orjson does not know (messages, pydantic
-models, sets, exceptions). What it refuses (a key that is no string, a lone surrogate, an integer
-beyond 64 bit, a value that contains itself) is rare, so only then the slow one walks the value in
-Python and mends it. A state that cannot be shown would otherwise fail a run that has succeeded.
+The fast path is orjson with a hook for types that orjson does not know (messages, pydantic models,
+sets, exceptions). orjson rarely refuses a value (for a key that is not a string, a lone surrogate,
+an integer beyond 64 bits, or a value that contains itself). Only then the slow path walks the value
+in Python and makes an acceptable copy. Otherwise such a state would fail a run that has succeeded.
 
 Neither LangGraph nor LangChain is imported: gateway and registry encode too, and importing
-LangGraph costs them a second. What is theirs is recognised by its shape.
+LangGraph costs them a second. Their types are recognised by their methods and attributes.
 
     bytes                    base64                 a tuple with names    an object
     an exception             {"error", "message"}   NaN, infinities       null
@@ -48,7 +48,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def dumps(value: object) -> bytes:
-    """The value as compact JSON; `orjson.Fragment` inside it is passed through as it is."""
+    """Encodes a value as compact JSON; an `orjson.Fragment` in it is inserted unchanged."""
     try:
         return orjson.dumps(value, _known, _OPTIONS)
     except (TypeError, RecursionError):
@@ -56,10 +56,10 @@ def dumps(value: object) -> bytes:
 
 
 def loads(data: bytes | str) -> Any:
-    """What the JSON says.
+    """Parses JSON.
 
     Raises:
-        InvalidRequest: it is no JSON.
+        InvalidRequest: ``data`` is not JSON.
     """
     try:
         return orjson.loads(data)
@@ -78,7 +78,7 @@ def is_list(value: object) -> TypeGuard[list[Any]]:
 
 
 def _known(value: object) -> Any:
-    """orjson's hook: something nearer to JSON than ``value``. Never raises."""
+    """Converts a value one step towards JSON, as orjson's hook. Never raises."""
     try:
         if isinstance(value, BaseModel):
             return _model(value)
@@ -89,12 +89,12 @@ def _known(value: object) -> Any:
 
 
 def _model(value: BaseModel) -> Any:
-    # Straight to bytes is three times as fast as a dict for orjson, which counts: every token that
-    # a model streams comes through here.
+    # Encoding to bytes is three times as fast as a dict for orjson, and matters: every token that a
+    # model streams passes here.
     try:
         return orjson.Fragment(value.__pydantic_serializer__.to_json(value, warnings=False))
     except (PydanticSerializationError, ValueError, TypeError, AttributeError):
-        # Something in it is unknown to pydantic; the fields one by one come back to the hook.
+        # pydantic does not know a value in the model; the hook then gets the fields one by one.
         return dict(value)
 
 
@@ -126,12 +126,12 @@ _BY_TYPE: dict[type, Callable[[Any], Any]] = {
 }
 
 _BY_METHOD = ("model_dump", "_asdict", "to_dict", "tolist", "dict")
-"""How foreign records give themselves away: pydantic's kin, named tuples, arrays, old pydantic."""
+"""The conversion methods of foreign types: pydantic models, named tuples, arrays, old pydantic."""
 
 
 @lru_cache(maxsize=512)
 def _encoder(kind: type[Any]) -> Callable[[Any], Any] | None:
-    """How values of this type become simpler ones, or None when nobody knows."""
+    """Returns a function that makes values of a type simpler, or None for an unknown type."""
     if kind.__name__ == "Send" and hasattr(kind, "node") and hasattr(kind, "arg"):
         return lambda value: {"node": value.node, "input": value.arg}
     for base, encode in _BY_TYPE.items():
@@ -149,11 +149,11 @@ def _encoder(kind: type[Any]) -> Callable[[Any], Any] | None:
 
 
 def _mended(value: Any, inside: list[int], depth: int) -> Any:
-    """The slow path: a copy of ``value`` that orjson accepts.
+    """Returns a copy of ``value`` that orjson accepts; this is the slow path.
 
     Args:
-        inside: ids of the containers around the value, to notice one inside itself.
-        depth: how many containers are around it.
+        inside: the ids of the containers around the value, to detect a cycle.
+        depth: the number of containers around the value.
     """
     if value is None or isinstance(value, bool | float):
         return value
@@ -206,7 +206,7 @@ def _key(key: Any) -> str:
 
 def _text(text: str) -> str:
     if _SURROGATE.search(text):
-        # A pair of halves is the character that it means; a half alone means nothing.
+        # A surrogate pair becomes its character; a lone surrogate has no meaning.
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return text
 
@@ -216,5 +216,5 @@ def _integer(value: int) -> int | orjson.Fragment:
         return int(value)
     try:
         return orjson.Fragment(str(int(value)).encode())
-    except ValueError:  # Python refuses to write out more than some thousand digits
+    except ValueError:  # Python refuses to convert integers of several thousand digits
         return orjson.Fragment(f'"{hex(value)}"'.encode())

@@ -1,7 +1,7 @@
-"""What clients send. Each model is one body; `greenroom.wire.answers` has what they get.
+"""Models of the request bodies; `greenroom.wire.answers` has those of the answers.
 
-Unknown keys are ignored, as on the reference; an explicit ``null`` means that the field is absent.
-Types are strict, because a `"yes"` where a boolean belongs is a mistake that should be heard of.
+Unknown keys are ignored, as in LangGraph's server; an explicit ``null`` means that the field is
+absent. Types are strict, so that a mistake such as `"yes"` for a boolean gives an error.
 """
 
 from __future__ import annotations
@@ -75,8 +75,8 @@ MAX_OFFSET = 2**31 - 1
 
 Object = dict[str, Any]
 Json = SkipJsonSchema[InstanceOf[orjson.Fragment]]
-"""JSON as it was written, of a large body: an object, or what else is allowed in its place; who has
-taken the body apart (`greenroom.wire.splitting`) has looked at how it begins."""
+"""An unparsed part of a large body: an object, or another value that is allowed in its place.
+`greenroom.wire.splitting` has checked the part's type."""
 Offset = Annotated[int, Field(ge=0, le=MAX_OFFSET)]
 Limit = Annotated[int, Field(ge=1, le=1000)]
 Pair = Annotated[list[Any], Field(min_length=2, max_length=2)]

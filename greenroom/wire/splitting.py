@@ -1,9 +1,9 @@
-"""A large JSON body taken apart without building what is in it.
+"""Splits a large JSON body into parts without building Python objects for the large ones.
 
-As Python objects a body takes up to 25 times its bytes, and parsing it stops the event loop for
+As Python objects a body needs up to 25 times its size, and parsing it blocks the event loop for
 seconds. The large parts of a run (its input, a command's update) are only passed on, as JSON. So a
-process of its own checks the whole body and gives back its small parts as one JSON object, the
-*skeleton*, and the large ones as they were written.
+child process checks the whole body and returns its small parts as one JSON object, the *skeleton*,
+and its large parts as unchanged bytes.
 
     to the child's stdin     the body
     from its stdout          4 bytes: the length of the header
@@ -11,9 +11,9 @@ process of its own checks the whole body and gives back its small parts as one J
                              skeleton is the part whose path is empty
                              each part
 
-The child accepts what orjson accepts. A body with a number that orjson may refuse, or change, is
-given back whole, for orjson to judge. It is run as a file, and imports msgspec and the standard
-library only.
+The child accepts the same JSON as orjson. A body with a number that orjson may refuse or change is
+returned whole, and orjson decides. The child runs as a file, and imports only msgspec and the
+standard library.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 PART_BYTES = 64 * 1024
-"""From this size on a part is passed on as it was written."""
+"""The size in bytes from which a part is passed on unchanged."""
 WRITE_BYTES = 1024 * 1024
 
 OPAQUE: dict[tuple[str, ...], bytes] = {
@@ -42,23 +42,23 @@ OPAQUE: dict[tuple[str, ...], bytes] = {
     ("command", "update"): b"{",
     ("command", "resume"): b"",
 }
-"""What nobody looks into before it is executed, and how it must begin (empty: as it likes)."""
+"""The parts that are not read before the run executes, and their first bytes (empty: any)."""
 
 _LENGTH = struct.Struct(">I")
 _OBJECT = re.compile(rb"\s*\{")
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _TEXT = re.compile(rb'"[^"]*"')
 _DOUBTFUL = re.compile(rb"[\[:,\s-](?:\d{20}|\d[\d.]*[eE]\+?\d{3})")
-"""Numbers that may be no finite float, or no 64-bit integer; also texts that look like them."""
+"""Numbers that may exceed a finite float or a 64-bit integer; also strings that look like them."""
 _DIGITS = bytes.maketrans(b"123456789E", b"000000000e")
 _BRACKETS = bytes.maketrans(b"{}", b"[]")
 _NO_MARKS = bytes(set(range(256)) - set(b'[]{}"'))
 
 _ANY_DIGIT = bytes(ord("0") if chr(byte) in "0123456789" else ord(" ") for byte in range(256))
-"""Every digit becomes a 0, everything else a blank: runs of digits are found at the speed of C."""
+"""Maps each digit to 0 and each other byte to a blank, to search runs of digits at C's speed."""
 
 _LONG = b"0" * 19
-"""As many digits as the first integer that may not fit has."""
+"""As many digits as the smallest integer that may not fit."""
 
 Verdict = Literal["good", "wrong", "deep", "nul", "long"]
 Fields = dict[str, msgspec.Raw]
@@ -67,13 +67,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """A body, taken apart.
+    """A body, split into its parts.
 
     Attributes:
-        verdict: whether it is good; else there is nothing in the other attributes, except that of
-            an integer that is too long the skeleton is that integer.
+        verdict: whether the body is valid. Otherwise the other attributes are empty, except that
+            the skeleton is the integer if an integer is too long.
         skeleton: JSON of the body, with null in place of each part.
-        parts: JSON by path.
+        parts: the large parts as JSON, by path.
     """
 
     verdict: Verdict
@@ -82,10 +82,11 @@ class Split:
 
 
 def split(raw: bytes, max_depth: int) -> Split:
-    """What the child does.
+    """Splits a body; the child calls it.
 
     Args:
-        max_depth: how deeply the JSON may be nested.
+        raw: the body.
+        max_depth: the deepest allowed nesting of the JSON.
     """
     fields: Fields = {}
     try:
@@ -124,7 +125,7 @@ def _opened(value: msgspec.Raw | None) -> Fields:
 
 
 def _check_text(raw: bytes) -> None:
-    # Piece by piece: as one text it would be there twice.
+    # Piece by piece, since decoding the whole body would double its memory.
     decoder = codecs.getincrementaldecoder("utf-8")()
     for piece in _pieces(raw):
         decoder.decode(piece)
@@ -132,18 +133,18 @@ def _check_text(raw: bytes) -> None:
 
 
 def has_nul(raw: bytes) -> bool:
-    """Whether a text in the JSON has the character U+0000."""
+    """Returns whether a string in the JSON has the character U+0000."""
     return b"\\u0000" in raw and _NUL.search(raw) is not None
 
 
 def is_deep(raw: bytes, limit: int) -> bool:
-    """Whether valid JSON is nested more than so many levels."""
+    """Returns whether valid JSON is nested more than ``limit`` levels deep."""
     if raw.count(b"{") + raw.count(b"[") <= limit:
         return False
     if b"\\" in raw:
         raw = raw.replace(b"\\\\", b"").replace(b'\\"', b"")
     marks = raw.translate(_BRACKETS, _NO_MARKS)
-    # Quotes without anything between them can go: what is left is in or out of a text as before.
+    # Adjacent quotes can be removed: the rest stays inside or outside of strings as before.
     marks = _TEXT.sub(b"", marks.replace(b'""', b""))
     for _ in range(limit):
         if not marks:
@@ -153,9 +154,9 @@ def is_deep(raw: bytes, limit: int) -> bool:
 
 
 def long_integer(raw: bytes) -> bytes | None:
-    """The first integer of valid JSON that is below -2**63 or beyond 2**64 - 1.
+    """Returns the first integer of valid JSON that is below -2**63 or beyond 2**64 - 1.
 
-    orjson, and most of what is behind it, would make a float of it without a word.
+    orjson, and most later code, would silently convert it to a float.
     """
     digits = raw.translate(_ANY_DIGIT)
     at, counted, quotes = digits.find(_LONG), 0, 0
@@ -164,7 +165,7 @@ def long_integer(raw: bytes) -> bytes | None:
         end = len(raw) if end < 0 else end
         begin = at - 1 if raw[at - 1 : at] == b"-" else at
         if _is_alone(raw, begin, end) and not _fits(raw[begin:end]):
-            # Within a string an odd number of quotes comes before it.
+            # A number within a string has an odd number of quotes before it.
             quotes += _quotes(raw[counted:at])
             counted = at
             if quotes % 2 == 0:
@@ -174,7 +175,7 @@ def long_integer(raw: bytes) -> bytes | None:
 
 
 def _is_alone(raw: bytes, begin: int, end: int) -> bool:
-    """Whether a number may stand there: it is no part of a word, of a fraction or a power."""
+    """Returns whether digits are a whole number, not a part of a word, a fraction or a power."""
     return raw[begin - 1 : begin] in _BEFORE and raw[end : end + 1] in _AFTER
 
 
@@ -187,12 +188,12 @@ def _fits(number: bytes) -> bool:
 
 
 def _quotes(part: bytes) -> int:
-    """How many quotes begin or end a string in a part of valid JSON."""
+    """Returns the number of quotes that begin or end a string in a part of valid JSON."""
     return part.replace(b"\\\\", b"").replace(b'\\"', b"").count(b'"')
 
 
 def _is_doubtful(raw: bytes) -> bool:
-    # A search without an expression is twenty times as fast, and settles most bodies.
+    # A search without a regular expression is twenty times as fast, and suffices for most bodies.
     digits = raw.translate(_DIGITS)
     if not any(sign in digits for sign in (b"0" * 20, b"0e000", b"0e+000")):
         return False
@@ -205,7 +206,7 @@ def _pieces(raw: bytes) -> Iterator[bytes]:
 
 
 def main() -> None:
-    """The child."""
+    """Runs the child."""
     found = split(sys.stdin.buffer.read(), int(sys.argv[1]))
     parts = [((), found.skeleton), *found.parts]
     sizes = [[path, len(data)] for path, data in parts]
@@ -221,15 +222,19 @@ def main() -> None:
 
 
 class Failed(Exception):
-    """The child has not answered: it was killed, or could not be started."""
+    """The child gave no answer: it was killed, or could not be started."""
 
 
 async def split_apart(chunks: AsyncIterator[bytes], max_depth: int) -> Split:
-    """`split`, by a child, of a body that is on its way; the loop is free meanwhile.
+    """Splits an arriving body in a child process, without blocking the event loop.
+
+    Args:
+        chunks: the chunks of the body.
+        max_depth: as in `split`.
 
     Raises:
-        Failed: see there.
-        Exception: what the chunks raise; the child is ended.
+        Failed: the child was killed, or could not be started.
+        Exception: any error that ``chunks`` raises; the child is ended.
     """
     child = await _in_thread(_started, max_depth)
     try:
@@ -280,7 +285,7 @@ def _answer(read: Callable[[int], bytes]) -> Split:
 def _ended(child: subprocess.Popen[bytes]) -> None:
     child.wait()
     for end in (child.stdin, child.stdout):
-        with suppress(OSError):  # what was written last is of no use any more
+        with suppress(OSError):  # the bytes written last are of no use any more
             if end is not None:
                 end.close()
 

@@ -16,21 +16,22 @@ import re
 from greenroom.core.events import Event
 
 HEARTBEAT = b": heartbeat\r\n\r\n"
-"""A comment, which every client ignores; newer ones measure the server's life by it."""
+"""A comment, which clients ignore; newer clients detect a dead server by its absence."""
 
 KEEP_ALIVE = b"\n"
-"""What precedes a late JSON body; white space to its parser."""
+"""Bytes sent before a late JSON body; a JSON parser skips them as white space."""
 
 _ID = re.compile(r"(\d{1,19})-(\d{1,19})", re.ASCII)
 _FROM_THE_START = frozenset({"-1", "0"})
 
 
 def frame(event: Event, with_id: bool, started_us: int | None = None) -> bytes:
-    """One event, ready to be sent.
+    """Encodes an event as an SSE frame.
 
     Args:
-        started_us: in a thread's stream an id must name its run, which it does by when that began:
-            ``<microseconds>-<seq>``, of the same shape as ``<ms>-<seq>``.
+        with_id: add an ``id:`` line.
+        started_us: the begin of the run in Unix microseconds, for a thread's stream: the event's id
+            identifies the run as ``<microseconds>-<seq>``, of the same shape as ``<ms>-<seq>``.
     """
     name = event.name.encode()
     if with_id:
@@ -40,16 +41,16 @@ def frame(event: Event, with_id: bool, started_us: int | None = None) -> bytes:
 
 
 def event_frame(name: str, data: bytes, event_id: str | None = None) -> bytes:
-    """An event that stands in no log, e.g. the gateway's own ``error``."""
+    """Encodes an event that is in no event log, e.g. the gateway's own ``error``."""
     id_line = b"" if event_id is None else b"id: %b\r\n" % event_id.encode()
     return b"event: %b\r\ndata: %b\r\n%b\r\n" % (name.encode(), data, id_line)
 
 
 def cursor_of(last_event_id: str) -> int | None:
-    """The sequence number that a ``Last-Event-ID`` names; 0 is the start, None is garbage.
+    """Returns the sequence number in a ``Last-Event-ID``; 0 for the start, None if it is invalid.
 
-    ``1795329693413-0`` has the shape of ours, but no event of ours has that number: another server
-    gave it, and here it would mean a second replay of everything.
+    ``1795329693413-0`` has a valid shape, but no event here has that number: the id is another
+    server's, and would cause a second replay of all events.
     """
     value = last_event_id.strip()
     if value in _FROM_THE_START:
@@ -62,15 +63,19 @@ def cursor_of(last_event_id: str) -> int | None:
 
 
 def is_event_id(value: str) -> bool:
-    """Whether it has the shape ``<ms>-<seq>`` that a thread's stream insists on."""
+    """Returns whether an id has the shape ``<ms>-<seq>`` that a thread's stream requires."""
     return _ID.fullmatch(value) is not None
 
 
 def passes(event_name: str, modes: frozenset[str] | None) -> bool:
-    """Whether a reader that asked for ``modes`` gets an event of this name; None asks for all.
+    """Returns whether a reader that requested ``modes`` gets an event of this name.
 
-    The requested ``messages-tuple`` is called ``messages`` on the wire, ``messages`` is called
-    ``messages/partial`` and so on. A filter drops ``metadata`` too; an ``error`` reaches everyone.
+    The events of the mode ``messages-tuple`` are named ``messages``, those of ``messages`` are
+    named ``messages/partial`` and so on. A filter drops ``metadata`` too, and passes each
+    ``error``.
+
+    Args:
+        modes: the requested stream modes; None passes all events.
     """
     if modes is None:
         return True

@@ -1,4 +1,4 @@
-"""An embedded PostgreSQL: the binaries of a wheel, a life cycle of our own.
+"""An embedded PostgreSQL: the binaries come from a wheel, this package starts and stops them.
 
     <directory>/data       the database, private to the user that runs the server
     <directory>/server.log
@@ -10,16 +10,16 @@
 |---|---|
 | `sharing` | `start_embedded`, and a process's share in the server (`Embedded`) |
 | `starting` | makes the database, starts the server, waits for it |
-| `privileges` | the user and the capabilities that the server gets when we are root |
-| `programs` | runs PostgreSQL's programs; makes a sentence of what they say when they fail |
-| `watchdog` | a program of its own: stops the server when its last owner is gone |
+| `privileges` | the server's user and capabilities when this process is root |
+| `programs` | runs PostgreSQL's programs; turns their error output into a sentence |
+| `watchdog` | a separate program: stops the server when its last owner is gone |
 
 The server never listens on TCP, only on a Unix socket in a private directory below ``/tmp``: the
-path must stay under 107 bytes, on a file system that knows sockets; ``directory`` promises neither.
+path must stay under 107 bytes, on a file system with sockets; ``directory`` guarantees neither.
 
-PostgreSQL refuses to run as root. Then it runs as the system user ``greenroom``, who owns ``data``
-and the socket directory. No permission of a directory above them is touched: where one is closed
-to others (``/root`` is 0700), the server gets the one capability to pass it.
+PostgreSQL refuses to run as root. For root, it runs as the system user ``greenroom``, which owns
+``data`` and the socket directory. The permissions of the directories above them do not change: if
+one is closed to others (``/root`` is 0700), the server gets the one capability to pass it.
 """
 
 from greenroom.persistence.embedded.privileges import SERVER_USER

@@ -1,4 +1,4 @@
-"""The user and the capabilities that the embedded server gets when we are root."""
+"""The embedded server's user and capabilities when this process is root."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from greenroom.persistence.embedded.programs import run, telling_line
 
 SERVER_USER = "greenroom"
 CAPABILITIES = {"dac_override": 1, "dac_read_search": 2, "setpcap": 8}
-"""Their numbers in ``/proc/self/status``."""
+"""The capabilities' bit numbers in ``/proc/self/status``."""
 
 
 def server_user() -> pwd.struct_passwd:
-    """The system user that runs the server when we are root; made when there is none."""
+    """Returns the system user that runs the server for root; creates the user if necessary."""
     with contextlib.suppress(KeyError):
         return pwd.getpwnam(SERVER_USER)
     advice = f"make a system user named {SERVER_USER}, run Greenroom as another user than root, or "
@@ -32,7 +32,7 @@ def server_user() -> pwd.struct_passwd:
     flags = ["--system", "--no-create-home", "--home-dir", "/nonexistent", "--user-group"]
     done = run([useradd, *flags, "--shell", "/usr/sbin/nologin", SERVER_USER])
     with contextlib.suppress(KeyError):
-        # Also when it failed because another process made the user at the same moment.
+        # Looked up even after a failure: another process may have made the user meanwhile.
         return pwd.getpwnam(SERVER_USER)
     raise ConfigurationError(
         f"PostgreSQL refuses to run as root and useradd failed ({telling_line(done.stderr)}): "
@@ -41,7 +41,8 @@ def server_user() -> pwd.struct_passwd:
 
 
 def become(user: pwd.struct_passwd, binaries: Path, directory: Path) -> list[str]:
-    """The command prefix that turns root into ``user``, with no more power than the paths need."""
+    """Returns the command prefix that turns root into ``user``, with only the capabilities that the
+    paths need."""
     setpriv = shutil.which("setpriv")
     if setpriv is None:
         raise ConfigurationError(
@@ -85,7 +86,7 @@ def _open_to_others(path: Path, user: pwd.struct_passwd, bits: int) -> bool:
 
 
 def _may(capability: str) -> bool:
-    """Whether this process has a capability; assumed where /proc does not tell."""
+    """Returns whether this process has a capability; True if /proc does not show it."""
     with contextlib.suppress(OSError):
         if found := re.search(
             r"^CapEff:\s*([0-9a-f]+)", Path("/proc/self/status").read_text(), re.M

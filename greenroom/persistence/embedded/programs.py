@@ -1,4 +1,4 @@
-"""Runs PostgreSQL's programs, and makes a sentence of what they say when they fail."""
+"""Runs PostgreSQL's programs, and turns their error output into a sentence."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from greenroom.core.errors import ConfigurationError
 
 
 def run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    # PG* variables of the caller would lead the tools to another server or database.
+    # The caller's PG* variables would direct the tools to another server or database.
     env = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
     env.update(LC_ALL="C", LANG="C")
     with contextlib.suppress(FileNotFoundError):
@@ -73,7 +73,7 @@ def telling_line(said: str) -> str:
 
 
 def reasons(said: str) -> list[str]:
-    """The lines that give a reason, as sentences, without the hints and the cleaning up."""
+    """Returns the lines with a reason, as sentences, without those about hints and clean-up."""
     lines = [line.strip() for line in said.splitlines() if line.strip()] or ["it said nothing"]
     marked = [line for line in lines if re.search(r"(FATAL|PANIC|ERROR|error):|could not", line)]
     return [

@@ -1,4 +1,4 @@
-"""A process's share in the embedded server, which lives as long as anybody has one."""
+"""A process's share in the embedded server, which runs as long as any process has a share."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ class Embedded:
     directory: Path
     dsn: str
     _owner: list[int] = field(repr=False)
-    """The descriptor with the lock, until it is given up: another file may have its number then."""
+    """The descriptor of the lock; empty after `release`, when another file may reuse its number."""
 
     def stop(self) -> None:
-        """Stops the server, whoever else uses it; returns when it is gone. Idempotent."""
+        """Stops the server, even if other processes use it, and waits for its end. Idempotent."""
         with _locked(self.directory / "start"):
             watchdog.stop_postmaster(self.directory / "data")
         self.release()
 
     def release(self) -> None:
-        """Gives up this process's share. The watchdog stops the server when it was the last.
+        """Gives up this process's share. After the last share, the watchdog stops the server.
 
         Idempotent, also from several threads.
         """
@@ -57,12 +57,12 @@ def start_embedded(directory: Path, *, linger_s: float = 10.0) -> Embedded:
     start an existing database, milliseconds to attach. Blocks: call it from a thread.
 
     Args:
-        directory: where the database lives; created when it does not exist.
-        linger_s: how long the server stays after its last owner went, so that an owner that
-            restarts finds it running. Of the process that starts the watchdog.
+        directory: the directory of the database; created if it does not exist.
+        linger_s: how long the server runs after its last owner ended, in seconds, so that an owner
+            that restarts finds it running. The process that starts the watchdog sets it.
 
     Raises:
-        ConfigurationError: it cannot run here; one sentence says why and what to do.
+        ConfigurationError: the server cannot run here; the message names the reason and the remedy.
     """
     directory = _make_directory(directory)
     owner = watchdog.open_lock(directory / "owners")
@@ -76,7 +76,7 @@ def start_embedded(directory: Path, *, linger_s: float = 10.0) -> Embedded:
                 wait_until_ready(directory)
             try:
                 _ensure_watchdog(directory, linger_s)
-            except BaseException:  # also Ctrl-C: nobody would ever stop it
+            except BaseException:  # also Ctrl-C: otherwise the server would run for ever
                 watchdog.stop_postmaster(directory / "data")
                 raise
         return Embedded(directory, dsn_over(socket_directory_in_use(directory)), [owner])
@@ -87,7 +87,7 @@ def start_embedded(directory: Path, *, linger_s: float = 10.0) -> Embedded:
             f"{f' at {error.filename}' if error.filename else ''}): choose another directory, run "
             f"Greenroom as another user, or give a database URL."
         ) from error
-    except BaseException:  # also Ctrl-C: what was opened is closed
+    except BaseException:  # also Ctrl-C: the opened lock is closed
         os.close(owner)
         raise
 

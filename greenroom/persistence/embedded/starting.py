@@ -41,7 +41,7 @@ SETTINGS: dict[str, str] = {
     "synchronous_commit": "on",
     "max_wal_size": "1GB",
     "jit": "off",
-    # Shared memory of parallel workers lives in /dev/shm, of which a container has 64 MiB.
+    # The shared memory of parallel workers is in /dev/shm, which has 64 MiB in a container.
     "max_parallel_workers_per_gather": "0",
     "max_parallel_maintenance_workers": "0",
     "io_method": "sync",
@@ -78,7 +78,8 @@ def start(directory: Path) -> None:
 def _initialise(
     directory: Path, binaries: Path, user: pwd.struct_passwd | None, prefix: Sequence[str]
 ) -> None:
-    """Makes the database beside its place and moves it there: a half-made one is never started."""
+    """Makes the database in a temporary directory and moves it to its place, so that a half-made
+    database is never started."""
     data, new = directory / "data", directory / "data.new"
     if data.is_symlink() or (data.exists() and any(data.iterdir())):
         raise ConfigurationError(
@@ -114,10 +115,11 @@ def _check_version(data: Path, binaries: Path) -> None:
 
 
 def _disown_stale_pid(data: Path) -> None:
-    """Lets PostgreSQL start although the number in a left-over ``postmaster.pid`` is taken again.
+    """Lets PostgreSQL start although another process has the number in a stale ``postmaster.pid``.
 
-    It refuses when any process of its user has that number, which in a container happens after
-    every kill. The file stays, since its shared memory id tells whether orphaned backends live.
+    PostgreSQL refuses to start when any process of its user has that number, as happens in a
+    container after every kill. The file stays, since its shared memory id reveals orphaned
+    backends.
     """
     path = data / "postmaster.pid"
     with contextlib.suppress(FileNotFoundError):
@@ -129,7 +131,7 @@ def _disown_stale_pid(data: Path) -> None:
 
 
 def wait_until_ready(directory: Path) -> None:
-    """For a server that somebody else is starting, or that is recovering."""
+    """Waits for a server that another process starts, or that recovers."""
     data = directory / "data"
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:
@@ -137,7 +139,7 @@ def wait_until_ready(directory: Path) -> None:
         if len(lines) > 7 and lines[7].strip() == "ready":
             return
         if watchdog.postmaster_pid(data) is None:
-            # It was on its way out.
+            # The server was shutting down.
             return start(directory)
         time.sleep(0.01)
     raise ConfigurationError(
@@ -197,7 +199,7 @@ def _make_socket_directory(directory: Path, user: pwd.struct_passwd | None) -> P
         if user:
             os.chown(path, user.pw_uid, user.pw_gid)
     except FileExistsError:
-        # Somebody else's directory (or a link) under this name would give them the database.
+        # A directory (or a link) of another user under this name would expose the database.
         found = path.lstat()
         private = stat.S_ISDIR(found.st_mode) and not found.st_mode & 0o077
         if not private or found.st_uid != owner:

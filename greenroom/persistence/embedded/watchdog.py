@@ -1,11 +1,12 @@
-"""Ends an embedded PostgreSQL when nobody needs it any more, also after a kill -9.
+"""Stops an embedded PostgreSQL when no process needs it any more, also after a kill -9.
 
-Run as a file, with the standard library only: it must start in milliseconds and weigh little.
+It runs as a file, with the standard library only: it must start in milliseconds and need little
+memory.
 
 Every process that uses the server holds a shared lock on ``owners``; the kernel takes the lock away
-when the process dies, however it dies. The watchdog asks for the exclusive lock: getting it means
-that the last owner is gone. One watchdog is enough, so it holds ``watchdog`` exclusively and a
-second one goes at once. An owner that restarts within ``linger_s`` finds the server still running.
+when the process dies for any reason. The watchdog requests the exclusive lock, and gets it when the
+last owner is gone. One watchdog is enough, so it holds ``watchdog`` exclusively and a second one
+exits at once. An owner that restarts within ``linger_s`` finds the server still running.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ IMMEDIATE_SHUTDOWN = signal.SIGQUIT
 
 
 def postmaster_pid(data: Path) -> int | None:
-    """The process id of the postmaster that runs on ``data``, or None.
+    """Returns the process id of the postmaster that runs on ``data``, or None.
 
-    The number in ``postmaster.pid`` may have been given to another process since (after a reboot,
-    or in a new container, where small numbers return), so the process must also stand in ``data``.
+    Another process may have the number in ``postmaster.pid`` by now (after a reboot, or in a new
+    container, where small numbers return), so the process's directory must be ``data``.
     """
     try:
         pid = int((data / "postmaster.pid").read_text().split("\n", 1)[0])
@@ -39,8 +40,8 @@ def postmaster_pid(data: Path) -> int | None:
         # No such entry: a zombie, gone since, or a system without /proc, where the number must do.
         return None if Path("/proc/self").exists() else pid
     except PermissionError:
-        # Root in a container without SYS_PTRACE may not look at the server's user; a command line
-        # is for everybody.
+        # Root in a container without SYS_PTRACE may not read the directory of the server's
+        # process; every user may read its command line.
         command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
         return pid if os.fsencode(data) in command else None
     there = data.stat()
@@ -48,7 +49,7 @@ def postmaster_pid(data: Path) -> int | None:
 
 
 def socket_directory(data: Path) -> Path | None:
-    """Where the server listens, if it is a directory that we made for it."""
+    """Returns the server's socket directory, if Greenroom made it; None otherwise."""
     try:
         path = Path((data / "postmaster.pid").read_text().split("\n")[4])
     except (OSError, IndexError):
@@ -57,7 +58,7 @@ def socket_directory(data: Path) -> Path | None:
 
 
 def stop_postmaster(data: Path, patience_s: float = 30.0) -> None:
-    """Fast shutdown, and an immediate one when that does not end within ``patience_s``."""
+    """Shuts the server down fast, or immediately if that takes longer than ``patience_s``."""
     pid = postmaster_pid(data)
     if pid is None:
         return
@@ -88,18 +89,19 @@ def try_lock(fd: int, kind: int) -> bool:
 
 
 def watch(directory: Path, linger_s: float) -> None:
-    """Returns when the server is stopped, or was gone when its last owner went."""
+    """Stops the server after its last owner; returns when it has ended."""
     owners = open_lock(directory / "owners")
     while True:
         fcntl.flock(owners, fcntl.LOCK_EX)
         if postmaster_pid(directory / "data") is None:
-            return  # stopped on purpose: nothing to watch, and nothing may be left behind
+            return  # stopped on purpose: no server to watch, and no process may be left behind
         # No owner is left. Give a successor (a registry that restarts) the time to come back.
         fcntl.flock(owners, fcntl.LOCK_UN)
         time.sleep(linger_s)
         if try_lock(owners, fcntl.LOCK_EX):
             break
-    # Holding the lock: whoever starts now waits until the old server is gone, then starts its own.
+    # Under the lock: a process that starts now waits until the old server is gone, then starts a
+    # new one.
     stop_postmaster(directory / "data")
 
 

@@ -1,4 +1,4 @@
-"""The journal: what the registry writes, and what it reads back when it starts.
+"""The journal: the registry's writes, and its reads at its start.
 
 | module | contents |
 |---|---|
@@ -8,8 +8,8 @@
 | `thread_writes` | the same for threads |
 | `recovery` | the reads of a registry that starts, or that is asked for a run that is over |
 
-Only what is small is written here, since everything waits for one commit after the other. What may
-take long, such as deleting or copying checkpoints, is the task of `greenroom.persistence.bulk`.
+The journal makes only small writes, since all writes wait for one commit after the other. Long
+work, such as deleting or copying checkpoints, is the task of `greenroom.persistence.bulk`.
 """
 
 from greenroom.persistence.journal.epochs import (

@@ -48,9 +48,9 @@ MOST_GROUPS = 200
 """The most groups of one transaction."""
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 1.0
-"""Between tries while the database is away."""
+"""The longest pause between tries while the database is away."""
 LOCKED_PAUSE_S = 0.1
-"""How long a group that met a lock lets the others go first."""
+"""How long a group that met a lock waits while other groups are written."""
 _HOLD_EPOCH = "SELECT greenroom.hold_epoch(%s, %s), set_config('lock_timeout', '1s', true)"
 TOO_LONG = (
     "The database did not finish this within the time that one transaction may take, and nothing of"
@@ -74,11 +74,11 @@ class _Group:
     """Writes that belong together.
 
     Attributes:
-        key: groups of one key are written in their order.
-        since_s: when they were asked for.
-        patience_s: how long they are tried; None: until they are written.
-        written: the rows that each write gave.
-        not_before_s: when it is tried again, after it met somebody's lock.
+        key: groups with the same key are written in order.
+        since_s: the time of the request, by the monotonic clock.
+        patience_s: how long to try; None: until the group is written.
+        written: the rows of each write.
+        not_before_s: the time of the next try, after the group met a lock.
     """
 
     writes: Sequence[Write]
@@ -96,14 +96,14 @@ class _Group:
 
 
 class Journal:
-    """The registry's pen.
+    """Commits the registry's writes, in groups.
 
     Args:
         pool: connections to the database.
-        epoch: the registry's epoch, as `take_epoch` gave it.
+        epoch: the registry's epoch, from `take_epoch`.
         on_superseded: called when a newer registry has taken over.
-        on_commit: called with the seconds that a commit took.
-        shard: whose epoch it is.
+        on_commit: called with the duration of each commit in seconds.
+        shard: the registry's shard.
     """
 
     def __init__(
@@ -128,18 +128,18 @@ class Journal:
     async def commit(
         self, *writes: Write, key: str = "", patience_s: float | None = None
     ) -> list[list[Row]]:
-        """Makes the writes durable, together; returns the rows that each gave.
+        """Makes the writes durable, together; returns the rows of each write.
 
         Waits while the database is away.
 
         Args:
-            key: the thread that they are about. What is committed for one key is written in order;
-                a key that has to wait for somebody's lock holds up no other.
-            patience_s: how long; None: as long as it takes.
+            key: the thread of the writes. Groups with the same key are written in order; a key
+                that waits for a lock delays no other key.
+            patience_s: how long to try, in seconds; None: until the writes are durable.
 
         Raises:
             Superseded: another registry holds the epoch.
-            DatabaseUnavailable: not within the patience.
+            DatabaseUnavailable: the writes are not durable within the patience.
             psycopg.Error: the group itself is at fault.
         """
         return await self.write(*writes, key=key, patience_s=patience_s)
@@ -147,7 +147,7 @@ class Journal:
     def write(
         self, *writes: Write, key: str = "", patience_s: float | None = None
     ) -> asyncio.Future[list[list[Row]]]:
-        """Like `commit`, but the writes have their place in the order when this returns."""
+        """Like `commit`, but returns a future; the writes' position in the order is fixed now."""
         future: asyncio.Future[list[list[Row]]] = asyncio.get_running_loop().create_future()
         self._unwritten[_Group(writes, key, time.monotonic(), patience_s, future)] = None
         self._came.set()
@@ -156,7 +156,7 @@ class Journal:
         return future
 
     async def close(self) -> None:
-        """Gives up what is not written yet; its callers are cancelled."""
+        """Gives up all unwritten groups and cancels their callers."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -171,14 +171,14 @@ class Journal:
                 if groups:
                     await self._write(groups)
                     continue
-                # All meet somebody's lock, or come after one that does.
+                # Each group waits for a lock, or follows a group that does.
                 self._came.clear()
                 await happens_within(LOCKED_PAUSE_S, self._came.wait())
         finally:
             self._task = None
 
     def _next(self) -> list[_Group]:
-        """What may be written now, in order."""
+        """Returns the groups that may be written now, in order."""
         now_s = time.monotonic()
         locked: set[str] = set()
         found: list[_Group] = []
@@ -208,7 +208,7 @@ class Journal:
                 at_fault = error.sqlstate == LOCK_NOT_AVAILABLE or too_long
                 if len(groups) > 1 and (at_fault or not may_pass(error)):
                     await self._write(groups[: len(groups) // 2])
-                    # Without those that have to stay behind one of the first half.
+                    # Without the groups that must stay behind a group of the first half.
                     may_go = {*self._next()}
                     second = groups[len(groups) // 2 :]
                     return await self._write([group for group in second if group in may_go])

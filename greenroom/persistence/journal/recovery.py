@@ -1,4 +1,4 @@
-"""What a registry reads when it starts, and when it is asked for a run that it does not have.
+"""The reads of a registry at its start, and for a run that it does not hold.
 
 Reads take a connection: the journal writes only, and holds no connection between commits.
 """
@@ -16,11 +16,11 @@ from greenroom.persistence.owning import is_of
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InFlight(OfRun):
-    """A run as the database knows it.
+    """A run's record in the database.
 
     Attributes:
-        deaths: how often its process died.
-        due_in_s: seconds until a delayed run is due; None or negative: it is.
+        deaths: how often the run's process died.
+        due_in_s: seconds until a delayed run is due; None or negative: the run is due.
     """
 
     facts: RunFacts
@@ -51,7 +51,7 @@ FROM greenroom.runs"""
 
 
 async def in_flight(connection: Connection, shard: Shard = WHOLE) -> list[InFlight]:
-    """Every run of the shard's threads that is not over, in the order of admission."""
+    """Returns every unfinished run of the shard's threads, in the order of admission."""
     cursor = await connection.execute(
         f"{_IN_FLIGHT} WHERE status IN ('pending', 'running') AND {is_of(shard)} ORDER BY admitted"
     )
@@ -59,7 +59,8 @@ async def in_flight(connection: Connection, shard: Shard = WHOLE) -> list[InFlig
 
 
 async def abandoned_threads(connection: Connection, shard: Shard = WHOLE) -> list[str]:
-    """The ids of the shard's threads that went with their stateless run, and left something."""
+    """Returns the ids of the shard's threads that were deleted with their stateless run, but still
+    have data."""
     cursor = await connection.execute(
         f"""
         SELECT DISTINCT thread_id FROM greenroom.runs r
@@ -70,14 +71,14 @@ async def abandoned_threads(connection: Connection, shard: Shard = WHOLE) -> lis
 
 
 async def find_run(connection: Connection, run_id: str) -> InFlight | None:
-    """One run, over or not."""
+    """Returns one run, over or not; None if it does not exist."""
     cursor = await connection.execute(f"{_IN_FLIGHT} WHERE run_id = %s", (run_id,))
     row = await cursor.fetchone()
     return _found(row) if row is not None else None
 
 
 async def was_cancel_heard(connection: Connection, name: str) -> bool:
-    """Whether `note_cancel` was written."""
+    """Returns whether a cancel with this name was noted (`note_cancel`)."""
     cursor = await connection.execute("SELECT 1 FROM greenroom.cancels WHERE name = %s", (name,))
     return await cursor.fetchone() is not None
 

@@ -134,7 +134,7 @@ def admit(request: RunRequest, *, actor: str | None) -> Write:
 def created(run_id: str) -> Write:
     """Reads when a run was created: the write gives ``(created_at,)``, or no row.
 
-    It is a write because it has to see all writes that were asked for before it.
+    It is a write because it must see all earlier writes.
     """
     return Write(_CREATED, {"run": run_id})
 
@@ -149,19 +149,19 @@ def start(run_id: str, attempt: int, actor: str) -> Write:
 
 
 def tell_stop(run_id: str, action: CancelAction) -> Write:
-    """Notes that the run was told to stop; the first action stays."""
+    """Records the cancel of a run; the first action stays."""
     return Write(_TELL_STOP, {"run": run_id, "stop": action})
 
 
 def requeue(run_id: str, attempt: int, because: Requeued) -> Write:
-    """Makes a run pending again whose attempt is over without an end.
+    """Makes a run pending again after the loss of its attempt.
 
-    From now on the fence refuses whatever that attempt still writes.
+    From now on the fence rejects all writes of that attempt.
 
     Args:
         run_id: the run.
-        attempt: the attempt that is over; of a later attempt nothing changes.
-        because: stands in the run's record; only ``died`` counts as a death.
+        attempt: the lost attempt; a run in a later attempt does not change.
+        because: the reason for the run's record; only ``died`` counts as a death.
     """
     return Write(
         _REQUEUE,
@@ -175,7 +175,7 @@ def requeue(run_id: str, attempt: int, because: Requeued) -> Write:
 
 
 def note_cancel(name: str) -> Write:
-    """Notes that a cancel was heard, for a repetition of it: that one may come after the end."""
+    """Notes that a cancel was accepted, since its repetition may arrive after the run's end."""
     return Write(_NOTE_CANCEL, {"name": name})
 
 
@@ -184,7 +184,7 @@ def end_run(run_id: str, status: RunStatus, error: bytes | None) -> Write:
 
     Args:
         run_id: the run.
-        status: one of those that end a run.
+        status: a terminal status.
         error: JSON.
     """
     return Write(

@@ -10,7 +10,7 @@ from greenroom.persistence.owning import is_of
 
 SMALL_ROWS = 500
 SMALL_BYTES = 2 * MIB
-"""The most that one write deletes: it takes about as long as a commit takes anyway."""
+"""The most bytes that one write deletes; this takes about as long as any commit."""
 
 # --- SQL under names ------------------------------------------------------------------------------
 
@@ -54,12 +54,12 @@ def rest_thread(
     *,
     busy: bool = False,
 ) -> Write:
-    """Sets what a thread's record shows once a run is over.
+    """Updates a thread's record after a run's end.
 
     Args:
         thread_id: the thread.
-        resting: its status while no run is on it.
-        interrupts: JSON; None leaves those that stand there.
+        resting: the thread's status while it has no run.
+        interrupts: JSON; None keeps the present ones.
         error: JSON.
         busy: another run is waiting already.
     """
@@ -78,7 +78,7 @@ def rest_thread(
 def leave_thread(thread_id: str) -> Write:
     """Deletes the thread's record when its stateless run ends.
 
-    What the run has left on it stays for the client that waits for the outcome, until
+    The run's data on the thread stays for a client that waits for the outcome, until
     `delete_remains`.
     """
     return Write(_LEAVE, {"thread": thread_id})
@@ -92,7 +92,7 @@ def calm_thread(thread_id: str) -> Write:
 def calm_abandoned(shard: Shard = WHOLE) -> Write:
     """Gives each ``busy`` thread without a run the status that it had before.
 
-    A registry commits this at its start, whatever the registry before has left half done.
+    A registry commits this at its start, after unfinished work of the previous registry.
     """
     return Write(_CALM_ABANDONED.format(is_of=is_of(shard)), {})
 
@@ -106,18 +106,18 @@ def newest_graph(thread_id: str) -> Write:
 
 
 def delete_thread(thread_id: str) -> Write:
-    """Deletes everything of a thread: events, runs, record and checkpoints.
+    """Deletes a thread's events, runs, record and checkpoints.
 
-    The write gives ``(is_gone,)``. Of a thread that is larger than `SMALL_ROWS` or `SMALL_BYTES` it
-    deletes the record only, and notes that the rest has to go: ``is_gone`` is false, and
+    The write gives ``(is_gone,)``. For a thread that is larger than `SMALL_ROWS` or `SMALL_BYTES`,
+    it deletes only the record and marks the rest: ``is_gone`` is false, and
     `bulk.Bulk.delete_thread` deletes the rest.
     """
     return Write(_DELETE, {"thread": thread_id, "rows": SMALL_ROWS, "bytes": SMALL_BYTES})
 
 
 def delete_remains(thread_id: str) -> Write:
-    """Deletes what stateless runs have left on a thread that is gone; like `delete_thread`.
+    """Deletes the data of stateless runs on a deleted thread; like `delete_thread`.
 
-    A thread that a client has made anew under the same id, or goes on using, keeps everything.
+    A thread that a client created again under the same id, or still uses, keeps its data.
     """
     return Write(_DELETE_REMAINS, {"thread": thread_id, "rows": SMALL_ROWS, "bytes": SMALL_BYTES})

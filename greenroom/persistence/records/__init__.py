@@ -2,7 +2,7 @@
 
 | module | contents |
 |---|---|
-| `queries` | `Queries`: asks PostgreSQL, and turns its refusals into errors of ours; parts of SQL |
+| `queries` | `Queries`: queries PostgreSQL, and translates its errors; shared parts of SQL |
 | `assistants`, `threads`, `runs` | questions about one kind of record, and its shape in the API |
 """
 

@@ -20,7 +20,7 @@ from greenroom.persistence.records.queries import (
 )
 
 KEPT_S = 5.0
-"""How long an assistant that was found is answered again without a question."""
+"""How long a found assistant is cached, in seconds."""
 MOST_KEPT = 1000
 
 _COLUMNS = (
@@ -34,7 +34,7 @@ VALUES (%s, %s, %s, '{"created_by": "system"}') ON CONFLICT DO NOTHING"""
 
 
 async def register_assistants(pool: Pool, graphs: Iterable[str]) -> None:
-    """Gives each graph its system assistant. Idempotent; one that was deleted comes back."""
+    """Creates each graph's system assistant. Idempotent; a deleted one is created again."""
     rows = [(system_assistant_id(graph_id), graph_id) for graph_id in sorted(set(graphs))]
 
     async def insert(conn: Connection) -> None:
@@ -47,14 +47,14 @@ async def register_assistants(pool: Pool, graphs: Iterable[str]) -> None:
 
 
 class AssistantRecords(Queries):
-    """The questions about assistants."""
+    """The queries of assistants."""
 
     def __init__(self, pool: Pool) -> None:
         super().__init__(pool)
         self._assistants: dict[str, tuple[float, JsonObject]] = {}
 
     async def get_assistant(self, assistant_id: str) -> JsonObject | None:
-        """An assistant as it was at most some seconds ago: every create of a run asks for one."""
+        """Returns an assistant, at most `KEPT_S` old: every create of a run needs one."""
         kept = self._assistants.get(assistant_id)
         if kept is not None and time.monotonic() < kept[0]:
             return kept[1]

@@ -1,4 +1,4 @@
-"""Asks PostgreSQL for records, and the parts of SQL that such questions share."""
+"""Queries PostgreSQL for records; holds the SQL that these queries share."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from greenroom.core.ports import JsonObject
 from greenroom.persistence.database import Connection, Pool, retrying
 
 Conditions = list[tuple[str, Any]]
-"""SQL with one placeholder each, and the value for it."""
+"""SQL conditions with one placeholder each, and its value."""
 
 
 class Queries:
-    """Questions over a pool.
+    """Queries over a pool.
 
     Args:
-        pool: questions that may take long use up to half of its connections.
+        pool: long queries use up to half of its connections.
     """
 
     def __init__(self, pool: Pool) -> None:
@@ -31,7 +31,7 @@ class Queries:
         """Returns when the database answers.
 
         Raises:
-            DatabaseUnavailable: it cannot be reached; the message says why.
+            DatabaseUnavailable: the database cannot be reached; the message names the reason.
         """
         async with self._pool.connection(timeout=2.0) as conn:
             await conn.execute("SELECT 1")
@@ -52,7 +52,7 @@ class Queries:
             ) from None
 
     async def search(self, sql: str, params: list[Any]) -> list[JsonObject]:
-        """As `_rows`, for what may take long: others always find a connection."""
+        """Like `rows`, for queries that may take long: it leaves connections for other queries."""
         async with self._searches:
             return await self.rows(sql, params)
 
@@ -64,7 +64,7 @@ def where_clause(conditions: Conditions) -> tuple[str, list[Any]]:
 
 
 def order_clause(key: str, sort_by: str, allowed: frozenset[str], descending: bool) -> str:
-    """An order with a tie-break, in the direction in which an index has both."""
+    """Returns an ORDER BY with a tie-break, in the directions of an index."""
     if sort_by not in allowed:
         raise InvalidRequest(
             f"Cannot sort by {sort_by!r}: choose one of {', '.join(sorted(allowed))}."
@@ -79,7 +79,7 @@ def order_clause(key: str, sort_by: str, allowed: frozenset[str], descending: bo
 
 
 def pattern_of(text: str) -> str:
-    """Text as an ILIKE pattern that means itself, with ``!`` as the escape."""
+    """Returns an ILIKE pattern that matches the text literally, with ``!`` as the escape."""
     for special in ("!", "%", "_"):
         text = text.replace(special, "!" + special)
     return text

@@ -19,7 +19,7 @@ _NOT_DELETED = (
 
 
 class RunRecords(Queries):
-    """The questions about runs."""
+    """The queries of runs."""
 
     async def get_run(self, thread_id: str | None, run_id: str) -> JsonObject | None:
         if not is_uuid(run_id):
@@ -34,7 +34,7 @@ class RunRecords(Queries):
     async def list_runs(
         self, thread_id: str, *, limit: int | None, offset: int, status: str | None
     ) -> list[JsonObject] | None:
-        """Newest first; None when the thread does not exist."""
+        """Returns a thread's runs, newest first; None when the thread does not exist."""
         conditions: Conditions = [("thread_id = %s", thread_id)]
         if status is not None:
             conditions.append(("status = %s", status))

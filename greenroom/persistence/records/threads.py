@@ -1,10 +1,9 @@
 """Threads: lookups, searches, changes of metadata and time to live, size.
 
-Searches by metadata or values go two ways. The first way walks along the order that was asked for:
-a filter that most rows pass (a graph id) is answered after a few rows. When the first `WALK` rows
-do not hold a page, few rows match, and the second way finds those by an index, collects them and
-sorts them. The planner cannot make this choice itself, since it does not know how common a piece of
-JSON is.
+A search by metadata or values has two methods. The first one walks along the requested order: a
+filter that most rows pass (a graph id) is answered after a few rows. When the first `WALK` rows do
+not hold a page, few rows match, and the second method finds them by an index and sorts them. The
+planner cannot make this choice, since it does not know the frequency of a piece of JSON.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from greenroom.persistence.facets import is_facet, without_nul
 from greenroom.persistence.records.queries import Conditions, Queries, order_clause, where_clause
 
 WALK = 2000
-"""Rows of the first way."""
+"""The rows that the first method reads."""
 LONGEST_TTL_MINUTES = 60 * 24 * 365 * 1000
 
 _COLUMNS = (
@@ -56,7 +55,7 @@ _ORDERS = frozenset({"thread_id", "status", "created_at", "updated_at", "state_u
 
 
 class ThreadRecords(Queries):
-    """The questions about threads, and what a client may change of one."""
+    """The queries of threads, and the changes that a client may make."""
 
     async def create_thread(
         self,
@@ -66,10 +65,10 @@ class ThreadRecords(Queries):
         if_exists: Literal["raise", "do_nothing"],
         ttl: Mapping[str, Any] | None,
     ) -> JsonObject:
-        """A new thread, or the one that exists, untouched, with ``do_nothing``.
+        """Creates a thread; with ``do_nothing``, returns an existing one unchanged.
 
         Raises:
-            Conflict: it exists and ``if_exists`` is ``raise``, or it is being deleted.
+            Conflict: the thread exists and ``if_exists`` is ``raise``, or it is being deleted.
             InvalidRequest: the metadata or the ttl cannot be stored.
         """
         minutes, strategy = _ttl(ttl)
@@ -92,12 +91,12 @@ class ThreadRecords(Queries):
                 )
             if if_exists == "raise":
                 raise Conflict(f"Thread with ID {thread_id} already exists")
-            # None when it was deleted in between; then it can be made.
+            # None when the thread was deleted in between; then it can be created.
             if found := await self.get_thread(thread_id):
                 return found
 
     async def _is_being_deleted(self, thread_id: str) -> bool:
-        """Its record is gone already, its checkpoints are not."""
+        """Returns whether the thread's record is deleted but its checkpoints are not."""
         return bool(
             await self.rows("SELECT 1 FROM greenroom.operations WHERE subject = %s", [thread_id])
         )
@@ -111,7 +110,7 @@ class ThreadRecords(Queries):
     async def patch_thread(
         self, thread_id: str, *, metadata: Mapping[str, Any] | None, ttl: Mapping[str, Any] | None
     ) -> JsonObject | None:
-        """Merges metadata, shallowly; a ttl counts from now. None when there is no such thread."""
+        """Merges metadata, shallowly; a ttl counts from now. None if the thread does not exist."""
         minutes, strategy = _ttl(ttl)
         rows = await self.rows(
             "UPDATE greenroom.threads SET metadata = metadata || %s,"
@@ -123,10 +122,9 @@ class ThreadRecords(Queries):
         return _thread(rows[0]) if rows else None
 
     async def thread_storage(self, thread_id: str) -> JsonObject | None:
-        """How much a thread keeps: JSON as text, blobs as they are; None when there is none.
+        """Returns a thread's size, with JSON counted as text; None if the thread does not exist.
 
-        A channel's values are counted once per version, whether they are blobs or stand in the
-        checkpoint itself.
+        A channel's values count once per version, both in blobs and in the checkpoint itself.
         """
         rows = await self.search(_STORAGE, [thread_id] * 5)
         if not rows:
@@ -166,7 +164,7 @@ class ThreadRecords(Queries):
     async def _walk(
         self, plain: Conditions, contained: Conditions, order: str, limit: int, offset: int
     ) -> list[JsonObject] | None:
-        """The page, if the first rows in the order hold it or are all there are; else None."""
+        """Returns the page, if the first `WALK` rows hold it or there are no more; else None."""
         sql, params = where_clause(plain)
         match, values = where_clause(contained)
         rows = await self.search(
@@ -188,7 +186,7 @@ class ThreadRecords(Queries):
 
 
 def _of_threads(where: ThreadFilter) -> tuple[Conditions, Conditions]:
-    """Conditions on columns, and conditions on what JSON contains."""
+    """Returns the conditions on columns, and those on the content of JSON."""
     plain: Conditions = []
     contained: Conditions = []
     if where.ids is not None:
@@ -210,7 +208,7 @@ def _found(where: str) -> str:
 
 
 def _ttl(ttl: Mapping[str, Any] | None) -> tuple[float | None, str | None]:
-    """Minutes and strategy of ``{"ttl": minutes, "strategy": "delete"}``."""
+    """Returns minutes and strategy of ``{"ttl": minutes, "strategy": "delete"}``."""
     if ttl is None:
         return None, None
     minutes, strategy = ttl.get("ttl"), ttl.get("strategy") or "delete"
@@ -226,7 +224,8 @@ def _ttl(ttl: Mapping[str, Any] | None) -> tuple[float | None, str | None]:
 
 
 def _thread(row: JsonObject) -> JsonObject:
-    """Until its first run has ended, a thread has neither ``error`` nor ``interrupts``."""
+    """Returns a thread in the API's shape, without ``error`` and ``interrupts`` until its first
+    run has ended."""
     thread = {
         "thread_id": row["thread_id"],
         "created_at": timestamp(row["created_at"]),
