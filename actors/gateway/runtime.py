@@ -5,28 +5,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import logging
 import random
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
-from typing import Any, Literal, LiteralString, TypeVar
+from collections.abc import AsyncIterator
+from typing import Any, Literal, LiteralString
 
 import ray
 
-from actors.calls.answers import CALL_S, LONG_CALL_S, NO_ANSWER, POLL_MARGIN_S, ActorGone, repeat
+from actors.calls.answers import CALL_S, LONG_CALL_S, POLL_MARGIN_S, repeat
 from actors.calls.directory import Handles
-from actors.calls.names import REGISTRY, registry_name
 from actors.common import metering
+from actors.gateway.registries import REGISTRY_PATIENCE_S, Registries
 from actors.gateway.streams import Streams
 from actors.gateway.thread_streams import thread_frames
 from actors.inspector.asking import Asker, Duty
 from actors.registry.activity import Activity
 from greenroom import tracing
-from greenroom.core.batching import Batcher
-from greenroom.core.errors import DatabaseUnavailable, NotFound, Unavailable, Unreachable
+from greenroom.core.errors import DatabaseUnavailable, NotFound
 from greenroom.core.ports import HistoryQuestion, Question, StateQuestion, Update
 from greenroom.core.runs import (
     UNTIL_END,
@@ -40,17 +37,13 @@ from greenroom.core.runs import (
     RunRequest,
     RunStatus,
 )
-from greenroom.core.sharding import Misrouted, hash_slot_of_run, hash_slot_of_thread
+from greenroom.core.sharding import hash_slot_of_run, hash_slot_of_thread
 from greenroom.persistence.database import Connection, Pool, retrying
 from greenroom.persistence.thread_runs import BegunRun, StoredRuns
 
 log = logging.getLogger("greenroom.runtime")
 
-REGISTRY_PATIENCE_S = 30.0
-HELLO_WAIT_S = 1.0
 SHAPES_KEPT = 500
-
-T = TypeVar("T")
 
 
 class RayRuntime:
@@ -73,128 +66,34 @@ class RayRuntime:
         read_wait_s: float,
         fixed_graphs: frozenset[str],
     ) -> None:
-        self._handles = handles
         self._database = database
-        self._shards = shards
+        self._registries = Registries(handles, shards)
         self._read_wait_s = read_wait_s
         self._fixed_graphs = fixed_graphs
         self._streams = Streams(handles, database, self._follow, self._wait_s, self._state)
-        self._batchers: dict[tuple[int, str], Batcher[Any, Any]] = {}
         self._asker = Asker(
             handles,
             Duty.READS,
-            name=lambda duty: self._shard(0, "inspector", duty),
-            apart=lambda *asked: self._shard(0, "ask_apart", *asked),
+            name=lambda duty: self._registries.shard(0, "inspector", duty),
+            apart=lambda *asked: self._registries.shard(0, "ask_apart", *asked),
         )
         self._shapes: dict[str, bytes] = {}
-
-    # --- registries ----------------------------------------------------------------------------
-
-    async def _registry(
-        self, hash_slot: int, method: str, *args: Any, within_s: float = CALL_S
-    ) -> Any:
-        """Calls the registry of a hash slot."""
-        return await self._routed(
-            hash_slot, lambda shard: self._shard(shard, method, *args, within_s=within_s)
-        )
-
-    async def _gathered(self, thread_id: str, method: str, item: Any) -> Any:
-        """Sends an item to its thread's registry, in one call with other waiting items."""
-
-        async def send(shard: int) -> Any:
-            batcher = self._batchers.get((shard, method))
-            if batcher is None:
-                batcher = self._batchers[shard, method] = Batcher(
-                    lambda items: self._shard(shard, method, items)
-                )
-            return await batcher.submit(item)
-
-        return await self._routed(hash_slot_of_thread(thread_id), send)
-
-    async def _answered(self, thread_id: str, method: str, item: Any) -> Any:
-        """Like `_gathered`; repeats while the registry answers that it is still storing the item.
-
-        Raises:
-            Unavailable: the item is not stored within `REGISTRY_PATIENCE_S`.
-        """
-        deadline_s = asyncio.get_running_loop().time() + REGISTRY_PATIENCE_S
-        while True:
-            answer = await self._gathered(thread_id, method, item)
-            if answer is not None:
-                return answer
-            if asyncio.get_running_loop().time() > deadline_s:
-                raise Unavailable(
-                    "The server could not store this in time; it may still be done. Try again in a"
-                    " moment."
-                )
-
-    async def _every(self, method: str, *args: Any) -> list[Any]:
-        """Calls every registry; returns the answers in the order of their numbers."""
-        while True:
-            calls = (self._shard(shard, method, *args) for shard in range(self._shards))
-            try:
-                return await asyncio.gather(*calls)
-            except Misrouted as error:
-                self._shards = error.shards
-
-    async def _routed(self, hash_slot: int, call: Callable[[int], Awaitable[T]]) -> T:
-        while True:
-            try:
-                return await call(hash_slot % self._shards)
-            except Misrouted as error:
-                # The number of registries has changed, or the run's id does not name its slot.
-                self._shards = error.shards
-                hash_slot = hash_slot if error.hash_slot is None else error.hash_slot
-
-    async def _shard(self, shard: int, method: str, *args: Any, within_s: float = CALL_S) -> Any:
-        """Calls a registry; repeats while it restarts. Passes its answers on, also `Unavailable`.
-
-        Args:
-            shard: the number of the registry.
-            within_s: the time-out of one call in seconds.
-
-        Raises:
-            Misrouted: this registry no longer exists.
-            Unavailable: the registry does not return within `REGISTRY_PATIENCE_S`, or answers so.
-            Uncertain: the registry died during a call that must not be repeated.
-        """
-        name = registry_name(shard)
-
-        async def call() -> Any:
-            try:
-                return await self._handles.call(name, method, *args, within_s=within_s)
-            except (ActorGone, Unreachable):
-                if shard:
-                    await self._refuse_unless_there(shard)
-                raise
-
-        try:
-            return await repeat(call, bound_s=REGISTRY_PATIENCE_S)
-        except (ActorGone, Unreachable) as error:
-            raise Unavailable("The server is restarting. Try again in a moment.") from error
-
-    async def _refuse_unless_there(self, shard: int) -> None:
-        # Bounded: the first registry may restart for longer than this one.
-        with suppress(*NO_ANSWER, Unavailable):
-            hello = await self._handles.call(REGISTRY, "hello", within_s=HELLO_WAIT_S)
-            if shard >= hello["shards"]:
-                raise Misrouted("There is no such registry any more.", hello["shards"])
 
     # --- runs ----------------------------------------------------------------------------------
 
     async def create(self, request: RunRequest) -> CreatedRun:
         with tracing.span("create", kind="client", run_id=request.run_id):
-            return await self._answered(request.thread_id, "create_many", request)
+            return await self._registries.answered(request.thread_id, "create_many", request)
 
     async def cancel(self, request: CancelRequest, *, wait: bool) -> None:
-        await self._answered(request.thread_id, "cancel_many", request)
+        await self._registries.answered(request.thread_id, "cancel_many", request)
         if wait:
             await self._until_over(request.run_id)
 
     async def cancel_many(
         self, status: Literal["pending", "running", "all"], action: CancelAction
     ) -> int:
-        return sum(await self._every("cancel_all", status, action))
+        return sum(await self._registries.every("cancel_all", status, action))
 
     async def _follow(self, run_id: str, attempt: int) -> RunLocation:
         while True:
@@ -208,7 +107,7 @@ class RayRuntime:
         wait_s = self._wait_s()
         within_s = wait_s + POLL_MARGIN_S + CALL_S
         return await repeat(
-            lambda: self._registry(hash_slot, method, *args, wait_s, within_s=within_s),
+            lambda: self._registries.call(hash_slot, method, *args, wait_s, within_s=within_s),
             on=(DatabaseUnavailable,),
             bound_s=REGISTRY_PATIENCE_S,
         )
@@ -314,7 +213,7 @@ class RayRuntime:
         # By reference: the registry only orders the update among the runs and needs no values.
         reference = ray.put(update)
         hash_slot = hash_slot_of_thread(update.thread_id)
-        return await self._registry(
+        return await self._registries.call(
             hash_slot,
             "update_state",
             update.thread_id,
@@ -323,7 +222,7 @@ class RayRuntime:
         )
 
     async def copy_thread(self, thread_id: str, copy_id: str) -> None:
-        await self._registry(
+        await self._registries.call(
             hash_slot_of_thread(thread_id), "copy_thread", thread_id, copy_id, within_s=LONG_CALL_S
         )
 
@@ -331,19 +230,19 @@ class RayRuntime:
         # Checked here, because the registry answers a repeated deletion as done.
         if not await self._is_there("threads WHERE thread_id = %s", thread_id):
             raise NotFound(f"Thread with ID {thread_id} not found")
-        await self._registry(
+        await self._registries.call(
             hash_slot_of_thread(thread_id), "delete_thread", thread_id, within_s=LONG_CALL_S
         )
 
     async def prune_thread(self, thread_id: str) -> None:
-        await self._registry(
+        await self._registries.call(
             hash_slot_of_thread(thread_id), "prune_thread", thread_id, within_s=LONG_CALL_S
         )
 
     async def delete_run(self, thread_id: str, run_id: str) -> None:
         if not await self._is_there("runs WHERE thread_id = %s AND run_id = %s", thread_id, run_id):
             raise NotFound("Run not found")
-        await self._registry(
+        await self._registries.call(
             hash_slot_of_thread(thread_id), "delete_run", thread_id, run_id, within_s=LONG_CALL_S
         )
 
@@ -355,11 +254,11 @@ class RayRuntime:
         return await retrying(self._database, select)
 
     async def info(self) -> dict[str, Any]:
-        first, *others = await self._every("info")
+        first, *others = await self._registries.every("info")
         for info in others:
             # Adds numbers and concatenates lists.
             first = {key: value + info[key] for key, value in first.items()}
         return first
 
     async def metrics(self) -> str:
-        return metering.text(await self._every("counted"))
+        return metering.text(await self._registries.every("counted"))
