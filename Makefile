@@ -7,8 +7,8 @@ PORT   ?= 8000
 CONFIG ?= examples/langgraph.json
 ARGS   ?=
 
-# More processes than two cores have to do at once: a test of a server mostly waits for it.
-WORKERS ?= 3
+# One for each of two cores: a third saves a few minutes and has servers starve each other.
+WORKERS ?= 2
 SPREAD  := -n $(WORKERS) --no-loadscope-reorder
 
 # The reference server has an environment of its own: nothing of ours depends on it.

@@ -134,8 +134,8 @@ async def test_a_graph_that_always_kills_its_process_ends_in_error_and_hurts_nob
     other = await http.post("/runs/wait", json={"assistant_id": "steps", "input": {"n": 20}})
     assert other.json().get("i") == 20, other.text
     seen = await asyncio.wait_for(deadly, 60)
-    # A process that dies at once may have said nothing before it did.
-    assert seen.attempts in ([1, 2, 3], [2, 3], [3])
+    # A process that dies at once, as each of the first two may, has said nothing before it did.
+    assert seen.attempts in ([1, 2, 3], [1, 3], [2, 3], [3])
     assert seen.events[-1][1] == "error"
     assert "died 3 times" in seen.events[-1][2]["message"]
     run_id = seen.of("metadata")[0]["run_id"]
