@@ -131,7 +131,11 @@ class Server:
         self._wait_until_warm(registries)
 
     def _start_serve(self) -> None:
-        """Starts Serve; waits for late proxies within the start's patience."""
+        """Starts Serve.
+
+        If its proxies are late, the second try connects to the running Serve and does not wait for
+        them, so that the server may be ready before its port answers.
+        """
         options = HTTPOptions(host=self._settings.host, port=self._settings.port)
         until_in_time(
             lambda: serve.start(http_options=options),
