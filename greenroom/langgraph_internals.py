@@ -14,6 +14,9 @@ from typing import Any
 
 from langgraph._internal import _future
 from langgraph._internal._constants import (
+    # The key in `configurable` under which a saver finds whether the execution waits for its
+    # checkpoints (`persistence.checkpoints`).
+    CONFIG_KEY_DURABILITY,
     # The key in `configurable` with which LangGraph refuses an answer to an interrupt that does
     # not wait, before it writes anything (`graphs.instructions`).
     CONFIG_KEY_STRICT_RESUME,
@@ -58,6 +61,7 @@ ExecutionRuntime = _ExecutionRuntime
 ReadRuntime = _ReadRuntime
 
 __all__ = [
+    "CONFIG_KEY_DURABILITY",
     "CONFIG_KEY_STRICT_RESUME",
     "NULL_TASK_ID",
     "RESUME",

@@ -176,7 +176,6 @@ class RunActor:
             store=self._store,
             earlier=lambda order: EarlierTail(pool, order),
             append=functools.partial(tails.append, pool),
-            all_written=self._saving.all_written,
             save_values=self._saving.save_values,
             report=self._report,
             grown=self._shelf.trim,
@@ -184,7 +183,7 @@ class RunActor:
             left=self._shelf.drop,
         )
 
-    def _saver(self, order: RunOrder, is_first: bool) -> Any:
+    def _saver(self, order: RunOrder, is_first: bool) -> FencedSaver:
         return _Saver(
             self._connections,
             self._saving,

@@ -36,9 +36,10 @@ from greenroom.core.runs import Outcome, Report, RunOrder, RunStatus, out_of_tim
 from greenroom.core.waiting import growing_pauses
 from greenroom.graphs import execution as graph_execution
 from greenroom.graphs import spans
-from greenroom.graphs.loading import LoadedGraph, Saver
+from greenroom.graphs.loading import LoadedGraph
 from greenroom.graphs.resume import Tail
 from greenroom.logs import noting
+from greenroom.persistence.checkpoints import FencedSaver
 from greenroom.persistence.saving import Owner
 from greenroom.wire.encoding import dumps
 
@@ -74,7 +75,6 @@ class Deps:
         store: the graphs' store.
         earlier: returns the durable events of the earlier attempts.
         append: stores events of a run and its attempt; may raise `Fenced` and `Unavailable`.
-        all_written: waits until no write is in progress, including writes without a waiter.
         save_values: stores the thread's values; may raise `Fenced` and `Unavailable`.
         report: reports to the registry; returns False if the attempt is not the current one.
         grown: called after each append to a log.
@@ -90,11 +90,10 @@ class Deps:
     faults: Faults
     threads: NodeThreads
     graph_of: Callable[[str], LoadedGraph]
-    saver_of: Callable[[RunOrder, bool], Saver]
+    saver_of: Callable[[RunOrder, bool], FencedSaver]
     store: Any
     earlier: Callable[[RunOrder], Tail]
     append: Callable[[str, int, list[Event]], Awaitable[None]]
-    all_written: Callable[[], Awaitable[None]]
     save_values: Callable[[Owner, str, bytes], Awaitable[None]]
     report: Callable[[Report], Awaitable[bool]]
     grown: Callable[[], None]
@@ -123,6 +122,7 @@ class Attempt:
         self._control = RunControl()
         self._loop = asyncio.get_running_loop()
         self._graph_task: asyncio.Task[Outcome] | None = None
+        self._saver = deps.saver_of(order, order.is_first)
         self._cancelled = False
         self._keeps_values = True
         self._superseded = False
@@ -224,7 +224,8 @@ class Attempt:
                     deps.graph_of(order.graph_id),
                     order,
                     emit=self._emit,
-                    checkpointer=deps.saver_of(order, order.is_first),
+                    checkpointer=self._saver,
+                    all_written=self._saver.all_written,
                     store=deps.store,
                     control=self._control,
                     flush=self._before_saving if order.resumable else None,
@@ -251,8 +252,7 @@ class Attempt:
 
     async def _with_state(self, outcome: Outcome) -> Outcome:
         order, deps = self.order, self._deps
-        # A write whose caller was cancelled may still be in progress.
-        await deps.all_written()
+        await self._saver.settled()
         values, interrupts, has_next = await graph_execution.state_after(
             deps.graph_of(order.graph_id),
             order,
@@ -337,6 +337,7 @@ class Attempt:
 
     async def _hand_back(self) -> None:
         order, deps = self.order, self._deps
+        await self._saver.settled()
         await self._flush()
         await deps.report(
             Report(

@@ -21,7 +21,6 @@ Places of a run actor:
 
     attempt   the order has arrived, nothing is done resume      the same, for a second attempt
     saving    events are kept, nothing is saved      saved       a checkpoint is durable
-    save      a checkpoint is about to be saved
     values    before the thread's values are written report      values written, end not reported
     reported  reported and committed, log not closed
 """

@@ -66,6 +66,7 @@ async def execute(
     emit: Emit,
     checkpointer: Saver,
     store: BaseStore | None,
+    all_written: Callable[[], Awaitable[None]] | None = None,
     control: RunControl | None = None,
     flush: Callable[[], Awaitable[None]] | None = None,
     room: Callable[[], Awaitable[None]] | None = None,
@@ -76,6 +77,7 @@ async def execute(
     An exception of the graph gives an `Outcome` with ``error``, which the caller emits.
 
     Args:
+        all_written: returns when the saver has committed all checkpoints; raises why it has not.
         control: requests the graph to stop after the current superstep (``request_drain``).
         flush: makes the emitted events durable; called before each write of the saver.
         room: returns when there is room for more events; the graph's stream waits for it.
@@ -108,6 +110,8 @@ async def execute(
                     eager = flush is not None
                     chunks = _chunks(graph, todo, start, emit, room, control, eager=eager)
                     await _follow(chunks, todo, emit, room, progress, start.repetition, deciding)
+                    if all_written is not None:
+                        await all_written()
             except BaseException as error:  # noqa: BLE001 - user code ran, and may raise anything
                 reraise_signals(error)
                 return await failure(graph, todo.config, error)

@@ -35,8 +35,9 @@ from psycopg.rows import DictRow, dict_row
 
 from greenroom.core.errors import ForeignThread
 from greenroom.core.raised import representation
-from greenroom.langgraph_internals import DeltaSnapshot
+from greenroom.langgraph_internals import CONFIG_KEY_DURABILITY, DeltaSnapshot
 from greenroom.persistence.database import Pool, encode, patiently
+from greenroom.persistence.ordered_writes import OrderedWrites
 from greenroom.persistence.saving import Owner, Save, Saving
 
 T = TypeVar("T")
@@ -172,13 +173,14 @@ class PooledSaver(AsyncPostgresSaver):
                 apart[channel] = value
         versions = [(name, version) for name, version in new_versions.items() if name in apart]
         dumped = await self._dumped([apart[name] for name, _ in versions])
+        encoded = encode({**checkpoint, "channel_values": inline})
         rows: dict[str, list[dict[str, Any]]] = {
             "checkpoints": [
                 {
                     **place,
                     "id": checkpoint["id"],
                     "parent": configurable.get("checkpoint_id"),
-                    "checkpoint": Fragment(encode({**checkpoint, "channel_values": inline})),
+                    "checkpoint": Fragment(encoded),
                     "metadata": Fragment(
                         encode(get_serializable_checkpoint_metadata(config, metadata))
                     ),
@@ -190,14 +192,14 @@ class PooledSaver(AsyncPostgresSaver):
                 {**place, "channel": name, "version": version, "type": kind, "blob": n}
                 for n, ((name, version), (kind, _)) in enumerate(zip(versions, dumped, strict=True))
             ]
-        await self._saving.save(
-            Save(
-                owner=self._owner,
-                key=("checkpoint", *place.values(), checkpoint["id"]),
-                rows=rows,
-                blobs=[blob for _, blob in dumped],
-            )
+        item = Save(
+            owner=self._owner,
+            key=("checkpoint", *place.values(), checkpoint["id"]),
+            rows=rows,
+            blobs=[blob for _, blob in dumped],
+            size_bytes=len(encoded) + sum(len(blob) for _, blob in dumped),
         )
+        await self._save(item, wait=configurable.get(CONFIG_KEY_DURABILITY) != "async")
         return {
             "configurable": {
                 "thread_id": place["thread"],
@@ -235,14 +237,17 @@ class PooledSaver(AsyncPostgresSaver):
             }
             for n, ((channel, _), (kind, _)) in enumerate(zip(writes, dumped, strict=True))
         ]
-        await self._saving.save(
-            Save(
-                owner=self._owner,
-                key=("writes", *place.values()),
-                rows={"upserts" if special else "inserts": rows},
-                blobs=[blob for _, blob in dumped],
-            )
+        item = Save(
+            owner=self._owner,
+            key=("writes", *place.values()),
+            rows={"upserts" if special else "inserts": rows},
+            blobs=[blob for _, blob in dumped],
+            size_bytes=sum(len(blob) for _, blob in dumped),
         )
+        await self._save(item, wait=True)
+
+    async def _save(self, item: Save, *, wait: bool) -> None:
+        await self._saving.save(item)
 
     async def _dumped(self, values: list[Any]) -> list[tuple[str, bytes]]:
         """Serialises values here, or in a thread once that has taken long, so that other runs go
@@ -261,7 +266,9 @@ class PooledSaver(AsyncPostgresSaver):
 class FencedSaver(PooledSaver):
     """The saver of one attempt of one run. Reads are free, writes pass the fence.
 
-    Every write may raise `Fenced`.
+    A write may raise `Fenced`, for itself or for an earlier one. With LangGraph's durability
+    ``async`` it may return before it is committed (`OrderedWrites`): reads wait for that, and
+    `all_written` is called at the end.
 
     Args:
         is_first: the thread has no checkpoint, so the saver reads none before the first write.
@@ -280,7 +287,9 @@ class FencedSaver(PooledSaver):
     ) -> None:
         super().__init__(pool, saving, thread_id=thread_id, serde=serde)
         self._owner = (run_id, attempt)
-        self._written = threading.Event()  # one for all copies of a saver
+        # One of each for all copies of a saver.
+        self._writes = OrderedWrites(self._saving)
+        self._written = threading.Event()
         if not is_first:
             self._written.set()
 
@@ -288,6 +297,29 @@ class FencedSaver(PooledSaver):
         if not self._written.is_set() and self._is_own(_thread_of(config)):
             return None
         return await super().aget_tuple(config)
+
+    @asynccontextmanager
+    async def _cursor(
+        self, *, pipeline: bool = False
+    ) -> AsyncGenerator[AsyncCursor[DictRow], None]:
+        await self._writes.settled()
+        async with super()._cursor(pipeline=pipeline) as cursor:
+            yield cursor
+
+    async def settled(self) -> None:
+        """Returns when no write is under way, also none whose caller was cancelled."""
+        await self._writes.settled()
+
+    async def all_written(self) -> None:
+        """Returns when all writes are committed.
+
+        Raises:
+            Exception: why one was not, for example `Fenced`.
+        """
+        await self._writes.all_written()
+
+    async def _save(self, item: Save, *, wait: bool) -> None:
+        await self._writes.write(item, wait=wait)
 
     async def aput(
         self,

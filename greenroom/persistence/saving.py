@@ -53,12 +53,14 @@ class Save:
         rows: rows with the field names of `greenroom.save`. A row's ``blob`` is an index into
             ``blobs``, from 0; a missing one means 0.
         blobs: binary parts, or None for SQL's null.
+        size_bytes: about the size of the item.
     """
 
     owner: Owner | None
     key: tuple[str, ...]
     rows: dict[str, list[dict[str, Any]]] = field(default_factory=dict[str, list[dict[str, Any]]])
     blobs: Sequence[bytes | None] = ()
+    size_bytes: int = 0
 
 
 class Saving:
@@ -110,16 +112,11 @@ class Saving:
                 raise DatabaseUnavailable(f"The database is away: {error}") from None
             raise
 
-    async def all_written(self) -> None:
-        """Waits until all earlier saves are written or rejected, including those of cancelled
-        runs, so that the caller can read the state that such a run left."""
-        await self.save(Save(owner=None, key=("all written",)))
-
     async def _send(self, items: list[Save]) -> list[bool | Exception]:
         """Returns for each item whether it was written; the others must be sent alone."""
         results: list[bool | Exception] = []
         while items:
-            part = _distinct(items)
+            part = distinct(items)
             results.extend(await self._together(part))
             items = items[len(part) :]
         return results
@@ -173,7 +170,7 @@ class Saving:
         return held
 
 
-def _distinct(items: list[Save]) -> list[Save]:
+def distinct(items: list[Save]) -> list[Save]:
     """Returns the items before the first one that changes a row of an earlier one."""
     keys: set[tuple[str, ...]] = set()
     for n, item in enumerate(items):

@@ -34,6 +34,20 @@ class Gone(BaseException):
     """The process has ended: nothing after it happens."""
 
 
+class Saver(InMemorySaver):
+    """A saver that says when it was waited for."""
+
+    def __init__(self, actor: Actor) -> None:
+        super().__init__()
+        self._actor = actor
+
+    async def settled(self) -> None:
+        await self._actor._does("settled")
+
+    async def all_written(self) -> None:
+        await self._actor._does("all written")
+
+
 class Actor:
     """The actor around an attempt; remembers, and does what a test has scripted.
 
@@ -54,7 +68,7 @@ class Actor:
         self.graph = LoadedGraph(
             spec=GraphSpec(graph_id="g", target="here:graph"), graph=builder.compile()
         )
-        self.saver = InMemorySaver()
+        self.saver = Saver(self)
         self.threads = NodeThreads()
         self.reports: list[Report] = []
         self.kept: list[Event] = []
@@ -97,9 +111,6 @@ class Actor:
         self.reports.append(report)
         return await self._does("report", True)
 
-    async def _all_written(self) -> None:
-        await self._does("all_written")
-
     def _left(self, attempt: Attempt, *, whole: bool) -> None:
         self.gone.append(attempt)
         attempt.log.close(whole=whole)
@@ -140,7 +151,6 @@ class Actor:
             "store": None,
             "earlier": lambda order: self,
             "append": self._append,
-            "all_written": self._all_written,
             "save_values": self._save_values,
             "report": self._report,
             "finished": self._finished,
@@ -194,6 +204,7 @@ async def test_an_end_is_stored_then_reported_then_shown() -> None:
     attempt = actor.attempt()
     await actor.run(attempt)
     assert [each for each in actor.happened if not each.startswith("at ")] == [
+        "all written",
         "values",
         "report",
         "finished",
@@ -325,7 +336,7 @@ async def test_a_cancel_while_it_runs_interrupts_it_once() -> None:
     thread.join()
     assert gated.cancels == 1
     assert actor.reports[0].status is RunStatus.INTERRUPTED
-    assert actor.happened.index("all_written") < actor.happened.index("values")
+    assert actor.happened.index("settled") < actor.happened.index("values")
     assert json.loads(actor.values[0]) == {"x": 1, "y": 1}
 
 
@@ -400,16 +411,36 @@ async def test_an_isolated_attempt_that_was_replaced_ends_the_process() -> None:
 
 
 async def test_a_fence_in_a_checkpoint_steps_down() -> None:
-    class Replaced(InMemorySaver):
+    class Replaced(Saver):
         async def aput(self, *_: Any) -> Any:
             raise Fenced("r")
 
     actor = Actor(done)
-    actor.saver = Replaced()
+    actor.saver = Replaced(actor)
     attempt = actor.attempt()
     await actor.run(attempt)
     assert actor.gone == [attempt]
     assert not actor.reports
+
+
+async def test_a_fence_after_the_last_step_steps_down() -> None:
+    """The saver took the checkpoint, and found only then that another attempt has the run."""
+    actor = Actor(done)
+    actor.scripts["all written"] = [Fenced("r")]
+    attempt = actor.attempt()
+    await actor.run(attempt)
+    assert actor.gone == [attempt]
+    assert not actor.reports
+    assert not actor.values
+
+
+async def test_a_run_whose_checkpoints_cannot_be_written_ends_in_error() -> None:
+    actor = Actor(done)
+    actor.scripts["all written"] = [ValueError("not stored")]
+    await actor.run(actor.attempt())
+    (report,) = actor.reports
+    assert report.status is RunStatus.ERROR
+    assert json.loads(report.error or b"") == {"error": "ValueError", "message": "not stored"}
 
 
 # --- handing back ---------------------------------------------------------------------------------

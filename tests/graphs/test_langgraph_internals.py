@@ -170,3 +170,21 @@ async def test_langgraph_makes_all_tasks_with_the_factory_of_the_loop() -> None:
         setattr(internals._future, "EAGER_NOT_SUPPORTED", before)  # noqa: B010
     assert any("arun_with_retry" in name for name in made), made
     assert before is (sys.version_info < (3, 12)) or before is True
+
+
+@pytest.mark.parametrize("durability", ["async", "sync", "exit"])
+async def test_a_saver_is_told_the_durability(durability: Any) -> None:
+    """Else every execution waits for each of its checkpoints (`persistence.ordered_writes`)."""
+    told: list[Any] = []
+
+    class Told(InMemorySaver):
+        async def aput(self, config: Any, *rest: Any) -> Any:
+            told.append(config["configurable"].get(internals.CONFIG_KEY_DURABILITY))
+            return await super().aput(config, *rest)
+
+    inner = StateGraph(State).add_node("in", lambda _: {"text": "x"}).add_edge(START, "in")
+    outer = StateGraph(State).add_node("out", inner.compile(checkpointer=True))
+    graph = outer.add_edge(START, "out").compile(checkpointer=Told())
+    config: Any = {"configurable": {"thread_id": "t"}}
+    await graph.ainvoke({"text": ""}, config, durability=durability)
+    assert set(told) == {durability}

@@ -17,6 +17,7 @@ from langgraph.types import Command, interrupt
 from typing_extensions import TypedDict
 
 from greenroom.core.errors import Fenced
+from greenroom.langgraph_internals import CONFIG_KEY_DURABILITY
 from greenroom.persistence import journal
 from greenroom.persistence.bulk import Bulk
 from greenroom.persistence.checkpoints import FencedSaver, PooledSaver
@@ -50,12 +51,17 @@ def at(thread_id: str, ns: str = "") -> Any:
     return {"configurable": {"thread_id": thread_id, "checkpoint_ns": ns}}
 
 
-async def put(saver: PooledSaver, thread_id: str, **values: Any) -> Any:
+async def put(
+    saver: PooledSaver, thread_id: str, *, durability: str | None = None, **values: Any
+) -> Any:
     checkpoint = empty_checkpoint()
     checkpoint["channel_values"] = values
     versions: Any = dict.fromkeys(values, "1")
     checkpoint["channel_versions"] = versions
-    return await saver.aput(at(thread_id), checkpoint, {"source": "loop", "step": 1}, versions)
+    config = at(thread_id)
+    if durability is not None:
+        config["configurable"][CONFIG_KEY_DURABILITY] = durability
+    return await saver.aput(config, checkpoint, {"source": "loop", "step": 1}, versions)
 
 
 async def rows(pool: Pool, sql: str) -> list[Any]:

@@ -141,23 +141,6 @@ async def test_the_later_of_two_saves_of_one_thing_counts(pool: Pool) -> None:
     assert (await rows(pool, 'SELECT "values"::text AS v FROM greenroom.threads'))[0]["v"] == "8"
 
 
-async def test_settled_comes_after_what_nobody_waits_for_any_more(pool: Pool) -> None:
-    saving = Saving(pool)
-    saver = saver_of(pool, saving, await a_run(pool))
-    tasks = [asyncio.create_task(put(saver, f"t{n}", x=n)) for n in range(3)]
-    await asyncio.sleep(0)
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-    async with asyncio.timeout(BOUND_S):
-        await saving.all_written()
-    before = await rows(pool, "SELECT thread_id FROM checkpoints")
-    async with asyncio.timeout(BOUND_S):
-        await put(saver, "last", x=1)
-    after = await rows(pool, "SELECT thread_id FROM checkpoints")
-    assert {row["thread_id"] for row in after} - {row["thread_id"] for row in before} == {"last"}
-
-
 async def test_a_run_that_is_gone_is_fenced(pool: Pool) -> None:
     with pytest.raises(Fenced, match="not the current one"):
         await Saving(pool).save_values((str(uuid.uuid4()), 1), "t", b"1")

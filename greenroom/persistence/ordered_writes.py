@@ -1,0 +1,109 @@
+"""The writes of one attempt in their order, behind an execution that does not wait for them.
+
+LangGraph's durability ``async`` lets an execution go on while a checkpoint is written; but it hands
+the saver the next checkpoint only when the previous one is written, so a short run pays for one
+commit after the other. Here the saver takes a checkpoint at once, up to a bound of bytes: one write
+of an attempt is under way, and what the saver took meanwhile follows in one piece.
+
+After a write that failed, no later one is made: a checkpoint without its predecessors could not be
+read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from greenroom.core.batching import Batcher
+from greenroom.core.units import KIB
+from greenroom.persistence.saving import Save, Saving, distinct
+
+WAITING_BYTES = 256 * KIB
+"""The bytes of an attempt that may wait to be written while its execution goes on."""
+
+
+class OrderedWrites:
+    """The writes of one attempt.
+
+    Args:
+        saving: makes the writes.
+    """
+
+    def __init__(self, saving: Saving) -> None:
+        self._saving = saving
+        self._waiting: Batcher[Save, None] = Batcher(self._send)
+        self._waiting_bytes = 0
+        self._last: asyncio.Future[None] | None = None
+        self._failure: Exception | None = None
+
+    async def write(self, item: Save, *, wait: bool) -> None:
+        """Takes an item to write.
+
+        Args:
+            wait: return when the item is written; else at once, unless `WAITING_BYTES` wait.
+
+        Raises:
+            Fenced: the attempt is not the current one.
+            DatabaseUnavailable: see `Saving.save`.
+            psycopg.Error: PostgreSQL refuses the item, or an earlier one of the attempt.
+        """
+        if self._failure is not None:
+            raise self._failure
+        self._waiting_bytes += item.size_bytes
+        written = self._last = self._waiting.put(item)
+        if wait or self._waiting_bytes > WAITING_BYTES:
+            await asyncio.shield(written)
+        else:
+            written.add_done_callback(_heard)
+
+    async def settled(self) -> None:
+        """Returns when every item is written, or none will be."""
+        if self._last is not None and not self._last.done():
+            await asyncio.wait([self._last])
+
+    async def all_written(self) -> None:
+        """Returns when every item is written.
+
+        Raises:
+            Exception: why one was not, as `write` raises it.
+        """
+        await self.settled()
+        if self._failure is not None:
+            raise self._failure
+
+    async def _send(self, items: list[Save]) -> list[Exception | None]:
+        results: list[Exception | None] = []
+        while items:
+            part = distinct(items)
+            if self._failure is None:
+                try:
+                    await self._saving.save(_joined(part))
+                except Exception as error:  # noqa: BLE001 - the error belongs to the execution
+                    self._failure = error
+            results.extend([self._failure] * len(part))
+            self._waiting_bytes -= sum(item.size_bytes for item in part)
+            items = items[len(part) :]
+        return results
+
+
+def _heard(written: asyncio.Future[None]) -> None:
+    # Otherwise asyncio reports a failure that `all_written` raises as one that nobody heard.
+    if not written.cancelled():
+        written.exception()
+
+
+def _joined(items: Sequence[Save]) -> Save:
+    if len(items) == 1:
+        return items[0]
+    rows: dict[str, list[dict[str, Any]]] = {}
+    blobs: list[bytes | None] = []
+    for item in items:
+        first = len(blobs)
+        blobs.extend(item.blobs)
+        for name, given in item.rows.items():
+            rows.setdefault(name, []).extend(
+                {**row, "blob": first + row.get("blob", 0)} for row in given
+            )
+    # Only one write of an attempt is under way, so its first key tells it from others' writes.
+    return Save(owner=items[0].owner, key=items[0].key, rows=rows, blobs=blobs)
