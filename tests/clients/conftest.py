@@ -1,4 +1,4 @@
-"""One real server for all tests of this folder, and the programs that drive it."""
+"""The programs that drive the server."""
 
 from __future__ import annotations
 
@@ -13,20 +13,12 @@ import pytest
 
 from tests.clients import npm
 from tests.clients.chromium import Browser
-from tests.serving import Served, serving
+from tests.serving import Served
 
 HERE = Path(__file__).parent
 SCENARIO_PATIENCE_S = 60.0
 
 Told = dict[str, Any]
-
-
-@pytest.fixture(scope="package")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    environment = {"GREENROOM_GATEWAY_REPLICAS": "1"}
-    directory = tmp_path_factory.mktemp("clients")
-    with serving(directory, HERE / "langgraph.json", environment=environment) as served:
-        yield served
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""One server for all scenarios: that of `CONFORMANCE_URL`, or one of this session's own.
+"""One server for all scenarios: that of `CONFORMANCE_URL`, or the tests' own.
 
 Scenarios keep apart by their threads. Against another server than ours those in `DIFFERENCES` are
 expected to fail, strictly: a difference that is gone is to be struck from the table.
@@ -7,7 +7,7 @@ expected to fail, strictly: a difference that is gone is to be struck from the t
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import httpx
 import pytest
@@ -15,9 +15,8 @@ from langgraph_sdk import get_client
 from langgraph_sdk.client import LangGraphClient
 
 from tests.conformance.differences import always, only_here, reason_of
-from tests.conformance.folder import HERE, write_folder
+from tests.conformance.folder import HERE
 from tests.conformance.talking import BOUND_S, Talk
-from tests.serving import serving
 
 URL = os.environ.get("CONFORMANCE_URL")
 
@@ -39,13 +38,8 @@ def _is_ours(url: str) -> bool:
 
 
 @pytest.fixture(scope="package")
-def base_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    if URL is not None:
-        yield URL.rstrip("/")
-        return
-    folder = tmp_path_factory.mktemp("conformance")
-    with serving(folder / "data", write_folder(folder / "graphs")) as served:
-        yield served.url
+def base_url(request: pytest.FixtureRequest) -> str:
+    return URL.rstrip("/") if URL is not None else request.getfixturevalue("server").url
 
 
 @pytest.fixture
