@@ -19,6 +19,8 @@ from hypothesis import settings
 from tests.one_server import FOLDERS, write_everything
 from tests.serving import Served, serving
 
+pytest_plugins = ("tests.databases",)
+
 # How long an example takes says how busy the machine is, and nothing about the code.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
@@ -85,7 +87,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         group = group_of(item.nodeid)
         rank = FIRST.index(group) if group in FIRST else len(FIRST)
         alone = group == item.nodeid
-        places[item] = (rank, alone, "" if alone else group, str(item.path.parent))
+        folder = next((n for n, each in enumerate(FOLDERS) if item.nodeid.startswith(each)), -1)
+        places[item] = (rank, alone, "" if alone else group, folder, str(item.path.parent))
     items.sort(key=places.__getitem__)
 
 

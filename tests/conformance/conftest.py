@@ -14,9 +14,11 @@ import pytest
 from langgraph_sdk import get_client
 from langgraph_sdk.client import LangGraphClient
 
+from greenroom.http.app import create_app
 from tests.conformance.differences import always, only_here, reason_of
 from tests.conformance.folder import HERE
 from tests.conformance.talking import BOUND_S, Talk
+from tests.http.edge_doubles import GRAPHS, MemoryRecords, MemoryRuntime
 
 URL = os.environ.get("CONFORMANCE_URL")
 
@@ -55,6 +57,22 @@ async def talk(http: httpx.AsyncClient) -> AsyncIterator[Talk]:
     talk = Talk(http)
     yield talk
     await talk.leave()
+
+
+@pytest.fixture
+async def edge(request: pytest.FixtureRequest) -> AsyncIterator[Talk]:
+    """For what the routes alone decide, by another setting than the tests' server has.
+
+    Ours are the routes on a runtime in memory, as a server without settings has them.
+    """
+    if URL is not None:
+        yield request.getfixturevalue("talk")
+        return
+    records = MemoryRecords()
+    app = create_app(runtime=MemoryRuntime(records), records=records, graphs=GRAPHS)
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://edge") as http:
+        yield Talk(http)
 
 
 @pytest.fixture

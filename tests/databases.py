@@ -1,4 +1,8 @@
-"""A real PostgreSQL for the session, a database of its own for each test that asks for one."""
+"""A real PostgreSQL for the process, a database of its own for each test that asks for one.
+
+A plugin of `tests/conftest.py`: a fixture that modules import is one of each module's own, and so
+would be the PostgreSQL.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +15,17 @@ import pytest
 
 from greenroom.persistence.database import Pool, open_pool
 from greenroom.persistence.embedded import Embedded, start_embedded
+from greenroom.persistence.embedded.starting import SETTINGS
 from greenroom.persistence.migrations import migrate
 
 
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedded]:
-    server = start_embedded(tmp_path_factory.mktemp("pg"), linger_s=0)
+    with pytest.MonkeyPatch.context() as patch:
+        # What a test kills is a process, and no machine: nothing has to reach a disk.
+        for name in ("fsync", "full_page_writes"):
+            patch.setitem(SETTINGS, name, "off")
+        server = start_embedded(tmp_path_factory.mktemp("pg"), linger_s=0)
     yield server
     server.stop()
 
