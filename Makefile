@@ -35,6 +35,9 @@ serve: $(VENV)/.installed ## Serve the examples (Ctrl-C ends everything)
 stop: $(VENV)/.installed ## End the server that `make serve` has started here
 	@$(BIN)/greenroom stop
 
+# Some hundred processes import Greenroom: one compiles it, though the environment may forbid to keep that.
+test notebooks: export PYTHONDONTWRITEBYTECODE =
+
 test: $(VENV)/.installed-dev ## Run the tests
 	@$(BIN)/python -m pytest $(SPREAD) $(ARGS)
 

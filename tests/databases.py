@@ -185,7 +185,7 @@ async def dsn(databases: Databases) -> AsyncIterator[str]:
     """A migrated database without records."""
     name = databases.take()
     yield databases.dsn(name)
-    databases.give_back(name)
+    await asyncio.to_thread(databases.give_back, name)
 
 
 @pytest.fixture
