@@ -41,6 +41,9 @@ test notebooks: export PYTHONDONTWRITEBYTECODE =
 test: $(VENV)/.installed-dev ## Run the tests
 	@$(BIN)/python -m pytest $(SPREAD) $(ARGS)
 
+# No notebook kills a gateway, so that none needs to stand by.
+notebooks: export GREENROOM_GATEWAY_REPLICAS ?= 1
+
 notebooks: $(VENV)/.installed-dev ## Run all notebooks from top to bottom
 	@$(BIN)/python -m pytest --nbmake --nbmake-timeout=300 -o addopts= -p no:randomly --timeout=600 \
 	  -n $(WORKERS) --dist worksteal notebooks $(ARGS)
