@@ -19,7 +19,7 @@ from hypothesis import settings
 from tests.one_server import FOLDERS, write_everything
 from tests.serving import Served, serving
 
-pytest_plugins = ("tests.databases",)
+pytest_plugins = ("tests.databases", "tests.programs")
 
 # How long an example takes says how busy the machine is, and nothing about the code.
 settings.register_profile("untimed", deadline=None)
