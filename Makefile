@@ -35,8 +35,14 @@ serve: $(VENV)/.installed ## Serve the examples (Ctrl-C ends everything)
 stop: $(VENV)/.installed ## End the server that `make serve` has started here
 	@$(BIN)/greenroom stop
 
+# Some hundred processes import Greenroom: one compiles it, though the environment may forbid to keep that.
+test notebooks: export PYTHONDONTWRITEBYTECODE =
+
 test: $(VENV)/.installed-dev ## Run the tests
 	@$(BIN)/python -m pytest $(SPREAD) $(ARGS)
+
+# No notebook kills a gateway, so that none needs to stand by.
+notebooks: export GREENROOM_GATEWAY_REPLICAS ?= 1
 
 notebooks: $(VENV)/.installed-dev ## Run all notebooks from top to bottom
 	@$(BIN)/python -m pytest --nbmake --nbmake-timeout=300 -o addopts= -p no:randomly --timeout=600 \

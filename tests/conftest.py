@@ -7,46 +7,76 @@ other test goes to whichever process is free.
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import ssl
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from hypothesis import settings
 
+from tests.one_server import FOLDERS, write_everything
+from tests.serving import Served, serving
+
+pytest_plugins = ("tests.databases", "tests.programs")
+
 # How long an example takes says how busy the machine is, and nothing about the code.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
-GROUPS = (
-    # One group, though it has several servers: what kills and what is timed does not meet its like.
-    "tests/reliability/",
-    "tests/server/test_shards.py",
-    "tests/conformance/",
-    "tests/server/",
-    "tests/clients/",
-    "tests/guides/",
-    "tests/models/test_on_a_server.py",
-    "tests/models/test_what_is_seen.py",
-    "tests/notebook/test_room.py",
-    "tests/cluster/test_two_nodes.py",
-)
-"""Where a server is shared, as tests' ids begin: the first that fits is the group."""
-TOGETHER = {
-    "tests/models/test_what_is_seen.py": "tests/models/test_on_a_server.py",
-    "tests/cluster/test_two_nodes.py": "tests/reliability/",
+ONE_SERVER = "one server"
+RELIABILITY = "tests/reliability/"
+
+GROUPS = {
+    # Though it has several servers: what kills and what is timed does not meet its like.
+    "tests/reliability/": RELIABILITY,
+    "tests/cluster/test_two_nodes.py": RELIABILITY,
+    "tests/server/test_shards.py": "tests/server/test_shards.py",
+    **dict.fromkeys(FOLDERS, ONE_SERVER),
+    "tests/models/test_on_a_server.py": "tests/models/",
+    "tests/models/test_what_is_seen.py": "tests/models/",
+    "tests/notebook/test_room.py": "tests/notebook/test_room.py",
 }
-FIRST = (
-    "tests/reliability/",
-    "tests/conformance/",
-    "tests/server/",
-    "tests/clients/",
-)
+"""Where a server is shared, as tests' ids begin: the first that fits says what the group is."""
+FIRST = (ONE_SERVER, RELIABILITY)
 """The longest groups: begun late, one of them would go on when all others are over."""
+
+STARTED = pytest.StashKey[contextlib.ExitStack]()
+"""Ends the one server, if it was started."""
 
 
 def group_of(node_id: str) -> str:
     """Tests of a group; a test without one is a group of its own."""
-    found = next((group for group in GROUPS if node_id.startswith(group)), node_id)
-    return TOGETHER.get(found, found)
+    return next((group for begin, group in GROUPS.items() if node_id.startswith(begin)), node_id)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def certificates_are_read_once() -> Iterator[None]:
+    """Every client of httpx reads those of the machine, 20 ms of CPU, and no test speaks TLS."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ssl, "create_default_context", functools.cache(ssl.create_default_context))
+        yield
+
+
+@pytest.fixture(scope="session")
+def server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Served]:
+    """The one of `tests/one_server.py`; other folders with a server have a fixture of their own."""
+    folder = tmp_path_factory.mktemp("one-server")
+    site = write_everything(folder)
+    with contextlib.ExitStack() as started:
+        request.session.stash[STARTED] = started
+        served = serving(folder / "data", site.config, environment=site.environment)
+        yield started.enter_context(served)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Ends the one server with the last test of its group, and not with the last of the process."""
+    if nextitem is None or group_of(nextitem.nodeid) != group_of(item.nodeid):
+        item.session.stash.get(STARTED, contextlib.ExitStack()).close()
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -57,7 +87,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         group = group_of(item.nodeid)
         rank = FIRST.index(group) if group in FIRST else len(FIRST)
         alone = group == item.nodeid
-        places[item] = (rank, alone, "" if alone else group, str(item.path.parent))
+        folder = next((n for n, each in enumerate(FOLDERS) if item.nodeid.startswith(each)), -1)
+        places[item] = (rank, alone, "" if alone else group, folder, str(item.path.parent))
     items.sort(key=places.__getitem__)
 
 

@@ -30,10 +30,7 @@ from greenroom.persistence.journal import (
 from greenroom.persistence.saving import Saving
 from greenroom.persistence.values import store_values
 from tests.persistence.checkpointed import fill, left_of
-from tests.persistence.conftest import dsn, pool, postgres, template  # noqa: F401 - fixtures
 from tests.run_records import request_of
-
-# ruff: noqa: F811 - fixtures are named as arguments
 
 BOUND_S = 20.0
 

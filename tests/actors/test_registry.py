@@ -38,10 +38,7 @@ from greenroom.core.runs import (
 from greenroom.persistence.database import Pool
 from greenroom.persistence.journal import Superseded
 from tests.actors.doubles import BOUND_S, Cluster, FakeActor, FakeHandles, setup_of, until
-from tests.persistence.conftest import dsn, pool, postgres, template  # noqa: F401 - fixtures
 from tests.run_records import request_of
-
-# ruff: noqa: F811 - fixtures are named as arguments
 
 ASSISTANT = str(uuid.uuid4())
 STRATEGIES: tuple[MultitaskStrategy, ...] = ("reject", "enqueue", "interrupt", "rollback")

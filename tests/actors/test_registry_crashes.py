@@ -33,7 +33,6 @@ from tests.actors.test_registry import (
     strict,  # noqa: F401
     theatre,  # noqa: F401
 )
-from tests.persistence.conftest import dsn, pool, postgres, template  # noqa: F401 - fixtures
 
 # ruff: noqa: F811 - fixtures are named as arguments
 

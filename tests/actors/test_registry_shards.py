@@ -20,9 +20,6 @@ from greenroom.persistence.database import Pool
 from greenroom.persistence.journal import Superseded
 from tests.actors.doubles import BOUND_S, Method, until
 from tests.actors.test_registry import Theatre, bounded, configure, request
-from tests.persistence.conftest import dsn, pool, postgres, template  # noqa: F401 - fixtures
-
-# ruff: noqa: F811 - fixtures are named as arguments
 
 
 class First:

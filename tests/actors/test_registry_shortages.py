@@ -15,7 +15,6 @@ from greenroom.core.runs import CreatedRun
 from greenroom.persistence.journal import group_commit
 from tests.actors.doubles import until
 from tests.actors.test_registry import Theatre, make, request, theatre  # noqa: F401 - fixtures
-from tests.persistence.conftest import dsn, pool, postgres, template  # noqa: F401 - fixtures
 
 # ruff: noqa: F811 - fixtures are named as arguments
 

@@ -18,7 +18,6 @@ from greenroom.core.events import LIVE, Event, first_seq
 from greenroom.core.runs import UNTIL_END, Batch, Outcome, Placement, RunLocation, RunStatus
 from greenroom.persistence import tails
 from greenroom.persistence.database import Pool
-from tests.persistence.conftest import dsn, pool, postgres, template  # noqa: F401 - fixtures
 from tests.persistence.test_tails import a_run
 
 BOUND_S = 5.0
@@ -144,7 +143,7 @@ async def test_an_actor_that_cannot_be_reached_is_asked_again(
     assert await world.seen(at(1)) == b"a"
 
 
-async def test_from_the_actor_to_the_tail(pool: Pool) -> None:  # noqa: F811 - a fixture
+async def test_from_the_actor_to_the_tail(pool: Pool) -> None:
     """The reader has seen the first event live; the actor dies; the run is over by then."""
     run_id = await a_run(pool)
     events = [Event(first_seq(1) + n, 5, "values", b"%d" % n * 200_000) for n in range(4)]
@@ -157,7 +156,7 @@ async def test_from_the_actor_to_the_tail(pool: Pool) -> None:  # noqa: F811 - a
     assert [seen.count(event.data) for event in events] == [0, 1, 1, 1]
 
 
-async def test_a_failed_run_whose_actor_is_gone_has_its_error_told_once(pool: Pool) -> None:  # noqa: F811 - a fixture
+async def test_a_failed_run_whose_actor_is_gone_has_its_error_told_once(pool: Pool) -> None:
     for in_the_tail in (False, True):
         run_id = await a_run(pool)
         if in_the_tail:
@@ -174,7 +173,7 @@ async def test_a_failed_run_whose_actor_is_gone_has_its_error_told_once(pool: Po
 
 
 async def test_the_error_of_an_attempt_that_died_before_it_was_reported_is_no_end(
-    pool: Pool,  # noqa: F811 - a fixture
+    pool: Pool,
 ) -> None:
     run_id = await a_run(pool)
     await tails.append(pool, run_id, 1, [Event(first_seq(1), 5, "error", b"{}")])
@@ -191,7 +190,7 @@ ASKED = {"n": 1.0, "big": 123456789012345678901, "__interrupt__": [{"id": "i", "
 
 
 async def test_how_a_stateless_run_ended_is_found_without_its_actor_and_its_thread(
-    pool: Pool,  # noqa: F811 - a fixture
+    pool: Pool,
 ) -> None:
     run_id = await a_run(pool)
     await over(pool, run_id)
@@ -211,7 +210,7 @@ async def test_how_a_stateless_run_ended_is_found_without_its_actor_and_its_thre
     ],
 )
 async def test_how_a_run_ended_is_found_in_its_threads_record(
-    pool: Pool,  # noqa: F811 - a fixture
+    pool: Pool,
     values: str | None,
     output: Any,
 ) -> None:
@@ -236,7 +235,7 @@ async def test_how_a_run_ended_is_found_in_its_threads_record(
     ],
 )
 async def test_a_stream_whose_actor_died_over_the_last_events_ends_with_the_values(
-    pool: Pool,  # noqa: F811 - a fixture
+    pool: Pool,
     kwargs: str,
     given: dict[str, Any],
     told_again: bool,
@@ -249,7 +248,7 @@ async def test_a_stream_whose_actor_died_over_the_last_events_ends_with_the_valu
     assert not told_again or json.loads(seen.partition(b"data: ")[2]) == ASKED
 
 
-async def over(pool: Pool, run_id: str, kwargs: str = "{}") -> None:  # noqa: F811 - a fixture
+async def over(pool: Pool, run_id: str, kwargs: str = "{}") -> None:
     async with pool.connection() as connection:
         await connection.execute(
             "UPDATE greenroom.runs SET status = 'success', attempt = 1, kwargs = %s"

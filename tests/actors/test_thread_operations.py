@@ -18,7 +18,6 @@ from greenroom.persistence.records import PostgresRecords
 from tests.actors.doubles import BOUND_S
 from tests.actors.test_registry import Theatre, bounded, make, theatre  # noqa: F401 - fixtures
 from tests.persistence.checkpointed import checkpoints, execute, left_of, rows_of, state
-from tests.persistence.conftest import dsn, pool, postgres, template  # noqa: F401 - fixtures
 from tests.persistence.test_bulk import held_back
 
 # ruff: noqa: F811 - fixtures are named as arguments

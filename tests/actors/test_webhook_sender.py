@@ -17,12 +17,9 @@ from actors.registry.webhooks import MAX_PER_RECEIVER, WebhookSender
 from greenroom.core.addresses import blocked
 from greenroom.core.sharding import Shard
 from greenroom.persistence.database import Pool
-from tests.persistence.conftest import dsn, pool, postgres, template  # noqa: F401 - fixtures
 from tests.persistence.test_outbox import a_run, end
 from tests.receiving import BOUND_S, Receiver, receiving
 from tests.serving import free_port
-
-# ruff: noqa: F811 - fixtures are named as arguments
 
 
 @pytest.fixture

@@ -1,10 +1,12 @@
-"""One real server for all tests of this folder, and the programs that drive it."""
+"""The JavaScript SDK, as a program that drives the server."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,7 @@ from typing import Any
 import pytest
 
 from tests.clients import npm
-from tests.clients.chromium import Browser
-from tests.serving import Served, serving
+from tests.serving import Served
 
 HERE = Path(__file__).parent
 SCENARIO_PATIENCE_S = 60.0
@@ -21,56 +22,70 @@ SCENARIO_PATIENCE_S = 60.0
 Told = dict[str, Any]
 
 
-@pytest.fixture(scope="package")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    environment = {"GREENROOM_GATEWAY_REPLICAS": "1"}
-    directory = tmp_path_factory.mktemp("clients")
-    with serving(directory, HERE / "langgraph.json", environment=environment) as served:
-        yield served
-
-
-@pytest.fixture(scope="session")
-def node() -> str:
-    try:
-        return npm.node()
-    except npm.Missing as missing:
-        pytest.skip(f"{missing}.")
-
-
-@pytest.fixture(scope="session")
-def browser(node: str) -> Iterator[Browser]:
-    try:
-        chromium = npm.chromium()
-    except npm.Missing as missing:
-        pytest.skip(f"{missing}.")
-    with Browser.launched(node, chromium) as browser:
-        yield browser
-
-
 class Sdk:
-    """One version of the JavaScript SDK, on Node.js."""
+    """One version of the JavaScript SDK, in one Node.js for many scenarios.
 
-    def __init__(self, node: str, package: str, url: str) -> None:
-        self._node = node
-        self._package = package
+    Args:
+        driver: js/driver.mjs, which has written nothing to `complaints` unless something is wrong.
+        url: of the server, unless a scenario has another.
+    """
+
+    def __init__(self, driver: subprocess.Popen[str], complaints: Path, url: str) -> None:
+        self._driver = driver
+        self._complaints = complaints
         self._url = url
 
     async def play(self, scenario: str, url: str | None = None, **arguments: Any) -> list[Told]:
         """What the scenario of js/driver.mjs tells, in order."""
-        command = [self._node, "js/driver.mjs", self._package, scenario, url or self._url]
-        played = await asyncio.to_thread(
-            subprocess.run,
-            [*command, json.dumps(arguments)],
-            cwd=HERE,
-            capture_output=True,
-            text=True,
-            timeout=SCENARIO_PATIENCE_S,
-        )
-        assert played.returncode == 0, played.stderr
-        assert played.stderr == ""
-        return [json.loads(line) for line in played.stdout.splitlines()]
+        asked = {"scenario": scenario, "apiUrl": url or self._url, "args": arguments}
+        told = await asyncio.to_thread(self._play, asked)
+        assert self._complaints.read_text() == ""
+        return told
+
+    def _play(self, asked: dict[str, Any]) -> list[Told]:
+        assert self._driver.stdin is not None
+        assert self._driver.stdout is not None
+        self._driver.stdin.write(json.dumps(asked) + "\n")
+        self._driver.stdin.flush()
+        # Whoever hangs is ended, and then there are no more lines.
+        ends = threading.Timer(SCENARIO_PATIENCE_S, self._driver.kill)
+        ends.start()
+        try:
+            told = []
+            for line in self._driver.stdout:
+                told.append(json.loads(line))
+                if told[-1]["kind"] == "over":
+                    return told[:-1]
+        finally:
+            ends.cancel()
+        raise AssertionError(f"It ended in {asked}:\n{self._complaints.read_text()}")
+
+
+@pytest.fixture(scope="package")
+def sdks(
+    node: str, server: Served, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Sdk]]:
+    """Each version, by its package."""
+    folder = tmp_path_factory.mktemp("sdks")
+    with contextlib.ExitStack() as started:
+        found = {}
+        for package in npm.SDKS.values():
+            complaints = folder / f"{package.rpartition('/')[2]}.err"
+            driver = started.enter_context(
+                subprocess.Popen(
+                    [node, "js/driver.mjs", package],
+                    cwd=HERE,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=started.enter_context(complaints.open("w")),
+                    text=True,
+                )
+            )
+            started.callback(driver.kill)
+            found[package] = Sdk(driver, complaints, server.url)
+        yield found
 
 
 @pytest.fixture(params=npm.SDKS, ids=list(npm.SDKS))
-def sdk(request: pytest.FixtureRequest, node: str, server: Served) -> Sdk:
-    return Sdk(node, npm.SDKS[request.param], server.url)
+def sdk(request: pytest.FixtureRequest, sdks: dict[str, Sdk]) -> Sdk:
+    return sdks[npm.SDKS[request.param]]

@@ -1,4 +1,4 @@
-"""One server for all scenarios: that of `CONFORMANCE_URL`, or one of this session's own.
+"""One server for all scenarios: that of `CONFORMANCE_URL`, or the tests' own.
 
 Scenarios keep apart by their threads. Against another server than ours those in `DIFFERENCES` are
 expected to fail, strictly: a difference that is gone is to be struck from the table.
@@ -7,17 +7,18 @@ expected to fail, strictly: a difference that is gone is to be struck from the t
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import httpx
 import pytest
 from langgraph_sdk import get_client
 from langgraph_sdk.client import LangGraphClient
 
+from greenroom.http.app import create_app
 from tests.conformance.differences import always, only_here, reason_of
-from tests.conformance.folder import HERE, write_folder
+from tests.conformance.folder import HERE
 from tests.conformance.talking import BOUND_S, Talk
-from tests.serving import serving
+from tests.http.edge_doubles import GRAPHS, MemoryRecords, MemoryRuntime
 
 URL = os.environ.get("CONFORMANCE_URL")
 
@@ -39,13 +40,8 @@ def _is_ours(url: str) -> bool:
 
 
 @pytest.fixture(scope="package")
-def base_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    if URL is not None:
-        yield URL.rstrip("/")
-        return
-    folder = tmp_path_factory.mktemp("conformance")
-    with serving(folder / "data", write_folder(folder / "graphs")) as served:
-        yield served.url
+def base_url(request: pytest.FixtureRequest) -> str:
+    return URL.rstrip("/") if URL is not None else request.getfixturevalue("server").url
 
 
 @pytest.fixture
@@ -61,6 +57,22 @@ async def talk(http: httpx.AsyncClient) -> AsyncIterator[Talk]:
     talk = Talk(http)
     yield talk
     await talk.leave()
+
+
+@pytest.fixture
+async def edge(request: pytest.FixtureRequest) -> AsyncIterator[Talk]:
+    """For what the routes alone decide, by another setting than the tests' server has.
+
+    Ours are the routes on a runtime in memory, as a server without settings has them.
+    """
+    if URL is not None:
+        yield request.getfixturevalue("talk")
+        return
+    records = MemoryRecords()
+    app = create_app(runtime=MemoryRuntime(records), records=records, graphs=GRAPHS)
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://edge") as http:
+        yield Talk(http)
 
 
 @pytest.fixture

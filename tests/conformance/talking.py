@@ -270,11 +270,11 @@ def uuid() -> str:
 async def eventually(ask: Callable[[], Awaitable[T | None]]) -> T:
     """Asks again until there is an answer: for what no event announces."""
     deadline_s = time.monotonic() + BOUND_S
-    while time.monotonic() < deadline_s:
+    while (asked_s := time.monotonic()) < deadline_s:
         answer = await ask()
         if answer is not None:
             return answer
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(max(0.02, 4 * (time.monotonic() - asked_s)))
     raise AssertionError("it never came to be")
 
 

@@ -401,7 +401,6 @@ async def test_an_explicit_null_means_absent(talk: Talk, thread_id: str, end: st
         {"feedback_keys": "x"},
         {"webhook": 7},
         {"webhook": "ftp://example.com"},
-        {"webhook": "http://127.0.0.1/x"},
         {"webhook": "/relative"},
         {"assistant_id": 7},
     ],
@@ -417,6 +416,15 @@ async def test_a_wrong_option_is_refused_with_a_sentence(
     for answer in answers:
         assert len(refused(answer, 422)) > 10
     assert ok(await talk.get(f"/threads/{thread_id}/runs")) == []
+
+
+async def test_a_webhook_to_the_machine_itself_is_refused_with_a_sentence(edge: Talk) -> None:
+    thread_id = await edge.new_thread()
+    body = {"assistant_id": "counter", "input": {}, "webhook": "http://127.0.0.1/x"}
+    for end in ("", "/stream", "/wait"):
+        answer = await edge.post(f"/threads/{thread_id}/runs{end}", body)
+        assert len(refused(answer, 422)) > 10
+    assert ok(await edge.get(f"/threads/{thread_id}/runs")) == []
 
 
 async def test_the_values_of_a_thread_come_with_the_end_of_its_first_run(

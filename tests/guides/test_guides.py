@@ -22,6 +22,7 @@ import pytest
 from greenroom.graphs.configuration import FILE_NAME, parse_configuration, read_configuration
 from tests.clients import npm
 from tests.guides.pages import PAGES, ROOT, Block, blocks, shows
+from tests.guides.site import OTHERWISE_NAMED
 from tests.serving import Served, free_port
 
 COMMAND_PATIENCE_S = 60.0
@@ -198,11 +199,13 @@ class Reader:
             modules.symlink_to(npm.HERE / "node_modules")
 
     def _here(self, text: str) -> str:
-        """A text of the page, with the addresses of the tests, and in less of a hurry to wait."""
+        """A text of the page, with the addresses and names of the tests, and less to wait for."""
         for there in (OURS, *ELSEWHERE):
             text = text.replace(there, self._server.url)
         for there, here in self._ports.items():
             text = re.sub(rf'(127\.0\.0\.1(?:", |:)){there}\b', rf"\g<1>{here}", text)
+        for there, here in OTHERWISE_NAMED.items():
+            text = text.replace(f'"{there}"', f'"{here}"')
         for there, here in LESS_PATIENCE.items():
             text = text.replace(there, here)
         return text

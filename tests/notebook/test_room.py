@@ -89,8 +89,10 @@ def gated(version: str, gate: Path) -> Any:
 
 @pytest.fixture(scope="module")
 def room() -> Iterator[greenroom.Room]:
-    with greenroom.open({"chat": CHAT, "judge": JUDGE}, quiet=True) as room:
-        yield room
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GREENROOM_GATEWAY_REPLICAS", "1")  # nothing here kills one
+        with greenroom.open({"chat": CHAT, "judge": JUDGE}, quiet=True) as room:
+            yield room
 
 
 def in_second(run: greenroom.RunRecord) -> bool:

@@ -154,15 +154,17 @@ def test_what_was_committed_is_there_after_a_restart(directory: Path) -> None:
     server.stop()
 
 
-def test_it_is_durable_private_and_never_on_tcp(postgres: Embedded) -> None:
-    with psycopg.connect(postgres.dsn) as conn:
+def test_it_is_durable_private_and_never_on_tcp(directory: Path) -> None:
+    server = start_embedded(directory)
+    with psycopg.connect(server.dsn) as conn:
         shown = dict(conn.execute("SELECT name, setting FROM pg_settings").fetchall())
         sockets = Path(conn.info.host)
     assert (shown["fsync"], shown["synchronous_commit"]) == ("on", "on")
     assert (shown["listen_addresses"], shown["max_connections"]) == ("", "300")
     assert "transaction_timeout" in shown
     assert stat.S_IMODE(sockets.stat().st_mode) == 0o700
-    assert stat.S_IMODE((postgres.directory / "data").stat().st_mode) == 0o700
+    assert stat.S_IMODE((directory / "data").stat().st_mode) == 0o700
+    server.stop()
 
 
 def test_the_path_of_the_directory_may_be_long(tmp_path: Path) -> None:

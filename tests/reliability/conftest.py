@@ -10,6 +10,7 @@ import pytest
 from langgraph_sdk import get_client
 from langgraph_sdk.client import LangGraphClient
 
+from tests.reliability.stage import Stage
 from tests.reliability.witness import Effects
 from tests.serving import Served, serving
 
@@ -21,15 +22,22 @@ READS = "reads"
 
 
 @pytest.fixture(scope="package")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Stage:
+    return Stage(tmp_path_factory.mktemp("stage"))
+
+
+@pytest.fixture(scope="package")
+def server(tmp_path_factory: pytest.TempPathFactory, stage: Stage) -> Iterator[Served]:
     # Without HAProxy it starts sooner; what concerns that has a server of its own.
     directory = tmp_path_factory.mktemp("reliability")
     environment = {
         "GREENROOM_HAPROXY": "false",
         "GREENROOM_INSPECT_S": str(INSPECT_S),
         "MORTAL_READS": str(directory / READS),
+        "STAGE": str(stage.directory),
     }
-    with serving(directory, MORTAL, environment=environment) as served:
+    program = ("-m", "tests.reliability.faulty_server")
+    with serving(directory, MORTAL, environment=environment, program=program) as served:
         yield served
 
 

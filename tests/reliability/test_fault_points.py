@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.reliability.conftest import MORTAL
+from tests.reliability.stage import Stage
 from tests.reliability.witness import Effects, Seen, is_warm, process_of, until, view_into
-from tests.serving import Served, serving
 
 KEPT = {"stream_resumable": True, "stream_mode": ["updates", "values", "custom"]}
 BOUND_S = 60.0
@@ -24,50 +22,11 @@ def some(*places: str, slow: str) -> list[Any]:
     return [*places, *(pytest.param(place, marks=pytest.mark.slow) for place in slow.split())]
 
 
-class Stage:
-    """The directory that tells a server where to stop."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        directory.mkdir(exist_ok=True)
-
-    def plan(self, place: str, action: str) -> None:
-        for left in self.directory.iterdir():
-            left.unlink()
-        self.also(place, action)
-
-    def also(self, place: str, action: str) -> None:
-        """Plans one more."""
-        (self.directory / "written").write_text(action)
-        (self.directory / "written").rename(self.directory / place)
-
-    def reached(self, place: str) -> bool:
-        return (self.directory / f"{place}.reached").exists()
-
-    def go_on(self, place: str) -> None:
-        (self.directory / f"{place}.go").touch()
-
-
-@pytest.fixture(scope="module")
-def stage(tmp_path_factory: pytest.TempPathFactory) -> Stage:
-    return Stage(tmp_path_factory.mktemp("stage"))
-
-
-@pytest.fixture(scope="module")
-def faulty(tmp_path_factory: pytest.TempPathFactory, stage: Stage) -> Iterator[Served]:
-    with serving(
-        tmp_path_factory.mktemp("faulty"),
-        MORTAL,
-        environment={"GREENROOM_HAPROXY": "false", "STAGE": str(stage.directory)},
-        program=("-m", "tests.reliability.faulty_server"),
-    ) as served:
-        yield served
-
-
-@pytest.fixture
-async def http(faulty: Served) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=faulty.url, timeout=BOUND_S) as http:
-        yield http
+@pytest.fixture(autouse=True)
+def nothing_stays_planned(stage: Stage) -> Iterator[None]:
+    """The server is everybody's: what was not reached happens to nobody else."""
+    yield
+    stage.clear()
 
 
 async def thread(http: httpx.AsyncClient) -> str:

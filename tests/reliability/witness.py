@@ -139,9 +139,13 @@ async def view_into(
 async def until(
     found: Callable[[], Awaitable[T] | T], *, within_s: float = PATIENCE_S, every_s: float = 0.02
 ) -> T:
-    """Waits until a question has an answer that is true; returns it."""
+    """Waits until a question has an answer that is true; returns it.
+
+    What takes long to answer is asked less often: it is the machine's time that is waited for.
+    """
     deadline_s = time.monotonic() + within_s
     while True:
+        asked_s = time.monotonic()
         answer = found()
         if isinstance(answer, Awaitable):
             answer = await answer
@@ -149,7 +153,7 @@ async def until(
             return answer
         if time.monotonic() > deadline_s:
             raise AssertionError(f"Not within {within_s:g} s: {found}")
-        await asyncio.sleep(every_s)
+        await asyncio.sleep(max(every_s, 4 * (time.monotonic() - asked_s)))
 
 
 async def process_of(http: httpx.AsyncClient, run_id: str) -> psutil.Process:

@@ -1,27 +1,15 @@
-"""One real server for all tests of this folder; tests keep apart by their threads."""
+"""Clients of the one server; tests keep apart by their threads."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import httpx
 import pytest
 from langgraph_sdk import get_client
 from langgraph_sdk.client import LangGraphClient
 
-from tests.serving import Served, serving
-
-
-@pytest.fixture(scope="package")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """It may call this machine, tries again at once and sweeps all the time."""
-    environment = {
-        "GREENROOM_WEBHOOK_ALLOW_PRIVATE": "true",
-        "GREENROOM_WEBHOOK_RETRY_S": "0.1",
-        "GREENROOM_SWEEP_INTERVAL_S": "0.2",
-    }
-    with serving(tmp_path_factory.mktemp("server"), environment=environment) as served:
-        yield served
+from tests.serving import Served
 
 
 @pytest.fixture

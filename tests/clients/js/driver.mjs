@@ -1,10 +1,12 @@
-// Plays one scenario with one version of the JavaScript SDK and prints what it saw, a JSON object
-// a line:  node driver.mjs <package> <scenario> <API URL> [JSON arguments]
+// Plays scenarios with one version of the JavaScript SDK:  node driver.mjs <package>
+// Reads {"scenario", "apiUrl", "args"} a line, and prints what it saw of each: a JSON object a line,
+// the last of them {"kind": "over"}.
 
-const [sdk, scenario, apiUrl, given] = process.argv.slice(2);
+import { createInterface } from "node:readline";
+
+const [sdk] = process.argv.slice(2);
 const { Client } = await import(sdk);
-const client = new Client({ apiUrl });
-const args = given ? JSON.parse(given) : {};
+let client, apiUrl;
 const question = (text = "hi") => ({ messages: [{ role: "user", content: text }] });
 
 const say = (kind, told = {}) => console.log(JSON.stringify({ kind, ...told }));
@@ -298,4 +300,10 @@ const SCENARIOS = {
   },
 };
 
-await SCENARIOS[scenario](args);
+for await (const line of createInterface({ input: process.stdin })) {
+  const asked = JSON.parse(line);
+  apiUrl = asked.apiUrl;
+  client = new Client({ apiUrl });
+  await SCENARIOS[asked.scenario](asked.args);
+  say("over");
+}

@@ -1,4 +1,4 @@
-"""One server for all pages: it has the graphs of each of them, and the examples."""
+"""The files of all pages, written below a folder, as one server's configuration."""
 
 from __future__ import annotations
 
@@ -6,28 +6,23 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from greenroom.graphs.configuration import FILE_NAME, read_configuration
-from tests.clients import npm
-from tests.clients.chromium import Browser
 from tests.guides.pages import PAGES, ROOT, Block, blocks
-from tests.serving import Served, serving
 
 PRETENDED = {"RAY_OVERRIDE_RESOURCES": json.dumps({"GPU": 1})}
 """What Ray believes this machine to have: a place on a GPU can be had without one."""
-ENOUGH = {"GREENROOM_GATEWAY_REPLICAS": "1"}
-"""No page kills a gateway, so that none needs to stand by."""
+
+OTHERWISE_NAMED = {name: f"example_{name}" for name in ("approval", "blocking", "slow")}
+"""Examples under the names of probes, which the server of the tests has as well."""
 
 
 @dataclass(frozen=True)
 class Site:
-    """The files of all pages, as one server's configuration.
+    """What the pages' server is started with.
 
     Attributes:
         config: its `langgraph.json`.
@@ -46,7 +41,7 @@ def environment_of(block: Block) -> dict[str, str]:
     return dict(word.split("=", 1) for word in words)
 
 
-def site(folder: Path) -> Site:
+def write_site(folder: Path) -> Site:
     """Writes the files of all pages below a folder, and one configuration for all of them.
 
     A graph's name belongs to one page. Of the placements all is kept but `warm`: the pools of pages
@@ -55,12 +50,12 @@ def site(folder: Path) -> Site:
     graphs: dict[str, Any] = {}
     placements: dict[str, Any] = {}
     env: dict[str, str] = {}
-    environment: dict[str, str] = {}
+    environment = dict(PRETENDED)
     # Relative, since only a dependency that begins with a dot is a folder.
     dependencies = [os.path.relpath(ROOT / "examples", folder)]
     examples = json.loads((ROOT / "examples" / FILE_NAME).read_text())["graphs"]
     for name, target in examples.items():
-        graphs[name] = str((ROOT / "examples" / target).resolve())
+        graphs[OTHERWISE_NAMED.get(name, name)] = str((ROOT / "examples" / target).resolve())
     for page in PAGES:
         own = folder / page.stem
         for block in blocks(page):
@@ -95,24 +90,3 @@ def site(folder: Path) -> Site:
         )
     )
     return Site(config, environment)
-
-
-@pytest.fixture(scope="package")
-def browser() -> Iterator[Browser]:
-    try:
-        node, chromium = npm.node(), npm.chromium()
-    except npm.Missing as missing:
-        pytest.skip(f"{missing}.")
-    with Browser.launched(node, chromium) as browser:
-        yield browser
-
-
-@pytest.fixture(scope="package")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    everything = site(tmp_path_factory.mktemp("guides"))
-    with serving(
-        tmp_path_factory.mktemp("guides-data"),
-        everything.config,
-        environment={**PRETENDED, **ENOUGH, **everything.environment},
-    ) as served:
-        yield served

@@ -1,0 +1,54 @@
+"""The server of all folders whose tests keep apart by their threads.
+
+A server costs more to start than most of these folders cost to run. So one has the graphs of all of
+them: the probes, those of `tests/conformance` and `tests/clients`, and all pages of the guides.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from greenroom.graphs.configuration import FILE_NAME
+from tests.conformance.folder import write_folder
+from tests.guides.site import Site, write_site
+
+FOLDERS = ("tests/guides/", "tests/clients/", "tests/conformance/", "tests/server/")
+"""Whose tests use it, as their ids begin, in their order.
+
+The guides are first: one of them takes all threads that there are to another server.
+"""
+
+CLIENTS = Path(__file__).parent / "clients" / FILE_NAME
+
+ENVIRONMENT = {
+    # It may call this machine, tries again at once and sweeps all the time.
+    "GREENROOM_WEBHOOK_ALLOW_PRIVATE": "true",
+    "GREENROOM_WEBHOOK_RETRY_S": "0.1",
+    "GREENROOM_SWEEP_INTERVAL_S": "0.2",
+}
+
+
+def write_everything(folder: Path) -> Site:
+    """Writes one configuration with all graphs, each under a name of its own."""
+    pages = write_site(folder / "pages")
+    whole: dict[str, Any] = {"dependencies": [], "graphs": {}, "env": {}}
+    greenroom: dict[str, Any] = {"graphs": {}}
+    for config in (write_folder(folder / "probes"), CLIENTS, pages.config):
+        part = json.loads(config.read_text())
+        whole["dependencies"] += [
+            os.path.relpath(config.parent / path, folder) for path in part["dependencies"]
+        ]
+        for name, target in part["graphs"].items():
+            assert name not in whole["graphs"], f"{config}: there is another graph {name!r}"
+            is_file = ".py:" in target
+            whole["graphs"][name] = str((config.parent / target).resolve()) if is_file else target
+        whole["env"] |= part.get("env", {})
+        told = part.get("greenroom", {})
+        greenroom["graphs"] |= told.pop("graphs", {})
+        greenroom |= told
+    path = folder / FILE_NAME
+    path.write_text(json.dumps({**whole, "greenroom": greenroom}, indent=2))
+    return Site(path, {**pages.environment, **ENVIRONMENT})
