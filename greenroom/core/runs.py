@@ -234,6 +234,8 @@ class Outcome:
         status: a terminal status.
         output: JSON of the answer to ``wait``: the graph's output, with ``__interrupt__`` when it
             stopped at an interrupt; for an error ``{"__error__": {...}}``.
+        output_keys: JSON of the channels that the graph's output schema shows: a list, or the name
+            of the one whose value is the output; None when the output is the whole state.
         values: JSON of the thread's state after the run, or None when there is no checkpoint.
         interrupts: JSON of the thread's pending interrupts, ``{task_id: [{"id", "value"}]}``.
         has_next: the state has a next step, so the thread is ``interrupted`` rather than ``idle``.
@@ -246,6 +248,7 @@ class Outcome:
     interrupts: bytes = b"{}"
     has_next: bool = False
     error: bytes | None = None
+    output_keys: bytes | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -254,7 +257,7 @@ class Report:
 
     Attributes:
         status: a terminal status, or ``pending``, which hands the run back for a next attempt.
-        has_next, interrupts, error: as in `Outcome`.
+        has_next, interrupts, error, output_keys: as in `Outcome`.
         events: the number of events, for the metrics.
         first_event_s: seconds until the graph's first event; None when unknown.
     """
@@ -268,6 +271,21 @@ class Report:
     error: bytes | None
     events: int = 0
     first_event_s: float | None = None
+    output_keys: bytes | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settled:
+    """A thread's record is in line with its checkpoints; or it is unchanged, by default.
+
+    Attributes:
+        interrupts: as in `Outcome`; None: unchanged.
+        has_next, output_keys: as in `Outcome`.
+    """
+
+    interrupts: bytes | None = None
+    has_next: bool = False
+    output_keys: bytes | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -12,8 +12,9 @@ Platform's events differ from LangGraph's (platform API, section 3):
     debug            a checkpoint's payload says ``checkpoint`` and ``parent_checkpoint`` too, and
                      its tasks ``checkpoint`` for LangGraph's ``state``
 
-``values`` and ``updates`` are always requested: they give the outcome (the final state, the
-interrupts) without a read of the database. Events that the client did not request are not encoded.
+``values`` and ``updates`` are always requested: they give the outcome (output, interrupts) without
+a read of the database, if the output is the whole state. Both have what the graph's output schema
+shows (`greenroom.graphs.outputs`). Events that the client did not request are not encoded.
 
 Cancellation and `Fenced` pass through: the caller that cancelled decides the outcome.
 """
@@ -50,7 +51,7 @@ from greenroom.graphs.resume import (
     prepare,
 )
 from greenroom.graphs.savers import emitting_first, with_clock
-from greenroom.graphs.state import checkpoint_of, head_state
+from greenroom.graphs.state import Head, checkpoint_of, head_state
 from greenroom.wire.encoding import dumps
 
 log = logging.getLogger(__name__)
@@ -121,12 +122,8 @@ async def execute(
 
 async def state_after(
     loaded: LoadedGraph, order: RunOrder, *, checkpointer: Saver, store: BaseStore | None
-) -> tuple[bytes | None, bytes, bool]:
-    """Reads the state of the thread after a cancelled run.
-
-    Returns:
-        ``values``, ``interrupts`` and ``has_next``, as in `Outcome`.
-    """
+) -> Head:
+    """Reads the state of the thread after a cancelled run."""
     config = instructions(order).config
     try:
         async with loaded.open(config, checkpointer=checkpointer, store=store) as graph:
@@ -158,6 +155,7 @@ async def _chunks(
         modes.add("custom")
     asked: dict[str, Any] = {
         "stream_mode": [*(modes - {"events", "values", "updates"}), "values", "updates"],
+        "output_keys": graph.output_channels,
         "subgraphs": todo.subgraphs,
         "context": todo.context,
         "control": control,
@@ -199,9 +197,9 @@ async def _stop_again(
     progress.stopped = True
     if "values" in todo.modes and (tail is not None or not order.resumable):
         # As `Repetition` does.
-        values, _, _ = await head_state(graph, todo.config)
-        if tail is None or not await tail.has("values", values or b"null", whole=True):
-            emit("values", values or b"null")
+        output = (await head_state(graph, todo.config)).output or b"null"
+        if tail is None or not await tail.has("values", output, whole=True):
+            emit("values", output)
     if "updates" in todo.modes:
         emit("updates", dumps({INTERRUPT: []}))
 

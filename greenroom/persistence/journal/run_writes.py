@@ -77,7 +77,7 @@ _NOTE_CANCEL = "INSERT INTO greenroom.cancels (name) VALUES (%(name)s) ON CONFLI
 
 _END = """
 UPDATE greenroom.runs SET status = %(status)s, error = %(error)s, due_at = NULL,
-    updated_at = clock_timestamp()
+    output_keys = %(output_keys)s::jsonb, updated_at = clock_timestamp()
 WHERE run_id = %(run)s AND status IN ('pending', 'running')"""
 
 _DELETE_EVENTS = "DELETE FROM greenroom.run_events WHERE run_id = %(run)s"
@@ -179,13 +179,16 @@ def note_cancel(name: str) -> Write:
     return Write(_NOTE_CANCEL, {"name": name})
 
 
-def end_run(run_id: str, status: RunStatus, error: bytes | None) -> Write:
+def end_run(
+    run_id: str, status: RunStatus, error: bytes | None, output_keys: bytes | None = None
+) -> Write:
     """Ends a run that is not over.
 
     Args:
         run_id: the run.
         status: a terminal status.
         error: JSON.
+        output_keys: JSON, as in `Outcome`; by them the thread's values become the run's output.
     """
     return Write(
         _END,
@@ -193,6 +196,7 @@ def end_run(run_id: str, status: RunStatus, error: bytes | None) -> Write:
             "run": run_id,
             "status": status,
             "error": error.decode() if error is not None else None,
+            "output_keys": output_keys.decode() if output_keys is not None else None,
         },
     )
 
