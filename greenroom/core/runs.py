@@ -156,10 +156,14 @@ class RunRequest(_LargeKwargs, OfRun):
     Attributes:
         kwargs: JSON of the run's ``kwargs`` (platform API, section 5) including the complete
             ``config``; opaque to the registry.
-        metadata: JSON object, the run's metadata.
+        metadata: JSON object, the metadata that the run was given; it overrides the thread's.
         multitask_strategy: the behaviour when the thread is taken.
         create_thread: create the thread if it does not exist (``if_not_exists="create"``).
         after_s: the delay before the run joins the queue, in seconds.
+        defaults: JSON object, metadata that the thread's overrides.
+        metadata_at: where ``kwargs`` have the config's metadata: the first byte, and the one after
+            the last. None: they have none.
+        thread_config: JSON object, the parts of the config that the thread's record shows.
     """
 
     facts: RunFacts
@@ -168,6 +172,21 @@ class RunRequest(_LargeKwargs, OfRun):
     multitask_strategy: MultitaskStrategy
     create_thread: bool
     after_s: float = 0.0
+    defaults: bytes = b"{}"
+    metadata_at: tuple[int, int] | None = None
+    thread_config: bytes = b"{}"
+
+    def kwargs_around(self) -> tuple[bytes, bytes | None]:
+        """Returns the ``kwargs`` before and after the config's metadata; all and None without."""
+        if self.metadata_at is None:
+            return self.kwargs, None
+        first, end = self.metadata_at
+        return self.kwargs[:first], self.kwargs[end:]
+
+    def kwargs_with(self, metadata: bytes) -> bytes:
+        """Returns the ``kwargs`` of a run with this metadata."""
+        before, after = self.kwargs_around()
+        return before if after is None else b"".join((before, metadata, after))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -202,12 +221,14 @@ class CreatedRun:
 
     Attributes:
         created_at: ISO 8601 with offset, as clients see it.
+        metadata: JSON object, the run's metadata, with the thread's.
         placement: the run's placement, or None while it is queued.
     """
 
     run_id: str
     thread_id: str
     created_at: str
+    metadata: bytes
     placement: Placement | None
 
 

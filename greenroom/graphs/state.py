@@ -208,7 +208,7 @@ def thread_state(snapshot: StateSnapshot) -> dict[str, Any]:
         "values": snapshot.values,
         "next": snapshot.next,
         "tasks": [_task(task) for task in snapshot.tasks],
-        "metadata": shown(snapshot.metadata),
+        "metadata": _metadata(snapshot),
         "created_at": snapshot.created_at,
         "checkpoint": checkpoint if has_checkpoint else None,
         "parent_checkpoint": parent,
@@ -216,6 +216,16 @@ def thread_state(snapshot: StateSnapshot) -> dict[str, Any]:
         "checkpoint_id": checkpoint["checkpoint_id"] if checkpoint and has_checkpoint else None,
         "parent_checkpoint_id": parent.get("checkpoint_id") if parent else None,
     }
+
+
+def _metadata(snapshot: StateSnapshot) -> dict[str, Any] | None:
+    """Returns a checkpoint's metadata with its place, which is not stored: a copy has another."""
+    metadata = shown(snapshot.metadata)
+    if metadata is None:
+        return None
+    place = checkpoint_of(snapshot.config) or {}
+    names = ("thread_id", "checkpoint_ns") if place.get("checkpoint_ns") else ("thread_id",)
+    return {**metadata, **{name: place[name] for name in names if name in place}}
 
 
 def _task(task: PregelTask) -> dict[str, Any]:
@@ -266,12 +276,15 @@ async def _history(
     before = None
     if question.before:
         before = _config(question.graph_id, question.thread_id, question.before)
+    wanted = dict(question.metadata or {})
+    if wanted.pop("thread_id", question.thread_id) != question.thread_id:
+        return b"[]"
     async with loaded.open(config, checkpointer=checkpointer, store=store) as graph:
         snapshots = graph.aget_state_history(
             config,
             limit=question.limit,
             before=before,
-            filter=dict(question.metadata) if question.metadata else None,
+            filter=wanted or None,
         )
         states: list[bytes] = []
         size = 0

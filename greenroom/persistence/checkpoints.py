@@ -179,9 +179,7 @@ class PooledSaver(AsyncPostgresSaver):
                     "id": checkpoint["id"],
                     "parent": configurable.get("checkpoint_id"),
                     "checkpoint": Fragment(encode({**checkpoint, "channel_values": inline})),
-                    "metadata": Fragment(
-                        encode(get_serializable_checkpoint_metadata(config, metadata))
-                    ),
+                    "metadata": Fragment(encode(_metadata_of(config, metadata))),
                 }
             ]
         }
@@ -305,6 +303,25 @@ _FOREIGN = "SELECT thread_id FROM greenroom.threads WHERE thread_id = ANY(%s) LI
 
 def _thread_of(config: RunnableConfig) -> Any:
     return config.get("configurable", {}).get("thread_id")
+
+
+_OF_NODE = (
+    "langgraph_step",
+    "langgraph_node",
+    "langgraph_triggers",
+    "langgraph_path",
+    "langgraph_checkpoint_ns",
+)
+
+
+def _metadata_of(config: RunnableConfig, metadata: CheckpointMetadata) -> Mapping[str, Any]:
+    """Returns what is stored as a checkpoint's metadata; for a subgraph, also which node of its
+    parent it is, which LangGraph's own saver leaves out."""
+    stored = get_serializable_checkpoint_metadata(config, metadata)
+    if not config.get("configurable", {}).get("checkpoint_ns"):
+        return stored
+    known = config.get("metadata", {})
+    return {**{name: known[name] for name in _OF_NODE if name in known}, **stored}
 
 
 def _storable(value: Any) -> Any:

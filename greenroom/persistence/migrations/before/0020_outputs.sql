@@ -8,7 +8,7 @@ ALTER TABLE greenroom.runs ADD COLUMN output_keys jsonb;
 CREATE FUNCTION greenroom.output_of("values" json, keys jsonb) RETURNS json
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT CASE
-        WHEN keys IS NULL OR json_typeof("values") <> 'object' THEN "values"
+        WHEN keys IS NULL OR "values" IS NULL OR json_typeof("values") <> 'object' THEN "values"
         WHEN jsonb_typeof(keys) = 'string' THEN coalesce("values" -> (keys #>> '{}'), 'null')
         ELSE (
             SELECT coalesce(json_object_agg(key, value), '{}')
