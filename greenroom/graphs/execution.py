@@ -35,7 +35,7 @@ from greenroom.core.runs import Outcome, RunOrder
 from greenroom.graphs.containment import has_escaped
 from greenroom.graphs.instructions import Instructions, instructions
 from greenroom.graphs.loading import Graph, LoadedGraph, Saver
-from greenroom.graphs.messages import AccumulatedMessages, Emit, TupleMessages
+from greenroom.graphs.messages import AccumulatedMessages, Emit, TupleMessages, with_ids
 from greenroom.graphs.outcomes import (
     Progress,
     failure,
@@ -172,6 +172,7 @@ async def _chunks(
                     chunk = event["data"]["chunk"]
                     yield chunk if todo.subgraphs else ((), *chunk)
                 else:
+                    with_ids(event)
                     emit("events", dumps(event))
                     if room is not None:
                         await room()
@@ -235,9 +236,6 @@ async def _follow(
             elif mode == "updates":
                 if not namespace and INTERRUPT in payload:
                     progress.stopped = True
-                if "__metadata__" in payload:
-                    # LangGraph marks a cached result in this way; clients do not get the mark.
-                    payload = {k: v for k, v in payload.items() if k != "__metadata__"}
             elif mode == "debug" and payload["type"] == "checkpoint":
                 payload = {**payload, "payload": _debug_checkpoint(payload["payload"])}
             if mode in wanted:
