@@ -50,7 +50,7 @@ from greenroom.graphs.resume import (
     Tail,
     prepare,
 )
-from greenroom.graphs.savers import emitting_first, with_clock
+from greenroom.graphs.savers import Checked, checking, emitting_first, with_clock
 from greenroom.graphs.state import Head, checkpoint_of, head_state
 from greenroom.wire.encoding import dumps
 
@@ -94,6 +94,8 @@ async def execute(
         deciding = asyncio.Lock()
         if flush is not None:
             saver = emitting_first(saver, flush, deciding)
+        checked = Checked()
+        saver = checking(saver, checked)
         async with loaded.open(
             todo.config,
             checkpointer=saver,
@@ -108,6 +110,7 @@ async def execute(
                 else:
                     eager = flush is not None
                     chunks = _chunks(graph, todo, start, emit, room, control, eager=eager)
+                    chunks = _while_kept(chunks, checked)
                     await _follow(chunks, todo, emit, room, progress, start.repetition, deciding)
             except BaseException as error:  # noqa: BLE001 - user code ran, and may raise anything
                 reraise_signals(error)
@@ -184,6 +187,22 @@ async def _chunks(
         else:
             async for mode, payload in stream:
                 yield (), mode, payload
+
+
+async def _while_kept(chunks: AsyncIterator[Chunk], checked: Checked) -> AsyncIterator[Chunk]:
+    """Yields the graph's stream as long as what its nodes return can be kept.
+
+    No further node begins before that is certain, since LangGraph executes a superstep only when
+    the chunks of the one before are taken.
+
+    Raises:
+        NotKept: a value cannot be kept.
+    """
+    async with aclosing(cast(Any, chunks)) as stream:
+        async for chunk in stream:
+            if chunk[1] == "updates":
+                await checked.all_kept()
+            yield chunk
 
 
 async def _stop_again(

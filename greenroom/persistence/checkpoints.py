@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -33,16 +33,24 @@ from orjson import Fragment
 from psycopg import AsyncCursor
 from psycopg.rows import DictRow, dict_row
 
-from greenroom.core.errors import ForeignThread
+from greenroom.core.errors import ForeignThread, NotKept
 from greenroom.core.raised import representation
 from greenroom.langgraph_internals import DeltaSnapshot
 from greenroom.persistence.database import Pool, encode, patiently
 from greenroom.persistence.saving import Owner, Save, Saving
+from greenroom.persistence.serializing import StateSerializer
 
 T = TypeVar("T")
 
 HEAVY_S = 0.002
 """After a serialisation of this duration, the next ones run in a thread."""
+
+
+class Dumped(NamedTuple):
+    """A serialised value."""
+
+    kind: str
+    data: bytes
 
 
 class PooledSaver(AsyncPostgresSaver):
@@ -67,7 +75,7 @@ class PooledSaver(AsyncPostgresSaver):
         thread_id: str | None = None,
         serde: SerializerProtocol | None = None,
     ) -> None:
-        super().__init__(pool, serde=serde)  # pyright: ignore[reportArgumentType]
+        super().__init__(pool, serde=serde or StateSerializer())  # pyright: ignore[reportArgumentType]
         self._pool = pool
         self._thread_id = thread_id
         self._saving = saving or Saving(pool)
@@ -171,7 +179,7 @@ class PooledSaver(AsyncPostgresSaver):
             else:
                 apart[channel] = value
         versions = [(name, version) for name, version in new_versions.items() if name in apart]
-        dumped = await self._dumped([apart[name] for name, _ in versions])
+        dumped = await self._dumped([(name, apart[name]) for name, _ in versions])
         rows: dict[str, list[dict[str, Any]]] = {
             "checkpoints": [
                 {
@@ -221,7 +229,7 @@ class PooledSaver(AsyncPostgresSaver):
             "task": task_id,
         }
         special = all(channel in WRITES_IDX_MAP for channel, _ in writes)
-        dumped = await self._dumped([_storable(value) for _, value in writes])
+        dumped = await self._dumped([(name, _storable(value)) for name, value in writes])
         rows = [
             {
                 **place,
@@ -242,18 +250,45 @@ class PooledSaver(AsyncPostgresSaver):
             )
         )
 
-    async def _dumped(self, values: list[Any]) -> list[tuple[str, bytes]]:
+    async def _dumped(self, values: list[tuple[str, Any]]) -> list[tuple[str, bytes]]:
         """Serialises values here, or in a thread once that has taken long, so that other runs go
         on. Most values cost less than a thread does.
+
+        Args:
+            values: names of channels with their values.
+
+        Raises:
+            NotKept: a value would not come back; the message names the channel.
         """
+
+        def dump() -> list[tuple[str, bytes]]:
+            return [self._dump(name, value) for name, value in values]
+
         if not values:
             return []
         if self._heavy:
-            return await asyncio.to_thread(lambda: [self.serde.dumps_typed(v) for v in values])
+            return await asyncio.to_thread(dump)
         begun_s = time.perf_counter()
-        dumped = [self.serde.dumps_typed(value) for value in values]
+        dumped = dump()
         self._heavy = time.perf_counter() - begun_s > HEAVY_S
         return dumped
+
+    async def dumped(self, writes: Sequence[tuple[str, Any]]) -> list[tuple[str, Any]]:
+        """Serialises a task's writes; `aput_writes` takes the result, and serialises no more.
+
+        Raises:
+            NotKept: a value would not come back; the message names the channel.
+        """
+        pairs = await self._dumped([(name, _storable(value)) for name, value in writes])
+        return [(name, Dumped(*pair)) for (name, _), pair in zip(writes, pairs, strict=True)]
+
+    def _dump(self, name: str, value: Any) -> tuple[str, bytes]:
+        if isinstance(value, Dumped):
+            return value
+        try:
+            return self.serde.dumps_typed(value)
+        except NotKept as error:
+            raise NotKept(f"The value of {name!r} {error.message}") from error.__cause__
 
 
 class FencedSaver(PooledSaver):
