@@ -176,17 +176,19 @@ class RunRequest(_LargeKwargs, OfRun):
     metadata_at: tuple[int, int] | None = None
     thread_config: bytes = b"{}"
 
-    def kwargs_around(self) -> tuple[bytes, bytes | None]:
-        """Returns the ``kwargs`` before and after the config's metadata; all and None without."""
+    def kwargs_around(self) -> tuple[memoryview, memoryview | None]:
+        """Returns the ``kwargs`` before and after the config's metadata, not copied; all of them, and
+        None, if they have none."""
+        whole = memoryview(self.kwargs)
         if self.metadata_at is None:
-            return self.kwargs, None
+            return whole, None
         first, end = self.metadata_at
-        return self.kwargs[:first], self.kwargs[end:]
+        return whole[:first], whole[end:]
 
     def kwargs_with(self, metadata: bytes) -> bytes:
         """Returns the ``kwargs`` of a run with this metadata."""
         before, after = self.kwargs_around()
-        return before if after is None else b"".join((before, metadata, after))
+        return self.kwargs if after is None else b"".join((before, metadata, after))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

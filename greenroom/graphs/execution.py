@@ -110,7 +110,7 @@ async def execute(
                 else:
                     eager = flush is not None
                     chunks = _chunks(graph, todo, start, emit, room, control, eager=eager)
-                    chunks = _while_kept(chunks, checked)
+                    chunks = _while_kept(chunks, checked, deciding)
                     await _follow(chunks, todo, emit, room, progress, start.repetition, deciding)
             except BaseException as error:  # noqa: BLE001 - user code ran, and may raise anything
                 reraise_signals(error)
@@ -189,7 +189,9 @@ async def _chunks(
                 yield (), mode, payload
 
 
-async def _while_kept(chunks: AsyncIterator[Chunk], checked: Checked) -> AsyncIterator[Chunk]:
+async def _while_kept(
+    chunks: AsyncIterator[Chunk], checked: Checked, deciding: asyncio.Lock
+) -> AsyncIterator[Chunk]:
     """Yields the graph's stream as long as what its nodes return can be kept.
 
     No further node begins before that is certain, since LangGraph executes a superstep only when
@@ -201,7 +203,8 @@ async def _while_kept(chunks: AsyncIterator[Chunk], checked: Checked) -> AsyncIt
     async with aclosing(cast(Any, chunks)) as stream:
         async for chunk in stream:
             if chunk[1] == "updates":
-                await checked.all_kept()
+                async with deciding:  # the event of a write that waits for it is still to come
+                    await checked.all_kept()
             yield chunk
 
 

@@ -242,12 +242,13 @@ def _encoded(kwargs: JsonObject, metadata: bytes) -> tuple[bytes, tuple[int, int
     """
     names = list(kwargs)
     first = names.index("config") + 1
+    # Views, since a slice of bytes is a copy.
     parts = (
-        dumps({name: kwargs[name] for name in names[:first]})[:-2],
+        memoryview(dumps({name: kwargs[name] for name in names[:first]}))[:-2],
         b',"metadata":',
         metadata,
         b"},",
-        dumps({name: kwargs[name] for name in names[first:]})[1:],
+        memoryview(dumps({name: kwargs[name] for name in names[first:]}))[1:],
     )
     begin = len(parts[0]) + len(parts[1])
     return b"".join(parts), (begin, begin + len(metadata))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import httpx
+import pytest
 from langgraph.pregel.remote import RemoteGraph
 from langgraph_sdk.client import LangGraphClient
 
@@ -57,3 +58,31 @@ async def test_metadata_of_a_run_come_from_its_thread_its_config_and_itself(
     copy = await client.threads.copy(thread_id)
     copied = (await client.threads.get_state(copy["thread_id"]))["metadata"]  # type: ignore[index]
     assert copied["thread_id"] == copy["thread_id"]  # type: ignore[index]
+
+
+async def test_values_that_json_does_not_know_are_the_same_in_the_next_run(
+    client: LangGraphClient,
+) -> None:
+    thread_id = (await client.threads.create())["thread_id"]
+    shown = {
+        "mean": 1.5,
+        "part": "1/3",
+        "frame": {"a": {"0": 1, "1": 2}},
+        "why": {"error": "ValueError", "message": "x"},
+    }
+    made = await client.runs.wait(thread_id, "odd_values", input={"kind": "make"})
+    assert made == {"kind": "make", "value": shown}
+    read = await client.runs.wait(thread_id, "odd_values", input={"kind": "read"})
+    types = ["float64", "Fraction", "DataFrame", "ValueError"]
+    assert read["found"] == {"types": types, "equal": True}  # type: ignore[call-overload]
+    state = await client.threads.get_state(thread_id)
+    assert state["values"]["value"] == shown  # type: ignore[call-overload]
+
+
+async def test_a_value_that_cannot_be_kept_is_named(client: LangGraphClient) -> None:
+    thread_id = (await client.threads.create())["thread_id"]
+    told = r"NotKept: The value of 'value' has a _thread.lock at \['client'\]"
+    with pytest.raises(Exception, match=told):
+        await client.runs.wait(thread_id, "odd_values", input={"kind": "lock"})
+    state = await client.threads.get_state(thread_id)
+    assert state["values"] == {"kind": "lock"}
