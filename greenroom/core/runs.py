@@ -177,8 +177,8 @@ class RunRequest(_LargeKwargs, OfRun):
     thread_config: bytes = b"{}"
 
     def kwargs_around(self) -> tuple[memoryview, memoryview | None]:
-        """Returns the ``kwargs`` before and after the config's metadata, not copied; all of them, and
-        None, if they have none."""
+        """Returns the ``kwargs`` before and after the config's metadata, not copied; without
+        metadata, all of them and None."""
         whole = memoryview(self.kwargs)
         if self.metadata_at is None:
             return whole, None
