@@ -68,7 +68,7 @@ async def test_a_runs_metadata_lie_over_its_threads_and_those_over_the_assistant
     await a_thread(pool)
     request = asked(create_thread=create_thread)
     ((*_, metadata),) = await commit(pool, journal.admit(request, actor="x"))
-    shown = {**MERGED, "graph_id": "g", "assistant_id": request.assistant_id}
+    shown = MERGED
     assert json.loads(metadata) == shown
     stored = await row(pool, "SELECT metadata, kwargs::text AS kwargs FROM greenroom.runs")
     assert json.loads(json.dumps(stored["metadata"])) == shown
@@ -112,8 +112,7 @@ async def test_a_threads_metadata_forge_no_identity(pool: Pool) -> None:
     await a_thread(pool, THREAD | forged)
     request = asked()
     ((*_, metadata),) = await commit(pool, journal.admit(request, actor=None))
-    ids = {"graph_id": "g", "assistant_id": request.assistant_id}
-    assert json.loads(metadata) == MERGED | ids
+    assert json.loads(metadata) == MERGED
 
 
 async def test_kwargs_without_a_place_for_metadata_stay_as_they_are(pool: Pool) -> None:

@@ -39,7 +39,8 @@ WITH known AS (
     FROM greenroom.runs WHERE run_id = %(run)s),
 thread AS ({thread}),
 merged AS (
-    SELECT thread_id, %(defaults)s::jsonb || (metadata - '{thread_id,run_id}'::text[])
+    SELECT thread_id, %(defaults)s::jsonb
+        || (metadata - '{thread_id,run_id,graph_id,assistant_id}'::text[])
         || %(run_metadata)s::jsonb AS metadata
     FROM thread),
 made AS (
