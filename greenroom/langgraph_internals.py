@@ -30,6 +30,16 @@ from langgraph._internal._constants import (
 # (`graphs.state`).
 from langgraph._internal._pydantic import create_model
 
+# What LangGraph allows to be read back, and how it encodes a value that msgpack does not know
+# (`persistence.serializing`).
+from langgraph.checkpoint.serde._msgpack import STRICT_MSGPACK_ENABLED
+from langgraph.checkpoint.serde.jsonplus import (
+    EXT_CONSTRUCTOR_KW_ARGS,
+    EXT_PYDANTIC_V2,
+    _msgpack_default,  # pyright: ignore[reportPrivateUsage]
+    _option,  # pyright: ignore[reportPrivateUsage]
+)
+
 # A value of a `DeltaChannel`. LangGraph's saver stores it as a blob, however plain it is, and
 # leaves a mark in the checkpoint; so does ours (`persistence.checkpoints`).
 from langgraph.checkpoint.serde.types import (
@@ -56,6 +66,11 @@ from langgraph_sdk.runtime import (
 )
 
 DeltaSnapshot = _DeltaSnapshot
+STRICT_MSGPACK: bool = STRICT_MSGPACK_ENABLED
+MSGPACK_MODEL: int = EXT_PYDANTIC_V2
+MSGPACK_KEYWORDS: int = EXT_CONSTRUCTOR_KW_ARGS
+MSGPACK_OPTION: int = _option
+msgpack_default: Callable[[Any], Any] = _msgpack_default
 map_command: Callable[[Command[Any]], Iterator[tuple[str, str, Any]]] = _map_command
 ExecutionRuntime = _ExecutionRuntime
 ReadRuntime = _ReadRuntime
@@ -63,17 +78,29 @@ ReadRuntime = _ReadRuntime
 __all__ = [
     "CONFIG_KEY_DURABILITY",
     "CONFIG_KEY_STRICT_RESUME",
+    "MSGPACK_KEYWORDS",
+    "MSGPACK_MODEL",
+    "MSGPACK_OPTION",
     "NULL_TASK_ID",
     "RESUME",
+    "STRICT_MSGPACK",
     "DeltaSnapshot",
     "ExecutionRuntime",
     "ReadRuntime",
     "create_model",
+    "keep_allowlist",
     "make_no_eager_tasks",
     "map_command",
+    "msgpack_default",
     "read_task_statuses",
     "should_interrupt",
 ]
+
+
+def keep_allowlist(copy: Any, graph: Any) -> None:
+    """Gives a copy of a graph the types that its schemas allow to be read back, with
+    ``LANGGRAPH_STRICT_MSGPACK``: `Pregel.copy` forgets them."""
+    copy._serde_allowlist = getattr(graph, "_serde_allowlist", None)
 
 
 def make_no_eager_tasks() -> None:

@@ -302,6 +302,7 @@ class Streams:
             cursor = await connection.execute(
                 """
                 SELECT r.status, r.error::text AS error, t."values"::text AS "values",
+                    greenroom.output_of(t."values", r.output_keys)::text AS output,
                     t.interrupts::text AS interrupts, r.thread_id, r.graph_id,
                     r.attempt > 0 AND t.thread_id IS NULL AS is_without_thread
                 FROM greenroom.runs r LEFT JOIN greenroom.threads t USING (thread_id)
@@ -313,6 +314,7 @@ class Streams:
             raise NotFound("Run not found")
         status = RunStatus(row["status"])
         values = (row["values"] or "null").encode()
+        shown = (row["output"] or "null").encode()
         of_tasks = msgspec.json.decode(row["interrupts"] or "{}", type=dict[str, list[Any]])
         waiting = [one for interrupts in of_tasks.values() for one in interrupts]
         if row["error"] is not None:
@@ -323,7 +325,21 @@ class Streams:
             answer = await self._state_of(row["graph_id"], row["thread_id"])
             state = msgspec.json.decode(answer, type=_State)
             values, waiting = bytes(state.values), state.interrupts
-        return Outcome(status=status, output=_with_interrupts(values, waiting), values=values)
+            shown = await self._output_of(run_id, values)
+        return Outcome(status=status, output=_with_interrupts(shown, waiting), values=values)
+
+    async def _output_of(self, run_id: str, values: bytes) -> bytes:
+        """Returns what the output schema of a run's graph shows of a state."""
+        async with self._database.connection() as connection:
+            cursor = await connection.execute(
+                "SELECT greenroom.output_of(%s::json, output_keys)::text AS output"
+                " FROM greenroom.runs WHERE run_id = %s",
+                (values.decode(), run_id),
+            )
+            row = await cursor.fetchone()
+        if row is None:
+            raise NotFound("Run not found")
+        return row["output"].encode()
 
 
 class _State(msgspec.Struct):

@@ -44,9 +44,11 @@ from greenroom.core.errors import (
     Unavailable,
 )
 from greenroom.core.ports import Question, Update
+from greenroom.core.runs import Settled
 from greenroom.graphs import state as graph_state
 from greenroom.graphs.importing import make_importable
 from greenroom.graphs.loading import LoadedGraph, load_graph
+from greenroom.graphs.state import Head
 from greenroom.persistence.checkpoints import PooledSaver
 from greenroom.persistence.database import Pool, open_pool
 from greenroom.persistence.saving import Saving
@@ -162,16 +164,11 @@ class Inspector:
         return done.answer, done.interrupts, done.has_next
 
     @repeatable
-    async def settle(
-        self, graph_id: str, thread_id: str, held: tuple[int, int]
-    ) -> tuple[bytes, bool]:
+    async def settle(self, graph_id: str, thread_id: str, held: tuple[int, int]) -> Settled:
         """Brings a thread's record in line with its checkpoints, e.g. after a kill or a rollback.
 
         Args:
             held: as in `update`.
-
-        Returns:
-            the thread's interrupts as JSON, and whether the thread has a next step.
 
         Raises:
             Unanswered: the graph takes longer than `SETTLE_S`; nothing is written, also not later.
@@ -180,16 +177,18 @@ class Inspector:
         """
         config: RunnableConfig = {"configurable": {"thread_id": thread_id, "graph_id": graph_id}}
 
-        async def read(graph: LoadedGraph, means: Means) -> tuple[bytes | None, bytes, bool]:
+        async def read(graph: LoadedGraph, means: Means) -> Head:
             opened = graph.open(config, checkpointer=means.saver(thread_id), store=means.store)
             async with opened as ready:
                 return await graph_state.head_state(ready, config)
 
         with self._question():
-            values, interrupts, has_next = await self._in_lane(graph_id, SETTLE_S, read)
+            head = await self._in_lane(graph_id, SETTLE_S, read)
             # Outside the lane: there user code could delay it until the next run has begun.
-            await store_values(self._connections, thread_id, values, held=held)
-        return interrupts, has_next
+            await store_values(self._connections, thread_id, head.values, held=held)
+        return Settled(
+            interrupts=head.interrupts, has_next=head.has_next, output_keys=head.output_keys
+        )
 
     @repeatable
     async def prune(self, thread_id: str) -> None:

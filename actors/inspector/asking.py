@@ -27,6 +27,7 @@ from greenroom.core.errors import (
     Unavailable,
     Unreachable,
 )
+from greenroom.core.runs import Settled
 
 log = logging.getLogger("greenroom.asking")
 
@@ -161,9 +162,7 @@ class Asker:
         return False
 
 
-async def settle(
-    asker: Asker, graph_id: str, thread_id: str, held: tuple[int, int]
-) -> tuple[bytes | None, bool]:
+async def settle(asker: Asker, graph_id: str, thread_id: str, held: tuple[int, int]) -> Settled:
     """Brings a thread's record in line with its checkpoints, through an inspector.
 
     Never fails, because the end of a run waits for it. If the graph fails or takes too long, the
@@ -174,9 +173,6 @@ async def settle(
         graph_id: the thread's graph.
         thread_id: the thread.
         held: the registry's epoch and shard number.
-
-    Returns:
-        the thread's interrupts as JSON (None: unchanged), and whether the thread has a next step.
     """
     give_up_s = time.monotonic() + ARRIVAL_WAIT_S
     while True:
@@ -192,5 +188,5 @@ async def settle(
                     extra={"action": "settle_failed", "thread_id": thread_id},
                     exc_info=error,
                 )
-                return None, False
+                return Settled()
         await asyncio.sleep(RECONNECT_S)

@@ -179,7 +179,7 @@ class Admissions:
         if not rows:
             await self._effects.withdraw(run)
             return NotFound("Thread or assistant not found.")
-        ((created_at, is_current, is_first),) = rows
+        ((created_at, is_current, is_first, metadata),) = rows
         if not is_current:
             # A retried create of a run that is over by now: the same answer, nothing happens again.
             await self._effects.withdraw(run)
@@ -187,13 +187,15 @@ class Admissions:
             if admission.actor is None and request.after_s > 0:
                 self.delay(request.after_s, run.run_id)
             elif admission.actor is not None:
-                self._attempts.stored(run, admission.actor, 1, request.kwargs, is_first=is_first)
+                kwargs = request.kwargs_with(metadata.encode())
+                self._attempts.stored(run, admission.actor, 1, kwargs, is_first=is_first)
             lane = self._lanes.of(run.thread_id)
             await self._effects.perform(lane, lane.admitted(run.run_id))
         created = CreatedRun(
             run_id=run.run_id,
             thread_id=run.thread_id,
             created_at=created_at.isoformat(),
+            metadata=metadata.encode(),
             placement=run.placement,
         )
         self._created.remember(run.run_id, created)
@@ -211,11 +213,13 @@ class Admissions:
         )
         if not rows:
             return refusal
+        ((created_at, metadata),) = rows
         run = self._runs.find(request.run_id)
         return CreatedRun(
             run_id=request.run_id,
             thread_id=request.thread_id,
-            created_at=rows[0][0].isoformat(),
+            created_at=created_at.isoformat(),
+            metadata=metadata.encode(),
             placement=run.placement if run is not None else None,
         )
 

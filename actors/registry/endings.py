@@ -29,12 +29,14 @@ class End:
         has_next: the thread's state has a next step.
         interrupts: the thread's pending interrupts as JSON; None leaves them.
         error: JSON ``{"error", "message"}``, or None.
+        output_keys: as in `Outcome`.
     """
 
     status: RunStatus
     has_next: bool = False
     interrupts: bytes | None = None
     error: bytes | None = None
+    output_keys: bytes | None = None
 
 
 def error_json(name: str, message: str) -> bytes:
@@ -89,8 +91,14 @@ class Endings:
         Args:
             end: without what `Inspections.settle` tells.
         """
-        interrupts, has_next = await self._inspections.settle(run.graph_id, run.thread_id)
-        await self.end(run, replace(end, interrupts=interrupts, has_next=has_next))
+        found = await self._inspections.settle(run.graph_id, run.thread_id)
+        settled = replace(
+            end,
+            interrupts=found.interrupts,
+            has_next=found.has_next,
+            output_keys=found.output_keys,
+        )
+        await self.end(run, settled)
 
     async def _roll_back(self, run: Run) -> End:
         """Takes back what a run has written, and deletes it."""
@@ -112,8 +120,14 @@ class Endings:
             )
             graph_id = newest[0][0] if newest else graph_id
         await self._faults.at("rolled_back")
-        interrupts, has_next = await self._inspections.settle(graph_id, run.thread_id)
-        return End(status=status, has_next=has_next, interrupts=interrupts, error=error)
+        found = await self._inspections.settle(graph_id, run.thread_id)
+        return End(
+            status=status,
+            has_next=found.has_next,
+            interrupts=found.interrupts,
+            error=error,
+            output_keys=found.output_keys,
+        )
 
     async def _store(self, run: Run, end: End, *, busy: bool) -> None:
         """Stores the end of a run and of its thread in one commit.
@@ -123,7 +137,7 @@ class Endings:
         """
         rest = resting_status(end.status, has_next=end.has_next)
         await self._journal.commit(
-            journal.end_run(run.run_id, end.status, end.error),
+            journal.end_run(run.run_id, end.status, end.error, end.output_keys),
             journal.leave_thread(run.thread_id)
             if run.temporary and not busy
             else journal.rest_thread(run.thread_id, rest, end.interrupts, end.error, busy=busy),

@@ -14,6 +14,7 @@ from actors.calls.names import REGISTRY
 from actors.inspector.asking import Asker, Duty, settle
 from actors.registry.inspecting import Inspectors
 from greenroom.core.errors import Unavailable, Unreachable
+from greenroom.core.runs import Settled
 
 
 class Inspections:
@@ -58,12 +59,8 @@ class Inspections:
         except (ActorGone, Unreachable):
             raise Unavailable("The server is restarting. Try again in a moment.") from None
 
-    async def settle(self, graph_id: str, thread_id: str) -> tuple[bytes | None, bool]:
-        """Has a thread's record brought in line with its checkpoints: `asking.settle`.
-
-        Returns:
-            the thread's interrupts as JSON (None leaves them), and whether it has a next step.
-        """
+    async def settle(self, graph_id: str, thread_id: str) -> Settled:
+        """Has a thread's record brought in line with its checkpoints: `asking.settle`."""
         return await settle(self._askers[Duty.ENDS], graph_id, thread_id, self._held)
 
     async def prune(self, thread_id: str) -> None:

@@ -70,6 +70,8 @@ class Reports:
             has_next=report.has_next,
             interrupts=report.interrupts,
             error=report.error,
+            # An actor of an older version, which this server replaces, does not say it.
+            output_keys=getattr(report, "output_keys", None),
         )
         await self._endings.end(run, end)
         return True

@@ -241,9 +241,9 @@ class ThreadOperations:
                 await self._journal.commit(operation_done(run_id), key=thread_id)
                 return
             newest = left[0][0] if left else graph_id
-            interrupts, has_next = await self._inspections.settle(newest, thread_id)
+            found = await self._inspections.settle(newest, thread_id)
             done = operation_done(run_id)
-            await self._rest(thread_id, interrupts, done, has_next=has_next)
+            await self._rest(thread_id, found.interrupts, done, has_next=found.has_next)
 
     # --- unfinished operations -----------------------------------------------------------------
 

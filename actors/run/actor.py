@@ -44,8 +44,8 @@ from greenroom.graphs.containment import contain
 from greenroom.graphs.importing import make_importable
 from greenroom.graphs.loading import LoadedGraph, load_graph
 from greenroom.persistence import tails
-from greenroom.persistence.checkpoints import FencedSaver
 from greenroom.persistence.database import Pool, open_pool
+from greenroom.persistence.fenced_saver import FencedSaver
 from greenroom.persistence.saving import Saving
 
 log = logging.getLogger("greenroom.run")

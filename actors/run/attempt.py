@@ -39,7 +39,7 @@ from greenroom.graphs import spans
 from greenroom.graphs.loading import LoadedGraph
 from greenroom.graphs.resume import Tail
 from greenroom.logs import noting
-from greenroom.persistence.checkpoints import FencedSaver
+from greenroom.persistence.fenced_saver import FencedSaver
 from greenroom.persistence.saving import Owner
 from greenroom.wire.encoding import dumps
 
@@ -253,7 +253,7 @@ class Attempt:
     async def _with_state(self, outcome: Outcome) -> Outcome:
         order, deps = self.order, self._deps
         await self._saver.settled()
-        values, interrupts, has_next = await graph_execution.state_after(
+        head = await graph_execution.state_after(
             deps.graph_of(order.graph_id),
             order,
             checkpointer=deps.saver_of(order, False),
@@ -261,10 +261,11 @@ class Attempt:
         )
         return Outcome(
             status=outcome.status,
-            output=outcome.output if outcome.error is not None else values or b"null",
-            values=values,
-            interrupts=interrupts,
-            has_next=has_next,
+            output=outcome.output if outcome.error is not None else head.output or b"null",
+            values=head.values,
+            interrupts=head.interrupts,
+            has_next=head.has_next,
+            output_keys=head.output_keys,
             error=outcome.error,
         )
 
@@ -314,6 +315,7 @@ class Attempt:
                 error=outcome.error,
                 events=self.log.count,
                 first_event_s=self.log.first_event_s,
+                output_keys=outcome.output_keys,
             )
         )
         if not accepted:

@@ -63,6 +63,12 @@ class Conflict(GreenroomError):
     status_hint = 409
 
 
+class NotKept(GreenroomError):
+    """A value cannot be part of a state, because it would not come back from the database."""
+
+    status_hint = 400
+
+
 class TooLarge(GreenroomError):
     status_hint = 413
 

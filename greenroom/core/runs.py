@@ -156,10 +156,14 @@ class RunRequest(_LargeKwargs, OfRun):
     Attributes:
         kwargs: JSON of the run's ``kwargs`` (platform API, section 5) including the complete
             ``config``; opaque to the registry.
-        metadata: JSON object, the run's metadata.
+        metadata: JSON object, the metadata that the run was given; it overrides the thread's.
         multitask_strategy: the behaviour when the thread is taken.
         create_thread: create the thread if it does not exist (``if_not_exists="create"``).
         after_s: the delay before the run joins the queue, in seconds.
+        defaults: JSON object, metadata that the thread's overrides.
+        metadata_at: where ``kwargs`` have the config's metadata: the first byte, and the one after
+            the last. None: they have none.
+        thread_config: JSON object, the parts of the config that the thread's record shows.
     """
 
     facts: RunFacts
@@ -168,6 +172,23 @@ class RunRequest(_LargeKwargs, OfRun):
     multitask_strategy: MultitaskStrategy
     create_thread: bool
     after_s: float = 0.0
+    defaults: bytes = b"{}"
+    metadata_at: tuple[int, int] | None = None
+    thread_config: bytes = b"{}"
+
+    def kwargs_around(self) -> tuple[memoryview, memoryview | None]:
+        """Returns the ``kwargs`` before and after the config's metadata, not copied; without
+        metadata, all of them and None."""
+        whole = memoryview(self.kwargs)
+        if self.metadata_at is None:
+            return whole, None
+        first, end = self.metadata_at
+        return whole[:first], whole[end:]
+
+    def kwargs_with(self, metadata: bytes) -> bytes:
+        """Returns the ``kwargs`` of a run with this metadata."""
+        before, after = self.kwargs_around()
+        return self.kwargs if after is None else b"".join((before, metadata, after))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -202,12 +223,14 @@ class CreatedRun:
 
     Attributes:
         created_at: ISO 8601 with offset, as clients see it.
+        metadata: JSON object, the run's metadata, with the thread's.
         placement: the run's placement, or None while it is queued.
     """
 
     run_id: str
     thread_id: str
     created_at: str
+    metadata: bytes
     placement: Placement | None
 
 
@@ -234,6 +257,8 @@ class Outcome:
         status: a terminal status.
         output: JSON of the answer to ``wait``: the graph's output, with ``__interrupt__`` when it
             stopped at an interrupt; for an error ``{"__error__": {...}}``.
+        output_keys: JSON of the channels that the graph's output schema shows: a list, or the name
+            of the one whose value is the output; None when the output is the whole state.
         values: JSON of the thread's state after the run, or None when there is no checkpoint.
         interrupts: JSON of the thread's pending interrupts, ``{task_id: [{"id", "value"}]}``.
         has_next: the state has a next step, so the thread is ``interrupted`` rather than ``idle``.
@@ -246,6 +271,7 @@ class Outcome:
     interrupts: bytes = b"{}"
     has_next: bool = False
     error: bytes | None = None
+    output_keys: bytes | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -254,7 +280,7 @@ class Report:
 
     Attributes:
         status: a terminal status, or ``pending``, which hands the run back for a next attempt.
-        has_next, interrupts, error: as in `Outcome`.
+        has_next, interrupts, error, output_keys: as in `Outcome`.
         events: the number of events, for the metrics.
         first_event_s: seconds until the graph's first event; None when unknown.
     """
@@ -268,6 +294,21 @@ class Report:
     error: bytes | None
     events: int = 0
     first_event_s: float | None = None
+    output_keys: bytes | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settled:
+    """A thread's record is in line with its checkpoints; or it is unchanged, by default.
+
+    Attributes:
+        interrupts: as in `Outcome`; None: unchanged.
+        has_next, output_keys: as in `Outcome`.
+    """
+
+    interrupts: bytes | None = None
+    has_next: bool = False
+    output_keys: bytes | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -12,8 +12,9 @@ Platform's events differ from LangGraph's (platform API, section 3):
     debug            a checkpoint's payload says ``checkpoint`` and ``parent_checkpoint`` too, and
                      its tasks ``checkpoint`` for LangGraph's ``state``
 
-``values`` and ``updates`` are always requested: they give the outcome (the final state, the
-interrupts) without a read of the database. Events that the client did not request are not encoded.
+``values`` and ``updates`` are always requested: they give the outcome (output, interrupts) without
+a read of the database, if the output is the whole state. Both have what the graph's output schema
+shows (`greenroom.graphs.outputs`). Events that the client did not request are not encoded.
 
 Cancellation and `Fenced` pass through: the caller that cancelled decides the outcome.
 """
@@ -34,7 +35,7 @@ from greenroom.core.runs import Outcome, RunOrder
 from greenroom.graphs.containment import has_escaped
 from greenroom.graphs.instructions import Instructions, instructions
 from greenroom.graphs.loading import Graph, LoadedGraph, Saver
-from greenroom.graphs.messages import AccumulatedMessages, Emit, TupleMessages
+from greenroom.graphs.messages import AccumulatedMessages, Emit, TupleMessages, with_ids
 from greenroom.graphs.outcomes import (
     Progress,
     failure,
@@ -49,8 +50,8 @@ from greenroom.graphs.resume import (
     Tail,
     prepare,
 )
-from greenroom.graphs.savers import emitting_first, with_clock
-from greenroom.graphs.state import checkpoint_of, head_state
+from greenroom.graphs.savers import Checked, checking, emitting_first, with_clock
+from greenroom.graphs.state import Head, checkpoint_of, head_state
 from greenroom.wire.encoding import dumps
 
 log = logging.getLogger(__name__)
@@ -95,6 +96,8 @@ async def execute(
         deciding = asyncio.Lock()
         if flush is not None:
             saver = emitting_first(saver, flush, deciding)
+        checked = Checked()
+        saver = checking(saver, checked)
         async with loaded.open(
             todo.config,
             checkpointer=saver,
@@ -109,6 +112,7 @@ async def execute(
                 else:
                     eager = flush is not None
                     chunks = _chunks(graph, todo, start, emit, room, control, eager=eager)
+                    chunks = _while_kept(chunks, checked, deciding)
                     await _follow(chunks, todo, emit, room, progress, start.repetition, deciding)
                     if all_written is not None:
                         await all_written()
@@ -125,12 +129,8 @@ async def execute(
 
 async def state_after(
     loaded: LoadedGraph, order: RunOrder, *, checkpointer: Saver, store: BaseStore | None
-) -> tuple[bytes | None, bytes, bool]:
-    """Reads the state of the thread after a cancelled run.
-
-    Returns:
-        ``values``, ``interrupts`` and ``has_next``, as in `Outcome`.
-    """
+) -> Head:
+    """Reads the state of the thread after a cancelled run."""
     config = instructions(order).config
     try:
         async with loaded.open(config, checkpointer=checkpointer, store=store) as graph:
@@ -162,6 +162,7 @@ async def _chunks(
         modes.add("custom")
     asked: dict[str, Any] = {
         "stream_mode": [*(modes - {"events", "values", "updates"}), "values", "updates"],
+        "output_keys": graph.output_channels,
         "subgraphs": todo.subgraphs,
         "context": todo.context,
         "control": control,
@@ -178,6 +179,7 @@ async def _chunks(
                     chunk = event["data"]["chunk"]
                     yield chunk if todo.subgraphs else ((), *chunk)
                 else:
+                    with_ids(event)
                     emit("events", dumps(event))
                     if room is not None:
                         await room()
@@ -189,6 +191,25 @@ async def _chunks(
         else:
             async for mode, payload in stream:
                 yield (), mode, payload
+
+
+async def _while_kept(
+    chunks: AsyncIterator[Chunk], checked: Checked, deciding: asyncio.Lock
+) -> AsyncIterator[Chunk]:
+    """Yields the graph's stream as long as what its nodes return can be kept.
+
+    No further node begins before that is certain, since LangGraph executes a superstep only when
+    the chunks of the one before are taken.
+
+    Raises:
+        NotKept: a value cannot be kept.
+    """
+    async with aclosing(cast(Any, chunks)) as stream:
+        async for chunk in stream:
+            if chunk[1] == "updates":
+                async with deciding:  # the event of a write that waits for it is still to come
+                    await checked.all_kept()
+            yield chunk
 
 
 async def _stop_again(
@@ -203,9 +224,9 @@ async def _stop_again(
     progress.stopped = True
     if "values" in todo.modes and (tail is not None or not order.resumable):
         # As `Repetition` does.
-        values, _, _ = await head_state(graph, todo.config)
-        if tail is None or not await tail.has("values", values or b"null", whole=True):
-            emit("values", values or b"null")
+        output = (await head_state(graph, todo.config)).output or b"null"
+        if tail is None or not await tail.has("values", output, whole=True):
+            emit("values", output)
     if "updates" in todo.modes:
         emit("updates", dumps({INTERRUPT: []}))
 
@@ -241,9 +262,6 @@ async def _follow(
             elif mode == "updates":
                 if not namespace and INTERRUPT in payload:
                     progress.stopped = True
-                if "__metadata__" in payload:
-                    # LangGraph marks a cached result in this way; clients do not get the mark.
-                    payload = {k: v for k, v in payload.items() if k != "__metadata__"}
             elif mode == "debug" and payload["type"] == "checkpoint":
                 payload = {**payload, "payload": _debug_checkpoint(payload["payload"])}
             if mode in wanted:

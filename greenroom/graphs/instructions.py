@@ -92,7 +92,7 @@ def _config(kwargs: Mapping[str, Any], order: RunOrder) -> RunnableConfig:
             "run_id": uuid.UUID(order.run_id),
             "configurable": configurable,
             "metadata": {
-                **(config.get("metadata") or {}),
+                **identity.without(config.get("metadata") or {}),
                 "graph_id": order.graph_id,
                 "assistant_id": order.assistant_id,
                 "run_attempt": order.attempt,

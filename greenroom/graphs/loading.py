@@ -27,6 +27,7 @@ from greenroom.core.errors import ConfigurationError
 from greenroom.graphs.configuration import GraphSpec
 from greenroom.graphs.factories import Factory, factory_of
 from greenroom.graphs.importing import make_importable, module_of
+from greenroom.langgraph_internals import keep_allowlist
 
 log = logging.getLogger(__name__)
 
@@ -143,7 +144,9 @@ def _equipped(
         update["name"] = spec.graph_id
     if graph.config:
         update["config"] = _bound(graph.config)
-    return graph.copy(update=update)
+    copy = graph.copy(update=update)
+    keep_allowlist(copy, graph)
+    return copy
 
 
 def _bound(config: RunnableConfig) -> RunnableConfig:

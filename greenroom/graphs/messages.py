@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+from uuid import uuid4
 
 import orjson
 from langchain_core.messages import AIMessageChunk, BaseMessage, BaseMessageChunk
 from langchain_core.messages.utils import message_chunk_to_message
+from langgraph.types import Command
 
 from greenroom.wire.encoding import dumps
 
@@ -55,3 +57,32 @@ class AccumulatedMessages:
             self._partial.pop(key, None)
         else:
             self._partial[key] = whole
+
+
+def with_ids(event: Mapping[str, Any]) -> None:
+    """Gives ids to the messages without one that a node or a tool returned, in an event of them.
+
+    The reducer of messages gives these very objects their ids, but only when the step is over, and
+    clients know a message by its id. A reducer keeps an id that is there.
+    """
+    kind, data = event["event"], event["data"]
+    if kind == "on_tool_end":
+        _give_ids(data.get("output"))
+    elif event.get("metadata", {}).get("langgraph_node") != event["name"]:
+        return  # prompts and parsers within a node: their messages may be constants
+    elif kind in ("on_chain_stream", "on_chain_end"):
+        _give_ids(data.get("chunk" if kind == "on_chain_stream" else "output"))
+
+
+def _give_ids(value: Any) -> None:
+    if isinstance(value, BaseMessage):
+        if value.id is None:
+            value.id = str(uuid4())
+    elif isinstance(value, Command):
+        _give_ids(cast(Command[Any], value).update)
+    elif isinstance(value, dict):
+        for each in cast(dict[Any, Any], value).values():
+            _give_ids(each)
+    elif isinstance(value, list | tuple):
+        for each in cast(list[Any], value):
+            _give_ids(each)

@@ -18,6 +18,7 @@ from greenroom.core.raised import Escaped, told
 from greenroom.core.runs import Outcome, RunStatus
 from greenroom.graphs.containment import has_escaped
 from greenroom.graphs.loading import Graph
+from greenroom.graphs.outputs import output_keys
 from greenroom.graphs.resume import INTERRUPT
 from greenroom.graphs.state import head_state
 from greenroom.wire.encoding import dumps
@@ -56,11 +57,11 @@ class Progress:
 
 async def success(graph: Graph, config: RunnableConfig, progress: Progress) -> Outcome:
     streamed = (progress.encoded or dumps(progress.values)) if progress.seen else None
-    if streamed and not progress.stopped and not _forgets(graph):
+    if streamed and not progress.stopped and not _forgets(graph) and output_keys(graph) is None:
         # The graph finished, so the state is the last streamed one, and no step is next.
         return Outcome(status=RunStatus.SUCCESS, output=streamed, values=streamed)
-    values, interrupts, has_next = await head_state(graph, config)
-    output = streamed or values or b"null"
+    head = await head_state(graph, config)
+    output = streamed or head.output or b"null"
     if progress.interrupts:
         shown: Any = progress.values
         known = cast(dict[str, Any], shown) if isinstance(shown, dict) else {}
@@ -68,9 +69,10 @@ async def success(graph: Graph, config: RunnableConfig, progress: Progress) -> O
     return Outcome(
         status=RunStatus.SUCCESS,
         output=output,
-        values=values,
-        interrupts=interrupts,
-        has_next=has_next,
+        values=head.values,
+        interrupts=head.interrupts,
+        has_next=head.has_next,
+        output_keys=head.output_keys,
     )
 
 
@@ -83,7 +85,7 @@ def _forgets(graph: Graph) -> bool:
 async def failure(graph: Graph, config: RunnableConfig, error: BaseException) -> Outcome:
     outcome = outcome_of_failure(error)
     try:
-        values, interrupts, has_next = await head_state(graph, config)
+        head = await head_state(graph, config)
     except BaseException as second:
         # The first error is reported; often it is also the reason why the state is unreadable.
         reraise_signals(second)
@@ -96,9 +98,10 @@ async def failure(graph: Graph, config: RunnableConfig, error: BaseException) ->
     return Outcome(
         status=outcome.status,
         output=outcome.output,
-        values=values,
-        interrupts=interrupts,
-        has_next=has_next,
+        values=head.values,
+        interrupts=head.interrupts,
+        has_next=head.has_next,
+        output_keys=head.output_keys,
         error=outcome.error,
     )
 

@@ -1,4 +1,5 @@
-"""Wrappers of an execution's saver: events are durable first, and no checkpoint is in the future.
+"""Wrappers of an execution's saver: events are durable first, no checkpoint is in the future, and a
+value that cannot be kept ends the run at once.
 
 LangGraph takes the checkpoint with the largest UUIDv6 as the latest, and a UUIDv6 is wall clock
 time. On a machine whose clock is behind, a run's checkpoints would precede the one it started from,
@@ -17,7 +18,7 @@ from uuid import UUID
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import CheckpointTuple
 
-from greenroom.core.errors import GreenroomError
+from greenroom.core.errors import GreenroomError, NotKept
 from greenroom.graphs.loading import Saver
 
 TURNS = 32
@@ -59,7 +60,80 @@ def emitting_first(
 
     setattr(ordered, "aput", put)  # noqa: B010 - as in `with_clock`
     setattr(ordered, "aput_writes", put_writes)  # noqa: B010
+    allowing(ordered, saver, lambda inner: emitting_first(inner, flush, deciding))
     return ordered
+
+
+class Checked:
+    """Says whether all that nodes have returned so far can be kept; made by `checking`."""
+
+    def __init__(self) -> None:
+        self._under_way = 0
+        self._refused: NotKept | None = None
+        self._changed = asyncio.Event()
+
+    async def all_kept(self) -> None:
+        """Waits until the values of the nodes that have ended are serialised.
+
+        Raises:
+            NotKept: one of them cannot be kept.
+        """
+        while self._under_way and self._refused is None:
+            self._changed.clear()
+            await self._changed.wait()
+        if self._refused is not None:
+            raise self._refused
+
+    def begin(self) -> None:
+        self._under_way += 1
+
+    def end(self, refused: NotKept | None) -> None:
+        self._under_way -= 1
+        self._refused = self._refused or refused
+        self._changed.set()
+
+
+def checking(saver: Saver, checked: Checked) -> Saver:
+    """Returns a saver that serialises a node's values where the node has ended, if ``saver`` can do
+    that apart from writing (`PooledSaver.dumped`).
+
+    LangGraph itself does not wait for its saver: it would execute the nodes that follow, and fail
+    after the last one.
+    """
+    dumped = getattr(saver, "dumped", None)
+    if dumped is None:
+        return saver
+    checker = copy.copy(saver)
+
+    async def put(config: Any, writes: Any, task_id: str, task_path: str) -> None:
+        refused = None
+        try:
+            writes = await dumped(writes)
+        except NotKept as error:
+            refused = error
+            raise
+        finally:
+            checked.end(refused)
+        await saver.aput_writes(config, writes, task_id, task_path)
+
+    # No coroutine function: LangGraph calls it in the turn of the loop in which the node ends.
+    def put_writes(config: Any, writes: Any, task_id: str, task_path: str = "") -> Any:
+        checked.begin()
+        return put(config, writes, task_id, task_path)
+
+    setattr(checker, "aput_writes", put_writes)  # noqa: B010 - as in `with_clock`
+    allowing(checker, saver, lambda inner: checking(inner, checked))
+    return checker
+
+
+def allowing(wrapper: Saver, saver: Saver, wrapped: Callable[[Saver], Saver]) -> None:
+    """Has the types that LangGraph allows a graph reach the wrapped saver: a copy of the wrapper
+    would still call the saver without them."""
+
+    def with_allowlist(extra: Any) -> Saver:
+        return wrapped(saver.with_allowlist(extra))
+
+    setattr(wrapper, "with_allowlist", with_allowlist)  # noqa: B010 - as in `with_clock`
 
 
 # --- clocks ---------------------------------------------------------------------------------------
@@ -96,6 +170,7 @@ def with_clock(
 
     # On the instance, since a wrapper class would have to repeat the whole interface.
     setattr(clocked, "aget_tuple", read)  # noqa: B010 - pyright rejects the plain assignment
+    allowing(clocked, saver, lambda inner: with_clock(inner, now_s=now_s, sleep=sleep))
     return clocked
 
 

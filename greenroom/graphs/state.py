@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
@@ -40,6 +41,7 @@ from greenroom.core.units import MIB
 from greenroom.graphs.containment import has_escaped
 from greenroom.graphs.instructions import parse_command
 from greenroom.graphs.loading import Graph, LoadedGraph, Saver
+from greenroom.graphs.outputs import output_keys, output_of
 from greenroom.graphs.updates import apply_once, one_at_a_time, shown, stamping
 from greenroom.langgraph_internals import create_model
 from greenroom.wire.encoding import dumps, loads
@@ -109,7 +111,7 @@ async def update(
             updated = await apply_once(graph, saver, config, supersteps, update.update_id)
         except _REFUSALS as error:
             raise BadRequest(message_of(error)) from error
-        values, interrupts, has_next = await head_state(graph, config)
+        head = await head_state(graph, config)
     where = updated.get("configurable", {})
     return Updated(
         answer=dumps(
@@ -119,25 +121,46 @@ async def update(
                 "checkpoint_id": where.get("checkpoint_id"),
             }
         ),
-        values=values,
-        interrupts=interrupts,
-        has_next=has_next,
+        values=head.values,
+        interrupts=head.interrupts,
+        has_next=head.has_next,
     )
 
 
-async def head_state(graph: Graph, config: RunnableConfig) -> tuple[bytes | None, bytes, bool]:
-    """Reads the facts of a thread's newest checkpoint that the thread's record shows.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Head:
+    """The facts of a thread's newest checkpoint.
 
-    Returns:
-        the values as JSON (None without a checkpoint), the pending interrupts as JSON, and
-        whether the state has a next step.
+    Attributes:
+        values: the state as JSON; None without a checkpoint.
+        output: the part of ``values`` that the graph's output schema shows.
+        output_keys, interrupts, has_next: as in `Outcome`.
     """
+
+    values: bytes | None = None
+    output: bytes | None = None
+    output_keys: bytes | None = None
+    interrupts: bytes = b"{}"
+    has_next: bool = False
+
+
+async def head_state(graph: Graph, config: RunnableConfig) -> Head:
+    """Reads the facts of a thread's newest checkpoint."""
+    keys = output_keys(graph)
+    encoded_keys = None if keys is None else dumps(keys)
     thread_id = config.get("configurable", {})["thread_id"]
     newest: RunnableConfig = {"configurable": {"thread_id": thread_id}}
     snapshot = await _snapshot(graph, newest, subgraphs=True)
     if snapshot.created_at is None:
-        return None, b"{}", False
-    return dumps(snapshot.values), dumps(pending_interrupts(snapshot)), bool(snapshot.next)
+        return Head(output_keys=encoded_keys)
+    values = dumps(snapshot.values)
+    return Head(
+        values=values,
+        output=values if keys is None else dumps(output_of(snapshot.values, keys)),
+        output_keys=encoded_keys,
+        interrupts=dumps(pending_interrupts(snapshot)),
+        has_next=bool(snapshot.next),
+    )
 
 
 async def _snapshot(graph: Graph, config: RunnableConfig, *, subgraphs: bool) -> StateSnapshot:
@@ -185,7 +208,7 @@ def thread_state(snapshot: StateSnapshot) -> dict[str, Any]:
         "values": snapshot.values,
         "next": snapshot.next,
         "tasks": [_task(task) for task in snapshot.tasks],
-        "metadata": shown(snapshot.metadata),
+        "metadata": _metadata(snapshot),
         "created_at": snapshot.created_at,
         "checkpoint": checkpoint if has_checkpoint else None,
         "parent_checkpoint": parent,
@@ -193,6 +216,16 @@ def thread_state(snapshot: StateSnapshot) -> dict[str, Any]:
         "checkpoint_id": checkpoint["checkpoint_id"] if checkpoint and has_checkpoint else None,
         "parent_checkpoint_id": parent.get("checkpoint_id") if parent else None,
     }
+
+
+def _metadata(snapshot: StateSnapshot) -> dict[str, Any] | None:
+    """Returns a checkpoint's metadata with its place, which is not stored: a copy has another."""
+    metadata = shown(snapshot.metadata)
+    if metadata is None:
+        return None
+    place = checkpoint_of(snapshot.config) or {}
+    names = ("thread_id", "checkpoint_ns") if place.get("checkpoint_ns") else ("thread_id",)
+    return {**metadata, **{name: place[name] for name in names if name in place}}
 
 
 def _task(task: PregelTask) -> dict[str, Any]:
@@ -243,12 +276,15 @@ async def _history(
     before = None
     if question.before:
         before = _config(question.graph_id, question.thread_id, question.before)
+    wanted = dict(question.metadata or {})
+    if wanted.pop("thread_id", question.thread_id) != question.thread_id:
+        return b"[]"
     async with loaded.open(config, checkpointer=checkpointer, store=store) as graph:
         snapshots = graph.aget_state_history(
             config,
             limit=question.limit,
             before=before,
-            filter=dict(question.metadata) if question.metadata else None,
+            filter=wanted or None,
         )
         states: list[bytes] = []
         size = 0

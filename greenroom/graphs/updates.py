@@ -24,6 +24,7 @@ from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.types import StateUpdate as NodeUpdate
 
 from greenroom.graphs.loading import Graph, Saver
+from greenroom.graphs.savers import allowing
 
 UPDATE_KEY = "greenroom_update_id"
 """The key of the update's id in a checkpoint's metadata; clients do not see it."""
@@ -51,6 +52,7 @@ def stamping(saver: Saver, update_id: str) -> Saver:
 
     # On the instance, since a wrapper class would have to repeat the whole interface.
     setattr(stamped, "aput", put)  # noqa: B010 - pyright rejects the plain assignment
+    allowing(stamped, saver, lambda inner: stamping(inner, update_id))
     return stamped
 
 

@@ -1,6 +1,8 @@
 """Makes a complete `RunRequest` from a request body, with ``kwargs`` as in LangGraph's server.
 
-The run's config, context and metadata override those of the assistant. ``configurable`` and
+The run's config, context and metadata override those of the assistant. Of metadata, the assistant's
+give way to the thread's, those to the config's, and those to the run's; the thread's come in where
+the run is admitted. ``configurable`` and
 ``context`` are two names for the same values: a client gives one of them, the run shows both, and
 a body with both is refused.
 """
@@ -100,13 +102,15 @@ async def run_request(
     stateless = thread_id is None
     thread_id = thread_id or new_id()
     run_id = new_run_id(thread_id)
+    defaults = _unidentified(
+        {**plain(assistant.get("metadata")), **_given(_base(assistant).get("metadata"))}
+    )
     metadata = _metadata(assistant, body, stateless)
     temporary = stateless and body.on_completion != "keep"
     resumable = dialect.resumable if body.stream_resumable is None else body.stream_resumable
     kwargs = _kwargs(
         body,
         assistant,
-        metadata,
         run_id=run_id,
         thread_id=thread_id,
         temporary=temporary,
@@ -125,10 +129,14 @@ async def run_request(
         webhook=webhook,
         traceparent=tracing.traceparent(),
     )
+    encoded, metadata_at = _encoded(kwargs, dumps({**defaults, **metadata}))
     return RunRequest(
         facts=facts,
-        kwargs=dumps(kwargs),
+        kwargs=encoded,
         metadata=dumps(metadata),
+        defaults=dumps(defaults),
+        metadata_at=metadata_at,
+        thread_config=dumps({**_given(_of_thread(body)), "configurable": {}}),
         multitask_strategy=body.multitask_strategy or dialect.multitask_strategy,
         create_thread=stateless or (body.if_not_exists or dialect.if_not_exists) == "create",
         after_s=max(0.0, float(body.after_seconds or 0)),
@@ -142,9 +150,9 @@ def run_object(run: NewRun) -> JsonObject:
         "run_id": request.run_id,
         "thread_id": request.thread_id,
         "assistant_id": request.assistant_id,
-        "metadata": orjson.Fragment(request.metadata),
+        "metadata": orjson.Fragment(created.metadata),
         "status": "pending",
-        "kwargs": orjson.Fragment(request.kwargs),
+        "kwargs": orjson.Fragment(request.kwargs_with(created.metadata)),
         "multitask_strategy": request.multitask_strategy,
         "created_at": created.created_at,
         "updated_at": created.created_at,
@@ -207,21 +215,56 @@ def _metadata(assistant: JsonObject, body: RunCreate, stateless: bool) -> JsonOb
     own = {"assistant_id": str(assistant["assistant_id"])}
     if not stateless:
         own = {"graph_id": assistant["graph_id"], **own}
+    given = _unidentified({**_own(body, "metadata"), **(body.metadata or {})})
     # Twice: first for the key order of LangGraph's server, then so that a client cannot forge it.
-    return {**plain(assistant.get("metadata")), **own, **(body.metadata or {}), **own}
+    return {**own, **given, **own}
+
+
+def _unidentified(metadata: JsonObject) -> JsonObject:
+    """Returns metadata without the keys that name a run and its thread: they may be forged."""
+    return {key: value for key, value in metadata.items() if key not in ("thread_id", "run_id")}
+
+
+def _base(assistant: JsonObject) -> JsonObject:
+    return identity.fields_of(plain(assistant.get("config")))
+
+
+def _of_thread(body: RunCreate) -> JsonObject:
+    """Returns what the thread's record shows of the config of its newest run."""
+    config = identity.fields_of(body.config or {})
+    return {key: value for key, value in config.items() if key != "configurable"}
+
+
+def _encoded(kwargs: JsonObject, metadata: bytes) -> tuple[bytes, tuple[int, int]]:
+    """Returns ``kwargs`` as JSON with the config's metadata, and where that begins and ends.
+
+    The admission replaces it there, without a look at the rest, which may be large.
+    """
+    names = list(kwargs)
+    first = names.index("config") + 1
+    # Views, since a slice of bytes is a copy.
+    parts = (
+        memoryview(dumps({name: kwargs[name] for name in names[:first]}))[:-2],
+        b',"metadata":',
+        metadata,
+        b"},",
+        memoryview(dumps({name: kwargs[name] for name in names[first:]}))[1:],
+    )
+    begin = len(parts[0]) + len(parts[1])
+    return b"".join(parts), (begin, begin + len(metadata))
 
 
 def _kwargs(
     body: RunCreate,
     assistant: JsonObject,
-    metadata: JsonObject,
     *,
     run_id: str,
     thread_id: str,
     temporary: bool,
     resumable: bool,
 ) -> JsonObject:
-    base = identity.fields_of(plain(assistant.get("config")))
+    """Returns the run's ``kwargs``, without the config's metadata (`_encoded`)."""
+    base = _base(assistant)
     config: JsonObject = {**base, **_given(body.config)}
     own = _configurable(body)
     configurable = {**_given(base.get("configurable")), **own}
@@ -232,8 +275,7 @@ def _kwargs(
         configurable.setdefault("user_id", "")
     config = {
         "configurable": configurable,
-        **{key: value for key, value in config.items() if key != "configurable"},
-        "metadata": {**_given(base.get("metadata")), **_own(body, "metadata"), **metadata},
+        **{k: v for k, v in config.items() if k not in ("configurable", "metadata")},
     }
     durability = body.durability or ("exit" if body.checkpoint_during is False else "async")
     kwargs: JsonObject = {

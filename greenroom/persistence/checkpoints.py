@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import asyncio
 import math
-import threading
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -33,17 +32,24 @@ from orjson import Fragment
 from psycopg import AsyncCursor
 from psycopg.rows import DictRow, dict_row
 
-from greenroom.core.errors import ForeignThread
+from greenroom.core.errors import ForeignThread, NotKept
 from greenroom.core.raised import representation
 from greenroom.langgraph_internals import CONFIG_KEY_DURABILITY, DeltaSnapshot
 from greenroom.persistence.database import Pool, encode, patiently
-from greenroom.persistence.ordered_writes import OrderedWrites
 from greenroom.persistence.saving import Owner, Save, Saving
+from greenroom.persistence.serializing import StateSerializer
 
 T = TypeVar("T")
 
 HEAVY_S = 0.002
 """After a serialisation of this duration, the next ones run in a thread."""
+
+
+class Dumped(NamedTuple):
+    """A serialised value."""
+
+    kind: str
+    data: bytes
 
 
 class PooledSaver(AsyncPostgresSaver):
@@ -68,7 +74,7 @@ class PooledSaver(AsyncPostgresSaver):
         thread_id: str | None = None,
         serde: SerializerProtocol | None = None,
     ) -> None:
-        super().__init__(pool, serde=serde)  # pyright: ignore[reportArgumentType]
+        super().__init__(pool, serde=serde or StateSerializer())  # pyright: ignore[reportArgumentType]
         self._pool = pool
         self._thread_id = thread_id
         self._saving = saving or Saving(pool)
@@ -89,11 +95,11 @@ class PooledSaver(AsyncPostgresSaver):
     async def _patiently(self, work: Callable[[], Awaitable[T]]) -> T:
         return await patiently(self._pool.timeout, work)
 
-    def _is_own(self, thread_id: Any) -> bool:
+    def is_own(self, thread_id: Any) -> bool:
         return self._thread_id is None or thread_id == self._thread_id
 
     async def _refuse_foreign(self, *thread_ids: Any) -> None:
-        others = [str(thread_id) for thread_id in thread_ids if not self._is_own(thread_id)]
+        others = [str(thread_id) for thread_id in thread_ids if not self.is_own(thread_id)]
         if not others:
             return
         # The server writes a UUID in lower case; a graph may write it differently.
@@ -114,7 +120,7 @@ class PooledSaver(AsyncPostgresSaver):
             )
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        await self._refuse_foreign(_thread_of(config))
+        await self._refuse_foreign(thread_of(config))
         get = super().aget_tuple
         return await self._patiently(lambda: get(config))
 
@@ -126,7 +132,7 @@ class PooledSaver(AsyncPostgresSaver):
         before: RunnableConfig | None = None,
         limit: int | None = None,
     ) -> AsyncIterator[CheckpointTuple]:
-        thread_id = _thread_of(config or {})
+        thread_id = thread_of(config or {})
         if thread_id is None and self._thread_id is not None:
             # Without a thread, the query would return the checkpoints of all threads.
             own = {**(config or {}).get("configurable", {}), "thread_id": self._thread_id}
@@ -139,7 +145,7 @@ class PooledSaver(AsyncPostgresSaver):
     async def aget_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
-        await self._refuse_foreign(_thread_of(config))
+        await self._refuse_foreign(thread_of(config))
         return await super().aget_delta_channel_history(config=config, channels=channels)
 
     async def adelete_thread(self, thread_id: str) -> None:
@@ -172,7 +178,7 @@ class PooledSaver(AsyncPostgresSaver):
             else:
                 apart[channel] = value
         versions = [(name, version) for name, version in new_versions.items() if name in apart]
-        dumped = await self._dumped([apart[name] for name, _ in versions])
+        dumped = await self._dumped([(name, apart[name]) for name, _ in versions])
         encoded = encode({**checkpoint, "channel_values": inline})
         rows: dict[str, list[dict[str, Any]]] = {
             "checkpoints": [
@@ -181,9 +187,7 @@ class PooledSaver(AsyncPostgresSaver):
                     "id": checkpoint["id"],
                     "parent": configurable.get("checkpoint_id"),
                     "checkpoint": Fragment(encoded),
-                    "metadata": Fragment(
-                        encode(get_serializable_checkpoint_metadata(config, metadata))
-                    ),
+                    "metadata": Fragment(encode(_metadata_of(config, metadata))),
                 }
             ]
         }
@@ -225,7 +229,7 @@ class PooledSaver(AsyncPostgresSaver):
             "task": task_id,
         }
         special = all(channel in WRITES_IDX_MAP for channel, _ in writes)
-        dumped = await self._dumped([_storable(value) for _, value in writes])
+        dumped = await self._dumped([(name, _storable(value)) for name, value in writes])
         rows = [
             {
                 **place,
@@ -249,94 +253,71 @@ class PooledSaver(AsyncPostgresSaver):
     async def _save(self, item: Save, *, wait: bool) -> None:
         await self._saving.save(item)
 
-    async def _dumped(self, values: list[Any]) -> list[tuple[str, bytes]]:
+    async def _dumped(self, values: list[tuple[str, Any]]) -> list[tuple[str, bytes]]:
         """Serialises values here, or in a thread once that has taken long, so that other runs go
         on. Most values cost less than a thread does.
+
+        Args:
+            values: names of channels with their values.
+
+        Raises:
+            NotKept: a value would not come back; the message names the channel.
         """
+
+        def dump() -> list[tuple[str, bytes]]:
+            return [self._dump(name, value) for name, value in values]
+
         if not values:
             return []
         if self._heavy:
-            return await asyncio.to_thread(lambda: [self.serde.dumps_typed(v) for v in values])
+            return await asyncio.to_thread(dump)
         begun_s = time.perf_counter()
-        dumped = [self.serde.dumps_typed(value) for value in values]
+        dumped = dump()
         self._heavy = time.perf_counter() - begun_s > HEAVY_S
         return dumped
 
-
-class FencedSaver(PooledSaver):
-    """The saver of one attempt of one run. Reads are free, writes pass the fence.
-
-    A write may raise `Fenced`, for itself or for an earlier one. With LangGraph's durability
-    ``async`` it may return before it is committed (`OrderedWrites`): reads wait for that, and
-    `all_written` is called at the end.
-
-    Args:
-        is_first: the thread has no checkpoint, so the saver reads none before the first write.
-    """
-
-    def __init__(
-        self,
-        pool: Pool,
-        saving: Saving | None = None,
-        *,
-        run_id: str,
-        attempt: int,
-        thread_id: str | None = None,
-        is_first: bool = False,
-        serde: SerializerProtocol | None = None,
-    ) -> None:
-        super().__init__(pool, saving, thread_id=thread_id, serde=serde)
-        self._owner = (run_id, attempt)
-        # One of each for all copies of a saver.
-        self._writes = OrderedWrites(self._saving)
-        self._written = threading.Event()
-        if not is_first:
-            self._written.set()
-
-    async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        if not self._written.is_set() and self._is_own(_thread_of(config)):
-            return None
-        return await super().aget_tuple(config)
-
-    @asynccontextmanager
-    async def _cursor(
-        self, *, pipeline: bool = False
-    ) -> AsyncGenerator[AsyncCursor[DictRow], None]:
-        await self._writes.settled()
-        async with super()._cursor(pipeline=pipeline) as cursor:
-            yield cursor
-
-    async def settled(self) -> None:
-        """Returns when no write is under way, also none whose caller was cancelled."""
-        await self._writes.settled()
-
-    async def all_written(self) -> None:
-        """Returns when all writes are committed.
+    async def dumped(self, writes: Sequence[tuple[str, Any]]) -> list[tuple[str, Any]]:
+        """Serialises a task's writes; `aput_writes` takes the result, and serialises no more.
 
         Raises:
-            Exception: why one was not, for example `Fenced`.
+            NotKept: a value would not come back; the message names the channel.
         """
-        await self._writes.all_written()
+        pairs = await self._dumped([(name, _storable(value)) for name, value in writes])
+        return [(name, Dumped(*pair)) for (name, _), pair in zip(writes, pairs, strict=True)]
 
-    async def _save(self, item: Save, *, wait: bool) -> None:
-        await self._writes.write(item, wait=wait)
-
-    async def aput(
-        self,
-        config: RunnableConfig,
-        checkpoint: Checkpoint,
-        metadata: CheckpointMetadata,
-        new_versions: ChannelVersions,
-    ) -> RunnableConfig:
-        self._written.set()
-        return await super().aput(config, checkpoint, metadata, new_versions)
+    def _dump(self, name: str, value: Any) -> tuple[str, bytes]:
+        if isinstance(value, Dumped):
+            return value
+        try:
+            return self.serde.dumps_typed(value)
+        except NotKept as error:
+            raise NotKept(f"The value of {name!r} {error.message}") from error.__cause__
 
 
 _FOREIGN = "SELECT thread_id FROM greenroom.threads WHERE thread_id = ANY(%s) LIMIT 1"
 
 
-def _thread_of(config: RunnableConfig) -> Any:
+def thread_of(config: RunnableConfig) -> Any:
     return config.get("configurable", {}).get("thread_id")
+
+
+_OF_NODE = (
+    "langgraph_step",
+    "langgraph_node",
+    "langgraph_triggers",
+    "langgraph_path",
+    "langgraph_checkpoint_ns",
+)
+
+
+def _metadata_of(config: RunnableConfig, metadata: CheckpointMetadata) -> Mapping[str, Any]:
+    """Returns what is stored as a checkpoint's metadata; for a subgraph, also which node of its
+    parent it is, which LangGraph's own saver leaves out."""
+    stored = get_serializable_checkpoint_metadata(config, metadata)
+    if not config.get("configurable", {}).get("checkpoint_ns"):
+        return stored
+    known = config.get("metadata", {})
+    return {**{name: known[name] for name in _OF_NODE if name in known}, **stored}
 
 
 def _storable(value: Any) -> Any:

@@ -51,7 +51,7 @@ def announce(run_id: str, *, rolled_back: bool = False) -> Write:
             CASE WHEN r.started_at IS NOT NULL THEN greatest(r.started_at, r.created_at) END,
             CASE WHEN r.status IN ('pending', 'running') THEN clock_timestamp()
                 ELSE r.updated_at END,
-            CASE WHEN NOT r.temporary THEN t."values" END,
+            CASE WHEN NOT r.temporary THEN greenroom.output_of(t."values", r.output_keys) END,
             coalesce(r.error, CASE WHEN r.status IN ('pending', 'running', 'interrupted')
                 THEN %(stopped)s::json END)
         FROM greenroom.runs r LEFT JOIN greenroom.threads t USING (thread_id)

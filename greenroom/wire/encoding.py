@@ -23,6 +23,7 @@ from collections.abc import Callable, ItemsView, KeysView, Mapping, Sequence, Se
 from datetime import date, time, timedelta
 from decimal import Decimal
 from enum import Enum
+from fractions import Fraction
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import PurePath
@@ -111,6 +112,7 @@ _BY_TYPE: dict[type, Callable[[Any], Any]] = {
     ValuesView: list,
     ItemsView: list,
     Decimal: str,
+    Fraction: str,
     PurePath: str,
     IPv4Address: str,
     IPv6Address: str,

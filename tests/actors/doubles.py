@@ -22,7 +22,7 @@ from actors.calls.answers import CALL_S, ActorGone, repeat
 from actors.common.placement import ClusterView, Node, PoolSpec
 from actors.common.setup import InspectorSetup, RegistrySetup
 from greenroom.core.errors import Unreachable
-from greenroom.core.runs import RunOrder
+from greenroom.core.runs import RunOrder, Settled
 
 BOUND_S = 10.0
 
@@ -141,12 +141,10 @@ class FakeActor:
     async def _cancel(self, run_id: str, attempt: int, keep_values: bool) -> None:
         self.cancelled.append((run_id, attempt, keep_values))
 
-    async def _settle(
-        self, graph_id: str, thread_id: str, held: tuple[int, int]
-    ) -> tuple[bytes, bool]:
+    async def _settle(self, graph_id: str, thread_id: str, held: tuple[int, int]) -> Settled:
         self.settled.append(thread_id)
         self.settled_by.append(graph_id)
-        return b"{}", False
+        return Settled(interrupts=b"{}")
 
     async def _ask(self, question: Any) -> bytes:
         return b"{}"

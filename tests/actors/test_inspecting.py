@@ -17,6 +17,7 @@ from actors.inspector.asking import Asker, Deadly, Duty, Replaced, settle
 from actors.registry import inspecting
 from actors.registry.inspecting import Inspectors
 from greenroom.core.errors import DatabaseUnavailable, Fenced, NotFound, Unanswered, Unavailable
+from greenroom.core.runs import Settled
 from tests.actors.doubles import BOUND_S, Method, until
 
 SPEC = PoolSpec(graphs=("g", "innocent"), version="v")
@@ -77,13 +78,16 @@ class Process:
         return question
 
     async def _settle(self, graph_id: str, thread_id: str, held: Any) -> Any:
-        step = self.stage.settling.pop(0) if self.stage.settling else (b"{}", True)
+        step = self.stage.settling.pop(0) if self.stage.settling else SETTLED
         if step == "kill":
             self.stage.die(self.name)
             await asyncio.Event().wait()
         if isinstance(step, Exception):
             raise step
         return step
+
+
+SETTLED = Settled(interrupts=b"{}", has_next=True)
 
 
 class Stage:
@@ -328,15 +332,15 @@ async def test_a_keeper_of_the_past_ends_nobody(stage: Stage) -> None:
 
 async def test_settling_outlives_deaths_and_a_database_that_is_away(stage: Stage) -> None:
     stage.settling = [DatabaseUnavailable("away"), "kill", Unavailable("no route"), "kill"]
-    assert await bounded(settle(stage.asker(Duty.ENDS), "g", "t", (1, 0))) == (b"{}", True)
+    assert await bounded(settle(stage.asker(Duty.ENDS), "g", "t", (1, 0))) == SETTLED
     assert stage.started("reads") == 1, "readers' inspector has nothing to do with it"
 
 
 async def test_settling_what_ends_every_process_is_given_up(stage: Stage) -> None:
     stage.settling = ["kill"] * 3
     asker = stage.asker(Duty.ENDS)
-    assert await bounded(settle(asker, "g", "t", (1, 0))) == (None, False)
-    assert await bounded(settle(asker, "innocent", "t", (1, 0))) == (b"{}", True)
+    assert await bounded(settle(asker, "g", "t", (1, 0))) == Settled()
+    assert await bounded(settle(asker, "innocent", "t", (1, 0))) == SETTLED
 
 
 @pytest.mark.parametrize("error", [ValueError("the factory of g"), Unanswered("g hangs")])
@@ -344,7 +348,7 @@ async def test_what_a_graph_raises_or_does_not_answer_leaves_its_thread_as_it_is
     stage: Stage, error: Exception
 ) -> None:
     stage.settling = [error]
-    assert await bounded(settle(stage.asker(Duty.ENDS), "g", "t", (1, 0))) == (None, False)
+    assert await bounded(settle(stage.asker(Duty.ENDS), "g", "t", (1, 0))) == Settled()
 
 
 async def test_settling_without_anybody_to_do_it_is_given_up_in_the_end(
@@ -355,4 +359,4 @@ async def test_settling_without_anybody_to_do_it_is_given_up_in_the_end(
     asker = stage.asker(Duty.ENDS)
     stage.problems = ["no"] * 1_000_000
     stage.die(await stage.inspectors.name(Duty.ENDS))
-    assert await bounded(settle(asker, "g", "t", (1, 0))) == (None, False)
+    assert await bounded(settle(asker, "g", "t", (1, 0))) == Settled()

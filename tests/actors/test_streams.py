@@ -225,6 +225,29 @@ async def test_how_a_run_ended_is_found_in_its_threads_record(
     assert json.loads((await world.streams.outcome(run_id, at(1))).output) == output
 
 
+@pytest.mark.parametrize("has_thread", [True, False])
+async def test_what_is_told_late_is_cut_by_the_output_schema(
+    pool: Pool,
+    has_thread: bool,
+) -> None:
+    run_id = await a_run(pool)
+    await over(pool, run_id, '{"stream_mode": ["values"]}')
+    async with pool.connection() as connection:
+        await connection.execute("UPDATE greenroom.runs SET output_keys = '[\"n\"]'")
+        if has_thread:
+            await connection.execute(
+                'INSERT INTO greenroom.threads (thread_id, "values", interrupts)'
+                " VALUES ('t', %s, %s)",
+                ('{"n": 1.0, "big": 2}', '{"a task": [{"id": "i", "value": "?"}]}'),
+            )
+    shown = {"n": 1.0, "__interrupt__": ASKED["__interrupt__"]}
+    world = World(located=[OVER], read=[ActorGone("x")], database=pool)
+    assert json.loads((await world.streams.outcome(run_id, at(1))).output) == shown
+    world = World(located=[OVER], read=[told(b"", 1), ActorGone("x")], database=pool)
+    seen = await world.seen(at(1), run_id=run_id)
+    assert json.loads(seen.partition(b"data: ")[2]) == shown
+
+
 @pytest.mark.parametrize(
     ("kwargs", "given", "told_again"),
     [

@@ -8,6 +8,7 @@ import textwrap
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from tests.conformance.cases import CASES
 from tests.conformance.differences import DIFFERENCES, ONLY_HERE
 
 ROOT = Path(__file__).parents[2]
@@ -81,6 +82,17 @@ def page(outcome: Outcome) -> str:
         "## Only here",
         "",
         *(f"- `{module}`: {reason}" for module, reason in ONLY_HERE.items()),
+        "",
+        "## Cases from public trackers",
+        "",
+        "Reported of other servers, or found by other people's tests.",
+        "",
+        "| case | what | answer | test |",
+        "|---|---|---|---|",
+        *(
+            f"| {name} | {case.what} | {case.answer} | `tests/{case.test}` |"
+            for name, case in CASES.items()
+        ),
     ]
     return HEAD + "\n".join(lines) + "\n"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
+from tests.conformance.cases import CASES
 from tests.conformance.compatibility import PAGE, page, read_outcome
 from tests.conformance.differences import DIFFERENCES, ONLY_HERE, only_here, reason_of
 from tests.conformance.folder import HERE
@@ -33,6 +34,13 @@ def test_every_difference_has_one_sentence_of_reason() -> None:
         assert reason.endswith("."), scenario
         assert "|" not in reason, scenario
         assert "\n" not in reason, scenario
+
+
+def test_every_case_has_a_test_that_is_there() -> None:
+    for name, case in CASES.items():
+        assert "|" not in case.what + case.answer, name
+        file, _, test = case.test.partition("::")
+        assert f"def {test}(" in (HERE.parent / file).read_text(), name
 
 
 def test_a_scenario_is_looked_up_with_and_without_its_parameters() -> None:

@@ -283,7 +283,8 @@ async def test_cancelling_passes_through_and_leaves_the_state_of_the_last_step()
     with pytest.raises(asyncio.CancelledError):
         await task
     after = await state_after(loaded, todo, checkpointer=saver, store=None)
-    assert after == (b'{"x":1}', b"{}", True)
+    assert (after.values, after.output) == (b'{"x":1}', b'{"x":1}')
+    assert (after.interrupts, after.has_next) == (b"{}", True)
 
 
 async def test_a_node_that_cancels_itself_has_failed_and_was_not_cancelled() -> None:
@@ -366,7 +367,7 @@ async def test_messages_that_come_whole_are_complete_at_once() -> None:
     assert [m["content"] for [m] in driven.of("messages/complete")] == ["done", "next"]
 
 
-async def test_a_cached_result_does_not_show_that_it_was_cached() -> None:
+async def test_a_cached_result_shows_that_it_was_cached() -> None:
     from langgraph.cache.memory import InMemoryCache
     from langgraph.types import CachePolicy
 
@@ -381,9 +382,9 @@ async def test_a_cached_result_does_not_show_that_it_was_cached() -> None:
     builder.add_edge(START, "node")
     builder.add_edge("node", END)
     loaded = given(builder.compile(cache=InMemoryCache()))
-    for _ in range(2):
+    for mark in ({}, {"__metadata__": {"cached": True}}):
         driven = await run(loaded, order(input={"x": 0}, stream_mode=["updates"]))
-        assert driven.of("updates") == [{"node": {"x": 1}}]
+        assert driven.of("updates") == [{"node": {"x": 1}, **mark}]
     assert len(calls) == 1
 
 

@@ -6,14 +6,18 @@ A failure here after an upgrade names what to look at in `greenroom/langgraph_in
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import inspect
 import sys
 from collections.abc import Coroutine
 from typing import Any, TypedDict, cast
 
+import ormsgpack
 import pytest
+from langchain_core.documents import Document
 from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.graph import START, StateGraph
 from langgraph.types import Command, Send, interrupt
 
@@ -22,6 +26,11 @@ from greenroom import langgraph_internals as internals
 
 class State(TypedDict, total=False):
     text: str
+
+
+@dataclasses.dataclass
+class Kept:
+    a: int
 
 
 def asks(state: State) -> State:
@@ -188,3 +197,35 @@ async def test_a_saver_is_told_the_durability(durability: Any) -> None:
     config: Any = {"configurable": {"thread_id": "t"}}
     await graph.ainvoke({"text": ""}, config, durability=durability)
     assert set(told) == {durability}
+
+
+def test_the_encoding_of_values_is_langgraphs_own() -> None:
+    """Else values with others in them cannot be read (`persistence.serializing`)."""
+    serde = JsonPlusSerializer(allowed_msgpack_modules=True)
+
+    def packed(value: Any, kind: int, *parts: Any) -> bytes:
+        names = (type(value).__module__, type(value).__name__)
+        inner = ormsgpack.packb((*names, *parts), option=internals.MSGPACK_OPTION)
+        return ormsgpack.packb(ormsgpack.Ext(kind, inner), option=internals.MSGPACK_OPTION)
+
+    for value, kind, parts in (
+        (
+            Document("t"),
+            internals.MSGPACK_MODEL,
+            (Document("t").model_dump(), "model_validate_json"),
+        ),
+        (Kept(a=1), internals.MSGPACK_KEYWORDS, ({"a": 1},)),
+    ):
+        assert serde.dumps_typed(value) == ("msgpack", packed(value, kind, *parts))
+        assert serde.loads_typed(serde.dumps_typed(value)) == value
+    assert isinstance(internals.msgpack_default(Document("t")), ormsgpack.Ext)
+    assert internals.STRICT_MSGPACK is False
+
+
+def test_a_copy_of_a_graph_keeps_the_types_that_its_schemas_allow() -> None:
+    """Else `LANGGRAPH_STRICT_MSGPACK` refuses the classes of the graph's own state."""
+    graph = StateGraph(State).add_node("asks", asks).add_edge(START, "asks").compile()
+    graph._serde_allowlist = {("module", "Class")}
+    copied = graph.copy()
+    internals.keep_allowlist(copied, graph)
+    assert copied._serde_allowlist == {("module", "Class")}

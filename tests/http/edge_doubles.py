@@ -154,6 +154,9 @@ class MemoryRuntime:
             run_id=request.run_id,
             thread_id=request.thread_id,
             created_at=NOW,
+            metadata=orjson.dumps(
+                {**orjson.loads(request.defaults), **orjson.loads(request.metadata)}
+            ),
             placement=Placement(run_id=request.run_id, attempt=1, actor="a1"),
         )
 

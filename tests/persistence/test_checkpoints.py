@@ -20,9 +20,10 @@ from greenroom.core.errors import Fenced
 from greenroom.langgraph_internals import CONFIG_KEY_DURABILITY
 from greenroom.persistence import journal
 from greenroom.persistence.bulk import Bulk
-from greenroom.persistence.checkpoints import FencedSaver, PooledSaver
+from greenroom.persistence.checkpoints import PooledSaver
 from greenroom.persistence.database import Connection, Pool, open_pool, terminate_backends
 from greenroom.persistence.fence import fenced
+from greenroom.persistence.fenced_saver import FencedSaver
 from greenroom.persistence.upkeep import delete_saved_heads
 
 BOUND_S = 10.0

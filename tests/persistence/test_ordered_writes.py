@@ -11,8 +11,8 @@ from langgraph.graph import START, StateGraph
 from typing_extensions import TypedDict
 
 from greenroom.core.errors import Fenced
-from greenroom.persistence.checkpoints import FencedSaver
 from greenroom.persistence.database import Pool
+from greenroom.persistence.fenced_saver import FencedSaver
 from greenroom.persistence.ordered_writes import WAITING_BYTES, OrderedWrites
 from greenroom.persistence.saving import Save, Saving
 from tests.persistence.test_checkpoints import BOUND_S, a_run, at, put, rows, take_over

@@ -105,6 +105,35 @@ async def test_a_delivery_is_the_run_with_what_became_of_it(pool: Pool) -> None:
     assert body["webhook_sent_at"] == "2026-11-22T07:11:08.273271+00:00"
 
 
+VALUES = '{"b": 1.50, "secret": {"x": [1]}, "a": null}'
+
+
+@pytest.mark.parametrize(
+    ("keys", "values", "shown"),
+    [
+        (None, VALUES, {"b": 1.5, "secret": {"x": [1]}, "a": None}),
+        (b'["a", "b", "never"]', VALUES, {"b": 1.5, "a": None}),
+        (b"[]", VALUES, {}),
+        (b'"b"', VALUES, 1.5),
+        (b'"never"', VALUES, None),
+        (b'["a"]', "[1]", [1]),
+        (b'["a"]', None, None),
+    ],
+)
+async def test_a_delivery_has_what_the_output_schema_shows(
+    pool: Pool, keys: bytes | None, values: str | None, shown: Any
+) -> None:
+    run_id = await a_run(pool, "t")
+    if values is not None:
+        await store_values(pool, "t", values)
+    await commit(
+        pool,
+        journal.end_run(run_id, RunStatus.SUCCESS, None, keys),
+        outbox.announce(run_id),
+    )
+    assert (await body_of(pool, run_id))["values"] == shown
+
+
 async def test_a_delivery_holds_the_kwargs_byte_for_byte(pool: Pool) -> None:
     run_id = await a_run(pool, "t", kwargs=b'{"z": 1.50, "a": {"b": null}}')
     await end(pool, run_id)

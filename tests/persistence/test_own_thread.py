@@ -27,8 +27,9 @@ from greenroom.graphs.factories import Factory
 from greenroom.graphs.loading import LoadedGraph
 from greenroom.graphs.state import answer, update
 from greenroom.http.app import create_app
-from greenroom.persistence.checkpoints import FencedSaver, PooledSaver
+from greenroom.persistence.checkpoints import PooledSaver
 from greenroom.persistence.database import Pool, open_pool
+from greenroom.persistence.fenced_saver import FencedSaver
 from tests.http.edge_doubles import MemoryRecords, MemoryRuntime
 from tests.persistence.test_checkpoints import a_run
 from tests.run_records import order_of

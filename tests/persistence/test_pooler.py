@@ -16,10 +16,10 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from greenroom.core.errors import Fenced
-from greenroom.persistence.checkpoints import FencedSaver
 from greenroom.persistence.database import Pool, open_pool, terminate_backends
 from greenroom.persistence.embedded import SERVER_USER, Embedded
 from greenroom.persistence.fence import fenced
+from greenroom.persistence.fenced_saver import FencedSaver
 from greenroom.persistence.migrations import migrate
 from tests.serving import free_port
 

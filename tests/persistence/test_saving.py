@@ -9,8 +9,8 @@ import uuid
 import pytest
 
 from greenroom.core.errors import Fenced
-from greenroom.persistence.checkpoints import FencedSaver
 from greenroom.persistence.database import Pool, open_pool
+from greenroom.persistence.fenced_saver import FencedSaver
 from greenroom.persistence.saving import Save, Saving
 from tests.persistence.test_checkpoints import BOUND_S, a_run, put, rows, take_over, until_blocked
 

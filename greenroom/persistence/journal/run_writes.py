@@ -17,47 +17,53 @@ died in between; its actor handed it back; it did not reach the end of a superst
 _MADE_THREAD = """
     INSERT INTO greenroom.threads (thread_id, status, metadata, config)
     SELECT %(thread)s, 'busy', %(run_metadata)s::jsonb || %(thread_metadata)s::jsonb,
-        '{"configurable": {}}'
+        %(config)s::jsonb
     WHERE NOT EXISTS (SELECT 1 FROM known)
     ON CONFLICT (thread_id) DO UPDATE SET status = 'busy',
         metadata = threads.metadata || %(thread_metadata)s::jsonb,
-        config = '{"configurable": {}}'::jsonb || threads.config,
+        config = threads.config || %(config)s::jsonb,
         updated_at = clock_timestamp()
-    RETURNING thread_id"""
+    RETURNING thread_id, metadata"""
 
 _FOUND_THREAD = """
     UPDATE greenroom.threads SET status = 'busy',
         metadata = threads.metadata || %(thread_metadata)s::jsonb,
-        config = '{"configurable": {}}'::jsonb || threads.config,
+        config = threads.config || %(config)s::jsonb,
         updated_at = clock_timestamp()
     WHERE thread_id = %(thread)s AND NOT EXISTS (SELECT 1 FROM known)
-    RETURNING thread_id"""
+    RETURNING thread_id, metadata"""
 
 _ADMIT = """
 WITH known AS (
-    SELECT created_at, status IN ('pending', 'running') AS is_current
+    SELECT created_at, status IN ('pending', 'running') AS is_current, metadata
     FROM greenroom.runs WHERE run_id = %(run)s),
 thread AS ({thread}),
+merged AS (
+    SELECT thread_id, %(defaults)s::jsonb
+        || (metadata - '{thread_id,run_id,graph_id,assistant_id}'::text[])
+        || %(run_metadata)s::jsonb AS metadata
+    FROM thread),
 made AS (
     INSERT INTO greenroom.runs (run_id, thread_id, assistant_id, graph_id, status, attempt,
         actor, kwargs, metadata, multitask_strategy, temporary, resumable, resumes, webhook,
         due_at, started_at)
     SELECT %(run)s, thread_id, %(assistant)s, %(graph)s, %(status)s, %(attempt)s, %(actor)s,
-        %(kwargs)s::json, %(run_metadata)s::jsonb, %(strategy)s, %(temporary)s, %(resumable)s,
+        (%(kwargs)s::text || coalesce(metadata::text || %(more_kwargs)s::text, ''))::json,
+        metadata, %(strategy)s, %(temporary)s, %(resumable)s,
         %(resumes)s, %(webhook)s,
         CASE WHEN %(after_s)s::float8 > 0
             THEN clock_timestamp() + make_interval(secs => %(after_s)s::float8) END,
         CASE WHEN %(actor)s::text IS NOT NULL THEN clock_timestamp() END
-    FROM thread
+    FROM merged
     ON CONFLICT (run_id) DO NOTHING
-    RETURNING created_at)
+    RETURNING created_at, metadata)
 SELECT created_at, true, NOT EXISTS (
-    SELECT 1 FROM checkpoints WHERE thread_id = %(thread)s) FROM made
-UNION ALL SELECT created_at, is_current, false FROM known"""
+    SELECT 1 FROM checkpoints WHERE thread_id = %(thread)s), metadata::text FROM made
+UNION ALL SELECT created_at, is_current, false, metadata::text FROM known"""
 _ADMIT_MAKING_THREAD = _ADMIT.replace("{thread}", _MADE_THREAD)
 _ADMIT_ON_THREAD = _ADMIT.replace("{thread}", _FOUND_THREAD)
 
-_CREATED = "SELECT created_at FROM greenroom.runs WHERE run_id = %(run)s"
+_CREATED = "SELECT created_at, metadata::text FROM greenroom.runs WHERE run_id = %(run)s"
 
 _START = """
 UPDATE greenroom.runs SET status = 'running', attempt = %(attempt)s, actor = %(actor)s,
@@ -77,7 +83,7 @@ _NOTE_CANCEL = "INSERT INTO greenroom.cancels (name) VALUES (%(name)s) ON CONFLI
 
 _END = """
 UPDATE greenroom.runs SET status = %(status)s, error = %(error)s, due_at = NULL,
-    updated_at = clock_timestamp()
+    output_keys = %(output_keys)s::jsonb, updated_at = clock_timestamp()
 WHERE run_id = %(run)s AND status IN ('pending', 'running')"""
 
 _DELETE_EVENTS = "DELETE FROM greenroom.run_events WHERE run_id = %(run)s"
@@ -95,9 +101,10 @@ FROM greenroom.runs WHERE run_id = %(run)s AND resumes"""
 def admit(request: RunRequest, *, actor: str | None) -> Write:
     """Adds a new run and makes its thread ``busy``.
 
-    The write gives ``(created_at, is_current, is_first)``, or no row when the thread does not
-    exist. A run that is there already stays as it is, and so does its thread; ``is_current`` is
-    false if that run is over. ``is_first`` says that the thread has no checkpoint.
+    The write gives ``(created_at, is_current, is_first, metadata)``, or no row when the thread does
+    not exist. A run that is there already stays as it is, and so does its thread; ``is_current`` is
+    false if that run is over. ``is_first`` says that the thread has no checkpoint. ``metadata`` is
+    the run's: what it was given over its thread's, over the request's ``defaults``.
 
     Args:
         request: the run.
@@ -108,6 +115,7 @@ def admit(request: RunRequest, *, actor: str | None) -> Write:
         if request.temporary
         else {"graph_id": request.graph_id, "assistant_id": request.assistant_id}
     )
+    kwargs, more_kwargs = request.kwargs_around()
     return Write(
         _ADMIT_MAKING_THREAD if request.create_thread else _ADMIT_ON_THREAD,
         {
@@ -118,8 +126,11 @@ def admit(request: RunRequest, *, actor: str | None) -> Write:
             "status": RunStatus.RUNNING if actor else RunStatus.PENDING,
             "attempt": 1 if actor else 0,
             "actor": actor,
-            "kwargs": request.kwargs.decode(),
+            "kwargs": str(kwargs, "utf-8"),
+            "more_kwargs": None if more_kwargs is None else str(more_kwargs, "utf-8"),
+            "defaults": request.defaults.decode(),
             "run_metadata": request.metadata.decode(),
+            "config": request.thread_config.decode(),
             "thread_metadata": json.dumps(thread_metadata),
             "strategy": request.multitask_strategy,
             "temporary": request.temporary,
@@ -132,7 +143,7 @@ def admit(request: RunRequest, *, actor: str | None) -> Write:
 
 
 def created(run_id: str) -> Write:
-    """Reads when a run was created: the write gives ``(created_at,)``, or no row.
+    """Reads of a run that may be there: the write gives ``(created_at, metadata)``, or no row.
 
     It is a write because it must see all earlier writes.
     """
@@ -179,13 +190,16 @@ def note_cancel(name: str) -> Write:
     return Write(_NOTE_CANCEL, {"name": name})
 
 
-def end_run(run_id: str, status: RunStatus, error: bytes | None) -> Write:
+def end_run(
+    run_id: str, status: RunStatus, error: bytes | None, output_keys: bytes | None = None
+) -> Write:
     """Ends a run that is not over.
 
     Args:
         run_id: the run.
         status: a terminal status.
         error: JSON.
+        output_keys: JSON, as in `Outcome`; by them the thread's values become the run's output.
     """
     return Write(
         _END,
@@ -193,6 +207,7 @@ def end_run(run_id: str, status: RunStatus, error: bytes | None) -> Write:
             "run": run_id,
             "status": status,
             "error": error.decode() if error is not None else None,
+            "output_keys": output_keys.decode() if output_keys is not None else None,
         },
     )
 

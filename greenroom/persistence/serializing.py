@@ -1,0 +1,230 @@
+"""Serialises the values of states: each comes back equal, or is refused.
+
+LangGraph's serialiser (msgpack) refuses many values that people have in states, such as NumPy's
+scalars and pandas' frames, and changes some without a word. Such a value is pickled, in LangGraph's
+own format for that (``pickle_fallback``), if it comes back from there. Values come from the graph's
+code only, never from a client's JSON, and only processes that run this code read them.
+
+With ``LANGGRAPH_STRICT_MSGPACK`` nothing is pickled, and only types that may be read back are kept:
+LangGraph's safe ones and those of the graph's schemas.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import pickle
+import threading
+from collections.abc import Iterator, Mapping, Set
+from datetime import date, datetime, time, timedelta
+from typing import Any, cast
+
+import ormsgpack
+from langgraph.checkpoint.serde.event_hooks import SerdeEvent, register_serde_event_listener
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+
+from greenroom.core.errors import NotKept
+from greenroom.core.raised import message_of
+from greenroom.langgraph_internals import (
+    MSGPACK_KEYWORDS,
+    MSGPACK_MODEL,
+    MSGPACK_OPTION,
+    STRICT_MSGPACK,
+    msgpack_default,
+)
+
+MAX_DEPTH = 20
+"""How deep the part of a value is looked for that cannot be kept."""
+
+
+class StateSerializer(JsonPlusSerializer):
+    """LangGraph's serialiser, which pickles what msgpack does not give back."""
+
+    def __init__(self, *, strict: bool = STRICT_MSGPACK) -> None:
+        if strict:
+            super().__init__(allowed_msgpack_modules=None)
+        else:
+            super().__init__(pickle_fallback=True, allowed_msgpack_modules=True)
+        self._strict = strict
+
+    def dumps_typed(self, obj: Any) -> tuple[str, bytes]:
+        """Serialises a value.
+
+        Raises:
+            NotKept: the value would not come back; the message names its type.
+        """
+        if obj is None or isinstance(obj, bytes | bytearray):
+            return super().dumps_typed(obj)
+        try:
+            data = _packed(obj, _as_given)
+        except Exception as error:  # noqa: BLE001 - user code is run here: `model_dump`, properties
+            return self._otherwise(obj, error)
+        if self._strict:
+            self._refuse_blocked(data)
+        return "msgpack", data
+
+    def loads_typed(self, data: tuple[str, bytes]) -> Any:
+        """Reads a value.
+
+        Raises:
+            NotKept: a class of the value is not here any more.
+        """
+        if self._strict and data[0] == "pickle":
+            raise NotKept(
+                "A value of the state was pickled, and LANGGRAPH_STRICT_MSGPACK does not allow to"
+                " read it. Unset that variable, or start with a new thread."
+            )
+        try:
+            return super().loads_typed(data)
+        except Exception as error:
+            if data[0] != "pickle":
+                raise
+            reason = f"{type(error).__name__}: {message_of(error)}"
+            raise NotKept(
+                f"A value of the state cannot be read ({reason}). It was written by code that this"
+                " process does not have: install what is missing, or keep plain values."
+            ) from error
+
+    def _otherwise(self, obj: Any, problem: Exception) -> tuple[str, bytes]:
+        """Serialises a value that msgpack does not give back."""
+        if not self._strict:
+            try:
+                data = pickle.dumps(obj)
+                pickle.loads(data)  # many exceptions can be pickled and not be read
+            except Exception as error:  # noqa: BLE001 - user code is run here: `__reduce__`
+                problem = error
+            else:
+                return "pickle", data
+        try:
+            # As LangGraph does: an exception that cannot be kept is kept as its `repr`.
+            data = _packed(obj, msgpack_default)
+        except Exception:  # noqa: BLE001 - as above
+            data = None
+        if data is None or any(not _is_exception(part) for part in _odd_parts(obj)):
+            raise NotKept(_refusal(obj, self._strict, problem)) from problem
+        if self._strict:
+            self._refuse_blocked(data)
+        return "msgpack", data
+
+    def _refuse_blocked(self, data: bytes) -> None:
+        """Refuses what would be read as something else."""
+        blocked: list[str] = []
+        thread = threading.get_ident()
+
+        def note(event: SerdeEvent) -> None:
+            is_ours = threading.get_ident() == thread
+            if is_ours and event["kind"] in ("msgpack_blocked", "msgpack_method_blocked"):
+                blocked.append(f"{event['module']}.{event['name']}")
+
+        forget = register_serde_event_listener(note)
+        try:
+            super().loads_typed(("msgpack", data))
+        finally:
+            forget()
+        if blocked:
+            raise NotKept(
+                f"has a {blocked[0]}, which LANGGRAPH_STRICT_MSGPACK does not allow. Name the type"
+                " in the graph's state schema, keep a plain value instead, or unset that variable."
+            )
+
+
+def _packed(obj: Any, default: Any) -> bytes:
+    return ormsgpack.packb(obj, default=default, option=MSGPACK_OPTION)
+
+
+def _as_given(obj: Any) -> Any:
+    """Encodes a value that msgpack does not know, as LangGraph does; refuses what would change."""
+    if _is_odd(obj):
+        raise TypeError(f"{_name(cast(Any, type(obj)))} is not msgpack")
+    # These have other values in them, which LangGraph would encode without this function.
+    if hasattr(obj, "model_dump") and callable(obj.model_dump):
+        parts = (type(obj).__module__, type(obj).__name__, obj.model_dump(), "model_validate_json")
+        return ormsgpack.Ext(MSGPACK_MODEL, _packed(parts, _as_given))
+    if dataclasses.is_dataclass(obj) and not hasattr(obj, "dict") and not hasattr(obj, "node"):
+        values = {each.name: getattr(obj, each.name) for each in dataclasses.fields(obj)}
+        parts = (type(obj).__module__, type(obj).__name__, values)
+        return ormsgpack.Ext(MSGPACK_KEYWORDS, _packed(parts, _as_given))
+    return msgpack_default(obj)
+
+
+def _is_odd(obj: Any) -> bool:
+    """Returns whether LangGraph's serialiser gives another value back, without a word."""
+    if isinstance(obj, BaseException):
+        return True  # its `repr`
+    if isinstance(obj, datetime | date | time | timedelta):
+        return type(obj).__module__ != "datetime"  # a string, for pandas' classes
+    # An array of objects becomes None, a structured one loses its fields.
+    return (
+        type(obj).__module__ == "numpy"
+        and getattr(obj, "dtype", None) is not None
+        and (obj.dtype.kind in "OV")
+    )
+
+
+def _is_exception(part: Any) -> bool:
+    return isinstance(part, BaseException)
+
+
+def _odd_parts(obj: Any) -> Iterator[Any]:
+    return (part for _, part in _parts(obj, "", 0, set()) if _is_odd(part))
+
+
+def _refusal(obj: Any, strict: bool, problem: Exception) -> str:
+    """Returns what is wrong with a value, and where in it; it follows a subject."""
+    where, part = _culprit(obj, strict)
+    place = f" at {where}" if where else ""
+    how = "LANGGRAPH_STRICT_MSGPACK does not allow" if strict else "cannot be stored"
+    reason = "" if strict else f" ({type(problem).__name__}: {message_of(problem)})"
+    return (
+        f"has a {_name(cast(Any, type(part)))}{place}, which {how}{reason}. Keep a value instead"
+        " from which it can be made again, or make it in the node that uses it."
+    )
+
+
+def _culprit(obj: Any, strict: bool) -> tuple[str, Any]:
+    """Returns the innermost part of a value that cannot be kept, and its place."""
+    found = ("", obj)
+    for where, part in _parts(obj, "", 0, set()):
+        if where.startswith(found[0]) and not _can_be_kept(part, strict):
+            found = (where, part)
+    return found
+
+
+def _can_be_kept(part: Any, strict: bool) -> bool:
+    try:
+        if strict:
+            _packed(part, _as_given)
+        else:
+            pickle.loads(pickle.dumps(part))
+    except Exception:  # noqa: BLE001 - user code is run here
+        return False
+    return True
+
+
+def _parts(obj: Any, where: str, depth: int, seen: set[int]) -> Iterator[tuple[str, Any]]:
+    """Yields a value and everything in it, with the place; what contains comes first."""
+    yield where, obj
+    if depth >= MAX_DEPTH or id(obj) in seen:
+        return
+    seen.add(id(obj))
+    inner: list[tuple[str, Any]] = []
+    if isinstance(obj, Mapping):
+        items = cast(Mapping[Any, Any], obj).items()
+        inner = [(f"{where}[{key!r}]"[:200], value) for key, value in items]
+    elif isinstance(obj, list | tuple):
+        inner = [(f"{where}[{n}]", value) for n, value in enumerate(cast(list[Any], obj))]
+    elif isinstance(obj, Set):
+        inner = [(f"{where}{{...}}", value) for value in cast(Set[Any], obj)]
+    elif not isinstance(obj, type | str | bytes) and isinstance(
+        known := getattr(obj, "__dict__", None), dict
+    ):
+        inner = [(f"{where}.{name}", value) for name, value in cast(dict[str, Any], known).items()]
+    for place, value in inner:
+        yield from _parts(value, place, depth + 1, seen)
+
+
+def _name(kind: Any) -> str:
+    return (
+        kind.__qualname__
+        if kind.__module__ == "builtins"
+        else (f"{kind.__module__}.{kind.__qualname__}")
+    )
