@@ -9,6 +9,7 @@ docs/settings.md.
 from __future__ import annotations
 
 import asyncio
+import logging
 
 from actors.gateway.deployment import application
 from actors.server.preparing import embedded_directory, prepare_database, registry_setup
@@ -18,6 +19,8 @@ from greenroom.settings import Settings
 
 settings = Settings.read()
 configuration = read_configuration(settings.config)
+for sentence in configuration.warnings:
+    logging.getLogger("greenroom.server").warning(sentence)
 if settings.database_url is None:
     embedded = start_embedded(embedded_directory(settings))
     dsn = embedded.dsn

@@ -10,7 +10,6 @@ key and the allowed ones.
 
 from __future__ import annotations
 
-import io
 import json
 import re
 import sys
@@ -19,11 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from dotenv import dotenv_values
-
 from greenroom.core.errors import ConfigurationError
 from greenroom.graphs.json_values import an_object, listed, refuse_unknown
 from greenroom.graphs.placements import PlacementSpec, parse_placement
+from greenroom.graphs.variables import environment_of
 
 FILE_NAME = "langgraph.json"
 RESERVED_APPLICATION = "greenroom"
@@ -206,15 +204,16 @@ def parse_configuration(content: Any, root: Path) -> Configuration:
             f"'greenroom.default_graph' is {default_graph!r}; it must be one of {listed(graphs)}."
         )
     import_paths, dependency_warnings = _import_paths(top.get("dependencies", []), root)
+    env, env_warnings = environment_of(top.get("env", {}), root)
     return Configuration(
         root=root,
         graphs=graphs,
-        env=_environment(top.get("env", {}), root),
+        env=env,
         import_paths=import_paths,
         applications=_applications(ours.get("applications", {})),
         default_graph=default_graph if default_graph or len(graphs) != 1 else next(iter(graphs)),
         shipped_graphs=shipped_graphs,
-        warnings=(*_warnings(top), *dependency_warnings),
+        warnings=(*_warnings(top), *dependency_warnings, *env_warnings),
     )
 
 
@@ -292,29 +291,3 @@ def _import_paths(value: Any, root: Path) -> tuple[tuple[Path, ...], list[str]]:
         for item in missing
     ]
     return tuple(dict.fromkeys(paths)), warnings
-
-
-def _environment(value: Any, root: Path) -> dict[str, str]:
-    if isinstance(value, str):
-        file = root / value
-        try:
-            return read_env(file.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigurationError(
-                f"'env' names the file {value!r}, which cannot be read from {root}: {error}"
-            ) from None
-    found = an_object(value, "env")
-    for key, item in found.items():
-        if not isinstance(item, str | int | float) or isinstance(item, bool):
-            raise ConfigurationError(f"'env.{key}' is {item!r}; it must be a string.")
-    return {key: str(item) for key, item in found.items()}
-
-
-def read_env(text: str) -> dict[str, str]:
-    """Returns the variables of a ``.env`` file, as python-dotenv reads them.
-
-    ``${NAME}`` stands for the value of a variable above it in the file, else for the value in the
-    environment. A line that names a variable without ``=`` sets nothing.
-    """
-    found = dotenv_values(stream=io.StringIO(text))
-    return {name: value for name, value in found.items() if value is not None}

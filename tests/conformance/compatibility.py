@@ -8,6 +8,7 @@ import textwrap
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from tests.conformance.cases import CASES
 from tests.conformance.differences import DIFFERENCES, ONLY_HERE
 
 ROOT = Path(__file__).parents[2]
@@ -81,6 +82,14 @@ def page(outcome: Outcome) -> str:
         "## Only here",
         "",
         *(f"- `{module}`: {reason}" for module, reason in ONLY_HERE.items()),
+        "",
+        "## Cases from public trackers",
+        "",
+        "What users of other servers have met, and what happens here.",
+        "",
+        "| case | what people do | right | test |",
+        "|---|---|---|---|",
+        *(f"| {case.id} | {case.what} | {case.right} | `{case.test}` |" for case in CASES),
     ]
     return HEAD + "\n".join(lines) + "\n"
 
@@ -91,3 +100,7 @@ def sentence(scenario: str) -> str:
     words = name.replace("_", " ")
     shown = re.sub(r"\|", r"\\|", parameters.rstrip("]"))
     return f"{words[:1].upper()}{words[1:]}" + (f" (`{shown}`)" if shown else "")
+
+
+if __name__ == "__main__":  # after a change of a table: the reference need not be asked again
+    write(read_outcome())

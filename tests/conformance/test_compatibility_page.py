@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-from tests.conformance.compatibility import PAGE, page, read_outcome
+from tests.conformance.cases import CASES
+from tests.conformance.compatibility import PAGE, ROOT, page, read_outcome
 from tests.conformance.differences import DIFFERENCES, ONLY_HERE, only_here, reason_of
 from tests.conformance.folder import HERE
 
@@ -46,3 +47,11 @@ def test_as_many_scenarios_differ_as_the_table_has_at_least() -> None:
     outcome = read_outcome()
     assert outcome.differ >= len(DIFFERENCES)
     assert outcome.same > 300
+
+
+def test_every_case_names_a_test_that_there_is() -> None:
+    assert len({case.id for case in CASES}) == len(CASES)
+    for case in CASES:
+        path, _, name = case.test.partition("::")
+        text = (ROOT / path).read_text(encoding="utf-8")
+        assert not name or f"def {name}(" in text, case.id
