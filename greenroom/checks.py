@@ -92,7 +92,8 @@ class GraphCheck:
 
     def __init__(self, path: Path, *, loud: bool = False) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "greenroom.checks", str(path)],
+            # -P: without the working directory, whose files could hide the standard library.
+            [sys.executable, "-P", "-m", "greenroom.checks", str(path)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=None if loud else subprocess.DEVNULL,
@@ -180,9 +181,7 @@ def _report(configuration: Configuration, graph_id: str) -> GraphReport:
     from greenroom.graphs.loading import load_graph  # imports LangGraph, which the server need not
 
     try:
-        loaded = load_graph(
-            configuration.graph(graph_id), configuration.root, configuration.import_paths
-        )
+        loaded = load_graph(configuration, graph_id)
     except ConfigurationError as error:
         return GraphReport(graph_id=graph_id, problem=str(error))
     if loaded.graph is None:

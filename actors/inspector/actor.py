@@ -45,8 +45,8 @@ from greenroom.core.errors import (
 )
 from greenroom.core.ports import Question, Update
 from greenroom.graphs import state as graph_state
-from greenroom.graphs.importing import make_importable
 from greenroom.graphs.loading import LoadedGraph, load_graph
+from greenroom.graphs.module_path import make_importable
 from greenroom.persistence.checkpoints import PooledSaver
 from greenroom.persistence.database import Pool, open_pool
 from greenroom.persistence.saving import Saving
@@ -99,12 +99,9 @@ class Inspector:
         configuration = configuration_of(self._setup)
         os.environ.update(configuration.env)
         for graph_id in self._setup.spec.graphs:
-            self._graphs[graph_id] = load_graph(
-                configuration.graph(graph_id), configuration.root, configuration.import_paths
-            )
+            self._graphs[graph_id] = load_graph(configuration, graph_id)
         if configuration.shipped_graphs:
-            for path in configuration.import_paths:
-                make_importable(path)
+            make_importable(configuration.import_paths)
         self._takes_shipped = configuration.shipped_graphs
         self._pool = await self._open_pool(min_size=1)
         freeze_startup_objects()

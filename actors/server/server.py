@@ -165,6 +165,7 @@ class Server:
                 namespace=settings.ray_namespace,
                 log_to_driver=False,
                 configure_logging=False,
+                job_config=ray_internals.job_without_search_path(),
             )
             self._joined = True
             return
@@ -196,6 +197,7 @@ class Server:
             namespace=settings.ray_namespace,
             log_to_driver=False,
             configure_logging=False,
+            job_config=ray_internals.job_without_search_path(),
             _temp_dir=str(self._ray_dir),
         )
 

@@ -11,7 +11,6 @@ import logging
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
 
@@ -24,9 +23,9 @@ from langgraph_sdk.runtime import AccessContext
 
 from greenroom.core import identity
 from greenroom.core.errors import ConfigurationError
-from greenroom.graphs.configuration import GraphSpec
+from greenroom.graphs.configuration import Configuration, GraphSpec
 from greenroom.graphs.factories import Factory, factory_of
-from greenroom.graphs.importing import make_importable, module_of
+from greenroom.graphs.importing import module_of
 
 log = logging.getLogger(__name__)
 
@@ -92,20 +91,17 @@ class LoadedGraph:
             yield _equipped(graph, self.spec, checkpointer, store)
 
 
-def load_graph(spec: GraphSpec, root: Path, import_paths: Iterable[Path] = ()) -> LoadedGraph:
+def load_graph(configuration: Configuration, graph_id: str) -> LoadedGraph:
     """Imports a graph's code; blocks meanwhile.
-
-    Args:
-        root: the directory that relative paths start from.
-        import_paths: directories to make importable first (`Configuration.import_paths`).
 
     Raises:
         ConfigurationError: the import failed, or the target is not a graph; the message names the
             graph, the target and the remedy.
     """
-    for path in (*import_paths, root):
-        make_importable(path)
-    module = module_of(spec, root)
+    spec = configuration.graph(graph_id)
+    module = module_of(
+        spec, configuration.root, configuration.import_paths, configuration.graphs.values()
+    )
     try:
         value = getattr(module, spec.attribute)
     except AttributeError:

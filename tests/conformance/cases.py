@@ -33,4 +33,18 @@ CASES = (
         right="served, with a note",
         test="tests/graphs/test_variables.py::test_an_env_file_that_no_clone_has_is_a_note",
     ),
+    Case(
+        id="F7, R2",
+        what="a graph in `./agent.v2.py`, `./1.5_chef.py`, a file or folder with blanks, hyphens or"
+        " other alphabets, a second `agent.py`",
+        right="loaded by its path, under one name in all processes; relative imports work",
+        test="tests/graphs/test_module_names.py",
+    ),
+    Case(
+        id="F6",
+        what="`email.py`, `types.py`, `logging.py` and others beside the graphs, which nobody imports",
+        right="`check` and `serve` start: an import in a library finds Python's own",
+        test="tests/graphs/test_module_names.py"
+        "::test_files_called_like_modules_of_python_hide_none_of_them",
+    ),
 )
