@@ -42,7 +42,7 @@ CASES = (
     ),
     Case(
         id="F6",
-        what="`email.py`, `types.py`, `logging.py` and others beside the graphs, which nobody imports",
+        what="`email.py`, `types.py` and others beside the graphs, which nobody imports",
         right="`check` and `serve` start: an import in a library finds Python's own",
         test="tests/graphs/test_module_names.py"
         "::test_files_called_like_modules_of_python_hide_none_of_them",
