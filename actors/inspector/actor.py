@@ -49,6 +49,7 @@ from greenroom.graphs.loading import LoadedGraph, load_graph
 from greenroom.graphs.module_path import make_importable
 from greenroom.persistence.checkpoints import PooledSaver
 from greenroom.persistence.database import Pool, open_pool
+from greenroom.persistence.records import name_assistants
 from greenroom.persistence.saving import Saving
 from greenroom.persistence.values import store_values
 
@@ -104,6 +105,9 @@ class Inspector:
             make_importable(configuration.import_paths)
         self._takes_shipped = configuration.shipped_graphs
         self._pool = await self._open_pool(min_size=1)
+        await name_assistants(
+            self._pool, {graph_id: graph.title for graph_id, graph in self._graphs.items()}
+        )
         freeze_startup_objects()
         return os.getpid()
 

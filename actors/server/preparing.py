@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from actors.common.setup import RegistrySetup, WebhookSettings
 from actors.server.code_version import code_version
 from greenroom.core.faults import NO_FAULTS, Faults
 from greenroom.core.sharding import Shard
-from greenroom.graphs.configuration import Configuration
+from greenroom.graphs.configuration import Configuration, GraphSpec
 from greenroom.logs import LogSettings
 from greenroom.persistence.database import open_pool, retrying
 from greenroom.persistence.journal import next_generation
@@ -81,7 +82,7 @@ def embedded_directory(settings: Settings) -> Path:
     return settings.data_dir.resolve() / "pg"
 
 
-async def prepare_database(dsn: str, graphs: list[str]) -> int:
+async def prepare_database(dsn: str, graphs: Mapping[str, GraphSpec]) -> int:
     """Brings the schema up to date, registers one assistant per graph, and counts this start.
 
     Returns:
@@ -93,7 +94,8 @@ async def prepare_database(dsn: str, graphs: list[str]) -> int:
     await migrate(dsn)
     pool = await open_pool(dsn, application_name="greenroom:start")
     try:
-        await register_assistants(pool, graphs)
+        defaults = {graph_id: spec.defaults for graph_id, spec in graphs.items()}
+        await register_assistants(pool, graphs, defaults)
         return await retrying(pool, next_generation)
     finally:
         await pool.close()

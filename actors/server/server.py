@@ -98,7 +98,7 @@ class Server:
             self._embedded = start_embedded(embedded_directory(self._settings))
             dsn = self._embedded.dsn
         progress("Preparing the database")
-        self._generation = asyncio.run(prepare_database(dsn, list(self._configuration.graphs)))
+        self._generation = asyncio.run(prepare_database(dsn, self._configuration.graphs))
         progress("Starting Ray")
         self._start_ray()
         setup = registry_setup(

@@ -21,7 +21,7 @@ from typing import Any, cast
 from greenroom.core.errors import ConfigurationError
 from greenroom.graphs.json_values import an_object, listed, refuse_unknown
 from greenroom.graphs.placements import PlacementSpec, parse_placement
-from greenroom.graphs.variables import environment_of
+from greenroom.graphs.variables import DEFAULTS, defaults_of, environment_of
 
 FILE_NAME = "langgraph.json"
 RESERVED_APPLICATION = "greenroom"
@@ -37,12 +37,14 @@ class GraphSpec:
         target: ``./file.py:attribute`` or ``package.module:attribute``.
         description: the description in the configuration.
         placement: the placement of the graph's runs.
+        defaults: the config of its assistant (`LANGGRAPH_CONFIG`), also with a ``context``.
     """
 
     graph_id: str
     target: str
     description: str | None = None
     placement: PlacementSpec = field(default_factory=PlacementSpec)
+    defaults: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     @property
     def source(self) -> str:
@@ -189,11 +191,14 @@ def parse_configuration(content: Any, root: Path) -> Configuration:
                 f"'graphs' has {listed(targets)}."
             )
     defaults = parse_placement(ours.get("defaults", {}), PlacementSpec(), "greenroom.defaults")
+    env, env_warnings = environment_of(top.get("env", {}), root)
+    configs = defaults_of(env)
     graphs = {
         name: _graph(
             name,
             value,
             parse_placement(placements.get(name, {}), defaults, f"greenroom.graphs.{name}"),
+            configs.get(name, {}),
         )
         for name, value in targets.items()
     }
@@ -204,7 +209,6 @@ def parse_configuration(content: Any, root: Path) -> Configuration:
             f"'greenroom.default_graph' is {default_graph!r}; it must be one of {listed(graphs)}."
         )
     import_paths, dependency_warnings = _import_paths(top.get("dependencies", []), root)
-    env, env_warnings = environment_of(top.get("env", {}), root)
     return Configuration(
         root=root,
         graphs=graphs,
@@ -213,7 +217,16 @@ def parse_configuration(content: Any, root: Path) -> Configuration:
         applications=_applications(ours.get("applications", {})),
         default_graph=default_graph if default_graph or len(graphs) != 1 else next(iter(graphs)),
         shipped_graphs=shipped_graphs,
-        warnings=(*_warnings(top), *dependency_warnings, *env_warnings),
+        warnings=(
+            *_warnings(top),
+            *dependency_warnings,
+            *env_warnings,
+            *(
+                f"{DEFAULTS} has a graph {name!r}, which 'graphs' does not have."
+                for name in configs
+                if name not in graphs
+            ),
+        ),
     )
 
 
@@ -234,7 +247,9 @@ def _warnings(top: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def _graph(name: str, value: Any, placement: PlacementSpec) -> GraphSpec:
+def _graph(
+    name: str, value: Any, placement: PlacementSpec, defaults: Mapping[str, Any]
+) -> GraphSpec:
     description = None
     if isinstance(value, Mapping):
         entry = an_object(value, f"graphs.{name}")
@@ -250,7 +265,13 @@ def _graph(name: str, value: Any, placement: PlacementSpec) -> GraphSpec:
         raise ConfigurationError(
             f"Graph {name!r} is a JavaScript graph ({value}); Greenroom runs Python graphs only."
         )
-    return GraphSpec(graph_id=name, target=value, description=description, placement=placement)
+    return GraphSpec(
+        graph_id=name,
+        target=value,
+        description=description,
+        placement=placement,
+        defaults=defaults,
+    )
 
 
 def _applications(value: Any) -> dict[str, str]:

@@ -32,6 +32,7 @@ from langgraph.store.base import BaseStore
 from greenroom.core.raised import Escaped
 from greenroom.core.runs import Outcome, RunOrder
 from greenroom.graphs.containment import has_escaped
+from greenroom.graphs.contexts import fitting
 from greenroom.graphs.instructions import Instructions, instructions
 from greenroom.graphs.loading import Graph, LoadedGraph, Saver
 from greenroom.graphs.messages import AccumulatedMessages, Emit, TupleMessages
@@ -159,7 +160,7 @@ async def _chunks(
     asked: dict[str, Any] = {
         "stream_mode": [*(modes - {"events", "values", "updates"}), "values", "updates"],
         "subgraphs": todo.subgraphs,
-        "context": todo.context,
+        "context": fitting(graph.context_schema, todo.context),
         "control": control,
         **todo.options,
     }

@@ -32,6 +32,9 @@ log = logging.getLogger(__name__)
 Graph = Pregel[Any, Any, Any, Any]
 Saver = BaseCheckpointSaver[Any]
 
+UNNAMED = "LangGraph"
+"""The name that LangGraph gives a graph whose author gives none."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoadedGraph:
@@ -52,6 +55,13 @@ class LoadedGraph:
     @property
     def graph_id(self) -> str:
         return self.spec.graph_id
+
+    @property
+    def title(self) -> str:
+        """The name that its author gave it (``compile(name=...)``), else its id."""
+        if self.graph is None or self.graph.name in ("", UNNAMED):
+            return self.graph_id
+        return self.graph.name
 
     @asynccontextmanager
     async def open(
@@ -135,7 +145,7 @@ def _equipped(
     graph: Graph, spec: GraphSpec, checkpointer: Saver | None, store: BaseStore | None
 ) -> Graph:
     update: dict[str, Any] = {"checkpointer": checkpointer, "store": store}
-    if graph.name == "LangGraph":
+    if graph.name == UNNAMED:
         update["name"] = spec.graph_id
     if graph.config:
         update["config"] = _bound(graph.config)

@@ -1,4 +1,5 @@
-"""Reads ``env`` of `langgraph.json`: an object, or the name of a ``.env`` file.
+"""Reads ``env`` of `langgraph.json`: an object, or the name of a ``.env`` file; and the variable
+``LANGGRAPH_CONFIG``, which has the defaults of each graph.
 
 A ``.env`` file holds secrets, so a repository ignores it and a fresh clone has none. A server
 starts without it: a variable may be set elsewhere, and not every graph needs all of them.
@@ -7,7 +8,9 @@ starts without it: a variable may be set elsewhere, and not every graph needs al
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+import json
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,10 @@ from dotenv import dotenv_values
 
 from greenroom.core.errors import ConfigurationError
 from greenroom.graphs.json_values import an_object
+
+DEFAULTS = "LANGGRAPH_CONFIG"
+"""As for LangGraph's server: ``{"graph": {"configurable": {...}, "recursion_limit": 50}}``. Its
+``context`` is used here too."""
 
 _TEMPLATE_SUFFIXES = (".example", ".sample", ".template", ".dist")
 
@@ -43,6 +50,32 @@ def environment_of(value: Any, root: Path) -> tuple[dict[str, str], Sequence[str
         if not isinstance(item, str | int | float) or isinstance(item, bool):
             raise ConfigurationError(f"'env.{key}' is {item!r}; it must be a string.")
     return {key: str(item) for key, item in found.items()}, ()
+
+
+def defaults_of(env: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """Returns the config of each graph's assistant, from ``LANGGRAPH_CONFIG``.
+
+    Args:
+        env: the variables of ``env``, which go before those of the environment.
+
+    Raises:
+        ConfigurationError: the variable is not a JSON object of objects.
+    """
+    text = env.get(DEFAULTS) or os.environ.get(DEFAULTS)
+    if not text:
+        return {}
+    try:
+        found = an_object(json.loads(text), DEFAULTS)
+    except json.JSONDecodeError as error:
+        raise ConfigurationError(
+            f"The variable {DEFAULTS} is not valid JSON: {error.msg} at column {error.colno}."
+            ' It must be an object by graph, e.g. {"agent": {"configurable": {"model": "small"}}}.'
+        ) from None
+    for graph_id, config in found.items():
+        an_object(config, f"{DEFAULTS}.{graph_id}")
+        for key in ("configurable", "context", "metadata"):
+            an_object(config.get(key, {}), f"{DEFAULTS}.{graph_id}.{key}")
+    return found
 
 
 def read_env(text: str) -> dict[str, str]:

@@ -47,4 +47,31 @@ CASES = (
         test="tests/graphs/test_module_names.py"
         "::test_files_called_like_modules_of_python_hide_none_of_them",
     ),
+    Case(
+        id="R3",
+        what="`Annotated[NotRequired[list[str]], operator.add]`, `Required`, `ReadOnly`, a nested"
+        " `Annotated`, or a type without a schema in a state",
+        right="`state_schema` has all keys",
+        test="tests/graphs/test_schemas.py",
+    ),
+    Case(
+        id="R4",
+        what='`compile(name="My Fancy Graph")`',
+        right="the assistant's name, as there; a factory's graph has its id",
+        test="tests/persistence/test_records.py"
+        "::test_system_assistants_have_the_defaults_and_the_name_of_the_last_start",
+    ),
+    Case(
+        id="F4",
+        what="a `context_schema`, and a run with keys that it does not have, or with wrong values",
+        right="unknown keys are dropped, defaults stay; a wrong value ends the run with an error that"
+        " names the key",
+        test="tests/graphs/test_contexts.py",
+    ),
+    Case(
+        id="Y5",
+        what="`LANGGRAPH_CONFIG`: defaults for each graph",
+        right="the assistant's config and context; here its `context` counts too",
+        test="tests/graphs/test_variables.py::test_langgraph_config_has_the_defaults_of_each_graph",
+    ),
 )

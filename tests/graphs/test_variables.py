@@ -79,3 +79,31 @@ def test_a_file_of_the_configuration_is_read_so(tmp_path: Path) -> None:
     content = {"graphs": {"agent": "./agent.py:graph"}, "env": ".env"}
     found = parse_configuration(content, tmp_path)
     assert found.env == {"KEY": "value", "URL": "http://value/?a=b"}
+
+
+def test_langgraph_config_has_the_defaults_of_each_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LANGGRAPH_CONFIG", '{"agent": {"recursion_limit": 7}}')
+    found = parse_configuration(GRAPHS, Path())
+    assert found.graph("agent").defaults == {"recursion_limit": 7}
+    given = {"agent": {"configurable": {"model": "small"}}, "other": {}}
+    found = parse_configuration({**GRAPHS, "env": {"LANGGRAPH_CONFIG": json.dumps(given)}}, Path())
+    assert found.graph("agent").defaults == given["agent"]
+    [note] = found.warnings
+    assert "'other'" in note
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("{", "LANGGRAPH_CONFIG is not valid JSON: .* It must be an object by graph"),
+        ("[]", "'LANGGRAPH_CONFIG' must be a JSON object, not a list"),
+        ('{"agent": 1}', r"'LANGGRAPH_CONFIG\.agent' must be a JSON object"),
+        (
+            '{"agent": {"configurable": []}}',
+            r"'LANGGRAPH_CONFIG\.agent\.configurable' must be a JSON object",
+        ),
+    ],
+)
+def test_a_langgraph_config_that_is_none_is_refused(text: str, sentence: str) -> None:
+    with pytest.raises(ConfigurationError, match=sentence):
+        parse_configuration({**GRAPHS, "env": {"LANGGRAPH_CONFIG": text}}, Path())
