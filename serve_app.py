@@ -13,6 +13,7 @@ import logging
 
 from actors.gateway.deployment import application
 from actors.server.preparing import embedded_directory, prepare_database, registry_setup
+from greenroom.graph_check import GraphCheck
 from greenroom.graphs.configuration import read_configuration
 from greenroom.persistence.embedded import start_embedded
 from greenroom.settings import Settings
@@ -21,6 +22,9 @@ settings = Settings.read()
 configuration = read_configuration(settings.config)
 for sentence in configuration.warnings:
     logging.getLogger("greenroom.server").warning(sentence)
+if settings.allow_broken:
+    with GraphCheck(settings.config) as graph_check:
+        configuration = configuration.with_problems(graph_check.problems())
 if settings.database_url is None:
     embedded = start_embedded(embedded_directory(settings))
     dsn = embedded.dsn

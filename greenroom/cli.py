@@ -18,8 +18,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from greenroom import datadir
-from greenroom.checks import GraphCheck, GraphReport
 from greenroom.core.errors import GreenroomError
+from greenroom.graph_check import GraphCheck, GraphReport
 from greenroom.graphs.configuration import Configuration, read_configuration
 from greenroom.graphs.placements import PlacementSpec
 from greenroom.logs import configure_logs
@@ -71,6 +71,13 @@ def serve(
     dashboard: Annotated[
         bool | None, typer.Option("--dashboard/--no-dashboard", help="Ray's dashboard. [off]")
     ] = None,
+    allow_broken: Annotated[
+        bool | None,
+        typer.Option(
+            "--allow-broken/--no-allow-broken",
+            help="Start although some graphs cannot be imported. [off]",
+        ),
+    ] = None,
     log_level: Annotated[
         str | None, typer.Option(help="debug, info, warning or error. [info]")
     ] = None,
@@ -88,6 +95,7 @@ def serve(
         gateway_replicas=replicas,
         haproxy=haproxy,
         dashboard=dashboard,
+        allow_broken=allow_broken,
         log_level=log_level,
         log_format=log_format,
     )
@@ -97,11 +105,11 @@ def serve(
 
 @app.command()
 def check(config: ConfigOption = None) -> None:
-    """Validate the configuration and import every graph."""
+    """Validate the configuration, import every graph and call every factory."""
     settings = Settings.read(config=config)
     configuration = read_configuration(settings.config)
     note(configuration.warnings)
-    with GraphCheck(settings.config, loud=True) as graph_check:
+    with GraphCheck(settings.config, loud=True, factories=True) as graph_check:
         with err.status("Importing the graphs ..."):
             reports = graph_check.finish()
     out.print(_table(configuration, reports))

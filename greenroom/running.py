@@ -19,13 +19,14 @@ from types import FrameType
 from typing import Any, Protocol
 
 from greenroom import datadir
-from greenroom.checks import GraphCheck, GraphReport, check_database, check_port
+from greenroom.checks import check_database, check_port
 from greenroom.core.errors import GreenroomError
 from greenroom.environment import (
     apply_ray_environment,
     make_haproxy_dir,
     remove_haproxy_dir,
 )
+from greenroom.graph_check import GraphCheck, GraphReport
 from greenroom.graphs.configuration import Configuration, read_configuration
 from greenroom.settings import Settings
 from greenroom.terminal import Progress, note, out, steps
@@ -68,7 +69,7 @@ def run_server(
         note([*configuration.warnings, *exceeded(configuration, settings.registry_shards)])
         with (
             datadir.claim(settings.data_dir, settings.url) as killed,
-            GraphCheck(settings.config) as graph_check,
+            GraphCheck(settings.config, tolerant=settings.allow_broken) as graph_check,
         ):
             progress(f"Checking that port {settings.port} is free")
             _free_port(settings, ORPHANS_PATIENCE_S if killed is not None else 0.0)
@@ -79,6 +80,13 @@ def run_server(
             def step(text: str) -> None:
                 graph_check.refuse_broken(wait=False)
                 progress(text)
+
+            if settings.allow_broken:
+                progress("Importing the graphs")
+                configuration = configuration.with_problems(graph_check.problems())
+                note(
+                    f"{problem} Its runs will fail." for problem in configuration.problems.values()
+                )
 
             progress("Loading Ray")
             make_haproxy_dir(settings.data_dir)
@@ -177,11 +185,15 @@ def _banner(
 ) -> None:
     out.print()
     out.print(f"  [bold]Greenroom {version_of('greenroom')}[/bold] serves {settings.url}")
-    out.print(f"  graphs  {', '.join(configuration.graphs)}", markup=False)
+    served = [name for name in configuration.graphs if name not in configuration.problems]
+    out.print(f"  graphs  {', '.join(served)}", markup=False)
+    if configuration.problems:
+        out.print(f"  broken  {', '.join(configuration.problems)}", markup=False)
     out.print(f"  docs    {settings.url}/docs", markup=False)
-    if reports:
+    sound = [report for report in reports if report.problem is None]
+    if sound:
         out.print("\n  Stream some tokens:\n")
-        out.print(curl(settings.url, reports), markup=False)
+        out.print(curl(settings.url, sound), markup=False)
     out.print("\n  Ctrl-C ends it.\n")
 
 

@@ -50,6 +50,7 @@ def registry_setup(
         drain_s=settings.drain_s,
         config_path=settings.config.resolve(),
         configuration=None if configuration.graphs else configuration,
+        problems=configuration.problems,
         default_max_actors=settings.default_max_actors,
         max_starts=max(1, (os.cpu_count() or 1) // 2) if settings.ray_address is None else 0,
         placement_patience_s=settings.placement_patience_s,

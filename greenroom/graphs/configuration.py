@@ -14,7 +14,7 @@ import json
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -38,6 +38,7 @@ class GraphSpec:
         description: the description in the configuration.
         placement: the placement of the graph's runs.
         defaults: the config of its assistant (`LANGGRAPH_CONFIG`), also with a ``context``.
+        problem: why it cannot be loaded, if that is known; it is not tried then.
     """
 
     graph_id: str
@@ -45,6 +46,7 @@ class GraphSpec:
     description: str | None = None
     placement: PlacementSpec = field(default_factory=PlacementSpec)
     defaults: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    problem: str | None = None
 
     @property
     def source(self) -> str:
@@ -81,6 +83,21 @@ class Configuration:
     applications: Mapping[str, str] = field(default_factory=dict[str, str])
     shipped_graphs: bool = False
     warnings: tuple[str, ...] = ()
+
+    @property
+    def problems(self) -> dict[str, str]:
+        """Why graphs cannot be loaded, by graph."""
+        return {
+            name: spec.problem for name, spec in self.graphs.items() if spec.problem is not None
+        }
+
+    def with_problems(self, problems: Mapping[str, str]) -> Configuration:
+        """Returns the configuration with graphs that are known to be broken."""
+        graphs = {
+            name: replace(spec, problem=problems[name]) if name in problems else spec
+            for name, spec in self.graphs.items()
+        }
+        return replace(self, graphs=graphs)
 
     def graph(self, graph_id: str) -> GraphSpec:
         """Returns the entry of a graph.

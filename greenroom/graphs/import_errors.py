@@ -90,6 +90,12 @@ def factory_failed(spec: GraphSpec, root: Path, error: BaseException) -> Configu
     return _failed(f"Graph {spec.graph_id!r}: its factory {spec.target} failed", root, error)
 
 
+def is_missing_code(error: BaseException) -> bool:
+    """Returns whether code is missing or malformed, so that no call can succeed."""
+    inner = list(_inward(error))[-1]
+    return isinstance(inner, ImportError | SyntaxError)
+
+
 def _failed(what: str, root: Path, error: BaseException) -> ConfigurationError:
     chain = list(_inward(error))
     line = _line_of(chain, root)

@@ -42,7 +42,8 @@ class LoadedGraph:
 
     Attributes:
         spec: the configuration's entry.
-        graph: the compiled graph, or None when a factory makes one per execution.
+        graph: the compiled graph, or None when a factory makes one per execution, and for a graph
+            with a known problem.
         factory: calls the user's factory, or None.
         warnings: sentences that the server shows at its start.
     """
@@ -80,8 +81,11 @@ class LoadedGraph:
             context: the run's context, which a factory's ``ServerRuntime`` shows.
 
         Raises:
-            ConfigurationError: the factory returned an object that is not a graph.
+            ConfigurationError: the graph could not be loaded, or the factory returned an object
+                that is not a graph.
         """
+        if self.spec.problem is not None:
+            raise ConfigurationError(self.spec.problem)
         if self.factory is None:
             assert self.graph is not None
             yield _equipped(self.graph, self.spec, checkpointer, store)
@@ -109,6 +113,8 @@ def load_graph(configuration: Configuration, graph_id: str) -> LoadedGraph:
             graph, the target and the remedy.
     """
     spec = configuration.graph(graph_id)
+    if spec.problem is not None:
+        return LoadedGraph(spec=spec)
     module = module_of(
         spec, configuration.root, configuration.import_paths, configuration.graphs.values()
     )

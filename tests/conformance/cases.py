@@ -64,8 +64,8 @@ CASES = (
     Case(
         id="F4",
         what="a `context_schema`, and a run with keys that it does not have, or with wrong values",
-        right="unknown keys are dropped, defaults stay; a wrong value ends the run with an error that"
-        " names the key",
+        right="unknown keys are dropped, defaults stay; a wrong value ends the run with an error"
+        " that names the key",
         test="tests/graphs/test_contexts.py",
     ),
     Case(
@@ -73,5 +73,12 @@ CASES = (
         what="`LANGGRAPH_CONFIG`: defaults for each graph",
         right="the assistant's config and context; here its `context` counts too",
         test="tests/graphs/test_variables.py::test_langgraph_config_has_the_defaults_of_each_graph",
+    ),
+    Case(
+        id="R5",
+        what="a module that does not import: a variable or a package that is missing, a failing"
+        " `TaskGroup`, a syntax error in an imported file; a factory that fails",
+        right="the line of the project, the innermost cause, what to do; `check` calls factories",
+        test="tests/graphs/test_import_errors.py",
     ),
 )
