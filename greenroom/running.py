@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from types import FrameType
 from typing import Any, Protocol
@@ -25,11 +25,12 @@ from greenroom.environment import (
     apply_ray_environment,
     make_haproxy_dir,
     remove_haproxy_dir,
+    terminal_socket,
 )
 from greenroom.graph_check import GraphCheck, GraphReport
 from greenroom.graphs.configuration import Configuration, read_configuration
 from greenroom.settings import Settings
-from greenroom.terminal import Progress, note, out, steps
+from greenroom.terminal import Progress, errors_of, note, out, steps
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +93,9 @@ def run_server(
             make_haproxy_dir(settings.data_dir)
             apply_ray_environment(settings)
             server = make_server(settings, configuration)
+            shown = ExitStack()
             try:
+                shown.enter_context(errors_of(terminal_socket(settings.data_dir)))
                 try:
                     server.start(step)
                 except Exception as error:
@@ -117,6 +120,7 @@ def run_server(
                 try:
                     server.stop()
                 finally:
+                    shown.close()
                     datadir.end_orphans(settings.data_dir)
                     remove_haproxy_dir(settings.data_dir)
                     progress("")

@@ -10,6 +10,7 @@ from actors.common.setup import RegistrySetup, WebhookSettings
 from actors.server.code_version import code_version
 from greenroom.core.faults import NO_FAULTS, Faults
 from greenroom.core.sharding import Shard
+from greenroom.environment import terminal_socket
 from greenroom.graphs.configuration import Configuration, GraphSpec
 from greenroom.logs import LogSettings
 from greenroom.persistence.database import open_pool, retrying
@@ -73,6 +74,8 @@ def registry_setup(
             level=settings.log_level,
             form=settings.log_format,
             file=settings.log_file.resolve() if settings.log_file is not None else None,
+            # With a Ray of its own, all processes are on the machine of the terminal.
+            terminal=terminal_socket(settings.data_dir) if settings.ray_address is None else None,
         ),
         faults=faults,
     )

@@ -33,7 +33,7 @@ from actors.gateway import deployment
 from actors.registries import find_registries, make_registry, refuse_embedded_beyond_one_node
 from actors.registry.pool_specs import pool_specs
 from actors.server import applications, processes
-from actors.server.local_ray import logical_cpus, logical_memory
+from actors.server.local_ray import RAY_DIR_PREFIX, logical_cpus, logical_memory
 from actors.server.patience import until_in_time
 from actors.server.preparing import embedded_directory, prepare_database, registry_setup
 from actors.server.standin import StandIn
@@ -188,7 +188,7 @@ class Server:
     def _start_own_ray(self) -> None:
         settings = self._settings
         # A short path: Ray puts Unix sockets below it, and their paths are limited to 107 bytes.
-        self._ray_dir = Path(tempfile.mkdtemp(prefix="gr-ray-"))
+        self._ray_dir = Path(tempfile.mkdtemp(prefix=RAY_DIR_PREFIX))
         ray.init(
             num_cpus=logical_cpus(self._configuration, settings),
             _memory=logical_memory(self._configuration, settings),

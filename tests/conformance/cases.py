@@ -81,4 +81,17 @@ CASES = (
         right="the line of the project, the innermost cause, what to do; `check` calls factories",
         test="tests/graphs/test_import_errors.py",
     ),
+    Case(
+        id="F13",
+        what="any exception in a node",
+        right="class, message, traceback, node and ids in the log, once, and in the terminal; the"
+        " client gets class and message",
+        test="tests/test_failures.py",
+    ),
+    Case(
+        id="F14",
+        what="the page on logs",
+        right="the path that is used",
+        test="tests/test_failures.py::test_the_page_on_logs_names_the_directory_that_is_used",
+    ),
 )
