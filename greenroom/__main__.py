@@ -5,6 +5,6 @@ from greenroom.graphs.module_path import library_first
 # Before anything else is imported: Python has put the working directory first.
 library_first()
 
-from greenroom.cli import main  # noqa: E402
+from greenroom.entry import main  # noqa: E402
 
 main()

@@ -8,6 +8,7 @@ while it is imported, and ``version`` should not wait for it.
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,8 +24,9 @@ from greenroom.graph_check import GraphCheck, GraphReport
 from greenroom.graphs.configuration import Configuration, read_configuration
 from greenroom.graphs.placements import PlacementSpec
 from greenroom.logs import configure_logs
-from greenroom.running import RunningServer, Stopped, run_server, version_of
+from greenroom.running import RunningServer, run_server, version_of
 from greenroom.settings import Settings
+from greenroom.signals import Stopped
 from greenroom.terminal import complain, err, note, out
 
 STOP_MARGIN_S = 30
@@ -142,6 +144,9 @@ def show_versions() -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs a command line; always ends in SystemExit."""
     try:
+        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+            # What a command starts is ended by it (`greenroom.entry` let the signal kill).
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         app(args=arguments)
     except GreenroomError as error:
         complain(str(error))

@@ -79,6 +79,8 @@ class GraphCheck:
             self._ended = True
             self._process.kill()
         self._reader.join()
+        assert self._process.stdin is not None
+        self._process.stdin.close()
 
     def finish(self) -> list[GraphReport]:
         """Waits, and returns one report a graph, in the order of the file."""
@@ -119,7 +121,7 @@ class GraphCheck:
         return subprocess.Popen(
             # -P: without the working directory, whose files could hide the standard library.
             [sys.executable, "-P", "-m", "greenroom.graph_check", json.dumps(order)],
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,  # its end tells the process that this one has died
             stdout=subprocess.PIPE,
             stderr=None if self._loud else subprocess.DEVNULL,
             # Ctrl-C is for the server; it ends this process itself.
@@ -140,6 +142,8 @@ class GraphCheck:
             status = self._process.wait()
             if status == 0:
                 return
+            assert self._process.stdin is not None
+            self._process.stdin.close()
             # Each graph is announced before it is imported, so the last one announced is the one.
             self._reports.append(_ended(announced or "?", status))
             with self._ending:
@@ -167,6 +171,8 @@ def _from_json(message: dict[str, Any]) -> GraphReport:
 
 def _check(order: dict[str, Any]) -> None:
     """One line of JSON before and after each graph."""
+    threading.Thread(target=_end_with, args=(os.dup(0),), name="parent", daemon=True).start()
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     # Modules print; the pipe is for reports only, so what they print goes to standard error.
     reports = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
@@ -180,6 +186,12 @@ def _check(order: dict[str, Any]) -> None:
     reports.flush()
     # Threads that a module has started must not keep this process.
     os._exit(0)
+
+
+def _end_with(parent: int) -> None:
+    """Ends this process with the one that holds the other end of a pipe, however that ends."""
+    os.read(parent, 1)
+    os._exit(1)
 
 
 def _report(configuration: Configuration, graph_id: str, *, factory_s: float) -> GraphReport:

@@ -94,4 +94,10 @@ CASES = (
         right="the path that is used",
         test="tests/test_failures.py::test_the_page_on_logs_names_the_directory_that_is_used",
     ),
+    Case(
+        id="R10",
+        what="Ctrl-C at any moment of a start",
+        right="ends, nothing is left, no traceback",
+        test="tests/test_signals.py",
+    ),
 )
