@@ -90,6 +90,8 @@ class LoadedGraph:
             assert self.graph is not None
             yield _equipped(self.graph, self.spec, checkpointer, store)
             return
+        # Factories read from it without asking whether it is there.
+        config = {**config, "configurable": config.get("configurable") or {}}
         async with AsyncExitStack() as stack:
             made = await self.factory.make(stack, config, store, access, context)
             graph = _compiled(made)

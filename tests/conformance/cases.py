@@ -101,3 +101,28 @@ CASES = (
         test="tests/test_signals.py",
     ),
 )
+
+SHAPES = {
+    "template_src": "the template of `langgraph new`: `src/agent`, a context schema, no `.env`",
+    "package": "the example of `langgraph build`: `my_agent/` with `utils/`, a state of messages",
+    "flat": "files beside each other, a builder, an object with a description",
+    "monorepo": "apps with a `langgraph.json` each and one for all, packages of one name, a library",
+    "uv_workspace": "a uv workspace: `packages/*/src/*`",
+    "odd_names": "`1.5_chef.py`, `agent.v2.py`, blanks, hyphens, other alphabets",
+    "factories": "functions that make a graph: of nothing, config, runtime or both; async; context"
+    " managers and generators",
+    "environment": "variables that a module needs, and `LANGGRAPH_CONFIG`",
+    "react_agent": "an agent with tools and middleware, as `create_agent` compiles it (by hand)",
+    "supervisor": "agents that hand back by `Command(goto=..., graph=Command.PARENT)` (by hand)",
+    "swarm": "agents that hand over to each other; the active one stays (by hand)",
+    "functional": "`@entrypoint` and `@task`, with `previous`",
+    "subgraphs": "a subgraph with state of its own, a graph with a saver and a store of its own",
+    "deep_agent": "what deepagents compiles to: todos, files, private keys, subagents (by hand)",
+    "approval": "a question to a human and its answer",
+    "library_names": "`email.py`, `types.py` and seven others that nobody imports",
+    "namespace": "folders without `__init__.py`, imported from the root",
+    "research": "map and reduce, input and output schemas, a configuration of pydantic",
+    "memory": "the store in a node, a state of pydantic",
+    "module_target": "`package.module:graph`",
+}
+"""What the projects in `tests/projects` stand for, by folder."""

@@ -8,7 +8,7 @@ import textwrap
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from tests.conformance.cases import CASES
+from tests.conformance.cases import CASES, SHAPES
 from tests.conformance.differences import DIFFERENCES, ONLY_HERE
 
 ROOT = Path(__file__).parents[2]
@@ -90,6 +90,14 @@ def page(outcome: Outcome) -> str:
         "| case | what people do | right | test |",
         "|---|---|---|---|",
         *(f"| {case.id} | {case.what} | {case.right} | `{case.test}` |" for case in CASES),
+        "",
+        "## Shapes of projects",
+        "",
+        "`tests/projects` has small projects; each is loaded by its `langgraph.json` and run.",
+        "",
+        "| project | stands for |",
+        "|---|---|",
+        *(f"| `{folder}` | {shape} |" for folder, shape in SHAPES.items()),
     ]
     return HEAD + "\n".join(lines) + "\n"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-from tests.conformance.cases import CASES
+from tests.conformance.cases import CASES, SHAPES
 from tests.conformance.compatibility import PAGE, ROOT, page, read_outcome
 from tests.conformance.differences import DIFFERENCES, ONLY_HERE, only_here, reason_of
 from tests.conformance.folder import HERE
@@ -55,3 +55,11 @@ def test_every_case_names_a_test_that_there_is() -> None:
         path, _, name = case.test.partition("::")
         text = (ROOT / path).read_text(encoding="utf-8")
         assert not name or f"def {name}(" in text, case.id
+
+
+def test_every_project_is_told() -> None:
+    folders = {
+        file.relative_to(ROOT / "tests" / "projects").parts[0]
+        for file in (ROOT / "tests" / "projects").rglob("langgraph.json")
+    }
+    assert folders == set(SHAPES)
