@@ -106,7 +106,7 @@ SHAPES = {
     "template_src": "the template of `langgraph new`: `src/agent`, a context schema, no `.env`",
     "package": "the example of `langgraph build`: `my_agent/` with `utils/`, a state of messages",
     "flat": "files beside each other, a builder, an object with a description",
-    "monorepo": "apps with a `langgraph.json` each and one for all, packages of one name, a library",
+    "monorepo": "apps with a `langgraph.json` each and one for all, two packages of one name",
     "uv_workspace": "a uv workspace: `packages/*/src/*`",
     "odd_names": "`1.5_chef.py`, `agent.v2.py`, blanks, hyphens, other alphabets",
     "factories": "functions that make a graph: of nothing, config, runtime or both; async; context"
