@@ -7,11 +7,13 @@ the signal ends the process, as it ends programs that do not handle it.
 from __future__ import annotations
 
 import signal
+from collections.abc import Sequence
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs a command line, by default this process's; always ends in SystemExit."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     from greenroom.cli import main as run
 
-    run()
+    run(arguments)
