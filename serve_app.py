@@ -9,20 +9,27 @@ docs/settings.md.
 from __future__ import annotations
 
 import asyncio
+import logging
 
 from actors.gateway.deployment import application
 from actors.server.preparing import embedded_directory, prepare_database, registry_setup
+from greenroom.graph_check import GraphCheck
 from greenroom.graphs.configuration import read_configuration
 from greenroom.persistence.embedded import start_embedded
 from greenroom.settings import Settings
 
 settings = Settings.read()
 configuration = read_configuration(settings.config)
+for sentence in configuration.warnings:
+    logging.getLogger("greenroom.server").warning(sentence)
+if settings.allow_broken:
+    with GraphCheck(settings.config) as graph_check:
+        configuration = configuration.with_problems(graph_check.problems())
 if settings.database_url is None:
     embedded = start_embedded(embedded_directory(settings))
     dsn = embedded.dsn
 else:
     dsn = settings.database_url
-generation = asyncio.run(prepare_database(dsn, list(configuration.graphs)))
+generation = asyncio.run(prepare_database(dsn, configuration.graphs))
 
 app = application(settings, registry_setup(settings, configuration, dsn, generation=generation))

@@ -17,7 +17,10 @@ _TOP = {
     "dependencies": "Folders, which begin with a dot, become importable, and `src` in them too."
     " Packages are not installed: they are expected to be there.",
     "env": "Variables for the graphs' processes: an object, or the name of a `.env` file, as"
-    " python-dotenv reads it: `${NAME}` stands for a variable above it, or of the environment.",
+    " python-dotenv reads it: `${NAME}` stands for a variable above it, or of the environment."
+    " A file that does not exist is a note and no error: git ignores it, so a clone has none."
+    " `LANGGRAPH_CONFIG`, here or in the environment, has the defaults of each graph:"
+    ' `{"agent": {"configurable": {"model": "small"}, "recursion_limit": 50}}`.',
     "greenroom": "The section that this page is about.",
 }
 """What is honoured of a `langgraph.json`, as the page says it."""

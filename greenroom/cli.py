@@ -8,6 +8,7 @@ while it is imported, and ``version`` should not wait for it.
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,13 +19,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from greenroom import datadir
-from greenroom.checks import GraphCheck, GraphReport
 from greenroom.core.errors import GreenroomError
+from greenroom.graph_check import GraphCheck, GraphReport
 from greenroom.graphs.configuration import Configuration, read_configuration
 from greenroom.graphs.placements import PlacementSpec
 from greenroom.logs import configure_logs
-from greenroom.running import RunningServer, Stopped, run_server, version_of
+from greenroom.running import RunningServer, run_server, version_of
 from greenroom.settings import Settings
+from greenroom.signals import Stopped
 from greenroom.terminal import complain, err, note, out
 
 STOP_MARGIN_S = 30
@@ -71,6 +73,13 @@ def serve(
     dashboard: Annotated[
         bool | None, typer.Option("--dashboard/--no-dashboard", help="Ray's dashboard. [off]")
     ] = None,
+    allow_broken: Annotated[
+        bool | None,
+        typer.Option(
+            "--allow-broken/--no-allow-broken",
+            help="Start although some graphs cannot be imported. [off]",
+        ),
+    ] = None,
     log_level: Annotated[
         str | None, typer.Option(help="debug, info, warning or error. [info]")
     ] = None,
@@ -88,6 +97,7 @@ def serve(
         gateway_replicas=replicas,
         haproxy=haproxy,
         dashboard=dashboard,
+        allow_broken=allow_broken,
         log_level=log_level,
         log_format=log_format,
     )
@@ -97,11 +107,11 @@ def serve(
 
 @app.command()
 def check(config: ConfigOption = None) -> None:
-    """Validate the configuration and import every graph."""
+    """Validate the configuration, import every graph and call every factory."""
     settings = Settings.read(config=config)
     configuration = read_configuration(settings.config)
     note(configuration.warnings)
-    with GraphCheck(settings.config, loud=True) as graph_check:
+    with GraphCheck(settings.config, loud=True, factories=True) as graph_check:
         with err.status("Importing the graphs ..."):
             reports = graph_check.finish()
     out.print(_table(configuration, reports))
@@ -134,6 +144,9 @@ def show_versions() -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs a command line; always ends in SystemExit."""
     try:
+        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+            # What a command starts is ended by it (`greenroom.entry` let the signal kill).
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         app(args=arguments)
     except GreenroomError as error:
         complain(str(error))

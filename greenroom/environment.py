@@ -88,6 +88,11 @@ def haproxy_dir(data_dir: Path) -> Path:
     return Path(base if len(base) <= LONGEST_BASE else "/tmp") / f"greenroom-{os.getuid()}-{place}"
 
 
+def terminal_socket(data_dir: Path) -> Path:
+    """The socket at which `greenroom serve` hears errors of its processes."""
+    return haproxy_dir(data_dir) / "terminal.sock"
+
+
 def make_haproxy_dir(data_dir: Path) -> None:
     """Makes that directory, closed to others: HAProxy's admin socket in it is open to everybody.
 

@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import json
 import logging
+import socket
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +32,10 @@ _PLAIN_ATTRIBUTES = frozenset(
 """What every record has; the rest came through ``extra``. (uvicorn adds a coloured message.)"""
 
 
+TRACEBACK_MAX = 32_768
+"""The most characters of a traceback in a line; of a longer one the beginning and the end stay, so
+that a line fits into a datagram."""
+
 _noted: ContextVar[Mapping[str, Any]] = ContextVar("greenroom_noted", default={})  # noqa: B039
 
 
@@ -41,14 +47,25 @@ class LogSettings:
         level, form: as in `configure_logs`.
         file: that the lines are appended to; None for the process's standard error, which Ray keeps
             in its log directory.
+        terminal: the socket of the terminal that shows errors as well, or None
+            (`greenroom.terminal.errors_of`).
     """
 
     level: LogLevel = "info"
     form: LogFormat = "auto"
     file: Path | None = None
+    terminal: Path | None = None
 
     def apply(self, **keys: str) -> None:
         """Sets up the log of this process; ``keys`` are in all its lines."""
+        self._apply(keys)
+        if self.terminal is not None:
+            handler = _ToTerminal(self.terminal)
+            handler.addFilter(_Noted(keys))
+            handler.setFormatter(PlainFormatter())
+            logging.getLogger().addHandler(handler)
+
+    def _apply(self, keys: Mapping[str, str]) -> None:
         if self.file is None:
             configure_logs(self.level, self.form, keys=keys)
             return
@@ -105,6 +122,24 @@ class _Noted(logging.Filter):
         return True
 
 
+class _ToTerminal(logging.Handler):
+    """Sends errors to the server's terminal, which may be gone, or too busy for all of them."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(logging.ERROR)
+        self._path = str(path)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.setblocking(False)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with suppress(OSError):
+            self._socket.sendto(self.format(record).encode("utf-8", "replace"), self._path)
+
+    def close(self) -> None:
+        self._socket.close()
+        super().close()
+
+
 class JsonFormatter(logging.Formatter):
     """One JSON object a line: ``at``, ``level``, ``logger``, ``message``, then the keys."""
 
@@ -117,7 +152,7 @@ class JsonFormatter(logging.Formatter):
             **_keys(record),
         }
         if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
+            line["traceback"] = _bounded(self.formatException(record.exc_info))
         # A value that JSON does not know must not cost the line that would have explained it.
         return json.dumps(line, default=str, ensure_ascii=False)
 
@@ -130,7 +165,7 @@ class PlainFormatter(logging.Formatter):
         keys = "".join(f"  {key}={value}" for key, value in _keys(record).items())
         line = f"{clock} {record.levelname.lower():<7} {record.getMessage()}{keys}"
         if record.exc_info:
-            line += "\n" + self.formatException(record.exc_info)
+            line += "\n" + _bounded(self.formatException(record.exc_info))
         return line
 
 
@@ -141,6 +176,13 @@ def _keys(record: logging.LogRecord) -> dict[str, Any]:
         # Ray adds to every record of its processes what only Ray's own formatter shows.
         if key not in _PLAIN_ATTRIBUTES and not key.startswith("_")
     }
+
+
+def _bounded(traceback: str) -> str:
+    if len(traceback) <= TRACEBACK_MAX:
+        return traceback
+    half = TRACEBACK_MAX // 2
+    return f"{traceback[:half]}\n... ({len(traceback)} characters)\n{traceback[-half:]}"
 
 
 def _instant(record: logging.LogRecord) -> str:

@@ -8,32 +8,28 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import signal
-import threading
 import time
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from importlib.metadata import PackageNotFoundError, version
-from types import FrameType
 from typing import Any, Protocol
 
 from greenroom import datadir
-from greenroom.checks import GraphCheck, GraphReport, check_database, check_port
+from greenroom.checks import check_database, check_port
 from greenroom.core.errors import GreenroomError
 from greenroom.environment import (
     apply_ray_environment,
     make_haproxy_dir,
     remove_haproxy_dir,
+    terminal_socket,
 )
+from greenroom.graph_check import GraphCheck, GraphReport
 from greenroom.graphs.configuration import Configuration, read_configuration
 from greenroom.settings import Settings
-from greenroom.terminal import Progress, note, out, steps
+from greenroom.signals import ending_signals
+from greenroom.terminal import Progress, errors_of, note, out, steps
 
 log = logging.getLogger(__name__)
-
-ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Ctrl-C, what service managers send, and a terminal that is closed."""
 
 ORPHANS_PATIENCE_S = 15.0
 """What the processes of a server that was killed get to notice that and go."""
@@ -47,10 +43,6 @@ class RunningServer(Protocol):
     def stop(self) -> None: ...
 
 
-class Stopped(BaseException):
-    """Somebody asked us to end: Ctrl-C, or SIGTERM. No failure, so no Exception either."""
-
-
 def run_server(
     settings: Settings, make_server: Callable[[Settings, Configuration], RunningServer]
 ) -> None:
@@ -62,13 +54,13 @@ def run_server(
     Raises:
         GreenroomError: it cannot start, with the sentence for people. Nothing is left running.
     """
-    with _signals(settings) as told_to_stop, steps() as progress:
+    with ending_signals(settings.data_dir) as signals, steps() as progress:
         progress("Reading the configuration")
         configuration = read_configuration(settings.config)
         note([*configuration.warnings, *exceeded(configuration, settings.registry_shards)])
         with (
             datadir.claim(settings.data_dir, settings.url) as killed,
-            GraphCheck(settings.config) as graph_check,
+            GraphCheck(settings.config, tolerant=settings.allow_broken) as graph_check,
         ):
             progress(f"Checking that port {settings.port} is free")
             _free_port(settings, ORPHANS_PATIENCE_S if killed is not None else 0.0)
@@ -77,17 +69,29 @@ def run_server(
                 check_database(settings.database_url)
 
             def step(text: str) -> None:
+                signals.check()
                 graph_check.refuse_broken(wait=False)
                 progress(text)
+
+            if settings.allow_broken:
+                progress("Importing the graphs")
+                configuration = configuration.with_problems(graph_check.problems())
+                note(
+                    f"{problem} Its runs will fail." for problem in configuration.problems.values()
+                )
 
             progress("Loading Ray")
             make_haproxy_dir(settings.data_dir)
             apply_ray_environment(settings)
             server = make_server(settings, configuration)
+            shown = ExitStack()
             try:
+                shown.enter_context(errors_of(terminal_socket(settings.data_dir)))
                 try:
                     server.start(step)
                 except Exception as error:
+                    # What is interrupted may raise something else than it was interrupted with.
+                    signals.check()
                     # Whatever a part said about it, a graph that does not import is the cause.
                     graph_check.refuse_broken(wait=True)
                     if isinstance(error, GreenroomError):
@@ -103,12 +107,13 @@ def run_server(
                 progress("")
                 note(sentence for report in reports for sentence in report.warnings)
                 _banner(settings, configuration, reports)
-                told_to_stop()
+                signals.wait()
             finally:
                 progress("Stopping")
                 try:
                     server.stop()
                 finally:
+                    shown.close()
                     datadir.end_orphans(settings.data_dir)
                     remove_haproxy_dir(settings.data_dir)
                     progress("")
@@ -128,60 +133,20 @@ def _free_port(settings: Settings, patience_s: float) -> None:
             time.sleep(0.1)
 
 
-SIGNAL_TURN_S = 0.5
-
-
-@contextmanager
-def _signals(settings: Settings) -> Generator[Callable[[], None], None, None]:
-    """The first of the signals raises `Stopped`; the second ends this process at once.
-
-    Gives a function that blocks until then. It sets the handlers again, since ``ray.init`` puts its
-    own in their place.
-    """
-    received = 0
-
-    def receive(number: int, frame: FrameType | None) -> None:
-        nonlocal received
-        received += 1
-        if received > 1:
-            # Ray's processes and the embedded database end with us; the proxy would not.
-            datadir.end_orphans(settings.data_dir)
-            remove_haproxy_dir(settings.data_dir)
-            os._exit(128 + number)
-        raise Stopped
-
-    def listen() -> None:
-        for number in ENDING_SIGNALS:
-            signal.signal(number, receive)
-
-    def wait() -> None:
-        listen()
-        never = threading.Event()
-        # In turns: a signal that comes between two bytecodes, just before the wait, does not end
-        # it. And it may have come while something ran that swallows exceptions, as destructors do.
-        while not received:
-            never.wait(SIGNAL_TURN_S)
-        raise Stopped
-
-    before = {number: signal.getsignal(number) for number in ENDING_SIGNALS}
-    listen()
-    try:
-        yield wait
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def _banner(
     settings: Settings, configuration: Configuration, reports: Sequence[GraphReport]
 ) -> None:
     out.print()
     out.print(f"  [bold]Greenroom {version_of('greenroom')}[/bold] serves {settings.url}")
-    out.print(f"  graphs  {', '.join(configuration.graphs)}", markup=False)
+    served = [name for name in configuration.graphs if name not in configuration.problems]
+    out.print(f"  graphs  {', '.join(served)}", markup=False)
+    if configuration.problems:
+        out.print(f"  broken  {', '.join(configuration.problems)}", markup=False)
     out.print(f"  docs    {settings.url}/docs", markup=False)
-    if reports:
+    sound = [report for report in reports if report.problem is None]
+    if sound:
         out.print("\n  Stream some tokens:\n")
-        out.print(curl(settings.url, reports), markup=False)
+        out.print(curl(settings.url, sound), markup=False)
     out.print("\n  Ctrl-C ends it.\n")
 
 

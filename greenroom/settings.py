@@ -73,6 +73,12 @@ class Settings(BaseSettings):
         " share of every placement's `warm` and `max_actors`, at least one.",
     )
 
+    allow_broken: bool = Field(
+        default=False,
+        description="Start although some graphs cannot be imported. A run of one of those ends in"
+        " `error` with the reason, which `GET /info` shows too.",
+    )
+
     data_dir: AbsolutePath = Field(
         default=Path(".greenroom"),
         description="Where the embedded database and the server's own files live.",

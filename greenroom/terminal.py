@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 from collections.abc import Callable, Generator, Iterable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(highlight=False, soft_wrap=True, stderr=True)
+
+LINE_MAX = 1 << 20
 
 Progress = Callable[[str], None]
 """Is told the step that begins; an empty one ends what is shown."""
@@ -36,6 +41,40 @@ def steps() -> Generator[Progress, None, None]:
                 status.stop()
 
         yield spin
+
+
+@contextmanager
+def errors_of(path: Path) -> Generator[None, None, None]:
+    """Shows the errors that other processes log, as `greenroom.logs` sends them to a socket.
+
+    Args:
+        path: of the socket, in a directory that nobody else may enter; made here.
+    """
+    with suppress(FileNotFoundError):
+        path.unlink()
+    receiving = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    receiving.bind(str(path))
+
+    def show() -> None:
+        while True:
+            try:
+                line = receiving.recv(LINE_MAX)
+            except OSError:
+                return
+            if not line:
+                return
+            err.print(line.decode("utf-8", "replace"), markup=False)
+
+    thread = threading.Thread(target=show, name="errors", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        # Ends a `recv` that waits; `close` alone would not.
+        receiving.shutdown(socket.SHUT_RDWR)
+        thread.join()
+        receiving.close()
+        path.unlink(missing_ok=True)
 
 
 def note(sentences: Iterable[str]) -> None:

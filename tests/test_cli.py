@@ -20,10 +20,11 @@ from typing import IO
 import pytest
 
 from greenroom import datadir
-from greenroom.checks import GraphCheck, GraphReport, check_database, check_port
+from greenroom.checks import check_database, check_port
 from greenroom.cli import main, placement
 from greenroom.core.errors import ConfigurationError, DatabaseUnavailable
 from greenroom.environment import haproxy_dir, remove_haproxy_dir
+from greenroom.graph_check import GraphCheck, GraphReport
 from greenroom.graphs.configuration import Configuration, GraphSpec, PlacementSpec
 from greenroom.running import curl, exceeded
 from tests.serving import free_port
@@ -140,7 +141,7 @@ def test_check_shows_every_graph_with_its_kind_and_nodes(
     assert run("check", "--config", str(project)) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].split() == ["agent", "graph", "0.5", "CPU", "answer"]
-    assert lines[2].split() == ["made", "factory", "0.5", "CPU"]
+    assert lines[2].split() == ["made", "factory", "0.5", "CPU", "answer"]
 
 
 def test_check_fails_with_graph_file_and_reason(
@@ -168,8 +169,8 @@ def test_a_graph_that_crashes_the_interpreter_is_named(project: Path) -> None:
     (project / "crash.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n")
     configure(project, good="./graphs.py:graph", bad="./crash.py:graph", later="./graphs.py:graph")
     with GraphCheck(project) as check:
-        good, bad = check.finish()
-    assert good.problem is None
+        good, bad, later = check.finish()
+    assert (good.problem, later.problem) == (None, None)
     assert bad.problem is not None
     assert "Graph 'bad' ended the interpreter" in bad.problem
     assert "signal 11" in bad.problem

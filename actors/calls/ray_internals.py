@@ -12,12 +12,13 @@ that. (`greenroom.models` is for graphs, imports nothing of ours, and uses one p
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
 import ray
 import ray._private.worker
+import ray.job_config
 
 # The client of Ray's control service. No public function of Ray lists the requests that its
 # autoscaler refused.
@@ -100,6 +101,24 @@ def end_onlookers() -> None:
         end = getattr(node, f"kill_{kind}", None)
         if end is not None:
             end(check_alive=False)
+
+
+def job_without_search_path() -> Any:
+    """Returns the ``job_config`` of a job whose processes do not get the working directory.
+
+    Ray would put that of the starting process before the standard library in each of them, and a
+    project's ``email.py`` would be what Ray itself imports.
+    """
+    job = ray.job_config.JobConfig()
+    job._py_driver_sys_path = _Closed()  # pyright: ignore[reportPrivateUsage]
+    return job
+
+
+class _Closed(list[str]):
+    """A list that stays empty."""
+
+    def extend(self, iterable: Iterable[str], /) -> None:
+        pass
 
 
 def leave_out_command_line_of_httpx() -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from actors.common.placement import PoolSpec
@@ -26,6 +27,7 @@ class RunActorSetup:
         configuration: the file's contents; None: the actor reads the file.
         registry: the Ray name of the registry that it reports to.
         spec: its placement; ``spec.graphs`` are the graphs that it loads.
+        problems: why graphs cannot be loaded, by graph.
         timeouts_s: the time-out of an attempt in seconds, by graph; an absent graph has none.
         log_max_bytes: the limit of encoded events that one run keeps in memory.
         actor_log_max_bytes: the limit of encoded events that all its runs keep together.
@@ -39,6 +41,7 @@ class RunActorSetup:
     dsn: str
     config_path: Path
     configuration: Configuration | None = None
+    problems: Mapping[str, str] = field(default_factory=dict[str, str])
     registry: str
     spec: PoolSpec
     timeouts_s: dict[str, float]
@@ -56,13 +59,15 @@ class InspectorSetup:
     Attributes:
         spec: ``spec.graphs`` are the graphs that it loads, ``spec.version`` is their code.
         inspect_s: the time-out of a question in seconds.
-        name, dsn, config_path, configuration, registry_silence_s, logs: as in `RunActorSetup`.
+        name, dsn, config_path, configuration, problems, registry_silence_s, logs: as in
+            `RunActorSetup`.
     """
 
     name: str
     dsn: str
     config_path: Path
     configuration: Configuration | None = None
+    problems: Mapping[str, str] = field(default_factory=dict[str, str])
     spec: PoolSpec
     inspect_s: float
     registry_silence_s: float
@@ -118,7 +123,7 @@ class RegistrySetup:
             seconds; None: never.
         sweep_interval_s: seconds between two sweeps for expired data.
         logs: the log settings; None leaves the process's logging unchanged.
-        namespace, registry_silence_s, log_max_bytes, actor_log_max_bytes, faults: as in
+        namespace, problems, registry_silence_s, log_max_bytes, actor_log_max_bytes, faults: as in
             `RunActorSetup`.
     """
 
@@ -131,6 +136,7 @@ class RegistrySetup:
     embedded: Path | None
     config_path: Path
     configuration: Configuration | None = None
+    problems: Mapping[str, str] = field(default_factory=dict[str, str])
     drain_s: float
     default_max_actors: int
     max_starts: int = 1
@@ -160,4 +166,5 @@ def configuration_of(setup: RunActorSetup | InspectorSetup | RegistrySetup) -> C
     Raises:
         ConfigurationError: the file is missing or invalid.
     """
-    return setup.configuration or read_configuration(setup.config_path)
+    configuration = setup.configuration or read_configuration(setup.config_path)
+    return configuration.with_problems(setup.problems)

@@ -66,6 +66,7 @@ class Gateway:
             graphs=list(configuration.graphs),
             default_graph=configuration.default_graph,
             shipped_graphs=configuration.shipped_graphs,
+            broken_graphs=configuration.problems,
             settings=HttpSettings(
                 heartbeat_s=settings.heartbeat_s,
                 send_timeout_s=settings.send_timeout_s,

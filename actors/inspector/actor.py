@@ -46,11 +46,12 @@ from greenroom.core.errors import (
 from greenroom.core.ports import Question, Update
 from greenroom.core.runs import Settled
 from greenroom.graphs import state as graph_state
-from greenroom.graphs.importing import make_importable
 from greenroom.graphs.loading import LoadedGraph, load_graph
+from greenroom.graphs.module_path import make_importable
 from greenroom.graphs.state import Head
 from greenroom.persistence.checkpoints import PooledSaver
 from greenroom.persistence.database import Pool, open_pool
+from greenroom.persistence.records import name_assistants
 from greenroom.persistence.saving import Saving
 from greenroom.persistence.values import store_values
 
@@ -101,14 +102,14 @@ class Inspector:
         configuration = configuration_of(self._setup)
         os.environ.update(configuration.env)
         for graph_id in self._setup.spec.graphs:
-            self._graphs[graph_id] = load_graph(
-                configuration.graph(graph_id), configuration.root, configuration.import_paths
-            )
+            self._graphs[graph_id] = load_graph(configuration, graph_id)
         if configuration.shipped_graphs:
-            for path in configuration.import_paths:
-                make_importable(path)
+            make_importable(configuration.import_paths)
         self._takes_shipped = configuration.shipped_graphs
         self._pool = await self._open_pool(min_size=1)
+        await name_assistants(
+            self._pool, {graph_id: graph.title for graph_id, graph in self._graphs.items()}
+        )
         freeze_startup_objects()
         return os.getpid()
 

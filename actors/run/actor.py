@@ -41,8 +41,8 @@ from greenroom.core.errors import Fenced, NotFound, Unavailable
 from greenroom.core.faults import Faults
 from greenroom.core.runs import Batch, Outcome, Report, RunOrder
 from greenroom.graphs.containment import contain
-from greenroom.graphs.importing import make_importable
 from greenroom.graphs.loading import LoadedGraph, load_graph
+from greenroom.graphs.module_path import make_importable
 from greenroom.persistence import tails
 from greenroom.persistence.database import Pool, open_pool
 from greenroom.persistence.fenced_saver import FencedSaver
@@ -114,9 +114,7 @@ class RunActor:
         os.environ.update(configuration.env)
         written = [name for name in self._setup.spec.graphs if name in configuration.graphs]
         for graph_id in written:
-            self._graphs[graph_id] = load_graph(
-                configuration.graph(graph_id), configuration.root, configuration.import_paths
-            )
+            self._graphs[graph_id] = load_graph(configuration, graph_id)
         places = 1 if self._setup.spec.runs_per_actor == 1 else 4
         self._pool = await open_pool(
             self._setup.dsn,
@@ -127,8 +125,7 @@ class RunActor:
         self._saving = Saving(self._pool)
         self._store = AsyncPostgresStore(self._pool)  # type: ignore[arg-type]
         if configuration.shipped_graphs:
-            for path in configuration.import_paths:
-                make_importable(path)
+            make_importable(configuration.import_paths)
             self._shipped = ShippedGraphs(self._pool)
             for graph_id in set(self._setup.spec.graphs).difference(written):
                 self._graphs[graph_id] = await self._shipped.preload(graph_id)

@@ -12,11 +12,14 @@ import logging
 import os
 import sys
 import threading
+from pathlib import Path
 
 from ray import serve
 
 from greenroom.core.errors import ConfigurationError
 from greenroom.graphs.configuration import Configuration
+from greenroom.graphs.json_values import listed
+from greenroom.graphs.module_path import make_importable
 
 log = logging.getLogger("greenroom.applications")
 
@@ -36,12 +39,31 @@ def load(configuration: Configuration) -> dict[str, serve.Application]:
     """
     if not configuration.applications:
         return {}
-    paths = [str(path) for path in (configuration.root, *configuration.import_paths)]
-    sys.path[:0] = [path for path in paths if path not in sys.path]
-    # Of this process's module path Ray passes on only the working directory.
+    paths = list(dict.fromkeys([configuration.root, *configuration.import_paths]))
+    make_importable(paths)
+    for path in paths:
+        _refuse_hiding(path)
+    # Ray passes nothing of this process's module path on.
     inherited = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join([*paths, *([inherited] if inherited else [])])
+    os.environ["PYTHONPATH"] = os.pathsep.join([*map(str, paths), *filter(None, [inherited])])
     return {name: _load(name, target) for name, target in configuration.applications.items()}
+
+
+def _refuse_hiding(path: Path) -> None:
+    """Refuses a directory with files called like modules of Python.
+
+    In ``PYTHONPATH`` it comes before the standard library, also in processes of Ray's own.
+    """
+    hiding = sorted(
+        name
+        for name in sys.stdlib_module_names
+        if (path / f"{name}.py").is_file() or (path / name / "__init__.py").is_file()
+    )
+    if hiding:
+        raise ConfigurationError(
+            f"{path} has {listed(hiding)}, called like modules of Python: 'greenroom.applications'"
+            " puts that directory before them, for Ray too. Rename them."
+        )
 
 
 def _load(name: str, target: str) -> serve.Application:

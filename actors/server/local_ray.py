@@ -9,6 +9,8 @@ from greenroom.graphs.configuration import Configuration
 from greenroom.graphs.placements import PlacementSpec
 from greenroom.settings import Settings
 
+RAY_DIR_PREFIX = "gr-ray-"
+"""How the directory of a local Ray begins, in the temporary directory; its logs are in it."""
 APPLICATION_CPUS = 8
 """The logical CPUs for each application of the configuration."""
 SHIPPED_CPUS = 64

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from actors.common.setup import RegistrySetup, WebhookSettings
 from actors.server.code_version import code_version
 from greenroom.core.faults import NO_FAULTS, Faults
 from greenroom.core.sharding import Shard
-from greenroom.graphs.configuration import Configuration
+from greenroom.environment import terminal_socket
+from greenroom.graphs.configuration import Configuration, GraphSpec
 from greenroom.logs import LogSettings
 from greenroom.persistence.database import open_pool, retrying
 from greenroom.persistence.journal import next_generation
@@ -49,6 +51,7 @@ def registry_setup(
         drain_s=settings.drain_s,
         config_path=settings.config.resolve(),
         configuration=None if configuration.graphs else configuration,
+        problems=configuration.problems,
         default_max_actors=settings.default_max_actors,
         max_starts=max(1, (os.cpu_count() or 1) // 2) if settings.ray_address is None else 0,
         placement_patience_s=settings.placement_patience_s,
@@ -71,6 +74,8 @@ def registry_setup(
             level=settings.log_level,
             form=settings.log_format,
             file=settings.log_file.resolve() if settings.log_file is not None else None,
+            # With a Ray of its own, all processes are on the machine of the terminal.
+            terminal=terminal_socket(settings.data_dir) if settings.ray_address is None else None,
         ),
         faults=faults,
     )
@@ -81,7 +86,7 @@ def embedded_directory(settings: Settings) -> Path:
     return settings.data_dir.resolve() / "pg"
 
 
-async def prepare_database(dsn: str, graphs: list[str]) -> int:
+async def prepare_database(dsn: str, graphs: Mapping[str, GraphSpec]) -> int:
     """Brings the schema up to date, registers one assistant per graph, and counts this start.
 
     Returns:
@@ -93,7 +98,8 @@ async def prepare_database(dsn: str, graphs: list[str]) -> int:
     await migrate(dsn)
     pool = await open_pool(dsn, application_name="greenroom:start")
     try:
-        await register_assistants(pool, graphs)
+        defaults = {graph_id: spec.defaults for graph_id, spec in graphs.items()}
+        await register_assistants(pool, graphs, defaults)
         return await retrying(pool, next_generation)
     finally:
         await pool.close()

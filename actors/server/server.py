@@ -33,7 +33,7 @@ from actors.gateway import deployment
 from actors.registries import find_registries, make_registry, refuse_embedded_beyond_one_node
 from actors.registry.pool_specs import pool_specs
 from actors.server import applications, processes
-from actors.server.local_ray import logical_cpus, logical_memory
+from actors.server.local_ray import RAY_DIR_PREFIX, logical_cpus, logical_memory
 from actors.server.patience import until_in_time
 from actors.server.preparing import embedded_directory, prepare_database, registry_setup
 from actors.server.standin import StandIn
@@ -98,7 +98,7 @@ class Server:
             self._embedded = start_embedded(embedded_directory(self._settings))
             dsn = self._embedded.dsn
         progress("Preparing the database")
-        self._generation = asyncio.run(prepare_database(dsn, list(self._configuration.graphs)))
+        self._generation = asyncio.run(prepare_database(dsn, self._configuration.graphs))
         progress("Starting Ray")
         self._start_ray()
         setup = registry_setup(
@@ -165,6 +165,7 @@ class Server:
                 namespace=settings.ray_namespace,
                 log_to_driver=False,
                 configure_logging=False,
+                job_config=ray_internals.job_without_search_path(),
             )
             self._joined = True
             return
@@ -187,7 +188,7 @@ class Server:
     def _start_own_ray(self) -> None:
         settings = self._settings
         # A short path: Ray puts Unix sockets below it, and their paths are limited to 107 bytes.
-        self._ray_dir = Path(tempfile.mkdtemp(prefix="gr-ray-"))
+        self._ray_dir = Path(tempfile.mkdtemp(prefix=RAY_DIR_PREFIX))
         ray.init(
             num_cpus=logical_cpus(self._configuration, settings),
             _memory=logical_memory(self._configuration, settings),
@@ -196,6 +197,7 @@ class Server:
             namespace=settings.ray_namespace,
             log_to_driver=False,
             configure_logging=False,
+            job_config=ray_internals.job_without_search_path(),
             _temp_dir=str(self._ray_dir),
         )
 

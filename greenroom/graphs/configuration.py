@@ -10,20 +10,18 @@ key and the allowed ones.
 
 from __future__ import annotations
 
-import io
 import json
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
-
-from dotenv import dotenv_values
 
 from greenroom.core.errors import ConfigurationError
 from greenroom.graphs.json_values import an_object, listed, refuse_unknown
 from greenroom.graphs.placements import PlacementSpec, parse_placement
+from greenroom.graphs.variables import DEFAULTS, defaults_of, environment_of
 
 FILE_NAME = "langgraph.json"
 RESERVED_APPLICATION = "greenroom"
@@ -39,12 +37,16 @@ class GraphSpec:
         target: ``./file.py:attribute`` or ``package.module:attribute``.
         description: the description in the configuration.
         placement: the placement of the graph's runs.
+        defaults: the config of its assistant (`LANGGRAPH_CONFIG`), also with a ``context``.
+        problem: why it cannot be loaded, if that is known; it is not tried then.
     """
 
     graph_id: str
     target: str
     description: str | None = None
     placement: PlacementSpec = field(default_factory=PlacementSpec)
+    defaults: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    problem: str | None = None
 
     @property
     def source(self) -> str:
@@ -81,6 +83,21 @@ class Configuration:
     applications: Mapping[str, str] = field(default_factory=dict[str, str])
     shipped_graphs: bool = False
     warnings: tuple[str, ...] = ()
+
+    @property
+    def problems(self) -> dict[str, str]:
+        """Why graphs cannot be loaded, by graph."""
+        return {
+            name: spec.problem for name, spec in self.graphs.items() if spec.problem is not None
+        }
+
+    def with_problems(self, problems: Mapping[str, str]) -> Configuration:
+        """Returns the configuration with graphs that are known to be broken."""
+        graphs = {
+            name: replace(spec, problem=problems[name]) if name in problems else spec
+            for name, spec in self.graphs.items()
+        }
+        return replace(self, graphs=graphs)
 
     def graph(self, graph_id: str) -> GraphSpec:
         """Returns the entry of a graph.
@@ -191,11 +208,14 @@ def parse_configuration(content: Any, root: Path) -> Configuration:
                 f"'graphs' has {listed(targets)}."
             )
     defaults = parse_placement(ours.get("defaults", {}), PlacementSpec(), "greenroom.defaults")
+    env, env_warnings = environment_of(top.get("env", {}), root)
+    configs = defaults_of(env)
     graphs = {
         name: _graph(
             name,
             value,
             parse_placement(placements.get(name, {}), defaults, f"greenroom.graphs.{name}"),
+            configs.get(name, {}),
         )
         for name, value in targets.items()
     }
@@ -209,12 +229,21 @@ def parse_configuration(content: Any, root: Path) -> Configuration:
     return Configuration(
         root=root,
         graphs=graphs,
-        env=_environment(top.get("env", {}), root),
+        env=env,
         import_paths=import_paths,
         applications=_applications(ours.get("applications", {})),
         default_graph=default_graph if default_graph or len(graphs) != 1 else next(iter(graphs)),
         shipped_graphs=shipped_graphs,
-        warnings=(*_warnings(top), *dependency_warnings),
+        warnings=(
+            *_warnings(top),
+            *dependency_warnings,
+            *env_warnings,
+            *(
+                f"{DEFAULTS} has a graph {name!r}, which 'graphs' does not have."
+                for name in configs
+                if name not in graphs
+            ),
+        ),
     )
 
 
@@ -235,7 +264,9 @@ def _warnings(top: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def _graph(name: str, value: Any, placement: PlacementSpec) -> GraphSpec:
+def _graph(
+    name: str, value: Any, placement: PlacementSpec, defaults: Mapping[str, Any]
+) -> GraphSpec:
     description = None
     if isinstance(value, Mapping):
         entry = an_object(value, f"graphs.{name}")
@@ -251,7 +282,13 @@ def _graph(name: str, value: Any, placement: PlacementSpec) -> GraphSpec:
         raise ConfigurationError(
             f"Graph {name!r} is a JavaScript graph ({value}); Greenroom runs Python graphs only."
         )
-    return GraphSpec(graph_id=name, target=value, description=description, placement=placement)
+    return GraphSpec(
+        graph_id=name,
+        target=value,
+        description=description,
+        placement=placement,
+        defaults=defaults,
+    )
 
 
 def _applications(value: Any) -> dict[str, str]:
@@ -292,29 +329,3 @@ def _import_paths(value: Any, root: Path) -> tuple[tuple[Path, ...], list[str]]:
         for item in missing
     ]
     return tuple(dict.fromkeys(paths)), warnings
-
-
-def _environment(value: Any, root: Path) -> dict[str, str]:
-    if isinstance(value, str):
-        file = root / value
-        try:
-            return read_env(file.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigurationError(
-                f"'env' names the file {value!r}, which cannot be read from {root}: {error}"
-            ) from None
-    found = an_object(value, "env")
-    for key, item in found.items():
-        if not isinstance(item, str | int | float) or isinstance(item, bool):
-            raise ConfigurationError(f"'env.{key}' is {item!r}; it must be a string.")
-    return {key: str(item) for key, item in found.items()}
-
-
-def read_env(text: str) -> dict[str, str]:
-    """Returns the variables of a ``.env`` file, as python-dotenv reads them.
-
-    ``${NAME}`` stands for the value of a variable above it in the file, else for the value in the
-    environment. A line that names a variable without ``=`` sets nothing.
-    """
-    found = dotenv_values(stream=io.StringIO(text))
-    return {name: value for name, value in found.items() if value is not None}

@@ -33,6 +33,8 @@ from langgraph.store.base import BaseStore
 from greenroom.core.raised import Escaped
 from greenroom.core.runs import Outcome, RunOrder
 from greenroom.graphs.containment import has_escaped
+from greenroom.graphs.contexts import fitting
+from greenroom.graphs.failures import log_failure
 from greenroom.graphs.instructions import Instructions, instructions
 from greenroom.graphs.loading import Graph, LoadedGraph, Saver
 from greenroom.graphs.messages import AccumulatedMessages, Emit, TupleMessages, with_ids
@@ -118,12 +120,14 @@ async def execute(
                         await all_written()
             except BaseException as error:  # noqa: BLE001 - user code ran, and may raise anything
                 reraise_signals(error)
+                log_failure(order.graph_id, error)
                 return await failure(graph, todo.config, error)
             return await success(graph, todo.config, progress)
     except BaseException as error:
         if isinstance(error, asyncio.CancelledError):
             raise
         reraise_signals(error)
+        log_failure(order.graph_id, error)
         return outcome_of_failure(error)
 
 
@@ -164,7 +168,7 @@ async def _chunks(
         "stream_mode": [*(modes - {"events", "values", "updates"}), "values", "updates"],
         "output_keys": graph.output_channels,
         "subgraphs": todo.subgraphs,
-        "context": todo.context,
+        "context": fitting(graph.context_schema, todo.context),
         "control": control,
         **todo.options,
     }

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any, cast, get_args
@@ -14,10 +13,10 @@ from typing import Any, cast, get_args
 from langchain_core.runnables import RunnableConfig
 from langgraph.store.base import BaseStore
 from langgraph_sdk.runtime import AccessContext
-from pydantic import BaseModel
 
 from greenroom.core.errors import ConfigurationError
 from greenroom.graphs.configuration import GraphSpec
+from greenroom.graphs.contexts import made
 from greenroom.langgraph_internals import ExecutionRuntime, ReadRuntime
 
 
@@ -57,16 +56,16 @@ class Factory:
         if self.runtime:
             given[self.runtime] = _server_runtime(store, access, context, self.context_schema)
         positional = [given.pop(name) for name in self.positional]
-        made = self.call(*positional, **given)
-        if inspect.isawaitable(made):
-            made = await made
-        if isinstance(made, contextlib.AbstractAsyncContextManager):
+        graph = self.call(*positional, **given)
+        if inspect.isawaitable(graph):
+            graph = await graph
+        if isinstance(graph, contextlib.AbstractAsyncContextManager):
             return await stack.enter_async_context(
-                cast(contextlib.AbstractAsyncContextManager[Any], made)
+                cast(contextlib.AbstractAsyncContextManager[Any], graph)
             )
-        if isinstance(made, contextlib.AbstractContextManager):
-            return stack.enter_context(cast(contextlib.AbstractContextManager[Any], made))
-        return made
+        if isinstance(graph, contextlib.AbstractContextManager):
+            return stack.enter_context(cast(contextlib.AbstractContextManager[Any], graph))
+        return graph
 
 
 def factory_of(value: Callable[..., Any], spec: GraphSpec) -> Factory:
@@ -128,9 +127,4 @@ def _server_runtime(
     common: dict[str, Any] = {"access_context": access, "user": None, "store": store}
     if access != "threads.create_run":
         return cast(Any, ReadRuntime(**common))
-    makes = inspect.isclass(schema) and (
-        issubclass(schema, BaseModel) or dataclasses.is_dataclass(schema)
-    )
-    if makes and isinstance(context, Mapping):
-        context = schema(**context)
-    return ExecutionRuntime(**common, context=context)
+    return ExecutionRuntime(**common, context=made(schema, context))

@@ -1,126 +1,184 @@
 """Imports a user's graph file or module.
 
-A file within a package is imported by its package name, with the package's root on ``sys.path``:
-loading it by path would break its relative imports. A file outside a package is imported by its
-own name, so that another process finds its classes when it reads a checkpoint that holds them.
+A file is imported under a name that every process of the server gives it, so that each of them
+finds its classes when it reads a checkpoint that holds them. The name depends on the configuration
+and on what is installed, never on what a process has imported before:
+
+    its own      ``agent``, or ``package.agent`` by the ``__init__.py`` files above it, if an import
+                 of that name finds this file
+    a made one   ``agent_v2_1f2e3d4c``, if the name is none (``agent.v2.py``, ``1.5_chef.py``, a
+                 package ``my-agent``) or belongs to another module (``email.py``, a second
+                 ``agent.py``). The file is then found by its path; relative imports in it work.
 """
 
 from __future__ import annotations
 
 import hashlib
 import importlib
+import importlib.machinery
 import importlib.util
+import os
 import re
 import sys
-import traceback
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib.abc import MetaPathFinder
 from pathlib import Path
 from types import ModuleType
 
 from greenroom.core.errors import ConfigurationError
-from greenroom.core.raised import message_of, name_of
 from greenroom.graphs.configuration import GraphSpec
+from greenroom.graphs.import_errors import import_failed
+from greenroom.graphs.module_path import OURS, make_importable
 
 
-def make_importable(path: Path) -> None:
-    """Puts a directory at the front of ``sys.path``, unless ``sys.path`` has it already."""
-    if str(path) not in sys.path:
-        sys.path.insert(0, str(path))
+def module_of(
+    spec: GraphSpec, root: Path, import_paths: Sequence[Path], others: Iterable[GraphSpec]
+) -> ModuleType:
+    """Imports the module of a graph.
 
+    Args:
+        root: the directory that relative paths start from; importable.
+        import_paths: further importable directories.
+        others: all graphs of the configuration: the directories of their files are importable.
 
-def module_of(spec: GraphSpec, root: Path) -> ModuleType:
-    if not (spec.source.endswith(".py") or "/" in spec.source or "\\" in spec.source):
-        return _imported(spec, spec.source)
-    file = (root / spec.source).resolve()
-    if file.is_dir() and (file / "__init__.py").is_file():
-        file = file / "__init__.py"
-    if not file.is_file():
+    Raises:
+        ConfigurationError: the import failed; the message says why.
+    """
+    sources = [place for each in (*others, spec) if (place := _place(each, root)) is not None]
+    project = [root, *import_paths]
+    make_importable(project, [path for place in sources for path in place.directories])
+    place = _place(spec, root)
+    if place is None:
+        return _imported(spec, spec.source, root)
+    if not place.file.is_file():
         raise ConfigurationError(
-            f"Graph {spec.graph_id!r}: there is no file {file}. "
+            f"Graph {spec.graph_id!r}: there is no file {place.file}. "
             f"Correct 'graphs.{spec.graph_id}', which is {spec.target!r}."
         )
-    directory, name = _package(file)
-    make_importable(directory)
-    if "." in name or file.name == "__init__.py":
-        module = _imported(spec, name)
-        if _file(module) != file:
-            raise ConfigurationError(
-                f"Graph {spec.graph_id!r}: {spec.source} would be imported as {name!r}, but that "
-                f"name belongs to {_file(module)}. Rename the package."
-            )
-        return module
-    return _lone_file(spec, file, name)
-
-
-def _package(file: Path) -> tuple[Path, str]:
-    """Returns the directory to import from and the dotted name, by the ``__init__.py`` files."""
-    directory = file.parent
-    parts = [] if file.name == "__init__.py" else [file.stem]
-    while (directory / "__init__.py").is_file() and directory.name.isidentifier():
-        parts.insert(0, directory.name)
-        directory = directory.parent
-    return directory, ".".join(parts)
-
-
-def _lone_file(spec: GraphSpec, file: Path, name: str) -> ModuleType:
-    present = sys.modules.get(name)
-    if present is not None and _file(present) == file:
-        return present
-    if present is not None or not name.isidentifier() or _elsewhere(name, file):
-        digest = hashlib.sha256(str(file).encode()).hexdigest()[:8]
-        name = f"{re.sub(r'[^0-9A-Za-z_]', '_', name)}_{digest}"
-        if name in sys.modules:
-            return sys.modules[name]
-    found = importlib.util.spec_from_file_location(name, file)
-    assert found is not None
-    assert found.loader is not None
-    module = importlib.util.module_from_spec(found)
-    sys.modules[name] = module
-    try:
-        found.loader.exec_module(module)
-    except BaseException as error:  # it is the user's code that runs
-        del sys.modules[name]
-        if isinstance(error, KeyboardInterrupt):
-            raise
-        raise _failed(spec, error) from error
+    name = _named(place, root, project)
+    module = _imported(spec, name, root)
+    if _file(module) != place.file:
+        raise ConfigurationError(
+            f"Graph {spec.graph_id!r}: {spec.source} would be imported as {name!r}, but that "
+            f"name belongs to {_file(module)}. Rename it."
+        )
     return module
 
 
-def _elsewhere(name: str, file: Path) -> bool:
-    """Returns whether importing ``name`` would import another file than this one."""
-    try:
-        found = importlib.util.find_spec(name)
-    except (ImportError, ValueError, AttributeError):
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Place:
+    """Where a graph's file is.
+
+    Attributes:
+        file: the file, with links resolved.
+        directory: the directory of its topmost package, or of the file if it is in none.
+        parts: the names of its packages and its own; without the last one for an ``__init__.py``.
+    """
+
+    file: Path
+    directory: Path
+    parts: tuple[str, ...]
+
+    @property
+    def directories(self) -> list[Path]:
+        """The directories that the file's own imports may start from."""
+        plain = all(part.isidentifier() for part in self.parts[:-1])
+        return [self.directory] if plain else [self.directory, self.file.parent]
+
+
+def _place(spec: GraphSpec, root: Path) -> _Place | None:
+    """Returns where a graph's file is, or None for a module."""
+    if not (spec.source.endswith(".py") or "/" in spec.source or "\\" in spec.source):
+        return None
+    file = (root / spec.source).resolve()
+    if file.is_dir() and (file / "__init__.py").is_file():
+        file = file / "__init__.py"
+    directory = file.parent
+    parts = [] if file.name == "__init__.py" else [file.stem]
+    while (directory / "__init__.py").is_file():
+        parts.insert(0, directory.name)
+        directory = directory.parent
+    return _Place(file=file, directory=directory, parts=tuple(parts))
+
+
+def _named(place: _Place, root: Path, project: Sequence[Path]) -> str:
+    """Returns the name of the module, after telling `_by_path` what no import would find."""
+    path, name = place.directory, ""
+    for number, part in enumerate(place.parts):
+        path = path / part
+        is_package = number < len(place.parts) - 1 or place.file.name == "__init__.py"
+        file = path / "__init__.py" if is_package else place.file
+        own = part.isidentifier() and (number > 0 or _is_found(part, file, place, project))
+        called = part if own else _made(part, path, root)
+        name = f"{name}.{called}" if name else called
+        if not own:
+            _by_path.files[name] = file
+    return name
+
+
+def _is_found(name: str, file: Path, place: _Place, project: Sequence[Path]) -> bool:
+    """Returns whether an import of a topmost name finds this file, in every process."""
+    if name in sys.stdlib_module_names or name in OURS or _origin(name, sys.path) != file:
         return False
-    return found is not None and found.origin != str(file)
+    # The project is found first. But a process may have imported an installed package of that name
+    # already, unless it is an installed copy of this very project.
+    installed = [path for path in sys.path if Path(path) not in project]
+    other = _origin(name, installed)
+    if other is None or other == file:
+        return True
+    copy = other.parent / place.file.relative_to(file.parent)
+    return file.name == "__init__.py" and copy.is_file()
 
 
-def _imported(spec: GraphSpec, name: str) -> ModuleType:
+def _origin(name: str, paths: Sequence[str]) -> Path | None:
+    found = importlib.machinery.PathFinder.find_spec(name, paths)
+    return Path(found.origin).resolve() if found and found.origin else None
+
+
+def _made(part: str, path: Path, root: Path) -> str:
+    # Relative to the configuration, so that it is the same on every machine.
+    digest = hashlib.sha256(Path(os.path.relpath(path, root)).as_posix().encode()).hexdigest()[:8]
+    plain = re.sub(r"\W", "_", part)
+    return f"{plain}_{digest}" if plain.isidentifier() else f"_{plain}_{digest}"
+
+
+class _ByPath(MetaPathFinder):
+    """Finds modules of made names.
+
+    Attributes:
+        files: the file of each, by name.
+    """
+
+    def __init__(self) -> None:
+        self.files: dict[str, Path] = {}
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None, /
+    ) -> importlib.machinery.ModuleSpec | None:
+        file = self.files.get(fullname)
+        if file is None:
+            return None
+        return importlib.util.spec_from_file_location(
+            fullname,
+            file,
+            loader=importlib.machinery.SourceFileLoader(fullname, str(file)),
+            submodule_search_locations=[str(file.parent)] if file.name == "__init__.py" else None,
+        )
+
+
+_by_path = _ByPath()
+sys.meta_path.append(_by_path)
+
+
+def _imported(spec: GraphSpec, name: str, root: Path) -> ModuleType:
     try:
         return importlib.import_module(name)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # it is the user's code that runs
-        raise _failed(spec, error) from error
+        raise import_failed(spec, root, error) from error
 
 
 def _file(module: ModuleType) -> Path | None:
     return Path(module.__file__).resolve() if module.__file__ else None
-
-
-def _failed(spec: GraphSpec, error: BaseException) -> ConfigurationError:
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if _is_users(f.filename)]
-    where = f" (line {frames[-1].lineno} of {frames[-1].filename})" if frames else ""
-    advice = ""
-    if isinstance(error, ModuleNotFoundError):
-        advice = (
-            f" Install {error.name!r}, or add the directory that holds it to 'dependencies' "
-            "of langgraph.json."
-        )
-    return ConfigurationError(
-        f"Graph {spec.graph_id!r}: importing {spec.source} failed{where}: "
-        f"{name_of(error)}: {message_of(error)}.{advice}"
-    )
-
-
-def _is_users(filename: str) -> bool:
-    return filename != __file__ and "importlib" not in filename and "site-packages" not in filename

@@ -11,7 +11,6 @@ import logging
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
 
@@ -24,15 +23,18 @@ from langgraph_sdk.runtime import AccessContext
 
 from greenroom.core import identity
 from greenroom.core.errors import ConfigurationError
-from greenroom.graphs.configuration import GraphSpec
+from greenroom.graphs.configuration import Configuration, GraphSpec
 from greenroom.graphs.factories import Factory, factory_of
-from greenroom.graphs.importing import make_importable, module_of
+from greenroom.graphs.importing import module_of
 from greenroom.langgraph_internals import keep_allowlist
 
 log = logging.getLogger(__name__)
 
 Graph = Pregel[Any, Any, Any, Any]
 Saver = BaseCheckpointSaver[Any]
+
+UNNAMED = "LangGraph"
+"""The name that LangGraph gives a graph whose author gives none."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,7 +43,8 @@ class LoadedGraph:
 
     Attributes:
         spec: the configuration's entry.
-        graph: the compiled graph, or None when a factory makes one per execution.
+        graph: the compiled graph, or None when a factory makes one per execution, and for a graph
+            with a known problem.
         factory: calls the user's factory, or None.
         warnings: sentences that the server shows at its start.
     """
@@ -54,6 +57,13 @@ class LoadedGraph:
     @property
     def graph_id(self) -> str:
         return self.spec.graph_id
+
+    @property
+    def title(self) -> str:
+        """The name that its author gave it (``compile(name=...)``), else its id."""
+        if self.graph is None or self.graph.name in ("", UNNAMED):
+            return self.graph_id
+        return self.graph.name
 
     @asynccontextmanager
     async def open(
@@ -72,12 +82,17 @@ class LoadedGraph:
             context: the run's context, which a factory's ``ServerRuntime`` shows.
 
         Raises:
-            ConfigurationError: the factory returned an object that is not a graph.
+            ConfigurationError: the graph could not be loaded, or the factory returned an object
+                that is not a graph.
         """
+        if self.spec.problem is not None:
+            raise ConfigurationError(self.spec.problem)
         if self.factory is None:
             assert self.graph is not None
             yield _equipped(self.graph, self.spec, checkpointer, store)
             return
+        # Factories read from it without asking whether it is there.
+        config = {**config, "configurable": config.get("configurable") or {}}
         async with AsyncExitStack() as stack:
             made = await self.factory.make(stack, config, store, access, context)
             graph = _compiled(made)
@@ -93,20 +108,19 @@ class LoadedGraph:
             yield _equipped(graph, self.spec, checkpointer, store)
 
 
-def load_graph(spec: GraphSpec, root: Path, import_paths: Iterable[Path] = ()) -> LoadedGraph:
+def load_graph(configuration: Configuration, graph_id: str) -> LoadedGraph:
     """Imports a graph's code; blocks meanwhile.
-
-    Args:
-        root: the directory that relative paths start from.
-        import_paths: directories to make importable first (`Configuration.import_paths`).
 
     Raises:
         ConfigurationError: the import failed, or the target is not a graph; the message names the
             graph, the target and the remedy.
     """
-    for path in (*import_paths, root):
-        make_importable(path)
-    module = module_of(spec, root)
+    spec = configuration.graph(graph_id)
+    if spec.problem is not None:
+        return LoadedGraph(spec=spec)
+    module = module_of(
+        spec, configuration.root, configuration.import_paths, configuration.graphs.values()
+    )
     try:
         value = getattr(module, spec.attribute)
     except AttributeError:
@@ -140,7 +154,7 @@ def _equipped(
     graph: Graph, spec: GraphSpec, checkpointer: Saver | None, store: BaseStore | None
 ) -> Graph:
     update: dict[str, Any] = {"checkpointer": checkpointer, "store": store}
-    if graph.name == "LangGraph":
+    if graph.name == UNNAMED:
         update["name"] = spec.graph_id
     if graph.config:
         update["config"] = _bound(graph.config)

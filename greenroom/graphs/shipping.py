@@ -31,9 +31,7 @@ from langgraph.pregel import Pregel
 
 from greenroom.core.errors import ConfigurationError
 from greenroom.graphs.loading import Graph
-
-OURS = frozenset({"greenroom", "actors", "serve_app"})
-"""Packages that are installed on every machine that may execute a graph."""
+from greenroom.graphs.module_path import OURS
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 """Pickled functions are bytecode, which only the same version of Python executes."""

@@ -13,11 +13,8 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
-from langgraph.channels.base import BaseChannel
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.errors import EmptyChannelError, InvalidUpdateError
-from langgraph.pregel import Pregel
-from langgraph.pregel.protocol import PregelProtocol
 from langgraph.store.base import BaseStore
 from langgraph.types import Interrupt, PregelTask, StateSnapshot
 from langgraph.types import StateUpdate as NodeUpdate
@@ -42,8 +39,8 @@ from greenroom.graphs.containment import has_escaped
 from greenroom.graphs.instructions import parse_command
 from greenroom.graphs.loading import Graph, LoadedGraph, Saver
 from greenroom.graphs.outputs import output_keys, output_of
+from greenroom.graphs.schemas import schemas
 from greenroom.graphs.updates import apply_once, one_at_a_time, shown, stamping
-from greenroom.langgraph_internals import create_model
 from greenroom.wire.encoding import dumps, loads
 
 HISTORY_MAX_BYTES = 64 * MIB
@@ -326,47 +323,14 @@ async def _shape(
 ) -> Any:
     match question:
         case SchemasQuestion():
-            return {"graph_id": question.graph_id, **_schemas(graph)}
+            return {"graph_id": question.graph_id, **schemas(graph)}
         case DrawQuestion():
             return _drawing((await graph.aget_graph(config, xray=question.xray)).to_json())
         case SubgraphsQuestion():
             found = cast(Any, graph).aget_subgraphs(
                 namespace=question.namespace, recurse=question.recurse
             )
-            return {name: _schemas(subgraph) async for name, subgraph in found}
-
-
-def _schemas(graph: PregelProtocol[Any, Any, Any, Any]) -> dict[str, Any]:
-    if not isinstance(graph, Pregel):
-        # The schemas of a remote graph are on its own server.
-        names = ("input", "output", "state", "config", "context")
-        return {f"{name}_schema": None for name in names}
-    context = _schema(graph.get_context_jsonschema)
-    return {
-        "input_schema": _schema(graph.get_input_jsonschema),
-        "output_schema": _schema(graph.get_output_jsonschema),
-        "state_schema": _schema(lambda: _state_schema(graph)),
-        "config_schema": context or {},
-        "context_schema": context,
-    }
-
-
-def _schema(make: Any) -> dict[str, Any] | None:
-    """Returns a JSON schema, or None for a type without one, as in the API."""
-    try:
-        return make()
-    except Exception:  # noqa: BLE001 - pydantic walks arbitrary user types here
-        return None
-
-
-def _state_schema(graph: Graph) -> dict[str, Any]:
-    channels: dict[str, Any] = cast(Any, graph).channels
-    fields: dict[str, Any] = {
-        name: (channel.UpdateType, None)
-        for name in graph.stream_channels_list
-        if isinstance(channel := channels[name], BaseChannel)
-    }
-    return create_model(graph.get_name("State"), field_definitions=fields).model_json_schema()
+            return {name: schemas(subgraph) async for name, subgraph in found}
 
 
 def _drawing(drawing: dict[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ The edge holds no state, runs no graph and depends on neither Ray nor PostgreSQL
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
@@ -39,6 +39,7 @@ def create_app(
     graphs: Sequence[str],
     default_graph: str | None = None,
     shipped_graphs: bool = False,
+    broken_graphs: Mapping[str, str] | None = None,
     settings: HttpSettings | None = None,
 ) -> FastAPI:
     """Creates the application; its `Edge` is ``app.state.edge``.
@@ -49,6 +50,7 @@ def create_app(
         graphs: the names of the graphs, in the order in which errors list them.
         default_graph: the graph of a run without ``assistant_id`` under ``/api``.
         shipped_graphs: graphs that are not in ``graphs`` may exist; each has an assistant.
+        broken_graphs: why graphs of ``graphs`` cannot be loaded, by graph.
         settings: None for the defaults.
     """
     app = FastAPI(
@@ -64,6 +66,7 @@ def create_app(
         graphs=tuple(graphs),
         default_graph=default_graph,
         shipped_graphs=shipped_graphs,
+        broken_graphs=broken_graphs or {},
         settings=settings or HttpSettings(),
     )
     for dialect in DIALECTS:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -95,6 +95,7 @@ class Edge:
     default_graph: str | None
     settings: HttpSettings
     shipped_graphs: bool = False
+    broken_graphs: Mapping[str, str] = field(default_factory=dict[str, str])
     connections: Connections = field(default_factory=Connections)
 
     async def serves(self, graph_id: str) -> bool:

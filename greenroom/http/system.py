@@ -38,6 +38,8 @@ async def ok(request: Request) -> Response:
 
 @router.get("/info", summary="What this server is and can do", **doc({200: answers.Info}))
 async def info(request: Request) -> Response:
+    """``broken_graphs`` says why graphs cannot be loaded, with ``GREENROOM_ALLOW_BROKEN``."""
+    broken = edge_of(request).broken_graphs
     return json(
         {
             "version": package_version("greenroom"),
@@ -53,6 +55,7 @@ async def info(request: Request) -> Response:
             },
             "host": {"kind": "self-hosted"},
             "counts": await _counts(request),
+            **({"broken_graphs": dict(broken)} if broken else {}),
         }
     )
 

@@ -48,7 +48,7 @@ class Child:
             self._log = file.open(errors="replace")
             self._process = subprocess.Popen(
                 [
-                    *(sys.executable, "-m", "greenroom.room_server"),
+                    *(sys.executable, "-P", "-m", "greenroom.room_server"),
                     *([str(data_dir)] if temporary else []),
                 ],
                 stdin=subprocess.PIPE,
@@ -114,7 +114,7 @@ def find_on_cluster(address: str, namespace: str) -> dict[str, str] | None:
     """
     # In a process of its own: Ray is not to be imported in a notebook's kernel.
     found = subprocess.run(
-        [sys.executable, "-m", "actors.server.finding", address, namespace],
+        [sys.executable, "-P", "-m", "actors.server.finding", address, namespace],
         capture_output=True,
         text=True,
         timeout=START_PATIENCE_S,

@@ -35,6 +35,13 @@ def test_an_application_is_imported_from_beside_the_configuration(tmp_path: Path
     assert list(applications.load(configured(tmp_path, "its_model:app"))) == ["llm"]
 
 
+def test_a_folder_that_would_hide_modules_of_python_from_ray_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "email.py").touch()
+    (tmp_path / "its_model.py").touch()
+    with pytest.raises(ConfigurationError, match=r"has 'email', called like modules of Python"):
+        applications.load(configured(tmp_path, "its_model:app"))
+
+
 @pytest.mark.parametrize(
     ("source", "sentence"),
     [

@@ -159,3 +159,14 @@ def test_a_handle_of_serve_may_have_a_loop_of_its_own() -> None:
         "options = create_init_handle_options(_run_router_in_separate_loop=True)\n"
         "assert options._run_router_in_separate_loop\n"
     )
+
+
+def test_processes_of_a_job_do_not_get_the_working_directory_of_its_starter() -> None:
+    """Ray extends the list of the ``job_config`` that it was given, and passes it on."""
+    job = ray_internals.job_without_search_path()
+    assert job._py_driver_sys_path == []
+    assert "job_config._py_driver_sys_path.extend(code_paths)" in inspect.getsource(
+        ray._private.worker.connect
+    )
+    job._py_driver_sys_path.extend(["/somewhere"])
+    assert list(job._get_proto_job_config().py_driver_sys_path) == []

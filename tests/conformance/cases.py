@@ -1,7 +1,7 @@
-"""Cases from public trackers, which `docs/compatibility.md` lists with their answers and tests.
+"""Cases from public trackers of other projects, as `docs/compatibility.md` lists them.
 
-They were reported of other servers, or found by other people's tests. Each row has the case, the
-answer that is given here, and the test that holds it: ``folder/test_module.py::test_name``.
+Each was a failure here once. A row says what people do, what the right answer is, and which test
+holds it.
 """
 
 from __future__ import annotations
@@ -9,69 +9,187 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Case:
+    """One case.
+
+    Attributes:
+        id: its name in our notes.
+        what: what people do.
+        right: the right answer.
+        test: the test that holds it, ``path::name``, or the path of a module.
+    """
+
+    id: str
     what: str
-    answer: str
+    right: str
     test: str
 
 
-CASES: dict[str, Case] = {
-    "F3": Case(
+CASES = (
+    Case(
+        id="R1",
+        what='`"env": ".env"` in a clone, which has no such file',
+        right="served, with a note",
+        test="tests/graphs/test_variables.py::test_an_env_file_that_no_clone_has_is_a_note",
+    ),
+    Case(
+        id="F7, R2",
+        what="a graph in `./agent.v2.py`, `./1.5_chef.py`, a file or folder with blanks, hyphens or"
+        " other alphabets, a second `agent.py`",
+        right="loaded by its path, under one name in all processes; relative imports work",
+        test="tests/graphs/test_module_names.py",
+    ),
+    Case(
+        id="F6",
+        what="`email.py`, `types.py` and others beside the graphs, which nobody imports",
+        right="`check` and `serve` start: an import in a library finds Python's own",
+        test="tests/graphs/test_module_names.py"
+        "::test_files_called_like_modules_of_python_hide_none_of_them",
+    ),
+    Case(
+        id="R3",
+        what="`Annotated[NotRequired[list[str]], operator.add]`, `Required`, `ReadOnly`, a nested"
+        " `Annotated`, or a type without a schema in a state",
+        right="`state_schema` has all keys",
+        test="tests/graphs/test_schemas.py",
+    ),
+    Case(
+        id="R4",
+        what='`compile(name="My Fancy Graph")`',
+        right="the assistant's name, as there; a factory's graph has its id",
+        test="tests/persistence/test_records.py"
+        "::test_system_assistants_have_the_defaults_and_the_name_of_the_last_start",
+    ),
+    Case(
+        id="F4",
+        what="a `context_schema`, and a run with keys that it does not have, or with wrong values",
+        right="unknown keys are dropped, defaults stay; a wrong value ends the run with an error"
+        " that names the key",
+        test="tests/graphs/test_contexts.py",
+    ),
+    Case(
+        id="Y5",
+        what="`LANGGRAPH_CONFIG`: defaults for each graph",
+        right="the assistant's config and context; here its `context` counts too",
+        test="tests/graphs/test_variables.py::test_langgraph_config_has_the_defaults_of_each_graph",
+    ),
+    Case(
+        id="R5",
+        what="a module that does not import: a variable or a package that is missing, a failing"
+        " `TaskGroup`, a syntax error in an imported file; a factory that fails",
+        right="the line of the project, the innermost cause, what to do; `check` calls factories",
+        test="tests/graphs/test_import_errors.py",
+    ),
+    Case(
+        id="F13",
+        what="any exception in a node",
+        right="class, message, traceback, node and ids in the log, once, and in the terminal; the"
+        " client gets class and message",
+        test="tests/test_failures.py",
+    ),
+    Case(
+        id="F14",
+        what="the page on logs",
+        right="the path that is used",
+        test="tests/test_failures.py::test_the_page_on_logs_names_the_directory_that_is_used",
+    ),
+    Case(
+        id="R10",
+        what="Ctrl-C at any moment of a start",
+        right="ends, nothing is left, no traceback",
+        test="tests/test_signals.py",
+    ),
+    Case(
+        id="F3",
         what="A graph with an `output_schema` (CopilotKit PR#1406, langgraphjs#1475)",
-        answer="Wait, join, `values`, `updates` and webhooks have the keys of that schema, `/state`"
+        right="Wait, join, `values`, `updates` and webhooks have the keys of that schema, `/state`"
         " and the thread have all; there, a join after the run's end shows all.",
-        test="server/test_outputs.py::test_only_the_output_leaves_a_run_and_the_thread_keeps_the_state",
+        test="tests/server/test_outputs.py::test_only_the_output_leaves_a_run_and_the_thread_keeps_the_state",
     ),
-    "F3, input": Case(
+    Case(
+        id="F3, input",
         what="A graph with an `input_schema`, and input beside it",
-        answer="Dropped without an error, as LangGraph does in process.",
-        test="graphs/test_outputs.py::test_only_the_keys_of_the_input_schema_reach_the_graph",
+        right="Dropped without an error, as LangGraph does in process.",
+        test="tests/graphs/test_outputs.py::test_only_the_keys_of_the_input_schema_reach_the_graph",
     ),
-    "F5": Case(
+    Case(
+        id="F5",
         what="NumPy, pandas, fractions, own classes and others in a state, also in a document or an"
         " artifact (langgraph#8705, #8689, #8185, #8326)",
-        answer="The next node, a later process and `/state` have an equal value.",
-        test="persistence/test_serializing.py::test_a_value_comes_back_equal",
+        right="The next node, a later process and `/state` have an equal value.",
+        test="tests/persistence/test_serializing.py::test_a_value_comes_back_equal",
     ),
-    "F5, refused": Case(
+    Case(
+        id="F5, refused",
         what="A lock, a function, a generator in a state; a strict allow-list",
-        answer="The run ends in `error` in the node that returned it, with key, place and type.",
-        test="persistence/test_serializing.py"
+        right="The run ends in `error` in the node that returned it, with key, place and type.",
+        test="tests/persistence/test_serializing.py"
         "::test_a_node_that_returns_what_cannot_be_kept_ends_the_run",
     ),
-    "F9": Case(
+    Case(
+        id="F9",
         what="A result of before an answer, or of a node's cache (langgraph#5952, #6533)",
-        answer='`updates` has `"__metadata__": {"cached": true}` where LangGraph says so; a run'
+        right='`updates` has `"__metadata__": {"cached": true}` where LangGraph says so; a run'
         " that is taken up by another process tells nothing twice.",
-        test="graphs/test_events.py::test_a_result_of_before_the_answer_is_marked_as_cached",
+        test="tests/graphs/test_events.py::test_a_result_of_before_the_answer_is_marked_as_cached",
     ),
-    "F10": Case(
+    Case(
+        id="F10",
         what="An exception with a broken `__str__`, 10 MB, notes, a cause; one that cannot be"
         " pickled (dask#3145, celery#6990)",
-        answer='`{"error": class, "message": ...}`, bounded; the SDK\'s `wait` raises it.',
-        test="graphs/test_raising.py::test_what_is_told_is_bounded_and_always_there",
+        right='`{"error": class, "message": ...}`, bounded; the SDK\'s `wait` raises it.',
+        test="tests/graphs/test_raising.py::test_what_is_told_is_bounded_and_always_there",
     ),
-    "F11, Y3": Case(
+    Case(
+        id="F11, Y3",
         what="Metadata of assistant, thread, config and run (aegra#604, langgraph#3199)",
-        answer="A node, the run, its states and a search of the history have all, the later of"
+        right="A node, the run, its states and a search of the history have all, the later of"
         " these over the earlier; the thread's `config` has those of its newest run.",
-        test="persistence/test_run_metadata.py"
+        test="tests/persistence/test_run_metadata.py"
         "::test_a_runs_metadata_lie_over_its_threads_and_those_over_the_assistants",
     ),
-    "Y2": Case(
+    Case(
+        id="Y2",
         what="Metadata of states",
-        answer="They name the thread, in a copy that one, and of a subgraph its place and node.",
-        test="graphs/test_metadata.py::test_a_state_names_its_thread_and_is_found_by_metadata",
+        right="They name the thread, in a copy that one, and of a subgraph its place and node.",
+        test="tests/graphs/test_metadata.py::test_a_state_names_its_thread_and_is_found_by_metadata",
     ),
-    "Y4": Case(
+    Case(
+        id="Y4",
         what="A client that sends `langgraph_auth_user` and the like",
-        answer="The server's values win, none is in `context`, none in a checkpoint's metadata.",
-        test="http/test_run_metadata.py::test_the_servers_keys_are_its_own_and_are_in_no_context",
+        right="The server's values win, none is in `context`, none in a checkpoint's metadata.",
+        test="tests/http/test_run_metadata.py::test_the_servers_keys_are_its_own_and_are_in_no_context",
     ),
-    "Y6": Case(
+    Case(
+        id="Y6",
         what="`events`: a tool message that a node returns without an id",
-        answer="It has the id that it has in the state.",
-        test="graphs/test_events.py::test_events_have_the_id_that_a_message_gets",
+        right="It has the id that it has in the state.",
+        test="tests/graphs/test_events.py::test_events_have_the_id_that_a_message_gets",
     ),
+)
+
+SHAPES = {
+    "template_src": "the template of `langgraph new`: `src/agent`, a context schema, no `.env`",
+    "package": "the example of `langgraph build`: `my_agent/` with `utils/`, a state of messages",
+    "flat": "files beside each other, a builder, an object with a description",
+    "monorepo": "apps with a `langgraph.json` each and one for all, two packages of one name",
+    "uv_workspace": "a uv workspace: `packages/*/src/*`",
+    "odd_names": "`1.5_chef.py`, `agent.v2.py`, blanks, hyphens, other alphabets",
+    "factories": "functions that make a graph: of nothing, config, runtime or both; async; context"
+    " managers and generators",
+    "environment": "variables that a module needs, and `LANGGRAPH_CONFIG`",
+    "react_agent": "an agent with tools and middleware, as `create_agent` compiles it (by hand)",
+    "supervisor": "agents that hand back by `Command(goto=..., graph=Command.PARENT)` (by hand)",
+    "swarm": "agents that hand over to each other; the active one stays (by hand)",
+    "functional": "`@entrypoint` and `@task`, with `previous`",
+    "subgraphs": "a subgraph with state of its own, a graph with a saver and a store of its own",
+    "deep_agent": "what deepagents compiles to: todos, files, private keys, subagents (by hand)",
+    "approval": "a question to a human and its answer",
+    "library_names": "`email.py`, `types.py` and seven others that nobody imports",
+    "namespace": "folders without `__init__.py`, imported from the root",
+    "research": "map and reduce, input and output schemas, a configuration of pydantic",
+    "memory": "the store in a node, a state of pydantic",
+    "module_target": "`package.module:graph`",
 }
+"""What the projects in `tests/projects` stand for, by folder."""

@@ -8,7 +8,7 @@ import textwrap
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from tests.conformance.cases import CASES
+from tests.conformance.cases import CASES, SHAPES
 from tests.conformance.differences import DIFFERENCES, ONLY_HERE
 
 ROOT = Path(__file__).parents[2]
@@ -85,14 +85,19 @@ def page(outcome: Outcome) -> str:
         "",
         "## Cases from public trackers",
         "",
-        "Reported of other servers, or found by other people's tests.",
+        "What users of other servers have met, and what happens here.",
         "",
-        "| case | what | answer | test |",
+        "| case | what people do | right | test |",
         "|---|---|---|---|",
-        *(
-            f"| {name} | {case.what} | {case.answer} | `tests/{case.test}` |"
-            for name, case in CASES.items()
-        ),
+        *(f"| {case.id} | {case.what} | {case.right} | `{case.test}` |" for case in CASES),
+        "",
+        "## Shapes of projects",
+        "",
+        "`tests/projects` has small projects; each is loaded by its `langgraph.json` and run.",
+        "",
+        "| project | stands for |",
+        "|---|---|",
+        *(f"| `{folder}` | {shape} |" for folder, shape in SHAPES.items()),
     ]
     return HEAD + "\n".join(lines) + "\n"
 
@@ -103,3 +108,7 @@ def sentence(scenario: str) -> str:
     words = name.replace("_", " ")
     shown = re.sub(r"\|", r"\\|", parameters.rstrip("]"))
     return f"{words[:1].upper()}{words[1:]}" + (f" (`{shown}`)" if shown else "")
+
+
+if __name__ == "__main__":  # after a change of a table: the reference need not be asked again
+    write(read_outcome())

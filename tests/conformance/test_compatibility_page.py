@@ -5,8 +5,8 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-from tests.conformance.cases import CASES
-from tests.conformance.compatibility import PAGE, page, read_outcome
+from tests.conformance.cases import CASES, SHAPES
+from tests.conformance.compatibility import PAGE, ROOT, page, read_outcome
 from tests.conformance.differences import DIFFERENCES, ONLY_HERE, only_here, reason_of
 from tests.conformance.folder import HERE
 
@@ -36,13 +36,6 @@ def test_every_difference_has_one_sentence_of_reason() -> None:
         assert "\n" not in reason, scenario
 
 
-def test_every_case_has_a_test_that_is_there() -> None:
-    for name, case in CASES.items():
-        assert "|" not in case.what + case.answer, name
-        file, _, test = case.test.partition("::")
-        assert f"def {test}(" in (HERE.parent / file).read_text(), name
-
-
 def test_a_scenario_is_looked_up_with_and_without_its_parameters() -> None:
     some = next(iter(DIFFERENCES)).partition("[")[0]
     assert only_here("tests/conformance/test_gateway_mount.py::test_x[a]") is not None
@@ -54,3 +47,20 @@ def test_as_many_scenarios_differ_as_the_table_has_at_least() -> None:
     outcome = read_outcome()
     assert outcome.differ >= len(DIFFERENCES)
     assert outcome.same > 300
+
+
+def test_every_case_names_a_test_that_there_is() -> None:
+    assert len({case.id for case in CASES}) == len(CASES)
+    for case in CASES:
+        path, _, name = case.test.partition("::")
+        assert "|" not in case.what + case.right, case.id
+        text = (ROOT / path).read_text(encoding="utf-8")
+        assert not name or f"def {name}(" in text, case.id
+
+
+def test_every_project_is_told() -> None:
+    folders = {
+        file.relative_to(ROOT / "tests" / "projects").parts[0]
+        for file in (ROOT / "tests" / "projects").rglob("langgraph.json")
+    }
+    assert folders == set(SHAPES)

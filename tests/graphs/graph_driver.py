@@ -14,7 +14,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.memory import InMemorySaver
 
 from greenroom.core.runs import Outcome, RunOrder
-from greenroom.graphs.configuration import GraphSpec
+from greenroom.graphs.configuration import Configuration, GraphSpec
 from greenroom.graphs.execution import execute
 from greenroom.graphs.loading import LoadedGraph, load_graph
 from tests.run_records import order_of
@@ -23,7 +23,8 @@ HERE = Path(__file__).parent
 
 
 def probe(graph_id: str, file: str = "probe_graphs.py") -> LoadedGraph:
-    return load_graph(GraphSpec(graph_id=graph_id, target=f"./{file}:{graph_id}"), HERE)
+    spec = GraphSpec(graph_id=graph_id, target=f"./{file}:{graph_id}")
+    return load_graph(Configuration(root=HERE, graphs={graph_id: spec}), graph_id)
 
 
 def given(graph: Any, graph_id: str = "given") -> LoadedGraph:

@@ -16,7 +16,6 @@ from greenroom.graphs.configuration import (
     PlacementSpec,
     parse_configuration,
     read_configuration,
-    read_env,
 )
 
 ROOT = Path("/nowhere")
@@ -92,7 +91,6 @@ def test_with_several_graphs_none_is_the_default_unless_named() -> None:
         ({"greenroom": {"graphs": {"agent": {"labels": "a"}}}}, "must be a JSON object, not a str"),
         ({"greenroom": {"graphs": {"agent": {"accelerator_type": 4}}}}, r"_type' is 4; it must be"),
         ({"greenroom": {"default_graph": "b"}}, "it must be one of 'agent'"),
-        ({"env": "missing.env"}, "names the file 'missing.env', which cannot be read"),
         ({"env": {"A": []}}, r"'env\.A' is \[\]; it must be a string"),
         ({"dependencies": "."}, "'dependencies' must be a list"),
     ],
@@ -146,42 +144,6 @@ def test_a_missing_or_broken_file_is_told_from_a_wrong_one(tmp_path: Path) -> No
     (tmp_path / "langgraph.json").write_text('{"graphs": }', encoding="utf-8")
     with pytest.raises(ConfigurationError, match=r"not valid JSON: .* at line 1, column 12"):
         read_configuration(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("# comment\nA=1\n\n  # another\nB=\n", {"A": "1", "B": ""}),
-        ("PLAIN=a=b=c", {"PLAIN": "a=b=c"}),
-        ("PLAIN=a=b=c\nINTERP=${PLAIN}-x", {"PLAIN": "a=b=c", "INTERP": "a=b=c-x"}),
-        ("A='${OUTSIDE}'\nB=${NOWHERE:-other}\nC=${NOWHERE}", {"A": "out", "B": "other", "C": ""}),
-        ("OUTSIDE=in\nA=${OUTSIDE}", {"OUTSIDE": "in", "A": "in"}),
-        ("A=$PLAIN", {"A": "$PLAIN"}),
-        ("export A='x # y' # why\nexport B=1", {"A": "x # y", "B": "1"}),
-        ("A=\"a\\nb\"\nB='a\\nb'\nC=a\\nb", {"A": "a\nb", "B": "a\\nb", "C": "a\\nb"}),
-        ('A="say \\"hi\\""\nB=\'it\\\'s\'', {"A": 'say "hi"', "B": "it's"}),
-        (
-            "A = spaced out \nB=a#b\nC=a #b\nD=#none",
-            dict(A="spaced out", B="a#b", C="a", D="#none"),
-        ),
-        ('A="over\nlines"\r\nB=1\r\n', {"A": "over\nlines", "B": "1"}),
-        ("A=1\nA=2", {"A": "2"}),
-        ("nonsense\nA=1", {"A": "1"}),
-    ],
-)
-def test_env_files_are_read_as_python_dotenv_reads_them(
-    monkeypatch: pytest.MonkeyPatch, text: str, expected: dict[str, str]
-) -> None:
-    monkeypatch.setenv("OUTSIDE", "out")
-    monkeypatch.delenv("NOWHERE", raising=False)
-    assert read_env(text) == expected
-
-
-def test_a_file_of_the_configuration_is_read_so(tmp_path: Path) -> None:
-    (tmp_path / ".env").write_text("KEY=value\nURL=http://${KEY}/?a=b\n", encoding="utf-8")
-    content = {"graphs": {"agent": "./agent.py:graph"}, "env": ".env"}
-    found = parse_configuration(content, tmp_path)
-    assert found.env == {"KEY": "value", "URL": "http://value/?a=b"}
 
 
 def test_parsing_imports_no_graph_library() -> None:

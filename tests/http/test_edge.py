@@ -68,6 +68,15 @@ async def test_info_is_there_while_the_registry_restarts(client, runtime):
     assert shown["langgraph_py_version"].startswith("1.")
 
 
+async def test_info_says_which_graphs_are_broken(runtime, records):
+    broken = {"bad": "Graph 'bad': importing ./bad.py failed."}
+    app = create_app(runtime=runtime, records=records, graphs=["bad"], broken_graphs=broken)
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(app), base_url="http://test"
+    ) as client:
+        assert (await client.get("/info")).json()["broken_graphs"] == broken
+
+
 async def test_metrics_come_for_prometheus_and_as_json(client, runtime):
     answer = await client.get("/metrics")
     assert answer.text == runtime.told

@@ -14,7 +14,12 @@ from greenroom.core.errors import Conflict, DatabaseUnavailable, InvalidRequest
 from greenroom.core.identity import system_assistant_id
 from greenroom.core.ports import AssistantFilter, Page, ThreadFilter
 from greenroom.persistence.database import Pool, open_pool
-from greenroom.persistence.records import WALK, PostgresRecords, register_assistants
+from greenroom.persistence.records import (
+    WALK,
+    PostgresRecords,
+    name_assistants,
+    register_assistants,
+)
 from greenroom.persistence.values import store_values
 
 NEWEST: Any = {"limit": 10, "offset": 0, "sort_by": "updated_at", "descending": True}
@@ -249,6 +254,24 @@ async def test_each_graph_has_one_system_assistant(records: PostgresRecords, poo
     assert await PostgresRecords(pool).get_assistant(system_assistant_id("counter")) is None
     await register_assistants(pool, ["counter"])
     assert await records.get_assistant(system_assistant_id("counter")) is not None
+
+
+async def test_system_assistants_have_the_defaults_and_the_name_of_the_last_start(
+    pool: Pool,
+) -> None:
+    async def shown() -> Any:
+        found = await PostgresRecords(pool).get_assistant(system_assistant_id("agent"))
+        return tuple(plain(found)[key] for key in ("name", "config", "context"))
+
+    defaults = {"configurable": {"model": "small"}, "context": {"lang": "de"}, "tags": ["t"]}
+    await register_assistants(pool, ["agent"], {"agent": defaults})
+    await name_assistants(pool, {"agent": "My Fancy Graph", "unknown": "x"})
+    config = {"configurable": {"model": "small"}, "tags": ["t"]}
+    assert await shown() == ("My Fancy Graph", config, {"model": "small", "lang": "de"})
+    await register_assistants(pool, ["agent"])
+    assert await shown() == ("My Fancy Graph", {}, {})
+    await name_assistants(pool, {"agent": "agent"})
+    assert await shown() == ("agent", {}, {})
 
 
 async def test_assistants_are_searched(records: PostgresRecords, pool: Pool) -> None:

@@ -6,11 +6,15 @@
 | `assistants`, `threads`, `runs` | questions about one kind of record, and its shape in the API |
 """
 
-from greenroom.persistence.records.assistants import AssistantRecords, register_assistants
+from greenroom.persistence.records.assistants import (
+    AssistantRecords,
+    name_assistants,
+    register_assistants,
+)
 from greenroom.persistence.records.runs import RunRecords
 from greenroom.persistence.records.threads import WALK, ThreadRecords
 
-__all__ = ["WALK", "PostgresRecords", "register_assistants"]
+__all__ = ["WALK", "PostgresRecords", "name_assistants", "register_assistants"]
 
 
 class PostgresRecords(AssistantRecords, ThreadRecords, RunRecords):

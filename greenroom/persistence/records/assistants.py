@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from psycopg.types.json import Jsonb
 
@@ -29,21 +30,52 @@ _COLUMNS = (
 )
 _ORDERS = frozenset({"assistant_id", "graph_id", "name", "created_at", "updated_at"})
 _REGISTER = """
-INSERT INTO greenroom.assistants (assistant_id, graph_id, name, metadata)
-VALUES (%s, %s, %s, '{"created_by": "system"}') ON CONFLICT DO NOTHING"""
+INSERT INTO greenroom.assistants AS known (assistant_id, graph_id, name, metadata, config, context)
+VALUES (%s, %s, %s, '{"created_by": "system"}', %s, %s) ON CONFLICT (assistant_id) DO UPDATE
+SET config = excluded.config, context = excluded.context, updated_at = clock_timestamp()
+WHERE (known.config, known.context) IS DISTINCT FROM (excluded.config, excluded.context)"""
+_NAME = """
+UPDATE greenroom.assistants SET name = %s, updated_at = clock_timestamp()
+WHERE assistant_id = %s AND name <> %s"""
 
 
-async def register_assistants(pool: Pool, graphs: Iterable[str]) -> None:
-    """Creates each graph's system assistant. Idempotent; a deleted one is created again."""
-    rows = [(system_assistant_id(graph_id), graph_id) for graph_id in sorted(set(graphs))]
+async def register_assistants(
+    pool: Pool, graphs: Iterable[str], defaults: Mapping[str, Mapping[str, Any]] | None = None
+) -> None:
+    """Creates each graph's system assistant. Idempotent; a deleted one is created again.
+
+    Args:
+        graphs: the graphs' names.
+        defaults: by graph, the config of its assistant; also with a ``context``, which has the keys
+            of ``configurable`` as well.
+    """
+    configs = {graph_id: dict((defaults or {}).get(graph_id, {})) for graph_id in graphs}
+    rows: list[tuple[Any, ...]] = []
+    for graph_id, config in sorted(configs.items()):
+        context = {**config.get("configurable", {}), **config.pop("context", {})}
+        assistant_id = system_assistant_id(graph_id)
+        rows.append((assistant_id, graph_id, graph_id, Jsonb(config), Jsonb(context)))
 
     async def insert(conn: Connection) -> None:
         async with conn.cursor() as cursor:
-            await cursor.executemany(
-                _REGISTER, [(assistant_id, graph_id, graph_id) for assistant_id, graph_id in rows]
-            )
+            await cursor.executemany(_REGISTER, rows)
 
     await retrying(pool, insert)
+
+
+async def name_assistants(pool: Pool, names: Mapping[str, str]) -> None:
+    """Names system assistants.
+
+    Args:
+        names: by graph, the name that its author gave it, or the graph's own.
+    """
+    rows = [(names[graph_id], system_assistant_id(graph_id)) for graph_id in sorted(names)]
+
+    async def update(conn: Connection) -> None:
+        async with conn.cursor() as cursor:
+            await cursor.executemany(_NAME, [(name, its_id, name) for name, its_id in rows])
+
+    await retrying(pool, update)
 
 
 class AssistantRecords(Queries):

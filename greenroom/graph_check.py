@@ -1,0 +1,273 @@
+"""Imports every graph of a configuration, and calls factories, in a process of its own.
+
+User code may print, block, exit or crash the interpreter, and a server that is starting must
+survive all of that to say which graph it was. The process is started first and asked later, so that
+importing LangGraph does not lengthen the start. If a graph ends it, another one checks the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import threading
+import uuid
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Self, cast
+
+from greenroom.core.errors import ConfigurationError
+from greenroom.graphs.configuration import Configuration, read_configuration
+
+FACTORY_S = 30.0
+"""What one call of a factory may take."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GraphReport:
+    """What importing one graph has shown.
+
+    Attributes:
+        kind: ``graph``, or ``factory`` for a function that makes one for each run.
+        nodes: names of its nodes; empty for a factory that was not called.
+        chats: its state has ``messages``, so one can talk to it.
+        warnings: sentences about what in it has no effect here, or may fail.
+        problem: why it cannot be used, or None.
+    """
+
+    graph_id: str
+    kind: str = ""
+    nodes: tuple[str, ...] = ()
+    chats: bool = False
+    warnings: tuple[str, ...] = ()
+    problem: str | None = None
+
+
+class GraphCheck:
+    """Checks the graphs of a configuration file in another process.
+
+    Args:
+        path: the configuration file.
+        loud: pass on what the graphs' modules print; else it is thrown away.
+        factories: call them as well, each once.
+        tolerant: a broken graph is reported and not refused, unless all of them are broken.
+    """
+
+    def __init__(
+        self, path: Path, *, loud: bool = False, factories: bool = False, tolerant: bool = False
+    ) -> None:
+        self._path = path
+        self._tolerant = tolerant
+        self._loud = loud
+        self._factories = factories
+        self._reports: list[GraphReport] = []
+        self._ending = threading.Lock()
+        self._ended = False
+        self._process = self._started([])
+        # Read beside the process: a pipe that is full would stop it.
+        self._reader = threading.Thread(target=self._read, name="graph-check", daemon=True)
+        self._reader.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._ending:
+            self._ended = True
+            self._process.kill()
+        self._reader.join()
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+
+    def finish(self) -> list[GraphReport]:
+        """Waits, and returns one report a graph, in the order of the file."""
+        self._reader.join()
+        return self._reports
+
+    def problems(self) -> dict[str, str]:
+        """Waits, and returns why graphs cannot be used, by graph.
+
+        Raises:
+            ConfigurationError: none of them can be used; the problem of the first one.
+        """
+        reports = self.finish()
+        found = {each.graph_id: each.problem for each in reports if each.problem is not None}
+        if found and len(found) == len(reports):
+            raise ConfigurationError(next(iter(found.values())))
+        return found
+
+    def refuse_broken(self, *, wait: bool) -> list[GraphReport]:
+        """The reports (none yet, if it neither waits nor is done), or an error for the first bad.
+
+        Raises:
+            ConfigurationError: a graph cannot be used; names graph, file and reason.
+        """
+        if not wait and self._reader.is_alive():
+            return []
+        problems = self.problems()
+        if problems and not self._tolerant:
+            raise ConfigurationError(next(iter(problems.values())))
+        return self._reports
+
+    def _started(self, done: Sequence[str]) -> subprocess.Popen[bytes]:
+        order = {
+            "path": str(self._path),
+            "factory_s": FACTORY_S if self._factories else 0.0,
+            "done": list(done),
+        }
+        return subprocess.Popen(
+            # -P: without the working directory, whose files could hide the standard library.
+            [sys.executable, "-P", "-m", "greenroom.graph_check", json.dumps(order)],
+            stdin=subprocess.PIPE,  # its end tells the process that this one has died
+            stdout=subprocess.PIPE,
+            stderr=None if self._loud else subprocess.DEVNULL,
+            # Ctrl-C is for the server; it ends this process itself.
+            start_new_session=True,
+        )
+
+    def _read(self) -> None:
+        while True:
+            assert self._process.stdout is not None
+            announced = None
+            with self._process.stdout as pipe:
+                for line in pipe:
+                    message: dict[str, Any] = json.loads(line)
+                    announced = str(message["graph_id"])
+                    if "kind" in message:
+                        self._reports.append(_from_json(message))
+                        announced = None
+            status = self._process.wait()
+            if status == 0:
+                return
+            assert self._process.stdin is not None
+            self._process.stdin.close()
+            # Each graph is announced before it is imported, so the last one announced is the one.
+            self._reports.append(_ended(announced or "?", status))
+            with self._ending:
+                if self._ended or announced is None:
+                    return
+                self._process = self._started([report.graph_id for report in self._reports])
+
+
+def _ended(graph_id: str, status: int) -> GraphReport:
+    how = f"signal {-status}" if status < 0 else f"exit code {status}"
+    return GraphReport(
+        graph_id=graph_id,
+        problem=f"Graph {graph_id!r} ended the interpreter while it was imported, or its factory"
+        f" called ({how}); 'greenroom check' shows what it printed.",
+    )
+
+
+def _from_json(message: dict[str, Any]) -> GraphReport:
+    tuples = {name: tuple(message[name]) for name in ("nodes", "warnings")}
+    return GraphReport(**{**message, **tuples})
+
+
+# --- the other side -------------------------------------------------------------------------------
+
+
+def _check(order: dict[str, Any]) -> None:
+    """One line of JSON before and after each graph."""
+    threading.Thread(target=_end_with, args=(os.dup(0),), name="parent", daemon=True).start()
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    # Modules print; the pipe is for reports only, so what they print goes to standard error.
+    reports = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    configuration = read_configuration(Path(order["path"]))
+    os.environ.update(configuration.env)
+    for graph_id in configuration.graphs:
+        if graph_id not in order["done"]:
+            print(json.dumps({"graph_id": graph_id}), file=reports)
+            report = _report(configuration, graph_id, factory_s=order["factory_s"])
+            print(json.dumps(asdict(report)), file=reports)
+    reports.flush()
+    # Threads that a module has started must not keep this process.
+    os._exit(0)
+
+
+def _end_with(parent: int) -> None:
+    """Ends this process with the one that holds the other end of a pipe, however that ends."""
+    os.read(parent, 1)
+    os._exit(1)
+
+
+def _report(configuration: Configuration, graph_id: str, *, factory_s: float) -> GraphReport:
+    import actors  # its processes have that name, so a project's own package is not found here too
+    from greenroom.graphs.loading import load_graph  # imports LangGraph, which the server need not
+
+    del actors
+    try:
+        loaded = load_graph(configuration, graph_id)
+    except ConfigurationError as error:
+        return GraphReport(graph_id=graph_id, problem=str(error))
+    if loaded.graph is not None:
+        return _of_graph(GraphReport(graph_id=graph_id, kind="graph"), loaded)
+    report = GraphReport(graph_id=graph_id, kind="factory", warnings=loaded.warnings)
+    return _called(report, loaded, configuration, factory_s) if factory_s else report
+
+
+def _of_graph(report: GraphReport, loaded: Any, graph: Any = None) -> GraphReport:
+    graph = graph or loaded.graph
+    return replace(
+        report,
+        nodes=tuple(name for name in graph.nodes if name != "__start__"),
+        chats="messages" in graph.channels,
+        warnings=loaded.warnings,
+    )
+
+
+def _called(
+    report: GraphReport, loaded: Any, configuration: Configuration, within_s: float
+) -> GraphReport:
+    """Calls a factory as for a question about its graph, with the config of its assistant."""
+    from langgraph.store.memory import InMemoryStore
+
+    from greenroom.graphs.import_errors import factory_failed, is_missing_code
+
+    spec = configuration.graph(report.graph_id)
+    config = {
+        **{key: value for key, value in spec.defaults.items() if key != "context"},
+        "configurable": {
+            **spec.defaults.get("configurable", {}),
+            "graph_id": spec.graph_id,
+            "thread_id": str(uuid.uuid4()),
+        },
+    }
+    found: list[GraphReport] = []
+
+    async def make() -> None:
+        async with loaded.open(
+            config, checkpointer=None, store=InMemoryStore(), access="assistants.read"
+        ) as graph:
+            found.append(_of_graph(report, loaded, graph))
+
+    def attempt() -> None:
+        try:
+            asyncio.run(make())
+        except ConfigurationError as error:
+            found.append(replace(report, problem=str(error)))
+        except BaseException as error:  # noqa: BLE001 - it is the user's code that runs
+            failed = str(factory_failed(spec, configuration.root, error))
+            if is_missing_code(error):
+                found.append(replace(report, problem=failed))
+            else:
+                found.append(replace(report, warnings=(*report.warnings, f"{failed} {_MAYBE}")))
+
+    # In a thread: a factory that blocks must not keep the others.
+    thread = threading.Thread(target=attempt, name=f"factory {spec.graph_id}", daemon=True)
+    thread.start()
+    thread.join(within_s)
+    if found:
+        return found[0]
+    late = f"Graph {spec.graph_id!r}: its factory {spec.target} takes more than {within_s:g} s."
+    return replace(report, warnings=(*report.warnings, late))
+
+
+_MAYBE = "It was called without a run; a run may give it what it needs."
+
+
+if __name__ == "__main__":
+    _check(cast("dict[str, Any]", json.loads(sys.argv[1])))

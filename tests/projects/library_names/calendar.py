@@ -1,0 +1,1 @@
+raise SystemExit("calendar.py of the project")

@@ -1,0 +1,1 @@
+raise SystemExit("email.py of the project")

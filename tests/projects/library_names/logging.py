@@ -1,0 +1,1 @@
+raise SystemExit("logging.py of the project")

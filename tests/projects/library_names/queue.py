@@ -1,0 +1,1 @@
+raise SystemExit("queue.py of the project")

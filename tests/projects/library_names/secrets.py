@@ -1,0 +1,1 @@
+raise SystemExit("secrets.py of the project")

@@ -1,0 +1,1 @@
+raise SystemExit("select.py of the project")

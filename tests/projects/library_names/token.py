@@ -1,0 +1,1 @@
+raise SystemExit("token.py of the project")

@@ -1,0 +1,1 @@
+raise SystemExit("types.py of the project")

@@ -1,0 +1,100 @@
+"""All projects on one server, from a folder with files that are called like modules of Python.
+
+`tests/projects/test_projects.py` runs the same in its process; here processes of Ray load them, a
+broken one is tolerated, and what fails is seen in the terminal.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from greenroom.graphs.configuration import read_configuration
+from tests.projects.test_projects import CASES, HERE, config_of, parts
+from tests.serving import Served, serving
+
+pytestmark = pytest.mark.slow
+
+ALONE = ("monorepo/apps/one", "monorepo/apps/two")
+"""Their folder serves both together."""
+SERVED = [case for case in CASES if config_of(case)[0] not in ALONE]
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    root = tmp_path_factory.mktemp("merged")
+    graphs: dict[str, str] = {"broken": "./broken.py:graph"}
+    dependencies: dict[str, None] = {}
+    env: dict[str, str] = {}
+    (root / "broken.py").write_text("import no_such_module\n")
+    for case in SERVED:
+        folder, graph_id = config_of(case)
+        configuration = read_configuration(HERE / folder)
+        spec = configuration.graph(graph_id)
+        target = spec.target
+        if spec.source.startswith("."):
+            target = f"{_from(root, HERE / folder / spec.source)}:{spec.attribute}"
+        graphs[case.graph.replace("/", "-")] = target
+        for path in configuration.import_paths:
+            dependencies[_from(root, path)] = None
+        env |= configuration.env
+    defaults = json.loads(env.pop("LANGGRAPH_CONFIG"))
+    env["LANGGRAPH_CONFIG"] = json.dumps({"environment-agent": defaults["agent"]})
+    content = {"graphs": graphs, "dependencies": [*dependencies], "env": env}
+    (root / "langgraph.json").write_text(json.dumps(content))
+    here = os.getcwd()
+    os.chdir(HERE / "library_names")
+    try:
+        program = ("-P", "-m", "greenroom", "serve", "--allow-broken")
+        with serving(root / "data", root / "langgraph.json", program=program) as server:
+            yield server
+    finally:
+        os.chdir(here)
+
+
+def _from(root: Path, path: Path) -> str:
+    return os.path.relpath(path, root)
+
+
+def test_every_project_is_served(served: Served) -> None:
+    wrong: dict[str, Any] = {}
+    with httpx.Client(base_url=served.url, timeout=120) as http:
+        for case in SERVED:
+            body = {"assistant_id": case.graph.replace("/", "-"), "input": case.input}
+            thread = http.post("/threads", json={}).json()["thread_id"]
+            more = {"context": case.context} if case.context else {}
+            first = http.post(f"/threads/{thread}/runs/wait", json={**body, **more}).json()
+            if parts(first, case.says) != case.says:
+                wrong[case.graph] = first
+            if case.then is not None:
+                if "__interrupt__" in case.says:
+                    body = {"assistant_id": body["assistant_id"], "command": {"resume": "yes"}}
+                second = http.post(f"/threads/{thread}/runs/wait", json=body).json()
+                if parts(second, case.then) != case.then:
+                    wrong[f"{case.graph} again"] = second
+    assert wrong == {}
+
+
+def test_assistants_have_the_names_of_their_graphs(served: Served) -> None:
+    found = httpx.post(f"{served.url}/assistants/search", json={"limit": 100}).json()
+    names = {each["graph_id"]: each["name"] for each in found}
+    assert names["template_src-agent"] == "New Graph"
+    assert names["deep_agent-deep"] == "Deep Agent"
+    assert names["flat-agent"] == "flat-agent"
+
+
+def test_a_broken_project_is_told_and_its_runs_fail_with_the_reason(served: Served) -> None:
+    sentence = httpx.get(f"{served.url}/info").json()["broken_graphs"]["broken"]
+    assert "Install 'no-such-module'" in sentence
+    body = {"assistant_id": "broken", "input": {}}
+    answer = httpx.post(f"{served.url}/runs/wait", json=body, timeout=120).json()
+    assert answer["__error__"] == {"error": "ConfigurationError", "message": sentence}
+    log = served.log.read_text()
+    assert f"Note: {sentence}" in log
+    assert "A run has failed: ConfigurationError: " in log
