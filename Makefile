@@ -19,7 +19,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve stop test notebooks chaos cluster-test soak lint check bench settings constraints conformance-reference clean
+.PHONY: help install serve stop test test-lowest test-newest notebooks chaos cluster-test soak lint check bench settings constraints conformance-reference clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-21s %s\n", $$1, $$2 }' Makefile
@@ -41,6 +41,11 @@ test notebooks: export PYTHONDONTWRITEBYTECODE =
 test: $(VENV)/.installed-dev ## Run the tests
 	@$(BIN)/python -m pytest $(SPREAD) $(ARGS)
 
+test-lowest: .venv-lowest/.installed ## Run the tests with the lowest versions that pyproject.toml allows
+	@.venv-lowest/bin/python -m pytest $(SPREAD) $(ARGS)
+
+test-newest: .venv-newest/.installed ## Run the tests with the newest versions that pyproject.toml allows
+	@.venv-newest/bin/python -m pytest $(SPREAD) $(ARGS)
 # No notebook kills a gateway, so that none needs to stand by.
 notebooks: export GREENROOM_GATEWAY_REPLICAS ?= 1
 
@@ -84,7 +89,7 @@ conformance-reference: $(VENV)/.installed-dev $(REFERENCE)/.installed ## Ask the
 	@$(BIN)/python -m tests.conformance.reference $(REFERENCE)
 
 clean: ## Remove the environment and caches (the data in .greenroom stays)
-	rm -rf $(VENV) $(REFERENCE) .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf $(VENV) .venv-lowest .venv-newest $(REFERENCE) .pytest_cache .ruff_cache .hypothesis build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp says which pyproject.toml and constraints.txt the environment was made from, so that
@@ -102,6 +107,19 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	@echo "Installing what the tests need ..."
 	@$(PIP_INSTALL) -e '.[dev]'
 	@touch $@
+
+# pip has no resolution of lowest versions; uv has, and is in no other environment.
+.venv-%/.installed: pyproject.toml
+	@$(PYTHON) -m venv --clear .venv-$*
+	@.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check uv
+	@.venv-$*/bin/uv pip compile --quiet --no-header --extra dev -p .venv-$*/bin/python \
+	  --resolution $(RESOLUTION_$*) -o .venv-$*/requirements.txt pyproject.toml
+	@.venv-$*/bin/uv pip install --quiet -p .venv-$*/bin/python -r .venv-$*/requirements.txt
+	@.venv-$*/bin/uv pip install --quiet -p .venv-$*/bin/python --no-deps -e .
+	@touch $@
+
+RESOLUTION_lowest := lowest-direct
+RESOLUTION_newest := highest
 
 $(REFERENCE)/.installed:
 	@test -x $(REFERENCE)/bin/python || $(PYTHON) -m venv $(REFERENCE)
