@@ -46,6 +46,7 @@ test-lowest: .venv-lowest/.installed ## Run the tests with the lowest versions t
 
 test-newest: .venv-newest/.installed ## Run the tests with the newest versions that pyproject.toml allows
 	@.venv-newest/bin/python -m pytest $(SPREAD) $(ARGS)
+
 # No notebook kills a gateway, so that none needs to stand by.
 notebooks: export GREENROOM_GATEWAY_REPLICAS ?= 1
 
