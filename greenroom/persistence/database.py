@@ -29,9 +29,10 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import Format
 from psycopg.rows import DictRow, dict_row
 from psycopg.types.json import set_json_dumps, set_json_loads
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
 from greenroom.core.errors import ConfigurationError, DatabaseUnavailable
+from greenroom.core.waiting import growing_pauses
 
 Connection = AsyncConnection[DictRow]
 T = TypeVar("T")
@@ -51,6 +52,8 @@ SHORTAGE = "53"
 SHORTAGE_PATIENCE_S = 5.0
 """How long a write is repeated for a waiting client: a full disk does not empty in a moment."""
 SHORTAGE_PAUSE_S = 0.25
+FIRST_PAUSE_S = 0.002
+LONGEST_PAUSE_S = 0.1
 
 
 class Pool(AsyncConnectionPool[Connection]):
@@ -276,6 +279,7 @@ async def patiently(
 ) -> T:
     """Like `retrying`, for work that takes its connection itself."""
     begun = time.monotonic()
+    pauses = growing_pauses(FIRST_PAUSE_S, LONGEST_PAUSE_S)
     while True:
         try:
             return await work()
@@ -290,8 +294,11 @@ async def patiently(
                 raise
             is_locked = error.sqlstate == TRANSACTION_TIMEOUT
             bound_s = max(patience_s, locked_s) if is_locked else patience_s
-            if time.monotonic() - begun >= bound_s:
+            # A closed pool stays closed: this process is about to end.
+            if isinstance(error, PoolClosed) or time.monotonic() - begun >= bound_s:
                 raise DatabaseUnavailable("PostgreSQL ended the connection.") from error
+            # Some errors come at once: without a pause, nothing else of the process gets a turn.
+            await asyncio.sleep(next(pauses))
 
 
 def is_gone(error: psycopg.Error) -> bool:

@@ -189,3 +189,38 @@ async def test_langgraphs_store_works_over_the_pool(pool: Pool) -> None:
     assert item.value == {"big": 2**70, "text": "ü"}
     found = await store.asearch(("users",), filter={"text": "ü"})
     assert [entry.key for entry in found] == ["k"]
+
+
+async def test_a_closed_pool_is_not_asked_again(dsn: str) -> None:
+    pool = await open_pool(dsn, application_name="greenroom:closed", timeout_s=3600)
+    await pool.close()
+    asked = 0
+
+    async def work() -> None:
+        nonlocal asked
+        asked += 1
+        async with pool.connection():
+            pass
+
+    with pytest.raises(DatabaseUnavailable):
+        await patiently(3600, work)
+    assert asked == 1
+
+
+async def test_work_that_fails_at_once_leaves_others_their_turn() -> None:
+    others = 0
+
+    async def fails() -> None:
+        raise psycopg.OperationalError("gone")
+
+    async def goes_on() -> None:
+        nonlocal others
+        while True:
+            await asyncio.sleep(0.001)
+            others += 1
+
+    beside = asyncio.create_task(goes_on())
+    with pytest.raises(DatabaseUnavailable):
+        await patiently(0.3, fails)
+    beside.cancel()
+    assert others > 5
