@@ -1,10 +1,10 @@
-"""What Ray and Ray Serve must find in the environment, since they read it while being imported.
+"""The environment variables that Ray and Ray Serve read during their import.
 
-Ray's constants are module globals: whatever is set after ``import ray`` is too late, and the
-processes that Ray starts inherit what its starter had. So these are set before anything of
-`actors` is imported, and only where the operator has not set the variable already. On an existing
-cluster the processes inherit from the raylet instead: there the same variables have to be passed on
-in the job's runtime environment, or set where the cluster is started.
+Ray's constants are module globals: a variable that is set after ``import ray`` has no effect, and
+the processes that Ray starts inherit the environment of their starter. So this module sets the
+variables before anything of `actors` is imported, and keeps every variable that the operator has
+set. On an existing cluster the processes inherit from the raylet instead. There the operator sets
+the same variables where the cluster starts, or passes them in the job's runtime environment.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ STANDBY_REPLICAS = 2
 
 
 def ray_environment(settings: Settings) -> dict[str, str]:
-    """The variables, by name; apply with ``os.environ.setdefault``, before ``import ray``."""
+    """Returns the variables by name; to be set as defaults before ``import ray``."""
     environment = {
         "RAY_USAGE_STATS_ENABLED": "0",
         # Task events fill the memory of Ray's control service: 353 MiB after 100,000 calls.
@@ -59,7 +59,11 @@ def ray_environment(settings: Settings) -> dict[str, str]:
 
 
 def apply_ray_environment(settings: Settings) -> dict[str, str]:
-    """Sets what is not set yet, and returns the values that are now in force."""
+    """Sets the variables that are not set yet; returns the values in force.
+
+    Raises:
+        RuntimeError: Ray was imported already.
+    """
     if "ray" in sys.modules:
         raise RuntimeError("ray was imported before its environment was set")
     environment = ray_environment(settings)
@@ -67,7 +71,7 @@ def apply_ray_environment(settings: Settings) -> dict[str, str]:
 
 
 def haproxy_available() -> bool:
-    """Whether Ray Serve will find an HAProxy: named by the operator, in its wheel, on the PATH."""
+    """Whether Ray Serve will find HAProxy: named by the operator, in its wheel, or on the PATH."""
     if os.environ.get("RAY_SERVE_HAPROXY_BINARY_PATH"):
         return True
     if shutil.which("haproxy"):
@@ -78,10 +82,11 @@ def haproxy_available() -> bool:
 
 
 def haproxy_dir(data_dir: Path) -> Path:
-    """Where HAProxy's configuration and sockets of this data directory live.
+    """Returns the directory of HAProxy's configuration and sockets for a data directory.
 
-    Not in the data directory itself: the path of a Unix socket is limited to 107 bytes, and Serve
-    adds a node id of 56. Named after the data directory, so that an orphan can be recognised.
+    It lies outside the data directory, because the path of a Unix socket is limited to 107 bytes
+    and Serve adds a node id of 56 bytes. Its name follows from the data directory, so that
+    `datadir` recognises an orphan.
     """
     place = hashlib.sha256(str(data_dir.resolve()).encode()).hexdigest()[:8]
     base = tempfile.gettempdir()
@@ -89,15 +94,15 @@ def haproxy_dir(data_dir: Path) -> Path:
 
 
 def terminal_socket(data_dir: Path) -> Path:
-    """The socket at which `greenroom serve` hears errors of its processes."""
+    """Returns the path of the socket on which `greenroom serve` receives errors."""
     return haproxy_dir(data_dir) / "terminal.sock"
 
 
 def make_haproxy_dir(data_dir: Path) -> None:
-    """Makes that directory, closed to others: HAProxy's admin socket in it is open to everybody.
+    """Makes the directory of `haproxy_dir`, closed to others: its admin socket is open to all.
 
     Raises:
-        ConfigurationError: somebody else has made it before us.
+        ConfigurationError: the directory belongs to another user.
     """
     folder = haproxy_dir(data_dir)
     folder.mkdir(mode=0o700, exist_ok=True)
@@ -109,16 +114,19 @@ def make_haproxy_dir(data_dir: Path) -> None:
 
 
 def remove_haproxy_dir(data_dir: Path) -> None:
-    """Removes it; nothing in it outlives a server."""
+    """Removes the directory of `haproxy_dir`; nothing in it outlives a server."""
     shutil.rmtree(haproxy_dir(data_dir), ignore_errors=True)
 
 
 def free_block(size: int) -> range:
-    """Neighbouring ports that nobody listens on.
+    """Returns neighbouring ports on which no process listens.
 
-    Below the range from which a machine takes the ports of its outgoing connections: one of those
-    could be gone by the time that HAProxy binds it. At random, so that servers that start at once
-    do not meet.
+    The ports lie below the range of outgoing connections: one of those could take a port before
+    HAProxy binds it. The block is chosen at random, so that servers that start together do not
+    collide.
+
+    Raises:
+        ConfigurationError: there is no free block of this size.
     """
     for _ in range(100):
         first = random.randrange(*BLOCKS, size)

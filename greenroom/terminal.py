@@ -1,4 +1,4 @@
-"""What the commands show: results, notes, errors, and the step that is under way."""
+"""The terminal output of the commands: results, notes, errors, and the current step."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Progress = Callable[[str], None]
 
 @contextmanager
 def steps() -> Generator[Progress, None, None]:
-    """Shows the step that is under way: a spinner on a terminal, else one line per step."""
+    """Shows the current step: as a spinner on a terminal, else as one line per step."""
     if not err.is_terminal:
 
         def line(step: str) -> None:
@@ -45,10 +45,10 @@ def steps() -> Generator[Progress, None, None]:
 
 @contextmanager
 def errors_of(path: Path) -> Generator[None, None, None]:
-    """Shows the errors that other processes log, as `greenroom.logs` sends them to a socket.
+    """Shows the errors that `greenroom.logs` sends from other processes to a socket.
 
     Args:
-        path: of the socket, in a directory that nobody else may enter; made here.
+        path: the path of the socket, which is made here; its directory is closed to other users.
     """
     with suppress(FileNotFoundError):
         path.unlink()

@@ -79,7 +79,7 @@ async def test_a_large_batch_is_as_a_small_one(client, runtime):
         (b'["%b"]' % (b"x" * 200_000), "The request body must be an object"),
         (b"1" * 9_000_000, "longer than"),
     ],
-    # A name of its own for each: pytest puts it into the environment of the child, which has a limit.
+    # Short names: pytest puts them into the environment of the child, which has a limit.
     ids=lambda value: value if isinstance(value, str) else "",
 )
 async def test_what_is_wrong_with_a_large_body_is_said_as_of_a_small_one(client, content, detail):
