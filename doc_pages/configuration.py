@@ -1,4 +1,4 @@
-"""docs/configuration.md, made from what `greenroom.graphs.configuration` accepts."""
+"""Makes docs/configuration.md from the keys that `greenroom.graphs.configuration` accepts."""
 
 from __future__ import annotations
 
@@ -55,9 +55,9 @@ _EXAMPLE = """\
 
 
 def document() -> str:
-    """docs/configuration.md; ``make settings`` writes it, and a test says when it is out of date.
+    """Returns the text of docs/configuration.md; ``make settings`` writes it, a test compares it.
 
-    What a key of a placement means is read from the docstring of `PlacementSpec`.
+    The meaning of a key of a placement comes from the docstring of `PlacementSpec`.
     """
     lines = [
         "# Configuration",
