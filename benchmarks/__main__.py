@@ -49,7 +49,7 @@ class Bench:
                 await self._turn(subject, [w for w in workloads if subject.name in w.of], number)
 
     async def _turn(self, subject: Subject, workloads: Sequence[Workload], number: int) -> None:
-        """Executes one round of one subject; workloads that start the subject themselves go first."""
+        """Executes one round of one subject; workloads that start the subject go first."""
         for workload in workloads:
             # A database is filled once; it would be the same again.
             if workload.alone and not (workload.name == "stored" and number):

@@ -195,7 +195,7 @@ class Run:
         return self.wait()
 
     def shown(self) -> None:
-        """Notes that this cell has shown the run, so that it is not displayed again as the result."""
+        """Notes that this cell has shown the run, so that its result does not show it again."""
         self._shown_in = display.cell()
 
     def _ipython_display_(self) -> None:

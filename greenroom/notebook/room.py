@@ -271,7 +271,7 @@ class Room:
         return display.actors_table(counts.get("pool", []))
 
     def process_of(self, run: Run) -> int | None:
-        """Returns the id of the process that executes a run, on its machine; None if there is none."""
+        """Returns the id of the process that executes a run, on its machine, or None."""
         counts = httpx.get(f"{self.url}/info", timeout=60).json()["counts"] or {}
         pool = counts.get("pool", [])
         return next((each["pid"] for each in pool if run.run_id in each["runs"]), None)

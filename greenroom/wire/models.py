@@ -88,7 +88,7 @@ class Body(BaseModel):
 
 
 class RunConfig(TypedDict, total=False):
-    """A ``RunnableConfig``. Other keys are stored and shown, but the graph does not get them."""
+    """A ``RunnableConfig``. Other keys are shown, but the graph does not get them."""
 
     __pydantic_config__ = ConfigDict(extra="allow", strict=True)  # type: ignore[misc]
 
@@ -246,7 +246,7 @@ class StatePatch(Body):
 
 
 class History(Body):
-    """A query of a thread's history. ``before``: a checkpoint id, a checkpoint, or a config with one."""
+    """A history query. ``before`` is a checkpoint id, a checkpoint, or a config with one."""
 
     limit: Limit | None = None
     before: str | Object | None = None
