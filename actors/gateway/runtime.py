@@ -17,7 +17,7 @@ import ray
 from actors.calls.answers import CALL_S, LONG_CALL_S, POLL_MARGIN_S, repeat
 from actors.calls.directory import Handles
 from actors.common import metering
-from actors.gateway.registries import REGISTRY_PATIENCE_S, Registries
+from actors.gateway.routing import REGISTRY_PATIENCE_S, Registries
 from actors.gateway.streams import Streams
 from actors.gateway.thread_streams import thread_frames
 from actors.inspector.asking import Asker, Duty

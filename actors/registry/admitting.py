@@ -20,7 +20,7 @@ from actors.registry.effects import Effects
 from actors.registry.in_flight import Run
 from actors.registry.pending import Pending, Remembered, answers
 from actors.registry.pools import ActorPools
-from greenroom.core.admission import Place
+from greenroom.core.admission import Claim
 from greenroom.core.errors import (
     Conflict,
     DatabaseUnavailable,
@@ -137,7 +137,7 @@ class Admissions:
         if not delayed:
             self._runs.queue(run.run_id)
         actor = None
-        if Place(run.run_id) in effects:
+        if Claim(run.run_id) in effects:
             actor = self._slots.claim(run.run_id, run.graph_id)
             if actor is not None:
                 self._attempts.assign(run, actor)

@@ -1,6 +1,6 @@
 """Performs the effects that a lane has decided, once they are durable.
 
-    decided ──> actors are told of cancels ──commit──> drop, place, end
+    decided ──> actors are told of cancels ──commit──> drop, claim, end
 
 A cancel is told before the commit, so that a run stops also while the database does not answer.
 """
@@ -16,7 +16,7 @@ from actors.registry import in_flight
 from actors.registry.context import Context
 from actors.registry.enforcing import Enforcer
 from actors.registry.in_flight import Run
-from greenroom.core.admission import Cancel, Drop, Effect, EndUnexecuted, Lane, Place
+from greenroom.core.admission import Cancel, Claim, Drop, Effect, EndUnexecuted, Lane
 from greenroom.core.lifecycle import Event
 from greenroom.core.runs import RunStatus
 from greenroom.persistence import journal, outbox
@@ -78,13 +78,13 @@ class Effects:
                 self._enforcer.cancel(run, effect.action)
         written = [
             *self._drop_writes(effects),
-            *(journal.tell_stop(cancel.run_id, cancel.action) for cancel in cancels),
+            *(journal.store_cancel(cancel.run_id, cancel.action) for cancel in cancels),
             *writes,
         ]
         if written:
             await self._journal.commit(*written, key=lane.thread_id)
         if cancels:
-            await self._faults.at("stop")
+            await self._faults.at("cancel")
         self._perform_written(lane, effects)
 
     def _perform_written(self, lane: Lane, effects: Sequence[Effect]) -> None:
@@ -100,7 +100,7 @@ class Effects:
                 case EndUnexecuted():
                     self._slots.release(run.run_id, run.graph_id, None)
                     self._tasks.vital(self._end_unexecuted(run))
-                case Place():
+                case Claim():
                     # Perhaps it was cancelled while the effects before it became durable.
                     if self._pools.knows(run.graph_id) and lane.is_waiting(run.run_id):
                         actor = self._slots.claim(run.run_id, run.graph_id)

@@ -114,7 +114,7 @@ class Losses:
     def _requeued(self, run: Run) -> bool:
         """The next attempt may follow; False if the run was decided otherwise meanwhile."""
         effects = run.life.on(Event.REQUEUED, attempt=run.attempt) or ()
-        if Do.PLACE_AGAIN not in effects:
+        if Do.CLAIM_AGAIN not in effects:
             return False
         self._meter.count(metrics.RECOVERIES, run.graph_id)
         self._waiters.tell(run.run_id)

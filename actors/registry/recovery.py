@@ -49,7 +49,7 @@ class Recovered:
         takes_shipped: as of `Context`.
         half_done: operations on threads that an earlier registry has begun.
         found: the runs that are not over.
-        abandoned: threads of stateless runs that are over, and have left something.
+        with_remains: the ids of threads that stateless runs have left with data.
         executed: what the living actors execute: run → actor and attempt.
     """
 
@@ -63,7 +63,7 @@ class Recovered:
     bulk: Bulk
     half_done: list[Operation]
     found: list[InFlight]
-    abandoned: list[str]
+    with_remains: list[str]
     executed: Mapping[str, tuple[str, int]]
 
 
@@ -103,7 +103,7 @@ async def recover(
         async with database.connection() as connection:
             epoch = await journal.take_epoch(connection, setup.generation, shard)
             found = await journal.in_flight(connection, shard)
-            abandoned = await journal.abandoned_threads(connection, shard)
+            with_remains = await journal.threads_with_remains(connection, shard)
         pen = Journal(
             database,
             epoch,
@@ -131,7 +131,7 @@ async def recover(
         bulk=bulk,
         half_done=half_done,
         found=found,
-        abandoned=abandoned,
+        with_remains=with_remains,
         executed=executed,
     )
 
@@ -140,7 +140,7 @@ def restore(parts: Parts, recovered: Recovered) -> None:
     """Rebuilds lanes and runs; one synchronous step, so nobody sees half of it."""
     context = parts.context
     tasks, lanes, keeper = context.tasks, context.lanes, context.keeper
-    for thread_id in recovered.abandoned:
+    for thread_id in recovered.with_remains:
         tasks.spawn(parts.effects.delete_remains(thread_id))
     displaced: list[tuple[str, list[Effect]]] = []
     for found in recovered.found:
@@ -207,9 +207,9 @@ def _take_up(parts: Parts, found: InFlight) -> list[Effect]:
         parts.admissions.delay(due_in_s, run.run_id)
     else:
         runs.queue(run.run_id)
-    if found.stop is not None:
+    if found.cancel is not None:
         # It was cancelled with a registry before this one; perhaps its actor was not told.
-        effects += lane.cancel(run.run_id, found.stop)
+        effects += lane.cancel(run.run_id, found.cancel)
     return effects
 
 

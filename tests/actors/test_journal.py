@@ -620,7 +620,7 @@ async def test_a_recovery_finds_what_is_its_own(pen: Journal, pool: Pool) -> Non
             for shard in shards
         ]
         await connection.execute("UPDATE greenroom.runs SET status = 'success', temporary = true")
-        used_on = [await journal.abandoned_threads(connection, shard) for shard in shards]
+        used_on = [await journal.threads_with_remains(connection, shard) for shard in shards]
     assert found == [[each for each in threads if shard.has(each)] for shard in shards]
     assert used_on == [[], [], []]
     await pen.commit(journal.calm_abandoned(shards[1]))
@@ -628,5 +628,5 @@ async def test_a_recovery_finds_what_is_its_own(pen: Journal, pool: Pool) -> Non
     assert {each for (each,) in busy} == {*threads} - {*found[1]}
     async with pool.connection() as connection:
         await connection.execute("DELETE FROM greenroom.threads")
-        gone = [await journal.abandoned_threads(connection, shard) for shard in shards]
+        gone = [await journal.threads_with_remains(connection, shard) for shard in shards]
     assert [sorted(each) for each in gone] == [sorted(each) for each in found]

@@ -21,9 +21,9 @@ from greenroom.persistence.journal.epochs import (
 from greenroom.persistence.journal.group_commit import Journal, Row, Write, may_pass
 from greenroom.persistence.journal.recovery import (
     InFlight,
-    abandoned_threads,
     find_run,
     in_flight,
+    threads_with_remains,
     was_cancel_heard,
 )
 from greenroom.persistence.journal.run_writes import (
@@ -36,7 +36,7 @@ from greenroom.persistence.journal.run_writes import (
     note_cancel,
     requeue,
     start,
-    tell_stop,
+    store_cancel,
 )
 from greenroom.persistence.journal.thread_writes import (
     calm_abandoned,
@@ -56,7 +56,6 @@ __all__ = [
     "Row",
     "Superseded",
     "Write",
-    "abandoned_threads",
     "admit",
     "calm_abandoned",
     "calm_thread",
@@ -76,7 +75,8 @@ __all__ = [
     "requeue",
     "rest_thread",
     "start",
+    "store_cancel",
     "take_epoch",
-    "tell_stop",
+    "threads_with_remains",
     "was_cancel_heard",
 ]
