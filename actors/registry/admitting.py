@@ -1,9 +1,9 @@
-"""Admits runs: decides, stores the admission, then starts what has a slot.
+"""Admits runs: decides, stores the admission, then starts the runs that have a slot.
 
     create ──decide──> lane, slot ──commit──> order to the actor, answer to the gateway
 
-The decision is one synchronous step, `Admissions._decide`, and the admissions of a call are on
-their way to the database in the order in which they were decided.
+`Admissions._decide` decides in one synchronous step. The admissions of a call go to the database
+in the order in which they were decided.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ ADMISSION_PATIENCE_S = 30.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Admission:
-    """A run on its way into the database.
+    """A decided admission that is not stored yet.
 
     Attributes:
-        actor: executes it as soon as it is stored, if a slot was free.
-        rows: what `journal.admit` gives.
+        actor: the actor of the run, if a slot was free; None if the run waits.
+        rows: the result of `journal.admit`.
     """
 
     run: Run
@@ -58,7 +58,7 @@ class _Admission:
 
 
 class Admissions:
-    """Admits runs, and has delayed ones join the queue when they are due."""
+    """Admits runs, and puts delayed runs into the queue when they are due."""
 
     def __init__(self, context: Context, attempts: Attempts, effects: Effects) -> None:
         self._runs = context.runs
@@ -79,16 +79,16 @@ class Admissions:
         self.pending: Pending[CreatedRun | Exception] = Pending(self._tasks.vital)
 
     def end(self, *, relieved: bool) -> None:
-        """Admits nothing any more.
+        """Ends all admissions.
 
         Args:
-            relieved: another registry follows at once, and new runs wait for it.
+            relieved: whether another registry follows at once, so that new runs wait for it.
         """
         self._draining = True
         self._relieved = relieved
 
     async def create(self, requests: list[RunRequest]) -> list[CreatedRun | Exception | None]:
-        """Admits runs, in order; each result is as `RegistryActor.create_many` says.
+        """Admits runs, in order; the results are those of `RegistryActor.create_many`.
 
         Raises:
             Restarting: another registry is about to take over.
@@ -110,7 +110,7 @@ class Admissions:
         return self.pending.begin(request.run_id, self._create(request, self._decide(request)))
 
     def _decide(self, request: RunRequest) -> _Admission | GreenroomError | None:
-        """The synchronous step: it reserves lane and slot. None: the run is known."""
+        """Reserves lane and slot in one synchronous step; returns None if the run is known."""
         if self._draining:
             return Unavailable("The server is stopping. Try again in a moment.")
         if request.run_id in self._runs or request.run_id in self._created:
@@ -150,7 +150,7 @@ class Admissions:
     async def _create(
         self, request: RunRequest, admission: _Admission | GreenroomError | None
     ) -> CreatedRun | Exception:
-        """Waits until the admission is stored, then starts the run; the answer of the create."""
+        """Waits until the admission is stored, then starts the run; returns the create's answer."""
         if (known := self._created.find(request.run_id)) is not None:
             return known
         if isinstance(admission, Conflict):
@@ -204,8 +204,10 @@ class Admissions:
     async def _created_before(
         self, request: RunRequest, refusal: GreenroomError
     ) -> CreatedRun | Exception:
-        """The answer to a create that is asked for again; its admission may be on its way to the
-        database, and the journal keeps the order. The refusal, if it was not admitted."""
+        """Returns the answer to a repeated create: the admission, or its refusal.
+
+        The first admission may still be on its way to the database; the journal keeps the order.
+        """
         (rows,) = await self._journal.commit(
             journal.created(request.run_id),
             key=request.thread_id,
@@ -224,7 +226,7 @@ class Admissions:
         )
 
     async def _take_back(self, run: Run) -> None:
-        """The caller was told that the run is not stored: so it must not be."""
+        """Deletes an admission whose caller was told that the run is not stored."""
         run.life.on(Event.GIVE_UP)
         await self._journal.commit(*journal.delete_run(run.run_id), key=run.thread_id)
         await self._effects.withdraw(run)
@@ -235,7 +237,7 @@ class Admissions:
     # --- delayed runs --------------------------------------------------------------------------
 
     def delay(self, delay_s: float, run_id: str) -> None:
-        """Has a delayed run join the queue after so many seconds."""
+        """Puts a delayed run into the queue after a number of seconds."""
         loop = asyncio.get_running_loop()
         loop.call_later(delay_s, lambda: self._tasks.vital(self._due(run_id)))
 
@@ -248,6 +250,6 @@ class Admissions:
 
 
 async def learn_shipped(database: Pool, pools: ActorPools) -> None:
-    """Has the registry serve the graphs that were shipped to the database since the last look."""
+    """Makes the registry serve the graphs that were shipped to the database since the last look."""
     for graph_id, placement in (await shipped.placements(database)).items():
         pools.serve(GraphSpec(graph_id=graph_id, target="", placement=PlacementSpec(**placement)))

@@ -1,11 +1,11 @@
-"""Recovers a registry: takes the epoch, reads what is in flight, and goes on with it.
+"""Recovers a registry: takes the epoch, reads the runs in flight, and continues them.
 
     recover    opens the database, takes the epoch, adopts the living actors; may fail, and is then
-               tried again
-    restore    rebuilds lanes and runs from that; one synchronous step
+               repeated
+    restore    rebuilds lanes and runs from the result, in one synchronous step
 
-Nothing that a registry knows cannot be rebuilt: what was decided is in the database, and what is
-executed the actors say.
+Everything in a registry's memory can be rebuilt: the database has all decisions, and the actors
+know what they execute.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ log = logging.getLogger("greenroom.registry")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recovered:
-    """What a recovery found and opened, complete before anything of it is used.
+    """The result of a recovery, complete before any part of it is used.
 
     Attributes:
-        embedded: the embedded database, which runs as long as one of its users does.
-        setup: with the address of the database.
-        takes_shipped: as of `Context`.
-        half_done: operations on threads that an earlier registry has begun.
+        embedded: the embedded database, which runs as long as one of its users.
+        setup: the registry's set-up, with the address of the database.
+        takes_shipped: as in `Context`.
+        half_done: the unfinished operations of earlier registries.
         found: the runs that are not over.
         with_remains: the ids of threads that stateless runs have left with data.
-        executed: what the living actors execute: run → actor and attempt.
+        executed: the attempts that living actors execute: run → actor and attempt.
     """
 
     embedded: Embedded | None
@@ -75,17 +75,17 @@ async def recover(
     make_keeper: Callable[[Configuration, RegistrySetup], Keeper],
     superseded: Callable[[], None],
 ) -> Recovered:
-    """Takes the epoch, then reads what the database and the living actors know.
+    """Takes the epoch, then reads the state of the database and of the living actors.
 
-    If it fails, everything that it opened is closed: it is tried again for ever.
+    A failure closes everything that was opened; the caller repeats without a limit.
 
     Args:
-        name: of the registry; its connections to the database carry it.
+        name: the registry's name, which its database connections carry.
         superseded: called when another registry has taken over.
 
     Raises:
-        Superseded: a registry of a later generation has this database.
-        Fenced: an actor has heard from a newer registry.
+        Superseded: a registry of a later generation owns this database.
+        Fenced: an actor has received a call of a newer registry.
     """
     async with AsyncExitStack() as opened:
         embedded = None
@@ -137,7 +137,7 @@ async def recover(
 
 
 def restore(parts: Parts, recovered: Recovered) -> None:
-    """Rebuilds lanes and runs; one synchronous step, so nobody sees half of it."""
+    """Rebuilds lanes and runs in one synchronous step, so that no call sees half of them."""
     context = parts.context
     tasks, lanes, keeper = context.tasks, context.lanes, context.keeper
     for thread_id in recovered.with_remains:
@@ -175,10 +175,10 @@ def _take_up(parts: Parts, found: InFlight) -> list[Effect]:
     """Puts a run of the database back into its lane.
 
     Returns:
-        what the run displaces that is still there.
+        the effects on runs that the run displaces.
 
     Raises:
-        IllegalTransition: another run is active there.
+        IllegalTransition: another run is active on the thread.
     """
     runs = parts.context.runs
     running = found.status is RunStatus.RUNNING
@@ -214,7 +214,7 @@ def _take_up(parts: Parts, found: InFlight) -> list[Effect]:
 
 
 async def _refuse_to_take_up(parts: Parts, found: InFlight, problem: Exception) -> None:
-    """Ends a run that cannot be restored, e.g. a second one that executes on a thread."""
+    """Ends a run that cannot be restored, e.g. the second run that executes on a thread."""
     error = error_json("RecoveryFailed", f"The run could not be taken up again: {problem}")
     lane = parts.context.lanes.find(found.thread_id)
     busy = lane is not None and lane.has_runs
