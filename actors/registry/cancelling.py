@@ -49,7 +49,7 @@ class Cancellations:
         return True
 
     async def _not_cancellable(self, request: CancelRequest) -> Exception | bool:
-        """Returns the refusal of a cancel; True if it was accepted before and the answer was lost."""
+        """Returns the refusal of a cancel; True if it was accepted in an earlier call."""
         name = request.name
         if await retrying(self._database, lambda conn: journal.was_cancel_heard(conn, name)):
             return True
