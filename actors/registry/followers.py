@@ -50,7 +50,7 @@ class Followers:
                 return None
 
     async def _ended(self, run_id: str, attempt: int) -> RunLocation:
-        """Returns the location of a run that is not in flight: briefly its last actor, then over."""
+        """Returns the location of a run that is not in flight: first its last actor, then over."""
         placement = self._runs.last_placement(run_id)
         if placement is not None and placement.attempt > attempt:
             return RunLocation(status=RunStatus.RUNNING, placement=placement)
