@@ -11,10 +11,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
+from greenroom.core.units import MIB
+
 out = Console(highlight=False, soft_wrap=True)
 err = Console(highlight=False, soft_wrap=True, stderr=True)
 
-LINE_MAX = 1 << 20
+LINE_MAX = MIB
 
 Progress = Callable[[str], None]
 """Is told the step that begins; an empty one ends what is shown."""

@@ -22,6 +22,7 @@ from actors.registry.pending import Pending, Remembered, answers
 from actors.registry.pools import ActorPools
 from greenroom.core.admission import Claim
 from greenroom.core.errors import (
+    THREAD_OR_ASSISTANT_NOT_FOUND,
     Conflict,
     DatabaseUnavailable,
     GreenroomError,
@@ -116,7 +117,7 @@ class Admissions:
         if request.run_id in self._runs or request.run_id in self._created:
             return None
         if not self._pools.knows(request.graph_id):
-            return NotFound("Thread or assistant not found.")
+            return NotFound(THREAD_OR_ASSISTANT_NOT_FOUND)
         delayed = request.after_s > 0
         if not delayed and self._runs.is_full:
             return TooManyRequests(
@@ -178,7 +179,7 @@ class Admissions:
             return Unavailable(f"The run could not be stored: {type(error).__name__}. Try again.")
         if not rows:
             await self._effects.withdraw(run)
-            return NotFound("Thread or assistant not found.")
+            return NotFound(THREAD_OR_ASSISTANT_NOT_FOUND)
         ((created_at, is_current, is_first, metadata),) = rows
         if not is_current:
             # A retried create of a run that is over by now: the same answer, nothing happens again.

@@ -125,7 +125,7 @@ class Effects:
                 writes.append(journal.end_run(run.run_id, RunStatus.INTERRUPTED, None))
                 writes.append(outbox.announce(run.run_id))
             if not self._lanes.of(run.thread_id).has_runs:
-                rest = journal.leave_thread if run.temporary else journal.calm_thread
+                rest = journal.leave_thread if run.temporary else journal.reset_thread_status
                 writes.append(rest(run.thread_id))
         return writes
 
@@ -146,7 +146,9 @@ class Effects:
         effects = lane.ended(run.run_id)
         if not lane.has_runs:
             # A run that ended meanwhile left the thread busy for the run that did not come.
-            await self._journal.commit(journal.calm_thread(run.thread_id), key=run.thread_id)
+            await self._journal.commit(
+                journal.reset_thread_status(run.thread_id), key=run.thread_id
+            )
         await self.performed(lane, effects)
 
     def follow_up(self, run: Run) -> None:

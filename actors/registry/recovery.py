@@ -116,7 +116,7 @@ async def recover(
         opened.push_async_callback(keeper.close)
         if configuration.shipped_graphs:
             await learn_shipped(database, keeper.pools)
-        await pen.commit(journal.calm_abandoned(shard))
+        await pen.commit(journal.reset_thread_statuses(shard))
         half_done = await bulk.unfinished()
         executed = await keeper.adopt(epoch)
         opened.pop_all()

@@ -26,7 +26,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from greenroom.core.errors import Conflict, NotFound
+from greenroom.core.errors import THREAD_OR_ASSISTANT_NOT_FOUND, Conflict, NotFound
 from greenroom.core.lifecycle import Do, Event, IllegalTransition, Life, State
 from greenroom.core.runs import CancelAction, MultitaskStrategy
 
@@ -163,7 +163,7 @@ class Lane:
             NotFound: the thread is being deleted.
         """
         if self.closing:
-            raise NotFound("Thread or assistant not found.")
+            raise NotFound(THREAD_OR_ASSISTANT_NOT_FOUND)
         if strategy == "reject":
             if self.has_runs:
                 raise Conflict(BUSY_MESSAGE)

@@ -39,12 +39,12 @@ from greenroom.persistence.journal.run_writes import (
     store_cancel,
 )
 from greenroom.persistence.journal.thread_writes import (
-    calm_abandoned,
-    calm_thread,
     delete_remains,
     delete_thread,
     leave_thread,
     newest_graph,
+    reset_thread_status,
+    reset_thread_statuses,
     rest_thread,
 )
 
@@ -57,8 +57,6 @@ __all__ = [
     "Superseded",
     "Write",
     "admit",
-    "calm_abandoned",
-    "calm_thread",
     "created",
     "delete_remains",
     "delete_run",
@@ -73,6 +71,8 @@ __all__ = [
     "next_generation",
     "note_cancel",
     "requeue",
+    "reset_thread_status",
+    "reset_thread_statuses",
     "rest_thread",
     "start",
     "store_cancel",
