@@ -37,7 +37,7 @@ from benchmarks.workloads import WORKLOADS, Scale
 WATCHED = ("ray::RegistryActor", "ray::ServeReplica", "ray::RunActor")
 RATE = 100
 WARM_UP_S = 8.0
-"""In which the pool grows to what the clients need."""
+"""The time in which the pool grows to the needs of the clients."""
 
 LIBRARIES = re.compile(r".*/(site-packages|python3\.\d+)/")
 

@@ -23,7 +23,7 @@ _TOP = {
     ' `{"agent": {"configurable": {"model": "small"}, "recursion_limit": 50}}`.',
     "greenroom": "The section that this page is about.",
 }
-"""What is honoured of a `langgraph.json`, as the page says it."""
+"""The keys of a `langgraph.json` that have an effect, in the words of the page."""
 
 _SECTION = {
     "graphs": "By the name of a graph: where its runs are executed, see below.",

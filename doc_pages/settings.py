@@ -44,7 +44,7 @@ GROUPS = {
 """The settings as the documentation orders them."""
 
 BOUNDS = ("from", "at least", "greater", "one of")
-"""How a description of allowed values begins when it says more than its type."""
+"""The beginnings of descriptions that say more than the type of a setting."""
 
 
 RAY_ENVIRONMENT = """\

@@ -30,7 +30,7 @@ from greenroom.signals import Stopped
 from greenroom.terminal import complain, err, note, out
 
 STOP_MARGIN_S = 30
-"""What a server gets to end beyond the time its runs may take to drain."""
+"""The time in which a server must end, beyond the time that its runs may take to drain."""
 
 app = typer.Typer(
     help="LangGraph graphs as Ray actors, behind the LangGraph Platform API.",
@@ -135,7 +135,7 @@ def stop(data_dir: DataDirOption = None) -> None:
 
 @app.command("version")
 def show_versions() -> None:
-    """Show the versions of Greenroom and of what it stands on."""
+    """Show the versions of Greenroom and of its main dependencies."""
     for package in ("greenroom", "ray", "langgraph", "langgraph-checkpoint-postgres"):
         out.print(f"{package} {version_of(package)}", markup=False)
     out.print(f"python {sys.version.split()[0]}")

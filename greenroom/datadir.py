@@ -69,7 +69,7 @@ def claim(data_dir: Path, url: str) -> Generator[Owner | None, None, None]:
         try:
             yield killed
         finally:
-            # Emptied, not unlinked: whoever opened it already would lock a file without a name.
+            # Emptied, not unlinked: a process that has opened it would lock a file without a name.
             os.ftruncate(file, 0)
     finally:
         os.close(file)
@@ -137,7 +137,7 @@ def end_orphans(data_dir: Path) -> list[int]:
 
 
 def _lock(file: int) -> bool:
-    # Whoever only looks holds the lock for a moment; a server that starts meanwhile tries again.
+    # `running` holds the lock for a moment; a server that starts meanwhile tries again.
     for attempt in range(5):
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

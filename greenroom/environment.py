@@ -27,7 +27,7 @@ LONGEST_BASE = 12
 BLOCKS = (20_000, 30_000)
 PORTS = 32
 STANDBY_REPLICAS = 2
-"""Up to so many gateways one answers all requests, and the other one stands by."""
+"""Up to this number of gateways, one answers all requests and the other one stands by."""
 
 
 def ray_environment(settings: Settings) -> dict[str, str]:
@@ -39,16 +39,16 @@ def ray_environment(settings: Settings) -> dict[str, str]:
         # Without these a shutdown takes half a minute and a redeploy longer.
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
         "RAY_SERVE_PROXY_MIN_DRAINING_PERIOD_S": "1",
-        # A proxy is started anew after three failed looks; with Serve's ten seconds between them
-        # nobody would be answered for half a minute.
+        # Serve restarts a proxy after three failed checks; with its interval of ten seconds no
+        # client would get an answer for half a minute.
         "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
-        # Of one that is starting: Serve's five seconds end it, on a busy machine, before it is up.
+        # For a starting proxy: on a busy machine Serve's five seconds would end it before it is up.
         "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "20",
         # Serve's lines go to its log files; the terminal is for the server's own.
         "RAY_SERVE_LOG_TO_STDERR": "0",
     }
     if settings.ray_address is None:
-        # Ray's ports listen on all interfaces: whoever reaches them could run code without a token.
+        # Ray's ports listen on all interfaces: without a token any client could execute code.
         environment["RAY_AUTH_MODE"] = "token"
     if settings.haproxy and haproxy_available():
         environment |= _haproxy_environment(settings)
@@ -145,7 +145,7 @@ def _haproxy_environment(settings: Settings) -> dict[str, str]:
     return {
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
-        # One that stands in (`actors.server.standin`) listens until Serve's next one does.
+        # A stand-in (`actors.server.standin`) listens until Serve's next HAProxy does.
         "SERVE_SOCKET_REUSE_PORT_ENABLED": "1",
         "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(replica_ports[0]),
         "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(replica_ports[-1]),
@@ -154,14 +154,14 @@ def _haproxy_environment(settings: Settings) -> dict[str, str]:
         # Serve's own proxy, to which HAProxy turns while no replica is up.
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(http_port),
         "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(grpc_port),
-        # What requests have in common is sent as one, from each gateway: on few cores a second one
-        # that has half of the requests costs up to a fifth of the runs a second. So it stands by.
+        # A gateway sends concurrent requests in one call: on few cores a second gateway with half
+        # of the requests costs up to a fifth of the runs per second. So it stands by.
         "RAY_SERVE_HAPROXY_BALANCE_ALGORITHM": (
             "first" if settings.gateway_replicas <= STANDBY_REPLICAS else "leastconn"
         ),
-        # Ray's template splices request bodies, and then HAProxy notices a client that has left no
-        # sooner than with the second heartbeat: `on_disconnect: "cancel"` would take ten seconds.
-        # No variable is for that; this one stands behind the option in the template.
+        # Ray's template splices request bodies. HAProxy then notices that a client has left only at
+        # the second heartbeat: `on_disconnect: "cancel"` would take ten seconds. There is no
+        # variable for it, so this one adds a line behind its own option in the template.
         "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure\n    no option splice-request",
         "RAY_SERVE_HAPROXY_NBTHREAD": str(min(4, os.cpu_count() or 1)),
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),

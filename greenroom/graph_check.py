@@ -24,7 +24,7 @@ from greenroom.core.errors import ConfigurationError
 from greenroom.graphs.configuration import Configuration, read_configuration
 
 FACTORY_S = 30.0
-"""What one call of a factory may take."""
+"""The time-out of one call of a factory."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

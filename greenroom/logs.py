@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _PLAIN_ATTRIBUTES = frozenset(
     {*vars(logging.makeLogRecord({})), "message", "asctime", "color_message", "taskName"}
 )
-"""What every record has; the rest came through ``extra``. (uvicorn adds a coloured message.)"""
+"""The attributes of every record; others come from ``extra``. (uvicorn adds a coloured text.)"""
 
 
 TRACEBACK_MAX = 32_768

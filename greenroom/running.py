@@ -32,7 +32,7 @@ from greenroom.terminal import Progress, errors_of, note, out, steps
 log = logging.getLogger(__name__)
 
 ORPHANS_PATIENCE_S = 15.0
-"""What the processes of a server that was killed get to notice that and go."""
+"""The time in which the processes of a killed server notice its death and end."""
 
 
 class RunningServer(Protocol):
@@ -92,14 +92,14 @@ def run_server(
                 try:
                     server.start(step)
                 except Exception as error:
-                    # What is interrupted may raise something else than it was interrupted with.
+                    # Interrupted code may raise another exception than `Stopped`.
                     signals.check()
-                    # Whatever a part said about it, a graph that does not import is the cause.
+                    # A graph that does not import is the cause, whatever error a part has raised.
                     graph_check.refuse_broken(wait=True)
                     if isinstance(error, GreenroomError):
                         raise
-                    # Ray, Serve and the operating system raise what they like; it is said in one
-                    # sentence here, and shown in full to whoever asks for it.
+                    # Ray, Serve and the operating system raise many types; one sentence shows the
+                    # error here, and the level "debug" shows all of it.
                     log.debug("The server could not start.", exc_info=True)
                     raise GreenroomError(
                         f"The server could not start: {_first_line(error)}"

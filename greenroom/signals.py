@@ -21,7 +21,7 @@ from greenroom import datadir
 from greenroom.environment import remove_haproxy_dir
 
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Ctrl-C, what service managers send, and a terminal that is closed."""
+"""Ctrl-C, the signal of service managers, and a closed terminal."""
 
 SIGNAL_TURN_S = 0.5
 

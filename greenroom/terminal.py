@@ -19,7 +19,7 @@ err = Console(highlight=False, soft_wrap=True, stderr=True)
 LINE_MAX = MIB
 
 Progress = Callable[[str], None]
-"""Is told the step that begins; an empty one ends what is shown."""
+"""Takes the step that begins; an empty text ends the display."""
 
 
 @contextmanager

@@ -329,7 +329,7 @@ class Streams:
         return Outcome(status=status, output=_with_interrupts(shown, waiting), values=values)
 
     async def _output_of(self, run_id: str, values: bytes) -> bytes:
-        """Returns what the output schema of a run's graph shows of a state."""
+        """Returns the part of a state that the output schema of the run's graph shows."""
         async with self._database.connection() as connection:
             cursor = await connection.execute(
                 "SELECT greenroom.output_of(%s::json, output_keys)::text AS output"

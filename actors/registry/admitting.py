@@ -41,7 +41,7 @@ from greenroom.persistence.journal import Superseded
 log = logging.getLogger("greenroom.registry")
 
 ADMISSION_PATIENCE_S = 30.0
-"""How long a create waits for the database. The caller hears then that the run was not stored."""
+"""How long a create waits for the database; then its caller is told that the run was not stored."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

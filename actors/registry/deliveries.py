@@ -13,7 +13,7 @@ from greenroom.core.errors import Unavailable, Unreachable
 from greenroom.core.runs import RunOrder
 
 ASK_WAIT_S = 1.0
-"""How long an actor may take to take a cancel in."""
+"""The time in which an actor must confirm a cancel."""
 RECONNECT_S = 0.1
 """The pause before an actor is called again that was not reached."""
 

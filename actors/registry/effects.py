@@ -160,6 +160,6 @@ class Effects:
 
     async def delete_remains(self, thread_id: str) -> None:
         """Deletes the data of a stateless run once no client reads it any more."""
-        # Whoever waits for the run asks its actor; if that died, its outcome is found in these.
+        # A gateway asks the run's actor for the outcome; if the actor died, it reads these.
         await asyncio.sleep(in_flight.LATELY_S)
         await self._delete_stored_remains(thread_id)

@@ -37,7 +37,7 @@ log = logging.getLogger("greenroom.registry")
 RECOVERY_WAIT_S = 30.0
 """How long a call waits for the recovery."""
 TEND_INTERVAL_S = 1.0
-"""How often it is looked whether the embedded database runs."""
+"""The interval between two checks of the embedded database."""
 
 
 class Readiness:

@@ -20,7 +20,7 @@ from greenroom.core.errors import Unavailable, Unreachable
 log = logging.getLogger("greenroom.keeper")
 
 PLACING_LOOK_S = 2.0
-"""How long an actor may take to load until it is asked whether there is a node for it at all."""
+"""The time after which a start checks whether any node can hold the actor."""
 
 
 @dataclass(frozen=True, slots=True)

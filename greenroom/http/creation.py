@@ -234,7 +234,7 @@ def _base(assistant: JsonObject) -> JsonObject:
 
 
 def _of_thread(body: RunCreate) -> JsonObject:
-    """Returns what the thread's record shows of the config of its newest run."""
+    """Returns the config of a thread's newest run, as the thread's record shows it."""
     config = identity.fields_of(body.config or {})
     return {key: value for key, value in config.items() if key != "configurable"}
 

@@ -21,7 +21,7 @@ START_PATIENCE_S = 180.0
 STOP_PATIENCE_S = 30.0
 LOOK_S = 0.05
 COLORFUL = frozenset({"FORCE_COLOR", "CLICOLOR_FORCE", "TTY_COMPATIBLE", "TTY_INTERACTIVE"})
-"""Kernels set some of them for what they show; what a server prints is to be read by us."""
+"""Kernels set some of them for their own output; the room reads the output of its server."""
 READY = " serves "
 ERROR = "Error: "
 

@@ -20,7 +20,7 @@ from greenroom.notebook.recording import Event, RunRecord, time_of
 T = TypeVar("T")
 
 FOLLOWED_MODES = ("tasks", "messages-tuple", "custom", "values")
-"""What a record is made of: which node ran when, tokens, progress, and the state."""
+"""The stream modes of a record: the times of nodes, tokens, progress, and the state."""
 
 CONFLICT, NOT_FOUND = 409, 404
 

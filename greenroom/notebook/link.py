@@ -132,7 +132,7 @@ class ServerLink:
                 # What a killed server's HAProxy leaves behind would outlive the kernel.
                 "haproxy": "false",
                 **({"database_url": database_url} if database_url is not None else {}),
-                # Nobody will take up what is handed back.
+                # No server will continue a run that is handed back.
                 **({"drain_s": 0} if temporary else {}),
                 **settings,
             }

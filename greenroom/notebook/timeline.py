@@ -35,7 +35,7 @@ ENDS = {
     "rolled back": ("D", "rolled back"),
     "asks": ("P", "waits for a human"),
 }
-"""How each ending is marked, and what the legend says about it."""
+"""The mark of each ending, and its text in the legend."""
 
 ROW_INCHES = 0.36
 DENSE_ROW_INCHES = 0.13
@@ -43,7 +43,7 @@ ROWS_WITH_TEXT = 30
 WIDTH_INCHES = 9.5
 BAR_HEIGHT = 0.62
 NAME_SHARE = 0.04
-"""How much of the width the name of an actor takes."""
+"""The part of the width for the name of an actor."""
 
 
 def timeline(
