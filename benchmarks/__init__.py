@@ -1,1 +1,1 @@
-"""One command, one table: Greenroom beside bare LangGraph and the reference server."""
+"""Benchmarks: one command and one table for Greenroom, bare LangGraph and the reference server."""

@@ -1,8 +1,8 @@
-"""`python -m benchmarks`, or `make bench`: measures, and writes the table.
+"""`python -m benchmarks`, or `make bench`: measures all subjects and writes the table.
 
-Rounds are interleaved: every subject has its turn before any has its next one, so that whatever the
-machine has on its mind in one minute falls on all of them alike. In its turn a subject has the
-machine to itself: an idle server of either kind takes up to a fifth of a core.
+Rounds are interleaved: each subject has one turn per round, so that other load on the machine
+affects all subjects alike. During its turn a subject has the machine to itself, because an idle
+server of either kind takes up to a fifth of a core.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ RESULTS = ROOT / ".greenroom" / "benchmarks.jsonl"
 
 @dataclass
 class Bench:
-    """A set of subjects and how they are measured."""
+    """The subjects and workloads of one call, and their measurement."""
 
     subjects: dict[str, Subject]
     scale: Scale
@@ -43,13 +43,13 @@ class Bench:
     output: TextIO
 
     async def measure(self, workloads: Sequence[Workload]) -> None:
-        """All rounds of all workloads."""
+        """Executes all rounds of all workloads."""
         for number in range(self.rounds):
             for subject in self.subjects.values():
                 await self._turn(subject, [w for w in workloads if subject.name in w.of], number)
 
     async def _turn(self, subject: Subject, workloads: Sequence[Workload], number: int) -> None:
-        """One round of one subject: first the workloads that start and stop it themselves."""
+        """Executes one round of one subject; workloads that start the subject go first."""
         for workload in workloads:
             # A database is filled once; it would be the same again.
             if workload.alone and not (workload.name == "stored" and number):
@@ -126,7 +126,7 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def chosen(given: str | None, known: Sequence[str]) -> list[str]:
-    """The names in a list of ``--only`` or ``--subjects``, or all."""
+    """Returns the names in a list of ``--only`` or ``--subjects``; all names without a list."""
     names = given.split(",") if given else list(known)
     unknown = set(names) - set(known)
     if unknown:
@@ -154,7 +154,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def measured(options: argparse.Namespace) -> list[str]:
-    """Measures; returns the JSON lines, which are also in the file of results."""
+    """Measures; returns the JSON lines, which the file of results also has."""
     known = makers(cache(lambda: reference_python(options.reference, ROOT)), options.reference_jobs)
     names = chosen(options.subjects, list(known))
     workloads = [WORKLOADS[name] for name in chosen(options.only, list(WORKLOADS))]

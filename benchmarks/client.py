@@ -1,8 +1,7 @@
-"""A small load client for the LangGraph Platform API, and the statistics of what it saw.
+"""A small load client for the LangGraph Platform API, and the statistics of its measurements.
 
-A figure means: percentiles are nearest rank; a token is an ``event: messages`` of the stream, its
-time is that of the chunk that carried it; a run failed unless it was answered 200 without
-``__error__``.
+Definitions: percentiles are nearest rank. A token is an ``event: messages`` of the stream, and its
+time is the arrival of its chunk. A run has failed unless its answer is 200 without ``__error__``.
 """
 
 from __future__ import annotations
@@ -22,17 +21,17 @@ T = TypeVar("T")
 
 
 class RunFailed(Exception):
-    """A run that did not end as it should; the message says what came instead."""
+    """A run did not end as it should; the message shows the answer."""
 
 
 def percentile(values: Sequence[float], rank: float) -> float:
-    """Nearest rank; of at least one value."""
+    """Returns the percentile by nearest rank; needs at least one value."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, max(0, round(rank / 100 * (len(ordered) - 1))))]
 
 
 async def gathered(work: Callable[[], Awaitable[T]], times: int, at_once: int = 16) -> list[T]:
-    """Does ``work`` so many times, ``at_once`` of them together."""
+    """Repeats ``work`` a number of times, ``at_once`` of them concurrently."""
     turns = asyncio.Semaphore(at_once)
 
     async def one() -> T:
@@ -43,7 +42,7 @@ async def gathered(work: Callable[[], Awaitable[T]], times: int, at_once: int = 
 
 
 class Counter:
-    """Counts events in a byte stream, also one whose name is cut by the border of two chunks."""
+    """Counts events in a byte stream, also those whose name is split between two chunks."""
 
     def __init__(self, event: str) -> None:
         self._mark = f"event: {event}".encode()
@@ -56,11 +55,11 @@ class Counter:
 
 
 class Api:
-    """One server, over HTTP.
+    """A client of one server, over HTTP.
 
     Args:
-        url: base address.
-        connections: how many may be open at once.
+        url: the base address.
+        connections: the largest number of open connections.
     """
 
     def __init__(self, http: aiohttp.ClientSession) -> None:
@@ -89,10 +88,10 @@ class Api:
         return (await self.post("/threads", {}))["thread_id"]
 
     async def wait(self, thread_id: str, graph: str, values: dict[str, Any]) -> None:
-        """A run from create to end.
+        """Creates a run and waits for its end.
 
         Raises:
-            RunFailed: it was refused, or ended with an error.
+            RunFailed: the run was refused, or ended with an error.
         """
         body = {"assistant_id": graph, "input": values}
         async with self._http.post(f"/threads/{thread_id}/runs/wait", json=body) as answer:
@@ -103,7 +102,7 @@ class Api:
     async def stream(
         self, thread_id: str, graph: str, values: dict[str, Any], mode: str
     ) -> AsyncIterator[int]:
-        """A run's events: yields how many of ``mode`` each chunk brought, 0 included."""
+        """Creates a run and yields the number of ``mode`` events in each chunk, 0 included."""
         event = "messages" if mode == "messages-tuple" else mode
         body = {"assistant_id": graph, "input": values, "stream_mode": mode}
         async with self._http.post(f"/threads/{thread_id}/runs/stream", json=body) as got:
@@ -118,7 +117,7 @@ class Api:
         last_event_id: str | None,
         opened: Callable[[], None] = lambda: None,
     ) -> AsyncIterator[int]:
-        """The events of a run that is under way, or was; ``opened`` is called at the headers."""
+        """Joins a current or finished run, as `stream`; calls ``opened`` at the headers."""
         headers = {"Last-Event-ID": last_event_id} if last_event_id is not None else {}
         path = f"/threads/{thread_id}/runs/{run_id}/stream"
         async with self._http.get(path, headers=headers) as got:
@@ -137,7 +136,7 @@ class Api:
 
 
 class Stopwatch:
-    """Seconds since it was made."""
+    """Returns the seconds since its construction."""
 
     def __init__(self) -> None:
         self._began = time.perf_counter()

@@ -1,11 +1,11 @@
-"""What one call between two processes costs: over `actors.calls.rpc` and over ``grpc.aio``.
+"""Measures one call between two processes: over `actors.calls.rpc` and over ``grpc.aio``.
 
     python -m benchmarks.hop
 
-Two processes with uvloop, as actors have it; a pickled message of 300 bytes there and back; one
-call under way, then 64. The rounds of both ways alternate, so that other load on the machine hits
-both alike; compare CPU per call, of both processes together, when it is loaded. The result is
-decision 1 in `docs/decisions/`.
+Two processes with uvloop, as actors have it, exchange a pickled message of 300 bytes: first one
+call at a time, then 64 concurrent calls. The rounds of both transports alternate, so that other
+load on the machine affects both alike. On a loaded machine compare the CPU per call of both
+processes together. The result is decision 1 in `docs/decisions/`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The processes of a server: CPU seconds and memory, over all of them."""
+"""The processes of a server: their CPU seconds and their memory."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ MIB = 1024 * 1024
 
 
 class Processes:
-    """A process, its descendants, and an embedded PostgreSQL that left the family.
+    """A process, its descendants, and an embedded PostgreSQL that is no longer its descendant.
 
     Args:
-        root: process id of the server's command.
-        database: directory of its embedded PostgreSQL, if it has one.
+        root: the process id of the server's command.
+        database: the directory of its embedded PostgreSQL, if it has one.
         alone: count ``root`` without its descendants.
     """
 
@@ -33,7 +33,7 @@ class Processes:
                 yield from _family(int(lines[0]))
 
     def cpu_s(self) -> dict[int, float]:
-        """CPU seconds that each has used, user and system, by process id."""
+        """Returns the CPU seconds (user and system) of each process, by process id."""
         used: dict[int, float] = {}
         for process in self:
             with contextlib.suppress(psutil.Error):
@@ -42,14 +42,14 @@ class Processes:
         return used
 
     def cpu_s_since(self, before: dict[int, float]) -> float:
-        """CPU seconds of all together since `cpu_s` gave ``before``.
+        """Returns the CPU seconds of all processes together since `cpu_s` returned ``before``.
 
-        What a process used that has ended meanwhile is not known any more.
+        The CPU of a process that has ended meanwhile is not included.
         """
         return sum(now - before.get(pid, 0.0) for pid, now in self.cpu_s().items())
 
     def pss_mib(self) -> float:
-        """Memory, where a page that several processes share is counted once."""
+        """Returns the memory in MiB; a page that several processes share counts once."""
         total = 0.0
         for process in self:
             with contextlib.suppress(psutil.Error):
@@ -57,7 +57,7 @@ class Processes:
         return total / MIB
 
     def titled(self, beginning: str) -> list[psutil.Process]:
-        """Those whose title begins so, e.g. ``ray::RunActor``."""
+        """Returns the processes whose title has this prefix, e.g. ``ray::RunActor``."""
         found: list[psutil.Process] = []
         for process in self:
             with contextlib.suppress(psutil.Error, IndexError):

@@ -1,12 +1,12 @@
-"""`python -m benchmarks.profile rps`: where a server's time goes, process by process.
+"""`python -m benchmarks.profile rps`: profiles the CPU of a server, process by process.
 
-Runs a workload against a server of its own and samples, meanwhile, registry, gateway, run actors
-and inspector with py-spy (`pip install py-spy`; it needs the right to trace: root, or
-`kernel.yama.ptrace_scope` 0). Prints, for each process, its share of a core and the functions that
-it spends that on, and leaves the folded stacks for a flame graph. Only threads that hold the
-interpreter's lock are sampled: others mostly wait, and py-spy cannot always tell.
+It runs a workload against a server of its own. Meanwhile it samples registry, gateway, run actors
+and inspector with py-spy (`pip install py-spy`, which needs the right to trace: root, or
+`kernel.yama.ptrace_scope` 0). It prints each process's share of a core and the functions that use
+it, and leaves the folded stacks for a flame graph. Only threads that hold the interpreter's lock
+are sampled: other threads mostly wait, and py-spy cannot always recognise that.
 
-By hand, for a server that is running already (process ids: `GET /info`, `counts.pool`; titles
+By hand, for a running server (process ids: `GET /info`, `counts.pool`; titles
 `ray::RegistryActor`, `ray::ServeReplica:...`, `ray::RunActor`):
 
     py-spy record --pid PID --duration 10 --rate 100 --gil --format raw --output stacks.txt
@@ -37,17 +37,17 @@ from benchmarks.workloads import WORKLOADS, Scale
 WATCHED = ("ray::RegistryActor", "ray::ServeReplica", "ray::RunActor")
 RATE = 100
 WARM_UP_S = 8.0
-"""In which the pool grows to what the clients need."""
+"""The time in which the pool grows to the needs of the clients."""
 
 LIBRARIES = re.compile(r".*/(site-packages|python3\.\d+)/")
 
 
 @dataclass
 class Sampled:
-    """One process under py-spy.
+    """A process that py-spy samples.
 
     Attributes:
-        cpu_s: what it had used when sampling began.
+        cpu_s: the process's CPU seconds at the start of the sampling.
     """
 
     title: str
@@ -58,7 +58,7 @@ class Sampled:
 
 
 def sample(subject: Greenroom, seconds: float, directory: Path) -> list[Sampled]:
-    """Begins to sample; the recorders end by themselves."""
+    """Starts the sampling; the recorders end by themselves."""
     watched: list[Sampled] = []
     for title in WATCHED:
         for process in subject.processes.titled(title)[:3]:
@@ -86,7 +86,7 @@ def _py_spy() -> str:
 
 
 def by_kind(subject: Greenroom, before: dict[int, float], elapsed_s: float) -> dict[str, float]:
-    """Shares of a core, by what the processes are."""
+    """Returns the shares of a core by the kind of process."""
     kinds: dict[str, float] = defaultdict(float)
     for process in subject.processes:
         with contextlib.suppress(psutil.Error, IndexError):
@@ -101,7 +101,7 @@ def by_kind(subject: Greenroom, before: dict[int, float], elapsed_s: float) -> d
 
 
 def hot(stacks: Path, top: int) -> list[tuple[str, float, float]]:
-    """Functions by the share of samples that they are in: ``(function, in it or below, in it)``."""
+    """Returns functions by their share of samples: ``(function, with callees, on its own)``."""
     total = 0
     within: Counter[str] = Counter()
     itself: Counter[str] = Counter()
@@ -122,7 +122,7 @@ def hot(stacks: Path, top: int) -> list[tuple[str, float, float]]:
 async def profile(
     subject: Greenroom, workload: str, clients: int, seconds: float, top: int, out: Path
 ) -> None:
-    """Starts the subject, measures and samples at once, prints what was seen."""
+    """Starts the subject, measures and samples it, and prints the result."""
     await subject.start()
     try:
         steady = _runs(subject, clients) if workload == "rps" else _repeated(subject, workload)
@@ -149,7 +149,7 @@ async def profile(
 
 
 async def _runs(subject: Greenroom, clients: int) -> None:
-    """Trivial runs for ever, with the rate now and then."""
+    """Runs a trivial graph for ever; prints the rate now and then."""
     done = 0
 
     async def client() -> None:

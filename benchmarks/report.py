@@ -1,4 +1,4 @@
-"""From JSON lines to the table: medians of the rounds, ratios, bars, and whether they are met."""
+"""Turns JSON lines into the table: medians of the rounds, ratios, and bars, met or missed."""
 
 from __future__ import annotations
 
@@ -26,12 +26,13 @@ PACKAGES = ("greenroom", "langgraph", "langgraph-checkpoint-postgres", "ray", "p
 
 @dataclass(frozen=True, kw_only=True)
 class Bar:
-    """What a figure has to reach.
+    """A limit for a figure.
 
     Attributes:
-        of: the subjects that have to.
-        against: subjects that it is compared with, the best of those measured; none: absolute.
-        relation: ``times`` another's figure, or ``above`` it.
+        of: the subjects that must meet the limit.
+        against: the subjects to compare with (the best one that was measured); empty for an
+            absolute limit.
+        relation: ``times`` the other figure, or ``above`` it.
     """
 
     limit: float
@@ -41,7 +42,7 @@ class Bar:
     relation: Literal["times", "above"] = "times"
 
     def value(self, figures: dict[str, float], subject: str) -> float | None:
-        """What is held against the limit; None when something of it was not measured."""
+        """Returns the value to compare with the limit; None if a part of it was not measured."""
         own = figures.get(subject)
         if own is None or not self.against:
             return own
@@ -144,7 +145,7 @@ ROWS = (
 
 
 def medians(records: list[Record]) -> Medians:
-    """The median of each figure over its rounds."""
+    """Returns the median of each figure over its rounds."""
     seen: dict[tuple[str, str, str], list[float]] = defaultdict(list)
     for record in records:
         for figure, value in record.get("figures", {}).items():
@@ -153,7 +154,7 @@ def medians(records: list[Record]) -> Medians:
 
 
 def table(records: list[Record]) -> str:
-    """The table, what it was measured on, and what went wrong."""
+    """Returns the table, the description of the machine, and the list of failures."""
     abouts = [record["about"] for record in records if "about" in record]
     titles: dict[str, str] = {}
     for about in abouts:
@@ -198,7 +199,7 @@ def _described(about: About) -> str:
 
 
 def _troubles(records: list[Record]) -> Iterator[str]:
-    """Runs and whole measurements that failed: a figure without them would be flattering."""
+    """Lists the runs and measurements that failed; without the list the figures would flatter."""
     said: list[str] = []
     for record in records:
         where = f"{record.get('workload')}, {record.get('subject')}, round {record.get('round')}"
@@ -226,7 +227,7 @@ def _cells(cells: list[str]) -> str:
 
 
 def placed(page: str, content: str) -> str:
-    """The page with the table between its markers; at its end where it has none yet."""
+    """Returns the page with the table between its markers, or at its end if it has no markers."""
     if BEGIN not in page:
         page = f"{page.rstrip()}\n\n{BEGIN}\n{END}\n"
     before, _, rest = page.partition(BEGIN)
@@ -235,7 +236,7 @@ def placed(page: str, content: str) -> str:
 
 
 def machine() -> About:
-    """Where it is measured."""
+    """Describes the machine."""
     return {
         "date": datetime.date.today().isoformat(),
         "cores": len(os.sched_getaffinity(0)),
@@ -254,5 +255,5 @@ def _cpu() -> str:
 
 
 def versions() -> About:
-    """What is measured."""
+    """Describes the measured versions."""
     return {"versions": {name: importlib.metadata.version(name) for name in PACKAGES}}

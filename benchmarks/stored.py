@@ -1,4 +1,4 @@
-"""Fills a server's database: what years of use would leave, in seconds."""
+"""Fills a server's database within seconds with the records of years of use."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ CROSS JOIN (SELECT assistant_id FROM greenroom.assistants WHERE graph_id = 'triv
 
 
 async def fill(database: Path, threads: int, runs: int) -> tuple[list[str], list[tuple[str, str]]]:
-    """Stores threads and runs, all over.
+    """Stores threads and finished runs.
 
     Args:
-        database: directory of the server's embedded PostgreSQL.
+        database: the directory of the server's embedded PostgreSQL.
 
     Returns:
         some thread ids, and some pairs of thread and run.

@@ -1,4 +1,4 @@
-"""What is measured, each behind the same few verbs: thread, wait, stream."""
+"""The subjects of the benchmarks, with one interface: thread, wait, stream."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ class Connected(Protocol):
 
 
 class Subject(ABC):
-    """Something that runs graphs.
+    """A program that executes graphs.
 
     Attributes:
-        name: as in ``--subjects`` and the results.
-        title: as in the table.
-        processes: its processes, while it is up.
+        name: its name in ``--subjects`` and in the results.
+        title: its name in the table.
+        processes: its processes, while it runs.
     """
 
     name: str
@@ -63,26 +63,26 @@ class Subject(ABC):
 
     @abstractmethod
     async def start(self) -> float:
-        """Starts it; returns the seconds until it was ready."""
+        """Starts the subject; returns the seconds until it was ready."""
 
     @abstractmethod
     async def stop(self) -> None:
-        """Ends it, if it is up."""
+        """Ends the subject if it runs."""
 
     @abstractmethod
     def connect(self, connections: int) -> AbstractAsyncContextManager[Connected]:
-        """A way in for so many runs at once."""
+        """Returns a connection for a number of concurrent runs."""
 
 
 # --- bare LangGraph ------------------------------------------------------------------------------
 
 
 class Bare(Subject):
-    """LangGraph in this process, durable in an embedded PostgreSQL: the limit.
+    """LangGraph in this process, durable in an embedded PostgreSQL: the limit for any server.
 
     Args:
         scratch: an empty directory.
-        pooled: without the lock behind which the stock saver does one thing at a time.
+        pooled: without the lock of the stock saver, which serialises its calls.
     """
 
     def __init__(self, scratch: Path, *, pooled: bool) -> None:
@@ -152,7 +152,7 @@ def _config(thread_id: str) -> dict[str, Any]:
 
 
 class Server(Subject):
-    """A server as a process of its own, on a free port.
+    """A server as a separate process, on a free port.
 
     Args:
         scratch: an empty directory, for its data and its log.
@@ -176,12 +176,12 @@ class Server(Subject):
 
     @property
     def database(self) -> Path | None:
-        """Where its embedded PostgreSQL is."""
+        """The directory of its embedded PostgreSQL."""
         return None
 
     @property
     def directory(self) -> Path:
-        """Where it is started."""
+        """The working directory of its command."""
         return self.scratch
 
     @property
@@ -240,10 +240,10 @@ class Server(Subject):
 
 
 class Greenroom(Server):
-    """`greenroom serve`, with its embedded PostgreSQL and every write durable.
+    """`greenroom serve`, with its embedded PostgreSQL; every write is durable.
 
     Args:
-        configuration: file name in ``benchmarks/graphs``.
+        configuration: a file name in ``benchmarks/graphs``.
     """
 
     def __init__(self, name: str, title: str, scratch: Path, configuration: str) -> None:
@@ -271,11 +271,11 @@ class Greenroom(Server):
         return "Ctrl-C ends it" in log
 
     async def actors(self) -> int:
-        """How many run actors it has."""
+        """Returns the number of its run actors."""
         return (await self._counts())["actors"]
 
     async def is_growing(self) -> bool:
-        """Whether a run actor is being started."""
+        """Whether it is starting a run actor."""
         return any(actor["state"] == "starting" for actor in (await self._counts())["pool"])
 
     async def _counts(self) -> dict[str, Any]:
@@ -287,8 +287,8 @@ class Reference(Server):
     """`langgraph dev`, in memory.
 
     Args:
-        python: of the environment that it is installed in.
-        jobs: runs that its worker executes at once.
+        python: the Python of the environment in which it is installed.
+        jobs: the number of runs that its worker executes concurrently.
     """
 
     def __init__(self, name: str, scratch: Path, python: Path, jobs: int) -> None:
@@ -321,7 +321,7 @@ class Reference(Server):
 
 
 def reference_python(given: Path | None, root: Path) -> Path:
-    """The reference's Python: the one that is given, or that of ``.venv-reference``, made once."""
+    """Returns the given Python, or that of ``.venv-reference``, which it makes once."""
     if given is not None:
         return given / "bin" / "python" if given.is_dir() else given
     python = root / ".venv-reference" / "bin" / "python"
@@ -333,7 +333,7 @@ def reference_python(given: Path | None, root: Path) -> Path:
 
 
 def makers(reference: Callable[[], Path], jobs: int) -> dict[str, Callable[[Path], Subject]]:
-    """How each subject is made, given its scratch directory; in the order of the table."""
+    """Returns a constructor per subject, given a scratch directory, in the order of the table."""
     return {
         "bare": lambda scratch: Bare(scratch, pooled=False),
         "bare-pooled": lambda scratch: Bare(scratch, pooled=True),

@@ -1,6 +1,6 @@
-"""What is measured: each workload is a function from a subject to named figures.
+"""The workloads: each is a function from a subject to named figures.
 
-The figures of one call are those of one round; the table has the medians of the rounds.
+The figures of one call belong to one round; the table has the medians of the rounds.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ CLIENTS = (1, 8, 32)
 
 @dataclass(frozen=True, kw_only=True)
 class Scale:
-    """How much is done in one round."""
+    """The amounts of one round."""
 
     ttft_runs: int = 30
     rps_s: float = 8.0
@@ -73,8 +73,8 @@ class Workload:
     """A measurement.
 
     Attributes:
-        of: the subjects that it is about.
-        alone: it starts and stops its subject itself, while no other one is up.
+        of: the subjects that it measures.
+        alone: whether it starts and stops its subject itself, while no other subject runs.
     """
 
     name: str
@@ -84,7 +84,7 @@ class Workload:
 
 
 def said(tokens: int, delay_s: float = 0.0) -> dict[str, Any]:
-    """The input of a run that streams so many tokens."""
+    """Returns the input of a run that streams a number of tokens."""
     messages = [{"role": "user", "content": "hi"}]
     return {"messages": messages, "n_tokens": tokens, "delay": delay_s}
 
@@ -93,7 +93,7 @@ def said(tokens: int, delay_s: float = 0.0) -> dict[str, Any]:
 
 
 async def ttft(subject: Subject, scale: Scale) -> Figures:
-    """Time to the first token of a run of 50, one run after the other."""
+    """Measures the time to the first of 50 tokens, one run after the other."""
     first_ms: list[float] = []
     total_ms: list[float] = []
     async with subject.connect(4) as way:
@@ -117,7 +117,7 @@ async def ttft(subject: Subject, scale: Scale) -> Figures:
 
 
 async def rps(subject: Subject, scale: Scale) -> Figures:
-    """Runs of a trivial graph, each on a thread of its own, from create to answer."""
+    """Measures runs of a trivial graph, each on a thread of its own, from create to answer."""
     figures: Figures = {}
     for clients in CLIENTS:
         figures |= await _rps(subject, clients, scale.rps_s)
@@ -158,7 +158,7 @@ async def _rps(subject: Subject, clients: int, seconds: float) -> Figures:
 
 
 async def _warm_up(subject: Subject, way: Connected, clients: int) -> None:
-    """Runs until what is made on demand was made, and a little longer."""
+    """Executes runs until everything that is made on demand exists, and a little longer."""
     await gathered(lambda: _trivial(way), 2 * clients, clients)
     if isinstance(subject, Greenroom):
         async with asyncio.timeout(60):
@@ -172,7 +172,7 @@ async def _trivial(way: Connected) -> None:
 
 
 async def slow(subject: Subject, scale: Scale) -> Figures:
-    """Runs that only sleep, all at once: for one second, and for ten tenths of one."""
+    """Measures concurrent runs that only sleep: for one second, and for ten tenths of a second."""
     figures: Figures = {}
     # One run per actor can only queue these; once shows how.
     sizes = scale.sleepers[:1] if subject.name == "greenroom" else scale.sleepers
@@ -206,7 +206,7 @@ async def _sleepers(subject: Subject, runs: int, values: dict[str, Any]) -> tupl
 
 
 async def block(subject: Subject, scale: Scale) -> Figures:
-    """The pace of a stream of 20 ms a token while another run does not give way for 2 s."""
+    """Measures a stream of 20 ms per token while another run blocks its loop for 2 s."""
     figures: Figures = {}
     for variant in scale.variants:
         figures |= await _block(subject, variant, scale.paced_tokens)
@@ -265,7 +265,7 @@ async def _block(subject: Subject, variant: str, tokens: int) -> Figures:
 
 
 async def cpu(subject: Subject, scale: Scale) -> Figures:
-    """Two runs at once that need 2 s of CPU each."""
+    """Measures two concurrent runs that need 2 s of CPU each."""
     async with subject.connect(8) as way:
 
         async def one(seconds: float) -> None:
@@ -282,10 +282,10 @@ async def cpu(subject: Subject, scale: Scale) -> Figures:
 
 
 async def tokens(subject: Subject, scale: Scale) -> Figures:
-    """Tokens a second on one stream and on eight, from the request to the end.
+    """Measures tokens per second on one stream and on eight, from the request to the end.
 
-    Not from the first one: bare LangGraph gives a node that never waits all its time, and its
-    reader the first token when the last one was made.
+    The clock starts at the request and not at the first token: bare LangGraph gives all its time to
+    a node that never waits, so that its reader gets the first token after the last one was made.
     """
     figures: Figures = {}
     for streams in (1, 8):
@@ -299,7 +299,7 @@ async def tokens(subject: Subject, scale: Scale) -> Figures:
 
 
 async def _streamed(way: Connected, thread_id: str, number: int) -> int:
-    """How many tokens came of a run that says so many."""
+    """Returns the number of tokens that a run has streamed."""
     count = 0
     async for arrived in way.stream(thread_id, "agent", said(number), TOKENS):
         count += arrived
@@ -309,7 +309,7 @@ async def _streamed(way: Connected, thread_id: str, number: int) -> int:
 
 
 async def burst(subject: Subject, scale: Scale) -> Figures:
-    """Thousands of events at once: live, for a joiner while the run lasts, and after its end."""
+    """Measures thousands of events at once: live, for a late joiner, and after the run's end."""
     number = scale.burst_events
     values = {"events": number, "hold": 0.0}
     async with subject.connect(8) as way:
@@ -347,7 +347,7 @@ async def _joins(api: Api, number: int, joins: int) -> Figures:
 
 
 async def _until(stream: AsyncIterator[int], number: int) -> float:
-    """Milliseconds until so many events were there.
+    """Returns the milliseconds until a number of events has arrived.
 
     Raises:
         RunFailed: the stream ended before.
@@ -362,7 +362,7 @@ async def _until(stream: AsyncIterator[int], number: int) -> float:
 
 
 async def idle(subject: Server, scale: Scale) -> Figures:
-    """What streams cost on which nothing happens: joiners of one run that sleeps."""
+    """Measures the cost of silent streams: many clients join one run that sleeps."""
     streams = scale.idle_streams
     opened = asyncio.Semaphore(0)
     async with subject.connect(streams + 8) as api:
@@ -407,7 +407,7 @@ async def idle(subject: Server, scale: Scale) -> Figures:
 
 
 async def blob(subject: Subject, scale: Scale) -> Figures:
-    """Runs whose state is large: made, answered and stored."""
+    """Measures runs with a large state: made, answered and stored."""
     figures: Figures = {}
     async with subject.connect(8) as way:
         for mib in scale.blob_mib:
@@ -430,7 +430,7 @@ async def blob(subject: Subject, scale: Scale) -> Figures:
 
 
 async def startup(subject: Server, scale: Scale) -> Figures:
-    """From the command to an answer: with an empty directory and cold files, then again."""
+    """Measures the time from the command to an answer: first with cold files, then again."""
     shutil.rmtree(subject.scratch, ignore_errors=True)
     _cool()
     cold_s = await subject.start()
@@ -443,7 +443,7 @@ async def startup(subject: Server, scale: Scale) -> Figures:
 
 
 def _cool() -> None:
-    """Has the system forget the cached contents of Python's libraries, where nobody uses them."""
+    """Drops the system's cache of Python's libraries, as far as no process uses them."""
     packages = os.path.dirname(os.path.dirname(psutil.__file__))
     for directory, _, names in os.walk(packages):
         for name in names:
@@ -456,7 +456,7 @@ def _cool() -> None:
 
 
 async def memory(subject: Server, scale: Scale) -> Figures:
-    """Of all processes, idle; and what each further run actor adds."""
+    """Measures the memory of all idle processes, and the memory of each further run actor."""
     await subject.start()
     try:
         async with subject.connect(40) as api:
@@ -481,7 +481,7 @@ async def memory(subject: Server, scale: Scale) -> Figures:
 
 
 async def stored(subject: Greenroom, scale: Scale) -> Figures:
-    """Reads and runs on a database that is full already."""
+    """Measures reads and runs on a full database."""
     shutil.rmtree(subject.scratch, ignore_errors=True)
     await subject.start()
     try:

@@ -1,1 +1,1 @@
-"""Makes the pages of docs/ that come from the code, for `make settings`. It is not installed."""
+"""Makes the pages of docs/ that come from the code, for `make settings`. Not part of the wheel."""

@@ -1,4 +1,4 @@
-"""docs/configuration.md, made from what `greenroom.graphs.configuration` accepts."""
+"""Makes docs/configuration.md from the keys that `greenroom.graphs.configuration` accepts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TOP = {
     ' `{"agent": {"configurable": {"model": "small"}, "recursion_limit": 50}}`.',
     "greenroom": "The section that this page is about.",
 }
-"""What is honoured of a `langgraph.json`, as the page says it."""
+"""The keys of a `langgraph.json` that have an effect, in the words of the page."""
 
 _SECTION = {
     "graphs": "By the name of a graph: where its runs are executed, see below.",
@@ -55,9 +55,9 @@ _EXAMPLE = """\
 
 
 def document() -> str:
-    """docs/configuration.md; ``make settings`` writes it, and a test says when it is out of date.
+    """Returns the text of docs/configuration.md; ``make settings`` writes it, a test compares it.
 
-    What a key of a placement means is read from the docstring of `PlacementSpec`.
+    The meaning of a key of a placement comes from the docstring of `PlacementSpec`.
     """
     lines = [
         "# Configuration",

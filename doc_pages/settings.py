@@ -1,4 +1,4 @@
-"""docs/settings.md, made from `greenroom.settings`."""
+"""Makes docs/settings.md from `greenroom.settings`."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ GROUPS = {
 """The settings as the documentation orders them."""
 
 BOUNDS = ("from", "at least", "greater", "one of")
-"""How a description of allowed values begins when it says more than its type."""
+"""The beginnings of descriptions that say more than the type of a setting."""
 
 
 RAY_ENVIRONMENT = """\
@@ -67,7 +67,7 @@ export RAY_USAGE_STATS_ENABLED=0 RAY_task_events_report_interval_ms=0 RAY_AUTH_M
 
 
 def document() -> str:
-    """docs/settings.md; ``make settings`` writes it, and a test says when it is out of date."""
+    """Returns the text of docs/settings.md; ``make settings`` writes it, and a test compares it."""
     lines = [
         "# Settings",
         "",

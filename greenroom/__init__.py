@@ -1,7 +1,7 @@
 """LangGraph graphs as Ray actors, behind the LangGraph Platform HTTP/SSE API.
 
-What a notebook needs is here, and loaded when it is asked for: ``import greenroom`` alone imports
-neither Ray nor LangGraph nor matplotlib.
+The names for notebooks are here and load on first use: ``import greenroom`` alone imports neither
+Ray nor LangGraph nor matplotlib.
 """
 
 from __future__ import annotations

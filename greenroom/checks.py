@@ -1,4 +1,4 @@
-"""What can be found wrong before anything is started, each as one sentence that says what to do."""
+"""The checks before a start; each failure is one sentence that says what to change."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ from greenroom.core.errors import ConfigurationError, GreenroomError
 
 
 def check_port(host: str, port: int) -> None:
-    """Raises ConfigurationError when the server could not listen there."""
+    """Checks that the server can listen on an address.
+
+    Raises:
+        ConfigurationError: the host is not an address of this machine, or the port is in use.
+    """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -36,7 +40,12 @@ def check_port(host: str, port: int) -> None:
 
 
 def check_database(url: str) -> None:
-    """Raises ConfigurationError or DatabaseUnavailable when the database cannot be used."""
+    """Checks that the database can be reached and used.
+
+    Raises:
+        ConfigurationError: the database is not suitable, or the URL is wrong.
+        DatabaseUnavailable: the database does not answer.
+    """
     from greenroom.persistence import database  # only whoever brings one pays for the import
 
     try:

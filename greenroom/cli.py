@@ -1,8 +1,8 @@
 """The commands: ``greenroom serve``, ``check``, ``stop``, ``version``.
 
-Whatever goes wrong is one sentence on standard error and an exit code that is not 0; and whatever
-was started is ended, however the command ends. `actors` is imported late: Ray reads its environment
-while it is imported, and ``version`` should not wait for it.
+Each failure prints one sentence on standard error and gives an exit code other than 0. A command
+ends everything that it has started, also when it fails. `actors` is imported late: Ray reads its
+environment during its import, and ``version`` should not wait for that import.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from greenroom.signals import Stopped
 from greenroom.terminal import complain, err, note, out
 
 STOP_MARGIN_S = 30
-"""What a server gets to end beyond the time its runs may take to drain."""
+"""The time in which a server must end, beyond the time that its runs may take to drain."""
 
 app = typer.Typer(
     help="LangGraph graphs as Ray actors, behind the LangGraph Platform API.",
@@ -135,14 +135,14 @@ def stop(data_dir: DataDirOption = None) -> None:
 
 @app.command("version")
 def show_versions() -> None:
-    """Show the versions of Greenroom and of what it stands on."""
+    """Show the versions of Greenroom and of its main dependencies."""
     for package in ("greenroom", "ray", "langgraph", "langgraph-checkpoint-postgres"):
         out.print(f"{package} {version_of(package)}", markup=False)
     out.print(f"python {sys.version.split()[0]}")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs a command line; always ends in SystemExit."""
+    """Executes a command line; always ends in SystemExit."""
     try:
         if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
             # What a command starts is ended by it (`greenroom.entry` let the signal kill).
@@ -176,7 +176,7 @@ def _table(configuration: Configuration, reports: Sequence[GraphReport]) -> Tabl
 
 
 def placement(spec: PlacementSpec) -> str:
-    """A placement in a few words: what one actor takes, and how many runs share it."""
+    """Describes a placement in a few words: an actor's resources, and the runs that share it."""
     parts = [f"{spec.num_cpus:g} CPU"]
     if spec.num_gpus:
         parts.append(f"{spec.num_gpus:g} GPU")

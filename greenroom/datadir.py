@@ -1,8 +1,8 @@
-"""Who owns a data directory: one server at a time, known by a lock that the kernel holds.
+"""The owner of a data directory: one server at a time, proved by a lock that the kernel holds.
 
-A file with a process id goes stale, and process ids are given out again. A record lock does not: it
-ends with its process however that ends, and (unlike `flock`) no forked child inherits it. So
-"locked" means that the process named in the file is alive and is the server that wrote it.
+A file with a process id goes stale, and the kernel reuses process ids. A record lock does not go
+stale: it ends with its process however that ends, and (unlike `flock`) a forked child does not
+inherit it. So a lock means that the process named in the file is alive and has written the file.
 """
 
 from __future__ import annotations
@@ -39,13 +39,14 @@ class DirectoryTakenError(ConfigurationError):
 
 @contextmanager
 def claim(data_dir: Path, url: str) -> Generator[Owner | None, None, None]:
-    """Makes this process the server of a data directory, for as long as the block runs.
+    """Makes this process the owner of a data directory until the block ends.
 
-    Gives the server before, if that one was killed: then its processes may still be about to go.
+    Yields:
+        the previous server if it was killed (some of its processes may still be ending), else None.
 
     Raises:
-        DirectoryTakenError: another server runs there.
-        ConfigurationError: it cannot be written.
+        DirectoryTakenError: another server owns the directory.
+        ConfigurationError: the directory cannot be written.
     """
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
@@ -68,14 +69,14 @@ def claim(data_dir: Path, url: str) -> Generator[Owner | None, None, None]:
         try:
             yield killed
         finally:
-            # Emptied, not unlinked: whoever opened it already would lock a file without a name.
+            # Emptied, not unlinked: a process that has opened it would lock a file without a name.
             os.ftruncate(file, 0)
     finally:
         os.close(file)
 
 
 def running(data_dir: Path) -> Owner | None:
-    """The server that runs in a data directory, or None. Not for the server itself to ask."""
+    """Returns the server that runs in a data directory, or None. The server itself must not ask."""
     try:
         file = os.open(data_dir / FILE_NAME, os.O_RDWR)
     except OSError:
@@ -87,13 +88,17 @@ def running(data_dir: Path) -> Owner | None:
 
 
 def stop(data_dir: Path, wait_s: float) -> Owner | None:
-    """Asks the server of a data directory to end, and waits until it has.
+    """Asks the server of a data directory to end, and waits for its end.
+
+    Args:
+        data_dir: the data directory.
+        wait_s: the longest wait in seconds.
 
     Returns:
-        the server that was ended, or None when there was none.
+        the server that ended, or None if none was running.
 
     Raises:
-        GreenroomError: it is still there after ``wait_s``.
+        GreenroomError: the server is still running after ``wait_s``.
     """
     owner = running(data_dir)
     if owner is None:
@@ -112,13 +117,13 @@ def stop(data_dir: Path, wait_s: float) -> Owner | None:
 
 
 def end_orphans(data_dir: Path) -> list[int]:
-    """Kills proxies that a server of this data directory has left behind; they hold its port.
+    """Kills the proxies that an earlier server of this data directory left behind on its port.
 
-    After a kill -9 of a server its HAProxy may live on. For the owner of the directory every
-    HAProxy with the directory's configuration path is such an orphan.
+    HAProxy may survive a kill -9 of its server. Once this process owns the directory, every HAProxy
+    with the directory's configuration path is such an orphan.
 
     Returns:
-        the ids of the processes that were ended.
+        the ids of the killed processes.
     """
     mark = f"{haproxy_dir(data_dir)}/"
     ended: list[int] = []
@@ -132,7 +137,7 @@ def end_orphans(data_dir: Path) -> list[int]:
 
 
 def _lock(file: int) -> bool:
-    # Whoever only looks holds the lock for a moment; a server that starts meanwhile tries again.
+    # `running` holds the lock for a moment; a server that starts meanwhile tries again.
     for attempt in range(5):
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,6 +1,6 @@
-"""Where the command ``greenroom`` begins, before anything else is imported.
+"""The entry point of the command ``greenroom``, before any other import.
 
-Python would show a traceback for a Ctrl-C while it imports. Nothing has been started by then, so
+Python shows a traceback for a Ctrl-C during an import. Nothing has been started at that time, so
 the signal ends the process, as it ends programs that do not handle it.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs a command line, by default this process's; always ends in SystemExit."""
+    """Executes a command line, by default that of this process; always ends in SystemExit."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     from greenroom.cli import main as run

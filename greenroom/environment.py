@@ -1,10 +1,10 @@
-"""What Ray and Ray Serve must find in the environment, since they read it while being imported.
+"""The environment variables that Ray and Ray Serve read during their import.
 
-Ray's constants are module globals: whatever is set after ``import ray`` is too late, and the
-processes that Ray starts inherit what its starter had. So these are set before anything of
-`actors` is imported, and only where the operator has not set the variable already. On an existing
-cluster the processes inherit from the raylet instead: there the same variables have to be passed on
-in the job's runtime environment, or set where the cluster is started.
+Ray's constants are module globals: a variable that is set after ``import ray`` has no effect, and
+the processes that Ray starts inherit the environment of their starter. So this module sets the
+variables before anything of `actors` is imported, and keeps every variable that the operator has
+set. On an existing cluster the processes inherit from the raylet instead. There the operator sets
+the same variables where the cluster starts, or passes them in the job's runtime environment.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ LONGEST_BASE = 12
 BLOCKS = (20_000, 30_000)
 PORTS = 32
 STANDBY_REPLICAS = 2
-"""Up to so many gateways one answers all requests, and the other one stands by."""
+"""Up to this number of gateways, one answers all requests and the other one stands by."""
 
 
 def ray_environment(settings: Settings) -> dict[str, str]:
-    """The variables, by name; apply with ``os.environ.setdefault``, before ``import ray``."""
+    """Returns the variables by name; to be set as defaults before ``import ray``."""
     environment = {
         "RAY_USAGE_STATS_ENABLED": "0",
         # Task events fill the memory of Ray's control service: 353 MiB after 100,000 calls.
@@ -39,16 +39,16 @@ def ray_environment(settings: Settings) -> dict[str, str]:
         # Without these a shutdown takes half a minute and a redeploy longer.
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
         "RAY_SERVE_PROXY_MIN_DRAINING_PERIOD_S": "1",
-        # A proxy is started anew after three failed looks; with Serve's ten seconds between them
-        # nobody would be answered for half a minute.
+        # Serve restarts a proxy after three failed checks; with its interval of ten seconds no
+        # client would get an answer for half a minute.
         "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
-        # Of one that is starting: Serve's five seconds end it, on a busy machine, before it is up.
+        # For a starting proxy: on a busy machine Serve's five seconds would end it before it is up.
         "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "20",
         # Serve's lines go to its log files; the terminal is for the server's own.
         "RAY_SERVE_LOG_TO_STDERR": "0",
     }
     if settings.ray_address is None:
-        # Ray's ports listen on all interfaces: whoever reaches them could run code without a token.
+        # Ray's ports listen on all interfaces: without a token any client could execute code.
         environment["RAY_AUTH_MODE"] = "token"
     if settings.haproxy and haproxy_available():
         environment |= _haproxy_environment(settings)
@@ -59,7 +59,11 @@ def ray_environment(settings: Settings) -> dict[str, str]:
 
 
 def apply_ray_environment(settings: Settings) -> dict[str, str]:
-    """Sets what is not set yet, and returns the values that are now in force."""
+    """Sets the variables that are not set yet; returns the values in force.
+
+    Raises:
+        RuntimeError: Ray was imported already.
+    """
     if "ray" in sys.modules:
         raise RuntimeError("ray was imported before its environment was set")
     environment = ray_environment(settings)
@@ -67,7 +71,7 @@ def apply_ray_environment(settings: Settings) -> dict[str, str]:
 
 
 def haproxy_available() -> bool:
-    """Whether Ray Serve will find an HAProxy: named by the operator, in its wheel, on the PATH."""
+    """Whether Ray Serve will find HAProxy: named by the operator, in its wheel, or on the PATH."""
     if os.environ.get("RAY_SERVE_HAPROXY_BINARY_PATH"):
         return True
     if shutil.which("haproxy"):
@@ -78,10 +82,11 @@ def haproxy_available() -> bool:
 
 
 def haproxy_dir(data_dir: Path) -> Path:
-    """Where HAProxy's configuration and sockets of this data directory live.
+    """Returns the directory of HAProxy's configuration and sockets for a data directory.
 
-    Not in the data directory itself: the path of a Unix socket is limited to 107 bytes, and Serve
-    adds a node id of 56. Named after the data directory, so that an orphan can be recognised.
+    It lies outside the data directory, because the path of a Unix socket is limited to 107 bytes
+    and Serve adds a node id of 56 bytes. Its name follows from the data directory, so that
+    `datadir` recognises an orphan.
     """
     place = hashlib.sha256(str(data_dir.resolve()).encode()).hexdigest()[:8]
     base = tempfile.gettempdir()
@@ -89,15 +94,15 @@ def haproxy_dir(data_dir: Path) -> Path:
 
 
 def terminal_socket(data_dir: Path) -> Path:
-    """The socket at which `greenroom serve` hears errors of its processes."""
+    """Returns the path of the socket on which `greenroom serve` receives errors."""
     return haproxy_dir(data_dir) / "terminal.sock"
 
 
 def make_haproxy_dir(data_dir: Path) -> None:
-    """Makes that directory, closed to others: HAProxy's admin socket in it is open to everybody.
+    """Makes the directory of `haproxy_dir`, closed to others: its admin socket is open to all.
 
     Raises:
-        ConfigurationError: somebody else has made it before us.
+        ConfigurationError: the directory belongs to another user.
     """
     folder = haproxy_dir(data_dir)
     folder.mkdir(mode=0o700, exist_ok=True)
@@ -109,16 +114,19 @@ def make_haproxy_dir(data_dir: Path) -> None:
 
 
 def remove_haproxy_dir(data_dir: Path) -> None:
-    """Removes it; nothing in it outlives a server."""
+    """Removes the directory of `haproxy_dir`; nothing in it outlives a server."""
     shutil.rmtree(haproxy_dir(data_dir), ignore_errors=True)
 
 
 def free_block(size: int) -> range:
-    """Neighbouring ports that nobody listens on.
+    """Returns neighbouring ports on which no process listens.
 
-    Below the range from which a machine takes the ports of its outgoing connections: one of those
-    could be gone by the time that HAProxy binds it. At random, so that servers that start at once
-    do not meet.
+    The ports lie below the range of outgoing connections: one of those could take a port before
+    HAProxy binds it. The block is chosen at random, so that servers that start together do not
+    collide.
+
+    Raises:
+        ConfigurationError: there is no free block of this size.
     """
     for _ in range(100):
         first = random.randrange(*BLOCKS, size)
@@ -137,7 +145,7 @@ def _haproxy_environment(settings: Settings) -> dict[str, str]:
     return {
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
-        # One that stands in (`actors.server.standin`) listens until Serve's next one does.
+        # A stand-in (`actors.server.standin`) listens until Serve's next HAProxy does.
         "SERVE_SOCKET_REUSE_PORT_ENABLED": "1",
         "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(replica_ports[0]),
         "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(replica_ports[-1]),
@@ -146,14 +154,14 @@ def _haproxy_environment(settings: Settings) -> dict[str, str]:
         # Serve's own proxy, to which HAProxy turns while no replica is up.
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(http_port),
         "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(grpc_port),
-        # What requests have in common is sent as one, from each gateway: on few cores a second one
-        # that has half of the requests costs up to a fifth of the runs a second. So it stands by.
+        # A gateway sends concurrent requests in one call: on few cores a second gateway with half
+        # of the requests costs up to a fifth of the runs per second. So it stands by.
         "RAY_SERVE_HAPROXY_BALANCE_ALGORITHM": (
             "first" if settings.gateway_replicas <= STANDBY_REPLICAS else "leastconn"
         ),
-        # Ray's template splices request bodies, and then HAProxy notices a client that has left no
-        # sooner than with the second heartbeat: `on_disconnect: "cancel"` would take ten seconds.
-        # No variable is for that; this one stands behind the option in the template.
+        # Ray's template splices request bodies. HAProxy then notices that a client has left only at
+        # the second heartbeat: `on_disconnect: "cancel"` would take ten seconds. There is no
+        # variable for it, so this one adds a line behind its own option in the template.
         "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure\n    no option splice-request",
         "RAY_SERVE_HAPROXY_NBTHREAD": str(min(4, os.cpu_count() or 1)),
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),

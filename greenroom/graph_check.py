@@ -1,8 +1,9 @@
-"""Imports every graph of a configuration, and calls factories, in a process of its own.
+"""Imports every graph of a configuration, and calls factories, in a separate process.
 
-User code may print, block, exit or crash the interpreter, and a server that is starting must
-survive all of that to say which graph it was. The process is started first and asked later, so that
-importing LangGraph does not lengthen the start. If a graph ends it, another one checks the rest.
+User code may print, block, exit or crash the interpreter. A server that is starting must survive
+all of that and name the graph. The process starts first and is asked later, so that the import of
+LangGraph does not lengthen the start. If a graph ends the process, a second process checks the
+remaining graphs.
 """
 
 from __future__ import annotations
@@ -23,19 +24,20 @@ from greenroom.core.errors import ConfigurationError
 from greenroom.graphs.configuration import Configuration, read_configuration
 
 FACTORY_S = 30.0
-"""What one call of a factory may take."""
+"""The time-out of one call of a factory."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GraphReport:
-    """What importing one graph has shown.
+    """The result of the check of one graph.
 
     Attributes:
+        graph_id: the name of the graph.
         kind: ``graph``, or ``factory`` for a function that makes one for each run.
-        nodes: names of its nodes; empty for a factory that was not called.
-        chats: its state has ``messages``, so one can talk to it.
-        warnings: sentences about what in it has no effect here, or may fail.
-        problem: why it cannot be used, or None.
+        nodes: the names of its nodes; empty for a factory that was not called.
+        chats: whether its state has ``messages``, so that a user can talk to it.
+        warnings: sentences about parts of the graph that have no effect here, or may fail.
+        problem: the reason why the graph cannot be used, or None.
     """
 
     graph_id: str
@@ -51,9 +53,9 @@ class GraphCheck:
 
     Args:
         path: the configuration file.
-        loud: pass on what the graphs' modules print; else it is thrown away.
-        factories: call them as well, each once.
-        tolerant: a broken graph is reported and not refused, unless all of them are broken.
+        loud: pass on the output of the graphs' modules instead of dropping it.
+        factories: call each factory once.
+        tolerant: report a broken graph instead of refusing it, unless all of them are broken.
     """
 
     def __init__(
@@ -83,15 +85,15 @@ class GraphCheck:
         self._process.stdin.close()
 
     def finish(self) -> list[GraphReport]:
-        """Waits, and returns one report a graph, in the order of the file."""
+        """Waits for the check; returns one report per graph, in the order of the file."""
         self._reader.join()
         return self._reports
 
     def problems(self) -> dict[str, str]:
-        """Waits, and returns why graphs cannot be used, by graph.
+        """Waits for the check; returns the problem of each broken graph, by graph.
 
         Raises:
-            ConfigurationError: none of them can be used; the problem of the first one.
+            ConfigurationError: all graphs are broken; the message is the problem of the first one.
         """
         reports = self.finish()
         found = {each.graph_id: each.problem for each in reports if each.problem is not None}
@@ -100,10 +102,13 @@ class GraphCheck:
         return found
 
     def refuse_broken(self, *, wait: bool) -> list[GraphReport]:
-        """The reports (none yet, if it neither waits nor is done), or an error for the first bad.
+        """Returns the reports; empty if the check is not done and the caller does not wait.
+
+        Args:
+            wait: wait for the check.
 
         Raises:
-            ConfigurationError: a graph cannot be used; names graph, file and reason.
+            ConfigurationError: a graph is broken; the message names graph, file and reason.
         """
         if not wait and self._reader.is_alive():
             return []
@@ -170,7 +175,7 @@ def _from_json(message: dict[str, Any]) -> GraphReport:
 
 
 def _check(order: dict[str, Any]) -> None:
-    """One line of JSON before and after each graph."""
+    """The child process: writes one line of JSON before and after each graph."""
     threading.Thread(target=_end_with, args=(os.dup(0),), name="parent", daemon=True).start()
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     # Modules print; the pipe is for reports only, so what they print goes to standard error.
@@ -189,7 +194,7 @@ def _check(order: dict[str, Any]) -> None:
 
 
 def _end_with(parent: int) -> None:
-    """Ends this process with the one that holds the other end of a pipe, however that ends."""
+    """Ends this process when the other end of a pipe closes, i.e. when the parent has ended."""
     os.read(parent, 1)
     os._exit(1)
 

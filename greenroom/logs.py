@@ -1,11 +1,10 @@
-"""Log lines: a sentence for people, and keys for machines.
+"""Log lines: a sentence for people, and keys for programs.
 
 ``log.info("A run has ended.", extra={"action": "run_ended", "run_id": run_id})`` becomes one JSON
-object a line, or, on a terminal, the sentence with its keys behind it.
+object per line, or, on a terminal, the sentence followed by its keys.
 
-Keys that belong to all that happens in a place are said once, with `noting`: what is logged while a
-run is executed carries its ids, also when the graph's own code or a library logs it, and in the
-threads of its nodes too.
+`noting` sets keys for all lines of a task. So every line that is logged during a run carries the
+run's ids, also a line of the graph's own code, of a library, or of a thread of one of its nodes.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 _PLAIN_ATTRIBUTES = frozenset(
     {*vars(logging.makeLogRecord({})), "message", "asctime", "color_message", "taskName"}
 )
-"""What every record has; the rest came through ``extra``. (uvicorn adds a coloured message.)"""
+"""The attributes of every record; others come from ``extra``. (uvicorn adds a coloured text.)"""
 
 
 TRACEBACK_MAX = 32_768
@@ -41,14 +40,14 @@ _noted: ContextVar[Mapping[str, Any]] = ContextVar("greenroom_noted", default={}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LogSettings:
-    """What a process of the server is told about its log.
+    """The log settings of one process of the server.
 
     Attributes:
         level, form: as in `configure_logs`.
-        file: that the lines are appended to; None for the process's standard error, which Ray keeps
-            in its log directory.
-        terminal: the socket of the terminal that shows errors as well, or None
-            (`greenroom.terminal.errors_of`).
+        file: the file to which lines are appended; None for the process's standard error, which Ray
+            keeps in its log directory.
+        terminal: the socket of the terminal that also shows errors
+            (`greenroom.terminal.errors_of`), or None.
     """
 
     level: LogLevel = "info"
@@ -57,7 +56,7 @@ class LogSettings:
     terminal: Path | None = None
 
     def apply(self, **keys: str) -> None:
-        """Sets up the log of this process; ``keys`` are in all its lines."""
+        """Sets up the log of this process; ``keys`` are added to all its lines."""
         self._apply(keys)
         if self.terminal is not None:
             handler = _ToTerminal(self.terminal)
@@ -76,7 +75,7 @@ class LogSettings:
 
 
 def noting(**keys: Any) -> None:
-    """From here on, what this task and those that it starts log carries these keys."""
+    """Adds keys to all lines that this task, and each task that it starts from now on, logs."""
     _noted.set({**_noted.get(), **keys})
 
 
@@ -87,12 +86,13 @@ def configure_logs(
     *,
     keys: Mapping[str, str] | None = None,
 ) -> None:
-    """Sends the lines of this process to ``stream`` (standard error); replaces what was set up.
+    """Sends the lines of this process to a stream; replaces all earlier handlers.
 
     Args:
-        level: of Greenroom's own lines; libraries are heard from ``warning`` on.
+        level: the level of Greenroom's own lines; other libraries log from ``warning`` on.
         form: ``auto`` is plain on a terminal and JSON elsewhere.
-        keys: in every line.
+        stream: the stream; the default is standard error.
+        keys: keys of every line.
     """
     target = stream or sys.stderr
     plain = form == "plain" or (form == "auto" and target.isatty())
@@ -109,7 +109,7 @@ def configure_logs(
 
 
 class _Noted(logging.Filter):
-    """Adds what was noted; what a line says itself goes before."""
+    """Adds the noted keys to a line; the line's own keys take precedence."""
 
     def __init__(self, keys: Mapping[str, str]) -> None:
         super().__init__()
@@ -123,7 +123,7 @@ class _Noted(logging.Filter):
 
 
 class _ToTerminal(logging.Handler):
-    """Sends errors to the server's terminal, which may be gone, or too busy for all of them."""
+    """Sends errors to the server's terminal; drops them if it is gone or too busy."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(logging.ERROR)
@@ -141,7 +141,7 @@ class _ToTerminal(logging.Handler):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: ``at``, ``level``, ``logger``, ``message``, then the keys."""
+    """One JSON object per line: ``at``, ``level``, ``logger``, ``message``, then the keys."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {

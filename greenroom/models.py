@@ -5,20 +5,20 @@
                           └──────── chunks ──────────┘
 
 The deployment has a method ``chat(request)`` that is, or returns, a (possibly asynchronous)
-generator. This is the method of `ray.serve.llm`'s ``LLMServer``, so its applications are called
-like your own (``ray_llm=True``).
+generator. ``LLMServer`` of `ray.serve.llm` has the same method, so its applications are called like
+your own (``ray_llm=True``).
 
-*request* is the body of OpenAI's chat completions as a dict: ``messages``, ``stream: True``, and
-where they were given ``model``, ``tools``, ``tool_choice``, ``stop`` and whatever else was bound.
+*request* is the body of OpenAI's chat completions as a dict: ``messages``, ``stream: True``, and,
+where they were given, ``model``, ``tools``, ``tool_choice``, ``stop`` and all other bound
+arguments.
 
-Each item that the generator yields is a chat completion chunk, or a list of chunks that gathered
-meanwhile: a dict (``{"choices": [{"delta": {"content": "Hi"}}]}``), an object with `model_dump`, or
-``data: {...}`` lines of a server-sent event. ``{"error": {"message": ...}}`` ends the run with an
-error.
+Each item of the generator is a chat completion chunk, or a list of chunks: a dict
+(``{"choices": [{"delta": {"content": "Hi"}}]}``), an object with `model_dump`, or ``data: {...}``
+lines of a server-sent event. ``{"error": {"message": ...}}`` ends the run with an error.
 
-Batching is the deployment's: many runs call it at once, each with a request of its own. When a run
-is cancelled, or a reader stops half-way, the request is cancelled too: the generator gets
-`asyncio.CancelledError` where it awaits.
+The deployment may batch: many runs call it at once, each with a request of its own. When a run is
+cancelled, or its reader stops half-way, the request is cancelled too: the generator gets
+`asyncio.CancelledError` at its next await.
 """
 
 from __future__ import annotations
@@ -53,30 +53,30 @@ from pydantic import Field, PrivateAttr
 
 
 class ModelError(RuntimeError):
-    """The model answered with an error of its own, or with something that is no chunk."""
+    """The model answered with an error, or with an item that is not a chunk."""
 
 
 class ServeChatModel(BaseChatModel):
-    """Calls a deployment by its handle; tokens are streamed, tools and structured output work.
+    """Calls a deployment by its handle; streams tokens, supports tools and structured output.
 
-    It is made when a graph is imported and looks for its deployment when it is called first, so a
-    graph can be imported where there is no Ray.
+    The model looks for its deployment at its first call and not when it is made. So a graph with
+    this model can be imported in a process without Ray.
 
     Attributes:
-        app: name of the Serve application.
-        deployment: one of its deployments; None is the one that the application was bound with.
-            An application of `ray.serve.llm.build_openai_app` is bound with a router that speaks
-            HTTP only, so there name the server: ``LLMServer:<model id>``, as `serve status` shows.
-        method: the deployment's method.
-        model: for the request's ``model``; needed where one deployment serves several.
-        model_kwargs: goes into every request: ``{"temperature": 0, "max_tokens": 200}``.
-        ray_llm: the deployment is one of `ray.serve.llm`, which takes its own class instead of a
-            dict. The request is made of it in the replica, so the graph's process needs no vLLM.
+        app: the name of the Serve application.
+        deployment: the name of a deployment of the application; None for its ingress deployment.
+            The ingress of `ray.serve.llm.build_openai_app` is a router that speaks HTTP only; name
+            the server instead: ``LLMServer:<model id>``, as `serve status` shows it.
+        method: the name of the deployment's method.
+        model: the request's ``model``; needed if one deployment serves several models.
+        model_kwargs: keys of every request: ``{"temperature": 0, "max_tokens": 200}``.
+        ray_llm: whether the deployment is one of `ray.serve.llm`, which takes a class of its own
+            instead of a dict. The replica makes that object, so the graph's process needs no vLLM.
 
     Raises:
-        ray.serve.exceptions.RayServeException: on a call, when there is no such application.
-        ModelError: on a call, see there.
-        Exception: on a call, whatever the deployment's method raised, as it was raised.
+        ray.serve.exceptions.RayServeException: on a call, if there is no such application.
+        ModelError: on a call, if the model answers with an error or with an invalid chunk.
+        Exception: on a call, the exception that the deployment's method raised.
     """
 
     app: str
@@ -119,9 +119,10 @@ class ServeChatModel(BaseChatModel):
         tool_choice: str | bool | dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, AIMessage]:
-        """The model with tools, in OpenAI's form.
+        """Returns the model with tools, in OpenAI's form.
 
         Args:
+            tools: the tools, as LangChain accepts them.
             tool_choice: ``auto``, ``none``, ``any`` or ``required`` (also True), or a tool's name.
         """
         if tool_choice is True or tool_choice == "any":
@@ -199,7 +200,7 @@ class ServeChatModel(BaseChatModel):
         return generate_from_stream(self._stream(messages, stop, run_manager, **kwargs))
 
     def _connect(self) -> None:
-        """Finds the deployment; blocks for some milliseconds, once."""
+        """Finds the deployment, once; blocks for some milliseconds."""
         import ray
         from ray import serve
 
@@ -241,10 +242,10 @@ class ServeChatModel(BaseChatModel):
 
 
 class _LaterRequest:
-    """A request of `ray.serve.llm` that comes into being where it is unpickled: in the replica.
+    """A request of `ray.serve.llm` that is constructed when the replica unpickles it.
 
-    Its class is vLLM's (or SGLang's), and those are installed with the model only. Serve's routers
-    look at ``messages`` and ``model`` on this side.
+    Its class comes with vLLM (or SGLang), which is installed beside the model only. Serve's routers
+    read ``messages`` and ``model`` on this side.
     """
 
     def __init__(self, body: dict[str, Any]) -> None:
@@ -263,7 +264,7 @@ class _LaterRequest:
 
 
 def _unwrapped(error: Exception) -> Exception:
-    """What the deployment raised, rather than Ray's traceback of it."""
+    """Returns the exception that the deployment raised, instead of Ray's wrapper."""
     cause = getattr(error, "cause", None)
     return cause if isinstance(cause, Exception) else error
 
@@ -282,7 +283,7 @@ def _chunks(item: Any) -> Iterator[ChatGenerationChunk]:
 
 
 def _bodies(item: Any) -> Iterator[Mapping[str, Any]]:
-    """Chunks as they come: alone, in lists, as objects, as server-sent events."""
+    """Yields the chunks of an item: a single one, a list, an object, or server-sent events."""
     if isinstance(item, Mapping):
         yield item
     elif isinstance(item, str):

@@ -1,12 +1,12 @@
-"""The server of a notebook's room: `greenroom serve`, in a child that ends when its parent does.
+"""The server of a notebook's room: `greenroom serve` in a child process that ends with its parent.
 
-Run as ``python -m greenroom.room_server [DIRECTORY]``; the settings stand in its environment, and
-the directory is deleted when it ends. Ray, its environment and its signal handlers stay out of the
-notebook's kernel that way.
+Started as ``python -m greenroom.room_server [DIRECTORY]``. The environment has the settings; the
+process deletes the directory at its end. So Ray, its environment and its signal handlers stay out
+of the notebook's kernel.
 
-Standard input is a pipe whose other end only the kernel has: it ends when the kernel has died,
-however it died. A process that the kernel forked could hold it open for longer, so that there is
-another parent is a sign too.
+Standard input is a pipe, and only the kernel has its other end. The pipe ends when the kernel has
+died, however it died. A process that the kernel forked could hold the pipe open for longer, so a
+change of the parent process is a sign too.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""A server in the foreground: started, shown, and ended when somebody asks for it.
+"""Runs a server in the foreground: starts it, shows its progress, and ends it on request.
 
-Whatever was started is ended, however this ends. `actors` is imported by the caller, after Ray's
-environment is set: Ray reads it while it is imported.
+Everything that was started is ended, also after a failure. The caller imports `actors` after Ray's
+environment is set, because Ray reads the environment during its import.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from greenroom.terminal import Progress, errors_of, note, out, steps
 log = logging.getLogger(__name__)
 
 ORPHANS_PATIENCE_S = 15.0
-"""What the processes of a server that was killed get to notice that and go."""
+"""The time in which the processes of a killed server notice its death and end."""
 
 
 class RunningServer(Protocol):
-    """What `actors.server.server.Server` is to the command line."""
+    """The interface of `actors.server.server.Server` for the command line."""
 
     def start(self, progress: Progress) -> None: ...
 
@@ -46,13 +46,15 @@ class RunningServer(Protocol):
 def run_server(
     settings: Settings, make_server: Callable[[Settings, Configuration], RunningServer]
 ) -> None:
-    """Starts a server, shows how far it is, and ends it when told to.
+    """Starts a server, shows its progress, and ends it when a signal asks for that.
 
     Args:
-        make_server: gives the server; called when Ray's environment is set.
+        settings: the server's settings.
+        make_server: makes the server; called after Ray's environment is set.
 
     Raises:
-        GreenroomError: it cannot start, with the sentence for people. Nothing is left running.
+        GreenroomError: the server cannot start; the message is one sentence. Nothing is left
+            running.
     """
     with ending_signals(settings.data_dir) as signals, steps() as progress:
         progress("Reading the configuration")
@@ -90,14 +92,14 @@ def run_server(
                 try:
                     server.start(step)
                 except Exception as error:
-                    # What is interrupted may raise something else than it was interrupted with.
+                    # Interrupted code may raise another exception than `Stopped`.
                     signals.check()
-                    # Whatever a part said about it, a graph that does not import is the cause.
+                    # A graph that does not import is the cause, whatever error a part has raised.
                     graph_check.refuse_broken(wait=True)
                     if isinstance(error, GreenroomError):
                         raise
-                    # Ray, Serve and the operating system raise what they like; it is said in one
-                    # sentence here, and shown in full to whoever asks for it.
+                    # Ray, Serve and the operating system raise many types; one sentence shows the
+                    # error here, and the level "debug" shows all of it.
                     log.debug("The server could not start.", exc_info=True)
                     raise GreenroomError(
                         f"The server could not start: {_first_line(error)}"
@@ -120,7 +122,7 @@ def run_server(
 
 
 def _free_port(settings: Settings, patience_s: float) -> None:
-    """Refuses a port that is taken, unless by a killed server's leftovers, which will go."""
+    """Refuses a port that is in use; after a killed server it waits until the port is free."""
     deadline_s = time.monotonic() + patience_s
     while True:
         datadir.end_orphans(settings.data_dir)
@@ -151,7 +153,7 @@ def _banner(
 
 
 def curl(url: str, reports: Sequence[GraphReport]) -> str:
-    """A command to paste that streams from the first graph one can talk to, or the first at all."""
+    """Returns a shell command that streams from the first chat graph, else the first graph."""
     chats = [report.graph_id for report in reports if report.chats]
     request: dict[str, Any] = {"assistant_id": chats[0] if chats else reports[0].graph_id}
     if chats:
@@ -167,7 +169,7 @@ def curl(url: str, reports: Sequence[GraphReport]) -> str:
 
 
 def exceeded(configuration: Configuration, shards: int) -> list[str]:
-    """A sentence for each graph that may have more actors than its placement says."""
+    """Returns a sentence for each graph that may have more actors than its placement allows."""
     return [
         f"Graph '{graph_id}' may have {shards} actors and not {graph.placement.max_actors}"
         f" (max_actors): each of the {shards} registries keeps actors of its own."

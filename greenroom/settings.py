@@ -1,8 +1,8 @@
-"""How a server behaves: read once from ``GREENROOM_*``, frozen, passed down.
+"""The settings of a server: read once from ``GREENROOM_*``, frozen, passed down.
 
-What belongs to a graph (its resources, its limits) stands in ``langgraph.json``; what belongs to
-the server stands here. Nothing else in Greenroom reads the environment. A variable that starts with
-``GREENROOM_`` and is not known is refused: a typo that is silently ignored is found in production.
+The settings of a graph (its resources and limits) are in ``langgraph.json``; those of the server
+are here. No other module of Greenroom reads the environment. An unknown variable whose name starts
+with ``GREENROOM_`` is refused, because an ignored typo is found only in production.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ NotNegativeS = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Settings(BaseSettings):
-    """How one server behaves. Built by `Settings.read`; every name is ``GREENROOM_<NAME>``."""
+    """The settings of one server, made by `Settings.read`; a variable is ``GREENROOM_<NAME>``."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True
@@ -227,11 +227,14 @@ class Settings(BaseSettings):
 
     @classmethod
     def read(cls, **given: Any) -> Self:
-        """Settings from the environment; what is given (command line) wins, None means not given.
+        """Reads the settings from the environment.
+
+        Args:
+            given: settings of the command line, which take precedence; None means not given.
 
         Raises:
-            ConfigurationError: with one sentence that names the variable, the value, and what is
-                allowed.
+            ConfigurationError: a variable is unknown or has a wrong value; the message names the
+                variable, the value and the allowed values.
         """
         refuse_unknown(os.environ)
         try:
@@ -241,13 +244,13 @@ class Settings(BaseSettings):
 
     @property
     def url(self) -> str:
-        """Where a client on this machine reaches the server."""
+        """The URL of the server for a client on this machine."""
         host = "127.0.0.1" if self.host in ("0.0.0.0", "::", "*") else self.host
         return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
 
 
 def variable(name: str) -> str:
-    """The environment variable of a setting."""
+    """Returns the environment variable of a setting."""
     return PREFIX + name.upper()
 
 
@@ -272,7 +275,7 @@ def _sentence(error: ValidationError) -> str:
 
 
 def allowed(name: str, problem: Any = None) -> str:
-    """What a setting may be, as words that complete "must be ..."; docs/settings.md says it too."""
+    """Describes the allowed values, to complete "must be ..."; docs/settings.md uses it too."""
     if problem is not None and problem["type"] == "value_error":
         return str(problem["ctx"]["error"])
     schema = Settings.model_json_schema()["properties"][name]

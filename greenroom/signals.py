@@ -1,9 +1,9 @@
-"""Ends a command that is told to end, at whatever moment.
+"""Signals that end a command at any moment.
 
-The first signal raises `Stopped` where the main thread is. That may be in the middle of C code,
-which turns it into an error of its own, or in a place that swallows exceptions, such as a
-destructor. So the signal is remembered as well: who starts something asks between two steps, and
-when a step fails (`Signals.check`).
+The first signal raises `Stopped` in the main thread. That thread may be in C code that turns the
+exception into an error of its own, or in code that swallows exceptions, such as a destructor. So
+`Signals` also remembers the signal: the code that starts a server calls `Signals.check` between two
+steps and after a failed step.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from greenroom import datadir
 from greenroom.environment import remove_haproxy_dir
 
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Ctrl-C, what service managers send, and a terminal that is closed."""
+"""Ctrl-C, the signal of service managers, and a closed terminal."""
 
 SIGNAL_TURN_S = 0.5
 
 
 class Stopped(BaseException):
-    """Somebody asked us to end: Ctrl-C, or SIGTERM. No failure, so no Exception either."""
+    """A signal asked the command to end. It is not a failure, so it is not an Exception."""
 
 
 class Signals:
-    """The signals that have come.
+    """The ending signals that this process has received.
 
     Args:
-        data_dir: of the server, whose leftovers a second signal ends.
+        data_dir: the server's data directory; a second signal ends what the server left there.
     """
 
     def __init__(self, data_dir: Path) -> None:
@@ -42,14 +42,17 @@ class Signals:
         self._received = 0
 
     def check(self) -> None:
-        """Raises Stopped if a signal has come."""
+        """Raises Stopped if a signal was received."""
         if self._received:
             raise Stopped
 
     def wait(self) -> None:
-        """Returns never; raises Stopped when a signal comes, or has come.
+        """Waits for a signal; never returns.
 
-        It sets the handlers again, since ``ray.init`` puts its own in their place.
+        It sets the handlers again, because ``ray.init`` replaces them.
+
+        Raises:
+            Stopped: a signal was received, now or earlier.
         """
         self.listen()
         never = threading.Event()
@@ -74,7 +77,7 @@ class Signals:
 
 @contextmanager
 def ending_signals(data_dir: Path) -> Generator[Signals, None, None]:
-    """The first of the signals raises `Stopped`; the second ends this process at once."""
+    """In the block the first signal raises `Stopped`; the second one ends this process at once."""
     signals = Signals(data_dir)
     before = {number: signal.getsignal(number) for number in ENDING_SIGNALS}
     show = sys.unraisablehook

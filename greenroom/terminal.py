@@ -1,4 +1,4 @@
-"""What the commands show: results, notes, errors, and the step that is under way."""
+"""The terminal output of the commands: results, notes, errors, and the current step."""
 
 from __future__ import annotations
 
@@ -11,18 +11,20 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
+from greenroom.core.units import MIB
+
 out = Console(highlight=False, soft_wrap=True)
 err = Console(highlight=False, soft_wrap=True, stderr=True)
 
-LINE_MAX = 1 << 20
+LINE_MAX = MIB
 
 Progress = Callable[[str], None]
-"""Is told the step that begins; an empty one ends what is shown."""
+"""Takes the step that begins; an empty text ends the display."""
 
 
 @contextmanager
 def steps() -> Generator[Progress, None, None]:
-    """Shows the step that is under way: a spinner on a terminal, else one line per step."""
+    """Shows the current step: as a spinner on a terminal, else as one line per step."""
     if not err.is_terminal:
 
         def line(step: str) -> None:
@@ -45,10 +47,10 @@ def steps() -> Generator[Progress, None, None]:
 
 @contextmanager
 def errors_of(path: Path) -> Generator[None, None, None]:
-    """Shows the errors that other processes log, as `greenroom.logs` sends them to a socket.
+    """Shows the errors that `greenroom.logs` sends from other processes to a socket.
 
     Args:
-        path: of the socket, in a directory that nobody else may enter; made here.
+        path: the path of the socket, which is made here; its directory is closed to other users.
     """
     with suppress(FileNotFoundError):
         path.unlink()

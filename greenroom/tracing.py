@@ -4,11 +4,11 @@
                        ├─ queue  (registry: until it is ordered)
                        └─ run    (its actor, one for each attempt) ── node, node, ...
 
-The standard variables configure it, and the SDK reads them: ``OTEL_EXPORTER_OTLP_ENDPOINT`` (or
-``OTEL_TRACES_EXPORTER``) switches it on, ``OTEL_TRACES_SAMPLER`` chooses what is recorded. Without
-them nothing of OpenTelemetry is loaded, and every function here returns at once.
+The SDK reads its standard variables: ``OTEL_EXPORTER_OTLP_ENDPOINT`` (or ``OTEL_TRACES_EXPORTER``)
+switches tracing on, ``OTEL_TRACES_SAMPLER`` selects the recorded traces. Without them nothing of
+OpenTelemetry is loaded, and every function here returns at once.
 
-The place in the trace travels with the run as a ``traceparent`` (W3C Trace Context).
+A ``traceparent`` (W3C Trace Context) carries the position in the trace along with the run.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _tracer: Any = None
 
 
 def is_on() -> bool:
-    """Whether `configure` has found that spans are wanted."""
+    """Whether `configure` has switched tracing on in this process."""
     return _tracer is not None
 
 
@@ -45,11 +45,11 @@ def wanted() -> bool:
 
 
 def configure(part: str, name: str | None = None) -> None:
-    """Makes this process send spans, if they are wanted; once, when it starts.
+    """Switches tracing on in this process if the environment asks for it; called at the start.
 
     Args:
         part: ``gateway``, ``registry`` or ``actor``.
-        name: of the actor.
+        name: the actor's name.
     """
     global _tracer
     if _tracer is not None or not wanted():
@@ -80,7 +80,7 @@ def configure(part: str, name: str | None = None) -> None:
 
 
 def traceparent() -> str | None:
-    """Where we are in the trace, for whoever goes on with it elsewhere; None when it is off."""
+    """Returns the current position in the trace, to continue it elsewhere; None when off."""
     if _tracer is None:
         return None
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
@@ -94,10 +94,11 @@ def traceparent() -> str | None:
 def span(
     name: str, *, parent: str | None = None, kind: str = "internal", **about: str | int
 ) -> Generator[Any, None, None]:
-    """A span around what is done; its exceptions are recorded and pass. Gives it, or None.
+    """Records the block as a span, with its exceptions. Yields the span, or None when off.
 
     Args:
-        parent: a ``traceparent``; None continues what this task is in.
+        name: the name of the span.
+        parent: the ``traceparent`` of the parent; None for the current span of this task.
         kind: ``internal``, ``server`` or ``client``.
         about: attributes; ``run_id`` becomes ``greenroom.run_id``.
     """
@@ -113,7 +114,7 @@ def span(
 
 
 def passed(name: str, *, parent: str | None, begun_ns: int, **about: str | int) -> None:
-    """A span of something that is over now, and began at ``begun_ns`` (Unix)."""
+    """Records a span that ends now and began at ``begun_ns`` (Unix time in nanoseconds)."""
     if _tracer is None:
         return
     _tracer.start_span(
@@ -122,7 +123,7 @@ def passed(name: str, *, parent: str | None, begun_ns: int, **about: str | int) 
 
 
 def start(name: str, above: Any, **about: str | int) -> Any:
-    """A span that somebody else ends; ``above`` is the span that it belongs to, or None."""
+    """Starts a span that the caller ends; ``above`` is its parent span, or None."""
     from opentelemetry import trace
 
     context = trace.set_span_in_context(above) if above is not None else None
@@ -130,7 +131,7 @@ def start(name: str, above: Any, **about: str | int) -> Any:
 
 
 def failed(span: Any, why: BaseException | str) -> None:
-    """What a span is about has failed."""
+    """Marks a span as failed."""
     from opentelemetry.trace import Status, StatusCode
 
     if isinstance(why, BaseException):

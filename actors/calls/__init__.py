@@ -1,1 +1,1 @@
-"""How processes call each other. Every process uses it."""
+"""Calls between processes. Every process uses this package."""

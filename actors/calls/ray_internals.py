@@ -89,7 +89,7 @@ def autoscaler_state(timeout_s: float) -> AutoscalerState:
     )
 
 
-def end_onlookers() -> None:
+def end_unused_processes() -> None:
     """Ends the unused processes of a local Ray: the monitor of the absent autoscaler, the server of
     the disabled dashboard, and the forwarder of logs to the driver.
 

@@ -17,13 +17,13 @@ import ray
 from actors.calls.answers import CALL_S, LONG_CALL_S, POLL_MARGIN_S, repeat
 from actors.calls.directory import Handles
 from actors.common import metering
-from actors.gateway.registries import REGISTRY_PATIENCE_S, Registries
+from actors.gateway.routing import REGISTRY_PATIENCE_S, Registries
 from actors.gateway.streams import Streams
 from actors.gateway.thread_streams import thread_frames
 from actors.inspector.asking import Asker, Duty
 from actors.registry.activity import Activity
 from greenroom import tracing
-from greenroom.core.errors import DatabaseUnavailable, NotFound
+from greenroom.core.errors import RUN_NOT_FOUND, DatabaseUnavailable, NotFound
 from greenroom.core.ports import HistoryQuestion, Question, StateQuestion, Update
 from greenroom.core.runs import (
     UNTIL_END,
@@ -241,7 +241,7 @@ class RayRuntime:
 
     async def delete_run(self, thread_id: str, run_id: str) -> None:
         if not await self._is_there("runs WHERE thread_id = %s AND run_id = %s", thread_id, run_id):
-            raise NotFound("Run not found")
+            raise NotFound(RUN_NOT_FOUND)
         await self._registries.call(
             hash_slot_of_thread(thread_id), "delete_run", thread_id, run_id, within_s=LONG_CALL_S
         )

@@ -24,7 +24,7 @@ from actors.calls.answers import POLL_MARGIN_S, ActorGone, repeat
 from actors.calls.directory import Handles
 from actors.gateway.sharing import SharedReads
 from actors.run.reading import NotYetHere
-from greenroom.core.errors import NotFound, Unreachable
+from greenroom.core.errors import RUN_NOT_FOUND, NotFound, Unreachable
 from greenroom.core.events import LIVE, READ_MAX_BYTES, Event, first_seq
 from greenroom.core.runs import UNTIL_END, Batch, Outcome, Placement, RunLocation, RunStatus
 from greenroom.persistence import tails
@@ -311,7 +311,7 @@ class Streams:
             )
             row = await cursor.fetchone()
         if row is None:
-            raise NotFound("Run not found")
+            raise NotFound(RUN_NOT_FOUND)
         status = RunStatus(row["status"])
         values = (row["values"] or "null").encode()
         shown = (row["output"] or "null").encode()
@@ -329,7 +329,7 @@ class Streams:
         return Outcome(status=status, output=_with_interrupts(shown, waiting), values=values)
 
     async def _output_of(self, run_id: str, values: bytes) -> bytes:
-        """Returns what the output schema of a run's graph shows of a state."""
+        """Returns the part of a state that the output schema of the run's graph shows."""
         async with self._database.connection() as connection:
             cursor = await connection.execute(
                 "SELECT greenroom.output_of(%s::json, output_keys)::text AS output"
@@ -338,7 +338,7 @@ class Streams:
             )
             row = await cursor.fetchone()
         if row is None:
-            raise NotFound("Run not found")
+            raise NotFound(RUN_NOT_FOUND)
         return row["output"].encode()
 
 

@@ -38,7 +38,7 @@ ARRIVAL_WAIT_S = 30.0
 MOST_APART = 2
 """The number of times that a question is asked apart if it ends the process each time."""
 SUSPECT_S = 60.0
-"""How long questions about a graph that ended a process are asked apart only, and once."""
+"""How long after a graph ended a process its questions are asked apart only, and once."""
 RECONNECT_S = 0.1
 
 

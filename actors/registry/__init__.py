@@ -1,1 +1,1 @@
-"""What runs in a registry's process: it decides and records every status, and keeps the actors."""
+"""The registry's process: decides and records every status, and keeps the actors."""

@@ -1,27 +1,30 @@
 """The registry: the one writer of run and thread status.
 
-It performs what `greenroom.core.admission` decides. Every request is one synchronous step that
+It performs the decisions of `greenroom.core.admission`. Each request is one synchronous step that
 decides and reserves, then a commit (`greenroom.persistence.journal`, grouped), then the effects:
-start, cancel, answer. So what is acknowledged is durable, and what is executed was durable before.
+start, cancel, answer. So everything that is acknowledged is durable, and a run is durable before
+an actor executes it.
 
     create ──decide──> lane, slot ──commit──> order to the actor, answer to the gateway
     finish ──decide──> next of the lane ──commit──> answer to the actor, which then closes the log
     death of an actor ──> the next attempt, or the end of a run that was being cancelled
 
-A cancel is the exception to that order: the actor is told and its killer armed first, and the
-commit goes beside it, so that a run stops also while the database does not answer.
+A cancel is the exception: the registry first tells the actor and arms the timer that kills it; the
+commit follows in parallel. So a run also stops while the database does not answer.
 
-This module has what Ray calls. When it may be called says `actors.registry.readiness`; the work is
-done by the parts of the registry (`actors.registry.parts`). One table says what state a run is in,
-`greenroom.core.lifecycle`, and the parts execute it. Whatever follows a decision is *vital*
-(`actors.common.tasks`): it becomes durable, or it ends this process. Nothing here cannot be rebuilt
-(`actors.registry.recovery`). The constructor only keeps its arguments (an actor whose ``__init__``
-raises is dead for good); recovery is a task that retries for ever, and calls wait for it, bounded.
+This module has the methods that Ray calls. `actors.registry.readiness` says when they may be
+called; the parts of the registry (`actors.registry.parts`) do the work. One table defines the
+states of a run, `greenroom.core.lifecycle`, and the parts execute it. All work that follows a
+decision is *vital* (`actors.common.tasks`): it becomes durable, or it ends this process. The
+registry can rebuild its whole memory (`actors.registry.recovery`). The constructor only keeps its
+arguments, because an actor whose ``__init__`` raises is dead for good. Recovery is a task that is
+repeated without a limit; calls wait for it for a bounded time.
 
-Nothing of LangGraph is imported here: that would be a second of every restart.
+This process does not import LangGraph, because that import would lengthen every restart by a
+second.
 
-There may be several registries, each with threads of its own (`greenroom.core.sharding`), an epoch,
-a journal and actors of its own. They share nothing but the inspector, which is the first one's.
+There may be several registries. Each has its own threads (`greenroom.core.sharding`), epoch,
+journal and actors. They share only the inspectors, which the first one keeps.
 """
 
 from __future__ import annotations
@@ -67,11 +70,11 @@ CUT_OFF_PATIENCE_S = 1.0
 
 
 class RegistryActor:
-    """Admits runs, has them executed, hears how they ended.
+    """Admits runs, has actors execute them, and records how they end.
 
     Args:
-        make_handles: calls actors of a namespace.
-        make_spawn: makes actors.
+        make_handles: makes the directory of a namespace's actors.
+        make_spawn: makes the object that makes actors.
     """
 
     def __init__(
@@ -103,9 +106,9 @@ class RegistryActor:
         )
 
     async def _ready_for(self, *thread_ids: str) -> Parts:
-        """Raises Misrouted unless all the threads are its own.
+        """Raises Misrouted unless all the threads belong to this registry.
 
-        A gateway may still count as many registries as there were before the last redeploy.
+        A gateway may still use the number of registries from before the last redeploy.
         """
         parts = await self._readiness.parts()
         if not all(map(self._shard.has, thread_ids)):
@@ -113,7 +116,7 @@ class RegistryActor:
         return parts
 
     def _broken(self) -> None:
-        """Ends the process: Ray starts it again, and recovery rebuilds what was decided."""
+        """Ends the process. Ray starts it again, and recovery rebuilds all decisions."""
         end_process()
 
     def _superseded(self) -> None:
@@ -124,7 +127,7 @@ class RegistryActor:
 
     @repeatable
     async def hello(self) -> dict[str, Any]:
-        """What everyone else learns from the registry; answers once it has recovered."""
+        """Describes this registry to other processes; answers once it has recovered."""
         context = (await self._readiness.parts()).context
         setup = context.setup
         return {
@@ -139,30 +142,31 @@ class RegistryActor:
 
     @repeatable
     async def address(self) -> RpcAddress | None:
-        """Where the registry is called without Ray; None if nowhere."""
+        """Returns the address for calls without Ray, or None."""
         host = rpc_host()
         return await self._rpc.address(host) if host else None
 
     @repeatable
     async def is_warm(self, wait_s: float) -> bool:
-        """Whether every pool has a free actor, or as many as it may have; waits for it.
+        """Waits until every pool has a free actor, or as many actors as it may have.
 
         Raises:
-            ConfigurationError: an actor cannot be started; the sentence says why.
+            ConfigurationError: an actor cannot be started; the message names the reason.
         """
         parts = await self._readiness.parts()
         return await parts.context.keeper.is_warm(wait_s)
 
     @repeatable
     async def drain(self, wait_s: float, *, relieved: bool = False) -> int:
-        """Starts nothing any more, and waits for running runs to stop after their superstep.
+        """Starts no more attempts, and waits until running runs have stopped after their superstep.
 
         Args:
-            relieved: another registry follows at once, and new runs wait for it.
+            wait_s: the longest wait in seconds.
+            relieved: whether another registry follows at once, so that new runs wait for it.
 
         Returns:
-            how many did not stop in time. They are cut off: their processes cannot write any
-            more, and a next server takes them up from their last checkpoint.
+            the number of runs that did not stop in time. Their processes cannot write any more, and
+            the next server continues the runs from their last checkpoint.
         """
         parts = await self._readiness.parts()
         context = parts.context
@@ -193,21 +197,22 @@ class RegistryActor:
     async def create_many(self, requests: list[RunRequest]) -> list[CreatedRun | Exception | None]:
         """Admits runs, in order. A refusal is the result of its request, not of the call.
 
-        None is the result of one that is still being stored: ask for that again.
+        The result None means that the admission is still being stored: send that request again.
 
         Raises:
-            Restarting: another registry is about to take over; gateways ask that one.
-            Misrouted: one of them is another registry's; then none is admitted.
+            Restarting: another registry is about to take over; the gateway calls that one.
+            Misrouted: a request belongs to another registry; no request was admitted.
         """
         parts = await self._ready_for(*(request.thread_id for request in requests))
         return await parts.admissions.create(requests)
 
     @repeatable
     async def cancel_many(self, requests: list[CancelRequest]) -> list[Exception | bool | None]:
-        """Cancels runs; one that is executed may still be stopping when this returns.
+        """Cancels runs; a run may still be stopping when this returns.
 
-        A refusal is the result of its request, True that of one that is heard, and None that of one
-        that is still being stored: its actor is told already; ask for it again, by the same name.
+        The result is True for an accepted cancel and an exception for a refused one. None means
+        that the cancel is still being stored: its actor knows it already; send the cancel again by
+        the same name.
         """
         parts = await self._ready_for(*(request.thread_id for request in requests))
         return await parts.cancellations.cancel(requests)
@@ -216,23 +221,23 @@ class RegistryActor:
     async def cancel_all(
         self, status: Literal["pending", "running", "all"], action: CancelAction
     ) -> int:
-        """Cancels every run of its own with the status; returns how many."""
+        """Cancels all runs of this registry with the status; returns their number."""
         parts = await self._readiness.parts()
         return await parts.cancellations.cancel_all(status, action)
 
     @repeatable
     async def finished_many(self, reports: list[Report]) -> list[bool | None]:
-        """Attempts that ended, as their actors report them.
+        """Takes the reports of attempts that ended.
 
-        The result is True for one that is heard, False for one that is not current, and None for
-        one whose end is still being stored: report it again.
+        The result is True for an accepted report, False if the attempt is not the current one, and
+        None if the end is still being stored: send that report again.
         """
         parts = await self._readiness.parts()
         return await parts.reports.take(reports)
 
     @repeatable
     async def exhausted(self, actor: str, resident_mib: int, limit_mib: int) -> None:
-        """An actor says why it is about to end itself: it outgrew its placement's memory limit."""
+        """Notes that an actor will end itself, because it exceeds its placement's memory limit."""
         parts = await self._readiness.parts()
         parts.context.keeper.note(
             actor,
@@ -244,7 +249,7 @@ class RegistryActor:
 
     @long_poll
     async def follow(self, run_id: str, attempt: int, wait_s: float) -> RunLocation | None:
-        """Where the run's attempt after ``attempt`` is, or how it ended: `Followers.follow`."""
+        """Returns the location of the attempt after ``attempt``, or the end: `Followers.follow`."""
         parts = await self._readiness.parts()
         return await parts.followers.follow(run_id, attempt, wait_s)
 
@@ -256,19 +261,19 @@ class RegistryActor:
 
     @repeatable
     async def inspector(self, duty: Duty = Duty.READS) -> str:
-        """The name of the inspector for a duty; waits for it while it starts."""
+        """Returns the name of the inspector of a duty; waits while the inspector starts."""
         parts = await self._readiness.parts()
         return await parts.context.inspections.inspector(duty)
 
     @repeatable
     async def ask_apart(self, duty: Duty, graph_id: str, method: str, args: tuple[Any, ...]) -> Any:
-        """Asks an inspector where nothing else is asked: what may have ended the usual one."""
+        """Asks the inspector apart a question that may have ended the usual inspector."""
         parts = await self._readiness.parts()
         return await parts.context.inspections.ask_apart(duty, graph_id, method, args)
 
     @repeatable
     async def info(self) -> dict[str, Any]:
-        """Counts of runs, actors and slots."""
+        """Returns the numbers of runs, actors and slots."""
         context = (await self._readiness.parts()).context
         running = len(context.runs.executed())
         recent = context.runs.recent_placements()
@@ -281,7 +286,7 @@ class RegistryActor:
 
     @repeatable
     async def counted(self) -> Counted:
-        """Everything that is counted here."""
+        """Returns all metrics of this registry."""
         measure((await self._readiness.parts()).context)
         return self._meter.counted()
 

@@ -1,9 +1,9 @@
-"""Admits runs: decides, stores the admission, then starts what has a slot.
+"""Admits runs: decides, stores the admission, then starts the runs that have a slot.
 
     create ──decide──> lane, slot ──commit──> order to the actor, answer to the gateway
 
-The decision is one synchronous step, `Admissions._decide`, and the admissions of a call are on
-their way to the database in the order in which they were decided.
+`Admissions._decide` decides in one synchronous step. The admissions of a call go to the database
+in the order in which they were decided.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from actors.registry.effects import Effects
 from actors.registry.in_flight import Run
 from actors.registry.pending import Pending, Remembered, answers
 from actors.registry.pools import ActorPools
-from greenroom.core.admission import Place
+from greenroom.core.admission import Claim
 from greenroom.core.errors import (
+    THREAD_OR_ASSISTANT_NOT_FOUND,
     Conflict,
     DatabaseUnavailable,
     GreenroomError,
@@ -40,16 +41,16 @@ from greenroom.persistence.journal import Superseded
 log = logging.getLogger("greenroom.registry")
 
 ADMISSION_PATIENCE_S = 30.0
-"""How long a create waits for the database. The caller hears then that the run was not stored."""
+"""How long a create waits for the database; then its caller is told that the run was not stored."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Admission:
-    """A run on its way into the database.
+    """A decided admission that is not stored yet.
 
     Attributes:
-        actor: executes it as soon as it is stored, if a slot was free.
-        rows: what `journal.admit` gives.
+        actor: the actor of the run, if a slot was free; None if the run waits.
+        rows: the result of `journal.admit`.
     """
 
     run: Run
@@ -58,7 +59,7 @@ class _Admission:
 
 
 class Admissions:
-    """Admits runs, and has delayed ones join the queue when they are due."""
+    """Admits runs, and puts delayed runs into the queue when they are due."""
 
     def __init__(self, context: Context, attempts: Attempts, effects: Effects) -> None:
         self._runs = context.runs
@@ -79,16 +80,16 @@ class Admissions:
         self.pending: Pending[CreatedRun | Exception] = Pending(self._tasks.vital)
 
     def end(self, *, relieved: bool) -> None:
-        """Admits nothing any more.
+        """Ends all admissions.
 
         Args:
-            relieved: another registry follows at once, and new runs wait for it.
+            relieved: whether another registry follows at once, so that new runs wait for it.
         """
         self._draining = True
         self._relieved = relieved
 
     async def create(self, requests: list[RunRequest]) -> list[CreatedRun | Exception | None]:
-        """Admits runs, in order; each result is as `RegistryActor.create_many` says.
+        """Admits runs, in order; the results are those of `RegistryActor.create_many`.
 
         Raises:
             Restarting: another registry is about to take over.
@@ -110,13 +111,13 @@ class Admissions:
         return self.pending.begin(request.run_id, self._create(request, self._decide(request)))
 
     def _decide(self, request: RunRequest) -> _Admission | GreenroomError | None:
-        """The synchronous step: it reserves lane and slot. None: the run is known."""
+        """Reserves lane and slot in one synchronous step; returns None if the run is known."""
         if self._draining:
             return Unavailable("The server is stopping. Try again in a moment.")
         if request.run_id in self._runs or request.run_id in self._created:
             return None
         if not self._pools.knows(request.graph_id):
-            return NotFound("Thread or assistant not found.")
+            return NotFound(THREAD_OR_ASSISTANT_NOT_FOUND)
         delayed = request.after_s > 0
         if not delayed and self._runs.is_full:
             return TooManyRequests(
@@ -137,7 +138,7 @@ class Admissions:
         if not delayed:
             self._runs.queue(run.run_id)
         actor = None
-        if Place(run.run_id) in effects:
+        if Claim(run.run_id) in effects:
             actor = self._slots.claim(run.run_id, run.graph_id)
             if actor is not None:
                 self._attempts.assign(run, actor)
@@ -150,7 +151,7 @@ class Admissions:
     async def _create(
         self, request: RunRequest, admission: _Admission | GreenroomError | None
     ) -> CreatedRun | Exception:
-        """Waits until the admission is stored, then starts the run; the answer of the create."""
+        """Waits until the admission is stored, then starts the run; returns the create's answer."""
         if (known := self._created.find(request.run_id)) is not None:
             return known
         if isinstance(admission, Conflict):
@@ -178,7 +179,7 @@ class Admissions:
             return Unavailable(f"The run could not be stored: {type(error).__name__}. Try again.")
         if not rows:
             await self._effects.withdraw(run)
-            return NotFound("Thread or assistant not found.")
+            return NotFound(THREAD_OR_ASSISTANT_NOT_FOUND)
         ((created_at, is_current, is_first, metadata),) = rows
         if not is_current:
             # A retried create of a run that is over by now: the same answer, nothing happens again.
@@ -204,8 +205,10 @@ class Admissions:
     async def _created_before(
         self, request: RunRequest, refusal: GreenroomError
     ) -> CreatedRun | Exception:
-        """The answer to a create that is asked for again; its admission may be on its way to the
-        database, and the journal keeps the order. The refusal, if it was not admitted."""
+        """Returns the answer to a repeated create: the admission, or its refusal.
+
+        The first admission may still be on its way to the database; the journal keeps the order.
+        """
         (rows,) = await self._journal.commit(
             journal.created(request.run_id),
             key=request.thread_id,
@@ -224,7 +227,7 @@ class Admissions:
         )
 
     async def _take_back(self, run: Run) -> None:
-        """The caller was told that the run is not stored: so it must not be."""
+        """Deletes an admission whose caller was told that the run is not stored."""
         run.life.on(Event.GIVE_UP)
         await self._journal.commit(*journal.delete_run(run.run_id), key=run.thread_id)
         await self._effects.withdraw(run)
@@ -235,7 +238,7 @@ class Admissions:
     # --- delayed runs --------------------------------------------------------------------------
 
     def delay(self, delay_s: float, run_id: str) -> None:
-        """Has a delayed run join the queue after so many seconds."""
+        """Puts a delayed run into the queue after a number of seconds."""
         loop = asyncio.get_running_loop()
         loop.call_later(delay_s, lambda: self._tasks.vital(self._due(run_id)))
 
@@ -248,6 +251,6 @@ class Admissions:
 
 
 async def learn_shipped(database: Pool, pools: ActorPools) -> None:
-    """Has the registry serve the graphs that were shipped to the database since the last look."""
+    """Makes the registry serve the graphs that were shipped to the database since the last look."""
     for graph_id, placement in (await shipped.placements(database)).items():
         pools.serve(GraphSpec(graph_id=graph_id, target="", placement=PlacementSpec(**placement)))

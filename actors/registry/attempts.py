@@ -1,4 +1,4 @@
-"""Starts attempts: the run has an actor, the attempt is stored, the actor gets its order.
+"""Starts attempts: the run gets an actor, the attempt is stored, the actor gets its order.
 
 slot ──> granted ──commit──> stored ──> order to the actor
 """
@@ -36,7 +36,7 @@ class Attempts:
         self._effects = effects
 
     def granted(self, run_id: str, actor: str) -> None:
-        """An actor has a slot for a run: the next attempt begins there."""
+        """Starts the next attempt of a run on an actor that has a slot for it."""
         run = self._runs.find(run_id)
         if run is None or not self._lanes.of(run.thread_id).is_waiting(run_id):
             # Cancelled while it stood in line: the slot is the next one's.
@@ -46,18 +46,18 @@ class Attempts:
         self._tasks.vital(self._start(run, actor, run.attempt))
 
     def assign(self, run: Run, actor: str) -> None:
-        """The next attempt is this actor's; the caller makes that durable."""
+        """Makes an actor the owner of the run's next attempt; the caller makes that durable."""
         run.life.on(Event.GRANTED, actor=actor)
         self._runs.unqueue(run.run_id)
 
     def claim_again(self, run: Run) -> None:
-        """Finds a slot for the next attempt of a run, ahead of runs that never had one."""
+        """Claims a slot for the next attempt of a run, ahead of runs that never had one."""
         granted = self._slots.claim_again(run.run_id, run.graph_id)
         if granted is not None:
             self.granted(run.run_id, granted)
 
     async def _start(self, run: Run, actor: str, attempt: int) -> None:
-        """Stores that the attempt is running, then orders it."""
+        """Stores that the attempt is running, then sends the order."""
         await self._faults.at("start")
         heads = [journal.keep_heads(run.run_id)] if run.resumes else []
         rows, *_ = await self._journal.commit(
@@ -72,11 +72,11 @@ class Attempts:
             await self._effects.withdraw(run)
 
     def stored(self, run: Run, actor: str, attempt: int, kwargs: bytes, *, is_first: bool) -> None:
-        """The attempt is durable: its actor gets the order, unless it was lost meanwhile.
+        """Sends the order of a durable attempt to its actor, unless the attempt was lost meanwhile.
 
         Args:
             kwargs: JSON of the run's ``kwargs``.
-            is_first: the thread has no checkpoint.
+            is_first: whether the thread has no checkpoint.
         """
         effects = run.life.on(Event.STORED, attempt=attempt, actor=actor) or ()
         if Do.ORDER not in effects:
@@ -100,7 +100,7 @@ class Attempts:
         self._enforcer.limit(run)
 
     def _measure_wait(self, run: Run, waited_s: float) -> None:
-        """Counts how long a run has waited for its first attempt, also as a span."""
+        """Records the waiting time of a run before its first attempt, as a metric and as a span."""
         waited_s = max(0.0, waited_s)
         self._meter.observe(metrics.QUEUE_WAIT, waited_s, run.graph_id)
         parent = run.traceparent

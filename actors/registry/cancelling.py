@@ -1,4 +1,4 @@
-"""Cancels runs, for clients."""
+"""Cancels runs on behalf of clients."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from greenroom.persistence.database import retrying
 
 
 class Cancellations:
-    """Cancels runs that are in flight; a cancel that is asked for again gets its first answer."""
+    """Cancels runs that are in flight; a repeated cancel gets the answer of the first one."""
 
     def __init__(self, context: Context, effects: Effects) -> None:
         self._runs = context.runs
@@ -27,7 +27,7 @@ class Cancellations:
         self.pending: Pending[Exception | bool] = Pending(context.tasks.vital)
 
     async def cancel(self, requests: list[CancelRequest]) -> list[Exception | bool | None]:
-        """Cancels runs; each result is as `RegistryActor.cancel_many` says."""
+        """Cancels runs; the results are those of `RegistryActor.cancel_many`."""
         return await answers([self._pending(request) for request in requests])
 
     def _pending(self, request: CancelRequest) -> asyncio.Task[Exception | bool]:
@@ -49,7 +49,7 @@ class Cancellations:
         return True
 
     async def _not_cancellable(self, request: CancelRequest) -> Exception | bool:
-        """The refusal of a cancel; True if it was heard before and the answer was lost."""
+        """Returns the refusal of a cancel; True if it was accepted in an earlier call."""
         name = request.name
         if await retrying(self._database, lambda conn: journal.was_cancel_heard(conn, name)):
             return True
@@ -61,7 +61,7 @@ class Cancellations:
     async def cancel_all(
         self, status: Literal["pending", "running", "all"], action: CancelAction
     ) -> int:
-        """Cancels every run with the status; returns how many."""
+        """Cancels all runs with the status; returns their number."""
         chosen = [
             run
             for run in self._runs

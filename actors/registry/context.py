@@ -1,4 +1,4 @@
-"""What the parts of a registry share: its state in memory, its database, its actors."""
+"""The state that the parts of a registry share: its memory, its database, its actors."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from greenroom.persistence.journal import Journal
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Context:
-    """Everything that more than one part of a registry needs, complete once it has recovered.
+    """The objects that several parts of a registry need; complete once the registry has recovered.
 
     Attributes:
-        setup: with the address of the database that was found.
-        epoch: the number by which the database knows that this registry may write.
-        takes_shipped: graphs may be added by clients of the database (`persistence.shipped`).
-        runs, lanes: what is in flight.
-        waiters: who waits for a run, a thread or an operation.
-        activity: of watched threads.
-        tasks: of the registry.
-        journal: grouped commits, fenced by the registry's epoch.
-        bulk: large work on a thread, beside the journal.
+        setup: the registry's set-up, with the address of the database.
+        epoch: the registry's epoch; the database accepts only writes of the newest epoch.
+        takes_shipped: whether clients of the database may add graphs (`persistence.shipped`).
+        runs, lanes: the runs in flight and their lanes.
+        waiters: the callers that wait for a run, a thread or an operation.
+        activity: the activity on watched threads.
+        tasks: the registry's background tasks.
+        journal: the grouped commits, fenced by the registry's epoch.
+        bulk: large work on a thread, outside the journal.
         database: the registry's own connections.
     """
 

@@ -13,17 +13,17 @@ from greenroom.core.errors import Unavailable, Unreachable
 from greenroom.core.runs import RunOrder
 
 ASK_WAIT_S = 1.0
-"""How long an actor may take to take a cancel in."""
+"""The time in which an actor must confirm a cancel."""
 RECONNECT_S = 0.1
 """The pause before an actor is called again that was not reached."""
 
 
 class Deliveries:
-    """Calls run actors for one registry.
+    """Calls run actors on behalf of one registry.
 
     Args:
-        holds: whether an actor is one of this registry's, and not known to be dead.
-        cancel_s: how long a cancel is delivered again; the grace of a cancelled run.
+        holds: whether an actor belongs to this registry and is not known to be dead.
+        cancel_s: for how many seconds a cancel is delivered again; the grace of a cancelled run.
     """
 
     def __init__(
@@ -37,11 +37,11 @@ class Deliveries:
         self.epoch = 0
 
     def __len__(self) -> int:
-        """To how many actors orders were delivered that are not known to be dead."""
+        """The number of live actors that have received orders."""
         return len(self._starters)
 
     def start(self, actor: str, order: RunOrder) -> None:
-        """Delivers an order; if the actor dies over it, the keeper's ``lost`` tells."""
+        """Delivers an order. If the actor dies meanwhile, the keeper's ``lost`` reports it."""
         self._tasks.spawn(self._start(actor, order))
 
     async def _start(self, actor: str, order: RunOrder) -> None:
@@ -67,10 +67,11 @@ class Deliveries:
         return [None] * len(orders)
 
     async def cancel(self, actor: str, run_id: str, attempt: int, *, keep_values: bool) -> None:
-        """Asks an actor to stop an attempt; one that does not hear it is killed after its grace.
+        """Asks an actor to stop an attempt; an actor that does not react is killed after its grace.
 
         Args:
-            keep_values: the thread keeps what the run has written (an interrupt, no rollback).
+            keep_values: whether the thread keeps what the run has written: True for an interrupt,
+                False for a rollback.
         """
         with suppress(ActorGone, Unavailable, Unreachable):
             await repeat(
@@ -83,5 +84,5 @@ class Deliveries:
             )
 
     def forget(self, actor: str) -> None:
-        """An actor is dead."""
+        """Forgets a dead actor."""
         self._starters.pop(actor, None)

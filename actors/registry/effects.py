@@ -1,8 +1,8 @@
-"""Performs the effects that a lane has decided, once they are durable.
+"""Performs the effects of a lane's decision, once they are durable.
 
-    decided ──> actors are told of cancels ──commit──> drop, place, end
+    decided ──> actors are told of cancels ──commit──> drop, claim, end
 
-A cancel is told before the commit, so that a run stops also while the database does not answer.
+A cancel is told before the commit, so that a run also stops while the database does not answer.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from actors.registry import in_flight
 from actors.registry.context import Context
 from actors.registry.enforcing import Enforcer
 from actors.registry.in_flight import Run
-from greenroom.core.admission import Cancel, Drop, Effect, EndUnexecuted, Lane, Place
+from greenroom.core.admission import Cancel, Claim, Drop, Effect, EndUnexecuted, Lane
 from greenroom.core.lifecycle import Event
 from greenroom.core.runs import RunStatus
 from greenroom.persistence import journal, outbox
@@ -29,7 +29,7 @@ class Effects:
     Args:
         granted: called with a run and the actor that has a slot for it.
         end_unexecuted: ends a cancelled run that no actor executes.
-        delete_remains: deletes what a stateless run has left on its thread.
+        delete_remains: deletes the data that a stateless run has left on its thread.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Effects:
         self._delete_stored_remains = delete_remains
 
     async def perform(self, lane: Lane, effects: Sequence[Effect], *writes: Write) -> None:
-        """Performs effects and makes them durable, also if the caller leaves meanwhile."""
+        """Makes effects durable and performs them, even if the caller is cancelled meanwhile."""
         if effects or writes:
             work = self._tasks.vital(self.performed(lane, effects, *writes))
             await asyncio.shield(work)
@@ -65,12 +65,12 @@ class Effects:
             self._lanes.tidy(lane)
 
     async def performed(self, lane: Lane, effects: Sequence[Effect], *writes: Write) -> None:
-        """Tells actors of cancels, makes all effects durable, then performs the others.
+        """Tells actors of cancels, makes all effects durable, then performs the other effects.
 
-        Vital: what it is given was decided.
+        The work is vital, because the effects were decided.
 
         Args:
-            writes: go into the same commit.
+            writes: further writes for the same commit.
         """
         cancels = [effect for effect in effects if isinstance(effect, Cancel | EndUnexecuted)]
         for effect in effects:
@@ -78,13 +78,13 @@ class Effects:
                 self._enforcer.cancel(run, effect.action)
         written = [
             *self._drop_writes(effects),
-            *(journal.tell_stop(cancel.run_id, cancel.action) for cancel in cancels),
+            *(journal.store_cancel(cancel.run_id, cancel.action) for cancel in cancels),
             *writes,
         ]
         if written:
             await self._journal.commit(*written, key=lane.thread_id)
         if cancels:
-            await self._faults.at("stop")
+            await self._faults.at("cancel")
         self._perform_written(lane, effects)
 
     def _perform_written(self, lane: Lane, effects: Sequence[Effect]) -> None:
@@ -100,7 +100,7 @@ class Effects:
                 case EndUnexecuted():
                     self._slots.release(run.run_id, run.graph_id, None)
                     self._tasks.vital(self._end_unexecuted(run))
-                case Place():
+                case Claim():
                     # Perhaps it was cancelled while the effects before it became durable.
                     if self._pools.knows(run.graph_id) and lane.is_waiting(run.run_id):
                         actor = self._slots.claim(run.run_id, run.graph_id)
@@ -111,7 +111,7 @@ class Effects:
         self._lanes.tidy(lane)
 
     def _drop_writes(self, effects: Sequence[Effect]) -> list[Write]:
-        """What makes dropped runs durable: they end interrupted, or are gone."""
+        """Returns the writes that end dropped runs as ``interrupted``, or delete them."""
         writes: list[Write] = []
         for effect in effects:
             if not isinstance(effect, Drop):
@@ -125,20 +125,20 @@ class Effects:
                 writes.append(journal.end_run(run.run_id, RunStatus.INTERRUPTED, None))
                 writes.append(outbox.announce(run.run_id))
             if not self._lanes.of(run.thread_id).has_runs:
-                rest = journal.leave_thread if run.temporary else journal.calm_thread
+                rest = journal.leave_thread if run.temporary else journal.reset_thread_status
                 writes.append(rest(run.thread_id))
         return writes
 
     # --- runs that are over --------------------------------------------------------------------
 
     def forget(self, run: Run) -> None:
-        """A run is over: its slot is free, and its followers learn that."""
+        """Frees the slot of a run that is over, and tells its followers."""
         self._runs.remove(run)
         self._slots.release(run.run_id, run.graph_id, run.actor)
         self._waiters.tell(run.run_id)
 
     async def withdraw(self, run: Run) -> None:
-        """A run was not admitted after all; the run that waited behind it moves up."""
+        """Removes a run that was not admitted after all; the next waiting run moves up."""
         run.life.on(Event.GIVE_UP)
         if self._runs.find(run.run_id) is run:
             self.forget(run)
@@ -146,18 +146,20 @@ class Effects:
         effects = lane.ended(run.run_id)
         if not lane.has_runs:
             # A run that ended meanwhile left the thread busy for the run that did not come.
-            await self._journal.commit(journal.calm_thread(run.thread_id), key=run.thread_id)
+            await self._journal.commit(
+                journal.reset_thread_status(run.thread_id), key=run.thread_id
+            )
         await self.performed(lane, effects)
 
     def follow_up(self, run: Run) -> None:
-        """Begins what comes after an end and must not delay it: webhook, deletion."""
+        """Begins the work after an end that must not delay it: webhook and deletion."""
         if run.webhook:
             self._webhooks.wake()
         if run.temporary:
             self._tasks.spawn(self.delete_remains(run.thread_id))
 
     async def delete_remains(self, thread_id: str) -> None:
-        """Deletes what a stateless run has left on its thread, once nobody reads that any more."""
-        # Whoever waits for the run asks its actor; if that died, its outcome is found in these.
+        """Deletes the data of a stateless run once no client reads it any more."""
+        # A gateway asks the run's actor for the outcome; if the actor died, it reads these.
         await asyncio.sleep(in_flight.LATELY_S)
         await self._delete_stored_remains(thread_id)

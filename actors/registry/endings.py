@@ -1,4 +1,4 @@
-"""Ends runs: a run's status and its thread's become durable as one, then the next run starts."""
+"""Ends runs: one commit stores the end of the run and of its thread, then the next run starts."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ log = logging.getLogger("greenroom.registry")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class End:
-    """How a run ends, and what its thread's record shows then.
+    """The end of a run, and the resulting state of its thread's record.
 
     Attributes:
-        has_next: the thread's state has a next step.
-        interrupts: the thread's pending interrupts as JSON; None leaves them.
+        has_next: whether the thread's state has a next step.
+        interrupts: the thread's pending interrupts as JSON; None keeps the present ones.
         error: JSON ``{"error", "message"}``, or None.
         output_keys: as in `Outcome`.
     """
@@ -40,7 +40,7 @@ class End:
 
 
 def error_json(name: str, message: str) -> bytes:
-    """The error of a run that the registry ends."""
+    """Returns the error of a run that the registry ends."""
     return json.dumps({"error": name, "message": message}).encode()
 
 
@@ -59,7 +59,7 @@ class Endings:
         self._effects = effects
 
     async def end(self, run: Run, end: End) -> None:
-        """Stores how a run ends, frees its slot, and starts what waited for its thread."""
+        """Stores the end of a run, frees its slot, and starts the next run of its thread."""
         lane = self._lanes.of(run.thread_id)
         if run.life.cancel == "rollback":
             end = await self._roll_back(run)
@@ -86,10 +86,10 @@ class Endings:
         self._effects.follow_up(run)
 
     async def end_settled(self, run: Run, end: End) -> None:
-        """Ends a run whose attempt did not report: its thread is settled before.
+        """Settles the thread of a run whose attempt did not report, then ends the run.
 
         Args:
-            end: without what `Inspections.settle` tells.
+            end: the end, without the fields that `Inspections.settle` returns.
         """
         found = await self._inspections.settle(run.graph_id, run.thread_id)
         settled = replace(
@@ -101,7 +101,7 @@ class Endings:
         await self.end(run, settled)
 
     async def _roll_back(self, run: Run) -> End:
-        """Takes back what a run has written, and deletes it."""
+        """Reverts what a run has written, and deletes the run."""
         await self._faults.at("roll_back")
         status, error = RunStatus.INTERRUPTED, None
         graph_id = run.graph_id
@@ -133,7 +133,7 @@ class Endings:
         """Stores the end of a run and of its thread in one commit.
 
         Args:
-            busy: another run is on the thread.
+            busy: whether another run is on the thread.
         """
         rest = resting_status(end.status, has_next=end.has_next)
         await self._journal.commit(

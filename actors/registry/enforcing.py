@@ -1,8 +1,8 @@
-"""Has cancels and time-outs obeyed: tells the actor, and kills its process if that is too late.
+"""Enforces cancels and time-outs: tells the actor, and later kills its process.
 
-Two timers may end a process. One is armed with the order of an attempt, for the graph's
-``timeout_s``; the other one with a cancel. A timer that is late changes nothing: the event that it
-feeds to the run names the attempt and the actor that it was armed for.
+Two timers may kill a process. One is armed with the order of an attempt, for the graph's
+``timeout_s``; the other one is armed with a cancel. A late timer has no effect: the event that it
+raises names its attempt and actor.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Enforcer:
     """Tells actors to stop an attempt, and holds the timers that kill their processes.
 
     Args:
-        setup: its ``cancel_grace_s`` bounds how long an actor may take to obey.
+        setup: the registry's set-up; ``cancel_grace_s`` is the time that an actor has to obey.
     """
 
     def __init__(self, keeper: Keeper, tasks: Tasks, setup: RegistrySetup) -> None:
@@ -35,7 +35,7 @@ class Enforcer:
         self._grace_s = setup.cancel_grace_s
 
     def cancel(self, run: Run, action: CancelAction) -> None:
-        """Tells the run's actor to stop it, and arms the timer that kills the actor's process."""
+        """Tells the run's actor to stop the run; arms the timer that kills the actor's process."""
         actor, attempt = run.actor, run.attempt
         if actor is None or run.is_ending:
             return
@@ -60,7 +60,7 @@ class Enforcer:
         )
 
     def limit(self, run: Run) -> None:
-        """Arms the backstop of the graph's ``timeout_s``.
+        """Arms the timer behind the graph's ``timeout_s``.
 
         The actor enforces ``timeout_s`` itself. If it has not reported the end ``cancel_grace_s``
         later, a node blocks its loop, and its process is killed.

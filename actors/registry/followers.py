@@ -1,4 +1,4 @@
-"""Follows runs for callers that wait: where a run is executed next, or that it is over."""
+"""Answers callers that follow a run: the location of its next attempt, or its end."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from greenroom.persistence.journal import InFlight
 
 
 async def stored_run(database: Pool, run_id: str) -> InFlight | None:
-    """A run as the database knows it, over or not; asked again while the database is away."""
+    """Reads a run from the database, over or not; repeats while the database is unavailable."""
     return await retrying(database, lambda conn: journal.find_run(conn, run_id))
 
 
@@ -27,13 +27,13 @@ class Followers:
         self._shard = context.shard
 
     async def follow(self, run_id: str, attempt: int, wait_s: float) -> RunLocation | None:
-        """Where the run's attempt after ``attempt`` is executed, or how the run ended.
+        """Returns the location of the run's attempt after ``attempt``, or the run's end.
 
         Returns:
-            None when neither is known within ``wait_s`` seconds.
+            the location; None if neither is known within ``wait_s`` seconds.
 
         Raises:
-            Misrouted: its thread is another registry's, which its id did not tell.
+            Misrouted: the thread belongs to another registry, which the run's id did not show.
         """
         deadline_s = time.monotonic() + wait_s
         while True:
@@ -50,7 +50,7 @@ class Followers:
                 return None
 
     async def _ended(self, run_id: str, attempt: int) -> RunLocation:
-        """Where a run is that is not in flight: at its last actor, for a moment; then over."""
+        """Returns the location of a run that is not in flight: first its last actor, then over."""
         placement = self._runs.last_placement(run_id)
         if placement is not None and placement.attempt > attempt:
             return RunLocation(status=RunStatus.RUNNING, placement=placement)
@@ -63,11 +63,11 @@ class Followers:
         return RunLocation(status=found.status)
 
     async def until_over(self, run_id: str) -> None:
-        """Returns when the run is over."""
+        """Waits until the run is over."""
         while run_id in self._runs:
             await self.follow(run_id, UNTIL_END, 1.0)
 
     async def until_none_is_executed(self) -> None:
-        """Returns when no run has an actor."""
+        """Waits until no run has an actor."""
         while (run := self._runs.any_executed()) is not None:
             await self._waiters.until_told(run.run_id)

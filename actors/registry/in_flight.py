@@ -1,6 +1,6 @@
-"""The runs that a registry knows: those that are not over, and those that ended a moment ago.
+"""The runs in the registry's memory: those that are not over, and those that ended a moment ago.
 
-`Runs` is the only place that adds or removes one.
+Only `Runs` adds and removes runs.
 """
 
 from __future__ import annotations
@@ -26,15 +26,16 @@ class Run(OfRun):
     """A run that is not over.
 
     Attributes:
-        facts: what does not change.
+        facts: the facts of the run, which never change.
         ticket: the run's position in its lane, and its state.
-        deaths: how many of its actors died; also in the database.
-        kwargs: JSON, on the way from the request, or from the database, to the actor.
-        since_s: when the run began to wait (monotonic); None if an earlier registry admitted it.
-        ordered_s: when its attempt was ordered (monotonic); None likewise.
-        killer: the timer that kills its process when the run ignores its cancellation.
-        overdue: the timer that kills its process when the run ignores its graph's ``timeout_s``.
-        out_of_time: ``overdue`` has killed the process.
+        deaths: the number of its actors that died; also in the database.
+        kwargs: JSON from the request, or from the database, for the actor.
+        since_s: the time when the run began to wait (monotonic seconds); None if an earlier
+            registry admitted it.
+        ordered_s: the time when its attempt was ordered (monotonic seconds); None likewise.
+        killer: the timer that kills its process if the run ignores its cancel.
+        overdue: the timer that kills its process if the run ignores its graph's ``timeout_s``.
+        out_of_time: whether ``overdue`` has killed the process.
     """
 
     facts: RunFacts
@@ -57,7 +58,7 @@ class Run(OfRun):
 
     @property
     def actor(self) -> str | None:
-        """The actor of the attempt, while the attempt has one."""
+        """The actor of the current attempt, or None."""
         return self.ticket.life.actor
 
     @property
@@ -66,24 +67,24 @@ class Run(OfRun):
 
     @property
     def placement(self) -> Placement | None:
-        """Where the run is executed; None while it is not."""
+        """The placement of the run; None while no actor executes it."""
         life = self.ticket.life
         if life.actor is None or not life.is_executed:
             return None
         return Placement(run_id=self.run_id, attempt=life.attempt, actor=life.actor)
 
     def stop_timers(self) -> None:
-        """Disarms what would kill the run's process."""
+        """Disarms the timers that would kill the run's process."""
         for timer in (self.killer, self.overdue):
             if timer is not None:
                 timer.cancel()
 
 
 class Runs:
-    """The runs in flight by id, the ids of those that wait, and the placements of recent ones.
+    """The runs in flight by id, the ids of waiting runs, and the placements of recent runs.
 
     Args:
-        most_queued: how many runs may wait (``max_queued_runs``); None is without a bound.
+        most_queued: the largest number of waiting runs (``max_queued_runs``); None for no limit.
     """
 
     def __init__(self, most_queued: int | None = None) -> None:
@@ -96,22 +97,22 @@ class Runs:
         return len(self._runs)
 
     def __iter__(self) -> Iterator[Run]:
-        """The runs of now; the caller may add and remove runs meanwhile."""
+        """Iterates over a snapshot; the caller may add and remove runs meanwhile."""
         return iter([*self._runs.values()])
 
     def __contains__(self, run_id: str) -> bool:
         return run_id in self._runs
 
     def find(self, run_id: str) -> Run | None:
-        """The run, if it is in flight."""
+        """Returns the run if it is in flight, else None."""
         return self._runs.get(run_id)
 
     def add(self, run: Run) -> None:
-        """A run is in flight from now on."""
+        """Adds a run."""
         self._runs[run.run_id] = run
 
     def remove(self, run: Run) -> None:
-        """A run is over: its timers are disarmed, and its last placement is remembered."""
+        """Removes a run that is over: disarms its timers and remembers its last placement."""
         self._runs.pop(run.run_id, None)
         self._queued.discard(run.run_id)
         self._remember(run)
@@ -121,34 +122,34 @@ class Runs:
 
     @property
     def queued(self) -> int:
-        """How many runs wait for their thread or for a slot; delayed ones do not count."""
+        """The number of runs that wait for their thread or for a slot, without delayed runs."""
         return len(self._queued)
 
     @property
     def is_full(self) -> bool:
-        """Whether as many runs wait as may wait."""
+        """Whether the number of waiting runs has reached its limit."""
         return self.most_queued is not None and len(self._queued) >= self.most_queued
 
     def queue(self, run_id: str) -> None:
-        """A run waits from now on."""
+        """Counts a run as waiting."""
         self._queued.add(run_id)
 
     def unqueue(self, run_id: str) -> None:
-        """A run has an actor, and waits no more."""
+        """Counts a run as not waiting any more, because it has an actor."""
         self._queued.discard(run_id)
 
     # --- runs that are executed ----------------------------------------------------------------
 
     def executed(self) -> list[Run]:
-        """The runs whose durable attempt has an actor."""
+        """Returns the runs whose durable attempt has an actor."""
         return [run for run in self._runs.values() if run.life.is_executed]
 
     def any_executed(self) -> Run | None:
-        """One run whose durable attempt has an actor, if there is one."""
+        """Returns a run whose durable attempt has an actor, or None."""
         return next((run for run in self._runs.values() if run.life.is_executed), None)
 
     def count_by_graph_and_status(self) -> dict[Labels, float]:
-        """How many runs there are, by graph and status."""
+        """Returns the number of runs by graph and status."""
         counted: dict[Labels, float] = {}
         for run in self._runs.values():
             status = RunStatus.RUNNING if run.life.is_executed else RunStatus.PENDING
@@ -159,8 +160,11 @@ class Runs:
     # --- runs that ended lately ----------------------------------------------------------------
 
     def _remember(self, run: Run) -> None:
-        """A caller that was about to ask where the run is asks its actor how the run ended: the
-        actor has its output and its last events."""
+        """Remembers the placement of a run that ended.
+
+        A caller that is about to ask for the run's location then asks its actor for the outcome:
+        the actor has the run's output and its last events.
+        """
         now_s = time.monotonic()
         while self._lately:
             oldest = next(iter(self._lately))
@@ -171,10 +175,10 @@ class Runs:
             self._lately[run.run_id] = now_s, run.placement
 
     def last_placement(self, run_id: str) -> Placement | None:
-        """Where a run was executed that ended within `LATELY_S`."""
+        """Returns the last placement of a run that ended within `LATELY_S`."""
         found = self._lately.get(run_id)
         return found[1] if found is not None else None
 
     def recent_placements(self) -> list[Placement]:
-        """Where the runs were executed that ended lately, the newest last."""
+        """Returns the placements of the runs that ended lately, the newest last."""
         return [placement for _, placement in self._lately.values()][-RECENT_SHOWN:]

@@ -1,11 +1,11 @@
-"""Keeps the actors: performs what `actors.registry.pool` decides, and hears deaths.
+"""Keeps the actors: performs the decisions of `actors.registry.pool`, and notices deaths.
 
-The registry asks for slots and is told, through callbacks, which run got one, whose actor died, and
-for which run no actor can be started. Actors are made off the registry's loop, since making one
-blocks (`actors.registry.starting`). A death is known by one never-ending call per actor (`alive`):
-only Ray's notice counts as death; an actor that does not answer is busy.
+The registry asks for slots. Callbacks tell it which run got a slot, which actor died, and for which
+run no actor can be started. Actors are made outside the registry's loop, because that blocks
+(`actors.registry.starting`). One never-ending call per actor (`alive`) shows its death: only Ray's
+notice counts as death; an actor that does not answer is busy.
 
-Of several registries each keeps actors of its own; the inspectors are the first one's
+Each of several registries keeps its own actors; the first one keeps the inspectors
 (`actors.registry.inspecting`).
 """
 
@@ -55,19 +55,19 @@ Unstartable = Callable[[str, str], object]
 
 
 class Keeper:
-    """The actors of one server.
+    """The actors of one registry.
 
     Args:
         handles, spawn: call actors, and make them.
-        tasks: the keeper's own, which `close` ends.
-        meter: counts how actors start and die.
+        tasks: the keeper's own tasks, which `close` ends.
+        meter: counts starts and deaths of actors.
         granted, lost, unstartable: see the types.
 
     Attributes:
         pools: the actors of each graph.
-        slots: gives runs slots on these actors.
-        deliveries: sends these actors orders and cancels.
-        inspectors: those that this registry keeps; None if another one does.
+        slots: gives slots on these actors to runs.
+        deliveries: sends orders and cancels to these actors.
+        inspectors: the inspectors of this registry; None if another registry keeps them.
     """
 
     def __init__(
@@ -119,9 +119,9 @@ class Keeper:
     # --- life ----------------------------------------------------------------------------------
 
     async def close(self) -> None:
-        """Ends what the keeper does by itself; its actors live on, and another keeper adopts them.
+        """Ends the keeper's own tasks; its actors live on, and another keeper adopts them.
 
-        From here on it calls nobody back: neither `lost` nor `granted` nor `unstartable`.
+        Afterwards it calls no callback any more: neither `lost` nor `granted` nor `unstartable`.
         """
         self._closed = True
         if self._retry is not None:
@@ -131,9 +131,9 @@ class Keeper:
             self.handles.forget(name)
 
     async def adopt(self, epoch: int) -> dict[str, tuple[str, int]]:
-        """Takes over its living actors of the namespace; returns run → (actor, attempt).
+        """Takes over the living actors of its namespace; returns run → (actor, attempt).
 
-        Actors that do not answer, or load other graphs than this configuration's, are ended.
+        It ends actors that do not answer, or that have loaded graphs of another configuration.
         """
         self._epoch = self.deliveries.epoch = epoch
         names = await asyncio.to_thread(self.handles.names)
@@ -193,7 +193,7 @@ class Keeper:
             await self.handles.call(name, "drain", within_s=DRAIN_WAIT_S)
 
     async def keep(self) -> None:
-        """Never ends: keeps the pools at their size, and beats to the actors."""
+        """Keeps the pools at their size, and sends heartbeats to the actors; never ends."""
         self.wake()
         if self.inspectors is not None:
             self.inspectors.keep()
@@ -217,7 +217,7 @@ class Keeper:
             self._tasks.spawn(self._see_off(name) if retired else self.kill(name))
 
     async def _see_off(self, name: str) -> None:
-        """Ends an actor whose last run has ended a moment ago, when its readers have it all."""
+        """Ends a retired actor after its readers have received the end of its last run."""
         with suppress(GreenroomError):
             await self.handles.call(name, "retire", within_s=SEE_OFF_S)
         await self.kill(name)
@@ -227,10 +227,10 @@ class Keeper:
             await self.handles.call(name, "beat", self._epoch, within_s=KEEP_INTERVAL_S)
 
     async def is_warm(self, wait_s: float) -> bool:
-        """Whether every pool has a ready actor, and the inspector is there; waits for it.
+        """Waits until every pool has a ready actor and the inspector is ready.
 
         Raises:
-            ConfigurationError: an actor cannot be started; the sentence says why.
+            ConfigurationError: an actor cannot be started; the message names the reason.
         """
         deadline_s = time.monotonic() + wait_s
         while True:
@@ -245,21 +245,21 @@ class Keeper:
             await asyncio.sleep(0.02)
 
     def counts(self) -> dict[str, Any]:
-        """Actors and slots, for those who run the server."""
+        """Returns the numbers of actors and slots, for operators."""
         return self.pools.counts(self._pids)
 
     # --- actors --------------------------------------------------------------------------------
 
     def holds(self, actor: str) -> bool:
-        """Whether the actor is one of its own, and not known to be dead."""
+        """Whether the actor belongs to this keeper and is not known to be dead."""
         return self.pools.of_actor(actor) is not None
 
     async def kill(self, actor: str) -> None:
-        """Ends an actor's process; what it executed is heard of through `lost`."""
+        """Kills an actor's process; `lost` then reports its runs."""
         await asyncio.to_thread(self.handles.kill, actor)
 
     def note(self, actor: str, reason: str) -> None:
-        """Why an actor is about to die, said by itself."""
+        """Notes the reason that an actor gives for its own death."""
         self._notes[actor] = reason
 
     async def _watch(self, name: str) -> None:
@@ -274,10 +274,10 @@ class Keeper:
         self._bury(name)
 
     async def _until_dead(self, name: str) -> None:
-        """Returns when Ray says that an actor is dead.
+        """Waits until Ray reports the death of an actor.
 
         Raises:
-            Unreachable: what waited for that was broken off, which is not a death.
+            Unreachable: the waiting call was broken off, which is not a death.
         """
         try:
             await self.handles.call(name, "alive", within_s=None)
@@ -303,7 +303,7 @@ class Keeper:
         self.wake()
 
     def wake(self) -> None:
-        """Looks, in the next step, whether the pools want actors."""
+        """Checks in the next step of the loop whether the pools want actors."""
         if not self._growing and not self._closed:
             self._growing = True
             asyncio.get_running_loop().call_soon(self._grow)

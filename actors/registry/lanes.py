@@ -1,4 +1,4 @@
-"""The lanes of a registry: one for each thread on which something is in flight."""
+"""The lanes of a registry: one for each thread with runs or operations in flight."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from greenroom.core.admission import Lane
 
 
 class Lanes:
-    """Lanes by thread. A lane exists while it is not empty."""
+    """The lanes by thread. A lane exists while it is not empty."""
 
     def __init__(self) -> None:
         self._lanes: dict[str, Lane] = {}
@@ -17,21 +17,21 @@ class Lanes:
         return len(self._lanes)
 
     def __iter__(self) -> Iterator[Lane]:
-        """The lanes of now; the caller may add and remove lanes meanwhile."""
+        """Iterates over a snapshot; the caller may add and remove lanes meanwhile."""
         return iter([*self._lanes.values()])
 
     def of(self, thread_id: str) -> Lane:
-        """The lane of a thread; a new one if nothing is in flight there."""
+        """Returns the lane of a thread; makes one if the thread has none."""
         lane = self._lanes.get(thread_id)
         if lane is None:
             lane = self._lanes[thread_id] = Lane(thread_id)
         return lane
 
     def find(self, thread_id: str) -> Lane | None:
-        """The lane of a thread, if something is in flight there."""
+        """Returns the lane of a thread, or None."""
         return self._lanes.get(thread_id)
 
     def tidy(self, lane: Lane) -> None:
-        """Forgets a lane if it is empty."""
+        """Removes a lane if it is empty."""
         if lane.is_empty and self._lanes.get(lane.thread_id) is lane:
             del self._lanes[lane.thread_id]

@@ -1,4 +1,4 @@
-"""What becomes of a run that has lost its attempt: the next attempt, or an end without a report.
+"""Continues runs that have lost their attempt: with the next attempt, or with an end.
 
 death, drain ──commit: the attempt is over──> slot for the next attempt
                                          └──> end (cancelled, out of time, died too often)
@@ -27,7 +27,7 @@ RETRY_BACKOFF_S = (0.0, 0.1, 0.5, 1.0, 2.0)
 
 
 class Losses:
-    """Goes on with runs whose actor died, drained, or cannot be started."""
+    """Continues runs whose actor died, drained, or cannot be started."""
 
     def __init__(self, context: Context, attempts: Attempts, endings: Endings) -> None:
         self._runs = context.runs
@@ -43,7 +43,7 @@ class Losses:
         self._endings = endings
 
     async def handed_back(self, run: Run, actor: str) -> None:
-        """A run's actor is draining: another attempt goes on from the last checkpoint."""
+        """Continues a run whose actor drains: another attempt starts at the last checkpoint."""
         self._runs.queue(run.run_id)
         run.stop_timers()
         await self._journal.commit(
@@ -56,12 +56,12 @@ class Losses:
             self._attempts.claim_again(run)
 
     async def lost(self, run_id: str, dead: str, note: str | None, *, died: bool = True) -> None:
-        """A run's actor is gone: the next attempt, or the end.
+        """Continues a run whose actor is gone: with the next attempt, or with an end.
 
         Args:
-            dead: the actor; it counts only if the run is still its.
-            note: why it died, if that is known.
-            died: False when the actor lives, and never had the order.
+            dead: the actor; a late notice of another actor has no effect.
+            note: the reason of the death, if it is known.
+            died: whether the actor died; False if it lives and never had the order.
         """
         run = self._runs.find(run_id)
         if run is None or Do.REQUEUE not in (run.life.on(Event.LOST, actor=dead) or ()):
@@ -97,7 +97,7 @@ class Losses:
                 self._attempts.claim_again(run)
 
     def _no_next_attempt(self, run: Run, note: str | None) -> End | None:
-        """How a run ends that lost its actor; None if another attempt is to follow."""
+        """Returns the end of a run that lost its actor; None if another attempt must follow."""
         if run.out_of_time:
             message = out_of_time(self._pools.timeout_s(run.graph_id))
             return End(status=RunStatus.TIMEOUT, error=error_json("TimeoutError", message))
@@ -112,21 +112,21 @@ class Losses:
         return None
 
     def _requeued(self, run: Run) -> bool:
-        """The next attempt may follow; False if the run was decided otherwise meanwhile."""
+        """Returns whether the next attempt may follow; False if the run was ended meanwhile."""
         effects = run.life.on(Event.REQUEUED, attempt=run.attempt) or ()
-        if Do.PLACE_AGAIN not in effects:
+        if Do.CLAIM_AGAIN not in effects:
             return False
         self._meter.count(metrics.RECOVERIES, run.graph_id)
         self._waiters.tell(run.run_id)
         return True
 
     async def _end_cancelled(self, run: Run) -> None:
-        """Ends a run that was cancelled and lost its actor before it said that it had stopped."""
+        """Ends a cancelled run whose actor was lost before it reported."""
         if Do.END in (run.life.on(Event.GIVE_UP) or ()):
             await self.end_unexecuted(run)
 
     async def end_unexecuted(self, run: Run) -> None:
-        """Ends a cancelled run that no actor executes; it may have left checkpoints."""
+        """Ends a cancelled run that no actor executes; the run may have left checkpoints."""
         await self._endings.end_settled(run, End(status=RunStatus.INTERRUPTED))
 
     async def unstartable(self, run_id: str, reason: str | None) -> None:
@@ -147,7 +147,7 @@ class Losses:
             await self._endings.end(run, end)
 
     async def _end_backends(self, actor: str) -> None:
-        """Ends what a dead, or presumed dead, actor still has open in the database."""
+        """Ends the database connections of an actor that is dead, or presumed dead."""
         while True:
             try:
                 await retrying(self._database, lambda conn: terminate_backends(conn, actor))

@@ -4,8 +4,8 @@
        └──────────┴──────> Endings ───────^
     Admissions, Cancellations, ThreadOperations ──> Effects
 
-An arrow is a call. Back from `Effects` lead three callbacks: what an effect begins (an attempt, an
-end, a deletion) may have effects in its turn.
+An arrow is a call. `Effects` has three callbacks in the other direction, because an effect begins
+an attempt, an end or a deletion, and these may have effects of their own.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from actors.registry.thread_operations import ThreadOperations
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Parts:
-    """A registry's parts, each with one noun of its work."""
+    """The parts of a registry; each part is named after its subject."""
 
     context: Context
     enforcer: Enforcer
@@ -46,7 +46,7 @@ class Parts:
 
 
 def parts_of(context: Context) -> Parts:
-    """Makes the parts over what they share."""
+    """Makes the parts of a registry from their shared context."""
 
     def granted(run_id: str, actor: str) -> None:
         attempts.granted(run_id, actor)

@@ -1,9 +1,9 @@
-"""Answers to the items of a call, each as soon as it is there.
+"""Answers the items of a call, each as soon as its work is done.
 
-Many items travel in one call (`greenroom.core.batching`), and one that waits, for a lock in the
-database or for an actor, must not hold up the others. So a call answers what is done within a
-moment, and says of the rest that it is still being worked on: the caller asks for that again, by
-the same key, and waits for the same work. Nothing is done twice for one key at a time.
+Many items travel in one call (`greenroom.core.batching`). An item that waits for a lock in the
+database or for an actor must not hold up the others. So a call answers the items that are done
+within a moment, and says of the others that their work is in progress. The caller asks for those
+again by the same key, and waits for the same work. Each key has at most one work in progress.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ ANSWERS_KEPT = 10_000
 
 
 class Remembered(Generic[T]):
-    """Answers that were given, by key; the oldest ones are forgotten."""
+    """Given answers by key; the oldest ones are forgotten."""
 
     def __init__(self) -> None:
         self._answers: OrderedDict[Hashable, T] = OrderedDict()
@@ -33,21 +33,21 @@ class Remembered(Generic[T]):
         return key in self._answers
 
     def find(self, key: Hashable) -> T | None:
-        """The answer that was given for the key, if it is remembered."""
+        """Returns the answer that was given for the key, or None."""
         return self._answers.get(key)
 
     def remember(self, key: Hashable, answer: T) -> None:
-        """An answer is given."""
+        """Remembers an answer."""
         self._answers[key] = answer
         if len(self._answers) > ANSWERS_KEPT:
             self._answers.popitem(last=False)
 
 
 class Pending(Generic[T]):
-    """Work that is under way, by key.
+    """Work in progress, by key.
 
     Args:
-        start: runs a coroutine as a task that nobody else cancels.
+        start: executes a coroutine as a task that no other code cancels.
     """
 
     def __init__(self, start: Callable[[Coroutine[Any, Any, T]], asyncio.Task[T]]) -> None:
@@ -58,7 +58,7 @@ class Pending(Generic[T]):
         return len(self._tasks)
 
     def get(self, key: Hashable) -> asyncio.Task[T] | None:
-        """The work of a key, while it is under way."""
+        """Returns the work of a key that is in progress, or None."""
         return self._tasks.get(key)
 
     def begin(self, key: Hashable, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
@@ -71,13 +71,16 @@ class Pending(Generic[T]):
 async def answers(
     tasks: Sequence[asyncio.Task[T]], wait_s: float = ANSWER_WAIT_S
 ) -> list[T | None]:
-    """The results of tasks, in order; None for one that is not done within ``wait_s`` seconds.
+    """Returns the results of tasks, in order; None for a task that is not done in time.
 
-    Also for one that has failed: it is vital, so this process is about to end, and whoever asks
-    again asks the next one.
+    None also stands for a failed task: its work is vital, so this process is about to end, and the
+    caller asks the next process.
+
+    Args:
+        wait_s: the longest wait in seconds.
 
     Raises:
-        Fenced: this process was superseded.
+        Fenced: another registry has superseded this process.
     """
     if tasks:
         await asyncio.wait(tasks, timeout=wait_s)

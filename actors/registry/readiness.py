@@ -1,4 +1,4 @@
-"""Makes a registry ready: recovers until that succeeds, then has its parts made and kept up."""
+"""Makes a registry ready: repeats the recovery until it succeeds, then makes the parts."""
 
 from __future__ import annotations
 
@@ -37,21 +37,21 @@ log = logging.getLogger("greenroom.registry")
 RECOVERY_WAIT_S = 30.0
 """How long a call waits for the recovery."""
 TEND_INTERVAL_S = 1.0
-"""How often it is looked whether the embedded database runs."""
+"""The interval between two checks of the embedded database."""
 
 
 class Readiness:
-    """The parts of a registry, and whether they are there yet.
+    """The parts of a registry, and the recovery that makes them.
 
     Args:
-        tasks: of the registry.
-        make_handles: calls actors of a namespace.
-        make_spawn: makes actors.
+        tasks: the registry's tasks.
+        make_handles: makes the directory of a namespace's actors.
+        make_spawn: makes the object that makes actors.
         broken: called when vital work of the keeper has failed.
         superseded: called when another registry has taken over.
 
     Attributes:
-        now: the parts, None before the registry has recovered.
+        now: the parts; None before the registry has recovered.
     """
 
     def __init__(
@@ -80,11 +80,11 @@ class Readiness:
         self.now: Parts | None = None
 
     async def parts(self) -> Parts:
-        """Waits for the recovery, which the first call begins.
+        """Returns the parts; waits for the recovery, which the first call begins.
 
         Raises:
-            Restarting: it takes too long.
-            Unavailable: another registry has this database.
+            Restarting: the recovery takes too long.
+            Unavailable: another registry owns this database.
         """
         if self._recovered is None:
             self._recovered = asyncio.Event()
@@ -148,7 +148,7 @@ class Readiness:
         )
 
     def _take_over(self, recovered: Recovered) -> Parts:
-        """Makes the parts, and rebuilds what is in flight; one synchronous step."""
+        """Makes the parts and rebuilds the runs in flight, in one synchronous step."""
         self._setup = recovered.setup
         self._embedded = recovered.embedded
         keeper = recovered.keeper
@@ -177,7 +177,7 @@ class Readiness:
         return parts
 
     def _begin_upkeep(self, parts: Parts) -> None:
-        """Begins what goes on for as long as the registry lives."""
+        """Begins the tasks that last as long as the registry."""
         context = parts.context
         self._tasks.spawn(context.keeper.keep())
         self._tasks.spawn(context.webhooks.send())
@@ -204,13 +204,13 @@ class Readiness:
 
 
 def measure(context: Context) -> None:
-    """Sets the gauges: what is true now rather than counted."""
+    """Sets the gauges: metrics of the present state."""
     context.meter.set(metrics.RUNS_NOW, context.runs.count_by_graph_and_status())
     context.keeper.pools.measure(context.meter)
 
 
 async def _tend_embedded(directory: Path) -> None:
-    """Starts the embedded database again when it is gone; to attach to it is cheap."""
+    """Starts the embedded database again if it has ended; attaching to a running one is cheap."""
     while True:
         await asyncio.sleep(TEND_INTERVAL_S)
         try:

@@ -1,11 +1,11 @@
-"""Recovers a registry: takes the epoch, reads what is in flight, and goes on with it.
+"""Recovers a registry: takes the epoch, reads the runs in flight, and continues them.
 
     recover    opens the database, takes the epoch, adopts the living actors; may fail, and is then
-               tried again
-    restore    rebuilds lanes and runs from that; one synchronous step
+               repeated
+    restore    rebuilds lanes and runs from the result, in one synchronous step
 
-Nothing that a registry knows cannot be rebuilt: what was decided is in the database, and what is
-executed the actors say.
+Everything in a registry's memory can be rebuilt: the database has all decisions, and the actors
+know what they execute.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ log = logging.getLogger("greenroom.registry")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recovered:
-    """What a recovery found and opened, complete before anything of it is used.
+    """The result of a recovery, complete before any part of it is used.
 
     Attributes:
-        embedded: the embedded database, which runs as long as one of its users does.
-        setup: with the address of the database.
-        takes_shipped: as of `Context`.
-        half_done: operations on threads that an earlier registry has begun.
+        embedded: the embedded database, which runs as long as one of its users.
+        setup: the registry's set-up, with the address of the database.
+        takes_shipped: as in `Context`.
+        half_done: the unfinished operations of earlier registries.
         found: the runs that are not over.
-        abandoned: threads of stateless runs that are over, and have left something.
-        executed: what the living actors execute: run → actor and attempt.
+        with_remains: the ids of threads that stateless runs have left with data.
+        executed: the attempts that living actors execute: run → actor and attempt.
     """
 
     embedded: Embedded | None
@@ -63,7 +63,7 @@ class Recovered:
     bulk: Bulk
     half_done: list[Operation]
     found: list[InFlight]
-    abandoned: list[str]
+    with_remains: list[str]
     executed: Mapping[str, tuple[str, int]]
 
 
@@ -75,17 +75,17 @@ async def recover(
     make_keeper: Callable[[Configuration, RegistrySetup], Keeper],
     superseded: Callable[[], None],
 ) -> Recovered:
-    """Takes the epoch, then reads what the database and the living actors know.
+    """Takes the epoch, then reads the state of the database and of the living actors.
 
-    If it fails, everything that it opened is closed: it is tried again for ever.
+    A failure closes everything that was opened; the caller repeats without a limit.
 
     Args:
-        name: of the registry; its connections to the database carry it.
+        name: the registry's name, which its database connections carry.
         superseded: called when another registry has taken over.
 
     Raises:
-        Superseded: a registry of a later generation has this database.
-        Fenced: an actor has heard from a newer registry.
+        Superseded: a registry of a later generation owns this database.
+        Fenced: an actor has received a call of a newer registry.
     """
     async with AsyncExitStack() as opened:
         embedded = None
@@ -103,7 +103,7 @@ async def recover(
         async with database.connection() as connection:
             epoch = await journal.take_epoch(connection, setup.generation, shard)
             found = await journal.in_flight(connection, shard)
-            abandoned = await journal.abandoned_threads(connection, shard)
+            with_remains = await journal.threads_with_remains(connection, shard)
         pen = Journal(
             database,
             epoch,
@@ -116,7 +116,7 @@ async def recover(
         opened.push_async_callback(keeper.close)
         if configuration.shipped_graphs:
             await learn_shipped(database, keeper.pools)
-        await pen.commit(journal.calm_abandoned(shard))
+        await pen.commit(journal.reset_thread_statuses(shard))
         half_done = await bulk.unfinished()
         executed = await keeper.adopt(epoch)
         opened.pop_all()
@@ -131,16 +131,16 @@ async def recover(
         bulk=bulk,
         half_done=half_done,
         found=found,
-        abandoned=abandoned,
+        with_remains=with_remains,
         executed=executed,
     )
 
 
 def restore(parts: Parts, recovered: Recovered) -> None:
-    """Rebuilds lanes and runs; one synchronous step, so nobody sees half of it."""
+    """Rebuilds lanes and runs in one synchronous step, so that no call sees half of them."""
     context = parts.context
     tasks, lanes, keeper = context.tasks, context.lanes, context.keeper
-    for thread_id in recovered.abandoned:
+    for thread_id in recovered.with_remains:
         tasks.spawn(parts.effects.delete_remains(thread_id))
     displaced: list[tuple[str, list[Effect]]] = []
     for found in recovered.found:
@@ -175,10 +175,10 @@ def _take_up(parts: Parts, found: InFlight) -> list[Effect]:
     """Puts a run of the database back into its lane.
 
     Returns:
-        what the run displaces that is still there.
+        the effects on runs that the run displaces.
 
     Raises:
-        IllegalTransition: another run is active there.
+        IllegalTransition: another run is active on the thread.
     """
     runs = parts.context.runs
     running = found.status is RunStatus.RUNNING
@@ -207,14 +207,14 @@ def _take_up(parts: Parts, found: InFlight) -> list[Effect]:
         parts.admissions.delay(due_in_s, run.run_id)
     else:
         runs.queue(run.run_id)
-    if found.stop is not None:
+    if found.cancel is not None:
         # It was cancelled with a registry before this one; perhaps its actor was not told.
-        effects += lane.cancel(run.run_id, found.stop)
+        effects += lane.cancel(run.run_id, found.cancel)
     return effects
 
 
 async def _refuse_to_take_up(parts: Parts, found: InFlight, problem: Exception) -> None:
-    """Ends a run that cannot be restored, e.g. a second one that executes on a thread."""
+    """Ends a run that cannot be restored, e.g. the second run that executes on a thread."""
     error = error_json("RecoveryFailed", f"The run could not be taken up again: {problem}")
     lane = parts.context.lanes.find(found.thread_id)
     busy = lane is not None and lane.has_runs

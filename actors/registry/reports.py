@@ -16,7 +16,7 @@ from greenroom.core.runs import Report, RunStatus
 
 
 class Reports:
-    """Judges each report by the current attempt of its run, and has the run ended or requeued."""
+    """Compares each report with the current attempt of its run, then ends or requeues the run."""
 
     def __init__(
         self, context: Context, followers: Followers, endings: Endings, losses: Losses
@@ -31,7 +31,7 @@ class Reports:
         self.pending: Pending[bool] = Pending(context.tasks.vital)
 
     async def take(self, reports: list[Report]) -> list[bool | None]:
-        """Takes reports in; each result is as `RegistryActor.finished_many` says."""
+        """Takes reports; the results are those of `RegistryActor.finished_many`."""
         began_s = time.monotonic()
         answered = await answers([self._pending(report) for report in reports])
         self._meter.observe(metrics.REGISTRY_CALLS, time.monotonic() - began_s, "finish")
@@ -43,7 +43,7 @@ class Reports:
         return under_way if under_way is not None else self.pending.begin(key, self._take(report))
 
     async def _take(self, report: Report) -> bool:
-        """Takes one report in; False if it is not about the current attempt."""
+        """Takes one report; returns False if it is not about the current attempt."""
         run = self._runs.find(report.run_id)
         if run is None:
             self._slots.free(report.run_id, report.actor)
@@ -77,9 +77,12 @@ class Reports:
         return True
 
     async def _was_heard(self, report: Report) -> bool:
-        """Whether a run that is not in flight ended as reported, perhaps with a registry that died
-        after its commit. A run that is gone (temporary, rolled back, deleted) was heard: it was
-        deleted after its end, and no other attempt follows."""
+        """Whether a run that is not in flight ended as its report says.
+
+        An earlier registry may have died after its commit. A run without a record (temporary,
+        rolled back, deleted) counts as reported: it was deleted after its end, and no other attempt
+        follows.
+        """
         found = await stored_run(self._database, report.run_id)
         if found is None:
             return True

@@ -1,4 +1,4 @@
-"""Gives runs slots on actors, and frees them."""
+"""Gives slots on actors to runs, and frees them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Slots:
     """The slots on the actors of all pools.
 
     Args:
-        granted: called when a run that stood in line has a slot.
+        granted: called when a waiting run gets a slot.
         wake: called when a pool may want more actors, or fewer.
     """
 
@@ -25,26 +25,26 @@ class Slots:
         self._wake = wake
 
     def claim(self, run_id: str, graph_id: str) -> str | None:
-        """An actor for a run, or None: then the run stands in line, and ``granted`` tells."""
+        """Claims a slot; returns the actor, or None if the run waits for ``granted``."""
         name = self._pools.of_graph(graph_id).claim(run_id)
         self._wake()
         return name
 
     def claim_again(self, run_id: str, graph_id: str) -> str | None:
-        """Like `claim`, at the head of the line, for a run that lost its actor."""
+        """Like `claim`, but ahead of the queue, for a run that lost its actor."""
         name = self._pools.of_graph(graph_id).claim_again(run_id)
         self._wake()
         return name
 
     def release(self, run_id: str, graph_id: str, actor: str | None) -> None:
-        """A run has left its actor, or the line."""
+        """Removes a run that has left its actor, or the queue."""
         if actor is not None:
             self.free(run_id, actor)
         elif self._pools.knows(graph_id):
             self._pools.of_graph(graph_id).leave(run_id)
 
     def hand_on(self, run_id: str, actor: str) -> None:
-        """A run is about to leave its actor: the run that waits for the slot has it from now on."""
+        """Gives the slot of a run that is about to leave its actor to the next waiting run."""
         pool = self._pools.of_actor(actor)
         if pool is not None:
             self.grant(pool.hand_on(actor, run_id, now_s=time.monotonic()))
@@ -58,6 +58,6 @@ class Slots:
             self._wake()
 
     def grant(self, granted: Iterable[tuple[str, str]]) -> None:
-        """Tells which runs have got which actors, as the methods of a pool return it."""
+        """Calls ``granted`` for the runs and actors that a method of a pool has returned."""
         for run_id, actor in granted:
             self._granted(run_id, actor)

@@ -1,4 +1,4 @@
-"""Makes processes of actors and has them load their graphs; says why one does not start."""
+"""Makes actors and waits until they have loaded their graphs; explains failed starts."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from greenroom.core.errors import Unavailable, Unreachable
 log = logging.getLogger("greenroom.keeper")
 
 PLACING_LOOK_S = 2.0
-"""How long an actor may take to load until it is asked whether there is a node for it at all."""
+"""The time after which a start checks whether any node can hold the actor."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Why an actor did not start.
+    """The reason why an actor did not start.
 
     Attributes:
-        reason: for people.
-        blameless: it says nothing about whether the next one starts.
-        hopeless: trying again would not help who waits now.
+        reason: a sentence for people.
+        blameless: whether the problem says nothing about the next start.
+        hopeless: whether another start would not help the runs that wait now.
     """
 
     reason: str
@@ -39,11 +39,11 @@ class Problem:
 
 
 class Starter:
-    """Starts actors, off the loop, since making one blocks.
+    """Starts actors outside the loop, because making one blocks.
 
     Args:
         handles, spawn: call actors, and make them.
-        timeouts_s: by graph, how long an attempt may take; graphs may be added.
+        timeouts_s: the time-out of an attempt in seconds, by graph; graphs may be added later.
     """
 
     def __init__(
@@ -64,10 +64,10 @@ class Starter:
         """Starts a run actor.
 
         Args:
-            turns: bounds how many start at once, beside runs that need the CPU more.
+            turns: limits the number of concurrent starts, because running runs need the CPU more.
 
         Returns:
-            the process id of the actor.
+            the actor's process id, or the problem.
         """
         setup = RunActorSetup(
             name=name,
@@ -90,7 +90,7 @@ class Starter:
         )
 
     async def start_inspector(self, name: str, spec: PoolSpec) -> str | None:
-        """Starts an inspector; the reason why it does not start, or None."""
+        """Starts an inspector; returns the reason if it does not start, else None."""
         setup = InspectorSetup(
             name=name,
             dsn=self._setup.dsn,
@@ -112,10 +112,10 @@ class Starter:
         create: Callable[[], None],
         turns: AbstractAsyncContextManager[None] | None = None,
     ) -> int | Problem:
-        """Makes an actor and has it load its graphs; ends one that does not.
+        """Makes an actor and waits until it has loaded its graphs; ends an actor that fails.
 
         Args:
-            create: starts its process. Blocks.
+            create: starts the actor's process. Blocks.
         """
         try:
             async with turns or nullcontext():
@@ -141,10 +141,10 @@ class Starter:
         return problem
 
     async def _placed(self, preparing: asyncio.Future[int], spec: PoolSpec) -> str | None:
-        """Waits for an actor that may be waiting for a node; the sentence if none can ever come.
+        """Waits until Ray has placed an actor; returns a sentence if no node can ever hold it.
 
-        It stays asked for meanwhile: an actor that Ray cannot place is what makes the autoscaler
-        add a node, and a node that somebody adds by hand may come in time too.
+        The request stays open meanwhile: an actor that Ray cannot place makes the autoscaler add a
+        node, and an operator may add a node too.
         """
         since_s: float | None = None
         while True:

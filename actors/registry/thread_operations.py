@@ -18,7 +18,7 @@ from actors.registry.context import Context
 from actors.registry.effects import Effects
 from actors.registry.followers import Followers, stored_run
 from greenroom.core.admission import Lane
-from greenroom.core.errors import Conflict, GreenroomError, NotFound
+from greenroom.core.errors import RUN_NOT_FOUND, Conflict, GreenroomError, NotFound
 from greenroom.core.runs import RunStatus
 from greenroom.core.threads import resting_status
 from greenroom.persistence import journal, upkeep
@@ -223,7 +223,7 @@ class ThreadOperations:
         if found is None:
             return
         if found.thread_id != thread_id:
-            raise NotFound("Run not found")
+            raise NotFound(RUN_NOT_FOUND)
         if not found.attempt:
             # Never executed, so it has no checkpoints and needs no lane.
             await self._journal.commit(*journal.delete_run(run_id), key=thread_id)

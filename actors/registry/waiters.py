@@ -1,4 +1,4 @@
-"""Callers that wait until something is told about a key: a run, a thread, an operation."""
+"""Callers that wait until a key is told: a run, a thread, an operation."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ import asyncio
 
 
 class Waiters:
-    """Futures by key. A key is forgotten when nobody waits for it any more."""
+    """Futures by key. A key without waiting callers is forgotten."""
 
     def __init__(self) -> None:
         self._waiting: dict[str, list[asyncio.Future[None]]] = {}
 
     def __len__(self) -> int:
-        """For how many keys somebody waits."""
+        """The number of keys with waiting callers."""
         return len(self._waiting)
 
     async def until_told(self, key: str, within_s: float | None = None) -> None:
-        """Returns when `tell` is called for the key.
+        """Waits until `tell` is called for the key.
 
         Args:
-            within_s: the bound in seconds; None waits without one.
+            within_s: the longest wait in seconds; None for no limit.
 
         Raises:
-            TimeoutError: the bound is over.
+            TimeoutError: the wait is over.
         """
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(key, []).append(future)
@@ -36,13 +36,13 @@ class Waiters:
             self._leave(key, future)
 
     def tell(self, key: str) -> None:
-        """Wakes everybody who waits for the key."""
+        """Wakes all callers that wait for the key."""
         for future in self._waiting.pop(key, []):
             if not future.done():
                 future.set_result(None)
 
     def _leave(self, key: str, future: asyncio.Future[None]) -> None:
-        """Drops one waiter: a run may be polled for days before it ends."""
+        """Removes one caller: a run may be polled for days before it ends."""
         waiting = self._waiting.get(key, [])
         if future in waiting:
             waiting.remove(future)

@@ -183,7 +183,7 @@ class Server:
         )
         self._joined = True
         if not settings.dashboard:
-            ray_internals.end_onlookers()
+            ray_internals.end_unused_processes()
 
     def _start_own_ray(self) -> None:
         settings = self._settings

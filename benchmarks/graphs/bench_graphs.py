@@ -1,4 +1,4 @@
-"""Graphs that need no network and no key; each measures one thing."""
+"""Graphs without network access and keys; each measures one thing."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _one_node(state: type, name: str, node: Any) -> Any:
 
 
 class PacedModel(BaseChatModel):
-    """Streams ``n_tokens`` tokens with ``delay`` seconds before each."""
+    """Streams ``n_tokens`` tokens with a pause of ``delay`` seconds before each."""
 
     n_tokens: int = 5
     delay: float = 0.0

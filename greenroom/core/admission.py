@@ -26,7 +26,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from greenroom.core.errors import Conflict, NotFound
+from greenroom.core.errors import THREAD_OR_ASSISTANT_NOT_FOUND, Conflict, NotFound
 from greenroom.core.lifecycle import Do, Event, IllegalTransition, Life, State
 from greenroom.core.runs import CancelAction, MultitaskStrategy
 
@@ -40,8 +40,8 @@ CHANGING_MESSAGE = (
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Effect: find an actor for this run, then start the run."""
+class Claim:
+    """Effect: claim a slot for this run, then start the run on the actor."""
 
     run_id: str
 
@@ -75,7 +75,7 @@ class EndUnexecuted:
     action: CancelAction
 
 
-Effect = Place | Cancel | Drop | EndUnexecuted
+Effect = Claim | Cancel | Drop | EndUnexecuted
 
 
 @dataclass(slots=True)
@@ -155,7 +155,7 @@ class Lane:
             delayed: the run waits for `due` before it joins the queue.
 
         Returns:
-            `Place`, if a run gets its turn now.
+            `Claim`, if a run gets its turn now.
 
         Raises:
             Conflict: the strategy is ``reject`` and the lane has a run (also a queued or delayed
@@ -163,7 +163,7 @@ class Lane:
             NotFound: the thread is being deleted.
         """
         if self.closing:
-            raise NotFound("Thread or assistant not found.")
+            raise NotFound(THREAD_OR_ASSISTANT_NOT_FOUND)
         if strategy == "reject":
             if self.has_runs:
                 raise Conflict(BUSY_MESSAGE)
@@ -216,7 +216,7 @@ class Lane:
             return []
         self.active = self.queue.popleft()
         self.active.life.on(Event.TURN)
-        return [Place(self.active.run_id)]
+        return [Claim(self.active.run_id)]
 
     def restore(self, run_id: str, life: Life, strategy: MultitaskStrategy) -> list[Effect]:
         """Puts a stored run back into the lane after a restart of the registry.
@@ -251,7 +251,7 @@ class Lane:
     def resume(self) -> list[Effect]:
         """Gives the turn to the next run, after the last `restore`."""
         if self.active is not None and self.active.state is State.WAITING:
-            return [Place(self.active.run_id)]
+            return [Claim(self.active.run_id)]
         return self._next()
 
     def due(self, run_id: str) -> list[Effect]:

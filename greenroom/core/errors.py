@@ -25,6 +25,10 @@ call.
 
 from __future__ import annotations
 
+RUN_NOT_FOUND = "Run not found"
+THREAD_OR_ASSISTANT_NOT_FOUND = "Thread or assistant not found."
+"""Messages of `NotFound` in the reference server's words; clients compare them."""
+
 
 class GreenroomError(Exception):
     """Base of all errors that Greenroom raises on purpose; ``str()`` is a sentence for people."""

@@ -14,7 +14,7 @@ Places of the registry, in the life of a run:
     start     before an attempt is written                       next run is not started
     started   written, not ordered                   roll_back   before checkpoints are rolled back
     requeue   a death is known, not written          rolled_back rolled back, the end is not written
-    requeued  written, no next attempt               stop        a cancel is told and written, not
+    requeued  written, no next attempt               cancel      a cancel is told and written, not
                                                                  answered
 
 Places of a run actor:

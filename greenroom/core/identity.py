@@ -26,7 +26,7 @@ CONFIG_FIELDS = frozenset(
 """The fields of a ``RunnableConfig`` that a client may set. JSON cannot express ``callbacks``, and
 the server sets ``run_id``."""
 
-WHO = frozenset({"thread_id", "run_id", "graph_id", "assistant_id"})
+OWN_IDS = frozenset({"thread_id", "run_id", "graph_id", "assistant_id"})
 """The keys that identify a run; the server's values always win."""
 
 CHECKPOINT = frozenset({"checkpoint_id", "checkpoint_ns", "checkpoint_map"})
@@ -56,7 +56,7 @@ def misplaced(config: Mapping[str, Any]) -> list[str]:
     ``run_id`` is not among them: it is a field of a ``RunnableConfig``, where the server's value
     wins.
     """
-    own = (WHO | CHECKPOINT | {"user_id"}) - {"run_id"}
+    own = (OWN_IDS | CHECKPOINT | {"user_id"}) - {"run_id"}
     return [
         key
         for key, value in config.items()
@@ -74,7 +74,7 @@ def without(part: Mapping[str, Any]) -> dict[str, Any]:
     return {
         key: value
         for key, value in part.items()
-        if not is_reserved(key) and key not in WHO and key not in CHECKPOINT
+        if not is_reserved(key) and key not in OWN_IDS and key not in CHECKPOINT
     }
 
 
@@ -88,6 +88,8 @@ def fields_of(config: Mapping[str, Any]) -> dict[str, Any]:
     }
     if "configurable" in kept:
         kept["configurable"] = {
-            key: value for key, value in unreserved(kept["configurable"]).items() if key not in WHO
+            key: value
+            for key, value in unreserved(kept["configurable"]).items()
+            if key not in OWN_IDS
         }
     return kept

@@ -77,10 +77,10 @@ class Event(StrEnum):
 class Do(StrEnum):
     """An effect of an event, which the registry performs."""
 
-    PLACE = "place"
-    """Find a slot on an actor."""
-    PLACE_AGAIN = "place again"
-    """Find a slot, ahead of the runs that never had one."""
+    CLAIM = "claim"
+    """Claim a slot on an actor."""
+    CLAIM_AGAIN = "claim again"
+    """Claim a slot, ahead of the runs that never had one."""
     START = "start"
     """Store the begin of the attempt."""
     ORDER = "order"
@@ -103,7 +103,7 @@ TABLE: dict[tuple[State, Event], tuple[State, tuple[Do, ...]]] = {
     (_S.DELAYED, _E.DUE): (_S.QUEUED, ()),
     (_S.DELAYED, _E.CANCEL): (_S.ENDING, (_D.END_UNEXECUTED,)),
     (_S.DELAYED, _E.GIVE_UP): (_S.ENDING, (_D.END,)),
-    (_S.QUEUED, _E.TURN): (_S.WAITING, (_D.PLACE,)),
+    (_S.QUEUED, _E.TURN): (_S.WAITING, (_D.CLAIM,)),
     (_S.QUEUED, _E.CANCEL): (_S.ENDING, (_D.END_UNEXECUTED,)),
     (_S.QUEUED, _E.GIVE_UP): (_S.ENDING, (_D.END,)),
     (_S.WAITING, _E.GRANTED): (_S.ORDERED, (_D.START,)),
@@ -130,7 +130,7 @@ TABLE: dict[tuple[State, Event], tuple[State, tuple[Do, ...]]] = {
     (_S.CANCELLING, _E.GRACE_OVER): (_S.CANCELLING, (_D.KILL,)),
     # The run ends as cancelled once the loss of the attempt is stored.
     (_S.LOST, _E.CANCEL): (_S.LOST, (_D.TELL,)),
-    (_S.LOST, _E.REQUEUED): (_S.WAITING, (_D.PLACE_AGAIN,)),
+    (_S.LOST, _E.REQUEUED): (_S.WAITING, (_D.CLAIM_AGAIN,)),
     (_S.LOST, _E.GIVE_UP): (_S.ENDING, (_D.END,)),
 }
 """The next state and the effects, by state and event."""

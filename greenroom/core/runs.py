@@ -251,19 +251,7 @@ class RunOrder(_LargeKwargs, OfRun):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
-    """How an attempt or a run ended.
-
-    Attributes:
-        status: a terminal status.
-        output: JSON of the answer to ``wait``: the graph's output, with ``__interrupt__`` when it
-            stopped at an interrupt; for an error ``{"__error__": {...}}``.
-        output_keys: JSON of the channels that the graph's output schema shows: a list, or the name
-            of the one whose value is the output; None when the output is the whole state.
-        values: JSON of the thread's state after the run, or None when there is no checkpoint.
-        interrupts: JSON of the thread's pending interrupts, ``{task_id: [{"id", "value"}]}``.
-        has_next: the state has a next step, so the thread is ``interrupted`` rather than ``idle``.
-        error: JSON ``{"error", "message"}``, or None.
-    """
+    """The end of an attempt or of a run."""
 
     status: RunStatus
     output: bytes = b"null"

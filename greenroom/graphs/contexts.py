@@ -1,8 +1,9 @@
 """Fits a run's context to the schema of a graph.
 
-A client may send keys that the schema does not have: ``configurable`` and ``context`` are one for
-the API, and other graphs of an application know other keys. They are dropped, as by LangGraph's
-server; a dataclass would raise, and a model that forbids them too.
+A client may send keys that the schema does not have: the API treats ``configurable`` and
+``context`` as one, and other graphs of an application know other keys. Such keys are dropped, as by
+LangGraph's server. A dataclass would raise an error for them, and so would a model that forbids
+other keys.
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ def fitting(schema: Any, context: Any) -> Any:
     """Returns a context with only the keys that the schema knows.
 
     Args:
-        schema: a dataclass, a pydantic model, a ``TypedDict``, or None. Anything else knows all.
-        context: what the run was given; anything but a mapping is returned unchanged.
+        schema: a dataclass, a pydantic model, a ``TypedDict``, or None; any other schema accepts
+            all keys.
+        context: the run's context; a value that is not a mapping is returned unchanged.
 
     Raises:
-        TypeError: a dataclass needs a key that is not there; the sentence names it.
+        TypeError: the context lacks a key that the dataclass needs; the message names it.
     """
     if not isinstance(context, Mapping):
         return context

@@ -200,10 +200,10 @@ async def _chunks(
 async def _while_kept(
     chunks: AsyncIterator[Chunk], checked: Checked, deciding: asyncio.Lock
 ) -> AsyncIterator[Chunk]:
-    """Yields the graph's stream as long as what its nodes return can be kept.
+    """Yields the graph's stream as long as the saver can keep the values of its nodes.
 
-    No further node begins before that is certain, since LangGraph executes a superstep only when
-    the chunks of the one before are taken.
+    No further node begins before that is certain, because LangGraph executes a superstep only after
+    the chunks of the previous one are taken.
 
     Raises:
         NotKept: a value cannot be kept.

@@ -1,4 +1,4 @@
-"""Logs what user code raised: a client is told class and message only, so the rest stands here."""
+"""Logs exceptions of user code. A client gets only class and message, so the log has the rest."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""Says why a project's code failed while it was imported, or while its factory was called.
+"""Explains the failure of a project's code during its import, or during a call of its factory.
 
-A sentence names the last line of the *project's* code, since the libraries below it are not what
-has to change: that of the innermost exception of a group, and that of a syntax error itself. Then
-it says what to do, where that is known: a package to install, a variable, a file to rename.
+A sentence names the last line of the *project's* code, because the developer cannot change the
+libraries below it. For a group it is the line of the innermost exception, and for a syntax error
+the line with the error. The sentence also names the correction, if it is known: a package to
+install, a variable, a file to rename.
 """
 
 from __future__ import annotations
@@ -80,13 +81,13 @@ def import_failed(spec: GraphSpec, root: Path, error: BaseException) -> Configur
 
     Args:
         root: the directory of the configuration.
-        error: what the import raised.
+        error: the exception of the import.
     """
     return _failed(f"Graph {spec.graph_id!r}: importing {spec.source} failed", root, error)
 
 
 def factory_failed(spec: GraphSpec, root: Path, error: BaseException) -> ConfigurationError:
-    """Returns the error for a graph whose factory raised when it was called."""
+    """Returns the error for a graph whose factory raised an exception."""
     return _failed(f"Graph {spec.graph_id!r}: its factory {spec.target} failed", root, error)
 
 
@@ -249,7 +250,7 @@ def _version_of(top: str) -> str:
 
 
 def _of_hidden_module(error: ImportError, root: Path) -> str:
-    """A project's ``calendar.py`` is not what ``from calendar import ...`` finds."""
+    """Explains that a project's ``calendar.py`` is hidden by the module of the standard library."""
     name = error.name or ""
     if name not in sys.stdlib_module_names:
         return ""

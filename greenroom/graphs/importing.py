@@ -68,7 +68,7 @@ def module_of(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Place:
-    """Where a graph's file is.
+    """The place of a graph's file.
 
     Attributes:
         file: the file, with links resolved.
@@ -88,7 +88,7 @@ class _Place:
 
 
 def _place(spec: GraphSpec, root: Path) -> _Place | None:
-    """Returns where a graph's file is, or None for a module."""
+    """Returns the place of a graph's file, or None for a module."""
     if not (spec.source.endswith(".py") or "/" in spec.source or "\\" in spec.source):
         return None
     file = (root / spec.source).resolve()
@@ -103,7 +103,7 @@ def _place(spec: GraphSpec, root: Path) -> _Place | None:
 
 
 def _named(place: _Place, root: Path, project: Sequence[Path]) -> str:
-    """Returns the name of the module, after telling `_by_path` what no import would find."""
+    """Returns the name of the module; registers a made name with `_ByPath`."""
     path, name = place.directory, ""
     for number, part in enumerate(place.parts):
         path = path / part

@@ -2,11 +2,11 @@
 
     the standard library | the project | installed packages | the working directory, graphs' folders
 
-A project may have a file ``email.py`` or ``types.py`` that nobody imports. Before the standard
-library, that file would be what ``import email`` finds, in any library. Python and Ray put the
-working directory there, so it is moved.
+A project may have a file ``email.py`` or ``types.py`` that it never imports. Ahead of the standard
+library, that file would hide the module ``email`` from every library. Python and Ray put the
+working directory first, so `library_first` moves it.
 
-It imports hardly anything: before it was called, an import might find a file of the project.
+This module imports hardly anything, because an import before that call might find a project's file.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a graph's output schema shows of its state.
+"""The output of a graph: the part of its state that its output schema shows.
 
 Wait, join, ``values``, ``updates`` and webhooks have a run's output. ``/state``, the history, the
 record of the thread, and the modes that show LangGraph's work (``debug``, ``tasks``,

@@ -27,14 +27,14 @@ _TEMPLATE_SUFFIXES = (".example", ".sample", ".template", ".dist")
 
 
 def environment_of(value: Any, root: Path) -> tuple[dict[str, str], Sequence[str]]:
-    """Returns the variables of ``env``, and sentences about what in it has no effect.
+    """Returns the variables of ``env``, and a sentence for each part of it without effect.
 
     Args:
         value: the value of ``env``.
-        root: the directory that the file's name starts from.
+        root: the directory of a relative file name.
 
     Raises:
-        ConfigurationError: the value is malformed, or the file is there and cannot be read.
+        ConfigurationError: the value is malformed, or the file exists and cannot be read.
     """
     if isinstance(value, str):
         try:

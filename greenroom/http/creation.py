@@ -18,7 +18,12 @@ import orjson
 
 from greenroom import tracing
 from greenroom.core import identity
-from greenroom.core.errors import BadRequest, InvalidRequest, NotFound
+from greenroom.core.errors import (
+    THREAD_OR_ASSISTANT_NOT_FOUND,
+    BadRequest,
+    InvalidRequest,
+    NotFound,
+)
 from greenroom.core.identity import system_assistant_id
 from greenroom.core.ports import JsonObject
 from greenroom.core.runs import CreatedRun, RunFacts, RunRequest
@@ -29,7 +34,6 @@ from greenroom.wire.dialects import Dialect
 from greenroom.wire.encoding import dumps
 from greenroom.wire.models import RunCreate
 
-NO_THREAD_OR_ASSISTANT = "Thread or assistant not found."
 _BOTH = (
     "Cannot specify both configurable and context. Prefer setting context alone. Context was "
     "introduced in LangGraph 0.6.0 and is the long term planned replacement for configurable."
@@ -82,7 +86,7 @@ async def admit(edge: Edge, dialect: Dialect, body: RunCreate, request: RunReque
     try:
         created = await edge.runtime.create(request)
     except NotFound:
-        raise NotFound(NO_THREAD_OR_ASSISTANT) from None
+        raise NotFound(THREAD_OR_ASSISTANT_NOT_FOUND) from None
     return NewRun(
         request=request,
         created=created,
@@ -171,7 +175,7 @@ async def _assistant(edge: Edge, dialect: Dialect, name: str | None) -> JsonObje
         raise unknown_graph(edge, name)
     assistant = await edge.records.get_assistant(assistant_id)
     if assistant is None:
-        raise NotFound(NO_THREAD_OR_ASSISTANT)
+        raise NotFound(THREAD_OR_ASSISTANT_NOT_FOUND)
     return assistant
 
 
@@ -230,7 +234,7 @@ def _base(assistant: JsonObject) -> JsonObject:
 
 
 def _of_thread(body: RunCreate) -> JsonObject:
-    """Returns what the thread's record shows of the config of its newest run."""
+    """Returns the config of a thread's newest run, as the thread's record shows it."""
     config = identity.fields_of(body.config or {})
     return {key: value for key, value in config.items() if key != "configurable"}
 

@@ -10,7 +10,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from greenroom.core.errors import Conflict, InvalidRequest, NotFound
+from greenroom.core.errors import RUN_NOT_FOUND, Conflict, InvalidRequest, NotFound
 from greenroom.core.ports import JsonObject
 from greenroom.core.runs import CancelRequest, RunStatus
 from greenroom.http.answering import empty, encoded, json, selected
@@ -166,7 +166,7 @@ async def delete(request: Request, thread_id: str, run_id: str) -> Response:
     try:
         await edge.runtime.delete_run(thread_id, run_id)
     except NotFound:
-        raise NotFound("Run not found") from None
+        raise NotFound(RUN_NOT_FOUND) from None
     return empty()
 
 
@@ -313,7 +313,7 @@ async def _joined(request: Request, edge: Edge, thread_id: str, run_id: str) -> 
 async def _run(edge: Edge, thread_id: str, run_id: str) -> JsonObject:
     run = await edge.records.get_run(thread_id, run_id)
     if run is None:
-        raise NotFound("Run not found")
+        raise NotFound(RUN_NOT_FOUND)
     return run
 
 

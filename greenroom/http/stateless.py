@@ -11,7 +11,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from greenroom.core.errors import Conflict, InvalidRequest, NotFound
+from greenroom.core.errors import RUN_NOT_FOUND, Conflict, InvalidRequest, NotFound
 from greenroom.core.runs import CancelAction, CancelRequest
 from greenroom.http.answering import empty, json
 from greenroom.http.bodies import listed, parse, read_body, validated
@@ -145,7 +145,7 @@ async def join_stream(request: Request, run_id: str) -> Response:
     run_id = uuid_of(run_id, "run")
     record = await edge.records.get_run(None, run_id)
     if record is None:
-        raise NotFound("Run not found")
+        raise NotFound(RUN_NOT_FOUND)
     path = f"{dialect_of(request).prefix}/runs/{run_id}"
     headers = {"location": f"{path}/stream", "content-location": path}
     leave = None

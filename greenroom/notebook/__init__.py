@@ -1,11 +1,11 @@
-"""Graphs in notebooks: `open` a room for them, see them run, take them to the cluster unchanged.
+"""Graphs in notebooks: `open` a room for them, watch their runs, move them to a cluster unchanged.
 
     import greenroom
 
     room = greenroom.open(graph)
     room.watch("Hello")
 
-Needs the extra ``notebook``. docs/architecture.md, "Notebooks", says how it works.
+Needs the extra ``notebook``. docs/architecture.md, "Notebooks", explains the design.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The server of a room as a child process: started, told about, ended with whoever started it."""
+"""The server of a room as a child process, which ends with the process that started it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ START_PATIENCE_S = 180.0
 STOP_PATIENCE_S = 30.0
 LOOK_S = 0.05
 COLORFUL = frozenset({"FORCE_COLOR", "CLICOLOR_FORCE", "TTY_COMPATIBLE", "TTY_INTERACTIVE"})
-"""Kernels set some of them for what they show; what a server prints is to be read by us."""
+"""Kernels set some of them for their own output; the room reads the output of its server."""
 READY = " serves "
 ERROR = "Error: "
 
@@ -30,12 +30,12 @@ Progress = Callable[[str], None]
 
 
 class Child:
-    """`greenroom serve`, as long as this process lives and `stop` was not called.
+    """A `greenroom serve` that runs until `stop` is called or this process ends.
 
     Args:
-        data_dir: its own; the log is there too.
-        temporary: delete the directory at its end.
-        settings: what differs from the environment's settings, by name.
+        data_dir: the server's data directory, which also has its log.
+        temporary: delete the directory at the end.
+        settings: the settings that differ from the environment's, by name.
     """
 
     def __init__(self, data_dir: Path, settings: Mapping[str, Any], *, temporary: bool) -> None:
@@ -69,10 +69,10 @@ class Child:
         return self._process.poll() is None
 
     def wait_until_ready(self, progress: Progress) -> None:
-        """Returns when the server answers and its actors are warm.
+        """Waits until the server answers and its actors are warm.
 
         Raises:
-            GreenroomError: it could not start; its own sentence.
+            GreenroomError: the server could not start; the message is the server's.
         """
         deadline_s = time.monotonic() + START_PATIENCE_S
         lines: list[str] = []
@@ -93,7 +93,7 @@ class Child:
         raise GreenroomError(f"The server was not ready within {START_PATIENCE_S:g} s.")
 
     def stop(self) -> None:
-        """Ends it, and everything that it has started."""
+        """Ends the server and everything that it has started."""
         with suppress(OSError):
             assert self._process.stdin is not None
             self._process.stdin.close()
@@ -107,7 +107,10 @@ class Child:
 
 
 def find_on_cluster(address: str, namespace: str) -> dict[str, str] | None:
-    """The Greenroom server of a Ray cluster's namespace: its ``url`` and ``dsn``; None: none.
+    """Finds the Greenroom server in a namespace of a Ray cluster.
+
+    Returns:
+        the server's ``url`` and ``dsn``, or None if there is no server.
 
     Raises:
         ConfigurationError: the cluster cannot be reached.

@@ -1,6 +1,6 @@
-"""Records as text, HTML and tables; and the one place that knows whether there is a notebook.
+"""Shows records as text, HTML and tables; the only module that asks whether there is a notebook.
 
-Everything but `Shown` and `Bar` is pure: from records and the API's JSON to strings.
+All functions but `Shown` and `Bar` are pure: they turn records and the API's JSON into strings.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ ACTOR_SHOWN = 4
 
 
 def short(name: str) -> str:
-    """The end of an id: that of a UUIDv7 differs, its beginning is the time."""
+    """Returns the end of an id. The beginning of a UUIDv7 is its time, so only ends differ."""
     return name[-ID_SHOWN:]
 
 
 def short_actor(name: str) -> str:
-    """An actor in a few letters: ``run-1a2b3c…`` as ``1a2b``."""
+    """Shortens the name of an actor: ``run-1a2b3c…`` to ``1a2b``."""
     return name.removeprefix("run-")[:ACTOR_SHOWN]
 
 
@@ -47,7 +47,7 @@ def short_actor(name: str) -> str:
 
 
 def live_html(record: RunRecord) -> str:
-    """Where a run is: status, nodes, attempt, actor, and what its models have said so far."""
+    """Shows the progress of a run as HTML: status, nodes, attempt, actor, and its text so far."""
     facts = [_chip(record.status), f"<b>{_escaped(record.label)}</b>"]
     nodes = running_nodes(record)
     if nodes:
@@ -69,7 +69,7 @@ def live_html(record: RunRecord) -> str:
 
 
 def live_text(record: RunRecord) -> str:
-    """The same for a terminal, and for whatever shows no HTML."""
+    """Shows the progress of a run as text, for terminals and other displays without HTML."""
     facts = [f"{record.label}: {record.status}"]
     nodes = running_nodes(record)
     if nodes:
@@ -95,11 +95,11 @@ def _facts(record: RunRecord, code: Callable[[str], str]) -> list[str]:
 
 
 class Table(list[dict[str, Any]]):
-    """Rows with the same keys: a list, that notebooks show as a table.
+    """Rows with the same keys: a list that notebooks show as a table.
 
     Args:
-        rows: a value is shown as text; that of ``status`` in its color.
-        title: above it.
+        rows: the rows; values are shown as text, and the value of ``status`` in its color.
+        title: the title above the table.
     """
 
     def __init__(self, rows: Iterable[dict[str, Any]], title: str = "") -> None:
@@ -140,7 +140,7 @@ class Table(list[dict[str, Any]]):
 
 
 def runs_table(records: Sequence[RunRecord]) -> Table:
-    """One row a run: how it went, how long it waited and worked, and who did it."""
+    """Returns one row per run: its result, its waiting time, its working time, and its actors."""
     return Table(_run_row(record) for record in records)
 
 
@@ -161,7 +161,7 @@ def _run_row(record: RunRecord) -> dict[str, Any]:
 
 
 def threads_table(threads: Iterable[Mapping[str, Any]]) -> Table:
-    """Threads as the API gives them: one row each."""
+    """Returns one row per thread, from the API's JSON."""
     return Table(
         (
             {
@@ -178,7 +178,7 @@ def threads_table(threads: Iterable[Mapping[str, Any]]) -> Table:
 
 
 def stored_runs_table(runs: Iterable[Mapping[str, Any]]) -> Table:
-    """Runs as the API gives them: one row each."""
+    """Returns one row per run, from the API's JSON."""
     return Table(
         (
             {
@@ -194,7 +194,7 @@ def stored_runs_table(runs: Iterable[Mapping[str, Any]]) -> Table:
 
 
 def actors_table(pool: Iterable[Mapping[str, Any]]) -> Table:
-    """The actors that `/info` tells of: one row each."""
+    """Returns one row per actor, from the answer of `/info`."""
     return Table(
         (
             {
@@ -234,12 +234,12 @@ def _chip(status: str) -> str:
 
 
 def in_notebook() -> bool:
-    """Whether there is somebody who shows HTML."""
+    """Whether this process runs in a notebook, which shows HTML."""
     return hasattr(_shell(), "kernel")
 
 
 def cell() -> int | None:
-    """Which cell is being executed, by its number; None outside of notebooks."""
+    """Returns the number of the cell that is being executed; None outside notebooks."""
     return getattr(_shell(), "execution_count", None)
 
 
@@ -249,10 +249,10 @@ def _shell() -> Any:
 
 
 class Shown:
-    """One output of a cell that changes: HTML in a notebook, lines on a terminal.
+    """An output of a cell that changes: HTML in a notebook, lines on a terminal.
 
     Args:
-        interval_s: it is drawn anew at most that often.
+        interval_s: the shortest time between two updates, in seconds.
     """
 
     def __init__(self, *, interval_s: float = UPDATE_INTERVAL_S) -> None:
@@ -262,7 +262,7 @@ class Shown:
         self._in_notebook = in_notebook()
 
     def draw(self, as_html: Callable[[], str], *, last: bool = False) -> None:
-        """Shows what ``as_html`` gives, if it is time again or the last time."""
+        """Updates the output if the interval has passed, or if this update is the last one."""
         now_s = time.monotonic()
         if not self._in_notebook or (not last and now_s - self._drawn_s < self._interval_s):
             return
@@ -276,11 +276,11 @@ class Shown:
 
 
 class Bar:
-    """How far something is that takes long: a bar in a notebook, a line for each step elsewhere.
+    """The progress of a long task: a bar in a notebook, elsewhere a line per step.
 
     Args:
-        total: steps until it is done.
-        quiet: shows nothing.
+        total: the number of steps.
+        quiet: show nothing.
     """
 
     def __init__(self, total: int, *, quiet: bool = False) -> None:
@@ -299,7 +299,7 @@ class Bar:
             print(f"{text} ...", file=sys.stderr, flush=True)
 
     def done(self, text: str) -> None:
-        """Leaves a line instead of the bar."""
+        """Replaces the bar by a line."""
         if self._quiet:
             return
         if in_notebook():
@@ -309,7 +309,7 @@ class Bar:
 
 
 def bar_html(done: int, total: int, text: str) -> str:
-    """A progress bar with a text beside it."""
+    """Returns a progress bar with a text beside it."""
     return (
         f'<div><progress value="{done}" max="{total}" style="width:240px"></progress> '
         f"{_escaped(text)}</div>"

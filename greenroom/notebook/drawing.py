@@ -1,4 +1,4 @@
-"""A picture of a graph, from the JSON of `GET /assistants/{a}/graph`. Needs no network."""
+"""Draws a graph from the JSON of `GET /assistants/{a}/graph`. Needs no network."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EDGE_COLOR = "#555555"
 
 
 def draw(graph: Mapping[str, Any]) -> Picture:
-    """A picture of nodes and edges, from left to right; dashed edges are conditional.
+    """Draws nodes and edges from left to right; dashed edges are conditional.
 
     Args:
         graph: ``{"nodes": [{"id"}], "edges": [{"source", "target", "conditional"}]}``.
@@ -47,8 +47,11 @@ def draw(graph: Mapping[str, Any]) -> Picture:
 def positions(
     names: Sequence[str], edges: Sequence[tuple[str, str]]
 ) -> dict[str, tuple[int, float]]:
-    """Column and row of each node: as many columns from the start as the longest way without a
-    loop has steps; nodes of a column are spread around the middle."""
+    """Returns column and row of each node.
+
+    A node's column is the length of the longest way from the start without a loop. The nodes of a
+    column are spread around the middle row.
+    """
     column = dict.fromkeys(names, 0)
     forward = _without_loops(names, edges)
     for _ in names:
@@ -65,7 +68,7 @@ def positions(
 
 
 def _without_loops(names: Sequence[str], edges: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-    """The edges that do not lead back to where a way from the start has come from."""
+    """Returns the edges without those that lead back to a node on the way from the start."""
     after: dict[str, list[str]] = {name: [] for name in names}
     for source, target in edges:
         after[source].append(target)

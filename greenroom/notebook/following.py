@@ -1,4 +1,4 @@
-"""Following runs while the notebook does something else: a loop on a thread of its own."""
+"""Follows runs in the background: an event loop on a separate thread."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from greenroom.notebook.recording import Event, RunRecord, time_of
 T = TypeVar("T")
 
 FOLLOWED_MODES = ("tasks", "messages-tuple", "custom", "values")
-"""What a record is made of: which node ran when, tokens, progress, and the state."""
+"""The stream modes of a record: the times of nodes, tokens, progress, and the state."""
 
 CONFLICT, NOT_FOUND = 409, 404
 
 
 class BackgroundLoop:
-    """An event loop on a daemon thread: a notebook's own loop is busy with the cell."""
+    """An event loop on a daemon thread; the notebook's own loop is busy while a cell executes."""
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
@@ -34,11 +34,11 @@ class BackgroundLoop:
         self._thread.start()
 
     def do(self, work: Coroutine[Any, Any, T]) -> T:
-        """Waits for ``work``, which is done on the loop."""
+        """Executes ``work`` on the loop; waits for its result."""
         return asyncio.run_coroutine_threadsafe(work, self.loop).result()
 
     def close(self) -> None:
-        """Ends what is under way on it, and the thread."""
+        """Cancels all work on the loop, and ends the thread."""
         self.do(_cancel_all())
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join()
@@ -53,9 +53,9 @@ async def _cancel_all() -> None:
 
 
 class Run:
-    """A run that is being followed: what it has said so far is in `record`.
+    """A run that a room follows; `record` has everything that was seen of it.
 
-    Made by `Room.start`. Displayed in a notebook, it shows where it is.
+    Made by `Room.start`. In a notebook its display shows its progress.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Run:
 
     @property
     def record(self) -> RunRecord:
-        """What was seen until now; it does not change any more when more is seen."""
+        """A snapshot of everything that was seen so far; later events do not change it."""
         return self._record
 
     @property
@@ -91,33 +91,36 @@ class Run:
 
     @property
     def status(self) -> str:
-        """As the API says it, or ``rejected`` or ``rolled back``."""
+        """The run's status as the API names it, or ``rejected`` or ``rolled back``."""
         return self._record.status
 
     @property
     def text(self) -> str:
-        """What models have said in it until now."""
+        """The text of the run's models so far."""
         return self._record.text
 
     @property
     def values(self) -> Any:
-        """The graph's state, as it was seen last."""
+        """The graph's state, as it was last seen."""
         return next(
             (event.data for event in reversed(self._record.events) if event.name == "values"), None
         )
 
     @property
     def error(self) -> str:
-        """What the run failed with; empty if it did not."""
+        """The run's error; empty if it has not failed."""
         errors = [event.data for event in self._record.events if event.name == "error"]
         return f"{errors[-1]['error']}: {errors[-1]['message']}" if errors else ""
 
     def created(self, timeout_s: float = 60.0) -> Run:
-        """Waits until the server has it, running or queued; or has refused it.
+        """Waits until the server has stored the run, or has rejected it.
+
+        Args:
+            timeout_s: the longest wait in seconds.
 
         Raises:
-            TimeoutError: it does not answer within ``timeout_s``.
-            GreenroomError: it was not created, e.g. as there is no such graph.
+            TimeoutError: the server does not answer within ``timeout_s``.
+            GreenroomError: the run was not created, e.g. because there is no such graph.
         """
         if not self._created.wait(timeout_s):
             raise TimeoutError(f"The run was not created within {timeout_s:g} s.")
@@ -126,11 +129,14 @@ class Run:
         return self
 
     def wait(self, timeout_s: float | None = None) -> Run:
-        """Waits for its end.
+        """Waits for the end of the run.
+
+        Args:
+            timeout_s: the longest wait in seconds.
 
         Raises:
-            TimeoutError: it is not over within ``timeout_s``.
-            GreenroomError: it could not be followed.
+            TimeoutError: the run has not ended within ``timeout_s``.
+            GreenroomError: the run could not be followed.
         """
         self.wait_for(lambda record: record.over, timeout_s)
         return self
@@ -138,11 +144,12 @@ class Run:
     def wait_for(
         self, is_so: Callable[[RunRecord], bool], timeout_s: float | None = None
     ) -> RunRecord:
-        """Waits until something holds of its record: ``run.wait_for(lambda r: r.text)``.
+        """Waits until a condition holds of the record: ``run.wait_for(lambda r: r.text)``.
 
         Raises:
-            TimeoutError: it does not within ``timeout_s``.
-            GreenroomError: it could not be followed, or is over and it still does not.
+            TimeoutError: the condition does not hold within ``timeout_s``.
+            GreenroomError: the run could not be followed, or has ended and the condition does not
+                hold.
         """
         deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
         so: list[RunRecord] = []
@@ -170,10 +177,10 @@ class Run:
             return so[0]
 
     def wait_for_change(self, timeout_s: float = 1.0) -> None:
-        """Waits until something more was seen, or for so long.
+        """Waits until an event is seen, or until the time is over.
 
         Raises:
-            GreenroomError: it cannot be followed.
+            GreenroomError: the run cannot be followed.
         """
         with self._changed:
             if self._error is not None:
@@ -182,13 +189,13 @@ class Run:
                 self._changed.wait(timeout_s)
 
     def cancel(self) -> Run:
-        """Stops it, and waits until it has stopped."""
+        """Cancels the run, and waits until it has ended."""
         self.created()
         self._background.do(self._client.runs.cancel(self.thread_id, self.run_id, wait=True))
         return self.wait()
 
     def shown(self) -> None:
-        """It was shown in this cell already, and need not be as the cell's result too."""
+        """Notes that this cell has shown the run, so that its result does not show it again."""
         self._shown_in = display.cell()
 
     def _ipython_display_(self) -> None:
@@ -247,7 +254,7 @@ class Run:
         self._note(events=(*self._record.events, event), status="running")
 
     async def _ask_for_actor(self, attempt: int) -> None:
-        """Notes who executes it, as `/info` tells; nothing if it does not know."""
+        """Notes the actor that executes the run, if `/info` names it."""
         counts = (await self._client.http.get("/info"))["counts"] or {}
         executing = [each for each in counts.get("pool", []) if self.run_id in each["runs"]]
         recent = [each for each in counts.get("recent", []) if each["run_id"] == self.run_id]

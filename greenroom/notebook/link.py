@@ -1,7 +1,8 @@
-"""The server of a room: started as a child, or found and joined; and graphs that are shipped to it.
+"""The server of a room: started as a child or joined; it gets the graphs of the notebook.
 
-Graphs go into the server's database by value (`greenroom.graphs.shipping`), before the server
-starts or while it runs: whoever executes a run finds them there. Nothing of Ray is imported here.
+Graphs are stored in the server's database by value (`greenroom.graphs.shipping`), before the server
+starts or while it runs. A process that executes a run loads them from there. This module does not
+import Ray.
 """
 
 from __future__ import annotations
@@ -42,16 +43,16 @@ Placements = Mapping[str, Mapping[str, Any]]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Wanted:
-    """What a room is asked to serve, and where.
+    """The graphs of a room, and the place of its server.
 
     Attributes:
-        packed: graphs by name, as `pack` gave them.
-        placements: by graph.
+        packed: graphs by name, as `pack` returns them.
+        placements: the placement of each graph, by name.
         applications: Ray Serve applications beside a server that is started, by name.
-        config: a ``langgraph.json``, instead of one that only takes shipped graphs.
-        address: of a Ray cluster; None: this machine.
-        namespace: on the cluster.
-        data_dir: where the data stays; None: it goes with the room.
+        config: a ``langgraph.json``; None for a configuration that only accepts shipped graphs.
+        address: the address of a Ray cluster; None for this machine.
+        namespace: the Ray namespace on the cluster.
+        data_dir: the directory of the data; None for one that is deleted with the room.
         database_url: PostgreSQL to use instead of an embedded one.
     """
 
@@ -66,14 +67,14 @@ class Wanted:
 
 
 class ServerLink:
-    """A server, and the child process that it is if it was started here.
+    """A server, and its child process if it was started here.
 
     Args:
         bar: shows the steps of a start.
 
     Attributes:
         url: the HTTP address.
-        background: executes what awaits, beside the kernel's own loop.
+        background: the loop that executes coroutines beside the kernel's own loop.
     """
 
     def __init__(self, bar: Bar) -> None:
@@ -85,10 +86,10 @@ class ServerLink:
         self._embedded: Embedded | None = None
 
     def open(self, wanted: Wanted) -> None:
-        """Joins the server that is there, or starts one; ships the graphs. Blocks.
+        """Joins the running server or starts one, and ships the graphs. Blocks.
 
         Raises:
-            ConfigurationError: the configuration is wrong, or the server takes no graphs.
+            ConfigurationError: the configuration is wrong, or the server does not accept graphs.
             GreenroomError: the server does not start.
         """
         if wanted.address is None:
@@ -131,7 +132,7 @@ class ServerLink:
                 # What a killed server's HAProxy leaves behind would outlive the kernel.
                 "haproxy": "false",
                 **({"database_url": database_url} if database_url is not None else {}),
-                # Nobody will take up what is handed back.
+                # No server will continue a run that is handed back.
                 **({"drain_s": 0} if temporary else {}),
                 **settings,
             }
@@ -172,14 +173,14 @@ class ServerLink:
             self.ship(wanted.packed, wanted.placements)
 
     def ship(self, packed: Mapping[str, bytes], placements: Placements) -> None:
-        """Stores graphs in the server's database; the next run of each takes it from there.
+        """Stores graphs in the server's database; the next run of each graph uses the new version.
 
         Args:
-            packed: graphs by name, as `pack` gave them.
-            placements: by graph.
+            packed: graphs by name, as `pack` returns them.
+            placements: the placement of each graph, by name.
 
         Raises:
-            ConfigurationError: a placement is wrong, or about a graph that is not among them.
+            ConfigurationError: a placement is wrong, or names a graph that is not in ``packed``.
         """
         for name in placements:
             if name not in packed:
@@ -195,18 +196,18 @@ class ServerLink:
 
     @property
     def alive(self) -> bool:
-        """Whether the server can be expected to answer."""
+        """Whether the server is expected to answer."""
         return self._child is None or self._child.alive
 
     def close(self) -> None:
-        """Ends the server, if it was started here. Data in a ``data_dir`` stays."""
+        """Ends the server if it was started here. Data in a ``data_dir`` stays."""
         if self._child is not None:
             self._child.stop()
         self.background.close()
 
 
 def _configuration(base: Path, applications: Mapping[str, str]) -> Path:
-    """For graphs that all come by value, and may import what can be imported here."""
+    """Returns a configuration for shipped graphs, which may import all modules of this process."""
     content = {
         "dependencies": [
             path if path.startswith(".") else f"./{path}"
@@ -221,7 +222,7 @@ def _configuration(base: Path, applications: Mapping[str, str]) -> Path:
 
 
 def _import_paths() -> list[Path]:
-    """The working directory, and what somebody has put on ``sys.path``; not what is installed."""
+    """Returns the working directory and the entries that the user added to ``sys.path``."""
     installed = [Path(prefix).resolve() for prefix in (sys.prefix, sys.base_prefix)]
     found = [Path.cwd(), *(Path(each).resolve() for each in sys.path if each)]
     return [
@@ -232,7 +233,7 @@ def _import_paths() -> list[Path]:
 
 
 def _address(address: str) -> str:
-    """``auto`` means the cluster that this kernel is part of, if it is part of one."""
+    """Replaces ``auto`` by the address of this kernel's own cluster, if it is part of one."""
     ray = sys.modules.get("ray")
     if address == "auto" and ray is not None and ray.is_initialized():
         return ray.get_runtime_context().gcs_address

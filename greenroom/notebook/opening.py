@@ -1,6 +1,6 @@
-"""`open`: a room for graphs of a notebook, a new one or the one that is open.
+"""`open`: opens a room for the graphs of a notebook, or returns the open one.
 
-open ── is there one already? ──> ship the graphs ──> start a child, or join ──> Room
+open ── is one open already? ──> ship the graphs ──> start a child, or join ──> Room
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ def open(
     database_url: str | None = None,
     quiet: bool = False,
 ) -> Room:
-    """A room that serves graphs: one that is open already, or a new one.
+    """Returns a room that serves graphs: the open one, or a new one.
 
-    Without ``address`` the server runs on this machine: the one of this kernel if there is one
-    (executing the cell again replaces its graphs for the next run), the one that runs in
-    ``data_dir``, or a new one that ends with this kernel, however that ends.
+    Without ``address`` the server runs on this machine. It is the server of this kernel if there is
+    one (executing the cell again replaces its graphs for the next run), or the server that runs in
+    ``data_dir``, or a new server that ends with this kernel.
 
     Args:
-        graphs: a graph, ``{"name": graph}``, or the path of a ``langgraph.json``. A lone graph is
-            called by its own name, or ``agent``.
-        placements: by graph: resources, limits, runs per actor. A graph that is not named has the
-            defaults.
+        graphs: a graph, ``{"name": graph}``, or the path of a ``langgraph.json``. A single graph
+            gets its own name, or ``agent``.
+        placements: the placement of each graph: resources, limits, runs per actor. A graph without
+            an entry has the defaults.
         applications: Ray Serve applications to deploy beside a server that is started, by name:
             ``module:application``, for `greenroom.models.ServeChatModel`.
-        address: of a Ray cluster. Its Greenroom server is joined; where there is none, one is
-            started on it, that ends with this kernel.
-        namespace: Ray namespace on the cluster; another one is another server.
-        data_dir: where the data is to stay; by default it goes with the room.
+        address: the address of a Ray cluster. The room joins its Greenroom server; if there is
+            none, it starts one there, which ends with this kernel.
+        namespace: the Ray namespace on the cluster; each server has its own.
+        data_dir: the directory of the data; by default the data is deleted with the room.
         database_url: PostgreSQL to use instead of an embedded one.
         quiet: show no progress.
 

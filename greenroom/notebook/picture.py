@@ -1,4 +1,4 @@
-"""Figures without pyplot: no global state, no backend, and notebooks show them all the same."""
+"""Figures without pyplot: no global state, no backend; notebooks show them like other figures."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Picture:
     """A matplotlib figure that is shown as an image.
 
     Attributes:
-        figure: to change it further.
+        figure: the figure, for further changes.
     """
 
     def __init__(self, figure: Figure, description: str) -> None:
@@ -22,7 +22,7 @@ class Picture:
         self._description = description
 
     def save(self, file: Path | str) -> None:
-        """Writes it to a file; its name says in which format."""
+        """Writes the picture to a file; the extension of its name selects the format."""
         self.figure.savefig(file, dpi=DOTS_PER_INCH, bbox_inches="tight")
 
     def _repr_png_(self) -> bytes:

@@ -1,7 +1,7 @@
-"""What was seen of a run: its events with the server's times, and what they say about it.
+"""Records of runs: their events with the server's times, and the facts that follow from them.
 
-Pure: a `RunRecord` is made of recorded events, and everything that is shown (tables, the live view,
-timelines) is made of records. So a picture can be drawn again, elsewhere and later.
+Everything here is pure. A `RunRecord` is made of recorded events, and all displays (tables, the
+live view, timelines) are made of records. So a picture can be drawn again elsewhere and later.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ SpanKind = Literal["queued", "running", "node", "recovering"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Event:
-    """One event of a stream.
+    """An event of a stream.
 
     Attributes:
-        at_s: when it came into being, in seconds since 1970, by the server's clock.
+        at_s: the time of its creation by the server's clock (Unix time in seconds).
     """
 
     at_s: float
@@ -28,14 +28,14 @@ class Event:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunRecord:
-    """One run, as far as it was seen.
+    """The record of one run.
 
     Attributes:
-        label: what it is called in tables and pictures.
-        asked_s: when it was created.
-        ended_s: when it was seen to be over; None while it is not.
-        status: as the API says it, or ``rejected`` or ``rolled back``.
-        actors: which actor executed which attempt.
+        label: the name of the run in tables and pictures.
+        asked_s: the time of its creation.
+        ended_s: the time when its end was seen; None before.
+        status: the run's status as the API names it, or ``rejected`` or ``rolled back``.
+        actors: the name of the actor of each attempt.
     """
 
     label: str
@@ -54,12 +54,12 @@ class RunRecord:
 
     @property
     def attempt(self) -> int:
-        """The attempt that was begun last; 0 while it is queued."""
+        """The number of the last attempt that has begun; 0 while the run is queued."""
         return max((each.data["attempt"] for each in self._metadata), default=0)
 
     @property
     def actor(self) -> str:
-        """Who executes it, or did last; empty if that was not seen."""
+        """The actor of the last attempt; empty if it was not seen."""
         return self.actors.get(self.attempt, "")
 
     @property
@@ -68,7 +68,7 @@ class RunRecord:
 
     @property
     def seen_until_s(self) -> float:
-        """The last moment of which something is known."""
+        """The time of the last known event."""
         last_s = self.events[-1].at_s if self.events else self.asked_s
         return max(last_s, self.ended_s or 0.0)
 
@@ -78,7 +78,7 @@ class RunRecord:
 
     @property
     def waits_for(self) -> list[Any]:
-        """The questions that its ``interrupt()`` calls ask a human."""
+        """The questions that the run's ``interrupt()`` calls ask a human."""
         found: list[Any] = []
         for event in self.events:
             if event.name == "tasks":
@@ -87,18 +87,18 @@ class RunRecord:
 
     @property
     def text(self) -> str:
-        """What models have said in it: their tokens, one message after the other."""
+        """The text of the run's models: their tokens, one message after the other."""
         return "\n".join(text for _, text in messages(self.events))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Span:
-    """Something that lasted.
+    """An interval in the life of a run.
 
     Attributes:
-        name: of the node; empty for the other kinds.
-        attempt: 0 while it was queued.
-        cut: it did not end by itself: its process died, or the run was stopped.
+        name: the name of the node; empty for the other kinds.
+        attempt: the number of the attempt; 0 while the run was queued.
+        cut: whether it was interrupted: its process died, or the run was cancelled.
     """
 
     kind: SpanKind
@@ -110,9 +110,9 @@ class Span:
 
 
 def spans(record: RunRecord) -> list[Span]:
-    """What a run did when: it was queued, its nodes ran, its process died and another went on.
+    """Returns the intervals of a run: its time in the queue, its attempts and their nodes.
 
-    ``running`` is an attempt from its beginning to its end, the nodes lie within it.
+    ``running`` is an attempt from its start to its end; the intervals of its nodes lie within it.
     """
     begun_s = record.began_s
     queued_until_s = begun_s if begun_s is not None else record.seen_until_s
@@ -163,16 +163,16 @@ def _attempt_over(
 
 
 def running_nodes(record: RunRecord) -> list[str]:
-    """The nodes that are running now."""
+    """Returns the nodes that are running now."""
     if record.over:
         return []
     return [span.name for span in spans(record) if span.cut and span.attempt == record.attempt]
 
 
 def messages(events: Iterable[Event]) -> list[tuple[str, str]]:
-    """What models said: for each message the node, and its text as far as it has come.
+    """Returns each message of a model: its node, and its text so far.
 
-    A message that comes again, whole or from another attempt, replaces what was there.
+    A repeated message, whole or from another attempt, replaces the earlier one.
     """
     found: dict[str, tuple[str, str]] = {}
     attempt_of: dict[str, int] = {}
@@ -196,7 +196,7 @@ def messages(events: Iterable[Event]) -> list[tuple[str, str]]:
 
 
 def text_of(content: Any) -> str:
-    """The text of a message's content, which is a string or a list of blocks."""
+    """Returns the text of a message's content, which is a string or a list of blocks."""
     if isinstance(content, str):
         return content
     return "".join(
@@ -205,7 +205,7 @@ def text_of(content: Any) -> str:
 
 
 def time_of(event_id: str | None) -> float | None:
-    """When an event came into being: its id begins with that, in milliseconds."""
+    """Returns the time of an event: its id begins with the milliseconds."""
     if not event_id or not event_id.partition("-")[0].isdigit():
         return None
     return int(event_id.partition("-")[0]) / 1000

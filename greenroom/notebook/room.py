@@ -1,4 +1,4 @@
-"""A room: what one does in a notebook with a server that has its graphs."""
+"""A room: the interface of a notebook to a server that has its graphs."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ THREADS_SHOWN = 50
 
 
 class Room:
-    """A server, its graphs and its client. Made by `open`; a context manager that closes it.
+    """A server, its graphs and its client. Made by `open`; a context manager that closes the room.
 
     Args:
-        wanted: what is served, and where.
+        wanted: the graphs, and the place of the server.
         quiet: show no progress.
     """
 
@@ -52,12 +52,12 @@ class Room:
 
     @property
     def url(self) -> str:
-        """The HTTP address of its server."""
+        """The HTTP address of the server."""
         return self._link.url
 
     @property
     def alive(self) -> bool:
-        """Whether its server can be expected to answer."""
+        """Whether the server is expected to answer."""
         return not self._closed and self._link.alive
 
     def add(self, packed: Mapping[str, bytes], placements: Placements) -> None:
@@ -70,7 +70,7 @@ class Room:
         return sorted({assistant["graph_id"] for assistant in found})
 
     def close(self) -> None:
-        """Ends the server, if this room has started it. Data in a ``data_dir`` stays."""
+        """Ends the server if this room has started it. Data in a ``data_dir`` stays."""
         if self._closed:
             return
         self._closed = True
@@ -91,12 +91,12 @@ class Room:
 
     @property
     def graphs(self) -> list[str]:
-        """The names of its graphs; the first is the one that is meant where none is named."""
+        """The names of the room's graphs; the first one is the default of the other methods."""
         return list(self._names)
 
     @property
     def client(self) -> LangGraphClient:
-        """The official client, to ``await`` in cells; one for each event loop."""
+        """The official asynchronous client, for ``await`` in cells; one per event loop."""
         loop = asyncio.get_running_loop()
         if loop not in self._clients:
             self._clients[loop] = get_client(url=self.url)
@@ -104,7 +104,7 @@ class Room:
 
     @property
     def sync_client(self) -> SyncLangGraphClient:
-        """The official client for code that does not await."""
+        """The official synchronous client."""
         if self._sync is None:
             self._sync = get_sync_client(url=self.url)
         return self._sync
@@ -114,13 +114,13 @@ class Room:
     def run(
         self, input: Any = None, *, graph: str | None = None, thread: str | None = None, **run: Any
     ) -> Any:
-        """Runs a graph to its end, or to its next interrupt.
+        """Executes a graph to its end, or to its next interrupt.
 
         Args:
-            input: the graph's; a string is a user's message.
-            graph: the first one by default.
-            thread: goes on with what is there; by default it has one of its own.
-            run: anything else that ``client.runs.wait`` takes, e.g. ``command={"resume": "yes"}``.
+            input: the input of the graph; a string is a user's message.
+            graph: the name of the graph; the default is the first one.
+            thread: the id of a thread to continue; by default the run gets a thread of its own.
+            run: other arguments of ``client.runs.wait``, e.g. ``command={"resume": "yes"}``.
 
         Returns:
             the graph's state.
@@ -142,11 +142,11 @@ class Room:
         stream_mode: Any = "messages-tuple",
         **run: Any,
     ) -> Iterator[StreamPart]:
-        """The events of a run, as they come: ``event``, ``data`` and ``id`` of each.
+        """Yields the events of a run as they come: ``event``, ``data`` and ``id`` of each.
 
         Args:
-            stream_mode: what is streamed; tokens by default.
-            run: anything else that ``client.runs.stream`` takes.
+            stream_mode: the stream modes; tokens by default.
+            run: other arguments of ``client.runs.stream``.
         """
         thread = thread or self.new_thread()
         return self.sync_client.runs.stream(
@@ -166,11 +166,11 @@ class Room:
         label: str | None = None,
         **run: Any,
     ) -> Run:
-        """Starts a run and comes back as soon as the server has it; it is followed meanwhile.
+        """Starts a run, returns once the server has stored it, and follows it in the background.
 
         Args:
-            label: what it is called in tables and timelines.
-            run: anything else that ``client.runs.create`` takes, e.g. ``multitask_strategy``.
+            label: the name of the run in tables and timelines.
+            run: other arguments of ``client.runs.create``, e.g. ``multitask_strategy``.
         """
         self._started += 1
         label = label or f"run {self._started}"
@@ -186,7 +186,7 @@ class Room:
         return Run(self._link.background, self._followers, record, create)
 
     def watch(self, input: Any = None, **start: Any) -> Run:
-        """Shows a run while it runs: tokens, node, attempt, actor. Takes what `start` takes."""
+        """Shows a run until it ends: tokens, node, attempt, actor. Arguments as in `start`."""
         run = self.start(input, **start)
         shown = display.Shown()
         printed = ""
@@ -203,13 +203,13 @@ class Room:
     def map(
         self, inputs: Sequence[Any], *, graph: str | None = None, **run: Any
     ) -> list[RunRecord]:
-        """Runs a graph once for each input, all at once, and shows how far they are.
+        """Executes a graph once per input, all at the same time, and shows their progress.
 
         Args:
-            run: anything else that ``client.runs.create`` takes.
+            run: other arguments of ``client.runs.create``.
 
         Returns:
-            what was seen of each, for tables and timelines. A run that fails is no exception.
+            the record of each run, for tables and timelines; a failed run raises no exception.
         """
         graph = graph or self._default()
         runs = [
@@ -225,10 +225,11 @@ class Room:
         return [each.record for each in runs]
 
     def cancel(self, run: Run | Mapping[str, Any] | str, thread: str | None = None) -> None:
-        """Stops a run, and waits until it has stopped.
+        """Cancels a run, and waits until it has ended.
 
         Args:
-            run: what `start` gave, a run as the client gives it, or its id (then with ``thread``).
+            run: the result of `start`, a run as the client returns it, or an id (then with
+                ``thread``).
         """
         if isinstance(run, Run):
             run.cancel()
@@ -247,12 +248,12 @@ class Room:
     # --- seeing ----------------------------------------------------------------------------------
 
     def new_thread(self) -> str:
-        """The id of a new thread."""
+        """Creates a thread; returns its id."""
         return self.sync_client.threads.create()["thread_id"]
 
     @property
     def threads(self) -> display.Table:
-        """The threads that were changed last, as a table."""
+        """Returns a table of the threads that changed last."""
         return display.threads_table(
             self.sync_client.threads.search(
                 limit=THREADS_SHOWN, sort_by="updated_at", sort_order="desc"
@@ -260,23 +261,23 @@ class Room:
         )
 
     def runs(self, thread: str) -> display.Table:
-        """The runs of a thread, newest first, as a table."""
+        """Returns a table of the runs of a thread, newest first."""
         return display.stored_runs_table(self.sync_client.runs.list(thread))
 
     @property
     def actors(self) -> display.Table:
-        """The processes that execute runs, as a table."""
+        """Returns a table of the processes that execute runs."""
         counts = httpx.get(f"{self.url}/info", timeout=60).json()["counts"] or {}
         return display.actors_table(counts.get("pool", []))
 
     def process_of(self, run: Run) -> int | None:
-        """The process that executes a run, on its machine; None when none does."""
+        """Returns the id of the process that executes a run, on its machine, or None."""
         counts = httpx.get(f"{self.url}/info", timeout=60).json()["counts"] or {}
         pool = counts.get("pool", [])
         return next((each["pid"] for each in pool if run.run_id in each["runs"]), None)
 
     def draw(self, graph: str | None = None) -> Any:
-        """A picture of a graph."""
+        """Draws a graph."""
         from greenroom.notebook.drawing import draw
 
         return draw(self.sync_client.assistants.get_graph(graph or self._default()))
@@ -298,7 +299,7 @@ def _input(given: Any) -> Any:
 
 
 def _print_more(text: str, printed: str) -> str:
-    """Prints what has come since; all of it on a new line if it is not the same any more."""
+    """Prints the new part of a text; if its beginning has changed, the whole text on a new line."""
     if text.startswith(printed):
         print(text[len(printed) :], end="", flush=True)
     else:

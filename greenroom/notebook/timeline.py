@@ -1,6 +1,6 @@
-"""A picture of runs over time: queued, which node ran, where it broke off, who went on.
+"""Draws runs over time: the queue, the nodes, the deaths of actors and the attempts that continued.
 
-Drawn from records alone (`greenroom.notebook.recording`): one row a run, or one row an actor.
+Needs only records (`greenroom.notebook.recording`). A row is a run or an actor.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ ENDS = {
     "rolled back": ("D", "rolled back"),
     "asks": ("P", "waits for a human"),
 }
-"""How each ending is marked, and what the legend says about it."""
+"""The mark of each ending, and its text in the legend."""
 
 ROW_INCHES = 0.36
 DENSE_ROW_INCHES = 0.13
@@ -43,7 +43,7 @@ ROWS_WITH_TEXT = 30
 WIDTH_INCHES = 9.5
 BAR_HEIGHT = 0.62
 NAME_SHARE = 0.04
-"""How much of the width the name of an actor takes."""
+"""The part of the width for the name of an actor."""
 
 
 def timeline(
@@ -52,11 +52,11 @@ def timeline(
     title: str = "",
     rows: Literal["runs", "actors"] = "runs",
 ) -> Picture:
-    """A picture of what runs did when.
+    """Draws the intervals of runs.
 
     Args:
-        runs: runs that are followed, or records of them.
-        rows: one row for each run, or for each actor with all that it executed.
+        runs: followed runs, or their records.
+        rows: a row per run, or a row per actor with all runs that it executed.
     """
     records = [each.record if isinstance(each, Run) else each for each in runs]
     if not records:
@@ -128,7 +128,7 @@ class _Drawing:
         self._shown.add(span.kind)
 
     def _name_actors(self, row: int, record: RunRecord) -> None:
-        """Under the bar of each attempt: who executes it."""
+        """Writes the name of the actor below the bar of each attempt."""
         if self._many:
             return
         free_from_s = 0.0
@@ -159,7 +159,7 @@ class _Drawing:
                 )
 
     def _wait(self, row: int, record: RunRecord) -> None:
-        """A run that has asked a human: a line until the run that brings the answer."""
+        """Draws a line from a run that asks a human to the run that brings the answer."""
         answers = [
             each.asked_s
             for each in self._records

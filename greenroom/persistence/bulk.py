@@ -47,7 +47,7 @@ log = logging.getLogger("greenroom.bulk")
 MOST_ROWS = 1000
 MOST_BYTES = 2 * MIB
 SMALL_S = 0.004
-"""What takes no longer holds up nobody."""
+"""A slice that takes no longer delays no other work."""
 LONGEST_REST_S = 0.05
 MOST_TIMEOUTS = 2
 """The first time-out may be another transaction's lock; the second one is the slice's own fault."""

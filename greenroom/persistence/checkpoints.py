@@ -311,8 +311,11 @@ _OF_NODE = (
 
 
 def _metadata_of(config: RunnableConfig, metadata: CheckpointMetadata) -> Mapping[str, Any]:
-    """Returns what is stored as a checkpoint's metadata; for a subgraph, also which node of its
-    parent it is, which LangGraph's own saver leaves out."""
+    """Returns the metadata that is stored with a checkpoint.
+
+    A subgraph's metadata also has the name of its node in the parent, which LangGraph's own saver
+    leaves out.
+    """
     stored = get_serializable_checkpoint_metadata(config, metadata)
     if not config.get("configurable", {}).get("checkpoint_ns"):
         return stored

@@ -40,7 +40,7 @@ def is_facet(value: Any) -> bool:
 
 
 def without_nul(value: Any) -> Any:
-    """What `greenroom.searchable` makes of the same value."""
+    """Does the same as `greenroom.searchable` in PostgreSQL."""
     if isinstance(value, str):
         return value.replace("\0", "\ufffd")
     if isinstance(value, Mapping):

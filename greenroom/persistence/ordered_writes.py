@@ -1,12 +1,12 @@
-"""The writes of one attempt in their order, behind an execution that does not wait for them.
+"""The writes of one attempt in their order, while its execution does not wait for them.
 
-LangGraph's durability ``async`` lets an execution go on while a checkpoint is written; but it hands
-the saver the next checkpoint only when the previous one is written, so a short run pays for one
-commit after the other. Here the saver takes a checkpoint at once, up to a bound of bytes: one write
-of an attempt is under way, and what the saver took meanwhile follows in one piece.
+With LangGraph's durability ``async`` an execution continues while a checkpoint is written; but
+LangGraph passes the next checkpoint to the saver only after the previous one is written, so a short
+run pays for one commit after the other. Here the saver takes a checkpoint at once, up to a limit of
+bytes: an attempt has one write in progress, and all items that the saver took meanwhile are the
+next write.
 
-After a write that failed, no later one is made: a checkpoint without its predecessors could not be
-read.
+After a failed write, no later one is made: a checkpoint without its predecessors could not be read.
 """
 
 from __future__ import annotations
@@ -58,15 +58,15 @@ class OrderedWrites:
             written.add_done_callback(_heard)
 
     async def settled(self) -> None:
-        """Returns when every item is written, or none will be."""
+        """Waits until every item is written, or none will be any more."""
         if self._last is not None and not self._last.done():
             await asyncio.wait([self._last])
 
     async def all_written(self) -> None:
-        """Returns when every item is written.
+        """Waits until every item is written.
 
         Raises:
-            Exception: why one was not, as `write` raises it.
+            Exception: an item was not written; the exception is that of `write`.
         """
         await self.settled()
         if self._failure is not None:
@@ -88,7 +88,7 @@ class OrderedWrites:
 
 
 def _heard(written: asyncio.Future[None]) -> None:
-    # Otherwise asyncio reports a failure that `all_written` raises as one that nobody heard.
+    # Otherwise asyncio reports a failure that `all_written` raises as an unhandled one.
     if not written.cancelled():
         written.exception()
 

@@ -22,7 +22,7 @@ from greenroom.persistence.database import Pool, rows_of, timestamp
 from greenroom.persistence.journal import Write
 from greenroom.persistence.owning import is_of
 
-_STOPPED = {
+_CANCELLED = {
     action: json.dumps(
         {
             "error": name,
@@ -31,7 +31,7 @@ _STOPPED = {
     )
     for action, name in (("interrupt", "UserInterrupt"), ("rollback", "UserRollback"))
 }
-"""The error of a run that was stopped (platform API, section 7); the placeholders are literal."""
+"""The error of a run that was cancelled (platform API, section 7); the placeholders are literal."""
 
 
 def announce(run_id: str, *, rolled_back: bool = False) -> Write:
@@ -53,11 +53,11 @@ def announce(run_id: str, *, rolled_back: bool = False) -> Write:
                 ELSE r.updated_at END,
             CASE WHEN NOT r.temporary THEN greenroom.output_of(t."values", r.output_keys) END,
             coalesce(r.error, CASE WHEN r.status IN ('pending', 'running', 'interrupted')
-                THEN %(stopped)s::json END)
+                THEN %(cancelled)s::json END)
         FROM greenroom.runs r LEFT JOIN greenroom.threads t USING (thread_id)
         WHERE r.run_id = %(run)s AND r.webhook IS NOT NULL
         ON CONFLICT (run_id) DO NOTHING""",
-        {"run": run_id, "stopped": _STOPPED["rollback" if rolled_back else "interrupt"]},
+        {"run": run_id, "cancelled": _CANCELLED["rollback" if rolled_back else "interrupt"]},
     )
 
 

@@ -33,11 +33,11 @@ from greenroom.langgraph_internals import (
 )
 
 MAX_DEPTH = 20
-"""How deep the part of a value is looked for that cannot be kept."""
+"""The depth of the search for the part of a value that cannot be kept."""
 
 
 class StateSerializer(JsonPlusSerializer):
-    """LangGraph's serialiser, which pickles what msgpack does not give back."""
+    """LangGraph's serialiser; it pickles values that msgpack would not return unchanged."""
 
     def __init__(self, *, strict: bool = STRICT_MSGPACK) -> None:
         if strict:
@@ -169,7 +169,7 @@ def _odd_parts(obj: Any) -> Iterator[Any]:
 
 
 def _refusal(obj: Any, strict: bool, problem: Exception) -> str:
-    """Returns what is wrong with a value, and where in it; it follows a subject."""
+    """Returns the problem of a value and its place in the state; the text follows a subject."""
     where, part = _culprit(obj, strict)
     place = f" at {where}" if where else ""
     how = "LANGGRAPH_STRICT_MSGPACK does not allow" if strict else "cannot be stored"

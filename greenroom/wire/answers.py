@@ -1,4 +1,4 @@
-"""Models of the answers, for the OpenAPI document only; answers are encoded from records."""
+"""Models of the answers, for the OpenAPI document only; the answers are encoded from records."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Answer(BaseModel):
 
 
 class Error(Answer):
-    """Every error has this shape: one sentence."""
+    """The body of every error: one sentence."""
 
     detail: str
 

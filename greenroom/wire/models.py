@@ -1,4 +1,4 @@
-"""Models of the request bodies; `greenroom.wire.answers` has those of the answers.
+"""Models of the request bodies; `greenroom.wire.answers` has the models of the answers.
 
 Unknown keys are ignored, as in LangGraph's server; an explicit ``null`` means that the field is
 absent. Types are strict, so that a mistake such as `"yes"` for a boolean gives an error.
@@ -88,7 +88,7 @@ class Body(BaseModel):
 
 
 class RunConfig(TypedDict, total=False):
-    """A ``RunnableConfig``; keys that are not named here are shown, and graphs do not see them."""
+    """A ``RunnableConfig``. Other keys are shown, but the graph does not get them."""
 
     __pydantic_config__ = ConfigDict(extra="allow", strict=True)  # type: ignore[misc]
 
@@ -101,7 +101,7 @@ class RunConfig(TypedDict, total=False):
 
 
 class Checkpoint(TypedDict, total=False):
-    """Where in a thread's history; ``thread_id`` is that of the path, whatever it says here."""
+    """A checkpoint in a thread's history. ``thread_id`` is ignored in favour of the path's."""
 
     __pydantic_config__ = ConfigDict(extra="ignore", strict=True)  # type: ignore[misc]
 
@@ -112,7 +112,7 @@ class Checkpoint(TypedDict, total=False):
 
 
 class Send(TypedDict):
-    """A node to run next, with its own input."""
+    """The next node, with its own input."""
 
     __pydantic_config__ = ConfigDict(extra="ignore", strict=True)  # type: ignore[misc]
 
@@ -121,7 +121,7 @@ class Send(TypedDict):
 
 
 class Command(TypedDict, total=False):
-    """What to do instead of a new input."""
+    """A command that the run gets instead of an input."""
 
     __pydantic_config__ = ConfigDict(extra="ignore", strict=True)  # type: ignore[misc]
 
@@ -131,7 +131,7 @@ class Command(TypedDict, total=False):
 
 
 class RunCreate(Body):
-    """A run to create, whatever the route: threads or none, background, stream or wait."""
+    """The body of every route that creates a run, with or without a thread."""
 
     assistant_id: Name | None = None
     input: Any = None
@@ -160,7 +160,7 @@ class RunCreate(Body):
 
 
 class RunsCancel(Body):
-    """Either some runs of a thread, or every run with a status."""
+    """The runs to cancel: some runs of a thread, or every run with a status."""
 
     thread_id: str | None = None
     run_ids: list[str] | None = None
@@ -168,7 +168,7 @@ class RunsCancel(Body):
 
 
 class Ttl(TypedDict, total=False):
-    """How long a thread is kept: minutes, and what happens then."""
+    """The lifetime of a thread in minutes, and the action at its end."""
 
     __pydantic_config__ = ConfigDict(extra="ignore", strict=True)  # type: ignore[misc]
 
@@ -227,7 +227,7 @@ class ThreadsPrune(Body):
 
 
 class StateRead(Body):
-    """`POST /threads/{t}/state/checkpoint`"""
+    """The body of `POST /threads/{t}/state/checkpoint`."""
 
     checkpoint: Checkpoint | None = None
     subgraphs: bool | None = None
@@ -246,7 +246,7 @@ class StatePatch(Body):
 
 
 class History(Body):
-    """``before`` is a checkpoint id, a checkpoint, or a config that holds one."""
+    """A history query. ``before`` is a checkpoint id, a checkpoint, or a config with one."""
 
     limit: Limit | None = None
     before: str | Object | None = None

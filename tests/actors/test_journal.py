@@ -355,7 +355,7 @@ async def test_calm_makes_a_thread_what_it_was_at_rest(
     await pen.commit(journal.rest_thread("t", ThreadStatus(resting), b"{}", None, busy=True))
     assert (await thread_row(pool) or ())[0] == "busy"
     for _ in range(2):
-        await pen.commit(journal.calm_thread("t"))
+        await pen.commit(journal.reset_thread_status("t"))
         assert (await thread_row(pool) or ())[0] == resting
 
 
@@ -367,7 +367,7 @@ async def test_only_threads_without_a_run_are_calmed_at_a_start(pen: Journal, po
         journal.end_run(over, RunStatus.SUCCESS, None),
         *journal.delete_run(gone),
     )
-    await pen.commit(journal.calm_abandoned())
+    await pen.commit(journal.reset_thread_statuses())
     assert [(await thread_row(pool, t) or ())[0] for t in ("kept", "over", "gone")] == [
         "busy",
         "idle",
@@ -620,13 +620,13 @@ async def test_a_recovery_finds_what_is_its_own(pen: Journal, pool: Pool) -> Non
             for shard in shards
         ]
         await connection.execute("UPDATE greenroom.runs SET status = 'success', temporary = true")
-        used_on = [await journal.abandoned_threads(connection, shard) for shard in shards]
+        used_on = [await journal.threads_with_remains(connection, shard) for shard in shards]
     assert found == [[each for each in threads if shard.has(each)] for shard in shards]
     assert used_on == [[], [], []]
-    await pen.commit(journal.calm_abandoned(shards[1]))
+    await pen.commit(journal.reset_thread_statuses(shards[1]))
     busy = await rows(pool, "SELECT thread_id FROM greenroom.threads WHERE status = 'busy'")
     assert {each for (each,) in busy} == {*threads} - {*found[1]}
     async with pool.connection() as connection:
         await connection.execute("DELETE FROM greenroom.threads")
-        gone = [await journal.abandoned_threads(connection, shard) for shard in shards]
+        gone = [await journal.threads_with_remains(connection, shard) for shard in shards]
     assert [sorted(each) for each in gone] == [sorted(each) for each in found]

@@ -1,7 +1,7 @@
-"""What Ray promises nobody, and the server builds upon: each test says what breaks without it.
+"""The private parts of Ray that the server uses: each test says what breaks without one.
 
-A failure here after an upgrade names what to look at in `actors/calls/ray_internals.py`. Together
-with a real Ray they are used by `tests/server` (onlookers) and `tests/cluster` (the autoscaler).
+A failure here after an upgrade names the function in `actors/calls/ray_internals.py` to look at.
+`tests/server` (unused processes) and `tests/cluster` (the autoscaler) use them with a real Ray.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def test_the_client_of_the_control_service_has_both_questions() -> None:
     assert callable(raylet.InnerGcsClient.internal_kv_get)
 
 
-def test_a_node_ends_its_onlookers_by_name() -> None:
+def test_a_node_names_its_unused_processes() -> None:
     """Else a local server costs 150 MiB more; a missing name is passed by in silence."""
     assert hasattr(ray._private.worker, "_global_node")
     for kind in ("monitor", "dashboard", "log_monitor"):
@@ -106,7 +106,7 @@ def test_a_node_ends_its_onlookers_by_name() -> None:
         assert "check_alive" in inspect.signature(end).parameters
 
 
-def test_the_onlookers_of_the_node_are_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unused_processes_of_the_node_are_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     ended: list[tuple[str, bool]] = []
 
     class Node:
@@ -117,10 +117,10 @@ def test_the_onlookers_of_the_node_are_ended(monkeypatch: pytest.MonkeyPatch) ->
             ended.append(("dashboard", check_alive))
 
     monkeypatch.setattr(ray._private.worker, "_global_node", Node())
-    ray_internals.end_onlookers()
+    ray_internals.end_unused_processes()
     assert ended == [("monitor", False), ("dashboard", False)]
     monkeypatch.setattr(ray._private.worker, "_global_node", None)
-    ray_internals.end_onlookers()
+    ray_internals.end_unused_processes()
 
 
 def run(code: str) -> None:

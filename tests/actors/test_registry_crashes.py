@@ -143,7 +143,7 @@ async def test_a_death_whose_notice_fails_half_way_is_seen_to_by_the_next_regist
     await theatre.nothing_is_left()
 
 
-@pytest.mark.parametrize("place", ["roll_back", "rolled_back", "stop"])
+@pytest.mark.parametrize("place", ["roll_back", "rolled_back", "cancel"])
 async def test_a_rollback_that_fails_half_way_is_done_by_the_next_registry(
     make: Callable[..., Awaitable[Theatre]], place: str
 ) -> None:
@@ -154,7 +154,7 @@ async def test_a_rollback_that_fails_half_way_is_done_by_the_next_registry(
     faults.planned[place] = 1
     asked = CancelRequest(thread_id="t", run_id=run.run_id, action="rollback")
     (answer,) = await bounded(theatre.registry.cancel_many([asked]))
-    if place == "stop":
+    if place == "cancel":
         assert answer is None, "not acknowledged by a registry that is about to end"
         await until(lambda: theatre.registry.broken)
         await theatre.restart()

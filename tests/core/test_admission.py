@@ -10,11 +10,11 @@ from greenroom.core.admission import (
     BUSY_MESSAGE,
     CHANGING_MESSAGE,
     Cancel,
+    Claim,
     Drop,
     Effect,
     EndUnexecuted,
     Lane,
-    Place,
 )
 from greenroom.core.errors import Conflict, NotFound
 from greenroom.core.lifecycle import Event, IllegalTransition, Life, State
@@ -103,14 +103,14 @@ REFUSED = {
 }
 
 DISPLACED: dict[str, dict[CancelAction, list[Effect]]] = {
-    "waiting": {a: [Drop("A", delete=a == "rollback"), Place("N")] for a in ACTIONS},
+    "waiting": {a: [Drop("A", delete=a == "rollback"), Claim("N")] for a in ACTIONS},
     "running": {a: [Cancel("A", a)] for a in ACTIONS},
     "requeued": {a: [EndUnexecuted("A", a)] for a in ACTIONS},
     "stopping by interrupt": {a: [] for a in ACTIONS},
     "stopping by rollback": {a: [] for a in ACTIONS},
     "running and queued": {a: [Drop("Q", delete=a == "rollback"), Cancel("A", a)] for a in ACTIONS},
-    "delayed": {a: [Place("N"), Drop("A", delete=a == "rollback")] for a in ACTIONS},
-    "free": {a: [Place("N")] for a in ACTIONS},
+    "delayed": {a: [Claim("N"), Drop("A", delete=a == "rollback")] for a in ACTIONS},
+    "free": {a: [Claim("N")] for a in ACTIONS},
     "exclusive": {a: [] for a in ACTIONS},
 }
 
@@ -140,8 +140,8 @@ def test_a_new_run_at_every_stage_under_every_strategy(
     if strategy in ("interrupt", "rollback"):
         assert effects == DISPLACED[state][strategy]
     else:
-        assert effects == ([Place("N")] if state in STARTS_AT_ONCE else [])
-    placed = Place("N") in effects
+        assert effects == ([Claim("N")] if state in STARTS_AT_ONCE else [])
+    placed = Claim("N") in effects
     ticket = lane.find("N")
     assert ticket is not None
     assert ticket.state is (State.WAITING if placed else State.QUEUED)
@@ -155,7 +155,7 @@ def test_a_delayed_run_displaces_at_once_and_takes_no_turn_before_it_is_due(
     lane = STATES[state]()
     effects = create(lane, "N", strategy, delayed=True)
     expected = [] if strategy == "enqueue" else DISPLACED[state][strategy]  # type: ignore[index]
-    assert effects == [effect for effect in expected if effect != Place("N")]
+    assert effects == [effect for effect in expected if effect != Claim("N")]
     ticket = lane.find("N")
     assert ticket is not None
     assert ticket.state is State.DELAYED
@@ -178,7 +178,7 @@ def test_a_chain_of_interrupts_while_the_first_stops_executes_only_the_newest() 
     assert create(lane, "B", "interrupt") == [Cancel("A", "interrupt")]
     assert create(lane, "C", "interrupt") == [Drop("B", delete=False)]
     assert create(lane, "D", "interrupt") == [Drop("C", delete=False)]
-    assert lane.ended("A") == [Place("D")]
+    assert lane.ended("A") == [Claim("D")]
 
 
 def test_a_chain_whose_admissions_are_stored_late_still_executes_only_the_newest() -> None:
@@ -186,9 +186,9 @@ def test_a_chain_whose_admissions_are_stored_late_still_executes_only_the_newest
     lane = running(lane_with("A"))
     lane.admit("B", "interrupt", delayed=False)
     lane.admit("C", "interrupt", delayed=False)
-    assert lane.ended("A") == [Place("B")]
+    assert lane.ended("A") == [Claim("B")]
     assert lane.admitted("B") == []
-    assert lane.admitted("C") == [Drop("B", delete=False), Place("C")]
+    assert lane.admitted("C") == [Drop("B", delete=False), Claim("C")]
 
 
 def test_a_newer_run_is_not_displaced_by_an_older_one_that_is_stored_after_it() -> None:
@@ -196,8 +196,8 @@ def test_a_newer_run_is_not_displaced_by_an_older_one_that_is_stored_after_it() 
     lane.admit("B", "interrupt", delayed=False)
     lane.admit("C", "enqueue", delayed=False)
     assert lane.admitted("B") == [Cancel("A", "interrupt")]
-    assert lane.ended("A") == [Place("B")]
-    assert running(lane).ended("B") == [Place("C")]
+    assert lane.ended("A") == [Claim("B")]
+    assert running(lane).ended("B") == [Claim("C")]
 
 
 def test_a_run_that_was_cancelled_while_it_was_stored_displaces_nobody() -> None:
@@ -245,7 +245,7 @@ def test_cancelling_a_run_that_never_ran_only_interrupts_it(action: CancelAction
     assert lane.cancel("Q", action) == [Drop("Q", delete=False)]
     assert lane.cancel("D", action) == [Drop("D", delete=False)]
     lane = lane_with("A", "B")
-    assert lane.cancel("A", action) == [Drop("A", delete=False), Place("B")]
+    assert lane.cancel("A", action) == [Drop("A", delete=False), Claim("B")]
     assert lane.cancel("A", action) == []
 
 
@@ -257,7 +257,7 @@ def test_a_run_that_lost_its_actor_is_settled_before_the_next_begins(action: Can
     assert lane.active is not None
     assert (lane.active.run_id, lane.active.life.cancel) == ("A", action)
     assert not lane.is_waiting("A")
-    assert lane.ended("A") == [Place("B")]
+    assert lane.ended("A") == [Claim("B")]
 
 
 def test_the_thread_stays_taken_until_the_stopped_run_has_stopped() -> None:
@@ -267,7 +267,7 @@ def test_the_thread_stays_taken_until_the_stopped_run_has_stopped() -> None:
         create(lane, "C", "reject")
     with pytest.raises(Conflict):
         lane.begin_exclusive("op")
-    assert lane.ended("A") == [Place("B")]
+    assert lane.ended("A") == [Claim("B")]
 
 
 def test_a_delayed_run_that_is_due_goes_behind_what_was_queued_meanwhile() -> None:
@@ -275,13 +275,13 @@ def test_a_delayed_run_that_is_due_goes_behind_what_was_queued_meanwhile() -> No
     create(lane, "D", delayed=True)
     create(lane, "B")
     assert lane.due("D") == []
-    assert lane.ended("A") == [Place("B")]
-    assert running(lane).ended("B") == [Place("D")]
+    assert lane.ended("A") == [Claim("B")]
+    assert running(lane).ended("B") == [Claim("D")]
 
 
 def test_a_delayed_run_that_is_due_on_a_free_thread_takes_its_turn() -> None:
     lane = delayed()
-    assert lane.due("A") == [Place("A")]
+    assert lane.due("A") == [Claim("A")]
     assert lane.due("A") == []
 
 
@@ -297,7 +297,7 @@ def test_a_requeued_run_keeps_the_thread() -> None:
     assert lane.is_waiting("A")
     assert not lane.is_waiting("B")
     running(lane)
-    assert lane.ended("A") == [Place("B")]
+    assert lane.ended("A") == [Claim("B")]
 
 
 @pytest.mark.parametrize("state", [name for name in STATES if name != "free"])
@@ -313,7 +313,7 @@ def test_runs_wait_for_an_exclusive_operation_in_order() -> None:
     assert create(lane, "A") == []
     assert create(lane, "B") == []
     assert lane.end_exclusive("another") == []
-    assert lane.end_exclusive("op") == [Place("A")]
+    assert lane.end_exclusive("op") == [Claim("A")]
     assert lane.end_exclusive("op") == []
 
 
@@ -333,7 +333,7 @@ def test_a_thread_that_is_closed_drops_what_waits_stops_what_runs_and_opens_agai
     assert not lane.is_empty
     lane.reopen()
     assert lane.is_empty
-    assert create(lane, "N") == [Place("N")]
+    assert create(lane, "N") == [Claim("N")]
 
 
 def test_a_restart_keeps_the_order_and_the_one_that_runs() -> None:
@@ -343,7 +343,7 @@ def test_a_restart_keeps_the_order_and_the_one_that_runs() -> None:
     lane.restore("B", Life(State.QUEUED), "enqueue")
     lane.restore("C", Life(State.QUEUED), "reject")
     assert lane.resume() == []
-    assert lane.ended("A") == [Place("B")]
+    assert lane.ended("A") == [Claim("B")]
     assert lane.due("D") == []
     assert [ticket.run_id for ticket in lane] == ["B", "C", "D"]
 
@@ -353,9 +353,9 @@ def test_a_restart_gives_the_turn_to_the_run_that_had_lost_its_actor() -> None:
     lane = Lane("t")
     lane.restore("D", Life(State.QUEUED), "enqueue")
     lane.restore("A", Life(State.WAITING, attempt=1, stored=1), "enqueue")
-    assert lane.resume() == [Place("A")]
+    assert lane.resume() == [Claim("A")]
     running(lane)
-    assert lane.ended("A") == [Place("D")]
+    assert lane.ended("A") == [Claim("D")]
 
 
 @pytest.mark.parametrize("action", ACTIONS)
@@ -368,7 +368,7 @@ def test_a_restart_displaces_again_what_had_not_stopped(action: CancelAction) ->
         Cancel("A", action),
     ]
     assert lane.resume() == []
-    assert lane.ended("A") == [Place("C")]
+    assert lane.ended("A") == [Claim("C")]
 
 
 def test_what_is_not_there_changes_nothing() -> None:

@@ -14,7 +14,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from greenroom.core.admission import Cancel, Drop, Effect, EndUnexecuted, Lane, Place
+from greenroom.core.admission import Cancel, Claim, Drop, Effect, EndUnexecuted, Lane
 from greenroom.core.errors import Conflict, NotFound
 from greenroom.core.lifecycle import STATUS, Do, Event, Life, State
 from greenroom.core.runs import CancelAction, MultitaskStrategy, RunStatus
@@ -65,7 +65,7 @@ class DoubleTexting(RuleBasedStateMachine):
                 displaces = number(effect.run_id) < number(by)
                 assert displaces or effect.run_id == self.cancelled, "nobody asked for this"
             match effect:
-                case Place(run_id):
+                case Claim(run_id):
                     assert run_id not in self.in_line, "placed twice"
                     assert not any(row.running for row in self.rows.values())
                     self.in_line.add(run_id)
@@ -251,7 +251,7 @@ class DoubleTexting(RuleBasedStateMachine):
             self.over(row.run_id, "interrupted")
             self.perform(self.lane.ended(row.run_id))
         else:
-            assert row.life.on(Event.REQUEUED, attempt=row.attempt) == (Do.PLACE_AGAIN,)
+            assert row.life.on(Event.REQUEUED, attempt=row.attempt) == (Do.CLAIM_AGAIN,)
             self.in_line.add(row.run_id)
 
     @precondition(lambda self: self.executed())

@@ -96,12 +96,12 @@ async def test_the_registry_dies_over_the_death_of_a_run(
 @pytest.mark.parametrize(
     ("action", "place"),
     [
-        ("interrupt", "stop"),
+        ("interrupt", "cancel"),
         ("rollback", "rolled_back"),
         *(pytest.param("interrupt", place, marks=pytest.mark.slow) for place in ("end", "ended")),
         *(
             pytest.param("rollback", place, marks=pytest.mark.slow)
-            for place in ("stop", "end", "roll_back", "ended")
+            for place in ("cancel", "end", "roll_back", "ended")
         ),
     ],
 )

@@ -21,9 +21,9 @@ from greenroom.persistence.journal.epochs import (
 from greenroom.persistence.journal.group_commit import Journal, Row, Write, may_pass
 from greenroom.persistence.journal.recovery import (
     InFlight,
-    abandoned_threads,
     find_run,
     in_flight,
+    threads_with_remains,
     was_cancel_heard,
 )
 from greenroom.persistence.journal.run_writes import (
@@ -36,15 +36,15 @@ from greenroom.persistence.journal.run_writes import (
     note_cancel,
     requeue,
     start,
-    tell_stop,
+    store_cancel,
 )
 from greenroom.persistence.journal.thread_writes import (
-    calm_abandoned,
-    calm_thread,
     delete_remains,
     delete_thread,
     leave_thread,
     newest_graph,
+    reset_thread_status,
+    reset_thread_statuses,
     rest_thread,
 )
 
@@ -56,10 +56,7 @@ __all__ = [
     "Row",
     "Superseded",
     "Write",
-    "abandoned_threads",
     "admit",
-    "calm_abandoned",
-    "calm_thread",
     "created",
     "delete_remains",
     "delete_run",
@@ -74,9 +71,12 @@ __all__ = [
     "next_generation",
     "note_cancel",
     "requeue",
+    "reset_thread_status",
+    "reset_thread_statuses",
     "rest_thread",
     "start",
+    "store_cancel",
     "take_epoch",
-    "tell_stop",
+    "threads_with_remains",
     "was_cancel_heard",
 ]

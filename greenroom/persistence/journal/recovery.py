@@ -29,7 +29,7 @@ class InFlight(OfRun):
     deaths: int
     actor: str | None
     multitask_strategy: MultitaskStrategy
-    stop: CancelAction | None
+    cancel: CancelAction | None
     due_in_s: float | None
 
 
@@ -45,7 +45,7 @@ _FACTS = (
 )
 _IN_FLIGHT = """
 SELECT run_id::text, thread_id, assistant_id::text, graph_id, status, attempt, deaths, actor,
-    temporary, resumable, resumes, webhook, multitask_strategy, stop,
+    temporary, resumable, resumes, webhook, multitask_strategy, stop AS cancel,
     extract(epoch FROM due_at - clock_timestamp())::float8 AS due_in_s
 FROM greenroom.runs"""
 
@@ -58,7 +58,7 @@ async def in_flight(connection: Connection, shard: Shard = WHOLE) -> list[InFlig
     return [_found(row) for row in await cursor.fetchall()]
 
 
-async def abandoned_threads(connection: Connection, shard: Shard = WHOLE) -> list[str]:
+async def threads_with_remains(connection: Connection, shard: Shard = WHOLE) -> list[str]:
     """Returns the ids of the shard's threads that were deleted with their stateless run, but still
     have data."""
     cursor = await connection.execute(

@@ -72,7 +72,7 @@ WHERE run_id = %(run)s AND status IN ('pending', 'running') AND attempt <= %(att
 RETURNING kwargs::text, attempt = 1 AND NOT EXISTS (
     SELECT 1 FROM checkpoints WHERE checkpoints.thread_id = runs.thread_id)"""
 
-_TELL_STOP = "UPDATE greenroom.runs SET stop = coalesce(stop, %(stop)s) WHERE run_id = %(run)s"
+_STORE_CANCEL = "UPDATE greenroom.runs SET stop = coalesce(stop, %(stop)s) WHERE run_id = %(run)s"
 
 _REQUEUE = """
 UPDATE greenroom.runs SET status = 'pending', actor = NULL, deaths = deaths + %(deaths)s,
@@ -159,9 +159,9 @@ def start(run_id: str, attempt: int, actor: str) -> Write:
     return Write(_START, {"run": run_id, "attempt": attempt, "actor": actor})
 
 
-def tell_stop(run_id: str, action: CancelAction) -> Write:
+def store_cancel(run_id: str, action: CancelAction) -> Write:
     """Records the cancel of a run; the first action stays."""
-    return Write(_TELL_STOP, {"run": run_id, "stop": action})
+    return Write(_STORE_CANCEL, {"run": run_id, "stop": action})
 
 
 def requeue(run_id: str, attempt: int, because: Requeued) -> Write:

@@ -22,11 +22,11 @@ WHERE thread_id = %(thread)s"""
 
 _LEAVE = "DELETE FROM greenroom.threads WHERE thread_id = %(thread)s"
 
-_CALM = """
+_RESET_STATUS = """
 UPDATE greenroom.threads SET status = resting, updated_at = clock_timestamp()
 WHERE thread_id = %(thread)s"""
 
-_CALM_ABANDONED = """
+_RESET_STATUSES = """
 UPDATE greenroom.threads t SET updated_at = clock_timestamp(), status = resting
 WHERE status = 'busy' AND {is_of} AND NOT EXISTS (
     SELECT 1 FROM greenroom.runs r
@@ -84,17 +84,17 @@ def leave_thread(thread_id: str) -> Write:
     return Write(_LEAVE, {"thread": thread_id})
 
 
-def calm_thread(thread_id: str) -> Write:
+def reset_thread_status(thread_id: str) -> Write:
     """Gives a thread whose pending run was dropped the status that it had before."""
-    return Write(_CALM, {"thread": thread_id})
+    return Write(_RESET_STATUS, {"thread": thread_id})
 
 
-def calm_abandoned(shard: Shard = WHOLE) -> Write:
+def reset_thread_statuses(shard: Shard = WHOLE) -> Write:
     """Gives each ``busy`` thread without a run the status that it had before.
 
     A registry commits this at its start, after unfinished work of the previous registry.
     """
-    return Write(_CALM_ABANDONED.format(is_of=is_of(shard)), {})
+    return Write(_RESET_STATUSES.format(is_of=is_of(shard)), {})
 
 
 def newest_graph(thread_id: str) -> Write:

@@ -1,4 +1,4 @@
-"""The gateway's calls of registries: which one has a thread, and what happens while it restarts."""
+"""The gateway's calls of registries: finds a thread's registry, and waits while it restarts."""
 
 from __future__ import annotations
 

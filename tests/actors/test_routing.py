@@ -12,7 +12,7 @@ import pytest
 from actors.calls.answers import ActorGone
 from actors.calls.directory import Handles
 from actors.calls.names import registry_name
-from actors.gateway import registries as registries_module
+from actors.gateway import routing
 from actors.gateway.runtime import RayRuntime
 from greenroom.core.errors import (
     Conflict,
@@ -284,7 +284,7 @@ async def test_who_waits_for_a_run_waits_while_the_database_is_away(
 async def test_one_that_does_not_come_back_is_no_endless_wait(
     registries: Registries, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registries_module, "REGISTRY_PATIENCE_S", 0.05)
+    monkeypatch.setattr(routing, "REGISTRY_PATIENCE_S", 0.05)
     runtime = runtime_of(registries, 4)
     del registries.names[registry_name(3)]
     with pytest.raises(Unavailable, match="The server is restarting"):
