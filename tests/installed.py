@@ -30,7 +30,7 @@ from pathlib import Path
 
 import psutil
 
-from greenroom.environment import haproxy_dir
+from greenroom.environment import haproxy_dir, remove_haproxy_dir
 from tests.serving import START_PATIENCE_S, STOP_PATIENCE_S, free_port
 
 ROOT = Path(__file__).parent.parent
@@ -136,9 +136,9 @@ def build(folder: Path, *, beside: bool) -> Path:
     return wheel
 
 
-def check_contents(wheel: Path) -> None:
-    """Raises Failed unless the wheel has the packages, the examples and `serve_app.py`, no more."""
-    expected = {"serve_app.py"}
+def wanted_files() -> set[str]:
+    """What the wheel has to have: the packages, the examples in one of them, and `serve_app.py`."""
+    wanted = {"serve_app.py"}
     for source, target in {
         "greenroom": "greenroom",
         "actors": "actors",
@@ -147,12 +147,17 @@ def check_contents(wheel: Path) -> None:
         for file in (ROOT / source).rglob("*"):
             parts = file.relative_to(ROOT / source).parts
             if file.is_file() and not any(p == "__pycache__" or p.startswith(".") for p in parts):
-                expected.add("/".join((target, *parts)))
+                wanted.add("/".join((target, *parts)))
+    return wanted
+
+
+def check_contents(wheel: Path) -> None:
+    """Raises Failed unless the wheel has what it needs and no more."""
     found = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    if found != expected:
+    if found != wanted_files():
         raise Failed(
-            f"{wheel.name} lacks {sorted(expected - found)} and has {sorted(found - expected)}"
-            " that nobody needs."
+            f"{wheel.name} lacks {sorted(wanted_files() - found)}"
+            f" and has {sorted(found - wanted_files())} that nobody needs."
         )
 
 
@@ -188,6 +193,7 @@ def served(environment: Environment, port: int, data_dir: Path) -> Iterator[subp
                 with contextlib.suppress(psutil.NoSuchProcess):
                     each.kill()
             process.wait()
+            remove_haproxy_dir(data_dir)
 
 
 def stream(url: str) -> None:
@@ -230,7 +236,7 @@ def end(process: subprocess.Popen[str], folder: Path, data_dir: Path) -> None:
 
 
 def processes_of(folder: Path) -> list[psutil.Process]:
-    """Those that anything of the folder is in the command line or working directory of."""
+    """Processes that have the folder in their command line or are in it."""
     found = list[psutil.Process]()
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
@@ -245,7 +251,7 @@ def try_wheel(wheel: Path, python: str, *, beside: bool) -> None:
     Raises:
         Failed: a step did not do what it should.
     """
-    with tempfile.TemporaryDirectory(prefix="greenroom-wheel-") as name:
+    with tempfile.TemporaryDirectory(prefix="greenroom-wheel-", ignore_cleanup_errors=True) as name:
         folder = Path(name).resolve()
         environment = Environment(folder, python, beside=beside)
         say(environment.run("python", "--version").strip())
