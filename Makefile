@@ -19,7 +19,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve stop test test-lowest test-newest notebooks chaos cluster-test soak lint check bench settings constraints conformance-reference clean
+.PHONY: help install serve stop test test-lowest test-newest notebooks chaos cluster-test soak wheel-test lint check bench settings constraints conformance-reference clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-21s %s\n", $$1, $$2 }' Makefile
@@ -63,6 +63,12 @@ cluster-test: $(VENV)/.installed-dev ## Several Ray nodes: lost nodes, an autosc
 
 soak: $(VENV)/.installed-dev ## Ten minutes of the same, and no process may grow
 	@$(BIN)/python -m tests.reliability.chaos --minutes 10 --memory --kill 0.05 --keep $(ARGS)
+
+# Names or paths; without any, the oldest and the newest on the PATH.
+PYTHONS ?=
+
+wheel-test: $(VENV)/.installed ## Build the wheel, install it elsewhere, serve a new project with it
+	@$(BIN)/python -m tests.installed $(ARGS) $(PYTHONS)
 
 lint: $(VENV)/.installed-dev ## Formatting and lint
 	@$(BIN)/ruff format --check .

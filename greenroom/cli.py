@@ -1,4 +1,4 @@
-"""The commands: ``greenroom serve``, ``check``, ``stop``, ``version``.
+"""The commands: ``greenroom serve``, ``check``, ``new``, ``examples``, ``stop``, ``version``.
 
 Each failure prints one sentence on standard error and gives an exit code other than 0. A command
 ends everything that it has started, also when it fails. `actors` is imported late: Ray reads its
@@ -8,9 +8,10 @@ environment during its import, and ``version`` should not wait for that import.
 from __future__ import annotations
 
 import logging
+import shlex
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -24,6 +25,7 @@ from greenroom.graph_check import GraphCheck, GraphReport
 from greenroom.graphs.configuration import Configuration, read_configuration
 from greenroom.graphs.placements import PlacementSpec
 from greenroom.logs import configure_logs
+from greenroom.projects import Template, example_files, project_files, write_files
 from greenroom.running import RunningServer, run_server, version_of
 from greenroom.settings import Settings
 from greenroom.signals import Stopped
@@ -123,6 +125,31 @@ def check(config: ConfigOption = None) -> None:
 
 
 @app.command()
+def new(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where; '.' is this folder.")],
+    template: Annotated[
+        Template, typer.Option(help="Which example its graph begins as.")
+    ] = Template.CHAT,
+) -> None:
+    """Make a small project, which needs no key to be served. Overwrites nothing."""
+    files = project_files(folder.absolute().name, template)
+    write_files(folder, files)
+    _next(folder, files, "greenroom check", "greenroom serve")
+
+
+@app.command()
+def examples(
+    folder: Annotated[
+        Path, typer.Argument(metavar="[DIR]", help="Where. [examples]", show_default=False)
+    ] = Path("examples"),
+) -> None:
+    """Copy the examples, with their langgraph.json. Overwrites nothing."""
+    files = example_files()
+    write_files(folder, files)
+    _next(folder, files, "greenroom serve")
+
+
+@app.command()
 def stop(data_dir: DataDirOption = None) -> None:
     """End the server that runs in a data directory."""
     settings = Settings.read(data_dir=data_dir)
@@ -161,6 +188,16 @@ def _make_server(settings: Settings, configuration: Configuration) -> RunningSer
     # Serve says on the terminal what our own steps say already, with another look.
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     return Server(settings, configuration)
+
+
+def _next(folder: Path, files: Mapping[str, str], *commands: str) -> None:
+    """Says what was written and what to type now."""
+    out.print(f"{folder} has {len(files)} new files; README.md says what they are.", markup=False)
+    out.print("\nNext:\n")
+    there = () if folder.absolute() == Path.cwd() else (f"cd {shlex.quote(str(folder))}",)
+    for command in (*there, *commands):
+        out.print(f"  {command}", markup=False)
+    out.print()
 
 
 def _table(configuration: Configuration, reports: Sequence[GraphReport]) -> Table:

@@ -34,6 +34,9 @@ def ray_environment(settings: Settings) -> dict[str, str]:
     """Returns the variables by name; to be set as defaults before ``import ray``."""
     environment = {
         "RAY_USAGE_STATS_ENABLED": "0",
+        # Below `uv run` Ray would copy the working directory, of at most 512 MiB, and start each
+        # process by `uv run` again; ours have the interpreter and the directory of the server.
+        "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
         # Task events fill the memory of Ray's control service: 353 MiB after 100,000 calls.
         "RAY_task_events_report_interval_ms": "0",
         # Without these a shutdown takes half a minute and a redeploy longer.

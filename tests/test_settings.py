@@ -133,6 +133,24 @@ def with_haproxy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(environment, "haproxy_available", lambda: True)
 
 
+def test_below_uv_run_ray_copies_no_working_directory() -> None:
+    """Nor starts each process by `uv run` again: its hook looks at what began the server."""
+    found = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "from ray._private import ray_constants\n"
+            "print(ray_constants.RAY_ENABLE_UV_RUN_RUNTIME_ENV)",
+        ],
+        env={**os.environ, **ray_environment(Settings.read())},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert found.stdout.strip() == "False"
+
+
 @pytest.mark.usefixtures("with_haproxy")
 def test_ray_knows_every_variable_that_it_is_told() -> None:
     names = [name for name in ray_environment(Settings.read()) if name.startswith("RAY_SERVE_")]

@@ -161,9 +161,9 @@ def read_configuration(path: Path) -> Configuration:
         text = file.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ConfigurationError(
-            f"There is no configuration at {file}. Create a {FILE_NAME} with "
-            '{"dependencies": ["."], "graphs": {"agent": "./agent.py:graph"}}, '
-            "or name another file."
+            f"There is no configuration at {file}. Name another file with --config, let"
+            f" 'greenroom new DIR' make a project, or create a {FILE_NAME} with "
+            '{"dependencies": ["."], "graphs": {"agent": "./agent.py:graph"}}.'
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"The configuration {file} cannot be read: {error}") from None

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import shlex
 import subprocess
+import sys
+import threading
+import tomllib
 import warnings
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +20,7 @@ import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 from greenroom import environment
+from greenroom.core.errors import ConfigurationError
 from greenroom.settings import Settings, refuse_unknown
 
 with warnings.catch_warnings():
@@ -153,3 +160,81 @@ def test_versions_are_those_that_are_installed_everywhere() -> None:
     )
     assert RAY_CLUSTER["rayVersion"] == exact["ray"]
     assert f"FROM rayproject/ray:{exact['ray']}-py311" in (DEPLOY / "Dockerfile").read_text()
+
+
+def test_no_service_of_kubernetes_is_taken_for_a_setting() -> None:
+    """Else a pod beside a service greenroom-redis has GREENROOM_REDIS_PORT, which is refused."""
+    with pytest.raises(ConfigurationError, match="GREENROOM_REDIS_PORT is not a setting"):
+        refuse_unknown(["GREENROOM_REDIS_PORT"])
+    groups = [RAY_CLUSTER["headGroupSpec"], *RAY_CLUSTER["workerGroupSpecs"]]
+    assert [group["template"]["spec"]["enableServiceLinks"] for group in groups] == [False] * 4
+
+
+# --- the image ------------------------------------------------------------------------------------
+
+STAGES = [
+    re.findall(r"^([A-Z]+) (.*)$", re.sub(r"\\\n\s*", "", stage), re.MULTILINE)
+    for stage in re.split(r"^(?=FROM )", (DEPLOY / "Dockerfile").read_text(), flags=re.MULTILINE)[
+        1:
+    ]
+]
+
+
+def test_the_wheel_of_the_image_is_made_of_what_a_wheel_needs() -> None:
+    """And all of it may leave the checkout (.dockerignore), and nothing else."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]["only-include"]
+    build, final = STAGES
+    copied = {
+        source
+        for stage in (build, final)
+        for kind, words in stage
+        if kind == "COPY" and "--from" not in words
+        for source in [word for word in words.split() if not word.startswith("--")][:-1]
+    }
+    assert copied == {"pyproject.toml", "constraints.txt", "README.md", "LICENSE", *wheel}
+    allowed = re.findall(r"^!(.*)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE)
+    assert set(allowed) == copied
+    assert all((ROOT / source).exists() for source in copied)
+
+
+def test_the_image_serves_as_a_user_without_rights_and_says_how_it_is() -> None:
+    final = dict(STAGES[-1])
+    assert final["USER"] == "ray"
+    assert "http://127.0.0.1:$GREENROOM_PORT/ok" in final["HEALTHCHECK"]
+    assert json.loads(final["CMD"]) == ["greenroom", "serve"]
+    variables = dict(word.split("=", 1) for word in final["ENV"].split())
+    refuse_unknown(variables)
+    assert variables["GREENROOM_CONFIG"] == "/home/ray/app/examples/langgraph.json"
+    assert variables["GREENROOM_DATA_DIR"] == final["VOLUME"]
+    assert variables["GREENROOM_PORT"] == final["EXPOSE"]
+
+
+def test_the_health_check_of_the_image_is_a_command_that_asks() -> None:
+    """Of a server that answers it says 0, of a closed port not."""
+    command = dict(STAGES[-1])["HEALTHCHECK"].partition("CMD ")[2]
+
+    class Ok(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200 if self.path == "/ok" else 404)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None: ...
+
+    def asked(port: int) -> int:
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        environment = {**os.environ, "GREENROOM_PORT": str(port), "PATH": path}
+        return subprocess.run(
+            ["sh", "-c", command], env=environment, stderr=subprocess.DEVNULL
+        ).returncode
+
+    server = HTTPServer(("127.0.0.1", 0), Ok)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        assert asked(server.server_port) == 0
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+    assert asked(server.server_port) != 0

@@ -18,7 +18,14 @@ from langgraph.store.postgres.aio import AsyncPostgresStore
 from greenroom.core.errors import ConfigurationError, DatabaseUnavailable
 from greenroom.core.ports import ThreadFilter
 from greenroom.persistence import database
-from greenroom.persistence.database import Connection, Pool, check, open_pool, retrying
+from greenroom.persistence.database import (
+    Connection,
+    Pool,
+    check,
+    open_pool,
+    patiently,
+    retrying,
+)
 from greenroom.persistence.embedded import start_embedded, watchdog
 from greenroom.persistence.fenced_saver import FencedSaver
 from greenroom.persistence.migrations import migrate
