@@ -17,8 +17,9 @@ import subprocess, sys, time
 import psutil
 
 from actors.server import processes
+from greenroom.machine import adopt_orphans
 
-processes.adopt_orphans()
+assert adopt_orphans()
 # A shell that ends at once: what it started is an orphan, in a session of its own.
 subprocess.run(["sh", "-c", "setsid sleep 600 & echo $!"], check=True)
 child = subprocess.Popen([sys.executable, "-c", {child!r}], stdout=subprocess.PIPE)
