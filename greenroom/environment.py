@@ -105,11 +105,11 @@ def haproxy_available() -> bool:
 def haproxy_dir(data_dir: Path) -> Path:
     """Where HAProxy's configuration and sockets of this data directory live.
 
-    Not in the data directory itself: the path of a Unix socket is limited to 107 bytes, and Serve
+    Not in the data directory itself: HAProxy takes no path of a socket beyond 97 bytes, and Serve
     adds a node id of 56. Named after the data directory, so that an orphan can be recognised.
     """
-    place = hashlib.sha256(str(data_dir.resolve()).encode()).hexdigest()[:8]
-    return short_directory() / f"greenroom-{os.getuid()}-{place}"
+    place = os.fsencode(f"{os.getuid()}:{data_dir.resolve()}")
+    return short_directory() / f"gr-{hashlib.sha256(place).hexdigest()[:8]}"
 
 
 def terminal_socket(data_dir: Path) -> Path:

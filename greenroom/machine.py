@@ -15,6 +15,7 @@ import resource
 import select
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -25,8 +26,10 @@ DESCRIPTORS = Path("/dev/fd")
 """Where macOS lists the descriptors of the process that looks."""
 PR_SET_CHILD_SUBREAPER = 36
 
+LOOK_S = 0.05
+
 SHORT_BYTES = 12
-"""The longest path below which Unix sockets fit: 107 bytes, of which Ray Serve takes most."""
+"""The longest path below which all sockets fit: HAProxy permits 97 bytes, and Serve takes 57."""
 SHORT = ("/tmp", "/var/tmp")
 
 MOST_FILES = 65_536
@@ -105,15 +108,14 @@ def wait_until_one_ends(pids: Sequence[int], limit_s: float) -> None:
 def _look_until_one_ends(pids: Sequence[int], limit_s: float) -> None:
     import psutil
 
-    try:
+    deadline_s = time.monotonic() + limit_s
+    # Not `psutil.wait_procs`: it would take the exit status of a child away from its `Popen`.
+    with contextlib.suppress(psutil.NoSuchProcess):
         processes = [psutil.Process(pid) for pid in pids]
-    except psutil.NoSuchProcess:
-        return
-    ended: list[psutil.Process] = []
-    while not ended and limit_s > 0:
-        turn_s = min(0.05, limit_s)
-        ended, _ = psutil.wait_procs(processes, timeout=turn_s)
-        limit_s -= turn_s
+        while all(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in processes):
+            if time.monotonic() >= deadline_s:
+                return
+            time.sleep(LOOK_S)
 
 
 def effective_capabilities() -> int | None:
