@@ -270,6 +270,10 @@ def test_a_second_ctrl_c_does_not_wait_for_the_stop(serve: Start) -> None:
     [
         ("raise Unavailable('The stage is closed.')", "Error: The stage is closed."),
         ("raise OSError('no room\\n  at all')", "Error: The server could not start: no room ("),
+        (
+            "error = OSError('ray::X()\\n  File'); error.cause = OSError('full.'); raise error",
+            "Error: The server could not start: full (",
+        ),
     ],
 )
 def test_a_start_that_fails_says_one_sentence_and_leaves_nothing(
@@ -324,6 +328,16 @@ def test_a_second_server_in_the_same_directory_is_refused_with_the_first_one_nam
     _, err = second.communicate(timeout=WAIT_S)
     assert second.returncode == 1
     assert f"process {first.pid}" in err.splitlines()[-1]
+
+
+def test_a_directory_that_cannot_be_written_is_named_with_the_option(
+    serve: Start, project: Path
+) -> None:
+    process = serve("--data-dir", str(project / "graphs.py" / "data"))
+    _, err = process.communicate(timeout=WAIT_S)
+    assert process.returncode == 1
+    assert "graphs.py/data cannot be written" in err.splitlines()[-1]
+    assert "name another with --data-dir" in err.splitlines()[-1]
 
 
 def test_stop_ends_the_server_of_the_directory(

@@ -306,3 +306,109 @@ def test_why_haproxy_does_not_start_is_said_with_a_way_around_it() -> None:
     missing = haproxy_failure(RuntimeError("HAProxy crashed during startup: exit code 127"))
     assert missing is not None
     assert "exit code 127" in missing.message
+
+
+# --- a real server on a machine that lacks nearly everything ---------------------------------------
+
+UNSHARE = ("unshare", "--mount", "--uts", "--net", "--propagation", "private")
+MACHINE = """set -eu
+# No IPv6, no way out, and a host name that does not resolve.
+ip link set lo up
+sysctl -qw net.ipv6.conf.all.disable_ipv6=1
+hostname no-such-name
+printf '127.0.0.1 localhost\\n' > "$PLACE/hosts" && mount --bind "$PLACE/hosts" /etc/hosts
+# A /dev/shm as in a container; a home and a project that cannot be written.
+mount -t tmpfs -o size=64m,mode=1777 tmpfs /dev/shm
+mkdir "$PLACE/home" && mount -t tmpfs -o ro tmpfs "$PLACE/home"
+mount --bind "$PLACE/first" "$PLACE/first" && mount -o remount,ro,bind "$PLACE/first"
+ulimit -Hn 1024 && ulimit -Sn 256
+# Not root.
+cd "$PLACE/first"
+exec unshare --user --map-user=65534 --map-group=65534 "$PYTHON" "$PLACE/drive.py"
+"""
+DRIVE = """
+import os, subprocess, sys
+from pathlib import Path
+
+import httpx
+
+from tests.serving import serving
+
+place = Path(os.environ["PLACE"])
+assert os.getuid() == 65534
+refused = subprocess.run(
+    [sys.executable, "-m", "greenroom", "serve"], stderr=subprocess.PIPE, text=True
+)
+print(refused.returncode, refused.stderr.splitlines()[-1])
+run = {"assistant_id": "echo", "input": {"text": "hi"}}
+with (
+    serving(place / "data 1", place / "first" / "langgraph.json") as first,
+    serving(place / "data 2", place / "mein zweites Projekt \\u65e5\\u672c" / "langgraph.json") as second,
+):
+    for server in (first, second):
+        answer = httpx.post(f"{server.url}/runs/wait", json=run, timeout=100)
+        print(answer.status_code, answer.text)
+    again = subprocess.run(
+        [sys.executable, "-m", "greenroom", "serve", "--data-dir", str(first.data_dir)],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    print(again.returncode, again.stderr.splitlines()[-1])
+    print([line for line in first.log.read_text().splitlines() if line.startswith("Note: HAProxy")])
+print(first.process.returncode, second.process.returncode)
+"""
+GRAPH = """
+from typing import TypedDict
+from langgraph.graph import StateGraph
+
+class State(TypedDict, total=False):
+    text: str
+
+def say(state: State) -> State:
+    return {"text": state["text"] + "!"}
+
+graph = StateGraph(State).add_node("say", say).set_entry_point("say").compile()
+"""
+
+
+def may_unshare() -> bool:
+    tools = all(shutil.which(tool) for tool in ("unshare", "ip", "sysctl", "hostname", "mount"))
+    return tools and subprocess.run([*UNSHARE, "true"], capture_output=True).returncode == 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, which makes the machine")
+def test_two_servers_run_where_nearly_everything_is_missing(tmp_path: Path) -> None:
+    if not may_unshare():
+        pytest.skip("namespaces cannot be made here")
+    for name in ("first", "mein zweites Projekt 日本"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "graph.py").write_text(GRAPH)
+        configured = {"dependencies": ["."], "graphs": {"echo": "./graph.py:graph"}}
+        (tmp_path / name / "langgraph.json").write_text(json.dumps(configured))
+    (tmp_path / "machine.sh").write_text(MACHINE)
+    (tmp_path / "drive.py").write_text(DRIVE)
+    temporary = tmp_path / ("a-long-name-" * 10)
+    temporary.mkdir()
+    done = subprocess.run(
+        [*UNSHARE, "bash", str(tmp_path / "machine.sh")],
+        env={
+            **{k: v for k, v in os.environ.items() if not k.startswith(("GREENROOM_", "RAY_"))},
+            **{"PLACE": str(tmp_path), "PYTHON": sys.executable, "PYTHONPATH": str(ROOT)},
+            **{"HOME": str(tmp_path / "home"), "TMPDIR": str(temporary), "LC_ALL": "C"},
+        },
+        capture_output=True,
+        text=True,
+        timeout=800,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    refused, one, two, again, noted, codes = done.stdout.splitlines()
+    assert refused.startswith("1 Error: The data directory ")
+    assert refused.endswith("name another with --data-dir.")
+    assert (one, two) == ('200 {"text":"hi!"}', '200 {"text":"hi!"}')
+    assert again.startswith("1 Error: The server http://127.0.0.1:")
+    assert "accepts 329 connections" in noted
+    assert codes == "0 0"
+    assert list(temporary.iterdir()) == []
