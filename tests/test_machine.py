@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import resource
+import shutil
 import signal
 import socket
 import subprocess
@@ -308,7 +310,7 @@ def test_why_haproxy_does_not_start_is_said_with_a_way_around_it() -> None:
     assert "exit code 127" in missing.message
 
 
-# --- a real server on a machine that lacks nearly everything ---------------------------------------
+# --- a real server on a machine that lacks nearly everything --------------------------------------
 
 UNSHARE = ("unshare", "--mount", "--uts", "--net", "--propagation", "private")
 MACHINE = """set -eu
@@ -316,12 +318,16 @@ MACHINE = """set -eu
 ip link set lo up
 sysctl -qw net.ipv6.conf.all.disable_ipv6=1
 hostname no-such-name
-printf '127.0.0.1 localhost\\n' > "$PLACE/hosts" && mount --bind "$PLACE/hosts" /etc/hosts
+printf '127.0.0.1 localhost\\n' > "$PLACE/hosts"
+mount --bind "$PLACE/hosts" /etc/hosts
 # A /dev/shm as in a container; a home and a project that cannot be written.
 mount -t tmpfs -o size=64m,mode=1777 tmpfs /dev/shm
-mkdir "$PLACE/home" && mount -t tmpfs -o ro tmpfs "$PLACE/home"
-mount --bind "$PLACE/first" "$PLACE/first" && mount -o remount,ro,bind "$PLACE/first"
-ulimit -Hn 1024 && ulimit -Sn 256
+mkdir "$PLACE/home"
+mount -t tmpfs -o ro tmpfs "$PLACE/home"
+mount --bind "$PLACE/first" "$PLACE/first"
+mount -o remount,ro,bind "$PLACE/first"
+ulimit -Sn 256
+ulimit -Hn 1024
 # Not root.
 cd "$PLACE/first"
 exec unshare --user --map-user=65534 --map-group=65534 "$PYTHON" "$PLACE/drive.py"
@@ -341,9 +347,10 @@ refused = subprocess.run(
 )
 print(refused.returncode, refused.stderr.splitlines()[-1])
 run = {"assistant_id": "echo", "input": {"text": "hi"}}
+second_project = place / "mein zweites Projekt \\u65e5\\u672c"
 with (
     serving(place / "data 1", place / "first" / "langgraph.json") as first,
-    serving(place / "data 2", place / "mein zweites Projekt \\u65e5\\u672c" / "langgraph.json") as second,
+    serving(place / "data 2", second_project / "langgraph.json") as second,
 ):
     for server in (first, second):
         answer = httpx.post(f"{server.url}/runs/wait", json=run, timeout=100)
