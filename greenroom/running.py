@@ -63,7 +63,8 @@ def run_server(
         progress("Reading the configuration")
         configuration = read_configuration(settings.config)
         note([*configuration.warnings, *exceeded(configuration, settings.registry_shards)])
-        note(few_connections(files))
+        if settings.haproxy:
+            note(few_connections(files))
         with (
             datadir.claim(settings.data_dir, settings.url) as killed,
             GraphCheck(settings.config, tolerant=settings.allow_broken) as graph_check,
@@ -92,8 +93,8 @@ def run_server(
             server = make_server(settings, configuration)
             shown = ExitStack()
             try:
-                shown.enter_context(errors_of(terminal_socket(settings.data_dir)))
                 try:
+                    shown.enter_context(errors_of(terminal_socket(settings.data_dir)))
                     server.start(step)
                 except Exception as error:
                     # What is interrupted may raise something else than it was interrupted with.

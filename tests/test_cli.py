@@ -157,6 +157,20 @@ def test_check_fails_with_graph_file_and_reason(
     assert "No module named 'no_such_module_here'" in said.err
 
 
+def test_a_machine_that_gives_no_process_is_a_sentence(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(subprocess, "Popen", refused)
+    assert run("check", "--config", str(project)) == 1
+    said = capsys.readouterr().err
+    assert "The operating system refused something:" in said
+    assert "Resource temporarily unavailable" in said
+    assert "Traceback" not in said
+
+
 def test_check_names_line_and_column_of_broken_json(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
