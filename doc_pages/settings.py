@@ -61,7 +61,7 @@ export RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S=1
 export RAY_SERVE_HAPROXY_RETRY_ON="conn-failure
     no option splice-request"
 export RAY_USAGE_STATS_ENABLED=0 RAY_task_events_report_interval_ms=0 RAY_AUTH_MODE=token
-export RAY_ENABLE_UV_RUN_RUNTIME_ENV=0  # else `uv run` copies the working directory to every process
+export RAY_ENABLE_UV_RUN_RUNTIME_ENV=0  # else `uv run` copies the directory to each process
 ```
 
 `greenroom/environment.py` has all of them, with the reasons."""

@@ -8,6 +8,19 @@ import socket
 
 from greenroom.core.errors import ConfigurationError, GreenroomError
 
+LEAST_FILES = 1024
+"""The open files below which a server is not started."""
+
+
+def check_open_files(limit: int) -> None:
+    """Raises ConfigurationError when a server cannot do with so many open files."""
+    if limit < LEAST_FILES:
+        raise ConfigurationError(
+            f"A server needs {LEAST_FILES} open files, and this process may have {limit}: raise the"
+            " limit, for example with 'ulimit -n 8192', 'LimitNOFILE=8192' of a systemd unit or"
+            " '--ulimit nofile=8192' of a container."
+        )
+
 
 def check_port(host: str, port: int) -> None:
     """Checks that the server can listen on an address.

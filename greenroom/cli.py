@@ -31,6 +31,8 @@ from greenroom.settings import Settings
 from greenroom.signals import Stopped
 from greenroom.terminal import complain, err, note, out
 
+log = logging.getLogger(__name__)
+
 STOP_MARGIN_S = 30
 """The time in which a server must end, beyond the time that its runs may take to drain."""
 
@@ -177,6 +179,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         app(args=arguments)
     except GreenroomError as error:
         complain(str(error))
+        sys.exit(1)
+    except OSError as error:
+        # The machine lacks something: processes, memory, space on a disk.
+        log.debug("The command could not go on.", exc_info=True)
+        complain(f"The operating system refused something: {error}.")
         sys.exit(1)
     except Stopped:
         sys.exit(0)

@@ -13,19 +13,22 @@ import hashlib
 import importlib.util
 import os
 import random
+import secrets
 import shutil
 import socket
 import sys
-import tempfile
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from greenroom.core.errors import ConfigurationError
+from greenroom.machine import open_files, short_directory
 from greenroom.settings import Settings
 
-LONGEST_BASE = 12
 BLOCKS = (20_000, 30_000)
 PORTS = 32
+HAPROXY_CONNECTIONS = 4096
+"""Ray Serve's own number."""
+HAPROXY_OWN_FILES = 200
 STANDBY_REPLICAS = 2
 """Up to this number of gateways, one answers all requests and the other one stands by."""
 
@@ -47,18 +50,40 @@ def ray_environment(settings: Settings) -> dict[str, str]:
         "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
         # For a starting proxy: on a busy machine Serve's five seconds would end it before it is up.
         "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "20",
+        # Serve ends a HAProxy that is not up after 30 s, and Ray a process after 60 s.
+        "RAY_SERVE_HAPROXY_STARTUP_TIMEOUT_S": "120",
+        "RAY_worker_register_timeout_seconds": "300",
         # Serve's lines go to its log files; the terminal is for the server's own.
         "RAY_SERVE_LOG_TO_STDERR": "0",
     }
     if settings.ray_address is None:
         # Ray's ports listen on all interfaces: without a token any client could execute code.
         environment["RAY_AUTH_MODE"] = "token"
+        if not _home_takes_token():
+            environment["RAY_AUTH_TOKEN"] = secrets.token_hex(16)
     if settings.haproxy and haproxy_available():
         environment |= _haproxy_environment(settings)
     else:
         # Direct ingress without HAProxy would start no proxy at all.
         environment |= {"RAY_SERVE_ENABLE_HA_PROXY": "0", "RAY_SERVE_ENABLE_DIRECT_INGRESS": "0"}
     return environment
+
+
+def _home_takes_token() -> bool:
+    """Whether Ray finds its token, or can write one to ``~/.ray``, where it keeps it."""
+    if {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
+        return True
+    home = os.path.expanduser("~")  # "~" itself for a user without a home
+    token = Path(home) / ".ray" / "auth_token"
+    if not os.path.isabs(home) or not os.path.isdir(home):
+        return False
+    try:
+        if token.exists():
+            return os.access(token, os.R_OK)
+        folder = token.parent if token.parent.exists() else token.parent.parent
+    except PermissionError:
+        return False
+    return os.access(folder, os.W_OK | os.X_OK)
 
 
 def apply_ray_environment(settings: Settings) -> dict[str, str]:
@@ -87,13 +112,12 @@ def haproxy_available() -> bool:
 def haproxy_dir(data_dir: Path) -> Path:
     """Returns the directory of HAProxy's configuration and sockets for a data directory.
 
-    It lies outside the data directory, because the path of a Unix socket is limited to 107 bytes
+    It lies outside the data directory, because HAProxy takes no path of a socket beyond 97 bytes
     and Serve adds a node id of 56 bytes. Its name follows from the data directory, so that
     `datadir` recognises an orphan.
     """
-    place = hashlib.sha256(str(data_dir.resolve()).encode()).hexdigest()[:8]
-    base = tempfile.gettempdir()
-    return Path(base if len(base) <= LONGEST_BASE else "/tmp") / f"greenroom-{os.getuid()}-{place}"
+    place = os.fsencode(f"{os.getuid()}:{data_dir.resolve()}")
+    return short_directory() / f"gr-{hashlib.sha256(place).hexdigest()[:8]}"
 
 
 def terminal_socket(data_dir: Path) -> Path:
@@ -105,10 +129,16 @@ def make_haproxy_dir(data_dir: Path) -> None:
     """Makes the directory of `haproxy_dir`, closed to others: its admin socket is open to all.
 
     Raises:
-        ConfigurationError: the directory belongs to another user.
+        ConfigurationError: the directory cannot be made, or belongs to another user.
     """
     folder = haproxy_dir(data_dir)
-    folder.mkdir(mode=0o700, exist_ok=True)
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(
+            f"The directory {folder} of the server's sockets cannot be made ({error.strerror});"
+            " name another temporary directory in TMPDIR."
+        ) from None
     if folder.is_symlink() or folder.stat().st_uid != os.getuid():
         raise ConfigurationError(
             f"{folder} belongs to another user; have it removed, or use another --data-dir."
@@ -141,6 +171,16 @@ def free_block(size: int) -> range:
     raise ConfigurationError(f"There are no {size} neighbouring ports free for Ray Serve.")
 
 
+def haproxy_connections(files: int) -> int:
+    """How many connections HAProxy may accept at once; it refuses to start if they do not fit.
+
+    Args:
+        files: the limit of its open files. It takes two for each connection, and half a one for
+            the pipes through which it splices.
+    """
+    return min(HAPROXY_CONNECTIONS, (files - HAPROXY_OWN_FILES) * 2 // 5)
+
+
 def _haproxy_environment(settings: Settings) -> dict[str, str]:
     folder = haproxy_dir(settings.data_dir)
     # A second server on a machine fails on the fixed default ports, or meets the first one there.
@@ -166,6 +206,7 @@ def _haproxy_environment(settings: Settings) -> dict[str, str]:
         # the second heartbeat: `on_disconnect: "cancel"` would take ten seconds. There is no
         # variable for it, so this one adds a line behind its own option in the template.
         "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure\n    no option splice-request",
+        "RAY_SERVE_HAPROXY_MAXCONN": str(haproxy_connections(open_files())),
         "RAY_SERVE_HAPROXY_NBTHREAD": str(min(4, os.cpu_count() or 1)),
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
         "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),

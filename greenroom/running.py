@@ -15,16 +15,19 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Protocol
 
 from greenroom import datadir
-from greenroom.checks import check_database, check_port
+from greenroom.checks import check_database, check_open_files, check_port
 from greenroom.core.errors import GreenroomError
 from greenroom.environment import (
+    HAPROXY_CONNECTIONS,
     apply_ray_environment,
+    haproxy_connections,
     make_haproxy_dir,
     remove_haproxy_dir,
     terminal_socket,
 )
 from greenroom.graph_check import GraphCheck, GraphReport
 from greenroom.graphs.configuration import Configuration, read_configuration
+from greenroom.machine import raise_open_files
 from greenroom.settings import Settings
 from greenroom.signals import ending_signals
 from greenroom.terminal import Progress, errors_of, note, out, steps
@@ -57,9 +60,13 @@ def run_server(
             running.
     """
     with ending_signals(settings.data_dir) as signals, steps() as progress:
+        files = raise_open_files()
+        check_open_files(files)
         progress("Reading the configuration")
         configuration = read_configuration(settings.config)
         note([*configuration.warnings, *exceeded(configuration, settings.registry_shards)])
+        if settings.haproxy:
+            note(few_connections(files))
         with (
             datadir.claim(settings.data_dir, settings.url) as killed,
             GraphCheck(settings.config, tolerant=settings.allow_broken) as graph_check,
@@ -88,8 +95,8 @@ def run_server(
             server = make_server(settings, configuration)
             shown = ExitStack()
             try:
-                shown.enter_context(errors_of(terminal_socket(settings.data_dir)))
                 try:
+                    shown.enter_context(errors_of(terminal_socket(settings.data_dir)))
                     server.start(step)
                 except Exception as error:
                     # Interrupted code may raise another exception than `Stopped`.
@@ -102,7 +109,7 @@ def run_server(
                     # error here, and the level "debug" shows all of it.
                     log.debug("The server could not start.", exc_info=True)
                     raise GreenroomError(
-                        f"The server could not start: {_first_line(error)}"
+                        f"The server could not start: {_reason(error)}"
                         " ('--log-level debug' shows where)."
                     ) from error
                 reports = graph_check.refuse_broken(wait=True)
@@ -178,6 +185,17 @@ def exceeded(configuration: Configuration, shards: int) -> list[str]:
     ]
 
 
+def few_connections(files: int) -> list[str]:
+    """A sentence if HAProxy can accept fewer connections than usual, because of open files."""
+    connections = haproxy_connections(files)
+    if connections >= HAPROXY_CONNECTIONS:
+        return []
+    return [
+        f"HAProxy accepts {connections} connections at once, since a process may have {files} open"
+        f" files here ('ulimit -n'); for {HAPROXY_CONNECTIONS} it takes 10500."
+    ]
+
+
 def version_of(package: str) -> str:
     try:
         return version(package)
@@ -185,6 +203,13 @@ def version_of(package: str) -> str:
         return "(not installed)"  # Greenroom itself, when it runs from a source tree
 
 
-def _first_line(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
+    """The first line of an error, or of what it says is its cause, as errors of Ray's do.
+
+    Those begin with the place where it was raised, which tells a user nothing.
+    """
+    cause = getattr(error, "cause", None)
+    if isinstance(cause, BaseException):
+        return _reason(cause)
     text = str(error).strip() or type(error).__name__
     return text.partition("\n")[0].rstrip(".")

@@ -128,8 +128,8 @@ class Settings(BaseSettings):
     )
     start_patience_s: PositiveS = Field(
         default=300.0,
-        description="How long each step of a start may take: Ray, Ray Serve, the first actors. On a"
-        " busy machine they are slow, and are begun again.",
+        description="How long each step of a start may take: Ray, Ray Serve, the port, the first"
+        " actors. On a busy machine they are slow, and are begun again.",
     )
     registry_silence_s: PositiveS = Field(
         default=120.0,

@@ -157,6 +157,20 @@ def test_check_fails_with_graph_file_and_reason(
     assert "No module named 'no_such_module_here'" in said.err
 
 
+def test_a_machine_that_gives_no_process_is_a_sentence(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(subprocess, "Popen", refused)
+    assert run("check", "--config", str(project)) == 1
+    said = capsys.readouterr().err
+    assert "The operating system refused something:" in said
+    assert "Resource temporarily unavailable" in said
+    assert "Traceback" not in said
+
+
 def test_check_names_line_and_column_of_broken_json(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -270,6 +284,10 @@ def test_a_second_ctrl_c_does_not_wait_for_the_stop(serve: Start) -> None:
     [
         ("raise Unavailable('The stage is closed.')", "Error: The stage is closed."),
         ("raise OSError('no room\\n  at all')", "Error: The server could not start: no room ("),
+        (
+            "error = OSError('ray::X()\\n  File'); error.cause = OSError('full.'); raise error",
+            "Error: The server could not start: full (",
+        ),
     ],
 )
 def test_a_start_that_fails_says_one_sentence_and_leaves_nothing(
@@ -324,6 +342,16 @@ def test_a_second_server_in_the_same_directory_is_refused_with_the_first_one_nam
     _, err = second.communicate(timeout=WAIT_S)
     assert second.returncode == 1
     assert f"process {first.pid}" in err.splitlines()[-1]
+
+
+def test_a_directory_that_cannot_be_written_is_named_with_the_option(
+    serve: Start, project: Path
+) -> None:
+    process = serve("--data-dir", str(project / "graphs.py" / "data"))
+    _, err = process.communicate(timeout=WAIT_S)
+    assert process.returncode == 1
+    assert "graphs.py/data cannot be written" in err.splitlines()[-1]
+    assert "name another with --data-dir" in err.splitlines()[-1]
 
 
 def test_stop_ends_the_server_of_the_directory(

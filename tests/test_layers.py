@@ -32,6 +32,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "greenroom.persistence": (
         "greenroom.core",
+        "greenroom.machine",
         "greenroom.persistence",
         "greenroom.langgraph_internals",
     ),
@@ -41,6 +42,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "greenroom.core",
         "greenroom.wire",
         "greenroom.http",
+        "greenroom.machine",
         "greenroom.settings",
         "greenroom.tracing",
     ),
@@ -51,6 +53,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "greenroom.settings",
         "greenroom.logs",
         "greenroom.environment",
+        "greenroom.machine",
         "greenroom.tracing",
         # Run actors also frame them, so that gateways only pass bytes on.
         "greenroom.wire.encoding",
@@ -62,7 +65,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "greenroom.settings": ("greenroom.core",),
     "greenroom.logs": ("greenroom.settings",),
     "greenroom.tracing": ("greenroom.tracing",),
-    "greenroom.environment": ("greenroom.core", "greenroom.settings"),
+    "greenroom.environment": ("greenroom.core", "greenroom.machine", "greenroom.settings"),
+    "greenroom.machine": ("greenroom.core",),
 }
 """What of ours each layer may import; modules that stand in no layer compose them."""
 

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import logging
 import os
-import resource
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
 
 from greenroom.core.units import MIB
+from greenroom.machine import ResidentMemory
 
 log = logging.getLogger("greenroom.guard")
 
@@ -52,7 +52,7 @@ class Guard:
         self._exhausted = exhausted
         self._heard_s = time.monotonic()
         self._thread: threading.Thread | None = None
-        self._statm = os.open("/proc/self/statm", os.O_RDONLY) if memory_mib else -1
+        self._resident = ResidentMemory() if memory_mib else None
         threading.Thread(target=self._watch, name="greenroom-watch", daemon=True).start()
 
     def hear(self) -> None:
@@ -79,9 +79,9 @@ class Guard:
         if self._thread is not None and not self._thread.is_alive():
             # User code has stopped the thread's loop: no run would ever continue.
             os._exit(EXIT_LOOP)
-        if not self._limit_bytes:
+        if self._resident is None:
             return
-        resident = int(os.pread(self._statm, 200, 0).split()[1]) * resource.getpagesize()
+        resident = self._resident.bytes()
         if resident > self._limit_bytes:
             with suppress(Exception):  # Ray raises various errors when memory is short
                 self._exhausted(resident // MIB)

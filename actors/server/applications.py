@@ -83,6 +83,17 @@ def _load(name: str, target: str) -> serve.Application:
     return found
 
 
+def run(application: serve.Application, *, name: str, route_prefix: str | None) -> None:
+    """Deploys an application; returns when its replicas run, also if the proxies are not ready.
+
+    Serve then gives its proxies 60 s, which cannot be set; they go on starting after that.
+    """
+    try:
+        serve.run(application, name=name, route_prefix=route_prefix, blocking=False)
+    except TimeoutError:
+        log.debug("Serve's proxies are late.", exc_info=True)
+
+
 def deploy(name: str, application: serve.Application) -> None:
     """Deploys or replaces an application; returns when it is ready for calls.
 
@@ -100,7 +111,7 @@ def deploy(name: str, application: serve.Application) -> None:
     slow.daemon = True
     slow.start()
     try:
-        serve.run(application, name=name, route_prefix=None, blocking=False)
+        run(application, name=name, route_prefix=None)
     except RuntimeError as error:  # Serve raises it when replicas fail to start
         log.debug("An application could not be deployed.", extra={"reason": _reasons(name)})
         # The reason is a traceback; its last line is the exception.

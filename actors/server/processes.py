@@ -1,30 +1,23 @@
 """Ends all descendants of this process, also those that were reparented.
 
 Ray's workers, Serve's proxies and HAProxy detach from the process that started them. A subreaper
-(Linux) becomes the parent of its orphaned descendants, so it can find and end them all.
+(`greenroom.machine.adopt_orphans`, on Linux) becomes the parent of its orphaned descendants, so it
+can find them all. Elsewhere an orphan is no descendant any more, so those that were found once are
+remembered until they have ended.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
-import sys
 import time
 from collections.abc import Collection
 
 import psutil
 
-PR_SET_CHILD_SUBREAPER = 36
 MOST_KILLS = 50
 PAUSE_S = 0.02
-
-
-def adopt_orphans() -> None:
-    """Makes orphaned descendants children of this process; on Linux only."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def descendants() -> list[psutil.Process]:
@@ -42,24 +35,28 @@ def end_descendants(grace_s: float, *, spared: Collection[psutil.Process] = ()) 
         grace_s: seconds between the two signals.
         spared: descendants that stay, with their own descendants.
     """
-    _signal_all(signal.SIGTERM, spared)
+    found: set[psutil.Process] = set()
+
+    def living() -> list[psutil.Process]:
+        found.update(_living(spared))
+        return [each for each in found if not _is_over(each)]
+
+    def signal_all(number: signal.Signals) -> bool:
+        processes = living()
+        for process in processes:
+            # psutil first checks that the process id still belongs to the same process.
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
+        return bool(processes)
+
+    signal_all(signal.SIGTERM)
     deadline_s = time.monotonic() + grace_s
-    while _living(spared) and time.monotonic() < deadline_s:
+    while living() and time.monotonic() < deadline_s:
         time.sleep(PAUSE_S)
     for _ in range(MOST_KILLS):
-        if not _signal_all(signal.SIGKILL, spared):
+        if not signal_all(signal.SIGKILL):
             return
         time.sleep(PAUSE_S)
-
-
-def _signal_all(number: signal.Signals, spared: Collection[psutil.Process]) -> bool:
-    """Signals each descendant that is not spared; returns whether there was one."""
-    living = _living(spared)
-    for process in living:
-        # psutil first checks that the process id still belongs to the same process.
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.send_signal(number)
-    return bool(living)
 
 
 def _living(spared: Collection[psutil.Process]) -> list[psutil.Process]:
@@ -80,6 +77,6 @@ def _living(spared: Collection[psutil.Process]) -> list[psutil.Process]:
 
 def _is_over(process: psutil.Process) -> bool:
     try:
-        return process.status() == psutil.STATUS_ZOMBIE
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import shutil
 import tempfile
 import threading
@@ -33,15 +32,17 @@ from actors.gateway import deployment
 from actors.registries import find_registries, make_registry, refuse_embedded_beyond_one_node
 from actors.registry.pool_specs import pool_specs
 from actors.server import applications, processes
+from actors.server.haproxy_failure import haproxy_failure
 from actors.server.local_ray import RAY_DIR_PREFIX, logical_cpus, logical_memory
-from actors.server.patience import until_in_time
+from actors.server.patience import too_late, until_answered, until_in_time
 from actors.server.preparing import embedded_directory, prepare_database, registry_setup
 from actors.server.standin import StandIn
 from greenroom.core.errors import ConfigurationError, GreenroomError
 from greenroom.core.faults import NO_FAULTS, Faults
 from greenroom.core.units import MIB
-from greenroom.environment import haproxy_dir
+from greenroom.environment import haproxy_available, haproxy_dir
 from greenroom.graphs.configuration import RESERVED_APPLICATION, Configuration
+from greenroom.machine import adopt_orphans, short_directory
 from greenroom.persistence.embedded import Embedded, start_embedded
 from greenroom.settings import Settings
 
@@ -120,34 +121,36 @@ class Server:
             progress(f"Deploying {name}")
             applications.deploy(name, model)
         progress("Starting the gateway")
-        serve.run(
-            deployment.application(self._settings, setup, nodes=len(cluster.nodes)),
-            name=APPLICATION,
-            route_prefix="/",
-            blocking=False,
-        )
+        gateway = deployment.application(self._settings, setup, nodes=len(cluster.nodes))
+        applications.run(gateway, name=APPLICATION, route_prefix="/")
+        if self._settings.ray_address is None:
+            # Only here the port is one of this machine.
+            until_answered(self._settings.url, self._settings.start_patience_s)
         progress("Waiting for the warm actors")
-        ray.get(hellos, timeout=self._settings.start_patience_s)
+        self._wait_for_registries(hellos)
         self._wait_until_warm(registries)
 
     def _start_serve(self) -> None:
         """Starts Serve.
 
         If its proxies are late, the second try connects to the running Serve and does not wait for
-        them, so that the server may be ready before its port answers.
+        them; `until_answered` does.
         """
         options = HTTPOptions(host=self._settings.host, port=self._settings.port)
-        until_in_time(
-            lambda: serve.start(http_options=options),
-            what="Ray Serve",
-            patience_s=self._settings.start_patience_s,
-            clean=lambda: None,
-        )
+        try:
+            until_in_time(
+                lambda: serve.start(http_options=options),
+                what="Ray Serve",
+                patience_s=self._settings.start_patience_s,
+                clean=lambda: None,
+            )
+        except ray.exceptions.RayError as error:
+            raise haproxy_failure(error) or error from None
         self._served = True
 
     def _look_after_haproxy(self) -> None:
-        """Starts the stand-in for HAProxy, with a local Ray on Linux only."""
-        if self._settings.ray_address is None and hasattr(os, "pidfd_open"):
+        """Starts the stand-in for HAProxy, with a local Ray only."""
+        if self._settings.ray_address is None and self._settings.haproxy and haproxy_available():
             self._stand_in = StandIn(haproxy_dir(self._settings.data_dir))
             self._stand_in.start()
 
@@ -169,7 +172,7 @@ class Server:
             )
             self._joined = True
             return
-        processes.adopt_orphans()
+        adopt_orphans()
         others = processes.descendants()
 
         def clean() -> None:
@@ -187,8 +190,8 @@ class Server:
 
     def _start_own_ray(self) -> None:
         settings = self._settings
-        # A short path: Ray puts Unix sockets below it, and their paths are limited to 107 bytes.
-        self._ray_dir = Path(tempfile.mkdtemp(prefix=RAY_DIR_PREFIX))
+        # Ray puts Unix sockets below it.
+        self._ray_dir = Path(tempfile.mkdtemp(prefix=RAY_DIR_PREFIX, dir=short_directory()))
         ray.init(
             num_cpus=logical_cpus(self._configuration, settings),
             _memory=logical_memory(self._configuration, settings),
@@ -222,6 +225,13 @@ class Server:
                 raise ConfigurationError(reason)
             time.sleep(0.5)
 
+    def _wait_for_registries(self, hellos: list[Any]) -> None:
+        patience_s = self._settings.start_patience_s
+        try:
+            ray.get(hellos, timeout=patience_s)
+        except ray.exceptions.GetTimeoutError:
+            raise too_late("The registry", patience_s) from None
+
     def _wait_until_warm(self, registries: list[Any]) -> None:
         patience_s = self._settings.start_patience_s
         deadline_s = time.monotonic() + patience_s
@@ -232,6 +242,8 @@ class Server:
             except ray.exceptions.RayTaskError as error:
                 cause = getattr(error, "cause", None)
                 raise cause if isinstance(cause, GreenroomError) else error from None
+            except ray.exceptions.GetTimeoutError:
+                continue  # a registry is busy; its actors go on starting
         raise ConfigurationError(
             f"No actor was ready within {patience_s:g} s. Does the cluster have the resources"
             " that the graphs' placements ask for?"

@@ -2,9 +2,9 @@
 
 Serve notices a dead HAProxy after three failed health checks, and then makes a new process around a
 new HAProxy: for seconds no client gets an answer. But the configuration of HAProxy and the gateways
-still exist. So the process that started the server watches HAProxy: the kernel reports its end at
-once (a pidfd), and the watcher starts another one with the same configuration. When Serve's next
-HAProxy runs, the stand-in takes no new connections, and ends with its last one.
+still exist. So the process that started the server watches HAProxy: on Linux the kernel reports its
+end at once (`greenroom.machine`), and the watcher starts another one with the same configuration.
+When Serve's next HAProxy runs, the stand-in takes no new connections, and ends with its last one.
 
 Both listen on the same port for a moment, so Serve's HAProxy must use SO_REUSEPORT
 (`greenroom.environment`).
@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import os
-import select
 import signal
 import subprocess
 import threading
@@ -23,6 +21,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import psutil
+
+from greenroom.machine import wait_until_one_ends
 
 log = logging.getLogger("greenroom.standin")
 
@@ -71,7 +71,7 @@ class StandIn:
                 self._command = next(iter(theirs.values()))
                 if self._process is not None and seen >= SETTLED_LOOKS:
                     self._leave()
-                self._until_one_ends([*theirs])
+                wait_until_one_ends([*theirs], self._look_s)
                 continue
             seen = 0
             if self._command and (self._process is None or self._process.poll() is not None):
@@ -108,18 +108,3 @@ class StandIn:
                     if option == "-f" and configuration.startswith(self._mark):
                         found[process.pid] = [program, "-db", "-f", configuration]
         return found
-
-    def _until_one_ends(self, pids: list[int]) -> None:
-        """Returns when one of the processes has ended, or after ``look_s``."""
-        watched: list[int] = []
-        poll = select.poll()
-        try:
-            for pid in pids:
-                watched.append(os.pidfd_open(pid))
-                poll.register(watched[-1], select.POLLIN)
-            poll.poll(self._look_s * 1000)
-        except ProcessLookupError:
-            return
-        finally:
-            for descriptor in watched:
-                os.close(descriptor)

@@ -18,6 +18,7 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from greenroom.core.units import KIB
+from greenroom.machine import descriptors
 
 PIECE_BYTES = 64 * KIB
 SEND_TIMEOUT_S = 60.0
@@ -82,19 +83,18 @@ def break_connection(scope: Scope) -> None:
 
     The HTTP server closes a connection only after the client has read all bytes, and an application
     cannot change that. So this function finds the socket among those of this process by its two
-    addresses, and shuts it down. Without `/proc` it does nothing.
+    addresses, and shuts it down.
     """
     ends = scope.get("client"), scope.get("server")
-    with contextlib.suppress(FileNotFoundError):
-        for name in os.listdir("/proc/self/fd"):
-            # A descriptor may be closed or reused meanwhile; a duplicate may not.
-            with contextlib.suppress(OSError):
-                copy = os.dup(int(name))
-                try:
-                    if stat.S_ISSOCK(os.fstat(copy).st_mode) and _shut_down(copy, ends):
-                        return
-                finally:
-                    os.close(copy)
+    for descriptor in descriptors():
+        # A descriptor may be closed or reused meanwhile; a duplicate may not.
+        with contextlib.suppress(OSError):
+            copy = os.dup(descriptor)
+            try:
+                if stat.S_ISSOCK(os.fstat(copy).st_mode) and _shut_down(copy, ends):
+                    return
+            finally:
+                os.close(copy)
 
 
 def _shut_down(descriptor: int, ends: tuple[object, object]) -> bool:

@@ -38,7 +38,8 @@ async def set_up(conn: AsyncConnection[DictRow]) -> None:
     """Makes the tables, or brings those that are there up to date while others use them.
 
     Raises:
-        ConfigurationError: the database user lacks the permission.
+        ConfigurationError: the database user lacks the permission, or a newer version of LangGraph
+            has migrated the tables.
     """
     cursor = await conn.execute("SELECT to_regclass('checkpoint_migrations') IS NULL AS is_new")
     row = await cursor.fetchone()
@@ -46,6 +47,8 @@ async def set_up(conn: AsyncConnection[DictRow]) -> None:
     saver, store = (
         (_NewSaver, _NewStore) if row["is_new"] else (AsyncPostgresSaver, AsyncPostgresStore)
     )
+    if not row["is_new"]:
+        await _refuse_newer(conn)
     try:
         await _drop_invalid(conn)
         await saver(conn).setup()
@@ -54,6 +57,26 @@ async def set_up(conn: AsyncConnection[DictRow]) -> None:
         raise ConfigurationError(
             f"The database user may not create LangGraph's tables: {error.diag.message_primary}."
         ) from error
+
+
+async def _refuse_newer(conn: AsyncConnection[DictRow]) -> None:
+    """LangGraph's own set-up ignores migrations that it does not know, and would use the tables."""
+    for table, known in (
+        ("checkpoint_migrations", len(AsyncPostgresSaver.MIGRATIONS)),
+        ("store_migrations", len(STORE_MIGRATIONS)),
+    ):
+        cursor = await conn.execute("SELECT to_regclass(%s) IS NOT NULL AS there", (table,))
+        row = await cursor.fetchone()
+        if row is None or not row["there"]:
+            continue
+        cursor = await conn.execute(cast(LiteralString, f"SELECT max(v) AS newest FROM {table}"))
+        row = await cursor.fetchone()
+        if row is not None and row["newest"] is not None and row["newest"] >= known:
+            raise ConfigurationError(
+                f"LangGraph's tables were migrated by a newer version of it (migration"
+                f" {row['newest']} in {table}, and this one knows {known}): install that version"
+                " (langgraph-checkpoint-postgres), or use another database."
+            )
 
 
 async def _drop_invalid(conn: AsyncConnection[DictRow]) -> None:

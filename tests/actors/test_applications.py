@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -58,3 +59,18 @@ def test_an_application_that_cannot_be_imported_is_named_with_the_reason(
     (tmp_path / "its_broken.py").write_text(source)
     with pytest.raises(ConfigurationError, match=f"Application 'llm'.*{sentence}"):
         applications.load(configured(tmp_path, "its_broken:app"))
+
+
+def test_proxies_that_are_late_are_no_reason_to_give_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Serve has deployed the application by then."""
+    asked: list[str] = []
+
+    def run(*_: object, name: str, **__: object) -> None:
+        asked.append(name)
+        raise TimeoutError("Proxies not available after 60s.")
+
+    monkeypatch.setattr(applications.serve, "run", run)
+    application = cast("applications.serve.Application", object())
+    applications.run(application, name="greenroom", route_prefix="/")
+    applications.deploy("model", application)
+    assert asked == ["greenroom", "model"]

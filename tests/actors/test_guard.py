@@ -50,6 +50,13 @@ guard = Guard(silence_s=60, memory_mib=1, exhausted=lambda mib: print(mib > 1, f
 until_ended()
 """
 
+WITHOUT_PROC = """
+from pathlib import Path
+from greenroom import machine
+
+machine.PROC = Path("/none")
+"""
+
 SILENCE = """
 guard = Guard(silence_s=0.5)
 until_ended()
@@ -85,6 +92,10 @@ def test_a_guard_that_cannot_look_any_more_ends_the_process_and_says_so() -> Non
 def test_what_cannot_be_said_keeps_nobody_alive() -> None:
     assert ended(UNHEARD)[0] == EXIT_MEMORY
     assert ended(SAID) == (EXIT_MEMORY, "True\n")
+
+
+def test_a_system_without_proc_has_a_memory_limit_too() -> None:
+    assert ended(WITHOUT_PROC + SAID) == (EXIT_MEMORY, "True\n")
 
 
 def test_silence_ends_the_process_and_a_word_does_not() -> None:

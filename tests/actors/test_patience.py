@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
 import pytest
 
-from actors.server.patience import until_in_time
+from actors.server.patience import until_answered, until_in_time
 from greenroom.core.errors import ConfigurationError
 
 LATE = "The current node timed out during startup. This could happen because ..."
@@ -44,3 +47,31 @@ def test_patience_has_an_end_that_says_what_to_set() -> None:
         until_in_time(step, what="Ray Serve", patience_s=0, clean=lambda: cleaned.append(None))
     assert "Ray Serve did not start within 0 s" in refused.value.message
     assert cleaned == [None]
+
+
+def test_a_port_that_answers_late_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    statuses = [503, 500, 200]
+    # Nobody's proxy is in the way.
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+
+    class Late(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(statuses.pop(0))
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None: ...
+
+    with HTTPServer(("127.0.0.1", 0), Late) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            until_answered(f"http://127.0.0.1:{server.server_port}", 60)
+        finally:
+            server.shutdown()
+            thread.join()
+    assert statuses == []
+
+
+def test_a_port_that_never_answers_is_named() -> None:
+    with pytest.raises(ConfigurationError, match=r"The port did not start .*:1 does not answer"):
+        until_answered("http://127.0.0.1:1", 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
 import socket
 import subprocess
@@ -106,6 +107,17 @@ def test_it_answers_when_haproxy_is_killed_and_leaves_when_the_next_one_is_there
         following.kill()
         following.wait()
         until(serve.answers)
+
+
+def test_where_the_kernel_does_not_report_the_end_of_a_process_it_stands_in_too(
+    serve: Serve, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "pidfd_open")
+    first = serve.start()
+    until(lambda: stand_in._command)
+    first.kill()
+    first.wait()
+    until(serve.answers)
 
 
 def test_a_stand_in_that_dies_is_replaced_too(serve: Serve, stand_in: StandIn) -> None:

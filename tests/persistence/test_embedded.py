@@ -343,3 +343,35 @@ def test_a_platform_without_binaries_is_told_so(
 ) -> None:
     monkeypatch.setattr(starting.importlib.util, "find_spec", lambda _: None)
     assert "no PostgreSQL binaries" in refusal(directory)
+
+
+@AS_ROOT
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="needs setpriv")
+def test_a_user_without_a_name_is_told_so(tmp_path: Path) -> None:
+    """As in containers that give each project a number of its own."""
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    os.chown(shared, 4242, 4242)
+    # It passes the directories of others, and the interpreter's, as root does.
+    powers = [f"--{kind}=-all,+dac_read_search" for kind in ("inh-caps", "ambient-caps")]
+    command = ["setpriv", "--reuid=4242", "--regid=4242", "--clear-groups", *powers]
+    code = """if True:
+        import sys
+        from pathlib import Path
+        from greenroom.core.errors import ConfigurationError
+        from greenroom.persistence.embedded import start_embedded
+        try:
+            start_embedded(Path(sys.argv[1]))
+        except ConfigurationError as error:
+            print(error.message)
+    """
+    done = subprocess.run(
+        [*command, sys.executable, "-c", code, str(shared / "pg")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=BOUND_S,
+        check=True,
+    )
+    assert "user ID 4242" in done.stdout
+    assert "Give this user an entry in /etc/passwd, or give a database URL." in done.stdout

@@ -97,6 +97,18 @@ async def test_a_changed_migration_and_a_newer_database_are_refused(
         await migrate(empty_dsn, files=tmp_path)
 
 
+@pytest.mark.parametrize("table", ["checkpoint_migrations", "store_migrations"])
+async def test_tables_of_a_newer_langgraph_are_refused(empty_dsn: str, table: str) -> None:
+    await migrate(empty_dsn)
+    await execute(empty_dsn, f"INSERT INTO {table} SELECT max(v) + 1 FROM {table}")
+    with pytest.raises(
+        ConfigurationError, match=rf"newer version of it \(migration \d+ in {table}"
+    ):
+        await migrate(empty_dsn)
+    await execute(empty_dsn, f"DELETE FROM {table} WHERE v = (SELECT max(v) FROM {table})")
+    await migrate(empty_dsn)
+
+
 async def test_another_that_migrates_for_too_long_is_said(empty_dsn: str) -> None:
     async with await psycopg.AsyncConnection.connect(empty_dsn, autocommit=True) as conn:
         await conn.execute("SELECT pg_advisory_lock(%s)", (LOCK,))

@@ -14,8 +14,9 @@
 | `programs` | runs PostgreSQL's programs; turns their error output into a sentence |
 | `watchdog` | a separate program: stops the server when its last owner is gone |
 
-The server never listens on TCP, only on a Unix socket in a private directory below ``/tmp``: the
-path must stay under 107 bytes, on a file system with sockets; ``directory`` guarantees neither.
+The server never listens on TCP, only on a Unix socket in a private directory below
+``/tmp`` (or a short ``TMPDIR``): the path must stay under 107 bytes, on a file system with sockets;
+``directory`` guarantees neither.
 
 PostgreSQL refuses to run as root. For root, it runs as the system user ``greenroom``, which owns
 ``data`` and the socket directory. The permissions of the directories above them do not change: if

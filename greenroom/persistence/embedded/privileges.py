@@ -5,17 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
-import re
 import shutil
 import stat
 from pathlib import Path
 
 from greenroom.core.errors import ConfigurationError
+from greenroom.machine import effective_capabilities
 from greenroom.persistence.embedded.programs import run, telling_line
 
 SERVER_USER = "greenroom"
 CAPABILITIES = {"dac_override": 1, "dac_read_search": 2, "setpcap": 8}
-"""The capabilities' bit numbers in ``/proc/self/status``."""
+"""The capabilities' bit numbers."""
 
 
 def server_user() -> pwd.struct_passwd:
@@ -86,10 +86,6 @@ def _open_to_others(path: Path, user: pwd.struct_passwd, bits: int) -> bool:
 
 
 def _may(capability: str) -> bool:
-    """Returns whether this process has a capability; True if /proc does not show it."""
-    with contextlib.suppress(OSError):
-        if found := re.search(
-            r"^CapEff:\s*([0-9a-f]+)", Path("/proc/self/status").read_text(), re.M
-        ):
-            return bool(int(found[1], 16) >> CAPABILITIES[capability] & 1)
-    return True
+    """Returns whether this process has a capability; True if nothing shows it."""
+    bits = effective_capabilities()
+    return bits is None or bool(bits >> CAPABILITIES[capability] & 1)

@@ -56,6 +56,8 @@ def advice(said: str) -> str:
         return "Choose a database directory that this user can write to, or give a database URL."
     if "shared memory" in lowered or "cannot allocate memory" in lowered:
         return "Give this machine or container more memory, or give a database URL."
+    if "effective user id" in lowered:
+        return "Give this user an entry in /etc/passwd, or give a database URL."
     return (
         "Restore the directory from a backup, move it away to start afresh, or give a database URL."
     )

@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 from greenroom.core.errors import ConfigurationError
 from greenroom.core.units import MIB
+from greenroom.machine import short_directory
 from greenroom.persistence.embedded import watchdog
 from greenroom.persistence.embedded.privileges import SERVER_USER, become, server_user
 from greenroom.persistence.embedded.programs import (
@@ -192,7 +193,7 @@ def _major_version(binaries: Path) -> str:
 
 def _make_socket_directory(directory: Path, user: pwd.struct_passwd | None) -> Path:
     name = hashlib.sha256(f"{os.geteuid()}:{directory}".encode()).hexdigest()[:12]
-    path = Path("/tmp") / f"greenroom-{name}"
+    path = short_directory() / f"greenroom-{name}"
     owner = user.pw_uid if user else os.geteuid()
     try:
         path.mkdir(mode=0o700)
@@ -208,7 +209,8 @@ def _make_socket_directory(directory: Path, user: pwd.struct_passwd | None) -> P
             ) from None
     except OSError as error:
         raise ConfigurationError(
-            f"The socket directory {path} cannot be made ({reason(error)}): make /tmp writable."
+            f"The socket directory {path} cannot be made ({reason(error)}): make {path.parent}"
+            f" writable, or name another directory in TMPDIR."
         ) from error
     return path
 

@@ -21,6 +21,7 @@ from pathlib import Path
 
 FAST_SHUTDOWN = signal.SIGINT
 IMMEDIATE_SHUTDOWN = signal.SIGQUIT
+PROC = Path("/proc")
 
 
 def postmaster_pid(data: Path) -> int | None:
@@ -35,14 +36,14 @@ def postmaster_pid(data: Path) -> int | None:
     except (OSError, ValueError):
         return None
     try:
-        here = os.stat(f"/proc/{pid}/cwd")
+        here = os.stat(PROC / str(pid) / "cwd")
     except FileNotFoundError:
         # No such entry: a zombie, gone since, or a system without /proc, where the number must do.
-        return None if Path("/proc/self").exists() else pid
+        return None if (PROC / "self").exists() else pid
     except PermissionError:
         # Root in a container without SYS_PTRACE may not read the directory of the server's
         # process; every user may read its command line.
-        command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        command = (PROC / str(pid) / "cmdline").read_bytes().split(b"\0")
         return pid if os.fsencode(data) in command else None
     there = data.stat()
     return pid if (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino) else None
