@@ -167,6 +167,59 @@ CASES = (
         right="It has the id that it has in the state.",
         test="tests/graphs/test_events.py::test_events_have_the_id_that_a_message_gets",
     ),
+    Case(
+        id="F1, F2",
+        what="a node, tool, factory or reducer that exits, or raises any `BaseException`",
+        right="its run ends in `error` with that name; finished supersteps stay; runs beside it in"
+        " a dense actor do not notice",
+        test="tests/reliability/test_raising.py"
+        "::test_a_run_that_raises_ends_in_error_and_nobody_else_notices",
+    ),
+    Case(
+        id="F8",
+        what="`.env` with quotes, `${NAME}`, `export`, comments, several lines",
+        right="as python-dotenv reads it",
+        test="tests/graphs/test_variables.py::test_env_files_are_read_as_python_dotenv_reads_them",
+    ),
+    Case(
+        id="F12",
+        what="`HEAD`, as health checks send it; a slash too many",
+        right="as `GET` without its body; 307",
+        test="tests/http/test_edge.py::test_a_head_is_a_get_without_its_body",
+    ),
+    Case(
+        id="Y1",
+        what="`config.configurable.user_id` of a client",
+        right='the graph and `kwargs` have it; `""` is only the default',
+        test="tests/http/test_creating_runs.py::test_a_user_id_is_the_clients",
+    ),
+    Case(
+        id="R6",
+        what="a join of a run of the `/api` mount in its middle, with `Last-Event-ID` or without",
+        right="all events from the first one, with their ids",
+        test="tests/conformance/test_gateway_mount.py::test_a_joiner_gets_every_event_with_its_id",
+    ),
+    Case(
+        id="R7",
+        what="under `/api`, an assistant by its graph's name; a thread that is not there yet",
+        right="200; an empty thread",
+        test="tests/conformance/test_gateway_mount.py"
+        "::test_a_thread_that_is_not_there_yet_is_empty",
+    ),
+    Case(
+        id="Y7, R9",
+        what="a start on a machine that is busy",
+        right="starts, later; a sentence with what to set when patience is over",
+        test="tests/actors/test_patience.py",
+    ),
+    Case(
+        id="R8",
+        what="a project that pins FastAPI, pydantic, orjson, LangGraph of half a year ago",
+        right="installs beside it down to FastAPI 0.133, pydantic 2.12, orjson 3.12 (3.11 crashes"
+        " on a value inside itself), LangGraph 1.2.20 (older ones cannot refuse a late answer);"
+        " `make test-lowest`",
+        test="pyproject.toml",
+    ),
 )
 
 SHAPES = {
