@@ -93,11 +93,12 @@ def test_no_secret_stands_in_a_file() -> None:
 def test_nodes_have_the_environment_that_a_local_ray_would_have(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """But for ports and paths, which only two servers on one machine must not share, and for the
-    second gateway, which stands by on one machine and has a node of its own here."""
+    """But for ports and paths, which only two servers on one machine must not share, for the
+    connections that its open files allow, and for the second gateway, which stands by on one
+    machine and has a node of its own here."""
     monkeypatch.setattr(environment, "haproxy_available", lambda: True)
     ours = environment.ray_environment(Settings.read())
-    own = re.compile(r"PORT|SOCKET|FILE|BASE|NBTHREAD|BALANCE")
+    own = re.compile(r"PORT|SOCKET|FILE|BASE|NBTHREAD|BALANCE|MAXCONN")
     shared = {name: value for name, value in ours.items() if not own.search(name)}
     node = node_environment(tmp_path)
     assert {name: node.get(name) for name in shared} == shared
