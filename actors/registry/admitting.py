@@ -231,7 +231,7 @@ class Admissions:
         run.life.on(Event.GIVE_UP)
         await self._journal.commit(*journal.delete_run(run.run_id), key=run.thread_id)
         await self._effects.withdraw(run)
-        if run.temporary and not self._lanes.of(run.thread_id).has_runs:
+        if run.temporary and not self._lanes.has_runs(run.thread_id):
             await self._journal.commit(journal.leave_thread(run.thread_id), key=run.thread_id)
             self._effects.follow_up(run)
 

@@ -38,7 +38,7 @@ class Attempts:
     def granted(self, run_id: str, actor: str) -> None:
         """Starts the next attempt of a run on an actor that has a slot for it."""
         run = self._runs.find(run_id)
-        if run is None or not self._lanes.of(run.thread_id).is_waiting(run_id):
+        if run is None or not self._lanes.is_waiting(run.thread_id, run_id):
             # Cancelled while it stood in line: the slot is the next one's.
             self._slots.free(run_id, actor)
             return

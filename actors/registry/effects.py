@@ -124,7 +124,7 @@ class Effects:
             else:
                 writes.append(journal.end_run(run.run_id, RunStatus.INTERRUPTED, None))
                 writes.append(outbox.announce(run.run_id))
-            if not self._lanes.of(run.thread_id).has_runs:
+            if not self._lanes.has_runs(run.thread_id):
                 rest = journal.leave_thread if run.temporary else journal.reset_thread_status
                 writes.append(rest(run.thread_id))
         return writes

@@ -31,6 +31,16 @@ class Lanes:
         """Returns the lane of a thread, or None."""
         return self._lanes.get(thread_id)
 
+    def has_runs(self, thread_id: str) -> bool:
+        """Returns whether a thread has runs in flight. Unlike `of`, it makes no lane."""
+        lane = self._lanes.get(thread_id)
+        return lane is not None and lane.has_runs
+
+    def is_waiting(self, thread_id: str, run_id: str) -> bool:
+        """Returns whether a thread waits for a slot for a run. Unlike `of`, it makes no lane."""
+        lane = self._lanes.get(thread_id)
+        return lane is not None and lane.is_waiting(run_id)
+
     def tidy(self, lane: Lane) -> None:
         """Removes a lane if it is empty."""
         if lane.is_empty and self._lanes.get(lane.thread_id) is lane:

@@ -93,7 +93,7 @@ class Losses:
             # The first attempt after a death, or after none, begins at once.
             step = max(1, min(run.deaths, len(RETRY_BACKOFF_S)))
             await asyncio.sleep(RETRY_BACKOFF_S[step - 1])
-            if self._runs.find(run_id) is run and self._lanes.of(run.thread_id).is_waiting(run_id):
+            if self._runs.find(run_id) is run and self._lanes.is_waiting(run.thread_id, run_id):
                 self._attempts.claim_again(run)
 
     def _no_next_attempt(self, run: Run, note: str | None) -> End | None:

@@ -72,7 +72,7 @@ class ThreadOperations:
     ) -> None:
         """Updates the thread's record after a change of its state from outside."""
         rest = resting_status(RunStatus.SUCCESS, has_next=has_next)
-        busy = self._lanes.of(thread_id).has_runs  # a run admitted meanwhile waits for this
+        busy = self._lanes.has_runs(thread_id)  # a run admitted meanwhile waits for this
         await self._journal.commit(
             journal.rest_thread(thread_id, rest, interrupts, None, busy=busy),
             *writes,
