@@ -48,6 +48,7 @@ class Registry(RegistryActor):
     """Does not end the process of the tests when it is superseded, or when vital work failed."""
 
     superseded = False
+    killed = False
     broken = False
 
     @property
@@ -73,7 +74,9 @@ class Registry(RegistryActor):
         self.superseded = True
 
     def _broken(self) -> None:
-        self.broken = True
+        # A process that was killed has no more failures; this one's calls may still be under way.
+        if not self.killed:
+            self.broken = True
 
 
 def registry_on(cluster: Cluster, setup: RegistrySetup) -> Registry:
@@ -110,6 +113,7 @@ class Theatre:
         return await self.open()
 
     async def kill(self, registry: Registry) -> None:
+        registry.killed = True
         await registry.context.keeper.close()
         tasks = [*registry._tasks._running]
         for task in tasks:
