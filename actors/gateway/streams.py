@@ -302,7 +302,9 @@ class Streams:
             cursor = await connection.execute(
                 """
                 SELECT r.status, r.error::text AS error, t."values"::text AS "values",
-                    greenroom.output_of(t."values", r.output_keys)::text AS output,
+                    -- A state may be large: what is not cut comes once.
+                    r.output_keys IS NOT NULL AS is_cut, CASE WHEN r.output_keys IS NOT NULL
+                        THEN greenroom.output_of(t."values", r.output_keys)::text END AS output,
                     t.interrupts::text AS interrupts, r.thread_id, r.graph_id,
                     r.attempt > 0 AND t.thread_id IS NULL AS is_without_thread
                 FROM greenroom.runs r LEFT JOIN greenroom.threads t USING (thread_id)
@@ -314,7 +316,7 @@ class Streams:
             raise NotFound(RUN_NOT_FOUND)
         status = RunStatus(row["status"])
         values = (row["values"] or "null").encode()
-        shown = (row["output"] or "null").encode()
+        shown = row["output"].encode() if row["output"] is not None else values
         of_tasks = msgspec.json.decode(row["interrupts"] or "{}", type=dict[str, list[Any]])
         waiting = [one for interrupts in of_tasks.values() for one in interrupts]
         if row["error"] is not None:
@@ -325,7 +327,7 @@ class Streams:
             answer = await self._state_of(row["graph_id"], row["thread_id"])
             state = msgspec.json.decode(answer, type=_State)
             values, waiting = bytes(state.values), state.interrupts
-            shown = await self._output_of(run_id, values)
+            shown = await self._output_of(run_id, values) if row["is_cut"] else values
         return Outcome(status=status, output=_with_interrupts(shown, waiting), values=values)
 
     async def _output_of(self, run_id: str, values: bytes) -> bytes:

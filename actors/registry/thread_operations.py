@@ -241,9 +241,9 @@ class ThreadOperations:
                 await self._journal.commit(operation_done(run_id), key=thread_id)
                 return
             newest = left[0][0] if left else graph_id
-            found = await self._inspections.settle(newest, thread_id)
+            settled = await self._inspections.settle(newest, thread_id)
             done = operation_done(run_id)
-            await self._rest(thread_id, found.interrupts, done, has_next=found.has_next)
+            await self._rest(thread_id, settled.interrupts, done, has_next=settled.has_next)
 
     # --- unfinished operations -----------------------------------------------------------------
 

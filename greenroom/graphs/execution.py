@@ -114,8 +114,9 @@ async def execute(
                 else:
                     eager = flush is not None
                     chunks = _chunks(graph, todo, start, emit, room, control, eager=eager)
-                    chunks = _while_kept(chunks, checked, deciding)
-                    await _follow(chunks, todo, emit, room, progress, start.repetition, deciding)
+                    await _follow(
+                        chunks, todo, emit, room, progress, start.repetition, deciding, checked
+                    )
                     if all_written is not None:
                         await all_written()
             except BaseException as error:  # noqa: BLE001 - user code ran, and may raise anything
@@ -197,25 +198,6 @@ async def _chunks(
                 yield (), mode, payload
 
 
-async def _while_kept(
-    chunks: AsyncIterator[Chunk], checked: Checked, deciding: asyncio.Lock
-) -> AsyncIterator[Chunk]:
-    """Yields the graph's stream as long as the saver can keep the values of its nodes.
-
-    No further node begins before that is certain, because LangGraph executes a superstep only after
-    the chunks of the previous one are taken.
-
-    Raises:
-        NotKept: a value cannot be kept.
-    """
-    async with aclosing(cast(Any, chunks)) as stream:
-        async for chunk in stream:
-            if chunk[1] == "updates":
-                async with deciding:  # the event of a write that waits for it is still to come
-                    await checked.all_kept()
-            yield chunk
-
-
 async def _stop_again(
     graph: Graph,
     order: RunOrder,
@@ -243,11 +225,17 @@ async def _follow(
     progress: Progress,
     repetition: Repetition | None,
     deciding: asyncio.Lock,
+    checked: Checked,
 ) -> None:
     wanted = todo.modes
     messages = TupleMessages(emit) if "messages-tuple" in wanted else AccumulatedMessages(emit)
     async with aclosing(cast(Any, chunks)) as stream:
         async for namespace, mode, payload in stream:
+            if mode == "updates":
+                # No further node begins before it is certain that what these returned can be kept:
+                # LangGraph executes a superstep only when the chunks before it are taken.
+                async with deciding:  # the event of a write that waits for it is still to come
+                    await checked.all_kept()
             if room is not None:
                 await room()
             if repetition is not None:

@@ -13,11 +13,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
 
 from greenroom.core.batching import Batcher
 from greenroom.core.units import KIB
-from greenroom.persistence.saving import Save, Saving, distinct
+from greenroom.persistence.saving import Rows, Save, Saving, distinct
 
 WAITING_BYTES = 256 * KIB
 """The bytes of an attempt that may wait to be written while its execution goes on."""
@@ -96,14 +95,9 @@ def _heard(written: asyncio.Future[None]) -> None:
 def _joined(items: Sequence[Save]) -> Save:
     if len(items) == 1:
         return items[0]
-    rows: dict[str, list[dict[str, Any]]] = {}
+    rows: Rows = {}
     blobs: list[bytes | None] = []
     for item in items:
-        first = len(blobs)
-        blobs.extend(item.blobs)
-        for name, given in item.rows.items():
-            rows.setdefault(name, []).extend(
-                {**row, "blob": first + row.get("blob", 0)} for row in given
-            )
+        item.add_to(rows, blobs)
     # Only one write of an attempt is under way, so its first key tells it from others' writes.
     return Save(owner=items[0].owner, key=items[0].key, rows=rows, blobs=blobs)

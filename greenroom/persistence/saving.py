@@ -42,6 +42,9 @@ LARGE = 256 * KIB
 Owner = tuple[str, int]
 """A run and its attempt."""
 
+Rows = dict[str, list[dict[str, Any]]]
+"""Rows by their table, as `greenroom.save` names it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Save:
@@ -58,9 +61,25 @@ class Save:
 
     owner: Owner | None
     key: tuple[str, ...]
-    rows: dict[str, list[dict[str, Any]]] = field(default_factory=dict[str, list[dict[str, Any]]])
+    rows: Rows = field(default_factory=dict[str, list[dict[str, Any]]])
     blobs: Sequence[bytes | None] = ()
     size_bytes: int = 0
+
+    def add_to(
+        self, rows: Rows, blobs: list[bytes | None], *, counted_from: int = 0, **more: Any
+    ) -> None:
+        """Adds the item's rows and blobs to those of other items.
+
+        Args:
+            counted_from: the index of the first of ``blobs``.
+            more: fields that each row gets, too.
+        """
+        first = len(blobs) + counted_from
+        blobs.extend(self.blobs)
+        for name, given in self.rows.items():
+            rows.setdefault(name, []).extend(
+                {**row, **more, "blob": first + row.get("blob", 0)} for row in given
+            )
 
 
 class Saving:
@@ -140,17 +159,13 @@ class Saving:
 
     async def _write(self, groups: dict[Owner | None, list[Save]]) -> dict[Owner | None, bool]:
         owners = [owner for owner in groups if owner is not None]
-        rows: dict[str, list[dict[str, Any]]] = {}
+        rows: Rows = {}
         blobs: list[bytes | None] = []
         for owner, group in groups.items():
             place = owners.index(owner) + 1 if owner is not None else None
             for item in group:
-                first = len(blobs) + 1
-                blobs.extend(item.blobs)
-                for name, given in item.rows.items():
-                    rows.setdefault(name, []).extend(
-                        {**row, "owner": place, "blob": first + row.get("blob", 0)} for row in given
-                    )
+                # PostgreSQL counts from 1.
+                item.add_to(rows, blobs, counted_from=1, owner=place)
         held: dict[Owner | None, bool] = dict.fromkeys(groups, True)
         if not rows:
             return held
