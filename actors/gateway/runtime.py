@@ -38,12 +38,15 @@ from greenroom.core.runs import (
     RunStatus,
 )
 from greenroom.core.sharding import hash_slot_of_run, hash_slot_of_thread
+from greenroom.persistence import assistant_deletions
 from greenroom.persistence.database import Connection, Pool, retrying
 from greenroom.persistence.thread_runs import BegunRun, StoredRuns
 
 log = logging.getLogger("greenroom.runtime")
 
 SHAPES_KEPT = 500
+THREADS_WAIT_S = 30.0
+"""How long a client waits for the deletion of an assistant's threads, which then goes on."""
 
 
 class RayRuntime:
@@ -94,6 +97,15 @@ class RayRuntime:
         self, status: Literal["pending", "running", "all"], action: CancelAction
     ) -> int:
         return sum(await self._registries.every("cancel_all", status, action))
+
+    async def delete_assistant(self, assistant_id: str, *, delete_threads: bool) -> None:
+        name = str(uuid.uuid4())
+        if not await assistant_deletions.begin(
+            self._database, name, assistant_id, delete_threads=delete_threads
+        ):
+            raise NotFound(f"Assistant with ID {assistant_id} not found")
+        # Durable from here on. The registries also find it by themselves, if this process dies.
+        await self._registries.every("delete_assistant", name, THREADS_WAIT_S)
 
     async def _follow(self, run_id: str, attempt: int) -> RunLocation:
         while True:

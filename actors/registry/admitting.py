@@ -23,6 +23,7 @@ from actors.registry.pools import ActorPools
 from greenroom.core.admission import Claim
 from greenroom.core.errors import (
     THREAD_OR_ASSISTANT_NOT_FOUND,
+    AssistantChanged,
     Conflict,
     DatabaseUnavailable,
     GreenroomError,
@@ -181,6 +182,9 @@ class Admissions:
             await self._effects.withdraw(run)
             return NotFound(THREAD_OR_ASSISTANT_NOT_FOUND)
         ((created_at, is_current, is_first, metadata),) = rows
+        if created_at is None:
+            await self._effects.withdraw(run)
+            return AssistantChanged("The assistant is being changed. Try again in a moment.")
         if not is_current:
             # A retried create of a run that is over by now: the same answer, nothing happens again.
             await self._effects.withdraw(run)

@@ -3,6 +3,7 @@
     Reports ──> Losses ──> Attempts ──> Effects ──> Enforcer
        └──────────┴──────> Endings ───────^
     Admissions, Cancellations, ThreadOperations ──> Effects
+    AssistantDeletions ──> Cancellations, ThreadOperations
 
 An arrow is a call. `Effects` has three callbacks in the other direction, because an effect begins
 an attempt, an end or a deletion, and these may have effects of their own.
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from actors.registry.admitting import Admissions
+from actors.registry.assistant_deletions import AssistantDeletions
 from actors.registry.attempts import Attempts
 from actors.registry.cancelling import Cancellations
 from actors.registry.context import Context
@@ -43,6 +45,7 @@ class Parts:
     admissions: Admissions
     cancellations: Cancellations
     operations: ThreadOperations
+    assistant_deletions: AssistantDeletions
 
 
 def parts_of(context: Context) -> Parts:
@@ -70,6 +73,7 @@ def parts_of(context: Context) -> Parts:
     losses = Losses(context, attempts, endings)
     followers = Followers(context)
     operations = ThreadOperations(context, effects, followers)
+    cancellations = Cancellations(context, effects)
     return Parts(
         context=context,
         enforcer=enforcer,
@@ -80,6 +84,7 @@ def parts_of(context: Context) -> Parts:
         followers=followers,
         reports=Reports(context, followers, endings, losses),
         admissions=Admissions(context, attempts, effects),
-        cancellations=Cancellations(context, effects),
+        cancellations=cancellations,
         operations=operations,
+        assistant_deletions=AssistantDeletions(context, cancellations, operations),
     )

@@ -15,9 +15,10 @@ from collections.abc import Awaitable, Callable
 import psycopg
 
 from actors.common.setup import RegistrySetup
+from actors.registry.assistant_deletions import AssistantDeletions
 from actors.registry.thread_operations import ThreadOperations
 from greenroom.core.errors import DatabaseUnavailable, GreenroomError
-from greenroom.persistence import migrations, outbox, tails, upkeep
+from greenroom.persistence import assistant_deletions, migrations, outbox, tails, upkeep
 from greenroom.persistence.database import Pool
 
 log = logging.getLogger("greenroom.sweeping")
@@ -38,12 +39,20 @@ class Sweeper:
         pool: connections to the database.
         setup: the registry's set-up.
         operations: deletes threads, and continues unfinished operations.
+        assistant_deletions: continues unfinished deletions of assistants.
     """
 
-    def __init__(self, pool: Pool, setup: RegistrySetup, operations: ThreadOperations) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        setup: RegistrySetup,
+        operations: ThreadOperations,
+        assistant_deletions: AssistantDeletions,
+    ) -> None:
         self._pool = pool
         self._setup = setup
         self._operations = operations
+        self._assistant_deletions = assistant_deletions
         self._is_finished = False
         self._swept_s: float | None = None
         """The start of the last complete sweep: later sweeps look only at runs that ended after it
@@ -65,6 +74,7 @@ class Sweeper:
             DatabaseUnavailable, psycopg.Error: the database fails.
         """
         await self._operations.sweep()
+        await self._assistant_deletions.sweep()
         await _in_batches(self._delete_threads)
         if not self._setup.shard.is_first:
             return
@@ -86,6 +96,7 @@ class Sweeper:
         await _in_batches(
             lambda: outbox.delete_finished(self._pool, WEBHOOKS_KEPT_S, max_rows=BATCH)
         )
+        await _in_batches(lambda: assistant_deletions.delete_finished(self._pool, max_rows=BATCH))
 
         await _in_batches(
             lambda: upkeep.delete_heard_cancels(self._pool, CANCELS_KEPT_S, max_rows=BATCH)

@@ -99,7 +99,8 @@ async def prepare_database(dsn: str, graphs: Mapping[str, GraphSpec]) -> int:
     pool = await open_pool(dsn, application_name="greenroom:start")
     try:
         defaults = {graph_id: spec.defaults for graph_id, spec in graphs.items()}
-        await register_assistants(pool, graphs, defaults)
+        descriptions = {graph_id: spec.description for graph_id, spec in graphs.items()}
+        await register_assistants(pool, graphs, defaults, descriptions)
         return await retrying(pool, next_generation)
     finally:
         await pool.close()

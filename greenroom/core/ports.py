@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+from greenroom.core.assistants import AssistantPatch, NewAssistant
 from greenroom.core.runs import Batch, CancelRequest, CreatedRun, Outcome, Placement, RunRequest
 
 # --- questions about graphs and their state; answered by the inspector, as JSON bytes ------------
@@ -237,6 +238,17 @@ class Runtime(Protocol):
         """
         ...
 
+    async def delete_assistant(self, assistant_id: str, *, delete_threads: bool) -> None:
+        """Deletes an assistant with its versions, and stops its runs. Durable on return.
+
+        Args:
+            delete_threads: delete the threads whose latest run used the assistant, too.
+
+        Raises:
+            NotFound: the assistant does not exist.
+        """
+        ...
+
     async def delete_run(self, thread_id: str, run_id: str) -> None:
         """Cancels the run if it is not over, then deletes it and its checkpoints.
 
@@ -298,6 +310,44 @@ class Records(Protocol):
 
     # assistants
     async def get_assistant(self, assistant_id: str) -> JsonObject | None: ...
+    async def assistant_of_run(
+        self, assistant_id: str, *, fresh: bool = False
+    ) -> JsonObject | None:
+        """Returns an assistant with its ``revision``, as an admission compares it.
+
+        Args:
+            fresh: ask the database; otherwise the assistant may be a few seconds old.
+        """
+        ...
+
+    async def create_assistant(
+        self, new: NewAssistant, *, if_exists: Literal["raise", "do_nothing"]
+    ) -> JsonObject:
+        """Creates an assistant, or returns the existing one.
+
+        Raises:
+            Conflict: the assistant exists and ``if_exists`` is ``raise``.
+        """
+        ...
+
+    async def patch_assistant(self, assistant_id: str, patch: AssistantPatch) -> JsonObject | None:
+        """Makes a new version of an assistant, which it shows; None if it does not exist."""
+        ...
+
+    async def assistant_versions(
+        self, assistant_id: str, *, metadata: Mapping[str, Any] | None, limit: int, offset: int
+    ) -> list[JsonObject] | None:
+        """Returns versions, newest first; None when the assistant does not exist."""
+        ...
+
+    async def show_version(self, assistant_id: str, version: int | None) -> JsonObject | None:
+        """Makes an assistant show one of its versions; None when the assistant does not exist.
+
+        Raises:
+            NotFound: the version does not exist.
+        """
+        ...
+
     async def search_assistants(
         self, where: AssistantFilter, *, limit: int, offset: int, sort_by: str, descending: bool
     ) -> Page: ...

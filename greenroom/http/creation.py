@@ -20,28 +20,27 @@ from greenroom import tracing
 from greenroom.core import identity
 from greenroom.core.errors import (
     THREAD_OR_ASSISTANT_NOT_FOUND,
-    BadRequest,
+    AssistantChanged,
     InvalidRequest,
     NotFound,
+    Unavailable,
 )
 from greenroom.core.identity import system_assistant_id
 from greenroom.core.ports import JsonObject
 from greenroom.core.runs import CreatedRun, RunFacts, RunRequest
-from greenroom.http import webhooks
+from greenroom.http import configs, webhooks
 from greenroom.http.edge import Edge
 from greenroom.http.parameters import is_uuid, new_id, new_run_id
 from greenroom.wire.dialects import Dialect
 from greenroom.wire.encoding import dumps
 from greenroom.wire.models import RunCreate
 
-_BOTH = (
-    "Cannot specify both configurable and context. Prefer setting context alone. Context was "
-    "introduced in LangGraph 0.6.0 and is the long term planned replacement for configurable."
-)
 _NOT_CONTEXT = frozenset(
     {"thread_id", "run_id", "checkpoint_id", "checkpoint_ns", "checkpoint_map"}
 )
 """Keys of ``configurable`` that identify the run and are not part of the graph's context."""
+_MOST_CHANGES = 20
+"""How often the assistant may change while a run is created with it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,14 +78,24 @@ async def create_run(
         Conflict: the thread is taken and the strategy is ``reject``.
     """
     request = await run_request(edge, dialect, body, thread_id)
-    return await admit(edge, dialect, body, request)
+    return await admit(edge, dialect, body, thread_id, request)
 
 
-async def admit(edge: Edge, dialect: Dialect, body: RunCreate, request: RunRequest) -> NewRun:
-    try:
-        created = await edge.runtime.create(request)
-    except NotFound:
-        raise NotFound(THREAD_OR_ASSISTANT_NOT_FOUND) from None
+async def admit(
+    edge: Edge, dialect: Dialect, body: RunCreate, thread_id: str | None, request: RunRequest
+) -> NewRun:
+    """Admits the run that `run_request` has made. Raises as `create_run` does."""
+    for _ in range(_MOST_CHANGES):
+        try:
+            created = await edge.runtime.create(request)
+            break
+        except NotFound:
+            raise NotFound(THREAD_OR_ASSISTANT_NOT_FOUND) from None
+        except AssistantChanged:
+            # What this gateway knew of the assistant is old, e.g. another one has changed it.
+            request = await run_request(edge, dialect, body, thread_id, fresh=True)
+    else:
+        raise Unavailable("The assistant changes all the time. Try again in a moment.")
     return NewRun(
         request=request,
         created=created,
@@ -95,14 +104,18 @@ async def admit(edge: Edge, dialect: Dialect, body: RunCreate, request: RunReque
 
 
 async def run_request(
-    edge: Edge, dialect: Dialect, body: RunCreate, thread_id: str | None
+    edge: Edge, dialect: Dialect, body: RunCreate, thread_id: str | None, *, fresh: bool = False
 ) -> RunRequest:
-    """Makes the request for a run from a body; admits nothing. Raises as `create_run` does."""
+    """Makes the request for a run from a body; admits nothing. Raises as `create_run` does.
+
+    Args:
+        fresh: read the assistant from the database.
+    """
     webhook = _webhook(edge, body)
-    _refuse_misplaced(body)
+    configs.refuse_misplaced(body.config or {})
     if body.checkpoint_id is not None and not is_uuid(body.checkpoint_id):
         raise InvalidRequest("Invalid checkpoint ID")
-    assistant = await _assistant(edge, dialect, body.assistant_id)
+    assistant = await _assistant(edge, dialect, body.assistant_id, fresh=fresh)
     stateless = thread_id is None
     thread_id = thread_id or new_id()
     run_id = new_run_id(thread_id)
@@ -132,6 +145,8 @@ async def run_request(
         or "checkpoint_id" in kwargs["config"]["configurable"],
         webhook=webhook,
         traceparent=tracing.traceparent(),
+        assistant_version=assistant["version"],
+        assistant_revision=assistant.get("revision"),
     )
     encoded, metadata_at = _encoded(kwargs, dumps({**defaults, **metadata}))
     return RunRequest(
@@ -161,10 +176,11 @@ def run_object(run: NewRun) -> JsonObject:
         "created_at": created.created_at,
         "updated_at": created.created_at,
         "langsmith_session_name": None,
+        "assistant_version": request.assistant_version,
     }
 
 
-async def _assistant(edge: Edge, dialect: Dialect, name: str | None) -> JsonObject:
+async def _assistant(edge: Edge, dialect: Dialect, name: str | None, *, fresh: bool) -> JsonObject:
     if name is None:
         name = _assumed_graph(edge, dialect)
     if is_uuid(name) and name not in edge.graphs:
@@ -173,7 +189,7 @@ async def _assistant(edge: Edge, dialect: Dialect, name: str | None) -> JsonObje
         assistant_id = system_assistant_id(name)
     else:
         raise unknown_graph(edge, name)
-    assistant = await edge.records.get_assistant(assistant_id)
+    assistant = await edge.records.assistant_of_run(assistant_id, fresh=fresh)
     if assistant is None:
         raise NotFound(THREAD_OR_ASSISTANT_NOT_FOUND)
     return assistant
@@ -205,16 +221,6 @@ def _webhook(edge: Edge, body: RunCreate) -> str | None:
     return webhooks.checked(body.webhook, allow_private=edge.settings.webhook_allow_private)
 
 
-def _refuse_misplaced(body: RunCreate) -> None:
-    keys = identity.misplaced(body.config or {})
-    if keys:
-        raise InvalidRequest(
-            f"'config' has {', '.join(repr(key[:255]) for key in keys[:10])} beside "
-            "'configurable'; remove it there. The path says which thread a run is on; name a "
-            "checkpoint in 'checkpoint', and put keys of your own into 'config.configurable'."
-        )
-
-
 def _metadata(assistant: JsonObject, body: RunCreate, stateless: bool) -> JsonObject:
     own = {"assistant_id": str(assistant["assistant_id"])}
     if not stateless:
@@ -230,7 +236,11 @@ def _unidentified(metadata: JsonObject) -> JsonObject:
 
 
 def _base(assistant: JsonObject) -> JsonObject:
-    return identity.fields_of(plain(assistant.get("config")))
+    """Returns the assistant's config, without the keys of a run or a checkpoint."""
+    base = identity.fields_of(plain(assistant.get("config")))
+    if "configurable" in base:
+        base["configurable"] = identity.without(base["configurable"])
+    return base
 
 
 def _of_thread(body: RunCreate) -> JsonObject:
@@ -271,8 +281,9 @@ def _kwargs(
     base = _base(assistant)
     config: JsonObject = {**base, **_given(body.config)}
     own = _configurable(body)
-    configurable = {**_given(base.get("configurable")), **own}
-    context = {**identity.unreserved(plain(assistant.get("context"))), **_context(own)}
+    # Key by key, and a null of the run's overrides as well.
+    configurable = {**base.get("configurable", {}), **own}
+    context = {**identity.without(plain(assistant.get("context"))), **_context(own)}
     configurable |= _identity(body, assistant, run_id, thread_id)
     if not body.context:
         # A graph may keep its memory by user, so a client's value stays.
@@ -305,9 +316,8 @@ def _kwargs(
 
 def _configurable(body: RunCreate) -> JsonObject:
     """Returns the body's ``configurable`` or ``context``."""
+    configs.refuse_both(body.config or {}, body.context)
     configurable = _own(body, "configurable")
-    if configurable and body.context:
-        raise BadRequest(_BOTH)
     return {**identity.unreserved({**configurable, **(body.context or {})}), **_checkpoint(body)}
 
 

@@ -8,7 +8,7 @@ from greenroom.persistence.records.queries import Conditions, Queries, is_uuid, 
 
 _COLUMNS = (
     "run_id, thread_id, assistant_id, metadata, status, kwargs, multitask_strategy, created_at,"
-    " updated_at"
+    " updated_at, assistant_version"
 )
 _NOT_DELETED = (
     "NOT EXISTS (SELECT 1 FROM greenroom.operations WHERE subject = runs.thread_id)"
