@@ -27,7 +27,7 @@ class Instructions:
     Attributes:
         input: the graph's input, a `Command`, or None to go on from the checkpoint.
         config: the run's config; its ``metadata`` names the run, and so does each checkpoint's.
-        context: the runtime context; None without one.
+        context: the runtime context.
         modes: the stream modes that the client asked for.
         subgraphs: stream the events of subgraphs as well.
         options: further arguments of `Pregel.astream`.
@@ -58,8 +58,7 @@ def instructions(order: RunOrder) -> Instructions:
     return Instructions(
         input=kwargs.get("input") if command is None else parse_command(command),
         config=_config(kwargs, order),
-        # As in process: without one, a node's `runtime.context` is None.
-        context=kwargs.get("context") or None,
+        context=kwargs.get("context"),
         modes=frozenset([modes] if isinstance(modes, str) else modes),
         subgraphs=bool(kwargs.get("subgraphs")),
         options=options,

@@ -1,7 +1,7 @@
 """The config and the context of runs and assistants, as clients send them.
 
-``config.configurable`` and ``context`` are two names for the same values: a client gives one of them,
-and a body with both is refused. The keys that only the server sets are those of
+``config.configurable`` and ``context`` are two names for the same values: a client gives one of
+them, and a body with both is refused. The keys that only the server sets are those of
 `greenroom.core.identity`; the rules for runs and for assistants are the same, except that an
 assistant has no thread, so it names no checkpoint either.
 """
