@@ -116,9 +116,6 @@ DIFFERENCES: dict[str, str] = {
     "test_making_assistants.py::test_a_run_names_the_version_of_its_assistant": (
         "There, no run tells which version it took."
     ),
-    "test_making_assistants.py::test_a_deleted_assistants_runs_are_stopped": (
-        "Who deletes an assistant does not want it to go on; there, its runs do."
-    ),
 }
 
 SOMETIMES = frozenset(

@@ -282,8 +282,6 @@ async def test_a_patch_is_for_the_next_run(talk: Talk, make: Make, thread_id: st
         output = await talk.join(thread_id, run["run_id"])
     assert output["out"]["context"] == {"model": "one"}
     assert (await seen(talk, assistant))["context"] == {"model": "two"}
-    ok(await talk.post(f"/assistants/{assistant_id}/latest", {"version": 1}))
-    assert (await seen(talk, assistant))["context"] == {"model": "one"}
 
 
 async def test_a_run_names_the_version_of_its_assistant(
