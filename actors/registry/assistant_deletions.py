@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 
 import psycopg
 
@@ -55,8 +56,9 @@ class AssistantDeletions:
         Raises:
             DatabaseUnavailable, psycopg.Error: the database fails.
         """
-        for deletion in await assistant_deletions.unfinished(self._database, name):
-            await self._stop_runs(deletion)
+        found = await assistant_deletions.unfinished(self._database, name)
+        await self._stop_runs(found)
+        for deletion in found:
             if not deletion.delete_threads:
                 continue
             deleting = self._deleting(deletion)
@@ -71,8 +73,9 @@ class AssistantDeletions:
         Raises:
             DatabaseUnavailable, psycopg.Error: the database fails.
         """
-        for deletion in await assistant_deletions.unfinished(self._database):
-            await self._stop_runs(deletion)
+        found = await assistant_deletions.unfinished(self._database)
+        await self._stop_runs(found)
+        for deletion in found:
             if deletion.delete_threads:
                 self._deleting(deletion)
 
@@ -83,9 +86,12 @@ class AssistantDeletions:
         except (DatabaseUnavailable, psycopg.Error) as error:
             log.warning("deletions of assistants wait", extra={"reason": str(error)[:200]})
 
-    async def _stop_runs(self, deletion: Deletion) -> None:
+    async def _stop_runs(self, deletions: Sequence[Deletion]) -> None:
+        last: dict[str, Deletion] = {each.assistant_id: each for each in deletions}  # oldest first
+
         def has_it(run: Run) -> bool:
-            return deletion.covers(run.assistant_id, run.assistant_revision)
+            deletion = last.get(run.assistant_id)
+            return deletion is not None and deletion.covers(run.assistant_revision)
 
         stopped = await self._cancellations.cancel_each(has_it, "interrupt")
         if stopped:

@@ -63,9 +63,9 @@ class Deletion:
     revision: int
     delete_threads: bool
 
-    def covers(self, assistant_id: str, revision: int | None) -> bool:
-        """Returns whether a run with this assistant, in this state, is to be stopped."""
-        return assistant_id == self.assistant_id and (revision or 0) <= self.revision
+    def covers(self, revision: int | None) -> bool:
+        """Returns whether a run with the assistant in this state is to be stopped."""
+        return (revision or 0) <= self.revision
 
 
 async def begin(pool: Pool, name: str, assistant_id: str, *, delete_threads: bool) -> bool:

@@ -349,7 +349,7 @@ async def test_an_assistant_that_was_made_again_is_another(
     assert known["version"] == 1
     assert await admitted(pool, request(assistant_id, known)) is not None
     (deletion,) = await assistant_deletions.unfinished(pool)
-    assert not deletion.covers(assistant_id, known["revision"])
+    assert not deletion.covers(known["revision"])
     async with pool.connection() as conn:
         assert [found.cancel for found in await journal.in_flight(conn)] == [None]
 
