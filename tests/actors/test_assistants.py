@@ -1,4 +1,7 @@
-"""A deleted assistant's runs stop, whoever dies: a registry with PostgreSQL, actors in memory."""
+"""Runs keep what they took of an assistant, and stop when it is deleted, whoever dies.
+
+A registry with PostgreSQL, and actors in memory.
+"""
 
 from __future__ import annotations
 
@@ -68,6 +71,36 @@ async def delete(theatre: Theatre, facts: dict[str, Any], *, delete_threads: boo
 async def unfinished(theatre: Theatre) -> int:
     await assistant_deletions.delete_finished(theatre.pool, older_than_s=0)
     return len(await assistant_deletions.unfinished(theatre.pool))
+
+
+async def test_a_run_keeps_the_version_that_it_took(theatre: Theatre) -> None:
+    """In the queue, in its next attempt, and with the next registry."""
+    mine = await an_assistant(theatre)
+    kwargs = b'{"context":{"model":"one"}}'
+    runs = [await theatre.create(kwargs=kwargs, **mine) for _ in range(2)]
+    first = await theatre.executed(runs[0].run_id)
+    await theatre.rows(
+        'UPDATE greenroom.assistants SET context = \'{"model": "two"}\', version = 2, newest = 2'
+        " WHERE assistant_id = %s RETURNING 1",
+        mine["assistant_id"],
+    )
+    theatre.cluster.die(first.name)
+    await until(lambda: any(a.current.get(runs[0].run_id) == 2 for a in theatre.cluster.workers()))
+    await theatre.restart()
+    for run in runs:
+        assert await theatre.finish(run.run_id)
+    orders = [order for actor in theatre.cluster.ever for order in actor.orders]
+    assert [(order.run_id, order.attempt) for order in orders] == [
+        (runs[0].run_id, 1),
+        (runs[0].run_id, 2),
+        (runs[1].run_id, 1),
+    ]
+    assert {order.kwargs for order in orders} == {kwargs}
+    assert await theatre.rows("SELECT DISTINCT assistant_version FROM greenroom.runs") == [(1,)]
+    await theatre.nothing_is_left()
+
+
+# --- the end -------------------------------------------------------------------------------------
 
 
 async def test_runs_in_every_state_are_stopped_and_others_go_on(strict: Theatre) -> None:
