@@ -65,6 +65,7 @@ INSERT INTO greenroom.assistant_versions (assistant_id, version, graph_id, name,
 ALTER TABLE greenroom.runs
     ADD COLUMN assistant_version int,
     ADD COLUMN assistant_revision bigint;
+ALTER TABLE greenroom.webhooks ADD COLUMN assistant_version int;
 
 -- Deletions that registries carry out: they stop the runs of the assistant, and delete its threads if
 -- that was asked for. The record of the assistant went with the transaction that wrote this. `name`
