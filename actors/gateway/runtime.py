@@ -23,7 +23,7 @@ from actors.gateway.thread_streams import thread_frames
 from actors.inspector.asking import Asker, Duty
 from actors.registry.activity import Activity
 from greenroom import tracing
-from greenroom.core.errors import RUN_NOT_FOUND, DatabaseUnavailable, NotFound
+from greenroom.core.errors import RUN_NOT_FOUND, DatabaseUnavailable, NotFound, Unavailable
 from greenroom.core.ports import HistoryQuestion, Question, StateQuestion, Update
 from greenroom.core.runs import (
     UNTIL_END,
@@ -104,8 +104,12 @@ class RayRuntime:
             self._database, name, assistant_id, delete_threads=delete_threads
         ):
             raise NotFound(f"Assistant with ID {assistant_id} not found")
-        # Durable from here on. The registries also find it by themselves, if this process dies.
-        await self._registries.every("delete_assistant", name, THREADS_WAIT_S)
+        try:
+            await self._registries.every("delete_assistant", name, THREADS_WAIT_S)
+        except Unavailable as error:
+            # It is durable, and a registry that comes back finds it by itself. A refusal would be
+            # repeated, and then meet no assistant.
+            log.warning("a registry is told later", extra={"reason": error.message})
 
     async def _follow(self, run_id: str, attempt: int) -> RunLocation:
         while True:

@@ -8,18 +8,22 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from actors.calls.directory import Handles
+from actors.calls.names import REGISTRY
+from actors.gateway import routing
+from actors.gateway.runtime import RayRuntime
 from actors.registry import assistant_deletions as carrying_out
 from greenroom.core.assistants import NewAssistant
-from greenroom.core.errors import AssistantChanged, DatabaseUnavailable
+from greenroom.core.errors import AssistantChanged, DatabaseUnavailable, NotFound
 from greenroom.core.runs import CreatedRun, RunRequest, RunStatus
 from greenroom.core.sharding import Shard
 from greenroom.persistence import assistant_deletions
 from greenroom.persistence.records import PostgresRecords
-from tests.actors.doubles import BOUND_S, until
+from tests.actors.doubles import BOUND_S, FakeHandles, until
 from tests.actors.test_registry import (
     Theatre,
     bounded,
@@ -124,6 +128,46 @@ async def test_runs_in_every_state_are_stopped_and_others_go_on(strict: Theatre)
     assert await strict.finish(after.run_id)
     assert await strict.thread("late") == "idle"
     assert await unfinished(strict) == 0
+    await strict.nothing_is_left()
+
+
+def gateway(theatre: Theatre) -> RayRuntime:
+    return RayRuntime(
+        cast(Handles, FakeHandles(theatre.cluster)),
+        theatre.pool,
+        shards=1,
+        read_wait_s=1.0,
+        fixed_graphs=frozenset(),
+    )
+
+
+async def test_a_gateway_deletes_an_assistant_once(strict: Theatre) -> None:
+    strict.cluster.serve(REGISTRY, strict.registry)
+    mine = await an_assistant(strict)
+    run = await strict.create(**mine)
+    await strict.executed(run.run_id)
+    # A call whose answer is lost is made again.
+    strict.cluster.lose("delete_assistant", executed=True)
+    runtime = gateway(strict)
+    await bounded(runtime.delete_assistant(mine["assistant_id"], delete_threads=True))
+    assert await strict.status(run.run_id) is None
+    with pytest.raises(NotFound, match=f"Assistant with ID {mine['assistant_id']} not found"):
+        await runtime.delete_assistant(mine["assistant_id"], delete_threads=False)
+    await strict.nothing_is_left()
+
+
+async def test_a_deletion_is_acknowledged_once_it_is_durable(
+    strict: Theatre, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The registry does not come back for a while."""
+    monkeypatch.setattr(routing, "REGISTRY_PATIENCE_S", 0.05)
+    mine = await an_assistant(strict)
+    run = await strict.create(**mine)
+    await strict.executed(run.run_id)
+    await strict.kill(strict.registry)
+    await bounded(gateway(strict).delete_assistant(mine["assistant_id"], delete_threads=False))
+    await strict.open()
+    assert await strict.over(run.run_id) == "interrupted"
     await strict.nothing_is_left()
 
 
