@@ -151,6 +151,7 @@ async def test_an_older_epoch_never_comes_back(actor: RunActor) -> None:
 SAVERS = """
 import asyncio, os, sys
 from pathlib import Path
+import numpy as np
 from actors.common.placement import PoolSpec
 from actors.common.setup import InspectorSetup
 from actors.inspector.actor import Inspector
