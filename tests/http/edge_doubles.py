@@ -127,6 +127,14 @@ class MemoryRecords:
         runs = [r for r in runs if status in (None, r["status"])][offset:]
         return runs if limit is None else runs[:limit]
 
+    async def search_runs(self, where, *, limit, offset, descending) -> Page:
+        self.asked.append(("search_runs", where, descending))
+        return _page(list(self.runs.values()), limit, offset)
+
+    async def count_runs(self, where) -> int:
+        self.asked.append(("count_runs", where))
+        return len(self.runs)
+
     def add_thread(self, thread_id: str = THREAD, **metadata: Any) -> None:
         self.threads[thread_id] = _thread(thread_id, metadata)
 
