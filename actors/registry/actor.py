@@ -49,6 +49,7 @@ from actors.registry.activity import Activity
 from actors.registry.parts import Parts
 from actors.registry.readiness import Readiness, measure
 from actors.spawn import Spawn
+from greenroom.core.crons import Cron
 from greenroom.core.lifecycle import Event
 from greenroom.core.runs import (
     CancelAction,
@@ -244,6 +245,20 @@ class RegistryActor:
             f"The run's process used {resident_mib} MiB of memory; its graph's memory_mib allows"
             f" {limit_mib}.",
         )
+
+    # --- crons ---------------------------------------------------------------------------------
+
+    @repeatable
+    async def save_cron(self, cron: Cron) -> bool:
+        """`Crons.save`."""
+        parts = await self._ready_for(cron.owner)
+        return await parts.crons.save(cron)
+
+    @repeatable
+    async def delete_cron(self, cron_id: str, owner: str) -> None:
+        """`Crons.delete`."""
+        parts = await self._ready_for(owner)
+        await parts.crons.delete(cron_id, owner)
 
     # --- questions -----------------------------------------------------------------------------
 

@@ -181,6 +181,7 @@ class Readiness:
         context = parts.context
         self._tasks.spawn(context.keeper.keep())
         self._tasks.spawn(context.webhooks.send())
+        self._tasks.spawn(parts.crons.keep())
         if self._setup.embedded is not None and self._shard.is_first:
             self._tasks.spawn(_tend_embedded(self._setup.embedded))
         self._tasks.spawn(metrics.export(self._meter, lambda: measure(context)))

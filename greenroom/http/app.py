@@ -15,6 +15,7 @@ from greenroom.core.ports import Records, Runtime
 from greenroom.http import (
     answering,
     assistants,
+    crons,
     documents,
     errors,
     runs,
@@ -71,7 +72,7 @@ def create_app(
     )
     for dialect in DIALECTS:
         # Routes are tried in order, so the most frequent ones come first.
-        for part in (runs, stateless, threads, states, assistants, system):
+        for part in (runs, stateless, threads, states, assistants, crons, system):
             app.include_router(part.router, prefix=dialect.prefix)
     errors.install(app)
     documents.install(app)
