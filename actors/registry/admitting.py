@@ -119,19 +119,21 @@ class Admissions:
         """
         if self._takes_shipped and not self._pools.knows(request.graph_id):
             await learn_shipped(self._database, self._pools)
-        return await self._pending(request, firing)
+        decided = self._decide(request, firing)
+        if decided is None:
+            return Conflict("It has fired at this date already.")
+        if isinstance(decided, GreenroomError):
+            return decided
+        return await self.pending.begin(request.run_id, self._create(request, decided))
 
-    def _pending(
-        self, request: RunRequest, firing: Firing | None = None
-    ) -> asyncio.Task[CreatedRun | Exception]:
+    def _pending(self, request: RunRequest) -> asyncio.Task[CreatedRun | Exception]:
         under_way = self.pending.get(request.run_id)
         if under_way is not None:
             return under_way
-        decided = self._decide(request, firing)
-        return self.pending.begin(request.run_id, self._create(request, decided))
+        return self.pending.begin(request.run_id, self._create(request, self._decide(request)))
 
     def _decide(
-        self, request: RunRequest, firing: Firing | None
+        self, request: RunRequest, firing: Firing | None = None
     ) -> _Admission | GreenroomError | None:
         """Reserves lane and slot in one synchronous step; returns None if the run is known."""
         if self._draining:

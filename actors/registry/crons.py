@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import psycopg
 
@@ -73,7 +73,7 @@ class Crons:
         Raises:
             DatabaseUnavailable: it was not stored in time; a new cron will not be there.
         """
-        is_new = not cron.revision and cron.next_run_date is not None
+        is_new = cron.revision is None
         write = journal.store_cron(cron) if is_new else journal.change_cron(cron)
         try:
             (rows,) = await self._journal.commit(
@@ -109,7 +109,7 @@ class Crons:
                 until = self._clock.now() + timedelta(seconds=PAUSE_S)
             await self._clock.sleep(until, self._awake)
 
-    async def _fire_due(self) -> object:
+    async def _fire_due(self) -> datetime | None:
         """Begins the firings that are due; returns the time of the next look, None: no cron is
         there.
 
@@ -141,7 +141,7 @@ class Crons:
         now = self._clock.now()
         try:
             dates = dates_of(cron, now)
-        except Exception as error:  # whatever its schedule does: without a next date it ends here
+        except Exception as error:  # noqa: BLE001 - whatever its schedule does: no other cron waits
             self._note(cron, "failed", f"It is disabled: {error}")
             await self._journal.commit(
                 journal.disable_cron(cron.cron_id, cron.due, cron.revision), key=cron.cron_id
@@ -151,7 +151,7 @@ class Crons:
             return await self._skip(cron, dates, "skipped", "Its end_time has passed.")
         try:
             request = request_of(cron, dates)
-        except Exception as error:  # whatever is in its payload must not concern other crons
+        except Exception as error:  # noqa: BLE001 - whatever its payload is: no other cron waits
             return await self._skip(cron, dates, "failed", f"It makes no run: {error}")
         await self._faults.at("fire")
         await self._admit(cron, dates, request)
@@ -163,7 +163,7 @@ class Crons:
             return  # the next registry fires it
         if isinstance(answer, TooManyRequests):
             # It stays due: the look after this pause finds it again.
-            self._note(cron, "delayed", answer.message)
+            self._meter.count(metrics.CRON_FIRINGS, "delayed")
             await asyncio.sleep(PAUSE_S)
         elif isinstance(answer, Conflict):
             await self._skip(cron, dates, "skipped", answer.message)

@@ -34,8 +34,8 @@ class Cron:
         payload: JSON object, the body that its runs are made of.
         metadata: JSON object.
         next_run_date: the date of its next firing; None keeps the stored one.
-        revision: how often it was changed before; 0 for a new one. A change is refused if the
-            stored cron has another number.
+        revision: how often clients have changed it before; None for a new one. A change is refused
+            if the stored cron has another number.
     """
 
     cron_id: str
@@ -49,7 +49,7 @@ class Cron:
     payload: bytes
     metadata: bytes
     next_run_date: datetime | None
-    revision: int = 0
+    revision: int | None = None
 
     @property
     def owner(self) -> str:
