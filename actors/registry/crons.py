@@ -107,6 +107,9 @@ class Crons:
             except (DatabaseUnavailable, psycopg.Error) as error:
                 log.warning("crons wait for the database", extra={"reason": str(error)[:200]})
                 until = self._clock.now() + timedelta(seconds=PAUSE_S)
+            except Exception:  # a look that fails must not be the last one
+                log.exception("A look at the crons has failed.")
+                until = self._clock.now() + timedelta(seconds=PAUSE_S)
             await self._clock.sleep(until, self._awake)
 
     async def _fire_due(self) -> datetime | None:

@@ -15,7 +15,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from greenroom.core.crons import Cron, owner_of
-from greenroom.core.errors import BadRequest, InvalidRequest, NotFound, TooLarge
+from greenroom.core.errors import BadRequest, Conflict, InvalidRequest, NotFound, TooLarge
+from greenroom.core.identity import system_assistant_id
 from greenroom.core.ports import CronFilter, JsonObject
 from greenroom.core.units import KIB
 from greenroom.http.answering import empty, json, page, selected
@@ -23,7 +24,7 @@ from greenroom.http.bodies import parse, read_body, validated
 from greenroom.http.creation import assistant_of, check_run
 from greenroom.http.documents import doc
 from greenroom.http.edge import Edge, dialect_of, edge_of
-from greenroom.http.parameters import new_id, new_run_id, thread_id_of, uuid_of
+from greenroom.http.parameters import is_uuid, new_id, new_run_id, thread_id_of, uuid_of
 from greenroom.schedules import schedule_of
 from greenroom.wire import answers
 from greenroom.wire.dialects import Dialect
@@ -125,7 +126,7 @@ async def get(request: Request, cron_id: str) -> Response:
 @router.patch(
     "/runs/crons/{cron_id}",
     summary="Change a cron",
-    **doc({200: answers.Cron}, body=CronPatch, errors=(400, 404)),
+    **doc({200: answers.Cron}, body=CronPatch, errors=(400, 404, 409)),
 )
 async def patch(request: Request, cron_id: str) -> Response:
     edge = edge_of(request)
@@ -139,7 +140,7 @@ async def patch(request: Request, cron_id: str) -> Response:
         if await edge.runtime.save_cron(cron):
             found, _ = await _found(edge, cron_id)
             return json(found)
-    raise BadRequest("Others change this cron all the time. Try again.")
+    raise Conflict("Others change this cron all the time. Try again.")
 
 
 @router.delete(
@@ -323,8 +324,10 @@ async def _found(edge: Edge, cron_id: str) -> tuple[JsonObject, int]:
 async def _filter(request: Request, body: CronCount) -> CronFilter:
     edge, dialect = edge_of(request), dialect_of(request)
     assistant_id = body.assistant_id
+    if assistant_id is not None and not is_uuid(assistant_id) and await edge.serves(assistant_id):
+        assistant_id = system_assistant_id(assistant_id)
     if assistant_id is not None:
-        assistant_id = str((await _assistant(edge, dialect, assistant_id))["assistant_id"])
+        assistant_id = uuid_of(assistant_id, "assistant")
     thread_id = body.thread_id
     if thread_id is not None:
         thread_id = thread_id_of(dialect, thread_id)

@@ -258,10 +258,29 @@ async def test_a_search_has_filters_an_order_and_pages(client, records):
 
 @pytest.mark.parametrize(
     "body",
-    [{"limit": 0}, {"limit": 1001}, {"sort_by": "schedule"}, {"select": ["x"]}, {"thread_id": "x"}],
+    [{"limit": 0}, {"limit": 1001}, {"sort_by": "schedule"}, {"select": ["x"]}, {"thread_id": "x"}]
+    + [{"assistant_id": "nope"}],
 )
 async def test_a_search_that_cannot_mean_anything_is_refused(client, body):
     assert (await client.post("/runs/crons/search", json=body)).status_code == 422
+
+
+async def test_a_search_for_crons_of_an_assistant_that_is_gone_finds_none(client, records):
+    answer = await client.post("/runs/crons/search", json={"assistant_id": UNKNOWN.upper()})
+    assert (answer.status_code, answer.json()) == (200, [])
+    assert records.asked[-1][1] == CronFilter(assistant_id=UNKNOWN)
+
+
+async def test_a_change_that_others_always_come_before_is_given_up(client, runtime, records):
+    shown = await made(client)
+
+    def other(_: Cron) -> None:
+        cron, revision = records.crons[shown["cron_id"]]
+        records.crons[shown["cron_id"]] = (cron, revision + 1)
+
+    runtime.before_saving += [other] * 20
+    answer = await client.patch(f"/runs/crons/{shown['cron_id']}", json={"enabled": False})
+    assert answer.status_code == 409
 
 
 # --- change --------------------------------------------------------------------------------------
