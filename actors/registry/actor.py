@@ -16,9 +16,10 @@ This module has the methods that Ray calls. `actors.registry.readiness` says whe
 called; the parts of the registry (`actors.registry.parts`) do the work. One table defines the
 states of a run, `greenroom.core.lifecycle`, and the parts execute it. All work that follows a
 decision is *vital* (`actors.common.tasks`): it becomes durable, or it ends this process. The
-registry can rebuild its whole memory (`actors.registry.recovery`). The constructor only keeps its
-arguments, because an actor whose ``__init__`` raises is dead for good. Recovery is a task that is
-repeated without a limit; calls wait for it for a bounded time.
+registry can rebuild its whole memory (`actors.registry.recovery`). The constructor keeps its
+arguments and begins the recovery, which is a task: an actor whose ``__init__`` raises is dead for
+good. The recovery is repeated without a limit; calls wait for it for a bounded time. It does not
+wait for the first call: a registry that Ray has restarted at night has crons to fire.
 
 This process does not import LangGraph, because that import would lengthen every restart by a
 second.
@@ -105,6 +106,7 @@ class RegistryActor:
                 "activity": self.activity,
             }
         )
+        self._readiness.begin()
 
     async def _ready_for(self, *thread_ids: str) -> Parts:
         """Raises Misrouted unless all the threads belong to this registry.

@@ -30,6 +30,7 @@ from tests.actors.test_registry import (
     Theatre,
     bounded,
     make,  # noqa: F401 - fixtures
+    registry_on,
 )
 from tests.actors.test_registry_shards import ended, opened
 
@@ -454,6 +455,18 @@ async def test_dates_that_were_missed_are_one_firing_that_says_so(
     stage.clock.set(NOON + 31 * MINUTE)
     await stage.goes_on(cron, NOON + 32 * MINUTE)
     assert "cron_missed" not in (await stage.runs(cron))[-1]["metadata"]
+
+
+async def test_a_registry_that_starts_again_fires_without_being_called(stage: Stage) -> None:
+    """At night there is no client whose call would begin its recovery."""
+    cron = await stage.cron()
+    await stage.theatre.kill(stage.theatre.registry)
+    stage.clock.forget()
+    stage.clock.set(NOON)
+    stage.theatre.registries.append(registry_on(stage.theatre.cluster, stage.theatre.setup))
+    await until(lambda: stage.theatre.registry._readiness.now)
+    await stage.goes_on(cron, NOON + MINUTE)
+    assert len(await stage.runs(cron)) == 1
 
 
 async def test_a_registry_that_drains_leaves_dates_to_the_next_one(stage: Stage) -> None:

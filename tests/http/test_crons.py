@@ -258,8 +258,10 @@ async def test_a_search_has_filters_an_order_and_pages(client, records):
 
 @pytest.mark.parametrize(
     "body",
-    [{"limit": 0}, {"limit": 1001}, {"sort_by": "schedule"}, {"select": ["x"]}, {"thread_id": "x"}]
-    + [{"assistant_id": "nope"}],
+    [
+        *({"limit": 0}, {"limit": 1001}, {"sort_by": "schedule"}, {"select": ["x"]}),
+        *({"thread_id": "x"}, {"assistant_id": "nope"}),
+    ],
 )
 async def test_a_search_that_cannot_mean_anything_is_refused(client, body):
     assert (await client.post("/runs/crons/search", json=body)).status_code == 422

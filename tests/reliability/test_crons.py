@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from tests.reliability.stage import Stage
-from tests.reliability.witness import Effects, idle, is_warm, process_titled, until
+from tests.reliability.witness import Effects, is_warm, process_titled, until
 from tests.serving import Served
 
 
@@ -64,7 +64,11 @@ async def test_a_cron_whose_registry_is_killed_fires_each_date_once(
     await until(lambda: runs(len(before) + 3))
     answer = await http.patch(f"/runs/crons/{cron['cron_id']}", json={"enabled": False})
     assert answer.status_code == 200, answer.text
-    await idle(http, thread_id)
+
+    async def rests() -> bool:
+        return (await http.get(f"/threads/{thread_id}")).json()["status"] == "idle"
+
+    await until(rests)
     found = await runs(3)
     assert found is not None
     # From the first date on, each one is a run, or one of those that a late run stands for.
