@@ -24,7 +24,7 @@ import psycopg
 from actors.common import metrics
 from actors.registry.admitting import ADMISSION_PATIENCE_S, Admissions
 from actors.registry.context import Context
-from actors.registry.firings import LATE_S, Dates, dates_of, request_of
+from actors.registry.firings import LATE_S, Dates, dates_of, load, request_of
 from greenroom.core.crons import Cron
 from greenroom.core.errors import (
     Conflict,
@@ -60,6 +60,7 @@ class Crons:
         self._admissions = admissions
         self._awake = asyncio.Event()
         self._firing: set[str] = set()
+        self._is_loaded = False
 
     # --- what clients want ---------------------------------------------------------------------
 
@@ -128,6 +129,10 @@ class Crons:
             )
             if not found:
                 return await next_due(self._database, but=self._firing, shard=self._shard)
+            if not self._is_loaded:
+                # In a thread: the loop has other work for the 0.2 s that this takes.
+                await asyncio.to_thread(load)
+                self._is_loaded = True
             for cron in found:
                 self._firing.add(cron.cron_id)
                 self._tasks.spawn(self._fire_once(cron))

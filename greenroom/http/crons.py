@@ -41,7 +41,6 @@ meanwhile."""
 _MISPLACED = {
     "on_completion": "give 'on_run_completed'",
     "on_disconnect": "nobody waits for its runs",
-    "if_not_exists": "it runs on the thread in its path, or on a new one each time",
 }
 """Fields of a run that a cron does not have, and the reason."""
 _TRIES = 10
@@ -60,7 +59,7 @@ async def create(request: Request) -> Response:
 @router.post(
     "/threads/{thread_id}/runs/crons",
     summary="Create a cron whose runs are on a thread",
-    **doc({200: answers.Cron}, body=CronCreate, errors=(400, 404)),
+    **doc({200: answers.Cron}, body=CronCreate, errors=(400, 404, 409)),
 )
 async def create_on_thread(request: Request, thread_id: str) -> Response:
     return await _created(request, thread_id_of(dialect_of(request), thread_id))
@@ -71,14 +70,17 @@ async def _created(request: Request, thread_id: str | None) -> Response:
     given = await read_body(request)
     body = validated(CronCreate, given)
     assistant = await _assistant(edge, dialect, body.assistant_id)
-    if thread_id is not None and await edge.records.get_thread(thread_id) is None:
-        raise _thread_not_found(thread_id)
+    makes_thread = body.if_not_exists == "create"
+    if thread_id is not None and not makes_thread:
+        await _require_thread(edge, thread_id)
     wanted = _Wanted(cron_id=new_id(), thread_id=thread_id, assistant=assistant)
     cron = _cron(edge, wanted, _payload(wanted, given), metadata=dict(body.metadata or {}))
     cron = replace(cron, next_run_date=_next(cron))
+    if thread_id is not None and makes_thread:
+        await edge.records.create_thread(thread_id, metadata={}, if_exists="do_nothing", ttl=None)
     if not await edge.runtime.save_cron(cron):
-        if thread_id is not None and await edge.records.get_thread(thread_id) is None:
-            raise _thread_not_found(thread_id)
+        if thread_id is not None:
+            await _require_thread(edge, thread_id)
         raise _assistant_not_found(str(body.assistant_id))
     found, _ = await _found(edge, cron.cron_id)
     return json(found)
@@ -307,11 +309,12 @@ def _assistant_not_found(name: str) -> NotFound:
     return NotFound(f"Assistant '{name[:255]}' not found")
 
 
-def _thread_not_found(thread_id: str) -> NotFound:
-    return NotFound(
-        f"Thread with ID '{thread_id}' not found. Please verify the ID is correct and the thread "
-        "hasn't been deleted or expired."
-    )
+async def _require_thread(edge: Edge, thread_id: str) -> None:
+    if await edge.records.get_thread(thread_id) is None:
+        raise NotFound(
+            f"Thread with ID '{thread_id}' not found. Please verify the ID is correct and the "
+            "thread hasn't been deleted or expired."
+        )
 
 
 async def _found(edge: Edge, cron_id: str) -> tuple[JsonObject, int]:

@@ -135,6 +135,8 @@ def firing_of(
             "config": {**config, "configurable": own},
             "metadata": {**_given(given.get("metadata")), **(more_metadata or {})},
             "on_completion": completion,
+            # For the cron itself; a thread that is gone has taken its crons along.
+            "if_not_exists": None,
         }
     )
     return request_of(

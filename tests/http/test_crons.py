@@ -97,6 +97,15 @@ async def test_a_cron_on_a_thread_belongs_to_the_thread(client, runtime, mount):
     )
 
 
+@pytest.mark.parametrize("thread_id", [UNKNOWN, THREAD])
+async def test_a_cron_may_create_its_thread(client, records, thread_id):
+    path = f"/threads/{thread_id}/runs/crons"
+    answer = await client.post(path, json=LATER | {"if_not_exists": "create", "schedule": NEVER})
+    assert (answer.status_code, UNKNOWN in records.threads) == (400, False)
+    assert (await made(client, path, if_not_exists="create"))["thread_id"] == thread_id
+    assert thread_id in records.threads
+
+
 async def test_what_a_cron_is_made_with_is_kept(client):
     shown = await made(
         client,
@@ -161,7 +170,7 @@ REFUSED: list[tuple[dict[str, Any], int, str]] = [
     ({"config": {"configurable": {"a": 1}}, "context": {"a": 1}}, 400, "Cannot specify both"),
     ({"on_completion": "keep"}, 422, "A cron has no 'on_completion': give 'on_run_completed'."),
     ({"on_disconnect": "cancel"}, 422, "A cron has no 'on_disconnect'"),
-    ({"if_not_exists": "create"}, 422, "A cron has no 'if_not_exists'"),
+    ({"if_not_exists": "bogus"}, 422, "if_not_exists"),
 ]
 
 
