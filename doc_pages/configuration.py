@@ -7,7 +7,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from inspect import getdoc
 
-from greenroom.graphs.configuration import BUILD_ONLY, FILE_NAME, NOT_HONOURED
+from greenroom.graphs.configuration import (
+    BUILD_ONLY,
+    CHECKPOINTER_NOT_HONOURED,
+    FILE_NAME,
+    NOT_HONOURED,
+)
 from greenroom.graphs.placements import MINIMUM, PlacementSpec
 
 _TOP = {
@@ -21,6 +26,12 @@ _TOP = {
     " A file that does not exist is a note and no error: git ignores it, so a clone has none."
     " `LANGGRAPH_CONFIG`, here or in the environment, has the defaults of each graph:"
     ' `{"agent": {"configurable": {"model": "small"}, "recursion_limit": 50}}`.',
+    "checkpointer": "`serde` says which values of states are kept. `allowed_msgpack_modules` is a"
+    ' list of types such as `[["my_package.my_module", "MyClass"]]`, true for all types (the'
+    " default), or null for those that LangGraph knows. A value of another type is refused in the"
+    " node that returned it. `pickle_fallback` says whether a value that msgpack does not give back"
+    " is pickled: by default only where all types are allowed. `allowed_json_modules` is about"
+    " checkpoints in LangGraph's older JSON format.",
     "greenroom": "The section that this page is about.",
 }
 """The keys of a `langgraph.json` that have an effect, in the words of the page."""
@@ -59,6 +70,9 @@ def document() -> str:
 
     The meaning of a key of a placement comes from the docstring of `PlacementSpec`.
     """
+    of_checkpointer = {
+        f"checkpointer.{key}": text for key, text in CHECKPOINTER_NOT_HONOURED.items()
+    }
     lines = [
         "# Configuration",
         "",
@@ -99,7 +113,10 @@ def document() -> str:
         "",
         *_rows(
             ("key", "what is so instead"),
-            ((f"`{key}`", _instead(key, text)) for key, text in NOT_HONOURED.items()),
+            (
+                (f"`{key}`", _instead(key, text))
+                for key, text in {**NOT_HONOURED, **of_checkpointer}.items()
+            ),
         ),
         "",
         "These are about making images, and are passed over in silence (`python_version` is noted"

@@ -53,6 +53,7 @@ from greenroom.persistence.checkpoints import PooledSaver
 from greenroom.persistence.database import Pool, open_pool
 from greenroom.persistence.records import name_assistants
 from greenroom.persistence.saving import Saving
+from greenroom.persistence.serializing import StateSerializer
 from greenroom.persistence.values import store_values
 
 log = logging.getLogger("greenroom.inspector")
@@ -77,6 +78,7 @@ class Inspector:
         self._setup = setup
         self._graphs: dict[str, LoadedGraph] = {}
         self._takes_shipped = False
+        self._serde = StateSerializer()
         self._lanes: dict[str, Lane] = {}
         self._pool: Pool | None = None
         self._epoch = 0
@@ -106,6 +108,7 @@ class Inspector:
         if configuration.shipped_graphs:
             make_importable(configuration.import_paths)
         self._takes_shipped = configuration.shipped_graphs
+        self._serde = StateSerializer(configuration.keeping)
         self._pool = await self._open_pool(min_size=1)
         await name_assistants(
             self._pool, {graph_id: graph.title for graph_id, graph in self._graphs.items()}
@@ -274,7 +277,9 @@ class Inspector:
     async def _means(self) -> Means:
         pool = await self._open_pool(min_size=0)
         store: Any = pool
-        return Means(pool, Saving(pool), AsyncPostgresStore(store), ShippedGraphs(pool))
+        return Means(
+            pool, Saving(pool), self._serde, AsyncPostgresStore(store), ShippedGraphs(pool)
+        )
 
     async def _open_pool(self, *, min_size: int) -> Pool:
         return await open_pool(

@@ -20,6 +20,7 @@ from greenroom.core.errors import Unanswered
 from greenroom.persistence.checkpoints import PooledSaver
 from greenroom.persistence.database import Pool
 from greenroom.persistence.saving import Saving
+from greenroom.persistence.serializing import StateSerializer
 
 log = logging.getLogger("greenroom.inspector")
 
@@ -35,12 +36,13 @@ class Means:
 
     pool: Pool
     saving: Saving
+    serde: StateSerializer
     store: AsyncPostgresStore
     shipped: ShippedGraphs
 
     def saver(self, thread_id: str) -> PooledSaver:
         """Returns a saver for a thread; the id is empty for a question about a graph."""
-        return PooledSaver(self.pool, self.saving, thread_id=thread_id)
+        return PooledSaver(self.pool, self.saving, thread_id=thread_id, serde=self.serde)
 
 
 class Lane:

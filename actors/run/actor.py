@@ -47,6 +47,7 @@ from greenroom.persistence import tails
 from greenroom.persistence.database import Pool, open_pool
 from greenroom.persistence.fenced_saver import FencedSaver
 from greenroom.persistence.saving import Saving
+from greenroom.persistence.serializing import StateSerializer
 
 log = logging.getLogger("greenroom.run")
 
@@ -123,6 +124,7 @@ class RunActor:
             max_size=places * 2,
         )
         self._saving = Saving(self._pool)
+        self._serde = StateSerializer(configuration.keeping)
         self._store = AsyncPostgresStore(self._pool)  # type: ignore[arg-type]
         if configuration.shipped_graphs:
             make_importable(configuration.import_paths)
@@ -188,6 +190,7 @@ class RunActor:
             attempt=order.attempt,
             thread_id=order.thread_id,
             is_first=is_first,
+            serde=self._serde,
             faults=self._faults,
         )
 
@@ -346,6 +349,7 @@ class _Saver(FencedSaver):
         attempt: int,
         thread_id: str,
         is_first: bool,
+        serde: StateSerializer,
         faults: Faults,
     ) -> None:
         super().__init__(
@@ -355,6 +359,7 @@ class _Saver(FencedSaver):
             attempt=attempt,
             thread_id=thread_id,
             is_first=is_first,
+            serde=serde,
         )
         self._faults = faults
 

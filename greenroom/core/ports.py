@@ -313,6 +313,16 @@ class CronFilter:
     metadata: Mapping[str, Any] | None = None
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunFilter:
+    """The conditions of `POST /runs/search` and ``/count``; None selects all."""
+
+    thread_id: str | None = None
+    assistant_id: str | None = None
+    status: str | None = None
+    metadata: Mapping[str, Any] | None = None
+
+
 class Records(Protocol):
     """The database, as the HTTP edge sees it. Records are dicts in the API's shape."""
 
@@ -377,3 +387,11 @@ class Records(Protocol):
         self, where: CronFilter, *, limit: int, offset: int, sort_by: str, descending: bool
     ) -> Page: ...
     async def count_crons(self, where: CronFilter) -> int: ...
+
+    async def search_runs(
+        self, where: RunFilter, *, limit: int, offset: int, descending: bool
+    ) -> Page:
+        """Returns runs of all threads in the order of their creation."""
+        ...
+
+    async def count_runs(self, where: RunFilter) -> int: ...

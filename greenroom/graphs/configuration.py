@@ -19,8 +19,10 @@ from pathlib import Path
 from typing import Any, cast
 
 from greenroom.core.errors import ConfigurationError
+from greenroom.core.keeping import Keeping
 from greenroom.graphs.json_values import an_object, listed, refuse_unknown
 from greenroom.graphs.placements import PlacementSpec, parse_placement
+from greenroom.graphs.serde import keeping_of
 from greenroom.graphs.variables import DEFAULTS, defaults_of, environment_of
 
 FILE_NAME = "langgraph.json"
@@ -72,6 +74,7 @@ class Configuration:
         applications: Ray Serve applications to deploy beside the server, ``package.module:app`` by
             name.
         shipped_graphs: notebooks may ship graphs by value (`greenroom.notebook`).
+        keeping: which values of states are kept.
         warnings: sentences about keys of the file that have no effect.
     """
 
@@ -82,6 +85,7 @@ class Configuration:
     default_graph: str | None = None
     applications: Mapping[str, str] = field(default_factory=dict[str, str])
     shipped_graphs: bool = False
+    keeping: Keeping = field(default_factory=Keeping)
     warnings: tuple[str, ...] = ()
 
     @property
@@ -138,13 +142,18 @@ NOT_HONOURED = {
     "disabled routes and mount prefixes have no effect.",
     "store": "'store' is set, but Greenroom does not honour it yet: there is no index for semantic "
     "search, and items do not expire.",
-    "checkpointer": "'checkpointer' is set, but Greenroom keeps checkpoints in its own PostgreSQL "
-    "database: a custom checkpointer, its serializer and 'ttl' have no effect.",
     "webhooks": "'webhooks' is set, but Greenroom does not honour it yet: its own rules decide "
     "which webhook URLs are allowed.",
     "encryption": "'encryption' is set, but Greenroom does not honour it yet: state is stored "
     "UNENCRYPTED.",
     "ui": "'ui' is set, but Greenroom serves no UI components.",
+}
+
+CHECKPOINTER_NOT_HONOURED = {
+    "path": "'checkpointer.path' is set, but Greenroom keeps checkpoints in its own PostgreSQL "
+    "database: a custom checkpointer has no effect.",
+    "ttl": "'checkpointer.ttl' is set, but Greenroom does not honour it yet: threads do not expire "
+    "unless a client gives them a 'ttl'.",
 }
 
 OURS = ("graphs", "default_graph", "defaults", "applications", "shipped_graphs")
@@ -225,6 +234,7 @@ def parse_configuration(content: Any, root: Path) -> Configuration:
         raise ConfigurationError(
             f"'greenroom.default_graph' is {default_graph!r}; it must be one of {listed(graphs)}."
         )
+    checkpointer = an_object(top.get("checkpointer") or {}, "checkpointer")
     import_paths, dependency_warnings = _import_paths(top.get("dependencies", []), root)
     return Configuration(
         root=root,
@@ -234,6 +244,7 @@ def parse_configuration(content: Any, root: Path) -> Configuration:
         applications=_applications(ours.get("applications", {})),
         default_graph=default_graph if default_graph or len(graphs) != 1 else next(iter(graphs)),
         shipped_graphs=shipped_graphs,
+        keeping=keeping_of(checkpointer),
         warnings=(
             *_warnings(top),
             *dependency_warnings,
@@ -248,8 +259,15 @@ def parse_configuration(content: Any, root: Path) -> Configuration:
 
 
 def _warnings(top: Mapping[str, Any]) -> list[str]:
-    known = {"graphs", "dependencies", "env", "greenroom", *BUILD_ONLY, *NOT_HONOURED}
-    found = [sentence for key, sentence in NOT_HONOURED.items() if top.get(key)]
+    known = {"graphs", "dependencies", "env", "greenroom", "checkpointer"}
+    known |= {*BUILD_ONLY, *NOT_HONOURED}
+    checkpointer = an_object(top.get("checkpointer") or {}, "checkpointer")
+    strange = [key for key in checkpointer if key not in ("serde", *CHECKPOINTER_NOT_HONOURED)]
+    found = [
+        *(sentence for key, sentence in NOT_HONOURED.items() if top.get(key)),
+        *(sentence for key, sentence in CHECKPOINTER_NOT_HONOURED.items() if checkpointer.get(key)),
+        *(f"'checkpointer.{key}' is unknown to Greenroom, and has no effect." for key in strange),
+    ]
     running = f"{sys.version_info.major}.{sys.version_info.minor}"
     if top.get("python_version") not in (None, running):
         found.append(
