@@ -2,7 +2,7 @@
 
     Reports ──> Losses ──> Attempts ──> Effects ──> Enforcer
        └──────────┴──────> Endings ───────^
-    Admissions, Cancellations, ThreadOperations ──> Effects
+    Crons ──> Admissions, Cancellations, ThreadOperations ──> Effects
     AssistantDeletions ──> Cancellations, ThreadOperations
 
 An arrow is a call. `Effects` has three callbacks in the other direction, because an effect begins
@@ -20,6 +20,7 @@ from actors.registry.assistant_deletions import AssistantDeletions
 from actors.registry.attempts import Attempts
 from actors.registry.cancelling import Cancellations
 from actors.registry.context import Context
+from actors.registry.crons import Crons
 from actors.registry.effects import Effects
 from actors.registry.endings import Endings
 from actors.registry.enforcing import Enforcer
@@ -44,6 +45,7 @@ class Parts:
     reports: Reports
     admissions: Admissions
     cancellations: Cancellations
+    crons: Crons
     operations: ThreadOperations
     assistant_deletions: AssistantDeletions
 
@@ -73,6 +75,7 @@ def parts_of(context: Context) -> Parts:
     losses = Losses(context, attempts, endings)
     followers = Followers(context)
     operations = ThreadOperations(context, effects, followers)
+    admissions = Admissions(context, attempts, effects)
     cancellations = Cancellations(context, effects)
     return Parts(
         context=context,
@@ -83,8 +86,9 @@ def parts_of(context: Context) -> Parts:
         losses=losses,
         followers=followers,
         reports=Reports(context, followers, endings, losses),
-        admissions=Admissions(context, attempts, effects),
+        admissions=admissions,
         cancellations=cancellations,
+        crons=Crons(context, admissions),
         operations=operations,
         assistant_deletions=AssistantDeletions(context, cancellations, operations),
     )

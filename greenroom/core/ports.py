@@ -11,107 +11,18 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from greenroom.core.assistants import AssistantPatch, NewAssistant
+from greenroom.core.crons import Cron
+from greenroom.core.questions import DrawQuestion as DrawQuestion
+from greenroom.core.questions import HistoryQuestion as HistoryQuestion
+from greenroom.core.questions import Question as Question
+from greenroom.core.questions import SchemasQuestion as SchemasQuestion
+from greenroom.core.questions import StateQuestion as StateQuestion
+from greenroom.core.questions import StateUpdate as StateUpdate
+from greenroom.core.questions import SubgraphsQuestion as SubgraphsQuestion
+from greenroom.core.questions import SuperstepsUpdate as SuperstepsUpdate
+from greenroom.core.questions import Update as Update
+from greenroom.core.questions import Updated as Updated
 from greenroom.core.runs import Batch, CancelRequest, CreatedRun, Outcome, Placement, RunRequest
-
-# --- questions about graphs and their state; answered by the inspector, as JSON bytes ------------
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StateQuestion:
-    """`GET /threads/{t}/state`; ``checkpoint`` is ``{"checkpoint_id", "checkpoint_ns"}``."""
-
-    graph_id: str
-    thread_id: str
-    checkpoint: Mapping[str, Any] | None = None
-    subgraphs: bool = False
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class HistoryQuestion:
-    """`POST /threads/{t}/history`, newest first."""
-
-    graph_id: str
-    thread_id: str
-    limit: int = 1
-    before: Mapping[str, Any] | None = None
-    metadata: Mapping[str, Any] | None = None
-    checkpoint: Mapping[str, Any] | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StateUpdate:
-    """`POST /threads/{t}/state`: ``values`` is JSON of a dict, a list or null.
-
-    Attributes:
-        update_id: identifies a repeated request; the runtime sets it.
-    """
-
-    graph_id: str
-    thread_id: str
-    values: bytes
-    as_node: str | None = None
-    checkpoint: Mapping[str, Any] | None = None
-    update_id: str = ""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SuperstepsUpdate:
-    """``supersteps`` of `POST /threads`: a JSON list of ``{"updates": [...]}``.
-
-    Attributes:
-        update_id: as of `StateUpdate`.
-    """
-
-    graph_id: str
-    thread_id: str
-    supersteps: bytes
-    update_id: str = ""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SchemasQuestion:
-    """`GET /assistants/{a}/schemas`."""
-
-    graph_id: str
-    config: Mapping[str, Any] | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DrawQuestion:
-    """`GET /assistants/{a}/graph`; ``xray`` is a depth or all."""
-
-    graph_id: str
-    xray: bool | int = False
-    config: Mapping[str, Any] | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SubgraphsQuestion:
-    """`GET /assistants/{a}/subgraphs[/{ns}]`."""
-
-    graph_id: str
-    namespace: str | None = None
-    recurse: bool = False
-    config: Mapping[str, Any] | None = None
-
-
-Question = StateQuestion | HistoryQuestion | SchemasQuestion | DrawQuestion | SubgraphsQuestion
-Update = StateUpdate | SuperstepsUpdate
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Updated:
-    """The result of a state update.
-
-    Attributes:
-        answer: JSON for the client.
-        values, interrupts, has_next: the thread's state afterwards, as in `Outcome`.
-    """
-
-    answer: bytes
-    values: bytes | None
-    interrupts: bytes
-    has_next: bool
 
 
 class Runtime(Protocol):
@@ -257,6 +168,23 @@ class Runtime(Protocol):
         """
         ...
 
+    async def save_cron(self, cron: Cron) -> bool:
+        """Stores a new cron, or a change of one; it is durable on return, and fires from then on.
+
+        Returns:
+            False for a new cron whose thread or assistant does not exist, and for a change that
+            another change, or the deletion, came before.
+        """
+        ...
+
+    async def delete_cron(self, cron_id: str, owner: str) -> None:
+        """Deletes a cron; a firing that is not stored yet does not happen any more.
+
+        Args:
+            owner: as of `Cron.owner`.
+        """
+        ...
+
     async def info(self) -> dict[str, Any]:
         """Returns counts of actors, slots and runs (``/info``, ``/metrics?format=json``)."""
         ...
@@ -295,6 +223,16 @@ class AssistantFilter:
     metadata: Mapping[str, Any] | None = None
     graph_id: str | None = None
     name: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CronFilter:
+    """The conditions of `POST /runs/crons/search` and ``/count``; None selects all."""
+
+    assistant_id: str | None = None
+    thread_id: str | None = None
+    enabled: bool | None = None
+    metadata: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -399,6 +337,16 @@ class Records(Protocol):
     ) -> list[JsonObject] | None:
         """Returns a thread's runs, newest first; None when the thread does not exist."""
         ...
+
+    # crons
+    async def get_cron(self, cron_id: str) -> tuple[JsonObject, int] | None:
+        """Returns a cron and its revision (`Cron.revision`); None if it does not exist."""
+        ...
+
+    async def search_crons(
+        self, where: CronFilter, *, limit: int, offset: int, sort_by: str, descending: bool
+    ) -> Page: ...
+    async def count_crons(self, where: CronFilter) -> int: ...
 
     async def search_runs(
         self, where: RunFilter, *, limit: int, offset: int, descending: bool

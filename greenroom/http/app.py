@@ -16,6 +16,7 @@ from greenroom.http import (
     all_runs,
     answering,
     assistants,
+    crons,
     documents,
     errors,
     runs,
@@ -72,7 +73,7 @@ def create_app(
     )
     for dialect in DIALECTS:
         # Routes are tried in order, so the most frequent ones come first.
-        for part in (runs, stateless, all_runs, threads, states, assistants, system):
+        for part in (runs, stateless, all_runs, threads, states, assistants, crons, system):
             app.include_router(part.router, prefix=dialect.prefix)
     errors.install(app)
     documents.install(app)

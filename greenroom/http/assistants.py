@@ -19,14 +19,13 @@ from greenroom.core.ports import (
     SchemasQuestion,
     SubgraphsQuestion,
 )
-from greenroom.http import configs
 from greenroom.http.answering import empty, encoded, json, page, selected
 from greenroom.http.bodies import parse
 from greenroom.http.creation import plain
 from greenroom.http.documents import doc
 from greenroom.http.edge import Edge, dialect_of, edge_of
 from greenroom.http.parameters import flag, is_uuid, new_id, text, uuid_of
-from greenroom.wire import answers
+from greenroom.wire import answers, configs
 from greenroom.wire.models import (
     AssistantChange,
     AssistantCount,

@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from greenroom.core.crons import Cron
 from greenroom.core.errors import Conflict, NotFound
 from greenroom.core.events import EventLog
 from greenroom.core.identity import system_assistant_id
@@ -37,6 +38,7 @@ class MemoryRecords:
         self.runs: dict[str, JsonObject] = {}
         self.assistants = {system_assistant_id(g): _assistant(g) for g in GRAPHS}
         self.revisions: dict[str, int] = {}
+        self.crons: dict[str, tuple[JsonObject, int]] = {}
         self.asked: list[tuple[Any, ...]] = []
         self.down: Exception | None = None
 
@@ -127,6 +129,17 @@ class MemoryRecords:
         runs = [r for r in runs if status in (None, r["status"])][offset:]
         return runs if limit is None else runs[:limit]
 
+    async def get_cron(self, cron_id: str) -> tuple[JsonObject, int] | None:
+        return self.crons.get(cron_id)
+
+    async def search_crons(self, where, *, limit, offset, sort_by, descending) -> Page:
+        self.asked.append(("search_crons", where, sort_by, descending))
+        return _page([cron for cron, _ in self.crons.values()], limit, offset)
+
+    async def count_crons(self, where) -> int:
+        self.asked.append(("count_crons", where))
+        return len(self.crons)
+
     async def search_runs(self, where, *, limit, offset, descending) -> Page:
         self.asked.append(("search_runs", where, descending))
         return _page(list(self.runs.values()), limit, offset)
@@ -173,6 +186,8 @@ class MemoryRuntime:
         self.told = "greenroom_runs_total 1\n"
         self.thread_frames: list[bytes] = []
         self.pruned: list[str] = []
+        self.saved: list[Cron] = []
+        self.before_saving: list[Callable[[Cron], None]] = []
 
     async def create(self, request: RunRequest) -> CreatedRun:
         if self.fail:
@@ -316,6 +331,40 @@ class MemoryRuntime:
     async def delete_run(self, thread_id: str, run_id: str) -> None:
         if self.records.runs.pop(run_id, None) is None:
             raise NotFound("no such run")
+
+    async def save_cron(self, cron: Cron) -> bool:
+        if self.fail:
+            raise self.fail
+        if self.before_saving:
+            self.before_saving.pop(0)(cron)
+        self.saved.append(cron)
+        stored, revision = self.records.crons.get(cron.cron_id, ({}, None))
+        if revision != cron.revision:
+            return False
+        due = cron.next_run_date.isoformat() if cron.next_run_date else stored["next_run_date"]
+        self.records.crons[cron.cron_id] = (
+            {
+                "cron_id": cron.cron_id,
+                "assistant_id": cron.assistant_id,
+                "thread_id": cron.thread_id,
+                "user_id": "",
+                "end_time": cron.end_time.isoformat() if cron.end_time else None,
+                "schedule": cron.schedule,
+                "timezone": cron.timezone,
+                "payload": orjson.Fragment(cron.payload),
+                "next_run_date": due,
+                "metadata": orjson.loads(cron.metadata),
+                "on_run_completed": cron.on_run_completed,
+                "enabled": cron.enabled,
+                "created_at": NOW,
+                "updated_at": NOW,
+            },
+            0 if revision is None else revision + 1,
+        )
+        return True
+
+    async def delete_cron(self, cron_id: str, owner: str) -> None:
+        self.records.crons.pop(cron_id, None)
 
     async def info(self) -> JsonObject:
         if self.fail:

@@ -16,7 +16,6 @@ from greenroom.core.identity import system_assistant_id
 from greenroom.core.ports import AssistantFilter
 from greenroom.core.runs import RunRequest
 from greenroom.core.sharding import Shard
-from greenroom.http.configs import patch_of
 from greenroom.persistence import assistant_deletions, journal
 from greenroom.persistence.database import Pool
 from greenroom.persistence.records import (
@@ -24,6 +23,7 @@ from greenroom.persistence.records import (
     name_assistants,
     register_assistants,
 )
+from greenroom.wire.configs import patch_of
 from tests.run_records import request_of
 
 UNKNOWN = str(uuid.uuid4())
