@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable
 
@@ -19,6 +20,7 @@ from actors.registry.thread_operations import ThreadOperations
 from greenroom.core.errors import DatabaseUnavailable, GreenroomError
 from greenroom.persistence import migrations, outbox, tails, upkeep
 from greenroom.persistence.database import Pool
+from greenroom.persistence.records import delete_expired_items
 
 log = logging.getLogger("greenroom.sweeping")
 
@@ -45,6 +47,7 @@ class Sweeper:
         self._setup = setup
         self._operations = operations
         self._is_finished = False
+        self._items_swept_s = -math.inf
         self._swept_s: float | None = None
         """The start of the last complete sweep: later sweeps look only at runs that ended after it
         (less `OVERLAP_S`). None: look at all runs."""
@@ -90,6 +93,11 @@ class Sweeper:
         await _in_batches(
             lambda: upkeep.delete_heard_cancels(self._pool, CANCELS_KEPT_S, max_rows=BATCH)
         )
+
+        if time.monotonic() - self._items_swept_s >= self._setup.item_sweep_s:
+            left = await _in_batches(lambda: delete_expired_items(self._pool, max_rows=BATCH))
+            if not left:
+                self._items_swept_s = begun_s
 
     async def _finish_migrations(self) -> None:
         """Finishes migrations: drops the parts of the schema that only older versions need, once no

@@ -10,6 +10,7 @@ from actors.common.setup import RegistrySetup, WebhookSettings
 from actors.server.code_version import code_version
 from greenroom.core.faults import NO_FAULTS, Faults
 from greenroom.core.sharding import Shard
+from greenroom.core.store import IndexSpec
 from greenroom.environment import terminal_socket
 from greenroom.graphs.configuration import Configuration, GraphSpec
 from greenroom.logs import LogSettings
@@ -64,6 +65,7 @@ def registry_setup(
         resumable_ttl_s=settings.resumable_ttl_s,
         thread_ttl_s=settings.thread_ttl_s,
         sweep_interval_s=settings.sweep_interval_s,
+        item_sweep_s=configuration.store.sweep_interval_minutes * 60,
         webhooks=WebhookSettings(
             allow_private=settings.webhook_allow_private,
             timeout_s=settings.webhook_timeout_s,
@@ -86,8 +88,13 @@ def embedded_directory(settings: Settings) -> Path:
     return settings.data_dir.resolve() / "pg"
 
 
-async def prepare_database(dsn: str, graphs: Mapping[str, GraphSpec]) -> int:
+async def prepare_database(
+    dsn: str, graphs: Mapping[str, GraphSpec], index: IndexSpec | None = None
+) -> int:
     """Brings the schema up to date, registers one assistant per graph, and counts this start.
+
+    Args:
+        index: the index of the store, which needs a table.
 
     Returns:
         the generation of this start, larger than that of every earlier start.
@@ -95,7 +102,7 @@ async def prepare_database(dsn: str, graphs: Mapping[str, GraphSpec]) -> int:
     Raises:
         ConfigurationError, DatabaseUnavailable: as `migrate`.
     """
-    await migrate(dsn)
+    await migrate(dsn, index=index)
     pool = await open_pool(dsn, application_name="greenroom:start")
     try:
         defaults = {graph_id: spec.defaults for graph_id, spec in graphs.items()}

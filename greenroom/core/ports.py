@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from greenroom.core.runs import Batch, CancelRequest, CreatedRun, Outcome, Placement, RunRequest
+from greenroom.core.store import Embedding, Items
 
 # --- questions about graphs and their state; answered by the inspector, as JSON bytes ------------
 
@@ -113,7 +114,7 @@ class Updated:
     has_next: bool
 
 
-class Runtime(Protocol):
+class Runtime(Embedding, Protocol):
     """The runs and threads of the server. Every method may raise a `GreenroomError`."""
 
     async def create(self, request: RunRequest) -> CreatedRun:
@@ -285,7 +286,7 @@ class AssistantFilter:
     name: str | None = None
 
 
-class Records(Protocol):
+class Records(Items, Protocol):
     """The database, as the HTTP edge sees it. Records are dicts in the API's shape."""
 
     async def ready(self) -> None:

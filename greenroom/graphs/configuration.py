@@ -16,16 +16,38 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from greenroom.core.errors import ConfigurationError
+from greenroom.core.store import StoreSpec
 from greenroom.graphs.json_values import an_object, listed, refuse_unknown
 from greenroom.graphs.placements import PlacementSpec, parse_placement
+from greenroom.graphs.store_section import parse_store
 from greenroom.graphs.variables import DEFAULTS, defaults_of, environment_of
 
 FILE_NAME = "langgraph.json"
 RESERVED_APPLICATION = "greenroom"
 """The name of the server's own Serve application."""
+
+
+class Importable(Protocol):
+    """A target in a file or a module, which the configuration names.
+
+    Attributes:
+        subject: the beginning of a sentence about it.
+        key: its key in the configuration.
+        target: ``./file.py:attribute`` or ``package.module:attribute``.
+        source: the file or module of the target.
+    """
+
+    @property
+    def subject(self) -> str: ...
+    @property
+    def key(self) -> str: ...
+    @property
+    def target(self) -> str: ...
+    @property
+    def source(self) -> str: ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,6 +69,16 @@ class GraphSpec:
     placement: PlacementSpec = field(default_factory=PlacementSpec)
     defaults: Mapping[str, Any] = field(default_factory=dict[str, Any])
     problem: str | None = None
+
+    @property
+    def subject(self) -> str:
+        """The beginning of a sentence about the graph."""
+        return f"Graph {self.graph_id!r}"
+
+    @property
+    def key(self) -> str:
+        """The graph's key in the configuration."""
+        return f"graphs.{self.graph_id}"
 
     @property
     def source(self) -> str:
@@ -72,6 +104,7 @@ class Configuration:
         applications: Ray Serve applications to deploy beside the server, ``package.module:app`` by
             name.
         shipped_graphs: notebooks may ship graphs by value (`greenroom.notebook`).
+        store: the store's index, and times to live of its items.
         warnings: sentences about keys of the file that have no effect.
     """
 
@@ -82,6 +115,7 @@ class Configuration:
     default_graph: str | None = None
     applications: Mapping[str, str] = field(default_factory=dict[str, str])
     shipped_graphs: bool = False
+    store: StoreSpec = field(default_factory=StoreSpec)
     warnings: tuple[str, ...] = ()
 
     @property
@@ -136,8 +170,6 @@ NOT_HONOURED = {
     "Put a proxy that authenticates in front, or keep the server on 127.0.0.1.",
     "http": "'http' is set, but Greenroom does not honour it yet: custom routes, CORS rules, "
     "disabled routes and mount prefixes have no effect.",
-    "store": "'store' is set, but Greenroom does not honour it yet: there is no index for semantic "
-    "search, and items do not expire.",
     "checkpointer": "'checkpointer' is set, but Greenroom keeps checkpoints in its own PostgreSQL "
     "database: a custom checkpointer, its serializer and 'ttl' have no effect.",
     "webhooks": "'webhooks' is set, but Greenroom does not honour it yet: its own rules decide "
@@ -220,6 +252,7 @@ def parse_configuration(content: Any, root: Path) -> Configuration:
         for name, value in targets.items()
     }
 
+    store, store_warnings = parse_store(top.get("store"))
     default_graph = ours.get("default_graph")
     if default_graph is not None and default_graph not in graphs:
         raise ConfigurationError(
@@ -234,8 +267,10 @@ def parse_configuration(content: Any, root: Path) -> Configuration:
         applications=_applications(ours.get("applications", {})),
         default_graph=default_graph if default_graph or len(graphs) != 1 else next(iter(graphs)),
         shipped_graphs=shipped_graphs,
+        store=store,
         warnings=(
             *_warnings(top),
+            *store_warnings,
             *dependency_warnings,
             *env_warnings,
             *(
@@ -248,7 +283,7 @@ def parse_configuration(content: Any, root: Path) -> Configuration:
 
 
 def _warnings(top: Mapping[str, Any]) -> list[str]:
-    known = {"graphs", "dependencies", "env", "greenroom", *BUILD_ONLY, *NOT_HONOURED}
+    known = {"graphs", "dependencies", "env", "store", "greenroom", *BUILD_ONLY, *NOT_HONOURED}
     found = [sentence for key, sentence in NOT_HONOURED.items() if top.get(key)]
     running = f"{sys.version_info.major}.{sys.version_info.minor}"
     if top.get("python_version") not in (None, running):

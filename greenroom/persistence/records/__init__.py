@@ -1,9 +1,10 @@
-"""Assistants, threads and runs, as the HTTP edge reads them: `core.ports.Records` over a pool.
+"""Assistants, threads, runs and items: `core.ports.Records` over a pool.
 
 | module | contents |
 |---|---|
 | `queries` | `Queries`: queries PostgreSQL, and translates its errors; shared parts of SQL |
 | `assistants`, `threads`, `runs` | questions about one kind of record, and its shape in the API |
+| `items` | the same of the store's items, and their writes, also those of graphs |
 """
 
 from greenroom.persistence.records.assistants import (
@@ -11,11 +12,23 @@ from greenroom.persistence.records.assistants import (
     name_assistants,
     register_assistants,
 )
+from greenroom.persistence.records.items import (
+    ItemQueries,
+    ItemRecords,
+    delete_expired_items,
+)
 from greenroom.persistence.records.runs import RunRecords
 from greenroom.persistence.records.threads import WALK, ThreadRecords
 
-__all__ = ["WALK", "PostgresRecords", "name_assistants", "register_assistants"]
+__all__ = [
+    "WALK",
+    "ItemQueries",
+    "PostgresRecords",
+    "delete_expired_items",
+    "name_assistants",
+    "register_assistants",
+]
 
 
-class PostgresRecords(AssistantRecords, ThreadRecords, RunRecords):
+class PostgresRecords(AssistantRecords, ThreadRecords, RunRecords, ItemRecords):
     """`core.ports.Records` over a pool."""
