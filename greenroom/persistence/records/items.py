@@ -327,7 +327,7 @@ async def _has_many(conn: Connection, prefix: Namespace) -> bool:
     found = await _execute(
         conn,
         f"SELECT count(*) > %(most)s AS many FROM (SELECT 1 FROM store s WHERE {below}"
-        " LIMIT %(most)s + 1) AS some",
+        " LIMIT %(most)s + 1) AS counted",
         {**params, "most": EXACT_ITEMS},
     )
     return bool(found[0]["many"])
