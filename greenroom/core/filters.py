@@ -39,7 +39,7 @@ class Condition:
     operand: Any = None
 
 
-def conditions_of(given: Mapping[str, Any] | None) -> list[Condition]:
+def conditions_of(given: Mapping[str, Any] | None) -> tuple[Condition, ...]:
     """Returns the conditions of a filter.
 
     Raises:
@@ -56,7 +56,7 @@ def conditions_of(given: Mapping[str, Any] | None) -> list[Condition]:
         _add(found, (key,), wanted)
     if len(found) > MOST_CONDITIONS:
         raise BadRequest(f"A filter may have {MOST_CONDITIONS} conditions, not {len(found)}.")
-    return found
+    return tuple(found)
 
 
 def _add(found: list[Condition], path: tuple[str, ...], wanted: Any) -> None:

@@ -64,7 +64,7 @@ class ItemQuery:
     """
 
     prefix: Namespace = ()
-    conditions: Sequence[Condition] = ()
+    conditions: tuple[Condition, ...] = ()
     vector: list[float] | None = None
     limit: int = 10
     offset: int = 0
