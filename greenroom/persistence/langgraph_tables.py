@@ -101,8 +101,24 @@ async def _set_up_vectors(conn: AsyncConnection[DictRow], index: IndexSpec) -> N
     store = _NewVectors if is_new else AsyncPostgresStore
     if not is_new:
         await _refuse_other_vectors(conn, index)
+    await _make_extension(conn)
     try:
         await store(conn, index=config).setup()
+    except psycopg.errors.UndefinedObject as error:
+        raise ConfigurationError(
+            "The extension pgvector is in a schema that the database user does not search"
+            f" ({error.diag.message_primary}): let an administrator execute"
+            " 'ALTER EXTENSION vector SET SCHEMA public'."
+        ) from error
+
+
+async def _make_extension(conn: AsyncConnection[DictRow]) -> None:
+    """Makes the extension if it is not there. LangGraph's set-up makes it too, but notes that
+    once, also if an administrator has removed it since."""
+    try:
+        cursor = await conn.execute("SELECT 1 FROM pg_extension WHERE extname = 'vector'")
+        if await cursor.fetchone() is None:
+            await conn.execute("CREATE EXTENSION IF NOT EXISTS vector")
     except psycopg.errors.InsufficientPrivilege as error:
         raise ConfigurationError(
             "'store.index' needs the extension pgvector, and the database user may not create it"

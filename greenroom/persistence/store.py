@@ -8,11 +8,11 @@ that several runs of a process ask for, and gives all of them the error of one.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Protocol, cast
 
-import orjson
 from langgraph.store.base import (
     BaseStore,
     GetOp,
@@ -42,6 +42,7 @@ from greenroom.persistence.database import Pool, encode
 from greenroom.persistence.records import ItemQueries
 
 DEEPEST = 200
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
 
 
 class Embedder(Protocol):
@@ -176,18 +177,18 @@ def json_of(value: Mapping[str, Any]) -> bytes:
             a datetime, for example, would come back as a string.
     """
     _check(value, "value", 0)
-    try:
-        return encode(dict(value))
-    except (TypeError, ValueError, orjson.JSONEncodeError):
-        raise NotKept("An item's value has a string that is no text (a lone surrogate).") from None
+    return encode(dict(value))
 
 
 def _check(value: Any, where: str, depth: int) -> None:
     if value is None or isinstance(value, bool | int):
         return
     if isinstance(value, str):
-        if "\0" in value:
-            raise NotKept(f"{where} of an item has a NUL character, which cannot be stored.")
+        if _NO_TEXT.search(value):
+            raise NotKept(
+                f"{where} of an item has a NUL character or a lone surrogate, which PostgreSQL"
+                " cannot store."
+            )
         return
     if isinstance(value, float):
         if not math.isfinite(value):

@@ -1,4 +1,4 @@
-"""The routes of the store, on records in memory: bodies, answers, what is embedded, what is refused."""
+"""The routes of the store, on records in memory: bodies, answers, embedding, refusals."""
 
 from __future__ import annotations
 
@@ -89,8 +89,8 @@ async def test_a_large_value_stays_what_it_is(
         ({"value": "x"}, 422, 'value must be an object, not "x".'),
         ({"value": None}, 422, "value is required."),
         ({"value": []}, 422, "value must be an object, not []."),
-        ({"ttl": 0}, 422, "ttl must be greater than 0, not 0."),
-        ({"ttl": -1}, 422, "ttl must be greater than 0, not -1."),
+        ({"ttl": 0}, 422, "ttl must be greater than 0.0, not 0."),
+        ({"ttl": -1}, 422, "ttl must be greater than 0.0, not -1."),
         ({"ttl": "1"}, 422, 'ttl must be a number, not "1".'),
         ({"ttl": 1e9}, 422, "ttl must be at most 5256000.0"),
         ({"index": "text"}, 422, "index must be"),
@@ -209,7 +209,7 @@ async def test_a_search_has_defaults_and_asks_for_what_it_names(
         },
     )
     expected = ItemQuery(
-        prefix=("f",), conditions=[Condition(("n",), "$gt", 1)], limit=3, offset=2, refresh=False
+        prefix=("f",), conditions=(Condition(("n",), "$gt", 1),), limit=3, offset=2, refresh=False
     )
     assert records.asked.pop() == ("search_items", expected)
 
