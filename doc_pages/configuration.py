@@ -21,6 +21,11 @@ _TOP = {
     " A file that does not exist is a note and no error: git ignores it, so a clone has none."
     " `LANGGRAPH_CONFIG`, here or in the environment, has the defaults of each graph:"
     ' `{"agent": {"configurable": {"model": "small"}, "recursion_limit": 50}}`.',
+    "store": "The store of items. `index` is for searches by meaning: `embed` is"
+    " `./file.py:function` or `provider:model`, `dims` the length of its vectors, `fields` the"
+    " paths of the texts (default: the whole value). `ttl` has `default_ttl`,"
+    " `sweep_interval_minutes` (default 5) and `refresh_on_read` (default `true`), see [memory](how-to/memory.md)."
+    " `path`, a store of your own, has no effect.",
     "greenroom": "The section that this page is about.",
 }
 """The keys of a `langgraph.json` that have an effect, in the words of the page."""

@@ -55,4 +55,7 @@ def write_everything(folder: Path) -> Site:
         greenroom |= told
     path = folder / FILE_NAME
     path.write_text(json.dumps({**whole, "greenroom": greenroom}, indent=2))
+    page = json.loads((folder / "pages" / "memory" / FILE_NAME).read_text())["store"]["index"]
+    shared = whole["store"]["index"]
+    assert {**page, "embed": ""} == {**shared, "embed": ""}, "there is one store for all"
     return Site(path, {**pages.environment, **ENVIRONMENT})

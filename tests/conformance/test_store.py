@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from langgraph_sdk.client import LangGraphClient
 
-from tests.conformance.talking import Talk, ok
+from tests.conformance.talking import BOUND_S, Talk, ok
 
 
 @pytest.fixture
@@ -191,8 +192,9 @@ async def test_an_item_that_has_expired_is_not_there(talk: Talk, root: str) -> N
     await put(talk, [root], "k", {}, ttl=0.0001)
     await put(talk, [root], "ever", {}, ttl=None)
     await talk.post("/store/items/search", {"namespace_prefix": [root], "refresh_ttl": False})
-    while len(await search(talk, root, refresh_ttl=False)) > 1:
-        pass
+    async with asyncio.timeout(BOUND_S):
+        while len(await search(talk, root, refresh_ttl=False)) > 1:
+            pass
     assert await keys(talk, root, refresh_ttl=False) == ["ever"]
 
 
