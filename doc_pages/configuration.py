@@ -24,7 +24,8 @@ _TOP = {
     "store": "The store of items. `index` is for searches by meaning: `embed` is"
     " `./file.py:function` or `provider:model`, `dims` the length of its vectors, `fields` the"
     " paths of the texts (default: the whole value). `ttl` has `default_ttl`,"
-    " `sweep_interval_minutes` (default 5) and `refresh_on_read` (default `true`), see [memory](how-to/memory.md)."
+    " `sweep_interval_minutes` (default 5) and `refresh_on_read` (default"
+    " `true`), see [memory](how-to/memory.md)."
     " `path`, a store of your own, has no effect.",
     "greenroom": "The section that this page is about.",
 }
