@@ -16,8 +16,10 @@ from actors.registry import losses
 from greenroom.core.errors import Conflict
 from greenroom.core.runs import UNTIL_END, RunStatus
 from greenroom.core.sharding import Misrouted, Shard, hash_slot_of_thread
+from greenroom.core.store import ItemQuery
 from greenroom.persistence.database import Pool
 from greenroom.persistence.journal import Superseded
+from greenroom.persistence.records import PostgresRecords
 from tests.actors.doubles import BOUND_S, Method, until
 from tests.actors.test_registry import Theatre, bounded, configure, request
 
@@ -199,6 +201,26 @@ async def test_expired_threads_are_deleted_by_their_own(dsn: str, pool: Pool, co
                 await asyncio.sleep(0.01)
     finally:
         await ended(stages)
+
+
+async def test_expired_items_of_the_store_are_swept_at_their_own_interval(
+    dsn: str, pool: Pool, config: Path
+) -> None:
+    records = PostgresRecords(pool)
+    for key, ttl in (("short", 0.0001), ("long", 60.0), ("ever", None)):
+        await records.put_item(("a",), key, b"{}", vectors=[], ttl_minutes=ttl)
+    stages = await opened(dsn, pool, config, 2, item_sweep_s=0.05, sweep_interval_s=0.02)
+    left = "SELECT key FROM store WHERE key IN ('short', 'again')"
+    try:
+        async with asyncio.timeout(BOUND_S):
+            while await stages[0].rows(left):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            await records.put_item(("a",), "again", b"{}", vectors=[], ttl_minutes=0.0001)
+            while await stages[0].rows(left):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+    finally:
+        await ended(stages)
+    assert {item["key"] for item in await records.search_items(ItemQuery())} == {"long", "ever"}
 
 
 async def test_a_start_with_fewer_takes_everything_from_those_before(
