@@ -145,7 +145,7 @@ ROWS = (
     Row("items", "search_p95_ms", "100,000 items stored: search items, p95, ms", READ),
     Row("items", "search_page_p95_ms", "search items, offset 1,000, p95, ms", READ),
     Row("items", "search_user_p95_ms", "search the items of one namespace, p95, ms", READ),
-    Row("items", "query_p95_ms", "the same with a query, all items, p95, ms", QUERY),
+    Row("items", "query_p95_ms", "search items with a query, p95, ms", QUERY),
     Row("items", "query_user_p95_ms", "with a query, one namespace, p95, ms", QUERY),
     Row("items", "query_filter_p95_ms", "with a query and a filter for half, p95, ms", QUERY),
     Row("items", "recall_percent", "of the ten most similar items it finds, %"),
