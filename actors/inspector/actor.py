@@ -240,12 +240,13 @@ class Inspector:
         embedder = self._embedder
         if embedder is None:
             raise NotFound("The configuration has no 'store.index'.")
-        lane = self._lane(EMBED)
         with self._question():
             try:
-                return await lane.do(lambda _: work(embedder), self._setup.inspect_s)
+                return await self._done_in_lane(
+                    EMBED, self._setup.inspect_s, lambda _: work(embedder)
+                )
             finally:
-                self._note_stuck(EMBED, is_stuck=lane.is_stuck or embedder.is_hung)
+                self._note_stuck(EMBED, is_stuck=embedder.is_hung)
 
     @contextmanager
     def _question(self) -> Generator[None, None, None]:
@@ -270,16 +271,23 @@ class Inspector:
     ) -> T:
         if graph_id not in self._graphs and not self._takes_shipped:
             raise NotFound(f"Graph '{graph_id}' is not served here.")
-        lane = self._lane(graph_id)
+        return await self._done_in_lane(
+            graph_id, within_s, lambda means: work(self._graph(graph_id, means), means)
+        )
+
+    async def _done_in_lane(
+        self, name: str, within_s: float, work: Callable[[Means], Awaitable[T]]
+    ) -> T:
+        lane = self._lane(name)
         try:
-            return await lane.do(lambda means: work(self._graph(graph_id, means), means), within_s)
+            return await lane.do(work, within_s)
         except Unanswered:
             if not await self._database_answers():
                 # The graph is not to blame: a repeated question gets its answer later.
                 raise DatabaseUnavailable("PostgreSQL does not answer.") from None
             raise
         finally:
-            self._note_stuck(graph_id, is_stuck=lane.is_stuck)
+            self._note_stuck(name, is_stuck=lane.is_stuck)
 
     def _note_stuck(self, graph_id: str, *, is_stuck: bool) -> None:
         if is_stuck and not self._stuck.done():

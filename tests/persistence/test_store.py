@@ -69,6 +69,13 @@ async def test_items_of_langgraphs_own_store_are_read_and_expire(pool: Pool, sto
         assert row["left"] == pytest.approx(120, abs=30)
         await conn.execute("UPDATE store SET expires_at = now() WHERE key = 'short'")
     assert await store.aget(("old",), "short") is None
+    # What such a server replaces has the time to live that it says, and not the one before.
+    await store.aput(("old",), "replaced", {}, ttl=0.5)
+    await theirs.aput(("old",), "replaced", {})
+    await store.aget(("old",), "replaced")
+    async with pool.connection() as conn:
+        cursor = await conn.execute("SELECT expires_at FROM store WHERE key = 'replaced'")
+        assert await cursor.fetchone() == {"expires_at": None}
 
 
 async def test_a_sync_node_has_the_store_too(store: Store) -> None:

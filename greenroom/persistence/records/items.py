@@ -17,14 +17,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, LiteralString, TypeVar, cast
 
-import orjson
 import psycopg
 
 from greenroom.core.errors import DatabaseUnavailable, InvalidRequest
-from greenroom.core.filters import Condition
 from greenroom.core.ports import JsonObject
-from greenroom.core.store import ANY_LABEL, ItemQuery, Namespace, NamespaceQuery, Vectors
+from greenroom.core.store import ItemQuery, Namespace, NamespaceQuery, Vectors
 from greenroom.persistence.database import Connection, Pool, retrying, rows_of, timestamp
+from greenroom.persistence.records.item_conditions import LIVING, PARTS, below, matching, where_of
 from greenroom.persistence.records.queries import Queries, unstorable
 
 FULL_PRECISION_DIMS = 2000
@@ -42,12 +41,12 @@ MOST_NEAREST = 1000
 
 T = TypeVar("T")
 
-_LIVING = "(s.expires_at IS NULL OR s.expires_at > now())"
-_TTL = "coalesce(s.ttl_s, s.ttl_minutes * 60)"
+# An older server, which knows whole minutes only, leaves the seconds of the item that it replaces.
+_TTL = """(CASE WHEN ceil(s.ttl_s / 60) = s.ttl_minutes THEN s.ttl_s
+    ELSE s.ttl_minutes * 60 END)"""
 _COLUMNS = "s.prefix, s.key, s.value, s.created_at, s.updated_at"
 _RAW_COLUMNS = "s.prefix, s.key, s.value::json AS value, s.created_at, s.updated_at"
 _ORDER = "s.created_at, s.prefix, s.key"
-_PARTS = "string_to_array(s.prefix, '.')"
 
 _PUT = """
 INSERT INTO store AS s (prefix, key, value, created_at, updated_at, expires_at, ttl_minutes, ttl_s)
@@ -120,7 +119,7 @@ class ItemQueries(Queries):
         item: dict[str, Any] = {"prefix": ".".join(namespace), "key": key}
         sql = (
             f"SELECT {self._columns}, {_TTL} IS NOT NULL AS expires FROM store s"
-            f" WHERE s.prefix = %(prefix)s AND s.key = %(key)s AND {_LIVING}"
+            f" WHERE s.prefix = %(prefix)s AND s.key = %(key)s AND {LIVING}"
         )
 
         async def get(conn: Connection) -> JsonObject | None:
@@ -159,7 +158,7 @@ class ItemQueries(Queries):
             return await self._done(search)
 
     async def _unscored(self, conn: Connection, query: ItemQuery) -> list[JsonObject]:
-        where, params = _where(query)
+        where, params = where_of(query)
         sql = (
             f"SELECT {self._columns}, {_TTL} IS NOT NULL AS expires, NULL AS score FROM store s"
             f" WHERE {where} ORDER BY {_ORDER} LIMIT %(limit)s OFFSET %(offset)s"
@@ -169,7 +168,7 @@ class ItemQueries(Queries):
     async def _scored(
         self, conn: Connection, query: ItemQuery, vector: list[float]
     ) -> list[JsonObject]:
-        where, params = _where(query)
+        where, params = where_of(query)
         params["vector"] = _literal(vector)
         distance = f"v.embedding <=> %(vector)s::{vector_type(len(vector))}"
         if await _has_many(conn, query.prefix):
@@ -216,11 +215,11 @@ class ItemQueries(Queries):
 
     async def namespaces(self, query: NamespaceQuery) -> list[list[str]]:
         """Returns the namespaces that a query finds, in the order of their labels."""
-        conditions, params = _matching(query)
-        parts = f"({_PARTS})[1:%(max_depth)s]" if query.max_depth is not None else _PARTS
+        conditions, params = matching(query)
+        parts = f"({PARTS})[1:%(max_depth)s]" if query.max_depth is not None else PARTS
         sql = (
             f'SELECT DISTINCT {parts} COLLATE "C" AS namespace FROM store s'
-            f" WHERE {' AND '.join([_LIVING, *conditions])}"
+            f" WHERE {' AND '.join([LIVING, *conditions])}"
             " ORDER BY namespace LIMIT %(limit)s OFFSET %(offset)s"
         )
         params |= {"max_depth": query.max_depth, "limit": query.limit, "offset": query.offset}
@@ -316,7 +315,7 @@ async def _refresh(conn: Connection, found: list[JsonObject]) -> None:
             f"UPDATE store s SET expires_at = now() + make_interval(secs => {_TTL})"
             " FROM unnest(%(prefixes)s::text[], %(keys)s::text[]) AS read (prefix, key)"
             f" WHERE s.prefix = read.prefix AND s.key = read.key AND {_TTL} IS NOT NULL"
-            f" AND {_LIVING}",
+            f" AND {LIVING}",
             {
                 "prefixes": [row["prefix"] for row in expiring],
                 "keys": [row["key"] for row in expiring],
@@ -326,83 +325,14 @@ async def _refresh(conn: Connection, found: list[JsonObject]) -> None:
 
 async def _has_many(conn: Connection, prefix: Namespace) -> bool:
     """Returns whether more than `EXACT_ITEMS` items are below a prefix."""
-    below, params = _below(prefix)
+    inside, params = below(prefix)
     found = await _execute(
         conn,
-        f"SELECT count(*) > %(most)s AS many FROM (SELECT 1 FROM store s WHERE {below}"
+        f"SELECT count(*) > %(most)s AS many FROM (SELECT 1 FROM store s WHERE {inside}"
         " LIMIT %(most)s + 1) AS counted",
         {**params, "most": EXACT_ITEMS},
     )
     return bool(found[0]["many"])
-
-
-def _where(query: ItemQuery) -> tuple[str, dict[str, Any]]:
-    below, params = _below(query.prefix)
-    conditions = [_LIVING, below]
-    for number, condition in enumerate(query.conditions):
-        conditions.append(_condition(condition, f"f{number}", params))
-    params |= {"limit": query.limit, "offset": query.offset}
-    return " AND ".join(conditions), params
-
-
-def _below(prefix: Namespace) -> tuple[str, dict[str, Any]]:
-    if not prefix:
-        return "true", {}
-    path = ".".join(prefix)
-    return (
-        "(s.prefix = %(prefix)s OR s.prefix LIKE %(below)s)",
-        {"prefix": path, "below": f"{_literally(path)}.%"},
-    )
-
-
-def _literally(text: str) -> str:
-    """Escapes what LIKE would read as a pattern."""
-    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-
-
-_ORDERINGS = {"$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}
-
-
-def _condition(condition: Condition, name: str, params: dict[str, Any]) -> str:
-    """Returns a condition as SQL that fails for no item, and adds its parameters."""
-    steps = [f"{name}_{number}" for number in range(len(condition.path))]
-    params |= dict(zip(steps, condition.path, strict=True))
-    # With a text, `->` finds nothing in an array; `#>` would find an element by its number.
-    at = "s.value" + "".join(f" -> %({step})s::text" for step in steps)
-    operator, operand = condition.operator, condition.operand
-    if operator == "object":
-        return f"coalesce(jsonb_typeof({at}) = 'object', false)"
-    if operator in _ORDERINGS and isinstance(operand, str):
-        params[name] = operand
-        text = "s.value" + "".join(f" -> %({step})s::text" for step in steps[:-1])
-        text += f" ->> %({steps[-1]})s::text"
-        compared = f'({text}) COLLATE "C" {_ORDERINGS[operator]} %({name})s::text'
-        return f"(coalesce(jsonb_typeof({at}) = 'string', false) AND {compared})"
-    params[name] = orjson.dumps(operand).decode()
-    if operator in _ORDERINGS:
-        compared = f"{at} {_ORDERINGS[operator]} %({name})s::jsonb"
-        return f"(coalesce(jsonb_typeof({at}) = 'number', false) AND {compared})"
-    sign = "=" if operator == "$eq" else "<>"
-    return f"coalesce({at}, 'null'::jsonb) {sign} %({name})s::jsonb"
-
-
-def _matching(query: NamespaceQuery) -> tuple[list[str], dict[str, Any]]:
-    conditions: list[str] = []
-    params: dict[str, Any] = {}
-
-    def each(labels: Sequence[str], name: str, place: Callable[[int], str]) -> None:
-        conditions.append(f"cardinality({_PARTS}) >= {len(labels)}")
-        for number, label in enumerate(labels):
-            if label != ANY_LABEL:
-                params[f"{name}{number}"] = label
-                conditions.append(f"({_PARTS})[{place(number)}] = %({name}{number})s")
-
-    if query.prefix:
-        each(query.prefix, "head", lambda number: str(number + 1))
-    if query.suffix:
-        length = len(query.suffix)
-        each(query.suffix, "tail", lambda number: f"cardinality({_PARTS}) - {length - 1 - number}")
-    return conditions, params
 
 
 def _literal(vector: Sequence[float]) -> str:
