@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import orjson
-
 from greenroom.core.filters import Condition
 from greenroom.core.store import ANY_LABEL, ItemQuery, Namespace, NamespaceQuery
+from greenroom.persistence.database import encode
 
 LIVING = "(s.expires_at IS NULL OR s.expires_at > now())"
 PARTS = "string_to_array(s.prefix, '.')"
@@ -58,7 +57,7 @@ def _condition(condition: Condition, name: str, params: dict[str, Any]) -> str:
         text += f" ->> %({steps[-1]})s::text"
         compared = f'({text}) COLLATE "C" {_ORDERINGS[operator]} %({name})s::text'
         return f"(coalesce(jsonb_typeof({at}) = 'string', false) AND {compared})"
-    params[name] = orjson.dumps(operand).decode()
+    params[name] = encode(operand).decode()
     if operator in _ORDERINGS:
         compared = f"{at} {_ORDERINGS[operator]} %({name})s::jsonb"
         return f"(coalesce(jsonb_typeof({at}) = 'number', false) AND {compared})"
