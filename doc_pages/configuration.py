@@ -27,6 +27,11 @@ _TOP = {
     " `sweep_interval_minutes` (default 5) and `refresh_on_read` (default"
     " `true`), see [memory](how-to/memory.md)."
     " `path`, a store of your own, has no effect.",
+    "checkpointer": "`ttl` is the time to live of threads: `default_ttl` (minutes from the last"
+    " change, for threads that are made from now on without their own, also by runs),"
+    " `strategy` (`delete`, or `keep_latest`: all but the newest checkpoints go),"
+    " `sweep_interval_minutes` (default: `GREENROOM_SWEEP_INTERVAL_S`) and `sweep_limit` (threads"
+    " of one sweep, default 1000). Other keys (`path`, `serde`) have no effect.",
     "greenroom": "The section that this page is about.",
 }
 """The keys of a `langgraph.json` that have an effect, in the words of the page."""

@@ -184,7 +184,7 @@ class Readiness:
         if self._setup.embedded is not None and self._shard.is_first:
             self._tasks.spawn(_tend_embedded(self._setup.embedded))
         self._tasks.spawn(metrics.export(self._meter, lambda: measure(context)))
-        sweeper = Sweeper(context.database, self._setup, parts.operations)
+        sweeper = Sweeper(context.database, self._setup, parts.operations, self._meter)
         self._tasks.spawn(sweeper.keep())
 
     # --- what the keeper tells -----------------------------------------------------------------

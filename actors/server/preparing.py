@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 
 from actors.common.setup import RegistrySetup, WebhookSettings
 from actors.server.code_version import code_version
 from greenroom.core.faults import NO_FAULTS, Faults
 from greenroom.core.sharding import Shard
-from greenroom.core.store import IndexSpec
 from greenroom.environment import terminal_socket
-from greenroom.graphs.configuration import Configuration, GraphSpec
+from greenroom.graphs.configuration import Configuration
 from greenroom.logs import LogSettings
+from greenroom.persistence import upkeep
 from greenroom.persistence.database import open_pool, retrying
 from greenroom.persistence.journal import next_generation
 from greenroom.persistence.migrations import migrate
@@ -65,6 +64,8 @@ def registry_setup(
         resumable_ttl_s=settings.resumable_ttl_s,
         thread_ttl_s=settings.thread_ttl_s,
         sweep_interval_s=settings.sweep_interval_s,
+        thread_sweep_s=(configuration.thread_ttl.sweep_interval_minutes or 0.0) * 60,
+        thread_sweep_limit=configuration.thread_ttl.sweep_limit,
         item_sweep_s=configuration.store.sweep_interval_minutes * 60,
         webhooks=WebhookSettings(
             allow_private=settings.webhook_allow_private,
@@ -88,13 +89,8 @@ def embedded_directory(settings: Settings) -> Path:
     return settings.data_dir.resolve() / "pg"
 
 
-async def prepare_database(
-    dsn: str, graphs: Mapping[str, GraphSpec], index: IndexSpec | None = None
-) -> int:
+async def prepare_database(dsn: str, configuration: Configuration) -> int:
     """Brings the schema up to date, registers one assistant per graph, and counts this start.
-
-    Args:
-        index: the index of the store, which needs a table.
 
     Returns:
         the generation of this start, larger than that of every earlier start.
@@ -102,11 +98,12 @@ async def prepare_database(
     Raises:
         ConfigurationError, DatabaseUnavailable: as `migrate`.
     """
-    await migrate(dsn, index=index)
+    await migrate(dsn, index=configuration.store.index)
     pool = await open_pool(dsn, application_name="greenroom:start")
     try:
-        defaults = {graph_id: spec.defaults for graph_id, spec in graphs.items()}
-        await register_assistants(pool, graphs, defaults)
+        defaults = {graph_id: spec.defaults for graph_id, spec in configuration.graphs.items()}
+        await register_assistants(pool, configuration.graphs, defaults)
+        await upkeep.set_default_ttl(pool, configuration.thread_ttl)
         return await retrying(pool, next_generation)
     finally:
         await pool.close()

@@ -20,6 +20,8 @@ from typing import Any, Protocol, cast
 
 from greenroom.core.errors import ConfigurationError
 from greenroom.core.store import StoreSpec
+from greenroom.core.threads import ThreadTtl
+from greenroom.graphs.checkpointer_section import parse_checkpointer
 from greenroom.graphs.json_values import an_object, listed, refuse_unknown
 from greenroom.graphs.placements import PlacementSpec, parse_placement
 from greenroom.graphs.store_section import parse_store
@@ -105,6 +107,7 @@ class Configuration:
             name.
         shipped_graphs: notebooks may ship graphs by value (`greenroom.notebook`).
         store: the store's index, and times to live of its items.
+        thread_ttl: the time to live of threads.
         warnings: sentences about keys of the file that have no effect.
     """
 
@@ -116,6 +119,7 @@ class Configuration:
     applications: Mapping[str, str] = field(default_factory=dict[str, str])
     shipped_graphs: bool = False
     store: StoreSpec = field(default_factory=StoreSpec)
+    thread_ttl: ThreadTtl = field(default_factory=ThreadTtl)
     warnings: tuple[str, ...] = ()
 
     @property
@@ -170,14 +174,14 @@ NOT_HONOURED = {
     "Put a proxy that authenticates in front, or keep the server on 127.0.0.1.",
     "http": "'http' is set, but Greenroom does not honour it yet: custom routes, CORS rules, "
     "disabled routes and mount prefixes have no effect.",
-    "checkpointer": "'checkpointer' is set, but Greenroom keeps checkpoints in its own PostgreSQL "
-    "database: a custom checkpointer, its serializer and 'ttl' have no effect.",
     "webhooks": "'webhooks' is set, but Greenroom does not honour it yet: its own rules decide "
     "which webhook URLs are allowed.",
     "encryption": "'encryption' is set, but Greenroom does not honour it yet: state is stored "
     "UNENCRYPTED.",
     "ui": "'ui' is set, but Greenroom serves no UI components.",
 }
+
+HONOURED = ("graphs", "dependencies", "env", "store", "checkpointer", "greenroom")
 
 OURS = ("graphs", "default_graph", "defaults", "applications", "shipped_graphs")
 
@@ -253,6 +257,7 @@ def parse_configuration(content: Any, root: Path) -> Configuration:
     }
 
     store, store_warnings = parse_store(top.get("store"))
+    thread_ttl, checkpointer_warnings = parse_checkpointer(top.get("checkpointer"))
     default_graph = ours.get("default_graph")
     if default_graph is not None and default_graph not in graphs:
         raise ConfigurationError(
@@ -268,9 +273,11 @@ def parse_configuration(content: Any, root: Path) -> Configuration:
         default_graph=default_graph if default_graph or len(graphs) != 1 else next(iter(graphs)),
         shipped_graphs=shipped_graphs,
         store=store,
+        thread_ttl=thread_ttl,
         warnings=(
             *_warnings(top),
             *store_warnings,
+            *checkpointer_warnings,
             *dependency_warnings,
             *env_warnings,
             *(
@@ -283,7 +290,7 @@ def parse_configuration(content: Any, root: Path) -> Configuration:
 
 
 def _warnings(top: Mapping[str, Any]) -> list[str]:
-    known = {"graphs", "dependencies", "env", "store", "greenroom", *BUILD_ONLY, *NOT_HONOURED}
+    known = {*HONOURED, *BUILD_ONLY, *NOT_HONOURED}
     found = [sentence for key, sentence in NOT_HONOURED.items() if top.get(key)]
     running = f"{sys.version_info.major}.{sys.version_info.minor}"
     if top.get("python_version") not in (None, running):

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
 from greenroom.core.errors import ConfigurationError
-from greenroom.core.store import LONGEST_TTL_MINUTES, IndexSpec, StoreSpec
-from greenroom.graphs.json_values import an_object, listed
+from greenroom.core.store import IndexSpec, StoreSpec
+from greenroom.graphs.json_values import an_object, listed, minutes
 
 EMBED = "store.index.embed"
 """The key of the embedding; also its name among the graphs of a check."""
@@ -78,10 +77,10 @@ def parse_store(value: Any) -> tuple[StoreSpec, list[str]]:
     refresh = section.get("refresh_on_read", True)
     if not isinstance(refresh, bool):
         raise ConfigurationError("'store.ttl.refresh_on_read' must be true or false.")
-    sweep = _minutes(section.get("sweep_interval_minutes"), "store.ttl.sweep_interval_minutes")
+    sweep = minutes(section.get("sweep_interval_minutes"), "store.ttl.sweep_interval_minutes")
     return StoreSpec(
         index=index,
-        default_ttl_minutes=_minutes(section.get("default_ttl"), "store.ttl.default_ttl"),
+        default_ttl_minutes=minutes(section.get("default_ttl"), "store.ttl.default_ttl"),
         refresh_on_read=refresh,
         sweep_interval_minutes=StoreSpec().sweep_interval_minutes if sweep is None else sweep,
     ), warnings
@@ -123,18 +122,6 @@ def _is_target(embed: str) -> bool:
     if is_file(embed):
         return re.fullmatch(r".+:[A-Za-z_]\w*", embed) is not None
     return re.fullmatch(r"[\w-]+:\S+", embed) is not None
-
-
-def _minutes(value: Any, where: str) -> float | None:
-    if value is None:
-        return None
-    right = isinstance(value, int | float) and not isinstance(value, bool)
-    if not right or not math.isfinite(value) or not 0 < value <= LONGEST_TTL_MINUTES:
-        raise ConfigurationError(
-            f"'{where}' is {value!r}; it must be a number of minutes above 0, up to"
-            f" {LONGEST_TTL_MINUTES}."
-        )
-    return float(value)
 
 
 def _unknown(given: Mapping[str, Any], where: str) -> list[str]:

@@ -14,6 +14,7 @@ from pydantic.json_schema import SkipJsonSchema
 from typing_extensions import TypedDict
 
 from greenroom.core.runs import MultitaskStrategy
+from greenroom.core.threads import ExpiryStrategy
 from greenroom.wire.dialects import IfNotExists, OnDisconnect
 
 StreamMode = Literal[
@@ -175,7 +176,7 @@ class Ttl(TypedDict, total=False):
     __pydantic_config__ = ConfigDict(extra="ignore", strict=True)  # type: ignore[misc]
 
     ttl: Minutes | None
-    strategy: Literal["delete"] | None
+    strategy: ExpiryStrategy | None
 
 
 class SuperstepUpdate(TypedDict, total=False):
