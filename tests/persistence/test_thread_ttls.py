@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
+
+import pytest
+from langgraph.channels.delta import DeltaChannel
+from langgraph.graph import START, StateGraph
+from typing_extensions import TypedDict
 
 from greenroom.core.threads import ThreadTtl
 from greenroom.persistence import journal, upkeep
+from greenroom.persistence.checkpoints import PooledSaver
 from greenroom.persistence.database import Pool
 from greenroom.persistence.records import PostgresRecords
 from greenroom.persistence.slices import COPY_RECORD
@@ -107,3 +113,31 @@ async def test_the_size_of_a_thread_is_that_of_its_state(pool: Pool) -> None:
     size = await upkeep.size_of(pool, "t")
     assert size.checkpoints == 2
     assert size.bytes > 500
+
+
+# --- delta channels -----------------------------------------------------------------------------
+
+
+def joined(state: list[str], writes: list[list[str]]) -> list[str]:
+    return [*state, *(each for write in writes for each in write)]
+
+
+class Notes(TypedDict):
+    notes: Annotated[list[str], DeltaChannel(joined, list)]
+
+
+async def test_a_thread_with_a_delta_channel_keeps_its_state(pool: Pool) -> None:
+    """Its value is rebuilt from older checkpoints, so nothing of it may be pruned."""
+    builder = StateGraph(Notes)
+    builder.add_node("note", lambda state: {"notes": [f"n{len(state['notes'])}"]})
+    builder.add_edge(START, "note")
+    saver = PooledSaver(pool, thread_id="t")
+    graph = builder.compile(checkpointer=saver)
+    config: Any = {"configurable": {"thread_id": "t"}}
+    for _ in range(3):
+        await graph.ainvoke({"notes": ["asked"]}, config)
+    before = (await graph.aget_state(config)).values
+    assert len(before["notes"]) == 6
+    with pytest.raises(NotImplementedError, match="DeltaChannel"):
+        await saver.aprune(["t"], strategy="keep_latest")
+    assert (await graph.aget_state(config)).values == before
