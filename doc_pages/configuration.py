@@ -7,7 +7,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from inspect import getdoc
 
-from greenroom.graphs.configuration import BUILD_ONLY, FILE_NAME, NOT_HONOURED
+from greenroom.graphs.configuration import (
+    BUILD_ONLY,
+    CHECKPOINTER_NOT_HONOURED,
+    FILE_NAME,
+    NOT_HONOURED,
+)
 from greenroom.graphs.placements import MINIMUM, PlacementSpec
 
 _TOP = {
@@ -31,7 +36,13 @@ _TOP = {
     " change, for threads that are made from now on without their own, also by runs),"
     " `strategy` (`delete`, or `keep_latest`: all but the newest checkpoints go),"
     " `sweep_interval_minutes` (default: `GREENROOM_SWEEP_INTERVAL_S`) and `sweep_limit` (threads"
-    " of one sweep, default 1000). Other keys (`path`, `serde`) have no effect.",
+    " of one sweep, default 1000)."
+    " `serde` says which values of states are kept. `allowed_msgpack_modules` is a"
+    ' list of types such as `[["my_package.my_module", "MyClass"]]`, true for all types (the'
+    " default), or null for those that LangGraph knows. A value of another type is refused in the"
+    " node that returned it. `pickle_fallback` says whether a value that msgpack does not give back"
+    " is pickled: by default only where all types are allowed. `allowed_json_modules` is about"
+    " checkpoints in LangGraph's older JSON format.",
     "greenroom": "The section that this page is about.",
 }
 """The keys of a `langgraph.json` that have an effect, in the words of the page."""
@@ -70,6 +81,9 @@ def document() -> str:
 
     The meaning of a key of a placement comes from the docstring of `PlacementSpec`.
     """
+    of_checkpointer = {
+        f"checkpointer.{key}": text for key, text in CHECKPOINTER_NOT_HONOURED.items()
+    }
     lines = [
         "# Configuration",
         "",
@@ -110,7 +124,10 @@ def document() -> str:
         "",
         *_rows(
             ("key", "what is so instead"),
-            ((f"`{key}`", _instead(key, text)) for key, text in NOT_HONOURED.items()),
+            (
+                (f"`{key}`", _instead(key, text))
+                for key, text in {**NOT_HONOURED, **of_checkpointer}.items()
+            ),
         ),
         "",
         "These are about making images, and are passed over in silence (`python_version` is noted"

@@ -55,6 +55,7 @@ from greenroom.persistence.checkpoints import PooledSaver
 from greenroom.persistence.database import Pool, decode, open_pool
 from greenroom.persistence.records import name_assistants
 from greenroom.persistence.saving import Saving
+from greenroom.persistence.serializing import StateSerializer
 from greenroom.persistence.store import Store
 from greenroom.persistence.values import store_values
 
@@ -82,6 +83,7 @@ class Inspector:
         self._takes_shipped = False
         self._store_spec = StoreSpec()
         self._embedder: Embedder | None = None
+        self._serde = StateSerializer()
         self._lanes: dict[str, Lane] = {}
         self._pool: Pool | None = None
         self._epoch = 0
@@ -113,6 +115,7 @@ class Inspector:
         if configuration.shipped_graphs:
             make_importable(configuration.import_paths)
         self._takes_shipped = configuration.shipped_graphs
+        self._serde = StateSerializer(configuration.keeping)
         self._pool = await self._open_pool(min_size=1)
         await name_assistants(
             self._pool, {graph_id: graph.title for graph_id, graph in self._graphs.items()}
@@ -326,7 +329,7 @@ class Inspector:
     async def _means(self) -> Means:
         pool = await self._open_pool(min_size=0)
         store = Store(pool, self._store_spec, self._embedder)
-        return Means(pool, Saving(pool), store, ShippedGraphs(pool))
+        return Means(pool, Saving(pool), self._serde, store, ShippedGraphs(pool))
 
     async def _open_pool(self, *, min_size: int) -> Pool:
         return await open_pool(

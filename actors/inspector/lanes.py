@@ -22,6 +22,7 @@ from greenroom.graphs.store_section import EMBED
 from greenroom.persistence.checkpoints import PooledSaver
 from greenroom.persistence.database import Pool
 from greenroom.persistence.saving import Saving
+from greenroom.persistence.serializing import StateSerializer
 from greenroom.persistence.store import Store
 
 log = logging.getLogger("greenroom.inspector")
@@ -38,12 +39,13 @@ class Means:
 
     pool: Pool
     saving: Saving
+    serde: StateSerializer
     store: Store
     shipped: ShippedGraphs
 
     def saver(self, thread_id: str) -> PooledSaver:
         """Returns a saver for a thread; the id is empty for a question about a graph."""
-        return PooledSaver(self.pool, self.saving, thread_id=thread_id)
+        return PooledSaver(self.pool, self.saving, thread_id=thread_id, serde=self.serde)
 
 
 class Lane:

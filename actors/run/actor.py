@@ -47,6 +47,7 @@ from greenroom.persistence import tails
 from greenroom.persistence.database import Pool, open_pool
 from greenroom.persistence.fenced_saver import FencedSaver
 from greenroom.persistence.saving import Saving
+from greenroom.persistence.serializing import StateSerializer
 from greenroom.persistence.store import Store
 
 log = logging.getLogger("greenroom.run")
@@ -124,6 +125,7 @@ class RunActor:
             max_size=places * 2,
         )
         self._saving = Saving(self._pool)
+        self._serde = StateSerializer(configuration.keeping)
         self._store = Store(self._pool, configuration.store, load_embedder(configuration))
         if configuration.shipped_graphs:
             make_importable(configuration.import_paths)
@@ -189,6 +191,7 @@ class RunActor:
             attempt=order.attempt,
             thread_id=order.thread_id,
             is_first=is_first,
+            serde=self._serde,
             faults=self._faults,
         )
 
@@ -347,6 +350,7 @@ class _Saver(FencedSaver):
         attempt: int,
         thread_id: str,
         is_first: bool,
+        serde: StateSerializer,
         faults: Faults,
     ) -> None:
         super().__init__(
@@ -356,6 +360,7 @@ class _Saver(FencedSaver):
             attempt=attempt,
             thread_id=thread_id,
             is_first=is_first,
+            serde=serde,
         )
         self._faults = faults
 

@@ -286,6 +286,16 @@ class AssistantFilter:
     name: str | None = None
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunFilter:
+    """The conditions of `POST /runs/search` and ``/count``; None selects all."""
+
+    thread_id: str | None = None
+    assistant_id: str | None = None
+    status: str | None = None
+    metadata: Mapping[str, Any] | None = None
+
+
 class Records(Items, Protocol):
     """The database, as the HTTP edge sees it. Records are dicts in the API's shape."""
 
@@ -340,3 +350,11 @@ class Records(Items, Protocol):
     ) -> list[JsonObject] | None:
         """Returns a thread's runs, newest first; None when the thread does not exist."""
         ...
+
+    async def search_runs(
+        self, where: RunFilter, *, limit: int, offset: int, descending: bool
+    ) -> Page:
+        """Returns runs of all threads in the order of their creation."""
+        ...
+
+    async def count_runs(self, where: RunFilter) -> int: ...

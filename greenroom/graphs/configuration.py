@@ -19,12 +19,14 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 from greenroom.core.errors import ConfigurationError
+from greenroom.core.keeping import Keeping
 from greenroom.core.store import StoreSpec
 from greenroom.core.threads import ThreadTtl
-from greenroom.graphs.checkpointer_section import parse_checkpointer
 from greenroom.graphs.json_values import an_object, listed, refuse_unknown
 from greenroom.graphs.placements import PlacementSpec, parse_placement
+from greenroom.graphs.serde import keeping_of
 from greenroom.graphs.store_section import parse_store
+from greenroom.graphs.thread_ttls import ttl_of
 from greenroom.graphs.variables import DEFAULTS, defaults_of, environment_of
 
 FILE_NAME = "langgraph.json"
@@ -108,6 +110,7 @@ class Configuration:
         shipped_graphs: notebooks may ship graphs by value (`greenroom.notebook`).
         store: the store's index, and times to live of its items.
         thread_ttl: the time to live of threads.
+        keeping: which values of states are kept.
         warnings: sentences about keys of the file that have no effect.
     """
 
@@ -120,6 +123,7 @@ class Configuration:
     shipped_graphs: bool = False
     store: StoreSpec = field(default_factory=StoreSpec)
     thread_ttl: ThreadTtl = field(default_factory=ThreadTtl)
+    keeping: Keeping = field(default_factory=Keeping)
     warnings: tuple[str, ...] = ()
 
     @property
@@ -182,6 +186,11 @@ NOT_HONOURED = {
 }
 
 HONOURED = ("graphs", "dependencies", "env", "store", "checkpointer", "greenroom")
+
+CHECKPOINTER_NOT_HONOURED = {
+    "path": "'checkpointer.path' is set, but Greenroom keeps checkpoints in its own PostgreSQL "
+    "database: a custom checkpointer has no effect.",
+}
 
 OURS = ("graphs", "default_graph", "defaults", "applications", "shipped_graphs")
 
@@ -257,12 +266,13 @@ def parse_configuration(content: Any, root: Path) -> Configuration:
     }
 
     store, store_warnings = parse_store(top.get("store"))
-    thread_ttl, checkpointer_warnings = parse_checkpointer(top.get("checkpointer"))
     default_graph = ours.get("default_graph")
     if default_graph is not None and default_graph not in graphs:
         raise ConfigurationError(
             f"'greenroom.default_graph' is {default_graph!r}; it must be one of {listed(graphs)}."
         )
+    checkpointer = an_object(top.get("checkpointer") or {}, "checkpointer")
+    thread_ttl, ttl_warnings = ttl_of(checkpointer)
     import_paths, dependency_warnings = _import_paths(top.get("dependencies", []), root)
     return Configuration(
         root=root,
@@ -274,10 +284,11 @@ def parse_configuration(content: Any, root: Path) -> Configuration:
         shipped_graphs=shipped_graphs,
         store=store,
         thread_ttl=thread_ttl,
+        keeping=keeping_of(checkpointer),
         warnings=(
             *_warnings(top),
             *store_warnings,
-            *checkpointer_warnings,
+            *ttl_warnings,
             *dependency_warnings,
             *env_warnings,
             *(
@@ -291,7 +302,14 @@ def parse_configuration(content: Any, root: Path) -> Configuration:
 
 def _warnings(top: Mapping[str, Any]) -> list[str]:
     known = {*HONOURED, *BUILD_ONLY, *NOT_HONOURED}
-    found = [sentence for key, sentence in NOT_HONOURED.items() if top.get(key)]
+    checkpointer = an_object(top.get("checkpointer") or {}, "checkpointer")
+    honoured = ("serde", "ttl", *CHECKPOINTER_NOT_HONOURED)
+    strange = [key for key in checkpointer if key not in honoured]
+    found = [
+        *(sentence for key, sentence in NOT_HONOURED.items() if top.get(key)),
+        *(sentence for key, sentence in CHECKPOINTER_NOT_HONOURED.items() if checkpointer.get(key)),
+        *(f"'checkpointer.{key}' is unknown to Greenroom, and has no effect." for key in strange),
+    ]
     running = f"{sys.version_info.major}.{sys.version_info.minor}"
     if top.get("python_version") not in (None, running):
         found.append(

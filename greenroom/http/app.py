@@ -14,6 +14,7 @@ from greenroom import tracing
 from greenroom.core.ports import Records, Runtime
 from greenroom.core.store import StoreSpec
 from greenroom.http import (
+    all_runs,
     answering,
     assistants,
     documents,
@@ -78,7 +79,7 @@ def create_app(
     )
     for dialect in DIALECTS:
         # Routes are tried in order, so the most frequent ones come first.
-        for part in (runs, stateless, threads, states, store_routes, assistants, system):
+        for part in (runs, stateless, all_runs, threads, states, store_routes, assistants, system):
             app.include_router(part.router, prefix=dialect.prefix)
     errors.install(app)
     documents.install(app)

@@ -6,7 +6,8 @@ own format for that (``pickle_fallback``), if it comes back from there. Values c
 code only, never from a client's JSON, and only processes that run this code read them.
 
 With ``LANGGRAPH_STRICT_MSGPACK`` nothing is pickled, and only types that may be read back are kept:
-LangGraph's safe ones and those of the graph's schemas.
+LangGraph's safe ones and those of the graph's schemas. ``checkpointer.serde`` of `langgraph.json`
+goes before that variable (`Keeping`); with a list of types it pickles nothing unless it says so.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from langgraph.checkpoint.serde.event_hooks import SerdeEvent, register_serde_ev
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from greenroom.core.errors import NotKept
+from greenroom.core.keeping import Allowed, Keeping
 from greenroom.core.raised import message_of
 from greenroom.langgraph_internals import (
     MSGPACK_KEYWORDS,
@@ -32,19 +34,37 @@ from greenroom.langgraph_internals import (
     msgpack_default,
 )
 
+STRICT_VARIABLE = "LANGGRAPH_STRICT_MSGPACK"
 MAX_DEPTH = 20
 """The depth of the search for the part of a value that cannot be kept."""
 
 
 class StateSerializer(JsonPlusSerializer):
-    """LangGraph's serialiser; it pickles values that msgpack would not return unchanged."""
+    """LangGraph's serialiser; it pickles values that msgpack would not return unchanged.
 
-    def __init__(self, *, strict: bool = STRICT_MSGPACK) -> None:
-        if strict:
-            super().__init__(allowed_msgpack_modules=None)
-        else:
-            super().__init__(pickle_fallback=True, allowed_msgpack_modules=True)
-        self._strict = strict
+    Args:
+        keeping: the rules of `langgraph.json`.
+        strict: the rules where that says nothing: nothing is pickled, and only types that LangGraph
+            knows are kept.
+    """
+
+    def __init__(self, keeping: Keeping | None = None, *, strict: bool = STRICT_MSGPACK) -> None:
+        said = keeping or Keeping()
+        types = said.types
+        if types is None:
+            types = frozenset[tuple[str, ...]]() if strict else True
+        self._all_types = types is True
+        self._pickles = self._all_types if said.pickle is None else said.pickle
+        self._forbidden_by = (
+            STRICT_VARIABLE
+            if said.types is None and said.pickle is None
+            else "'checkpointer.serde' of langgraph.json"
+        )
+        super().__init__(
+            pickle_fallback=self._pickles,
+            allowed_json_modules=_listed(said.json_types),
+            allowed_msgpack_modules=_listed(types),
+        )
 
     def dumps_typed(self, obj: Any) -> tuple[str, bytes]:
         """Serialises a value.
@@ -58,8 +78,7 @@ class StateSerializer(JsonPlusSerializer):
             data = _packed(obj, _as_given)
         except Exception as error:  # noqa: BLE001 - user code is run here: `model_dump`, properties
             return self._otherwise(obj, error)
-        if self._strict:
-            self._refuse_blocked(data)
+        self._refuse_blocked(data)
         return "msgpack", data
 
     def loads_typed(self, data: tuple[str, bytes]) -> Any:
@@ -68,10 +87,10 @@ class StateSerializer(JsonPlusSerializer):
         Raises:
             NotKept: a class of the value is not here any more.
         """
-        if self._strict and data[0] == "pickle":
+        if data[0] == "pickle" and not self._pickles:
             raise NotKept(
-                "A value of the state was pickled, and LANGGRAPH_STRICT_MSGPACK does not allow to"
-                " read it. Unset that variable, or start with a new thread."
+                f"A value of the state was pickled, and {self._forbidden_by} does not allow to read"
+                " it. Allow it there, or start with a new thread."
             )
         try:
             return super().loads_typed(data)
@@ -86,7 +105,7 @@ class StateSerializer(JsonPlusSerializer):
 
     def _otherwise(self, obj: Any, problem: Exception) -> tuple[str, bytes]:
         """Serialises a value that msgpack does not give back."""
-        if not self._strict:
+        if self._pickles:
             try:
                 data = pickle.dumps(obj)
                 pickle.loads(data)  # many exceptions can be pickled and not be read
@@ -100,13 +119,14 @@ class StateSerializer(JsonPlusSerializer):
         except Exception:  # noqa: BLE001 - as above
             data = None
         if data is None or any(not _is_exception(part) for part in _odd_parts(obj)):
-            raise NotKept(_refusal(obj, self._strict, problem)) from problem
-        if self._strict:
-            self._refuse_blocked(data)
+            raise NotKept(self._refusal(obj, problem)) from problem
+        self._refuse_blocked(data)
         return "msgpack", data
 
     def _refuse_blocked(self, data: bytes) -> None:
         """Refuses what would be read as something else."""
+        if self._all_types:
+            return
         blocked: list[str] = []
         thread = threading.get_ident()
 
@@ -122,9 +142,33 @@ class StateSerializer(JsonPlusSerializer):
             forget()
         if blocked:
             raise NotKept(
-                f"has a {blocked[0]}, which LANGGRAPH_STRICT_MSGPACK does not allow. Name the type"
-                " in the graph's state schema, keep a plain value instead, or unset that variable."
+                f"has a {blocked[0]}, which {self._forbidden_by} does not allow. {self._remedy()}"
             )
+
+    def _remedy(self) -> str:
+        if self._forbidden_by == STRICT_VARIABLE:
+            return (
+                "Name the type in the graph's state schema, keep a plain value instead, or unset"
+                " that variable."
+            )
+        return "Name the type in its 'allowed_msgpack_modules', or keep a plain value instead."
+
+    def _refusal(self, obj: Any, problem: Exception) -> str:
+        """Returns the problem of a value and its place in the state; the text follows a subject."""
+        where, part = _culprit(obj, pickles=self._pickles)
+        place = f" at {where}" if where else ""
+        how, reason = f"{self._forbidden_by} does not allow", ""
+        if self._pickles:
+            how, reason = "cannot be stored", f" ({type(problem).__name__}: {message_of(problem)})"
+        return (
+            f"has a {_name(cast(Any, type(part)))}{place}, which {how}{reason}. Keep a value"
+            " instead from which it can be made again, or make it in the node that uses it."
+        )
+
+
+def _listed(types: Allowed | None) -> Any:
+    """Returns allowed types as LangGraph takes them."""
+    return tuple(types) or None if isinstance(types, frozenset) else types
 
 
 def _packed(obj: Any, default: Any) -> bytes:
@@ -168,33 +212,21 @@ def _odd_parts(obj: Any) -> Iterator[Any]:
     return (part for _, part in _parts(obj, "", 0, set()) if _is_odd(part))
 
 
-def _refusal(obj: Any, strict: bool, problem: Exception) -> str:
-    """Returns the problem of a value and its place in the state; the text follows a subject."""
-    where, part = _culprit(obj, strict)
-    place = f" at {where}" if where else ""
-    how = "LANGGRAPH_STRICT_MSGPACK does not allow" if strict else "cannot be stored"
-    reason = "" if strict else f" ({type(problem).__name__}: {message_of(problem)})"
-    return (
-        f"has a {_name(cast(Any, type(part)))}{place}, which {how}{reason}. Keep a value instead"
-        " from which it can be made again, or make it in the node that uses it."
-    )
-
-
-def _culprit(obj: Any, strict: bool) -> tuple[str, Any]:
+def _culprit(obj: Any, *, pickles: bool) -> tuple[str, Any]:
     """Returns the innermost part of a value that cannot be kept, and its place."""
     found = ("", obj)
     for where, part in _parts(obj, "", 0, set()):
-        if where.startswith(found[0]) and not _can_be_kept(part, strict):
+        if where.startswith(found[0]) and not _can_be_kept(part, pickles):
             found = (where, part)
     return found
 
 
-def _can_be_kept(part: Any, strict: bool) -> bool:
+def _can_be_kept(part: Any, pickles: bool) -> bool:
     try:
-        if strict:
-            _packed(part, _as_given)
-        else:
+        if pickles:
             pickle.loads(pickle.dumps(part))
+        else:
+            _packed(part, _as_given)
     except Exception:  # noqa: BLE001 - user code is run here
         return False
     return True

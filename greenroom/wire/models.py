@@ -170,6 +170,25 @@ class RunsCancel(Body):
     status: Literal["pending", "running", "all"] | None = None
 
 
+class RunCount(Body):
+    """The runs of all threads; ``agent_id`` is the open agent protocol's ``assistant_id``."""
+
+    thread_id: str | None = None
+    assistant_id: str | None = None
+    agent_id: str | None = None
+    status: Literal["pending", "running", "success", "error", "timeout", "interrupted"] | None = (
+        None
+    )
+    metadata: Object | None = None
+
+
+class RunSearch(RunCount):
+    limit: Limit | None = None
+    offset: Offset | None = None
+    sort_order: Literal["asc", "desc", "ASC", "DESC"] | None = None
+    select: list[RunField] | None = None
+
+
 class Ttl(TypedDict, total=False):
     """The lifetime of a thread in minutes, and the action at its end."""
 
@@ -312,6 +331,8 @@ class NamespaceSearch(Body):
 BODIES: tuple[type[Body], ...] = (
     RunCreate,
     RunsCancel,
+    RunCount,
+    RunSearch,
     ThreadCreate,
     ThreadPatch,
     ThreadCount,

@@ -8,7 +8,7 @@ import pytest
 
 from actors.registry.activity import FORGET_AFTER_S, KEPT, ThreadActivity
 
-BOUND_S = 5.0
+BOUND_S = 30.0
 
 
 class Clock:

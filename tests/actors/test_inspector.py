@@ -53,7 +53,7 @@ class Database:
 
 
 async def means() -> Means:
-    return Means(*[cast(Any, Database())] * 4)
+    return Means(*[cast(Any, Database())] * 5)
 
 
 def lane() -> Lane:

@@ -15,7 +15,7 @@ from greenroom.core.events import LIVE, EventLog
 from greenroom.core.runs import Batch, Outcome, RunOrder, RunStatus
 from tests.run_records import order_of
 
-BOUND_S = 5.0
+BOUND_S = 30.0
 LARGE = 1 << 30
 ENDING = Outcome(status=RunStatus.SUCCESS, output=b"{}")
 

@@ -28,7 +28,7 @@ from greenroom.core.errors import Conflict, GreenroomError, Unavailable
 from greenroom.core.runs import LARGE
 from tests.run_records import request_of
 
-BOUND_S = 10.0
+BOUND_S = 30.0
 
 
 class _Unpicklable(GreenroomError):

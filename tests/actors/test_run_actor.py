@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import json
+import subprocess
+import sys
 import threading
 import uuid
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +23,8 @@ from greenroom.core.runs import RunOrder
 from tests.actors.doubles import BOUND_S, until
 from tests.actors.test_attempt import Actor, Gated, done
 
+ROOT = Path(__file__).parents[2]
+
 
 @pytest.fixture
 def actor(monkeypatch: pytest.MonkeyPatch) -> RunActor:
@@ -26,7 +32,7 @@ def actor(monkeypatch: pytest.MonkeyPatch) -> RunActor:
     return made()
 
 
-def made() -> RunActor:
+def made(**given_too: Any) -> RunActor:
     given: dict[str, Any] = {
         "name": "run-1",
         "namespace": "n",
@@ -37,6 +43,7 @@ def made() -> RunActor:
         "log_max_bytes": 1_000_000,
         "registry_silence_s": 1e9,
         "timeouts_s": {},
+        **given_too,
     }
     known = RunActorSetup.__dataclass_fields__
     return RunActor(RunActorSetup(**{key: value for key, value in given.items() if key in known}))
@@ -139,3 +146,52 @@ async def test_an_older_epoch_never_comes_back(actor: RunActor) -> None:
     assert actor._epoch == 3999
     with pytest.raises(Fenced):
         await actor.beat(3998)
+
+
+SAVERS = """
+import asyncio, os, sys
+from pathlib import Path
+import numpy as np
+from actors.common.placement import PoolSpec
+from actors.common.setup import InspectorSetup
+from actors.inspector.actor import Inspector
+from greenroom.core.errors import NotKept
+from tests.actors.test_run_actor import an_order, made
+
+given = {"dsn": sys.argv[1], "config_path": Path(sys.argv[2]), "spec": PoolSpec(graphs=())}
+
+async def savers():
+    executes = made(**given)
+    asks = Inspector(
+        InspectorSetup(name="reads", inspect_s=1.0, registry_silence_s=3600.0, **given)
+    )
+    await executes.prepare()
+    await asks.prepare()
+    for saver in (executes._saver(an_order(), True), (await asks._means()).saver("t")):
+        try:
+            saver.serde.dumps_typed(np.float64(1.5))
+        except NotKept as refused:
+            print(refused, flush=True)
+    os._exit(0)
+
+asyncio.run(savers())
+"""
+
+
+def test_what_the_file_says_of_values_reaches_the_savers_of_runs_and_questions(
+    dsn: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "langgraph.json"
+    serde = {"pickle_fallback": False}
+    content = {"checkpointer": {"serde": serde}, "greenroom": {"shipped_graphs": True}}
+    file.write_text(json.dumps({"graphs": {}, **content}))
+    # Preparing an actor changes its process.
+    done = subprocess.run(
+        [sys.executable, "-c", SAVERS, dsn, str(file)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.stdout.count("'checkpointer.serde' of langgraph.json") == 2, done.stderr

@@ -20,7 +20,7 @@ from greenroom.persistence import tails
 from greenroom.persistence.database import Pool
 from tests.persistence.test_tails import a_run
 
-BOUND_S = 5.0
+BOUND_S = 30.0
 ENDING = Outcome(status=RunStatus.SUCCESS, output=b'"whole"')
 OVER = RunLocation(status=RunStatus.SUCCESS)
 NOT_YET = Batch(body=b"", cursor=0, closed=True, known=False)

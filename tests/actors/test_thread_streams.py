@@ -13,7 +13,7 @@ from greenroom.core.events import LIVE
 from greenroom.core.runs import Batch
 from greenroom.persistence.thread_runs import BegunRun
 
-BOUND_S = 5.0
+BOUND_S = 30.0
 
 
 def begun(run_id: str, at: int, *, over: bool = False) -> BegunRun:

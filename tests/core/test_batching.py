@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from greenroom.core.batching import Batcher
 
-BOUND_S = 5.0
+BOUND_S = 30.0
 
 
 class Gate:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from greenroom.core.errors import ConfigurationError
+from greenroom.core.keeping import Keeping
 from greenroom.graphs.configuration import (
     Configuration,
     PlacementSpec,
@@ -104,6 +105,47 @@ def test_what_cannot_be_meant_is_refused_with_what_is_allowed(content: Any, sent
 def test_what_has_no_effect_is_said_loudly(key: str) -> None:
     [warning] = parse(**{key: {"path": "./x.py:y"}}).warnings
     assert warning.startswith(f"'{key}' is set, but ")
+
+
+def test_what_of_the_checkpointer_has_no_effect_is_said() -> None:
+    given = {"path": "./x.py:y", "ttl": {"default_ttl": 1}, "serde": {"pickle_fallback": True}}
+    path, unknown = parse(checkpointer={**given, "backend": "x"}).warnings
+    assert path.startswith("'checkpointer.path' is set, but ")
+    assert unknown.startswith("'checkpointer.backend' is unknown")
+
+
+@pytest.mark.parametrize(
+    ("serde", "keeping"),
+    [
+        ({}, Keeping()),
+        ({"pickle_fallback": False}, Keeping(pickle=False)),
+        ({"allowed_msgpack_modules": None}, Keeping(types=frozenset())),
+        ({"allowed_msgpack_modules": True}, Keeping(types=True)),
+        ({"allowed_msgpack_modules": [["a.b", "C"]]}, Keeping(types=frozenset({("a.b", "C")}))),
+        (
+            {"allowed_json_modules": [["a", "b", "C"]]},
+            Keeping(json_types=frozenset({("a", "b", "C")})),
+        ),
+    ],
+)
+def test_which_values_are_kept_may_be_said(serde: dict[str, Any], keeping: Keeping) -> None:
+    assert parse(checkpointer={"serde": serde}).keeping == keeping
+
+
+@pytest.mark.parametrize(
+    ("serde", "told"),
+    [
+        ({"pickle_fallback": "no"}, "must be true or false"),
+        ({"pickle": False}, "'checkpointer.serde.pickle' is unknown"),
+        ({"allowed_msgpack_modules": False}, "must be a list of types"),
+        ({"allowed_msgpack_modules": ["a.b.C"]}, "must be a list of types"),
+        ({"allowed_msgpack_modules": [["C"]]}, "must be a list of types"),
+        ({"allowed_json_modules": [["a", 1]]}, "'checkpointer.serde.allowed_json_modules' must"),
+    ],
+)
+def test_rules_for_values_that_are_none_are_refused(serde: dict[str, Any], told: str) -> None:
+    with pytest.raises(ConfigurationError, match=told):
+        parse(checkpointer={"serde": serde})
 
 
 def test_what_only_concerns_images_is_not_worth_a_word_but_the_unknown_is() -> None:

@@ -203,7 +203,7 @@ class Reader:
         for there in (OURS, *ELSEWHERE):
             text = text.replace(there, self._server.url)
         for there, here in self._ports.items():
-            text = re.sub(rf'(127\.0\.0\.1(?:", |:)){there}\b', rf"\g<1>{here}", text)
+            text = re.sub(rf'(127\.0\.0\.1(?:", (?:port=)?|:)){there}\b', rf"\g<1>{here}", text)
         for there, here in OTHERWISE_NAMED.items():
             text = text.replace(f'"{there}"', f'"{here}"')
         for there, here in LESS_PATIENCE.items():

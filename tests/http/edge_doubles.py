@@ -124,6 +124,14 @@ class MemoryRecords:
         self.asked.append(("list_namespaces", query))
         return [list(namespace) for namespace, _ in self.items]
 
+    async def search_runs(self, where, *, limit, offset, descending) -> Page:
+        self.asked.append(("search_runs", where, descending))
+        return _page(list(self.runs.values()), limit, offset)
+
+    async def count_runs(self, where) -> int:
+        self.asked.append(("count_runs", where))
+        return len(self.runs)
+
     def add_thread(self, thread_id: str = THREAD, **metadata: Any) -> None:
         self.threads[thread_id] = _thread(thread_id, metadata)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from greenroom.core.identity import system_assistant_id
+from greenroom.core.ports import RunFilter
 from greenroom.http.runs import NO_MATCHING_RUNS, NO_RUNS
 from tests.http.edge_doubles import RUN, THREAD, UNKNOWN
 
@@ -134,6 +136,52 @@ async def test_runs_are_listed_ten_at_a_time_on_one_mount_and_all_on_the_other(c
         assert records.asked[-1] == ("list_runs", THREAD, limit, 0, None)
     await client.get(f"/api{RUNS}?limit=1&offset=2&status=error")
     assert records.asked[-1] == ("list_runs", THREAD, 1, 2, "error")
+
+
+async def test_runs_of_all_threads_are_searched_and_counted(client, records):
+    records.add_run()
+    body = {"thread_id": THREAD, "status": "running", "metadata": {"a": 1}, "agent_id": "counter"}
+    answer = await client.post("/runs/search", json={**body, "select": ["run_id", "status"]})
+    assert answer.json() == [{"run_id": RUN, "status": "running"}]
+    assert answer.headers["x-pagination-total"] == "1"
+    (_, where, descending) = records.asked[-1]
+    assert where == RunFilter(
+        thread_id=THREAD,
+        assistant_id=system_assistant_id("counter"),
+        status="running",
+        metadata={"a": 1},
+    )
+    assert descending
+    assert (await client.post("/runs/count", json=body)).json() == 1
+    assert records.asked[-1] == ("count_runs", where)
+    await client.post("/api/runs/search", json={"thread_id": "a name", "sort_order": "asc"})
+    assert records.asked[-1] == ("search_runs", RunFilter(thread_id="a name"), False)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"status": "bogus"},
+        {"limit": 0},
+        {"select": ["nothing"]},
+        {"thread_id": "x"},
+        {"assistant_id": "nobody"},
+        {"metadata": []},
+    ],
+)
+async def test_a_search_of_runs_that_makes_no_sense_is_refused(client, body):
+    assert (await client.post("/runs/search", json=body)).status_code == 422
+
+
+async def test_a_run_is_found_and_waited_for_without_its_thread(client, records):
+    records.add_run(status="success")
+    assert (await client.get(f"/runs/{RUN}")).json()["thread_id"] == THREAD
+    answer = await client.get(f"/runs/{RUN}/wait")
+    assert answer.json() == (await client.get(f"{RUNS}/{RUN}/join")).json()
+    assert answer.headers["content-location"] == f"{RUNS}/{RUN}"
+    for path in (f"/runs/{UNKNOWN}", f"/runs/{UNKNOWN}/wait"):
+        assert (await client.get(path)).status_code == 404
+    assert (await client.get("/runs/nonsense")).status_code == 422
 
 
 async def test_a_list_may_select_fields(client, records):

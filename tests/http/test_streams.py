@@ -20,7 +20,7 @@ from tests.http.edge_doubles import RUN, THREAD, UNKNOWN
 
 RUNS = f"/threads/{THREAD}/runs"
 JOIN = f"{RUNS}/{RUN}/stream"
-BOUND_S = 5
+BOUND_S = 30.0
 QUIET = HttpSettings(heartbeat_s=60)
 
 

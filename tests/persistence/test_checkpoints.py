@@ -26,7 +26,7 @@ from greenroom.persistence.fence import fenced
 from greenroom.persistence.fenced_saver import FencedSaver
 from greenroom.persistence.upkeep import delete_saved_heads
 
-BOUND_S = 10.0
+BOUND_S = 30.0
 
 
 async def a_run(pool: Pool, thread_id: str = "t", *, attempt: int = 1) -> str:

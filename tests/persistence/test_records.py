@@ -12,7 +12,7 @@ import pytest
 
 from greenroom.core.errors import Conflict, DatabaseUnavailable, InvalidRequest
 from greenroom.core.identity import system_assistant_id
-from greenroom.core.ports import AssistantFilter, Page, ThreadFilter
+from greenroom.core.ports import AssistantFilter, Page, RunFilter, ThreadFilter
 from greenroom.persistence.database import Pool, open_pool
 from greenroom.persistence.records import (
     WALK,
@@ -322,6 +322,41 @@ async def test_a_run_has_the_shape_of_the_api(records: PostgresRecords, pool: Po
     assert await records.get_run("u", run_id) is None
     assert await records.get_run("t", str(uuid.uuid4())) is None
     assert await records.get_run("t", "nonsense") is None
+
+
+async def test_runs_of_all_threads_are_found_newest_first(
+    records: PostgresRecords, pool: Pool
+) -> None:
+    await a_thread(records, "t")
+    await a_thread(records, "u")
+    a, b = await some_runs(pool, "t", "success", "error")
+    c, d = await some_runs(pool, "u", "success", "pending")
+    metadata = json.dumps({"k": [1, {"x": 2}]})
+    await execute(pool, "UPDATE greenroom.runs SET metadata = %s WHERE run_id = %s", [metadata, c])
+
+    async def found(
+        *, descending: bool = True, limit: int = 10, offset: int = 0, **where: Any
+    ) -> list[str]:
+        page = await records.search_runs(
+            RunFilter(**where), limit=limit, offset=offset, descending=descending
+        )
+        if limit == 10:
+            assert await records.count_runs(RunFilter(**where)) == len(page.items)
+        return [run["run_id"] for run in page.items]
+
+    assert await found() == [d, c, b, a]
+    assert await found(descending=False) == [a, b, c, d]
+    assert await found(limit=2, offset=1) == [c, b]
+    assert await found(status="success") == [c, a]
+    assert await found(thread_id="t", status="error") == [b]
+    assert await found(metadata={"k": [{"x": 2}]}) == [c]
+    assert await found(metadata={"k": 1}) == []
+    assert await found(assistant_id=str(uuid.uuid4())) == []
+    await execute(
+        pool,
+        "INSERT INTO greenroom.operations (subject, thread_id, kind) VALUES ('u', 'u', 'delete')",
+    )
+    assert await found() == [b, a]
 
 
 async def test_runs_are_listed_newest_first(records: PostgresRecords, pool: Pool) -> None:

@@ -27,6 +27,7 @@ from pydantic.v1 import BaseModel as OldModel
 from typing_extensions import TypedDict
 
 from greenroom.core.errors import NotKept
+from greenroom.core.keeping import Keeping
 from greenroom.graphs.execution import execute
 from greenroom.persistence.checkpoints import PooledSaver
 from greenroom.persistence.database import Pool
@@ -262,6 +263,41 @@ def test_strictness_keeps_what_is_allowed_and_pickles_nothing() -> None:
     pickled = StateSerializer().dumps_typed(np.float64(1.5))
     with pytest.raises(NotKept, match="was pickled"):
         strict.loads_typed(pickled)
+
+
+def named(*types: type) -> frozenset[tuple[str, ...]]:
+    return frozenset((each.__module__, each.__name__) for each in types)
+
+
+def test_a_list_of_types_keeps_these_and_refuses_others() -> None:
+    serde = StateSerializer(Keeping(types=named(Record)))
+    for value in ([Record(1)], Document("t"), {"a": {1}}):
+        assert same(serde.loads_typed(serde.dumps_typed(value)), value)
+    for value in (Model(x=1), np.float64(1.5), Own(1)):
+        with pytest.raises(NotKept, match=r"'checkpointer.serde' of langgraph.json does not allow"):
+            serde.dumps_typed(value)
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_what_the_file_says_goes_before_the_variable(strict: bool) -> None:
+    only_known = StateSerializer(Keeping(types=frozenset()), strict=strict)
+    with pytest.raises(NotKept, match=r"Record, which 'checkpointer.serde'"):
+        only_known.dumps_typed(Record(1))
+    everything = StateSerializer(Keeping(types=True), strict=strict)
+    for value in (Record(1), np.float64(1.5)):
+        assert same(everything.loads_typed(everything.dumps_typed(value)), value)
+
+
+def test_nothing_is_pickled_or_read_from_a_pickle_where_the_file_forbids_it() -> None:
+    pickled = StateSerializer().dumps_typed(np.float64(1.5))
+    serde = StateSerializer(Keeping(pickle=False))
+    assert serde.loads_typed(serde.dumps_typed(Record(1))) == Record(1)
+    with pytest.raises(NotKept, match=r"numpy.float64 at \['a'\], which 'checkpointer.serde'"):
+        serde.dumps_typed({"a": np.float64(1.5)})
+    with pytest.raises(NotKept, match=r"was pickled, and 'checkpointer.serde' of langgraph.json"):
+        serde.loads_typed(pickled)
+    both = StateSerializer(Keeping(types=named(Record), pickle=True))
+    assert both.loads_typed(both.dumps_typed(np.float64(1.5))) == 1.5
 
 
 async def test_the_types_that_a_graph_allows_reach_the_saver_of_a_run(

@@ -15,8 +15,9 @@ from tests.reliability.witness import Effects
 from tests.serving import Served, serving
 
 MORTAL = Path(__file__).parent / "langgraph.json"
-INSPECT_S = 12.0
-"""What a question about a state may take; tests wait that long for those that hang."""
+INSPECT_S = 25.0
+"""What a question about a state may take. Tests wait that long for one that hangs; what must not
+wait for it has so long to come first."""
 READS = "reads"
 """File in the server's directory: in which processes factories were called for readers."""
 

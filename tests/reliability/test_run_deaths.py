@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from tests.reliability.witness import (
+    HANGS_S,
     Effects,
     Seen,
     is_warm,
@@ -19,10 +20,6 @@ from tests.reliability.witness import (
     view,
     view_into,
 )
-
-RECOVERY_S = 2.0
-LOADED = 3.0
-"""Machines that run tests have something else to do: the promise is 2 s, and a stuck run is 43."""
 
 KEPT = {"stream_resumable": True, "stream_mode": ["updates", "values", "custom"]}
 
@@ -52,7 +49,8 @@ async def test_the_same_stream_goes_on_whatever_killed_the_process(
     assert seen.numbers == sorted(set(seen.numbers))
     run_id = seen.of("metadata")[0]["run_id"]
     assert effects.of(run_id) == Counter({f"step-{i}": 1 + (i == 4) for i in range(1, 9)})
-    assert seen.gap_s < RECOVERY_S * LOADED
+    # The promise is 2 s on a machine that has time; a run whose death nobody sees waits for 43.
+    assert seen.gap_s < HANGS_S
     # The thread is free, and who replays the stream gets the very same, but for what the step that
     # died had said: it was not checkpointed, and is said again.
     found = (await http.get(f"/threads/{thread_id}")).json()

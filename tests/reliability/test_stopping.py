@@ -9,12 +9,9 @@ import httpx
 import pytest
 
 from tests.reliability.test_run_deaths import begin, thread
-from tests.reliability.witness import Effects, Seen, is_warm, until, view_into
+from tests.reliability.witness import HANGS_S, Effects, Seen, is_warm, until, view_into
 from tests.serving import Served
 
-GRACE_S = 5.0
-LOADED = 4.0
-"""Machines that run tests have something else to do."""
 WAYS = ["sleep", "loop", "c code", "swallow"]
 
 
@@ -44,14 +41,14 @@ async def test_stop_stops_who_does_not_want_to_and_nobody_else_slows_down(
         await asyncio.sleep(0.05)
     await talk
     assert len(talking.of("messages")) >= 120
-    assert talking.gap_s < 0.5 * LOADED
-    assert slowest_s < 0.25 * LOADED
+    assert talking.gap_s < HANGS_S
+    assert slowest_s < HANGS_S
 
     asked_s = time.monotonic()
     params = {"wait": "true"}
     answer = await http.post(f"{path}/{run_id}/cancel", params=params)
     assert answer.is_success
-    assert time.monotonic() - asked_s < GRACE_S + 0.5 * LOADED
+    assert time.monotonic() - asked_s < HANGS_S
     await asyncio.wait_for(stopped, 10)
     assert (await http.get(f"{path}/{run_id}")).json()["status"] == "interrupted"
     found = (await http.get(f"/threads/{thread_id}")).json()
@@ -72,5 +69,5 @@ async def test_a_run_that_obeys_is_stopped_at_once(
     asked_s = time.monotonic()
     path = f"/threads/{thread_id}/runs/{run_id}"
     assert (await http.post(f"{path}/cancel", params={"wait": "true"})).is_success
-    assert time.monotonic() - asked_s < 0.5 * LOADED
+    assert time.monotonic() - asked_s < HANGS_S
     assert (await http.get(path)).json()["status"] == "interrupted"

@@ -19,6 +19,8 @@ from tests.serving import Served
 
 T = TypeVar("T")
 PATIENCE_S = 60.0
+HANGS_S = 30.0
+"""From here on it hangs. What a test blocks stays so for a minute, and no machine is so slow."""
 
 
 @dataclass

@@ -120,7 +120,7 @@ async def test_stop_ends_a_run_that_ignores_cancellation(
         if part.event == "values" and not begun_s:
             begun_s = time.monotonic()
             await client.runs.cancel(thread_id, created["run_id"], wait=True)
-            assert time.monotonic() - begun_s < 6
+            assert time.monotonic() - begun_s < 30  # the run itself goes on for 60
     run = await client.runs.get(thread_id, created["run_id"])
     assert run["status"] == "interrupted"
     # Idle when not even the input's checkpoint could be written: its writer shares the loop.

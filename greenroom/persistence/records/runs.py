@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from greenroom.core.ports import JsonObject
+from psycopg.types.json import Jsonb
+
+from greenroom.core.ports import JsonObject, Page, RunFilter
 from greenroom.persistence.database import timestamp
-from greenroom.persistence.records.queries import Conditions, Queries, is_uuid, where_clause
+from greenroom.persistence.records.queries import (
+    Conditions,
+    Queries,
+    is_uuid,
+    order_clause,
+    where_clause,
+)
 
 _COLUMNS = (
     "run_id, thread_id, assistant_id, metadata, status, kwargs, multitask_strategy, created_at,"
     " updated_at"
 )
+_ORDERS = frozenset({"created_at"})
 _NOT_DELETED = (
     "NOT EXISTS (SELECT 1 FROM greenroom.operations WHERE subject = runs.thread_id)"
     " AND (NOT temporary"
@@ -50,6 +59,42 @@ class RunRecords(Queries):
         ):
             return None
         return [_run(row) for row in rows]
+
+    async def search_runs(
+        self, where: RunFilter, *, limit: int, offset: int, descending: bool
+    ) -> Page:
+        sql, params = where_clause(_of_runs(where))
+        order = order_clause("run_id", "created_at", _ORDERS, descending)
+        rows = await self.search(
+            f"SELECT {_COLUMNS} FROM greenroom.runs {_and_there(sql)} {order} LIMIT %s OFFSET %s",
+            [*params, limit + 1, offset],
+        )
+        return Page(items=[_run(row) for row in rows[:limit]], has_more=len(rows) > limit)
+
+    async def count_runs(self, where: RunFilter) -> int:
+        sql, params = where_clause(_of_runs(where))
+        rows = await self.search(
+            f"SELECT count(*) AS n FROM greenroom.runs {_and_there(sql)}", params
+        )
+        return rows[0]["n"]
+
+
+def _of_runs(where: RunFilter) -> Conditions:
+    columns = {
+        "thread_id": where.thread_id,
+        "assistant_id": where.assistant_id,
+        "status": where.status,
+    }
+    conditions: Conditions = [
+        (f"{name} = %s", value) for name, value in columns.items() if value is not None
+    ]
+    if where.metadata:
+        conditions.append(("metadata @> %s", Jsonb(dict(where.metadata))))
+    return conditions
+
+
+def _and_there(where: str) -> str:
+    return f"{where} AND {_NOT_DELETED}" if where else f"WHERE {_NOT_DELETED}"
 
 
 def _run(row: JsonObject) -> JsonObject:
