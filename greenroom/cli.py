@@ -8,6 +8,7 @@ environment during its import, and ``version`` should not wait for that import.
 from __future__ import annotations
 
 import logging
+import os
 import shlex
 import signal
 import sys
@@ -25,6 +26,7 @@ from greenroom.graph_check import GraphCheck, GraphReport
 from greenroom.graphs.configuration import Configuration, read_configuration
 from greenroom.graphs.placements import PlacementSpec
 from greenroom.logs import configure_logs
+from greenroom.platform_variables import without_effect
 from greenroom.projects import Template, example_files, project_files, write_files
 from greenroom.running import RunningServer, run_server, version_of
 from greenroom.settings import Settings
@@ -114,7 +116,7 @@ def check(config: ConfigOption = None) -> None:
     """Validate the configuration, import every graph and call every factory."""
     settings = Settings.read(config=config)
     configuration = read_configuration(settings.config)
-    note(configuration.warnings)
+    note([*configuration.warnings, *without_effect(os.environ, configuration.env)])
     with GraphCheck(settings.config, loud=True, factories=True) as graph_check:
         with err.status("Importing the graphs ..."):
             reports = graph_check.finish()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -28,6 +29,7 @@ from greenroom.environment import (
 from greenroom.graph_check import GraphCheck, GraphReport
 from greenroom.graphs.configuration import Configuration, read_configuration
 from greenroom.machine import raise_open_files
+from greenroom.platform_variables import without_effect
 from greenroom.settings import Settings
 from greenroom.signals import ending_signals
 from greenroom.terminal import Progress, errors_of, note, out, steps
@@ -65,6 +67,7 @@ def run_server(
         progress("Reading the configuration")
         configuration = read_configuration(settings.config)
         note([*configuration.warnings, *exceeded(configuration, settings.registry_shards)])
+        note(without_effect(os.environ, configuration.env))
         if settings.haproxy:
             note(few_connections(files))
         with (

@@ -241,7 +241,13 @@ def _task(task: PregelTask) -> dict[str, Any]:
 
 
 def _interrupts(interrupts: Sequence[Interrupt[Any]]) -> list[dict[str, Any]]:
-    return [{"id": item.id, "value": item.value} for item in interrupts]
+    """Returns interrupts as the API has them, with the schema of the answer where there is one."""
+    shown: list[dict[str, Any]] = []
+    for item in interrupts:
+        schema = item.response_schema
+        also = {} if schema is None else {"response_schema": schema}
+        shown.append({"id": item.id, "value": item.value, **also})
+    return shown
 
 
 _CHECKPOINT_KEYS = ("checkpoint_id", "thread_id", "checkpoint_ns", "checkpoint_map")

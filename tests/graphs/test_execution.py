@@ -16,6 +16,7 @@ from langgraph.graph.message import add_messages
 from langgraph.runtime import RunControl
 from langgraph.store.memory import InMemoryStore
 from langgraph.types import interrupt
+from pydantic import BaseModel
 from typing_extensions import TypedDict
 
 from greenroom.core.errors import Fenced
@@ -112,6 +113,39 @@ async def test_a_strict_resume_refuses_an_answer_to_an_interrupt_that_does_not_w
     assert again.output["__error__"]["error"] == "UnknownInterruptError"
     both = await run(probe("multi"), strictly({b: "B"}), saver)
     assert both.output == {"a": "A", "b": "B", "path": ["ia", "ib"]}
+
+
+class Decision(BaseModel):
+    ok: bool
+
+
+class Decided(TypedDict, total=False):
+    ok: bool
+
+
+async def test_an_interrupt_shows_what_answer_it_takes_and_a_wrong_one_can_be_given_again() -> None:
+    builder = StateGraph(Decided)
+    builder.add_node("ask", lambda _: {"ok": interrupt("Go?", response_schema=Decision).ok})
+    builder.add_edge(START, "ask")
+    graph, saver = given(builder.compile(), "asks"), InMemorySaver()
+    first = order("asks", input={})
+    driven = await run(graph, first, saver)
+    schema = driven.output["__interrupt__"][0]["response_schema"]
+    assert schema["properties"]["ok"]["type"] == "boolean"
+    assert driven.outcome is not None
+    [[pending]] = json.loads(driven.outcome.interrupts).values()
+    assert pending["response_schema"] == schema
+
+    def answering(value: Any) -> Any:
+        return order("asks", thread_id=first.thread_id, command={"resume": value})
+
+    refused = await run(graph, answering({"ok": "perhaps"}), saver)
+    assert refused.output["__error__"]["error"] == "ValidationError"
+    assert refused.outcome is not None
+    [[still]] = json.loads(refused.outcome.interrupts).values()
+    assert still == pending
+    taken = await run(graph, answering({"ok": True}), saver)
+    assert taken.output == {"ok": True}
 
 
 async def test_an_interrupt_in_a_subgraph_is_filed_under_the_task_that_raised_it() -> None:

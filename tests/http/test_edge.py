@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import httpx
 import pytest
 
@@ -9,6 +11,7 @@ from greenroom.core.errors import DatabaseUnavailable, TooManyRequests, Unavaila
 from greenroom.core.identity import system_assistant_id
 from greenroom.core.lifecycle import IllegalTransition
 from greenroom.core.ports import DrawQuestion, SchemasQuestion, SubgraphsQuestion
+from greenroom.http import system
 from greenroom.http.app import create_app
 from tests.http.edge_doubles import GRAPHS, THREAD, UNKNOWN
 
@@ -51,12 +54,35 @@ async def test_a_slash_too_many_is_redirected_with_method_and_body(client, path)
     assert (await client.post("/nope/", json={})).status_code == 404
 
 
-async def test_the_database_is_asked_only_on_request(client, records):
+async def test_the_services_are_asked_only_on_request(client, records, runtime):
+    runtime.counts["pool"] = [{"state": "starting"}, {"state": "ready"}]
+    well = {"database": "ok", "registry": "ok", "actors": "ok"}
+    assert (await client.get("/ok?check_db=1")).json() == {"ok": True, "services": well}
+    runtime.counts["pool"].pop()
+    services = {**well, "actors": "none is ready"}
+    assert (await client.get("/ok?check_db=1")).json() == {"ok": True, "services": services}
     records.down = DatabaseUnavailable("The database cannot be reached.")
+    runtime.fail = Unavailable("A registry restarts.")
     assert (await client.get("/ok")).status_code == 200
     answer = await client.get("/ok?check_db=1")
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
-    assert answer.json() == {"detail": "The database cannot be reached."}
+    services = {
+        "database": "The database cannot be reached.",
+        "registry": "A registry restarts.",
+        "actors": "unknown",
+    }
+    assert answer.json() == {"ok": False, "services": services}
+
+
+async def test_a_service_that_does_not_answer_is_said(client, runtime, monkeypatch):
+    async def never():
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(system, "SERVICE_S", 0.01)
+    monkeypatch.setattr(runtime, "info", never)
+    answer = await client.get("/ok?check_db=1")
+    assert answer.status_code == 503
+    assert answer.json()["services"]["registry"] == "no answer within 0.01 s"
 
 
 async def test_info_is_there_while_the_registry_restarts(client, runtime):
