@@ -43,6 +43,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "greenroom.wire",
         "greenroom.http",
         "greenroom.machine",
+        "greenroom.schedules",
         "greenroom.settings",
         "greenroom.tracing",
     ),
@@ -54,7 +55,10 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "greenroom.logs",
         "greenroom.environment",
         "greenroom.machine",
+        "greenroom.schedules",
         "greenroom.tracing",
+        # A registry makes the runs of its crons, as a gateway makes those of clients.
+        "greenroom.wire.requests",
         # Run actors also frame them, so that gateways only pass bytes on.
         "greenroom.wire.encoding",
         "greenroom.wire.sse",
@@ -62,6 +66,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     # For graphs, not for the server: it knows nothing of ours.
     "greenroom.models": ("greenroom.models",),
+    # Dates of crons: a gateway refuses schedules, a registry fires by them.
+    "greenroom.schedules": ("greenroom.core",),
     "greenroom.settings": ("greenroom.core",),
     "greenroom.logs": ("greenroom.settings",),
     "greenroom.tracing": ("greenroom.tracing",),

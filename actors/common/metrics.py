@@ -153,6 +153,12 @@ COMMITS = Metric(
     help="One commit of the registry, with all the writes that had gathered.",
     buckets=_LATENCIES,
 )
+CRON_FIRINGS = Metric(
+    name="greenroom_cron_firings_total",
+    kind="counter",
+    help="Due dates of crons: fired, late (once for all missed dates), skipped, failed, delayed.",
+    labels=("outcome",),
+)
 
 ALL = (
     RUNS,
@@ -172,6 +178,7 @@ ALL = (
     POOL_WAITING,
     REGISTRY_CALLS,
     COMMITS,
+    CRON_FIRINGS,
 )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from actors.common.clock import WALL_CLOCK, Clock
 from actors.common.placement import PoolSpec
 from greenroom.core.faults import NO_FAULTS, Faults
 from greenroom.core.sharding import WHOLE, Shard
@@ -126,6 +127,7 @@ class RegistrySetup:
         thread_sweep_limit: the threads that one sweep of a registry deletes or prunes at most.
         item_sweep_s: the least number of seconds between two sweeps for expired items of the store.
         logs: the log settings; None leaves the process's logging unchanged.
+        clock: the time by which crons are due.
         namespace, problems, registry_silence_s, log_max_bytes, actor_log_max_bytes, faults: as in
             `RunActorSetup`.
     """
@@ -159,6 +161,7 @@ class RegistrySetup:
     webhooks: WebhookSettings = WebhookSettings()
     logs: LogSettings | None = None
     faults: Faults = NO_FAULTS
+    clock: Clock = WALL_CLOCK
 
     def shards(self) -> list[RegistrySetup]:
         """Returns the set-up of each registry of the server."""

@@ -23,6 +23,7 @@ from actors.gateway.thread_streams import thread_frames
 from actors.inspector.asking import Asker, Duty
 from actors.registry.activity import Activity
 from greenroom import tracing
+from greenroom.core.crons import Cron
 from greenroom.core.errors import RUN_NOT_FOUND, DatabaseUnavailable, NotFound
 from greenroom.core.ports import HistoryQuestion, Question, StateQuestion, Update
 from greenroom.core.runs import (
@@ -253,6 +254,12 @@ class RayRuntime:
         await self._registries.call(
             hash_slot_of_thread(thread_id), "delete_run", thread_id, run_id, within_s=LONG_CALL_S
         )
+
+    async def save_cron(self, cron: Cron) -> bool:
+        return await self._registries.call(hash_slot_of_thread(cron.owner), "save_cron", cron)
+
+    async def delete_cron(self, cron_id: str, owner: str) -> None:
+        await self._registries.call(hash_slot_of_thread(owner), "delete_cron", cron_id, owner)
 
     async def _is_there(self, which: LiteralString, *ids: str) -> bool:
         async def select(connection: Connection) -> bool:

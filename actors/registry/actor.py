@@ -16,9 +16,10 @@ This module has the methods that Ray calls. `actors.registry.readiness` says whe
 called; the parts of the registry (`actors.registry.parts`) do the work. One table defines the
 states of a run, `greenroom.core.lifecycle`, and the parts execute it. All work that follows a
 decision is *vital* (`actors.common.tasks`): it becomes durable, or it ends this process. The
-registry can rebuild its whole memory (`actors.registry.recovery`). The constructor only keeps its
-arguments, because an actor whose ``__init__`` raises is dead for good. Recovery is a task that is
-repeated without a limit; calls wait for it for a bounded time.
+registry can rebuild its whole memory (`actors.registry.recovery`). The constructor keeps its
+arguments and begins the recovery, which is a task: an actor whose ``__init__`` raises is dead for
+good. The recovery is repeated without a limit; calls wait for it for a bounded time. It does not
+wait for the first call: a registry that Ray has restarted at night has crons to fire.
 
 This process does not import LangGraph, because that import would lengthen every restart by a
 second.
@@ -49,6 +50,7 @@ from actors.registry.activity import Activity
 from actors.registry.parts import Parts
 from actors.registry.readiness import Readiness, measure
 from actors.spawn import Spawn
+from greenroom.core.crons import Cron
 from greenroom.core.lifecycle import Event
 from greenroom.core.runs import (
     CancelAction,
@@ -104,6 +106,7 @@ class RegistryActor:
                 "activity": self.activity,
             }
         )
+        self._readiness.begin()
 
     async def _ready_for(self, *thread_ids: str) -> Parts:
         """Raises Misrouted unless all the threads belong to this registry.
@@ -244,6 +247,20 @@ class RegistryActor:
             f"The run's process used {resident_mib} MiB of memory; its graph's memory_mib allows"
             f" {limit_mib}.",
         )
+
+    # --- crons ---------------------------------------------------------------------------------
+
+    @repeatable
+    async def save_cron(self, cron: Cron) -> bool:
+        """`Crons.save`."""
+        parts = await self._ready_for(cron.owner)
+        return await parts.crons.save(cron)
+
+    @repeatable
+    async def delete_cron(self, cron_id: str, owner: str) -> None:
+        """`Crons.delete`."""
+        parts = await self._ready_for(owner)
+        await parts.crons.delete(cron_id, owner)
 
     # --- questions -----------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ from actors.registry.in_flight import Run
 from actors.registry.pending import Pending, Remembered, answers
 from actors.registry.pools import ActorPools
 from greenroom.core.admission import Claim
+from greenroom.core.crons import Firing
 from greenroom.core.errors import (
     THREAD_OR_ASSISTANT_NOT_FOUND,
     Conflict,
@@ -88,6 +89,11 @@ class Admissions:
         self._draining = True
         self._relieved = relieved
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether this registry admits no more runs."""
+        return self._draining
+
     async def create(self, requests: list[RunRequest]) -> list[CreatedRun | Exception | None]:
         """Admits runs, in order; the results are those of `RegistryActor.create_many`.
 
@@ -104,13 +110,31 @@ class Admissions:
         self._meter.observe(metrics.REGISTRY_CALLS, time.monotonic() - began_s, "create")
         return answered
 
+    async def fire(self, request: RunRequest, firing: Firing) -> CreatedRun | Exception:
+        """Admits the run of a cron, in one commit with the cron's next date.
+
+        Returns:
+            the refusal, if the run is not admitted: then the date stays, unless the caller takes it
+            off. `NotFound` is also the refusal for a cron that is not due any more.
+        """
+        if self._takes_shipped and not self._pools.knows(request.graph_id):
+            await learn_shipped(self._database, self._pools)
+        decided = self._decide(request, firing)
+        if decided is None:
+            return Conflict("It has fired at this date already.")
+        if isinstance(decided, GreenroomError):
+            return decided
+        return await self.pending.begin(request.run_id, self._create(request, decided))
+
     def _pending(self, request: RunRequest) -> asyncio.Task[CreatedRun | Exception]:
         under_way = self.pending.get(request.run_id)
         if under_way is not None:
             return under_way
         return self.pending.begin(request.run_id, self._create(request, self._decide(request)))
 
-    def _decide(self, request: RunRequest) -> _Admission | GreenroomError | None:
+    def _decide(
+        self, request: RunRequest, firing: Firing | None = None
+    ) -> _Admission | GreenroomError | None:
         """Reserves lane and slot in one synchronous step; returns None if the run is known."""
         if self._draining:
             return Unavailable("The server is stopping. Try again in a moment.")
@@ -142,10 +166,15 @@ class Admissions:
             actor = self._slots.claim(run.run_id, run.graph_id)
             if actor is not None:
                 self._attempts.assign(run, actor)
-        writes = [journal.admit(request, actor=actor)]
+        writes = [journal.admit(request, actor=actor, firing=firing)]
         if actor is not None and run.resumes:
             writes.append(journal.keep_heads(run.run_id))
-        rows = self._journal.write(*writes, key=run.thread_id, patience_s=ADMISSION_PATIENCE_S)
+        # Nobody waits for the answer to a firing: it is decided, and becomes durable.
+        patience_s = ADMISSION_PATIENCE_S
+        if firing is not None:
+            writes.append(journal.advance_cron(firing))
+            patience_s = None
+        rows = self._journal.write(*writes, key=run.thread_id, patience_s=patience_s)
         return _Admission(run=run, actor=actor, rows=rows)
 
     async def _create(

@@ -2,7 +2,7 @@
 
     Reports ──> Losses ──> Attempts ──> Effects ──> Enforcer
        └──────────┴──────> Endings ───────^
-    Admissions, Cancellations, ThreadOperations ──> Effects
+    Crons ──> Admissions, Cancellations, ThreadOperations ──> Effects
 
 An arrow is a call. `Effects` has three callbacks in the other direction, because an effect begins
 an attempt, an end or a deletion, and these may have effects of their own.
@@ -18,6 +18,7 @@ from actors.registry.admitting import Admissions
 from actors.registry.attempts import Attempts
 from actors.registry.cancelling import Cancellations
 from actors.registry.context import Context
+from actors.registry.crons import Crons
 from actors.registry.effects import Effects
 from actors.registry.endings import Endings
 from actors.registry.enforcing import Enforcer
@@ -42,6 +43,7 @@ class Parts:
     reports: Reports
     admissions: Admissions
     cancellations: Cancellations
+    crons: Crons
     operations: ThreadOperations
 
 
@@ -70,6 +72,7 @@ def parts_of(context: Context) -> Parts:
     losses = Losses(context, attempts, endings)
     followers = Followers(context)
     operations = ThreadOperations(context, effects, followers)
+    admissions = Admissions(context, attempts, effects)
     return Parts(
         context=context,
         enforcer=enforcer,
@@ -79,7 +82,8 @@ def parts_of(context: Context) -> Parts:
         losses=losses,
         followers=followers,
         reports=Reports(context, followers, endings, losses),
-        admissions=Admissions(context, attempts, effects),
+        admissions=admissions,
         cancellations=Cancellations(context, effects),
+        crons=Crons(context, admissions),
         operations=operations,
     )

@@ -79,16 +79,28 @@ class Readiness:
         self._embedded: Embedded | None = None
         self.now: Parts | None = None
 
+    def begin(self) -> None:
+        """Begins the recovery, unless it has begun. Without a running loop the first call does."""
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return
+        self._begin()
+
+    def _begin(self) -> None:
+        if self._recovered is None:
+            self._recovered = asyncio.Event()
+            self._tasks.spawn(self._recover_until_done())
+
     async def parts(self) -> Parts:
-        """Returns the parts; waits for the recovery, which the first call begins.
+        """Returns the parts; waits for the recovery.
 
         Raises:
             Restarting: the recovery takes too long.
             Unavailable: another registry owns this database.
         """
-        if self._recovered is None:
-            self._recovered = asyncio.Event()
-            self._tasks.spawn(self._recover_until_done())
+        self._begin()
+        assert self._recovered is not None
         if not self._recovered.is_set():
             try:
                 async with asyncio.timeout(RECOVERY_WAIT_S):
@@ -181,6 +193,7 @@ class Readiness:
         context = parts.context
         self._tasks.spawn(context.keeper.keep())
         self._tasks.spawn(context.webhooks.send())
+        self._tasks.spawn(parts.crons.keep())
         if self._setup.embedded is not None and self._shard.is_first:
             self._tasks.spawn(_tend_embedded(self._setup.embedded))
         self._tasks.spawn(metrics.export(self._meter, lambda: measure(context)))

@@ -16,6 +16,7 @@ Places of the registry, in the life of a run:
     requeue   a death is known, not written          rolled_back rolled back, the end is not written
     requeued  written, no next attempt               cancel      a cancel is told and written, not
                                                                  answered
+    fire      a cron is due, nothing is decided      fired       its run is written
 
 Places of a run actor:
 

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+from greenroom.core.crons import Cron
 from greenroom.core.runs import Batch, CancelRequest, CreatedRun, Outcome, Placement, RunRequest
 from greenroom.core.store import Embedding, Items
 
@@ -246,6 +247,23 @@ class Runtime(Embedding, Protocol):
         """
         ...
 
+    async def save_cron(self, cron: Cron) -> bool:
+        """Stores a new cron, or a change of one; it is durable on return, and fires from then on.
+
+        Returns:
+            False for a new cron whose thread or assistant does not exist, and for a change that
+            another change, or the deletion, came before.
+        """
+        ...
+
+    async def delete_cron(self, cron_id: str, owner: str) -> None:
+        """Deletes a cron; a firing that is not stored yet does not happen any more.
+
+        Args:
+            owner: as of `Cron.owner`.
+        """
+        ...
+
     async def info(self) -> dict[str, Any]:
         """Returns counts of actors, slots and runs (``/info``, ``/metrics?format=json``)."""
         ...
@@ -284,6 +302,16 @@ class AssistantFilter:
     metadata: Mapping[str, Any] | None = None
     graph_id: str | None = None
     name: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CronFilter:
+    """The conditions of `POST /runs/crons/search` and ``/count``; None selects all."""
+
+    assistant_id: str | None = None
+    thread_id: str | None = None
+    enabled: bool | None = None
+    metadata: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -350,6 +378,16 @@ class Records(Items, Protocol):
     ) -> list[JsonObject] | None:
         """Returns a thread's runs, newest first; None when the thread does not exist."""
         ...
+
+    # crons
+    async def get_cron(self, cron_id: str) -> tuple[JsonObject, int] | None:
+        """Returns a cron and its revision (`Cron.revision`); None if it does not exist."""
+        ...
+
+    async def search_crons(
+        self, where: CronFilter, *, limit: int, offset: int, sort_by: str, descending: bool
+    ) -> Page: ...
+    async def count_crons(self, where: CronFilter) -> int: ...
 
     async def search_runs(
         self, where: RunFilter, *, limit: int, offset: int, descending: bool

@@ -17,6 +17,7 @@ from greenroom.http import (
     all_runs,
     answering,
     assistants,
+    crons,
     documents,
     errors,
     runs,
@@ -79,7 +80,10 @@ def create_app(
     )
     for dialect in DIALECTS:
         # Routes are tried in order, so the most frequent ones come first.
-        for part in (runs, stateless, all_runs, threads, states, store_routes, assistants, system):
+        for part in (
+            *(runs, stateless, all_runs, threads, states),
+            *(store_routes, assistants, crons, system),
+        ):
             app.include_router(part.router, prefix=dialect.prefix)
     errors.install(app)
     documents.install(app)

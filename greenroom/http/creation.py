@@ -1,47 +1,30 @@
-"""Makes a complete `RunRequest` from a request body, with ``kwargs`` as in LangGraph's server.
+"""Creates runs: checks the body, finds its assistant, and has the run admitted.
 
-The run's config, context and metadata override those of the assistant. Of metadata, the assistant's
-give way to the thread's, those to the config's, and those to the run's; the thread's come in where
-the run is admitted. ``configurable`` and
-``context`` are two names for the same values: a client gives one of them, the run shows both, and
-a body with both is refused.
+`greenroom.wire.requests` makes the `RunRequest` of the body.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import orjson
 
 from greenroom import tracing
-from greenroom.core import identity
 from greenroom.core.errors import (
     THREAD_OR_ASSISTANT_NOT_FOUND,
-    BadRequest,
     InvalidRequest,
     NotFound,
 )
 from greenroom.core.identity import system_assistant_id
 from greenroom.core.ports import JsonObject
-from greenroom.core.runs import CreatedRun, RunFacts, RunRequest
+from greenroom.core.runs import CreatedRun, RunRequest
 from greenroom.http import webhooks
 from greenroom.http.edge import Edge
 from greenroom.http.parameters import is_uuid, new_id, new_run_id
 from greenroom.wire.dialects import Dialect
-from greenroom.wire.encoding import dumps
 from greenroom.wire.models import RunCreate
-
-_BOTH = (
-    "Cannot specify both configurable and context. Prefer setting context alone. Context was "
-    "introduced in LangGraph 0.6.0 and is the long term planned replacement for configurable."
-)
-_NOT_CONTEXT = frozenset(
-    {"thread_id", "run_id", "checkpoint_id", "checkpoint_ns", "checkpoint_map"}
-)
-"""Keys of ``configurable`` that identify the run and are not part of the graph's context."""
+from greenroom.wire.requests import plain as plain
+from greenroom.wire.requests import refuse_misplaced, request_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,53 +81,32 @@ async def run_request(
     edge: Edge, dialect: Dialect, body: RunCreate, thread_id: str | None
 ) -> RunRequest:
     """Makes the request for a run from a body; admits nothing. Raises as `create_run` does."""
-    webhook = _webhook(edge, body)
-    _refuse_misplaced(body)
-    if body.checkpoint_id is not None and not is_uuid(body.checkpoint_id):
-        raise InvalidRequest("Invalid checkpoint ID")
-    assistant = await _assistant(edge, dialect, body.assistant_id)
-    stateless = thread_id is None
-    thread_id = thread_id or new_id()
-    run_id = new_run_id(thread_id)
-    defaults = _unidentified(
-        {**plain(assistant.get("metadata")), **_given(_base(assistant).get("metadata"))}
-    )
-    metadata = _metadata(assistant, body, stateless)
-    temporary = stateless and body.on_completion != "keep"
-    resumable = dialect.resumable if body.stream_resumable is None else body.stream_resumable
-    kwargs = _kwargs(
+    check_run(edge, body)
+    assistant = await assistant_of(edge, dialect, body.assistant_id)
+    owned = thread_id or new_id()
+    return request_of(
         body,
         assistant,
-        run_id=run_id,
-        thread_id=thread_id,
-        temporary=temporary,
-        resumable=resumable,
-    )
-    facts = RunFacts(
-        run_id=run_id,
-        thread_id=thread_id,
-        assistant_id=str(assistant["assistant_id"]),
-        graph_id=assistant["graph_id"],
-        temporary=temporary,
-        resumable=resumable,
-        resumes=kwargs["command"] is not None
-        or kwargs["input"] is None
-        or "checkpoint_id" in kwargs["config"]["configurable"],
-        webhook=webhook,
+        dialect=dialect,
+        run_id=new_run_id(owned),
+        thread_id=owned,
+        stateless=thread_id is None,
         traceparent=tracing.traceparent(),
     )
-    encoded, metadata_at = _encoded(kwargs, dumps({**defaults, **metadata}))
-    return RunRequest(
-        facts=facts,
-        kwargs=encoded,
-        metadata=dumps(metadata),
-        defaults=dumps(defaults),
-        metadata_at=metadata_at,
-        thread_config=dumps({**_given(_of_thread(body)), "configurable": {}}),
-        multitask_strategy=body.multitask_strategy or dialect.multitask_strategy,
-        create_thread=stateless or (body.if_not_exists or dialect.if_not_exists) == "create",
-        after_s=max(0.0, float(body.after_seconds or 0)),
-    )
+
+
+def check_run(edge: Edge, body: RunCreate) -> None:
+    """Checks what `request_of` takes for granted.
+
+    Raises:
+        InvalidRequest: the webhook or the checkpoint's id is wrong, or the config has keys that
+            only the server sets.
+    """
+    if body.webhook is not None:
+        webhooks.checked(body.webhook, allow_private=edge.settings.webhook_allow_private)
+    refuse_misplaced(body)
+    if body.checkpoint_id is not None and not is_uuid(body.checkpoint_id):
+        raise InvalidRequest("Invalid checkpoint ID")
 
 
 def run_object(run: NewRun) -> JsonObject:
@@ -164,7 +126,13 @@ def run_object(run: NewRun) -> JsonObject:
     }
 
 
-async def _assistant(edge: Edge, dialect: Dialect, name: str | None) -> JsonObject:
+async def assistant_of(edge: Edge, dialect: Dialect, name: str | None) -> JsonObject:
+    """Returns the assistant that a body names by its id or its graph.
+
+    Raises:
+        InvalidRequest: no graph has the name, or there is none and the mount needs one.
+        NotFound: no assistant has the id.
+    """
     if name is None:
         name = _assumed_graph(edge, dialect)
     if is_uuid(name) and name not in edge.graphs:
@@ -197,165 +165,3 @@ def unknown_graph(edge: Edge, name: str) -> InvalidRequest:
         f"Invalid assistant: '{name[:255]}'. Must be either:\n- A valid assistant UUID, or\n"
         f"- One of the registered graphs: {', '.join(edge.graphs)}"
     )
-
-
-def _webhook(edge: Edge, body: RunCreate) -> str | None:
-    if body.webhook is None:
-        return None
-    return webhooks.checked(body.webhook, allow_private=edge.settings.webhook_allow_private)
-
-
-def _refuse_misplaced(body: RunCreate) -> None:
-    keys = identity.misplaced(body.config or {})
-    if keys:
-        raise InvalidRequest(
-            f"'config' has {', '.join(repr(key[:255]) for key in keys[:10])} beside "
-            "'configurable'; remove it there. The path says which thread a run is on; name a "
-            "checkpoint in 'checkpoint', and put keys of your own into 'config.configurable'."
-        )
-
-
-def _metadata(assistant: JsonObject, body: RunCreate, stateless: bool) -> JsonObject:
-    own = {"assistant_id": str(assistant["assistant_id"])}
-    if not stateless:
-        own = {"graph_id": assistant["graph_id"], **own}
-    given = _unidentified({**_own(body, "metadata"), **(body.metadata or {})})
-    # Twice: first for the key order of LangGraph's server, then so that a client cannot forge it.
-    return {**own, **given, **own}
-
-
-def _unidentified(metadata: JsonObject) -> JsonObject:
-    """Returns metadata without the keys that name a run and its thread: they may be forged."""
-    return {key: value for key, value in metadata.items() if key not in ("thread_id", "run_id")}
-
-
-def _base(assistant: JsonObject) -> JsonObject:
-    return identity.fields_of(plain(assistant.get("config")))
-
-
-def _of_thread(body: RunCreate) -> JsonObject:
-    """Returns the config of a thread's newest run, as the thread's record shows it."""
-    config = identity.fields_of(body.config or {})
-    return {key: value for key, value in config.items() if key != "configurable"}
-
-
-def _encoded(kwargs: JsonObject, metadata: bytes) -> tuple[bytes, tuple[int, int]]:
-    """Returns ``kwargs`` as JSON with the config's metadata, and where that begins and ends.
-
-    The admission replaces it there, without a look at the rest, which may be large.
-    """
-    names = list(kwargs)
-    first = names.index("config") + 1
-    # Views, since a slice of bytes is a copy.
-    parts = (
-        memoryview(dumps({name: kwargs[name] for name in names[:first]}))[:-2],
-        b',"metadata":',
-        metadata,
-        b"},",
-        memoryview(dumps({name: kwargs[name] for name in names[first:]}))[1:],
-    )
-    begin = len(parts[0]) + len(parts[1])
-    return b"".join(parts), (begin, begin + len(metadata))
-
-
-def _kwargs(
-    body: RunCreate,
-    assistant: JsonObject,
-    *,
-    run_id: str,
-    thread_id: str,
-    temporary: bool,
-    resumable: bool,
-) -> JsonObject:
-    """Returns the run's ``kwargs``, without the config's metadata (`_encoded`)."""
-    base = _base(assistant)
-    config: JsonObject = {**base, **_given(body.config)}
-    own = _configurable(body)
-    configurable = {**_given(base.get("configurable")), **own}
-    context = {**identity.unreserved(plain(assistant.get("context"))), **_context(own)}
-    configurable |= _identity(body, assistant, run_id, thread_id)
-    if not body.context:
-        # A graph may keep its memory by user, so a client's value stays.
-        configurable.setdefault("user_id", "")
-    config = {
-        "configurable": configurable,
-        **{k: v for k, v in config.items() if k not in ("configurable", "metadata")},
-    }
-    durability = body.durability or ("exit" if body.checkpoint_during is False else "async")
-    kwargs: JsonObject = {
-        "input": body.input,
-        "command": _given(body.command) if body.command is not None else None,
-        "config": config,
-        "context": context,
-        "stream_mode": _stream_mode(body),
-        "interrupt_before": body.interrupt_before,
-        "interrupt_after": body.interrupt_after,
-        "webhook": body.webhook,
-        "feedback_keys": body.feedback_keys,
-        "temporary": temporary,
-        "subgraphs": bool(body.stream_subgraphs),
-        "resumable": resumable,
-        "checkpoint_during": durability != "exit",
-        "durability": durability,
-    }
-    if body.strict_resume:
-        kwargs["strict_resume"] = True
-    return kwargs
-
-
-def _configurable(body: RunCreate) -> JsonObject:
-    """Returns the body's ``configurable`` or ``context``."""
-    configurable = _own(body, "configurable")
-    if configurable and body.context:
-        raise BadRequest(_BOTH)
-    return {**identity.unreserved({**configurable, **(body.context or {})}), **_checkpoint(body)}
-
-
-def _checkpoint(body: RunCreate) -> JsonObject:
-    checkpoint = _given(body.checkpoint)
-    checkpoint.pop("thread_id", None)
-    if body.checkpoint_id is not None:
-        checkpoint["checkpoint_id"] = body.checkpoint_id
-    return checkpoint
-
-
-def _context(configurable: JsonObject) -> JsonObject:
-    return {key: value for key, value in configurable.items() if key not in _NOT_CONTEXT}
-
-
-def _identity(body: RunCreate, assistant: JsonObject, run_id: str, thread_id: str) -> JsonObject:
-    return {
-        "langgraph_auth_user": None,
-        "langgraph_auth_user_id": "",
-        "langgraph_auth_permissions": [],
-        "langgraph_request_id": new_id(),
-        "__request_start_time_ms__": time.time_ns() // 1_000_000,
-        "__after_seconds__": body.after_seconds or 0,
-        "run_id": run_id,
-        "thread_id": thread_id,
-        "graph_id": assistant["graph_id"],
-        "assistant_id": str(assistant["assistant_id"]),
-    }
-
-
-def _stream_mode(body: RunCreate) -> list[str]:
-    modes = body.stream_mode
-    if isinstance(modes, str):
-        return [modes]
-    return list(dict.fromkeys(modes)) if modes else ["values"]
-
-
-def _own(body: RunCreate, part: str) -> JsonObject:
-    return dict((body.config or {}).get(part) or {})
-
-
-def _given(part: Mapping[str, Any] | None) -> JsonObject:
-    """Returns a part of the body without its nulls, which mean absence."""
-    return {key: value for key, value in (part or {}).items() if value is not None}
-
-
-def plain(value: Any) -> JsonObject:
-    """Returns a part of a record as a dict; the part may be encoded JSON."""
-    if isinstance(value, orjson.Fragment):
-        value = orjson.loads(orjson.dumps(value))
-    return value or {}

@@ -83,7 +83,7 @@ async def info(request: Request) -> Response:
             "langgraph_py_version": package_version("langgraph"),
             "flags": {
                 "assistants": True,
-                "crons": False,
+                "crons": True,
                 "langsmith": False,
                 "langsmith_tracing_replicas": False,
                 "langsmith_tracing_session_on_runs": False,

@@ -7,9 +7,13 @@ from typing import LiteralString, cast
 from greenroom.core.sharding import Shard
 
 
-def is_of(shard: Shard) -> LiteralString:
-    """Returns a condition on ``thread_id``; it is always true for a server with one registry."""
+def is_of(shard: Shard, owner: LiteralString = "thread_id") -> LiteralString:
+    """Returns a condition on a thread's id; it is always true for a server with one registry.
+
+    Args:
+        owner: the SQL expression of the id.
+    """
     if shard.of == 1:
         return "true"
-    condition = f"mod(greenroom.slot_of(thread_id), {shard.of:d}) = {shard.number:d}"
+    condition = f"mod(greenroom.slot_of({owner}), {shard.of:d}) = {shard.number:d}"
     return cast(LiteralString, condition)

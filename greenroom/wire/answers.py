@@ -75,6 +75,23 @@ class Assistant(Answer):
     updated_at: str
 
 
+class Cron(Answer):
+    cron_id: str
+    assistant_id: str
+    thread_id: str | None
+    user_id: str
+    end_time: str | None
+    schedule: str
+    timezone: str | None
+    payload: dict[str, Any]
+    next_run_date: str
+    metadata: dict[str, Any]
+    on_run_completed: str | None
+    enabled: bool
+    created_at: str
+    updated_at: str
+
+
 class Stored(Answer):
     count: int
     bytes: int

@@ -57,6 +57,22 @@ ThreadField = Literal[
     "interrupts",
     "error",
 ]
+CronField = Literal[
+    "cron_id",
+    "assistant_id",
+    "thread_id",
+    "user_id",
+    "end_time",
+    "schedule",
+    "timezone",
+    "payload",
+    "next_run_date",
+    "metadata",
+    "on_run_completed",
+    "enabled",
+    "created_at",
+    "updated_at",
+]
 RunField = Literal[
     "run_id",
     "thread_id",
@@ -160,6 +176,53 @@ class RunCreate(Body):
     durability: Durability | None = None
     langsmith_tracer: Object | None = None
     strict_resume: bool | None = None
+
+
+class CronOptions(RunCreate):
+    """The fields of a cron that its change may have as well: those of a run, and its own."""
+
+    timezone: str | None = None
+    end_time: str | None = None
+    enabled: bool | None = None
+    on_run_completed: OnCompletion | None = None
+
+
+class CronCreate(CronOptions):
+    """The body of every route that creates a cron, with or without a thread."""
+
+    schedule: str
+
+
+class CronPatch(CronOptions):
+    """The changes of a cron; ``end_time: null`` clears the end."""
+
+    schedule: str | None = None
+
+
+class CronCount(Body):
+    assistant_id: str | None = None
+    thread_id: str | None = None
+    enabled: bool | None = None
+    metadata: Object | None = None
+
+
+class CronSearch(CronCount):
+    limit: Limit | None = None
+    offset: Offset | None = None
+    sort_by: (
+        Literal[
+            "cron_id",
+            "assistant_id",
+            "thread_id",
+            "next_run_date",
+            "end_time",
+            "created_at",
+            "updated_at",
+        ]
+        | None
+    ) = None
+    sort_order: Literal["asc", "desc", "ASC", "DESC"] | None = None
+    select: list[CronField] | None = None
 
 
 class RunsCancel(Body):
@@ -330,6 +393,10 @@ class NamespaceSearch(Body):
 
 BODIES: tuple[type[Body], ...] = (
     RunCreate,
+    CronCreate,
+    CronPatch,
+    CronCount,
+    CronSearch,
     RunsCancel,
     RunCount,
     RunSearch,

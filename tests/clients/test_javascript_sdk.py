@@ -227,3 +227,14 @@ async def test_the_stream_of_a_thread_tells_every_run(sdk: Sdk) -> None:
     assert [part["event"] for part in parts] == ["metadata", *["values"] * 4]
     assert only(told, "done")["data"]["run_id"] == parts[0]["data"]["run_id"]
     assert only(told, "output")["output"] == parts[-1]["data"]
+
+
+async def test_crons_are_made_found_changed_and_deleted(sdk: Sdk) -> None:
+    told = await sdk.play("crons")
+    stateless, on_thread = of(told, "cron")
+    assert (stateless["thread_id"], stateless["on_run_completed"]) == (None, "keep")
+    assert on_thread["next_run_date"].endswith("-01-01T04:00:00+00:00")
+    assert only(told, "found")["crons"] == [on_thread]
+    changed = only(told, "changed")
+    assert (changed["cron_id"], changed["enabled"]) == (on_thread["cron_id"], False)
+    assert only(told, "left")["count"] == 0

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 import orjson
 
+from greenroom.core.crons import Cron
 from greenroom.core.errors import Conflict, NotFound
 from greenroom.core.events import EventLog
 from greenroom.core.identity import system_assistant_id
@@ -36,6 +37,7 @@ class MemoryRecords:
         self.runs: dict[str, JsonObject] = {}
         self.items: dict[tuple[tuple[str, ...], str], JsonObject] = {}
         self.assistants = {system_assistant_id(g): _assistant(g) for g in GRAPHS}
+        self.crons: dict[str, tuple[JsonObject, int]] = {}
         self.asked: list[tuple[Any, ...]] = []
         self.down: Exception | None = None
 
@@ -124,6 +126,17 @@ class MemoryRecords:
         self.asked.append(("list_namespaces", query))
         return [list(namespace) for namespace, _ in self.items]
 
+    async def get_cron(self, cron_id: str) -> tuple[JsonObject, int] | None:
+        return self.crons.get(cron_id)
+
+    async def search_crons(self, where, *, limit, offset, sort_by, descending) -> Page:
+        self.asked.append(("search_crons", where, sort_by, descending))
+        return _page([cron for cron, _ in self.crons.values()], limit, offset)
+
+    async def count_crons(self, where) -> int:
+        self.asked.append(("count_crons", where))
+        return len(self.crons)
+
     async def search_runs(self, where, *, limit, offset, descending) -> Page:
         self.asked.append(("search_runs", where, descending))
         return _page(list(self.runs.values()), limit, offset)
@@ -169,6 +182,8 @@ class MemoryRuntime:
         self.thread_frames: list[bytes] = []
         self.pruned: list[str] = []
         self.embedded: list[tuple[Any, ...]] = []
+        self.saved: list[Cron] = []
+        self.before_saving: list[Callable[[Cron], None]] = []
 
     async def create(self, request: RunRequest) -> CreatedRun:
         if self.fail:
@@ -317,6 +332,40 @@ class MemoryRuntime:
     async def delete_run(self, thread_id: str, run_id: str) -> None:
         if self.records.runs.pop(run_id, None) is None:
             raise NotFound("no such run")
+
+    async def save_cron(self, cron: Cron) -> bool:
+        if self.fail:
+            raise self.fail
+        if self.before_saving:
+            self.before_saving.pop(0)(cron)
+        self.saved.append(cron)
+        stored, revision = self.records.crons.get(cron.cron_id, ({}, None))
+        if revision != cron.revision:
+            return False
+        due = cron.next_run_date.isoformat() if cron.next_run_date else stored["next_run_date"]
+        self.records.crons[cron.cron_id] = (
+            {
+                "cron_id": cron.cron_id,
+                "assistant_id": cron.assistant_id,
+                "thread_id": cron.thread_id,
+                "user_id": "",
+                "end_time": cron.end_time.isoformat() if cron.end_time else None,
+                "schedule": cron.schedule,
+                "timezone": cron.timezone,
+                "payload": orjson.Fragment(cron.payload),
+                "next_run_date": due,
+                "metadata": orjson.loads(cron.metadata),
+                "on_run_completed": cron.on_run_completed,
+                "enabled": cron.enabled,
+                "created_at": NOW,
+                "updated_at": NOW,
+            },
+            0 if revision is None else revision + 1,
+        )
+        return True
+
+    async def delete_cron(self, cron_id: str, owner: str) -> None:
+        self.records.crons.pop(cron_id, None)
 
     async def info(self) -> JsonObject:
         if self.fail:

@@ -98,6 +98,25 @@ def shard(thread_id: str) -> int:
     return hash_slot_of_thread(thread_id) % SHARDS
 
 
+async def test_each_registry_fires_the_crons_of_its_threads(client: LangGraphClient) -> None:
+    many = await threads(client)
+    crons: list[Any] = [
+        await client.crons.create_for_thread(
+            thread_id, "counter", schedule="* * * * * *", input={"count": 0}
+        )
+        for thread_id in many
+    ]
+    for thread_id in many:
+        async with asyncio.timeout(BOUND_S):
+            while not (runs := await client.runs.list(thread_id)):  # noqa: ASYNC110 - polls
+                await asyncio.sleep(0.05)
+        assert hash_slot_of_run(runs[0]["run_id"]) == hash_slot_of_thread(thread_id)
+    for cron in crons:
+        assert not (await client.crons.update(cron["cron_id"], enabled=False))["enabled"]
+        await client.crons.delete(cron["cron_id"])
+    assert await client.crons.count() == 0
+
+
 async def test_of_many_that_may_not_wait_one_is_admitted(client: LangGraphClient) -> None:
     async def ask(thread_id: str) -> int:
         try:

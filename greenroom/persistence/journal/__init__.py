@@ -5,13 +5,20 @@
 | `group_commit` | `Journal`, the one writer: gathers writes and commits them together |
 | `epochs` | which registry may write |
 | `run_writes` | one function for each statement about a run, which makes a `Write` of it |
-| `thread_writes` | the same for threads |
+| `thread_writes`, `cron_writes` | the same for threads and for crons |
 | `recovery` | the reads of a registry that starts, or that is asked for a run that is over |
 
 The journal makes only small writes, since all writes wait for one commit after the other. Long
 work, such as deleting or copying checkpoints, is the task of `greenroom.persistence.bulk`.
 """
 
+from greenroom.persistence.journal.cron_writes import (
+    advance_cron,
+    change_cron,
+    delete_cron,
+    disable_cron,
+    store_cron,
+)
 from greenroom.persistence.journal.epochs import (
     EPOCH_SUPERSEDED,
     Superseded,
@@ -58,10 +65,14 @@ __all__ = [
     "Superseded",
     "Write",
     "admit",
+    "advance_cron",
+    "change_cron",
     "created",
+    "delete_cron",
     "delete_remains",
     "delete_run",
     "delete_thread",
+    "disable_cron",
     "end_run",
     "find_run",
     "in_flight",
@@ -78,6 +89,7 @@ __all__ = [
     "rest_thread",
     "start",
     "store_cancel",
+    "store_cron",
     "take_epoch",
     "threads_with_remains",
     "was_cancel_heard",

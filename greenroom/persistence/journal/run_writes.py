@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Literal
 
+from greenroom.core.crons import Firing
 from greenroom.core.runs import CancelAction, RunRequest, RunStatus
 from greenroom.persistence.journal.group_commit import Write
 
@@ -63,6 +64,12 @@ UNION ALL SELECT created_at, is_current, false, metadata::text FROM known"""
 _ADMIT_MAKING_THREAD = _ADMIT.replace("{thread}", _MADE_THREAD)
 _ADMIT_ON_THREAD = _ADMIT.replace("{thread}", _FOUND_THREAD)
 
+_NEW = "NOT EXISTS (SELECT 1 FROM known)"
+_NEW_AND_DUE = f"""{_NEW} AND EXISTS (SELECT 1 FROM greenroom.crons
+    WHERE cron_id = %(cron)s AND next_run_date = %(due)s AND revision = %(revision)s)"""
+_FIRE_MAKING_THREAD = _ADMIT_MAKING_THREAD.replace(_NEW, _NEW_AND_DUE)
+_FIRE_ON_THREAD = _ADMIT_ON_THREAD.replace(_NEW, _NEW_AND_DUE)
+
 _CREATED = "SELECT created_at, metadata::text FROM greenroom.runs WHERE run_id = %(run)s"
 
 _START = """
@@ -98,7 +105,7 @@ FROM greenroom.runs WHERE run_id = %(run)s AND resumes"""
 # --- writes ---------------------------------------------------------------------------------------
 
 
-def admit(request: RunRequest, *, actor: str | None) -> Write:
+def admit(request: RunRequest, *, actor: str | None, firing: Firing | None = None) -> Write:
     """Adds a new run and makes its thread ``busy``.
 
     The write gives ``(created_at, is_current, is_first, metadata)``, or no row when the thread does
@@ -109,6 +116,8 @@ def admit(request: RunRequest, *, actor: str | None) -> Write:
     Args:
         request: the run.
         actor: the actor that executes the run in attempt 1, at once; None: the run is pending.
+        firing: the due date of a cron that the run is for. The run is added only if the cron is
+            still due then; the caller commits `cron_writes.advance_cron` with it.
     """
     thread_metadata = (
         {}
@@ -116,9 +125,15 @@ def admit(request: RunRequest, *, actor: str | None) -> Write:
         else {"graph_id": request.graph_id, "assistant_id": request.assistant_id}
     )
     kwargs, more_kwargs = request.kwargs_around()
+    making, finding = _ADMIT_MAKING_THREAD, _ADMIT_ON_THREAD
+    due: dict[str, object] = {}
+    if firing is not None:
+        making, finding = _FIRE_MAKING_THREAD, _FIRE_ON_THREAD
+        due = {"cron": firing.cron_id, "due": firing.due, "revision": firing.revision}
     return Write(
-        _ADMIT_MAKING_THREAD if request.create_thread else _ADMIT_ON_THREAD,
+        making if request.create_thread else finding,
         {
+            **due,
             "run": request.run_id,
             "thread": request.thread_id,
             "assistant": request.assistant_id,

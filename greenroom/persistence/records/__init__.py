@@ -1,9 +1,9 @@
-"""Assistants, threads, runs and items: `core.ports.Records` over a pool.
+"""Records, as the HTTP edge reads them: `core.ports.Records` over a pool.
 
 | module | contents |
 |---|---|
 | `queries` | `Queries`: queries PostgreSQL, and translates its errors; shared parts of SQL |
-| `assistants`, `threads`, `runs` | questions about one kind of record, and its shape in the API |
+| `assistants`, `threads`, `runs`, `crons` | questions about one kind of record, and its shape |
 | `items` | the same of the store's items, and their writes, also those of graphs |
 """
 
@@ -12,6 +12,7 @@ from greenroom.persistence.records.assistants import (
     name_assistants,
     register_assistants,
 )
+from greenroom.persistence.records.crons import CronRecords
 from greenroom.persistence.records.items import (
     ItemQueries,
     ItemRecords,
@@ -30,5 +31,5 @@ __all__ = [
 ]
 
 
-class PostgresRecords(AssistantRecords, ThreadRecords, RunRecords, ItemRecords):
+class PostgresRecords(AssistantRecords, ThreadRecords, RunRecords, CronRecords, ItemRecords):
     """`core.ports.Records` over a pool."""

@@ -278,6 +278,21 @@ const SCENARIOS = {
     }
   },
 
+  async crons() {
+    const threadId = await newThread();
+    const payload = { schedule: "0 4 1 1 *", input: { count: 0 }, metadata: { m: 1 } };
+    const made = [
+      await client.crons.create("counter", { ...payload, onRunCompleted: "keep" }),
+      await client.crons.createForThread(threadId, "counter", payload),
+    ];
+    for (const cron of made) say("cron", cron);
+    say("found", { crons: await client.crons.search({ threadId }) });
+    const changed = await client.crons.update(made[1].cron_id, { enabled: false, endTime: null });
+    say("changed", changed);
+    for (const cron of made) await client.crons.delete(cron.cron_id);
+    say("left", { count: await client.crons.count({ threadId }) });
+  },
+
   async threadStream() {
     const threadId = await newThread();
     const leaving = new AbortController();

@@ -1,0 +1,342 @@
+"""Routes of crons: runs that are created again and again by a clock.
+
+The body of a cron is that of a run, with a schedule. It becomes a run's request here already, so
+that a mistake is refused when the cron is made and not when it fires. The registry that fires the
+cron stores it (`Runtime.save_cron`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from greenroom.core.crons import Cron, owner_of
+from greenroom.core.errors import BadRequest, Conflict, InvalidRequest, NotFound, TooLarge
+from greenroom.core.identity import system_assistant_id
+from greenroom.core.ports import CronFilter, JsonObject
+from greenroom.core.units import KIB
+from greenroom.http.answering import empty, json, page, selected
+from greenroom.http.bodies import parse, read_body, validated
+from greenroom.http.creation import assistant_of, check_run
+from greenroom.http.documents import doc
+from greenroom.http.edge import Edge, dialect_of, edge_of
+from greenroom.http.parameters import is_uuid, new_id, new_run_id, thread_id_of, uuid_of
+from greenroom.schedules import schedule_of
+from greenroom.wire import answers
+from greenroom.wire.dialects import Dialect
+from greenroom.wire.encoding import dumps
+from greenroom.wire.models import CronCount, CronCreate, CronOptions, CronPatch, CronSearch
+from greenroom.wire.requests import firing_of, plain
+
+router = APIRouter(tags=["Crons"])
+
+MAX_PAYLOAD_BYTES = 1024 * KIB
+"""The largest body of a cron. Its registry reads it at each firing, and decides nothing else
+meanwhile."""
+
+_MISPLACED = {
+    "on_completion": "give 'on_run_completed'",
+    "on_disconnect": "nobody waits for its runs",
+}
+"""Fields of a run that a cron does not have, and the reason."""
+_TRIES = 10
+"""How often a change is made again when another one came before it."""
+
+
+@router.post(
+    "/runs/crons",
+    summary="Create a cron whose runs have threads of their own",
+    **doc({200: answers.Cron}, body=CronCreate, errors=(400, 404)),
+)
+async def create(request: Request) -> Response:
+    return await _created(request, None)
+
+
+@router.post(
+    "/threads/{thread_id}/runs/crons",
+    summary="Create a cron whose runs are on a thread",
+    **doc({200: answers.Cron}, body=CronCreate, errors=(400, 404, 409)),
+)
+async def create_on_thread(request: Request, thread_id: str) -> Response:
+    return await _created(request, thread_id_of(dialect_of(request), thread_id))
+
+
+async def _created(request: Request, thread_id: str | None) -> Response:
+    edge, dialect = edge_of(request), dialect_of(request)
+    given = await read_body(request)
+    body = validated(CronCreate, given)
+    assistant = await _assistant(edge, dialect, body.assistant_id)
+    makes_thread = body.if_not_exists == "create"
+    if thread_id is not None and not makes_thread:
+        await _require_thread(edge, thread_id)
+    wanted = _Wanted(cron_id=new_id(), thread_id=thread_id, assistant=assistant)
+    cron = _cron(edge, wanted, _payload(wanted, given), metadata=dict(body.metadata or {}))
+    cron = replace(cron, next_run_date=_next(cron))
+    if thread_id is not None and makes_thread:
+        await edge.records.create_thread(thread_id, metadata={}, if_exists="do_nothing", ttl=None)
+    if not await edge.runtime.save_cron(cron):
+        if thread_id is not None:
+            await _require_thread(edge, thread_id)
+        raise _assistant_not_found(str(body.assistant_id))
+    found, _ = await _found(edge, cron.cron_id)
+    return json(found)
+
+
+@router.post(
+    "/runs/crons/search",
+    summary="Search crons, the latest created first",
+    **doc(
+        {200: list[answers.Cron]},
+        body=CronSearch,
+        headers=("x-pagination-total", "x-pagination-next"),
+    ),
+)
+async def search(request: Request) -> Response:
+    body = await parse(request, CronSearch)
+    limit, offset = body.limit or 10, body.offset or 0
+    found = await edge_of(request).records.search_crons(
+        await _filter(request, body),
+        limit=limit,
+        offset=offset,
+        sort_by=body.sort_by or "created_at",
+        descending=(body.sort_order or "desc").lower() == "desc",
+    )
+    items = [selected(cron, body.select) for cron in found.items]
+    return page(found, items, limit=limit, offset=offset)
+
+
+@router.post("/runs/crons/count", summary="Count crons", **doc({200: int}, body=CronCount))
+async def count(request: Request) -> Response:
+    where = await _filter(request, await parse(request, CronCount))
+    return json(await edge_of(request).records.count_crons(where))
+
+
+@router.get(
+    "/runs/crons/{cron_id}",
+    summary="Get a cron",
+    **doc({200: answers.Cron}, errors=(404,)),
+)
+async def get(request: Request, cron_id: str) -> Response:
+    found, _ = await _found(edge_of(request), uuid_of(cron_id, "cron"))
+    return json(found)
+
+
+@router.patch(
+    "/runs/crons/{cron_id}",
+    summary="Change a cron",
+    **doc({200: answers.Cron}, body=CronPatch, errors=(400, 404, 409)),
+)
+async def patch(request: Request, cron_id: str) -> Response:
+    edge = edge_of(request)
+    cron_id = uuid_of(cron_id, "cron")
+    given = await read_body(request)
+    body = validated(CronPatch, given)
+    if not given:
+        raise BadRequest("Request body cannot be empty")
+    for _ in range(_TRIES):
+        cron = await _changed(edge, cron_id, body, given)
+        if await edge.runtime.save_cron(cron):
+            found, _ = await _found(edge, cron_id)
+            return json(found)
+    raise Conflict("Others change this cron all the time. Try again.")
+
+
+@router.delete(
+    "/runs/crons/{cron_id}",
+    summary="Delete a cron; its runs stay",
+    **doc({204: None}, errors=(404,)),
+)
+async def delete(request: Request, cron_id: str) -> Response:
+    edge = edge_of(request)
+    cron_id = uuid_of(cron_id, "cron")
+    found, _ = await _found(edge, cron_id)
+    await edge.runtime.delete_cron(cron_id, owner_of(cron_id, found["thread_id"]))
+    return empty()
+
+
+# --- what is stored ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Wanted:
+    """What of a cron no client can change: its id, its thread, and its assistant's record."""
+
+    cron_id: str
+    thread_id: str | None
+    assistant: JsonObject
+
+
+def _payload(wanted: _Wanted, given: JsonObject) -> JsonObject:
+    """Returns a body as its cron keeps it: with the ids of the assistant and the cron."""
+    payload = {key: value for key, value in given.items() if value is not None}
+    payload["assistant_id"] = wanted.assistant["assistant_id"]
+    config = plain(payload.get("config"))
+    configurable = plain(config.get("configurable")) | {"cron_id": wanted.cron_id}
+    return payload | {"config": {**config, "configurable": configurable}}
+
+
+def _cron(edge: Edge, wanted: _Wanted, payload: JsonObject, *, metadata: JsonObject) -> Cron:
+    """Checks a cron's payload, and makes the cron of it, without its next date.
+
+    Raises:
+        InvalidRequest, BadRequest: a run would be refused with this body, or a field of the cron is
+            wrong.
+        TooLarge: the payload is larger than `MAX_PAYLOAD_BYTES`.
+    """
+    body = validated(CronCreate, payload)
+    _refuse_misplaced(body, wanted.thread_id)
+    check_run(edge, body)
+    thread_id = wanted.thread_id or new_id()
+    firing_of(
+        payload,
+        wanted.assistant,
+        cron_id=wanted.cron_id,
+        run_id=new_run_id(thread_id),
+        thread_id=thread_id,
+        stateless=wanted.thread_id is None,
+    )
+    schedule_of(body.schedule, body.timezone)
+    encoded = dumps(payload)
+    if len(encoded) > MAX_PAYLOAD_BYTES:
+        raise TooLarge(
+            f"The body of a cron must not be longer than {MAX_PAYLOAD_BYTES} bytes; put the rest "
+            "where its graph finds it."
+        )
+    stateless = wanted.thread_id is None
+    return Cron(
+        cron_id=wanted.cron_id,
+        assistant_id=str(wanted.assistant["assistant_id"]),
+        thread_id=wanted.thread_id,
+        schedule=body.schedule,
+        timezone=body.timezone,
+        end_time=_end_time(body.end_time),
+        enabled=body.enabled is not False,
+        on_run_completed=(body.on_run_completed or "delete") if stateless else None,
+        payload=encoded,
+        metadata=dumps(metadata),
+        next_run_date=None,
+    )
+
+
+async def _changed(edge: Edge, cron_id: str, body: CronPatch, given: JsonObject) -> Cron:
+    """Returns a cron with a client's changes, for `Runtime.save_cron`."""
+    found = await edge.records.get_cron(cron_id)
+    if found is None:
+        raise NotFound(f"Cron '{cron_id}' not found")
+    stored, revision = found
+    assistant = await edge.records.get_assistant(stored["assistant_id"])
+    if assistant is None:
+        raise NotFound(f"Cron '{cron_id}' not found")  # it goes with its assistant
+    _refuse_moved(stored, given)
+    wanted = _Wanted(cron_id=cron_id, thread_id=stored["thread_id"], assistant=assistant)
+    payload = {**plain(stored["payload"]), **{k: v for k, v in given.items() if v is not None}}
+    if "end_time" in given and given["end_time"] is None:
+        payload.pop("end_time", None)
+    metadata = {**plain(stored["metadata"]), **(body.metadata or {})}
+    if body.metadata is not None:
+        payload["metadata"] = metadata
+    cron = _cron(edge, wanted, _payload(wanted, payload), metadata=metadata)
+    cron = replace(cron, revision=revision)
+    # A cron that has not fired begins again, and does not make up for the time between.
+    begins = cron.enabled and not _fires(stored)
+    if body.schedule is not None or body.timezone is not None or begins:
+        return replace(cron, next_run_date=_next(cron))
+    return cron
+
+
+def _fires(stored: JsonObject) -> bool:
+    end_time = stored["end_time"]
+    due = datetime.fromisoformat(stored["next_run_date"])
+    return stored["enabled"] and (end_time is None or due <= datetime.fromisoformat(end_time))
+
+
+def _next(cron: Cron) -> datetime:
+    return schedule_of(cron.schedule, cron.timezone).next_after(datetime.now(UTC))
+
+
+def _end_time(value: str | None) -> datetime | None:
+    if value is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(value)
+        # Without an offset it is UTC, as a schedule is without a time zone.
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise InvalidRequest(
+            f"end_time must be a date and time such as '2027-01-31T18:00:00+01:00', not "
+            f"{value[:80]!r}."
+        ) from None
+
+
+# --- what is refused -----------------------------------------------------------------------------
+
+
+def _refuse_misplaced(body: CronOptions, thread_id: str | None) -> None:
+    for name, reason in _MISPLACED.items():
+        if getattr(body, name) is not None:
+            raise InvalidRequest(f"A cron has no '{name}': {reason}.")
+    if thread_id is not None and body.on_run_completed == "delete":
+        raise InvalidRequest(
+            "on_run_completed must not be 'delete' for a cron on a thread: its runs keep the "
+            "thread."
+        )
+
+
+def _refuse_moved(stored: JsonObject, given: JsonObject) -> None:
+    for name in ("assistant_id", "thread_id"):
+        value = given.get(name)
+        if value is not None and value != stored[name]:
+            raise InvalidRequest(
+                f"The {name} of a cron cannot be changed; remove it from the body, or create "
+                "another cron."
+            )
+
+
+async def _assistant(edge: Edge, dialect: Dialect, name: str | None) -> JsonObject:
+    try:
+        return await assistant_of(edge, dialect, name)
+    except (InvalidRequest, NotFound):
+        if name is None:
+            raise
+        raise _assistant_not_found(name) from None
+
+
+def _assistant_not_found(name: str) -> NotFound:
+    return NotFound(f"Assistant '{name[:255]}' not found")
+
+
+async def _require_thread(edge: Edge, thread_id: str) -> None:
+    if await edge.records.get_thread(thread_id) is None:
+        raise NotFound(
+            f"Thread with ID '{thread_id}' not found. Please verify the ID is correct and the "
+            "thread hasn't been deleted or expired."
+        )
+
+
+async def _found(edge: Edge, cron_id: str) -> tuple[JsonObject, int]:
+    found = await edge.records.get_cron(cron_id)
+    if found is None:
+        raise NotFound("Not Found")
+    return found
+
+
+async def _filter(request: Request, body: CronCount) -> CronFilter:
+    edge, dialect = edge_of(request), dialect_of(request)
+    assistant_id = body.assistant_id
+    if assistant_id is not None and not is_uuid(assistant_id) and await edge.serves(assistant_id):
+        assistant_id = system_assistant_id(assistant_id)
+    if assistant_id is not None:
+        assistant_id = uuid_of(assistant_id, "assistant")
+    thread_id = body.thread_id
+    if thread_id is not None:
+        thread_id = thread_id_of(dialect, thread_id)
+    return CronFilter(
+        assistant_id=assistant_id,
+        thread_id=thread_id,
+        enabled=body.enabled,
+        metadata=body.metadata,
+    )
