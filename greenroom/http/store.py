@@ -25,7 +25,7 @@ from greenroom.http.documents import doc
 from greenroom.http.edge import Edge, edge_of
 from greenroom.wire import answers
 from greenroom.wire.encoding import dumps, is_object
-from greenroom.wire.models import ItemDelete, ItemPut, ItemSearch, NamespaceSearch
+from greenroom.wire.store_models import ItemDelete, ItemPut, ItemSearch, NamespaceSearch
 
 router = APIRouter(tags=["Store"])
 

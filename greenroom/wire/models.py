@@ -96,7 +96,6 @@ Json = SkipJsonSchema[InstanceOf[orjson.Fragment]]
 `greenroom.wire.splitting` has checked the part's type."""
 Offset = Annotated[int, Field(ge=0, le=MAX_OFFSET)]
 Limit = Annotated[int, Field(ge=1, le=1000)]
-ItemLimit = Annotated[int, Field(ge=0, le=10_000)]
 Minutes = Annotated[float, Field(gt=0, le=5_256_000, allow_inf_nan=False)]
 Pair = Annotated[list[Any], Field(min_length=2, max_length=2)]
 Name = Annotated[str, StringConstraints(min_length=1)]
@@ -356,41 +355,6 @@ class AssistantSearch(AssistantCount):
     select: list[AssistantField] | None = None
 
 
-class ItemPut(Body):
-    """An item of the store. ``ttl`` is in minutes; null keeps it for ever, and an absent one means
-    the default of `langgraph.json`. ``index`` names the paths to embed, or is false."""
-
-    namespace: list[str]
-    key: str
-    value: Object | Json
-    index: Literal[False] | Annotated[list[Name], Field(max_length=100)] | None = None
-    ttl: Minutes | None = None
-
-
-class ItemDelete(Body):
-    key: str
-    namespace: list[str] | None = None
-
-
-class ItemSearch(Body):
-    namespace_prefix: list[str] | None = None
-    filter: Object | None = None
-    limit: ItemLimit | None = None
-    offset: Offset | None = None
-    query: str | None = None
-    refresh_ttl: bool | None = None
-
-
-class NamespaceSearch(Body):
-    """Conditions of namespaces; ``*`` in ``prefix`` and ``suffix`` is any one label."""
-
-    prefix: list[str] | None = None
-    suffix: list[str] | None = None
-    max_depth: Annotated[int, Field(ge=1, le=MAX_OFFSET)] | None = None
-    limit: ItemLimit | None = None
-    offset: Offset | None = None
-
-
 BODIES: tuple[type[Body], ...] = (
     RunCreate,
     CronCreate,
@@ -411,10 +375,6 @@ BODIES: tuple[type[Body], ...] = (
     History,
     AssistantCount,
     AssistantSearch,
-    ItemPut,
-    ItemDelete,
-    ItemSearch,
-    NamespaceSearch,
 )
 
 RUN_FIELDS: tuple[str, ...] = get_args(RunField)
