@@ -9,7 +9,7 @@ import dataclasses
 import logging
 import random
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, Literal, LiteralString
 
 import ray
@@ -39,6 +39,8 @@ from greenroom.core.runs import (
     RunStatus,
 )
 from greenroom.core.sharding import hash_slot_of_run, hash_slot_of_thread
+from greenroom.core.store import Vectors
+from greenroom.graphs.store_section import EMBED
 from greenroom.persistence import assistant_deletions
 from greenroom.persistence.database import Connection, Pool, retrying
 from greenroom.persistence.thread_runs import BegunRun, StoredRuns
@@ -223,6 +225,12 @@ class RayRuntime:
 
     async def _ask(self, question: Question) -> bytes:
         return await self._asker.ask(question.graph_id, "ask", question)
+
+    async def embed_item(self, value: bytes, fields: Sequence[str] | None) -> Vectors:
+        return await self._asker.ask(EMBED, "embed_item", value, fields)
+
+    async def embed_query(self, text: str) -> list[float] | None:
+        return await self._asker.ask(EMBED, "embed_query", text)
 
     async def update_state(self, update: Update) -> bytes:
         # The id makes the update repeatable: the inspector looks for it before it applies it.

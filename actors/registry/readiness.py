@@ -199,7 +199,11 @@ class Readiness:
         self._tasks.spawn(metrics.export(self._meter, lambda: measure(context)))
         self._tasks.spawn(parts.assistant_deletions.take_up())
         sweeper = Sweeper(
-            context.database, self._setup, parts.operations, parts.assistant_deletions
+            context.database,
+            self._setup,
+            parts.operations,
+            parts.assistant_deletions,
+            self._meter,
         )
         self._tasks.spawn(sweeper.keep())
 

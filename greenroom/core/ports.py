@@ -23,9 +23,10 @@ from greenroom.core.questions import SuperstepsUpdate as SuperstepsUpdate
 from greenroom.core.questions import Update as Update
 from greenroom.core.questions import Updated as Updated
 from greenroom.core.runs import Batch, CancelRequest, CreatedRun, Outcome, Placement, RunRequest
+from greenroom.core.store import Embedding, Items
 
 
-class Runtime(Protocol):
+class Runtime(Embedding, Protocol):
     """The runs and threads of the server. Every method may raise a `GreenroomError`."""
 
     async def create(self, request: RunRequest) -> CreatedRun:
@@ -245,7 +246,7 @@ class RunFilter:
     metadata: Mapping[str, Any] | None = None
 
 
-class Records(Protocol):
+class Records(Items, Protocol):
     """The database, as the HTTP edge sees it. Records are dicts in the API's shape."""
 
     async def ready(self) -> None:

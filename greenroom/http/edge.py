@@ -13,6 +13,7 @@ from starlette.requests import Request
 from greenroom.core.errors import Conflict, NotFound
 from greenroom.core.identity import system_assistant_id
 from greenroom.core.ports import Records, Runtime
+from greenroom.core.store import StoreSpec
 from greenroom.http.settings import HttpSettings
 from greenroom.wire.dialects import GATEWAY, PLATFORM, Dialect
 
@@ -96,6 +97,7 @@ class Edge:
     settings: HttpSettings
     shipped_graphs: bool = False
     broken_graphs: Mapping[str, str] = field(default_factory=dict[str, str])
+    store: StoreSpec = field(default_factory=StoreSpec)
     connections: Connections = field(default_factory=Connections)
 
     async def serves(self, graph_id: str) -> bool:

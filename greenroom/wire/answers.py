@@ -118,5 +118,27 @@ class ThreadStorage(Answer):
     pending_writes: Stored
 
 
+class Item(Answer):
+    namespace: list[str]
+    key: str
+    value: dict[str, Any]
+    created_at: str
+    updated_at: str
+
+
+class FoundItem(Item):
+    """An item of a search; ``score`` is null without a query, and for an item without a vector."""
+
+    score: float | None
+
+
+class FoundItems(Answer):
+    items: list[FoundItem]
+
+
+class Namespaces(Answer):
+    namespaces: list[list[str]]
+
+
 class Pruned(Answer):
     pruned_count: int

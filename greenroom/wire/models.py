@@ -14,6 +14,7 @@ from pydantic.json_schema import SkipJsonSchema
 from typing_extensions import TypedDict
 
 from greenroom.core.runs import MultitaskStrategy
+from greenroom.core.threads import ExpiryStrategy
 from greenroom.wire.dialects import IfNotExists, OnDisconnect
 
 StreamMode = Literal[
@@ -96,6 +97,7 @@ Json = SkipJsonSchema[InstanceOf[orjson.Fragment]]
 `greenroom.wire.splitting` has checked the part's type."""
 Offset = Annotated[int, Field(ge=0, le=MAX_OFFSET)]
 Limit = Annotated[int, Field(ge=1, le=1000)]
+Minutes = Annotated[float, Field(gt=0, le=5_256_000, allow_inf_nan=False)]
 Pair = Annotated[list[Any], Field(min_length=2, max_length=2)]
 Name = Annotated[str, StringConstraints(min_length=1)]
 
@@ -255,8 +257,8 @@ class Ttl(TypedDict, total=False):
 
     __pydantic_config__ = ConfigDict(extra="ignore", strict=True)  # type: ignore[misc]
 
-    ttl: Annotated[float, Field(gt=0, le=5_256_000, allow_inf_nan=False)] | None
-    strategy: Literal["delete"] | None
+    ttl: Minutes | None
+    strategy: ExpiryStrategy | None
 
 
 class SuperstepUpdate(TypedDict, total=False):

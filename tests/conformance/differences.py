@@ -116,6 +116,33 @@ DIFFERENCES: dict[str, str] = {
     "test_making_assistants.py::test_a_run_names_the_version_of_its_assistant": (
         "There, no run tells which version it took."
     ),
+    "test_store.py::test_a_replaced_item_keeps_when_it_was_created": (
+        "There, each put begins `created_at` anew."
+    ),
+    "test_store.py::test_an_item_without_the_key_is_no_match": (
+        "There, `$gt` and the like are a 500 if any item lacks the key."
+    ),
+    "test_store.py::test_a_search_without_anything_finds_items": (
+        "There, a search without `namespace_prefix` is a 500."
+    ),
+    "test_store.py::test_a_read_of_nothing_leaves_no_namespace": (
+        "There, the namespace of a read or a deletion is listed, although it has no item."
+    ),
+    "test_store.py::test_an_item_that_has_expired_is_not_there": (
+        "There, in memory, no time to live of an item is kept."
+    ),
+    "test_store.py::test_a_time_to_live_is_a_number_above_zero[0]": (
+        "There, 0 and less are taken, and mean nothing."
+    ),
+    "test_store.py::test_a_time_to_live_is_a_number_above_zero[-1]": (
+        "There, 0 and less are taken, and mean nothing."
+    ),
+    "test_store.py::test_a_search_that_means_nothing_is_refused[body0]": (
+        "There, a negative `limit` cuts from the end."
+    ),
+    "test_store.py::test_a_search_that_means_nothing_is_refused[body1]": (
+        "There, a negative `offset` cuts from the end."
+    ),
     "test_crons.py::test_a_cron_that_is_enabled_again_waits_for_its_next_date": (
         "There, it keeps the date that has passed, and fires at once."
     ),

@@ -8,8 +8,31 @@ from typing import Any
 from langchain_core.runnables import RunnableConfig
 from langgraph.graph import START, StateGraph
 from langgraph.runtime import Runtime
+from langgraph.store.base import BaseStore
 from langgraph.types import interrupt
 from typing_extensions import TypedDict
+
+
+class StoreState(TypedDict, total=False):
+    put: dict[str, Any]
+    search: dict[str, Any]
+    found: list[Any]
+
+
+async def remember(state: StoreState, *, store: BaseStore):
+    """Puts an item, and searches; ``namespace`` is a list in both."""
+    if put := state.get("put"):
+        await store.aput(tuple(put["namespace"]), put["key"], put["value"])
+    if not (search := dict(state.get("search") or {})):
+        return {"found": []}
+    found = await store.asearch(tuple(search.pop("namespace")), **search)
+    return {"found": [[item.key, item.value, item.score] for item in found]}
+
+
+_r = StateGraph(StoreState)
+_r.add_node("remember", remember)
+_r.add_edge(START, "remember")
+remembering = _r.compile()
 
 
 class HesitantState(TypedDict, total=False):

@@ -36,6 +36,7 @@ class MemoryRecords:
     def __init__(self) -> None:
         self.threads: dict[str, JsonObject] = {}
         self.runs: dict[str, JsonObject] = {}
+        self.items: dict[tuple[tuple[str, ...], str], JsonObject] = {}
         self.assistants = {system_assistant_id(g): _assistant(g) for g in GRAPHS}
         self.revisions: dict[str, int] = {}
         self.crons: dict[str, tuple[JsonObject, int]] = {}
@@ -129,6 +130,31 @@ class MemoryRecords:
         runs = [r for r in runs if status in (None, r["status"])][offset:]
         return runs if limit is None else runs[:limit]
 
+    async def put_item(self, namespace, key, value, *, vectors, ttl_minutes) -> None:
+        self.asked.append(("put_item", namespace, key, vectors, ttl_minutes))
+        self.items[namespace, key] = {
+            "namespace": list(namespace),
+            "key": key,
+            "value": orjson.Fragment(value),
+            "created_at": NOW,
+            "updated_at": NOW,
+        }
+
+    async def get_item(self, namespace, key, *, refresh) -> JsonObject | None:
+        self.asked.append(("get_item", namespace, key, refresh))
+        return self.items.get((namespace, key))
+
+    async def delete_item(self, namespace, key) -> None:
+        self.items.pop((namespace, key), None)
+
+    async def search_items(self, query) -> list[JsonObject]:
+        self.asked.append(("search_items", query))
+        return [{**item, "score": None} for item in self.items.values()]
+
+    async def list_namespaces(self, query) -> list[list[str]]:
+        self.asked.append(("list_namespaces", query))
+        return [list(namespace) for namespace, _ in self.items]
+
     async def get_cron(self, cron_id: str) -> tuple[JsonObject, int] | None:
         return self.crons.get(cron_id)
 
@@ -186,6 +212,7 @@ class MemoryRuntime:
         self.told = "greenroom_runs_total 1\n"
         self.thread_frames: list[bytes] = []
         self.pruned: list[str] = []
+        self.embedded: list[tuple[Any, ...]] = []
         self.saved: list[Cron] = []
         self.before_saving: list[Callable[[Cron], None]] = []
 
@@ -302,6 +329,18 @@ class MemoryRuntime:
         if self.fail:
             raise self.fail
         return self.answer
+
+    async def embed_item(self, value, fields) -> list[tuple[str, list[float]]]:
+        self.embedded.append((orjson.loads(value), fields))
+        if self.fail:
+            raise self.fail
+        return [("text", [1.0, 0.0])]
+
+    async def embed_query(self, text: str) -> list[float] | None:
+        self.embedded.append((text,))
+        if self.fail:
+            raise self.fail
+        return [0.0, 1.0]
 
     async def update_state(self, update: StateUpdate | SuperstepsUpdate) -> bytes:
         self.questions.append(update)
