@@ -17,8 +17,8 @@ from greenroom.graphs.placements import MINIMUM, PlacementSpec
 
 _TOP = {
     "graphs": "Names the graphs: `./file.py:attribute`, `package.module:attribute`, or an object"
-    " with such a `path` and a `description`. The attribute is a compiled graph, a `StateGraph`, or"
-    " a function that returns one.",
+    " with such a `path` and a `description`, which its assistant has. The attribute is a compiled"
+    " graph, a `StateGraph`, or a function that returns one.",
     "dependencies": "Folders, which begin with a dot, become importable, and `src` in them too."
     " Packages are not installed: they are expected to be there.",
     "env": "Variables for the graphs' processes: an object, or the name of a `.env` file, as"

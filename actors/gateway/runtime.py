@@ -24,7 +24,7 @@ from actors.inspector.asking import Asker, Duty
 from actors.registry.activity import Activity
 from greenroom import tracing
 from greenroom.core.crons import Cron
-from greenroom.core.errors import RUN_NOT_FOUND, DatabaseUnavailable, NotFound
+from greenroom.core.errors import RUN_NOT_FOUND, DatabaseUnavailable, NotFound, Unavailable
 from greenroom.core.ports import HistoryQuestion, Question, StateQuestion, Update
 from greenroom.core.runs import (
     UNTIL_END,
@@ -41,12 +41,15 @@ from greenroom.core.runs import (
 from greenroom.core.sharding import hash_slot_of_run, hash_slot_of_thread
 from greenroom.core.store import Vectors
 from greenroom.graphs.store_section import EMBED
+from greenroom.persistence import assistant_deletions
 from greenroom.persistence.database import Connection, Pool, retrying
 from greenroom.persistence.thread_runs import BegunRun, StoredRuns
 
 log = logging.getLogger("greenroom.runtime")
 
 SHAPES_KEPT = 500
+THREADS_WAIT_S = 30.0
+"""How long a client waits for the deletion of an assistant's threads, which then goes on."""
 
 
 class RayRuntime:
@@ -97,6 +100,19 @@ class RayRuntime:
         self, status: Literal["pending", "running", "all"], action: CancelAction
     ) -> int:
         return sum(await self._registries.every("cancel_all", status, action))
+
+    async def delete_assistant(self, assistant_id: str, *, delete_threads: bool) -> None:
+        name = str(uuid.uuid4())
+        if not await assistant_deletions.begin(
+            self._database, name, assistant_id, delete_threads=delete_threads
+        ):
+            raise NotFound(f"Assistant with ID {assistant_id} not found")
+        try:
+            await self._registries.every("delete_assistant", name, THREADS_WAIT_S)
+        except Unavailable as error:
+            # It is durable, and a registry that comes back finds it by itself. A refusal would be
+            # repeated, and then meet no assistant.
+            log.warning("a registry is told later", extra={"reason": error.message})
 
     async def _follow(self, run_id: str, attempt: int) -> RunLocation:
         while True:

@@ -18,9 +18,10 @@ import psycopg
 from actors.common import metrics
 from actors.common.metering import Meter
 from actors.common.setup import RegistrySetup
+from actors.registry.assistant_deletions import AssistantDeletions
 from actors.registry.thread_operations import ThreadOperations
 from greenroom.core.errors import DatabaseUnavailable, GreenroomError
-from greenroom.persistence import migrations, outbox, tails, upkeep
+from greenroom.persistence import assistant_deletions, migrations, outbox, tails, upkeep
 from greenroom.persistence.database import Pool
 from greenroom.persistence.records import delete_expired_items
 
@@ -42,16 +43,23 @@ class Sweeper:
         pool: connections to the database.
         setup: the registry's set-up.
         operations: deletes and prunes threads, and continues unfinished operations.
+        assistant_deletions: continues unfinished deletions of assistants.
         meter: counts what was freed.
     """
 
     def __init__(
-        self, pool: Pool, setup: RegistrySetup, operations: ThreadOperations, meter: Meter
+        self,
+        pool: Pool,
+        setup: RegistrySetup,
+        operations: ThreadOperations,
+        assistant_deletions: AssistantDeletions,
+        meter: Meter,
     ) -> None:
         self._pool = pool
         self._meter = meter
         self._setup = setup
         self._operations = operations
+        self._assistant_deletions = assistant_deletions
         self._is_finished = False
         self._items_swept_s = -math.inf
         self._threads_swept_s = -math.inf
@@ -75,6 +83,7 @@ class Sweeper:
             DatabaseUnavailable, psycopg.Error: the database fails.
         """
         await self._operations.sweep()
+        await self._assistant_deletions.sweep()
         await self._end_threads()
         if not self._setup.shard.is_first:
             return
@@ -96,6 +105,7 @@ class Sweeper:
         await _in_batches(
             lambda: outbox.delete_finished(self._pool, WEBHOOKS_KEPT_S, max_rows=BATCH)
         )
+        await _in_batches(lambda: assistant_deletions.delete_finished(self._pool, max_rows=BATCH))
 
         await _in_batches(
             lambda: upkeep.delete_heard_cancels(self._pool, CANCELS_KEPT_S, max_rows=BATCH)

@@ -101,8 +101,10 @@ async def prepare_database(dsn: str, configuration: Configuration) -> int:
     await migrate(dsn, index=configuration.store.index)
     pool = await open_pool(dsn, application_name="greenroom:start")
     try:
-        defaults = {graph_id: spec.defaults for graph_id, spec in configuration.graphs.items()}
-        await register_assistants(pool, configuration.graphs, defaults)
+        graphs = configuration.graphs
+        defaults = {graph_id: spec.defaults for graph_id, spec in graphs.items()}
+        descriptions = {graph_id: spec.description for graph_id, spec in graphs.items()}
+        await register_assistants(pool, graphs, defaults, descriptions)
         await upkeep.set_default_ttl(pool, configuration.thread_ttl)
         return await retrying(pool, next_generation)
     finally:

@@ -106,7 +106,7 @@ class Edge:
             return True
         if not self.shipped_graphs:
             return False
-        return await self.records.get_assistant(system_assistant_id(graph_id)) is not None
+        return await self.records.assistant_of_run(system_assistant_id(graph_id)) is not None
 
 
 def edge_of(request: Request) -> Edge:

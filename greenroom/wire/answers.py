@@ -39,6 +39,7 @@ class Run(Answer):
     multitask_strategy: str
     created_at: str
     updated_at: str
+    assistant_version: int | None
 
 
 class Thread(Answer):
@@ -73,6 +74,18 @@ class Assistant(Answer):
     description: str | None
     created_at: str
     updated_at: str
+
+
+class AssistantVersion(Answer):
+    assistant_id: str
+    version: int
+    graph_id: str
+    config: dict[str, Any]
+    context: dict[str, Any]
+    metadata: dict[str, Any]
+    created_at: str
+    name: str
+    description: str | None
 
 
 class Cron(Answer):

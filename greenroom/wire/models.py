@@ -85,6 +85,7 @@ RunField = Literal[
     "multitask_strategy",
     "cancel_reason",
     "langsmith_session_name",
+    "assistant_version",
 ]
 
 MAX_DELAY_S = 10 * 365 * 86_400
@@ -339,6 +340,40 @@ class History(Body):
     select: list[str] | None = None
 
 
+class AssistantCreate(Body):
+    graph_id: Name
+    assistant_id: str | None = None
+    name: str | None = None
+    description: str | None = None
+    config: RunConfig | None = None
+    context: Object | None = None
+    metadata: Object | None = None
+    if_exists: Literal["raise", "do_nothing"] | None = None
+
+
+class AssistantChange(Body):
+    """The body of `PATCH /assistants/{a}`; every one makes a new version."""
+
+    graph_id: Name | None = None
+    name: str | None = None
+    description: str | None = None
+    config: RunConfig | None = None
+    context: Object | None = None
+    metadata: Object | None = None
+
+
+class AssistantVersions(Body):
+    metadata: Object | None = None
+    limit: Limit | None = None
+    offset: Offset | None = None
+
+
+class AssistantLatest(Body):
+    """The version that an assistant is to show."""
+
+    version: Annotated[int, Field(ge=-(2**31), le=2**31 - 1)] | None = None
+
+
 class AssistantCount(Body):
     metadata: Object | None = None
     graph_id: str | None = None
@@ -382,6 +417,10 @@ BODIES: tuple[type[Body], ...] = (
     StateWrite,
     StatePatch,
     History,
+    AssistantCreate,
+    AssistantChange,
+    AssistantVersions,
+    AssistantLatest,
     AssistantCount,
     AssistantSearch,
     RpcMessage,

@@ -251,7 +251,9 @@ async def test_a_sweep_ends_no_more_threads_than_its_limit(
     try:
         setup = stages[0].setup
         parts = stages[0].registry.parts
-        sweeper = Sweeper(pool, setup, parts.operations, Meter(metrics.ALL))
+        sweeper = Sweeper(
+            pool, setup, parts.operations, parts.assistant_deletions, Meter(metrics.ALL)
+        )
         for left in (3, 1, 0):
             await bounded(sweeper.sweep())
             assert len(await stages[0].rows("SELECT 1 FROM greenroom.threads")) == left

@@ -98,6 +98,24 @@ DIFFERENCES: dict[str, str] = {
     "test_threads.py::test_threads_that_never_ran_do_not_break_a_search_by_values": (
         "There, such a thread makes the search a 500."
     ),
+    "test_making_assistants.py::test_an_earlier_version_has_its_graph_and_context_too": (
+        "There, graph and context stay those of the newest version: a run has half of each."
+    ),
+    "test_making_assistants.py::test_config_and_context_never_disagree": (
+        "Two names for the same values; there, one changes without the other, and a run sees both."
+    ),
+    "test_making_assistants.py::test_keys_of_a_run_are_no_part_of_an_assistant": (
+        "The server sets them for each run; there, the assistant shows them."
+    ),
+    "test_making_assistants.py::test_an_assistants_config_has_metadata_too": (
+        "What is accepted has an effect; there, only the assistant's own metadata reach a run."
+    ),
+    "test_making_assistants.py::test_no_run_inherits_from_the_thread": (
+        "There, a run of another assistant has the `configurable` of the thread's first run."
+    ),
+    "test_making_assistants.py::test_a_run_names_the_version_of_its_assistant": (
+        "There, no run tells which version it took."
+    ),
     "test_store.py::test_a_replaced_item_keeps_when_it_was_created": (
         "There, each put begins `created_at` anew."
     ),

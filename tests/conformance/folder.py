@@ -17,7 +17,7 @@ def write_folder(folder: Path) -> Path:
     shutil.copy(HERE / "graphs.py", folder / "more_graphs.py")
     configuration = json.loads((PROBES / "langgraph.json").read_text())
     shutil.copy(HERE / "embed.py", folder)
-    for name in ("hesitant", "remembering"):
+    for name in ("hesitant", "remembering", "seen", "bound"):
         configuration["graphs"][name] = f"./more_graphs.py:{name}"
     configuration["store"] = {
         "index": {"dims": 4, "embed": "./embed.py:embed", "fields": ["text", "tags[*]"]}

@@ -94,6 +94,7 @@ async def test_a_delivery_is_the_run_with_what_became_of_it(pool: Pool) -> None:
         "created_at",
         "updated_at",
         "langsmith_session_name",
+        "assistant_version",
         "run_started_at",
         "run_ended_at",
         "webhook_sent_at",

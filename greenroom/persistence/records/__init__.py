@@ -4,14 +4,11 @@
 |---|---|
 | `queries` | `Queries`: queries PostgreSQL, and translates its errors; shared parts of SQL |
 | `assistants`, `threads`, `runs`, `crons` | questions about one kind of record, and its shape |
+| `system_assistants` | the assistants that every start of a server registers |
 | `items` | the same of the store's items, and their writes, also those of graphs |
 """
 
-from greenroom.persistence.records.assistants import (
-    AssistantRecords,
-    name_assistants,
-    register_assistants,
-)
+from greenroom.persistence.records.assistants import AssistantRecords
 from greenroom.persistence.records.crons import CronRecords
 from greenroom.persistence.records.items import (
     ItemQueries,
@@ -19,6 +16,7 @@ from greenroom.persistence.records.items import (
     delete_expired_items,
 )
 from greenroom.persistence.records.runs import RunRecords
+from greenroom.persistence.records.system_assistants import name_assistants, register_assistants
 from greenroom.persistence.records.threads import WALK, ThreadRecords
 
 __all__ = [

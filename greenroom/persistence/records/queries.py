@@ -36,7 +36,7 @@ class Queries:
         async with self._pool.connection(timeout=2.0) as conn:
             await conn.execute("SELECT 1")
 
-    async def rows(self, sql: str, params: list[Any]) -> list[JsonObject]:
+    async def rows(self, sql: str, params: list[Any] | dict[str, Any]) -> list[JsonObject]:
         async def fetch(conn: Connection) -> list[JsonObject]:
             cursor = await conn.execute(cast(LiteralString, sql), params)
             return await cursor.fetchall()
