@@ -390,15 +390,6 @@ class AssistantSearch(AssistantCount):
     select: list[AssistantField] | None = None
 
 
-class RpcMessage(Body):
-    """A JSON-RPC message; without an ``id`` it is a notification, which gets no answer."""
-
-    jsonrpc: Literal["2.0"]
-    id: str | int | None = None
-    method: str
-    params: Object | None = None
-
-
 BODIES: tuple[type[Body], ...] = (
     RunCreate,
     CronCreate,
@@ -423,7 +414,6 @@ BODIES: tuple[type[Body], ...] = (
     AssistantLatest,
     AssistantCount,
     AssistantSearch,
-    RpcMessage,
 )
 
 RUN_FIELDS: tuple[str, ...] = get_args(RunField)

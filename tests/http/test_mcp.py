@@ -429,8 +429,20 @@ async def test_a_call_that_names_no_tool_is_refused(rpc: Rpc, params: Any, says:
     assert says in message
 
 
+async def test_an_id_that_is_in_flight_is_refused(
+    rpc: Rpc, runtime: MemoryRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def create(request: Any) -> Any:
+        raise Conflict("The thread is taken.")
+
+    monkeypatch.setattr(runtime, "create", create)
+    code, message = await rpc.refused("tools/call", {"name": "counter"})
+    assert code == -32600
+    assert message == "A call with the id 1 is in flight in this session. Use another id."
+
+
 @pytest.mark.parametrize(
-    ("error", "code"), [(Conflict("It is taken."), -32602), (Unavailable("Later."), -32603)]
+    ("error", "code"), [(BadRequest("It is wrong."), -32602), (Unavailable("Later."), -32603)]
 )
 async def test_a_run_that_is_refused_is_an_error_with_its_sentence(
     rpc: Rpc, runtime: MemoryRuntime, monkeypatch: pytest.MonkeyPatch, error: Any, code: int

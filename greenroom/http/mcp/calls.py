@@ -19,16 +19,16 @@ from uuid import NAMESPACE_URL, uuid5
 import orjson
 from starlette.responses import Response
 
-from greenroom import tracing
 from greenroom.core.errors import Conflict, GreenroomError, NotFound
 from greenroom.core.ports import JsonObject
 from greenroom.core.runs import CancelRequest, Outcome, RunStatus
 from greenroom.http.bodies import validated
-from greenroom.http.creation import NewRun, admit
+from greenroom.http.creation import NewRun, create_run
 from greenroom.http.edge import Edge
 from greenroom.http.following import cancelling, created
 from greenroom.http.mcp.messages import (
     INTERNAL_ERROR,
+    INVALID_REQUEST,
     Id,
     RpcError,
     error_body,
@@ -36,12 +36,10 @@ from greenroom.http.mcp.messages import (
     notification_frame,
     result_body,
 )
-from greenroom.http.parameters import new_id, new_run_id
 from greenroom.http.streaming import EventStream, LateJson, close
 from greenroom.wire.dialects import Dialect
 from greenroom.wire.encoding import dumps, is_object, loads
 from greenroom.wire.models import RunCreate
-from greenroom.wire.requests import request_of
 
 _MODES = ["updates", "custom"]
 _MESSAGE_CHARACTERS = 500
@@ -60,9 +58,8 @@ async def admitted(
     """Creates the run of a call; it is cancelled if the client disconnects meanwhile.
 
     Raises:
-        Conflict: the session has a call in flight with the same id.
+        RpcError: the session has a call in flight with the same id.
     """
-    thread_id = new_id() if session_id is None else _thread_id(session_id, request_id)
     body = validated(
         RunCreate,
         {
@@ -75,16 +72,15 @@ async def admitted(
             "multitask_strategy": "reject",
         },
     )
-    request = request_of(
-        body,
-        assistant,
-        dialect=dialect,
-        run_id=new_run_id(thread_id),
-        thread_id=thread_id,
-        stateless=True,
-        traceparent=tracing.traceparent(),
-    )
-    return await created(edge, admit(edge, dialect, body, request))
+    thread_id = None if session_id is None else _thread_id(session_id, request_id)
+    try:
+        return await created(edge, create_run(edge, dialect, body, None, own_thread_id=thread_id))
+    except Conflict:
+        raise RpcError(
+            INVALID_REQUEST,
+            f"A call with the id {dumps(request_id).decode()[:80]} is in flight in this session."
+            " Use another id.",
+        ) from None
 
 
 def _thread_id(session_id: str, request_id: Id) -> str:

@@ -28,7 +28,7 @@ from greenroom.http.mcp.messages import (
     error_body,
     message_of,
 )
-from greenroom.wire.models import RpcMessage
+from greenroom.wire.rpc_models import RpcMessage
 
 router = APIRouter(tags=["MCP"])
 
