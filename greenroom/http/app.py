@@ -36,7 +36,10 @@ from greenroom.http.mcp import routes as mcp
 from greenroom.http.settings import HttpSettings
 from greenroom.wire.dialects import DIALECTS
 
-_EXPOSED = ("x-pagination-total", "x-pagination-next", "content-location", "location")
+_EXPOSED = (
+    *("x-pagination-total", "x-pagination-next", "content-location", "location"),
+    "mcp-session-id",
+)
 
 
 def create_app(

@@ -188,6 +188,28 @@ async def test_a_cancelled_call_stops_its_run(url: str, server: Served, own_slow
     await until(server, own_slow, set())
 
 
+async def test_an_id_in_flight_is_refused_and_free_again_after_the_end(
+    url: str, server: Served, own_slow: str
+) -> None:
+    async with connected(url) as session:
+        name = await tool_of(session, server, own_slow)
+    headers = {"accept": "application/json", "mcp-session-id": str(uuid.uuid4())}
+    async with httpx.AsyncClient(headers=headers, timeout=BOUND_S) as http:
+
+        async def call(**arguments: Any) -> dict[str, Any]:
+            params = {"name": name, "arguments": arguments}
+            asked = {"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": params}
+            return (await http.post(url, json=asked)).json()
+
+        calling = asyncio.create_task(call(**LONG))
+        await until(server, own_slow, {"running"})
+        assert (await call(steps=1))["error"]["message"].startswith("A call with the id 7 is in")
+        cancel = {"method": "notifications/cancelled", "params": {"requestId": 7}}
+        assert (await http.post(url, json={"jsonrpc": "2.0", **cancel})).status_code == 202
+        assert (await calling)["result"]["isError"]
+        assert (await call(steps=1))["result"]["structuredContent"]["i"] == 1
+
+
 @pytest.mark.parametrize("progress", [False, True], ids=["json", "events"])
 async def test_a_client_that_leaves_stops_its_run(
     url: str, server: Served, own_slow: str, progress: bool

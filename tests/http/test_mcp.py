@@ -10,7 +10,7 @@ import orjson
 import pytest
 from mcp import types
 
-from greenroom.core.errors import BadRequest, Conflict, Unavailable
+from greenroom.core.errors import BadRequest, Conflict, TooManyRequests, Unavailable
 from greenroom.core.identity import system_assistant_id
 from greenroom.core.runs import RunStatus
 from greenroom.http.mcp.tools import tool_name
@@ -231,6 +231,11 @@ async def test_there_is_neither_a_stream_of_the_server_nor_a_session_to_end(
     assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
 
 
+async def test_a_page_of_another_origin_may_read_its_session(rpc: Rpc) -> None:
+    answer = await rpc.send(rpc.message("initialize"), origin="https://elsewhere.example")
+    assert "mcp-session-id" in answer.headers["access-control-expose-headers"]
+
+
 # --- tools ---------------------------------------------------------------------------------------
 
 
@@ -442,7 +447,12 @@ async def test_an_id_that_is_in_flight_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("error", "code"), [(BadRequest("It is wrong."), -32602), (Unavailable("Later."), -32603)]
+    ("error", "code"),
+    [
+        (BadRequest("It is wrong."), -32602),
+        (TooManyRequests("Too many."), -32603),
+        (Unavailable("Later."), -32603),
+    ],
 )
 async def test_a_run_that_is_refused_is_an_error_with_its_sentence(
     rpc: Rpc, runtime: MemoryRuntime, monkeypatch: pytest.MonkeyPatch, error: Any, code: int

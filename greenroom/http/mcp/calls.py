@@ -155,7 +155,7 @@ async def _frames(
         yield message_frame(await answer)
     finally:
         answer.cancel()
-        await asyncio.wait((answer,))
+        await asyncio.gather(answer, return_exceptions=True)
 
 
 async def _progress(edge: Edge, run: NewRun) -> AsyncIterator[str]:

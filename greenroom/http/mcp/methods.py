@@ -45,6 +45,8 @@ log = logging.getLogger(__name__)
 
 VERSIONS: tuple[str, ...] = tuple(SUPPORTED_PROTOCOL_VERSIONS)
 SESSION_ID = "mcp-session-id"
+_OF_THE_CLIENT = frozenset({400, 404, 409, 422})
+"""Statuses that say that the same request will fail again."""
 
 P = TypeVar("P", bound=BaseModel)
 
@@ -102,7 +104,7 @@ def _told(error: GreenroomError) -> RpcError:
     if error.status_hint == 500:
         log.error("A request failed: %s", error, exc_info=error)
         return RpcError(INTERNAL_ERROR, "Internal Server Error")
-    code = INVALID_PARAMS if error.status_hint < 500 else INTERNAL_ERROR
+    code = INVALID_PARAMS if error.status_hint in _OF_THE_CLIENT else INTERNAL_ERROR
     return RpcError(code, error.message)
 
 
