@@ -55,19 +55,25 @@ class NewRun:
 
 
 async def create_run(
-    edge: Edge, dialect: Dialect, body: RunCreate, thread_id: str | None
+    edge: Edge,
+    dialect: Dialect,
+    body: RunCreate,
+    thread_id: str | None,
+    *,
+    own_thread_id: str | None = None,
 ) -> NewRun:
     """Validates and admits a run.
 
     Args:
         thread_id: None for a stateless run, which gets a new thread.
+        own_thread_id: the id of that new thread; None for any.
 
     Raises:
         InvalidRequest, BadRequest: the body is wrong (platform API, section 5).
         NotFound: the thread or the assistant does not exist.
         Conflict: the thread is taken and the strategy is ``reject``.
     """
-    request = await run_request(edge, dialect, body, thread_id)
+    request = await run_request(edge, dialect, body, thread_id, own_thread_id=own_thread_id)
     return await admit(edge, dialect, body, thread_id, request)
 
 
@@ -83,7 +89,9 @@ async def admit(
             raise NotFound(THREAD_OR_ASSISTANT_NOT_FOUND) from None
         except AssistantChanged:
             # What this gateway knew of the assistant is old, e.g. another one has changed it.
-            request = await run_request(edge, dialect, body, thread_id, fresh=True)
+            request = await run_request(
+                edge, dialect, body, thread_id, own_thread_id=request.thread_id, fresh=True
+            )
     else:
         raise Unavailable("The assistant changes all the time. Try again in a moment.")
     return NewRun(
@@ -94,16 +102,23 @@ async def admit(
 
 
 async def run_request(
-    edge: Edge, dialect: Dialect, body: RunCreate, thread_id: str | None, *, fresh: bool = False
+    edge: Edge,
+    dialect: Dialect,
+    body: RunCreate,
+    thread_id: str | None,
+    *,
+    own_thread_id: str | None = None,
+    fresh: bool = False,
 ) -> RunRequest:
     """Makes the request for a run from a body; admits nothing. Raises as `create_run` does.
 
     Args:
+        own_thread_id: as of `create_run`.
         fresh: read the assistant from the database.
     """
     check_run(edge, body)
     assistant = await assistant_of(edge, dialect, body.assistant_id, fresh=fresh)
-    owned = thread_id or new_id()
+    owned = thread_id or own_thread_id or new_id()
     return request_of(
         body,
         assistant,
