@@ -28,6 +28,7 @@ from greenroom.http.following import (
     outcome_answer,
     run_headers,
 )
+from greenroom.http.idempotency import once
 from greenroom.http.parameters import (
     STREAM_MODES,
     action_of,
@@ -109,7 +110,9 @@ async def _creating(request: Request, thread_id: str) -> Coroutine[Any, Any, New
     dialect = dialect_of(request)
     thread_id = thread_id_of(dialect, thread_id)
     body = await parse(request, RunCreate)
-    return create_run(edge_of(request), dialect, body, thread_id)
+    return once(
+        request, lambda ids: create_run(edge_of(request), dialect, body, thread_id, ids=ids)
+    )
 
 
 @router.get(
