@@ -79,7 +79,7 @@ async def count(request: Request) -> Response:
 @router.post(
     "/assistants",
     summary="Create an assistant: a graph with a config of its own",
-    **doc({200: answers.Assistant}, body=AssistantCreate, errors=(400, 404, 409)),
+    **doc({200: answers.Assistant}, body=AssistantCreate, once=True, errors=(400, 404, 409)),
 )
 async def create(request: Request) -> Response:
     body = await parse(request, AssistantCreate)

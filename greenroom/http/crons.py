@@ -51,7 +51,7 @@ _TRIES = 10
 @router.post(
     "/runs/crons",
     summary="Create a cron whose runs have threads of their own",
-    **doc({200: answers.Cron}, body=CronCreate, errors=(400, 404)),
+    **doc({200: answers.Cron}, body=CronCreate, once=True, errors=(400, 404)),
 )
 async def create(request: Request) -> Response:
     return await _created(request, None)
@@ -60,7 +60,7 @@ async def create(request: Request) -> Response:
 @router.post(
     "/threads/{thread_id}/runs/crons",
     summary="Create a cron whose runs are on a thread",
-    **doc({200: answers.Cron}, body=CronCreate, errors=(400, 404, 409)),
+    **doc({200: answers.Cron}, body=CronCreate, once=True, errors=(400, 404, 409)),
 )
 async def create_on_thread(request: Request, thread_id: str) -> Response:
     return await _created(request, thread_id_of(dialect_of(request), thread_id))

@@ -12,15 +12,14 @@ from typing import TypeVar
 
 from starlette.requests import Request
 
-from greenroom.core.errors import Conflict, GreenroomError, InvalidRequest, Unavailable
+from greenroom.core.errors import Conflict, GreenroomError, InvalidRequest
 from greenroom.core.idempotency import OnceKey, Reservation
 from greenroom.http.bodies import IDEMPOTENCY_KEY, body_digest
 from greenroom.http.edge import dialect_of, edge_of
-from greenroom.http.parameters import new_id, new_run_id
+from greenroom.http.parameters import MAX_KEY, new_id, new_run_id
 
-MAX_KEY = 255
 _TRIES = 10
-"""How often a key may be released by others while a request is under way with it."""
+"""How often others may free the key while a request is under way with it."""
 
 T = TypeVar("T")
 
@@ -104,7 +103,8 @@ async def once(request: Request, create: Callable[[Ids], Awaitable[T]]) -> T:
                 raise
             # Something was made under the key, or another request has freed it.
             refused = (held, error)
-    raise Unavailable("Other requests with this Idempotency-Key are refused. Try again.")
+    assert refused is not None
+    raise refused[1]
 
 
 def _key_of(request: Request) -> str | None:

@@ -47,6 +47,7 @@ _CREATE_ERRORS = (400, 404, 409)
     **doc(
         {200: answers.Run},
         body=RunCreate,
+        once=True,
         headers=("content-location",),
         errors=_CREATE_ERRORS,
     ),
@@ -59,7 +60,9 @@ async def create(request: Request) -> Response:
 @router.post(
     "/runs/stream",
     summary="Create a run on a thread of its own and stream its events",
-    **doc({200: None}, body=RunCreate, headers=_LOCATED, errors=_CREATE_ERRORS, stream=True),
+    **doc(
+        {200: None}, body=RunCreate, once=True, headers=_LOCATED, errors=_CREATE_ERRORS, stream=True
+    ),
 )
 async def stream(request: Request) -> Response:
     run = await created(edge_of(request), await _creating(request))
@@ -71,7 +74,7 @@ async def stream(request: Request) -> Response:
 @router.post(
     "/runs/wait",
     summary="Create a run on a thread of its own and wait for its output",
-    **doc({200: object}, body=RunCreate, headers=_LOCATED, errors=_CREATE_ERRORS),
+    **doc({200: object}, body=RunCreate, once=True, headers=_LOCATED, errors=_CREATE_ERRORS),
 )
 async def wait(request: Request) -> Response:
     run = await created(edge_of(request), await _creating(request))
@@ -83,7 +86,9 @@ async def wait(request: Request) -> Response:
 @router.post(
     "/runs/batch",
     summary="Create several runs, each on a thread of its own",
-    **doc({200: list[answers.Run]}, body=RunCreate, body_list=True, errors=_CREATE_ERRORS),
+    **doc(
+        {200: list[answers.Run]}, body=RunCreate, body_list=True, once=True, errors=_CREATE_ERRORS
+    ),
 )
 async def batch(request: Request) -> Response:
     edge, dialect = edge_of(request), dialect_of(request)

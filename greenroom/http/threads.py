@@ -60,7 +60,7 @@ def graph_of(thread: JsonObject) -> str | None:
 @router.post(
     "/threads",
     summary="Create a thread",
-    **doc({200: answers.Thread, 201: answers.Error}, body=ThreadCreate, errors=(409,)),
+    **doc({200: answers.Thread, 201: answers.Error}, body=ThreadCreate, once=True, errors=(409,)),
 )
 async def create(request: Request) -> Response:
     body = await parse(request, ThreadCreate)
@@ -261,7 +261,7 @@ async def delete(request: Request, thread_id: str) -> Response:
 @router.post(
     "/threads/{thread_id}/copy",
     summary="Copy a thread with its state",
-    **doc({200: answers.Thread}, errors=(409,)),
+    **doc({200: answers.Thread}, once=True, errors=(409,)),
 )
 async def copy(request: Request, thread_id: str) -> Response:
     edge = edge_of(request)
