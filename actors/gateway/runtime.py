@@ -242,7 +242,7 @@ class RayRuntime:
             hash_slot,
             "update_state",
             update.thread_id,
-            [reference, update.graph_id],
+            [reference, update.graph_id, update.update_id],
             within_s=LONG_CALL_S,
         )
 

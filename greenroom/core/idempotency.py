@@ -84,6 +84,10 @@ class Keys(Protocol):
         """
         ...
 
-    async def note_made(self, once: OnceKey, made_id: str) -> None:
-        """Notes that an object was made under a key, for what is not made in the same commit."""
+    async def note_made(self, once: OnceKey, made_id: str) -> bool:
+        """Notes that an object was made under a key, for what is not made in the same commit.
+
+        Returns:
+            False if the key is not reserved with this seed any more; then nothing is noted.
+        """
         ...

@@ -110,9 +110,11 @@ async def admit(
             raise
     if ids.has_made(request.run_id):
         stored = await edge.records.get_run(request.thread_id, request.run_id)
-    if created is None:
-        if stored is None:
+        if stored is None and (created is None or not request.temporary):
+            # Of a stateless run that is over, the registry and the actor still know the end.
             raise deleted("run")
+    if created is None:
+        assert stored is not None
         created = CreatedRun(
             run_id=request.run_id,
             thread_id=request.thread_id,

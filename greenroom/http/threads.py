@@ -278,8 +278,10 @@ async def _copy(edge: Edge, thread_id: str, ids: Ids) -> JsonObject:
         await edge.runtime.copy_thread(thread_id, copy_id)
     except (Conflict, NotFound):
         raise Conflict("Conflict") from None  # the whole message of LangGraph's server
-    if ids.once is not None:
-        await edge.records.note_made(ids.once, copy_id)
+    if ids.once is not None and not await edge.records.note_made(ids.once, copy_id):
+        # A request with the key was refused and has freed it: no repetition would find this copy.
+        await edge.runtime.delete_thread(copy_id)
+        raise Conflict("Conflict")
     return await existing_thread(edge, copy_id)
 
 

@@ -57,9 +57,12 @@ class MemoryRecords:
         self.released.append(self.keys.pop(once.key).once.key)
         return True
 
-    async def note_made(self, once: OnceKey, made_id: str) -> None:
-        held = self.keys[once.key]
+    async def note_made(self, once: OnceKey, made_id: str) -> bool:
+        held = self.keys.get(once.key)
+        if held is None or held.once != once:
+            return False
         self.keys[once.key] = replace(held, made=held.made | {made_id})
+        return True
 
     async def ready(self) -> None:
         if self.down:

@@ -181,6 +181,22 @@ async def test_a_request_whose_key_is_freed_all_the_time_gets_its_refusal(client
     assert (answer.status_code, answer.json()["detail"]) == (409, "The thread is taken.")
 
 
+async def test_a_copy_whose_key_was_freed_meanwhile_is_not_left_behind(client, runtime, records):
+    """Another request with the key was refused, since a run was on the thread; this one was not."""
+    copy, copies = runtime.copy_thread, []
+
+    async def freed(thread_id, copy_id):
+        await copy(thread_id, copy_id)
+        copies.append(copy_id)
+        if len(copies) == 1:
+            assert await records.release(records.keys["k"].once)
+
+    runtime.copy_thread = freed
+    answer = await client.post(f"/threads/{THREAD}/copy", headers=keyed())
+    assert answer.json()["thread_id"] == copies[1]
+    assert {*records.threads} == {THREAD, copies[1]}
+
+
 # --- what became of it ---------------------------------------------------------------------------
 
 

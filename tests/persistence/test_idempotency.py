@@ -45,9 +45,9 @@ async def test_a_key_is_freed_only_by_its_reservation_and_before_it_made_somethi
     assert await records.release(held)
     assert not await records.release(held)
     held = (await records.reserve(once(), b"d")).once
-    await records.note_made(held, "t1")
-    await records.note_made(held, "t1")
-    await records.note_made(once(), "t2")
+    assert await records.note_made(held, "t1")
+    assert await records.note_made(held, "t1")
+    assert not await records.note_made(once(), "t2")
     assert not await records.release(held)
     assert (await records.reserve(once(), b"e")).made == {"t1"}
 

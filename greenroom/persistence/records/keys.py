@@ -18,9 +18,12 @@ FROM (SELECT * FROM reserved UNION ALL
     SELECT key, digest, seed FROM greenroom.idempotency WHERE key = %(key)s) AS found"""
 
 _NOTE = """
-INSERT INTO greenroom.idempotency_made (key, id)
-SELECT key, %(made_id)s FROM greenroom.idempotency WHERE key = %(key)s AND seed = %(seed)s
-ON CONFLICT DO NOTHING"""
+WITH held AS MATERIALIZED (
+    SELECT key FROM greenroom.idempotency WHERE key = %(key)s AND seed = %(seed)s FOR KEY SHARE),
+noted AS (
+    INSERT INTO greenroom.idempotency_made (key, id) SELECT key, %(made_id)s FROM held
+    ON CONFLICT DO NOTHING)
+SELECT 1 FROM held"""
 
 _ASK = """
 SELECT EXISTS (SELECT 1 FROM greenroom.idempotency_made m
@@ -49,8 +52,8 @@ class KeyRecords(Queries):
         )
         return rows[0]["released"]
 
-    async def note_made(self, once: OnceKey, made_id: str) -> None:
-        await self.rows(f"{_NOTE} RETURNING id", params_of(once, made_id))
+    async def note_made(self, once: OnceKey, made_id: str) -> bool:
+        return bool(await self.rows(_NOTE, params_of(once, made_id)))
 
     async def key_state(self, once: OnceKey, made_id: str) -> Literal["made", "free", "gone"]:
         """Returns whether an object was made under a key; ``gone``: the key is not reserved."""
