@@ -21,6 +21,7 @@ from greenroom.core.runs import CreatedRun, RunRequest, RunStatus
 from greenroom.http.parameters import new_id
 from greenroom.persistence import journal
 from greenroom.persistence.records import PostgresRecords, register_assistants
+from tests.actors.doubles import BOUND_S, until
 from tests.actors.test_registry import (
     Theatre,
     bounded,
@@ -191,3 +192,59 @@ async def test_a_cron_is_made_once(theatre: Theatre) -> None:
     free = await reserved(theatre, "free")
     await released(theatre, free)
     assert not await bounded(theatre.registry.save_cron(a_cron(free)))
+
+
+async def test_a_repeated_update_waits_for_the_same_one_and_another_is_refused(
+    theatre: Theatre,
+) -> None:
+    await theatre.rows("INSERT INTO greenroom.threads (thread_id) VALUES ('t') RETURNING thread_id")
+    gate = asyncio.Event()
+
+    async def slow() -> tuple[bytes, bytes, bool]:
+        await gate.wait()
+        return b"{}", b"{}", False
+
+    async def again() -> tuple[bytes, bytes, bool]:
+        return b"{}", b"{}", False
+
+    theatre.cluster.scripts["update"] = [slow(), again(), again()]
+    asked = [None, "g", "u1"]
+    update = theatre.registry.update_state
+    first = asyncio.create_task(update("t", asked))
+    await until(lambda: theatre.registry.context.lanes)
+    same = [asyncio.create_task(update("t", asked)) for _ in range(2)]
+    with pytest.raises(Conflict):
+        await bounded(update("t", [None, "g", "u2"]))
+    with pytest.raises(Conflict):
+        await bounded(update("t", [None, "g"]))
+    gate.set()
+    assert await bounded(asyncio.gather(first, *same)) == [b"{}"] * 3
+    await theatre.nothing_is_left()
+
+
+async def test_copies_that_are_asked_for_at_once_are_one(theatre: Theatre) -> None:
+    await theatre.rows("INSERT INTO greenroom.threads (thread_id) VALUES ('t') RETURNING thread_id")
+    await bounded(asyncio.gather(*(theatre.registry.copy_thread("t", "copy") for _ in range(5))))
+    assert await theatre.rows("SELECT count(*) FROM greenroom.threads") == [(2,)]
+    assert not theatre.registry.parts.operations._under_way
+    await theatre.nothing_is_left()
+
+
+async def test_old_keys_are_swept_and_what_they_made_stays(
+    make: Callable[..., Awaitable[Theatre]],
+) -> None:
+    theatre = await make(sweep_interval_s=0.02)
+    asked = asked_with(await reserved(theatre))
+    await theatre.ask(asked)
+    await reserved(theatre, "new")
+    await theatre.rows(
+        "UPDATE greenroom.idempotency SET created_at = now() - interval '24 hours'"
+        " WHERE key = 'k' RETURNING key"
+    )
+    async with asyncio.timeout(BOUND_S):
+        while await made(theatre):  # noqa: ASYNC110 - the database has no event
+            await asyncio.sleep(0.01)
+    assert await theatre.rows("SELECT key FROM greenroom.idempotency") == [("new",)]
+    await theatre.finish(asked.run_id)
+    assert await runs(theatre) == [asked.run_id]
+    await theatre.nothing_is_left()

@@ -277,6 +277,24 @@ async def test_a_request_without_a_key_reserves_none(client, records):
     assert not records.keys
 
 
+async def test_a_batch_of_which_some_runs_were_refused_is_completed(client, runtime, records):
+    create = runtime.create
+
+    async def few(request):
+        if len(records.runs) == 2:
+            raise TooManyRequests("Full.")
+        return await create(request)
+
+    runtime.create = few
+    batch = [RUN] * 3
+    assert (await client.post("/runs/batch", json=batch, headers=keyed())).status_code == 429
+    there = {*records.runs}
+    runtime.create = create
+    answer = await client.post("/runs/batch", json=batch, headers=keyed())
+    made = [run["run_id"] for run in answer.json()]
+    assert (len({*made}), there < {*made}, {*made} == {*records.runs}) == (3, True, True)
+
+
 async def test_twenty_at_once_make_one_run(live: httpx.AsyncClient, runtime, records):
     answers = await asyncio.gather(
         *(live.post("/runs", json=RUN, headers=keyed()) for _ in range(20))
