@@ -111,7 +111,7 @@ NEVER_LOADED: dict[str, tuple[str, ...]] = {
     "greenroom.notebook": ("ray", "actors", "matplotlib", "IPython"),
     "greenroom.graphs.configuration": ("langgraph", "langchain_core", "ray"),
     "greenroom.cli": ("langgraph", "langchain_core", "ray", "actors", "fastapi"),
-    "greenroom.http.app": ("ray", "langgraph", "langchain_core"),
+    "greenroom.http.app": ("ray", "langgraph", "langchain_core", "mcp"),
     "greenroom.models": ("ray",),
     "greenroom.tracing": ("opentelemetry",),
     "actors.registry.actor": ("langgraph", "langchain_core"),

@@ -60,13 +60,20 @@ class NewRun:
 
 
 async def create_run(
-    edge: Edge, dialect: Dialect, body: RunCreate, thread_id: str | None, *, ids: Ids = NEW
+    edge: Edge,
+    dialect: Dialect,
+    body: RunCreate,
+    thread_id: str | None,
+    *,
+    own_thread_id: str | None = None,
+    ids: Ids = NEW,
 ) -> NewRun:
     """Validates and admits a run.
 
     Args:
         thread_id: None for a stateless run, which gets a new thread.
-        ids: the ids of the run and of its new thread.
+        own_thread_id: the id of that new thread; None for any.
+        ids: the ids of the run, and of its new thread without an ``own_thread_id``.
 
     Raises:
         InvalidRequest, BadRequest: the body is wrong (platform API, section 5).
@@ -74,7 +81,9 @@ async def create_run(
         Conflict: the thread is taken and the strategy is ``reject``; or an earlier request with
             the same key has created the run, and the run is deleted.
     """
-    request = await run_request(edge, dialect, body, thread_id, ids=ids)
+    request = await run_request(
+        edge, dialect, body, thread_id, own_thread_id=own_thread_id, ids=ids
+    )
     return await admit(edge, dialect, body, thread_id, request, ids=ids)
 
 
@@ -98,7 +107,14 @@ async def admit(
             except AssistantChanged:
                 # What this gateway knew of the assistant is old, e.g. another one has changed it.
                 request = await run_request(
-                    edge, dialect, body, thread_id, ids=ids, number=number, fresh=True
+                    edge,
+                    dialect,
+                    body,
+                    thread_id,
+                    own_thread_id=request.thread_id,
+                    ids=ids,
+                    number=number,
+                    fresh=True,
                 )
         else:
             raise Unavailable("The assistant changes all the time. Try again in a moment.")
@@ -136,6 +152,7 @@ async def run_request(
     body: RunCreate,
     thread_id: str | None,
     *,
+    own_thread_id: str | None = None,
     ids: Ids = NEW,
     number: int = 0,
     fresh: bool = False,
@@ -143,13 +160,14 @@ async def run_request(
     """Makes the request for a run from a body; admits nothing. Raises as `create_run` does.
 
     Args:
-        ids: the ids of the run and of its new thread.
+        own_thread_id: as of `create_run`.
+        ids: as of `create_run`.
         number: which of several runs of one request.
         fresh: read the assistant from the database.
     """
     check_run(edge, body)
     assistant = await assistant_of(edge, dialect, body.assistant_id, fresh=fresh)
-    owned = thread_id or ids.new_id(number)
+    owned = thread_id or own_thread_id or ids.new_id(number)
     request = request_of(
         body,
         assistant,
