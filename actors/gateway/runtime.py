@@ -234,7 +234,7 @@ class RayRuntime:
 
     async def update_state(self, update: Update) -> bytes:
         # The id makes the update repeatable: the inspector looks for it before it applies it.
-        update = dataclasses.replace(update, update_id=uuid.uuid4().hex)
+        update = dataclasses.replace(update, update_id=update.update_id or uuid.uuid4().hex)
         # By reference: the registry only orders the update among the runs and needs no values.
         reference = ray.put(update)
         hash_slot = hash_slot_of_thread(update.thread_id)
@@ -242,7 +242,7 @@ class RayRuntime:
             hash_slot,
             "update_state",
             update.thread_id,
-            [reference, update.graph_id],
+            [reference, update.graph_id, update.update_id],
             within_s=LONG_CALL_S,
         )
 

@@ -201,7 +201,7 @@ class Admissions:
             raise
         except DatabaseUnavailable as error:
             # It may have been stored before the connection was lost.
-            self._tasks.vital(self._take_back(run))
+            self._tasks.vital(self._take_back(run, request))
             return Unavailable(f"The run was not stored: {error.message} Try again in a moment.")
         except Exception as error:  # whatever the database says: the run was not admitted
             log.exception("admission not written", extra={"run_id": run.run_id})
@@ -259,10 +259,10 @@ class Admissions:
             placement=run.placement if run is not None else None,
         )
 
-    async def _take_back(self, run: Run) -> None:
+    async def _take_back(self, run: Run, request: RunRequest) -> None:
         """Deletes an admission whose caller was told that the run is not stored."""
         run.life.on(Event.GIVE_UP)
-        await self._journal.commit(*journal.delete_run(run.run_id), key=run.thread_id)
+        await self._journal.commit(*journal.take_back(request), key=run.thread_id)
         await self._effects.withdraw(run)
         if run.temporary and not self._lanes.has_runs(run.thread_id):
             await self._journal.commit(journal.leave_thread(run.thread_id), key=run.thread_id)

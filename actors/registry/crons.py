@@ -73,7 +73,8 @@ class Crons:
             one came before.
 
         Raises:
-            DatabaseUnavailable: it was not stored in time; a new cron will not be there.
+            DatabaseUnavailable: it was not stored in time; a new cron will not be there, unless it
+                has an ``Idempotency-Key``.
         """
         is_new = cron.revision is None
         write = journal.store_cron(cron) if is_new else journal.change_cron(cron)
@@ -84,7 +85,8 @@ class Crons:
         except psycopg.errors.ForeignKeyViolation:
             return False  # its thread or its assistant was deleted meanwhile
         except DatabaseUnavailable:
-            if is_new:
+            # One with a key may be there since an earlier request, and its client may ask again.
+            if is_new and cron.once is None:
                 # It may have been stored before the connection was lost.
                 gone = self._journal.commit(journal.delete_cron(cron.cron_id), key=cron.owner)
                 self._tasks.vital(gone)

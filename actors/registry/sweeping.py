@@ -21,6 +21,7 @@ from actors.common.setup import RegistrySetup
 from actors.registry.assistant_deletions import AssistantDeletions
 from actors.registry.thread_operations import ThreadOperations
 from greenroom.core.errors import DatabaseUnavailable, GreenroomError
+from greenroom.core.idempotency import KEPT_S
 from greenroom.persistence import assistant_deletions, migrations, outbox, tails, upkeep
 from greenroom.persistence.database import Pool
 from greenroom.persistence.records import delete_expired_items
@@ -110,6 +111,8 @@ class Sweeper:
         await _in_batches(
             lambda: upkeep.delete_heard_cancels(self._pool, CANCELS_KEPT_S, max_rows=BATCH)
         )
+
+        await _in_batches(lambda: upkeep.delete_old_keys(self._pool, KEPT_S, max_rows=BATCH))
 
         if time.monotonic() - self._items_swept_s >= self._setup.item_sweep_s:
             left = await _in_batches(lambda: delete_expired_items(self._pool, max_rows=BATCH))

@@ -12,6 +12,7 @@ import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from actors.registry.context import Context
@@ -45,7 +46,7 @@ class ThreadOperations:
         self._thread_ttl_s = context.setup.thread_ttl_s
         self._effects = effects
         self._followers = followers
-        self._under_way: dict[str, asyncio.Lock] = {}
+        self._under_way: dict[str, _Turn] = {}
 
     async def _exclusively(self, thread_id: str, work: Callable[[], Awaitable[T]]) -> T:
         """Performs ``work`` while no run is on the thread.
@@ -87,7 +88,7 @@ class ThreadOperations:
         Args:
             thread_id: the thread.
             update: an ObjectRef of the change (its values may be large and need not pass through
-                the registry), and the id of the graph that applies it.
+                the registry), the id of the graph that applies it, and the id of the change.
 
         Returns:
             the answer for the client.
@@ -97,13 +98,17 @@ class ThreadOperations:
             Unanswered: the graph hangs, or ends the process that asks it.
         """
 
+        # A repeated update waits for the same one, instead of being refused because of it.
+        reference, graph_id, *update_id = update
+
         async def work() -> bytes:
-            reply, interrupts, has_next = await self._inspections.update(update[1], update[0])
+            reply, interrupts, has_next = await self._inspections.update(graph_id, reference)
             await self._rest(thread_id, interrupts, has_next=has_next)
             self._activity.note(thread_id, "state")
             return reply
 
-        return await self._exclusively(thread_id, work)
+        async with self._one(f"update {next(iter(update_id), object())}"):
+            return await self._exclusively(thread_id, work)
 
     async def copy(self, thread_id: str, copy_id: str) -> None:
         """Copies a thread's record and checkpoints; the copy appears when it is complete.
@@ -124,7 +129,8 @@ class ThreadOperations:
                 if not await self._bulk.copy_thread(thread_id, copy_id):
                     raise Conflict("Conflict")
 
-        await self._exclusively(thread_id, work)
+        async with self._one(f"copy {copy_id}"):  # as in `update_state`
+            await self._exclusively(thread_id, work)
 
     async def prune(self, thread_id: str) -> None:
         """Deletes all but the newest checkpoint of each namespace. Repeatable.
@@ -334,10 +340,24 @@ class ThreadOperations:
     @asynccontextmanager
     async def _one(self, subject: str) -> AsyncIterator[None]:
         """Excludes other work on the same subject."""
-        lock = self._under_way.setdefault(subject, asyncio.Lock())
+        turn = self._under_way.setdefault(subject, _Turn())
+        turn.users += 1
         try:
-            async with lock:
+            async with turn.lock:
                 yield
         finally:
-            if not lock.locked():
-                self._under_way.pop(subject, None)
+            turn.users -= 1
+            if not turn.users:
+                del self._under_way[subject]
+
+
+@dataclass(slots=True)
+class _Turn:
+    """The work on one subject: one at a time.
+
+    Attributes:
+        users: those who have the lock or wait for it; while there are any, all use this lock.
+    """
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    users: int = 0

@@ -8,13 +8,13 @@ is the same run.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import count
 from typing import Literal
-from uuid import UUID
 
+from greenroom.core.idempotency import OnceKey
+from greenroom.core.identity import uuid7_of
 from greenroom.core.sharding import for_thread, hash_slot_of_thread
 
 OnRunCompleted = Literal["delete", "keep"]
@@ -36,6 +36,7 @@ class Cron:
         next_run_date: the date of its next firing; None keeps the stored one.
         revision: how often clients have changed it before; None for a new one. A change is refused
             if the stored cron has another number.
+        once: the ``Idempotency-Key`` under which a new one is made.
     """
 
     cron_id: str
@@ -50,6 +51,7 @@ class Cron:
     metadata: bytes
     next_run_date: datetime | None
     revision: int | None = None
+    once: OnceKey | None = None
 
     @property
     def owner(self) -> str:
@@ -93,9 +95,4 @@ def run_of_firing(cron_id: str, due: datetime, thread_id: str) -> str:
 
 
 def _uuid7(at: datetime, seed: str) -> str:
-    """Returns a UUIDv7 whose random bits follow from a seed and the time."""
-    at_ms = int(at.timestamp() * 1000)
-    digest = hashlib.sha256(f"{seed} at {at.astimezone(UTC).isoformat()}".encode()).digest()
-    bits = int.from_bytes(at_ms.to_bytes(6, "big") + digest[:10], "big")
-    bits = bits & ~(0xF << 76) | 7 << 76
-    return str(UUID(int=bits & ~(0b11 << 62) | 0b10 << 62))
+    return uuid7_of(int(at.timestamp() * 1000), f"{seed} at {at.astimezone(UTC).isoformat()}")

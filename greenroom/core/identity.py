@@ -15,6 +15,7 @@ safeguard: a saver refuses every other thread of the server.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
@@ -93,3 +94,16 @@ def fields_of(config: Mapping[str, Any]) -> dict[str, Any]:
             if key not in OWN_IDS
         }
     return kept
+
+
+def uuid7_of(at_ms: int, seed: str) -> str:
+    """Returns a UUIDv7 whose random bits follow from a seed.
+
+    Args:
+        at_ms: its time, in milliseconds since 1970.
+        seed: names the object; another seed gives another id.
+    """
+    digest = hashlib.sha256(seed.encode()).digest()
+    bits = int.from_bytes(at_ms.to_bytes(6, "big") + digest[:10], "big")
+    bits = bits & ~(0xF << 76) | 7 << 76
+    return str(UUID(int=bits & ~(0b11 << 62) | 0b10 << 62))

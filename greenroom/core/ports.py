@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol
 
 from greenroom.core.assistants import AssistantPatch, NewAssistant
 from greenroom.core.crons import Cron
+from greenroom.core.idempotency import Keys, OnceKey
 from greenroom.core.questions import DrawQuestion as DrawQuestion
 from greenroom.core.questions import HistoryQuestion as HistoryQuestion
 from greenroom.core.questions import Question as Question
@@ -246,7 +247,7 @@ class RunFilter:
     metadata: Mapping[str, Any] | None = None
 
 
-class Records(Items, Protocol):
+class Records(Items, Keys, Protocol):
     """The database, as the HTTP edge sees it. Records are dicts in the API's shape."""
 
     async def ready(self) -> None:
@@ -270,11 +271,16 @@ class Records(Items, Protocol):
         ...
 
     async def create_assistant(
-        self, new: NewAssistant, *, if_exists: Literal["raise", "do_nothing"]
+        self,
+        new: NewAssistant,
+        *,
+        if_exists: Literal["raise", "do_nothing"],
+        once: OnceKey | None = None,
     ) -> JsonObject:
-        """Creates an assistant, or returns the existing one.
+        """Creates an assistant, or returns the existing one; ``once`` as of `create_thread`.
 
         Raises:
+            NotFound: as of `create_thread`.
             Conflict: the assistant exists and ``if_exists`` is ``raise``.
         """
         ...
@@ -310,10 +316,12 @@ class Records(Items, Protocol):
         metadata: Mapping[str, Any],
         if_exists: Literal["raise", "do_nothing"],
         ttl: Mapping[str, Any] | None,
+        once: OnceKey | None = None,
     ) -> JsonObject:
-        """Creates a thread, or returns the existing one.
+        """Creates a thread, or returns the existing one, or the one made under the key ``once``.
 
         Raises:
+            NotFound: the key is not reserved any more, or the thread that it made is deleted.
             Conflict: the thread exists and ``if_exists`` is ``raise``.
         """
         ...

@@ -34,7 +34,7 @@ class StateUpdate:
     """`POST /threads/{t}/state`: ``values`` is JSON of a dict, a list or null.
 
     Attributes:
-        update_id: identifies a repeated request; the runtime sets it.
+        update_id: identifies a repeated request; the runtime sets an empty one.
     """
 
     graph_id: str

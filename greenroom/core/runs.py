@@ -17,6 +17,7 @@ from enum import StrEnum
 from pickle import PickleBuffer
 from typing import Any, Literal, SupportsIndex, cast
 
+from greenroom.core.idempotency import OnceKey
 from greenroom.core.units import KIB
 
 
@@ -178,6 +179,7 @@ class RunRequest(_LargeKwargs, OfRun):
         metadata_at: where ``kwargs`` have the config's metadata: the first byte, and the one after
             the last. None: they have none.
         thread_config: JSON object, the parts of the config that the thread's record shows.
+        once: the ``Idempotency-Key`` under which the run is made.
     """
 
     facts: RunFacts
@@ -189,6 +191,7 @@ class RunRequest(_LargeKwargs, OfRun):
     defaults: bytes = b"{}"
     metadata_at: tuple[int, int] | None = None
     thread_config: bytes = b"{}"
+    once: OnceKey | None = None
 
     def kwargs_around(self) -> tuple[memoryview, memoryview | None]:
         """Returns the ``kwargs`` before and after the config's metadata, not copied; without

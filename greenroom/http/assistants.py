@@ -24,7 +24,8 @@ from greenroom.http.bodies import parse
 from greenroom.http.creation import plain
 from greenroom.http.documents import doc
 from greenroom.http.edge import Edge, dialect_of, edge_of
-from greenroom.http.parameters import flag, is_uuid, new_id, text, uuid_of
+from greenroom.http.idempotency import Ids, deleted, once
+from greenroom.http.parameters import flag, is_uuid, text, uuid_of
 from greenroom.wire import answers, configs
 from greenroom.wire.models import (
     AssistantChange,
@@ -78,16 +79,25 @@ async def count(request: Request) -> Response:
 @router.post(
     "/assistants",
     summary="Create an assistant: a graph with a config of its own",
-    **doc({200: answers.Assistant}, body=AssistantCreate, errors=(400, 404, 409)),
+    **doc({200: answers.Assistant}, body=AssistantCreate, once=True, errors=(400, 404, 409)),
 )
 async def create(request: Request) -> Response:
-    edge = edge_of(request)
     body = await parse(request, AssistantCreate)
+    return json(await once(request, lambda ids: _create(edge_of(request), body, ids)))
+
+
+async def _create(edge: Edge, body: AssistantCreate, ids: Ids) -> JsonObject:
+    given = body.assistant_id
+    assistant_id = uuid_of(given, "assistant") if given is not None else ids.new_id()
+    if ids.has_made(assistant_id):
+        made = await edge.records.get_assistant(assistant_id)
+        if made is None:
+            raise deleted("assistant")
+        return made
     await _refuse_unknown(edge, body.graph_id)
     config, context = configs.of_assistant(body.config, body.context)
-    given = body.assistant_id
     new = NewAssistant(
-        assistant_id=uuid_of(given, "assistant") if given is not None else new_id(),
+        assistant_id=assistant_id,
         graph_id=body.graph_id,
         name=body.name or UNTITLED,
         description=body.description,
@@ -96,7 +106,7 @@ async def create(request: Request) -> Response:
         metadata=body.metadata or {},
     )
     if_exists = body.if_exists or "raise"
-    return json(await edge.records.create_assistant(new, if_exists=if_exists))
+    return await edge.records.create_assistant(new, if_exists=if_exists, once=ids.once)
 
 
 @router.patch(

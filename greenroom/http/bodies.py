@@ -7,6 +7,7 @@ is not blocked. The total size of all bodies under way is bounded, too.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import AsyncIterator
 from typing import Any, TypeVar
 
@@ -29,6 +30,10 @@ cheaper."""
 
 _ORJSON_DEPTH = 254
 _TAKEN = "greenroom.body"
+_HASHED = "greenroom.body.sha256"
+
+IDEMPOTENCY_KEY = "idempotency-key"
+"""The header of a request that a client may repeat."""
 
 _HAS_NUL = "The request body holds a NUL character (\\u0000); remove it."
 
@@ -64,6 +69,13 @@ async def read_body(request: Request) -> Any:
     if (number := long_integer(raw)) is not None:
         raise InvalidRequest(_too_long(number))
     return value
+
+
+def body_digest(request: Request) -> bytes:
+    """Returns SHA-256 of a body that was read, of a request with an ``Idempotency-Key``; of an
+    empty one if the route has read none."""
+    hashed = request.scope.get(_HASHED) or hashlib.sha256()
+    return hashed.digest()
 
 
 async def _taken_apart(begun: list[bytes], chunks: AsyncIterator[bytes], max_depth: int) -> Any:
@@ -148,8 +160,12 @@ async def _chunks(request: Request, limit: int) -> AsyncIterator[bytes]:
             raise _too_large(limit)
         taken.grow_to(int(declared))
     size = 0
+    hashed = hashlib.sha256() if IDEMPOTENCY_KEY in request.headers else None
+    request.scope[_HASHED] = hashed
     async for chunk in request.stream():
         size += len(chunk)
+        if hashed is not None:
+            hashed.update(chunk)
         if size > limit:
             raise _too_large(limit)
         taken.grow_to(size)

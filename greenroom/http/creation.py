@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import orjson
 
@@ -13,6 +13,7 @@ from greenroom import tracing
 from greenroom.core.errors import (
     THREAD_OR_ASSISTANT_NOT_FOUND,
     AssistantChanged,
+    Conflict,
     InvalidRequest,
     NotFound,
     Unavailable,
@@ -22,9 +23,11 @@ from greenroom.core.ports import JsonObject
 from greenroom.core.runs import CreatedRun, RunRequest
 from greenroom.http import webhooks
 from greenroom.http.edge import Edge
-from greenroom.http.parameters import is_uuid, new_id, new_run_id
+from greenroom.http.idempotency import NEW, Ids, deleted
+from greenroom.http.parameters import is_uuid
 from greenroom.wire import configs
 from greenroom.wire.dialects import Dialect
+from greenroom.wire.encoding import dumps
 from greenroom.wire.models import RunCreate
 from greenroom.wire.requests import plain as plain
 from greenroom.wire.requests import request_of
@@ -39,11 +42,13 @@ class NewRun:
 
     Attributes:
         cancel_on_disconnect: cancel the run when its creator's connection ends.
+        stored: the run's record, if an earlier request with the same key has created the run.
     """
 
     request: RunRequest
     created: CreatedRun
     cancel_on_disconnect: bool
+    stored: JsonObject | None = None
 
     @property
     def run_id(self) -> str:
@@ -61,43 +66,83 @@ async def create_run(
     thread_id: str | None,
     *,
     own_thread_id: str | None = None,
+    ids: Ids = NEW,
 ) -> NewRun:
     """Validates and admits a run.
 
     Args:
         thread_id: None for a stateless run, which gets a new thread.
         own_thread_id: the id of that new thread; None for any.
+        ids: the ids of the run, and of its new thread without an ``own_thread_id``.
 
     Raises:
         InvalidRequest, BadRequest: the body is wrong (platform API, section 5).
         NotFound: the thread or the assistant does not exist.
-        Conflict: the thread is taken and the strategy is ``reject``.
+        Conflict: the thread is taken and the strategy is ``reject``; or an earlier request with
+            the same key has created the run, and the run is deleted.
     """
-    request = await run_request(edge, dialect, body, thread_id, own_thread_id=own_thread_id)
-    return await admit(edge, dialect, body, thread_id, request)
+    request = await run_request(
+        edge, dialect, body, thread_id, own_thread_id=own_thread_id, ids=ids
+    )
+    return await admit(edge, dialect, body, thread_id, request, ids=ids)
 
 
 async def admit(
-    edge: Edge, dialect: Dialect, body: RunCreate, thread_id: str | None, request: RunRequest
+    edge: Edge,
+    dialect: Dialect,
+    body: RunCreate,
+    thread_id: str | None,
+    request: RunRequest,
+    *,
+    ids: Ids = NEW,
+    number: int = 0,
 ) -> NewRun:
-    """Admits the run that `run_request` has made. Raises as `create_run` does."""
-    for _ in range(_MOST_CHANGES):
-        try:
-            created = await edge.runtime.create(request)
-            break
-        except NotFound:
+    """Admits the run that `run_request` has made with the same ids. Raises as `create_run` does."""
+    created = stored = None
+    try:
+        for _ in range(_MOST_CHANGES):
+            try:
+                created = await edge.runtime.create(request)
+                break
+            except AssistantChanged:
+                # What this gateway knew of the assistant is old, e.g. another one has changed it.
+                request = await run_request(
+                    edge,
+                    dialect,
+                    body,
+                    thread_id,
+                    own_thread_id=request.thread_id,
+                    ids=ids,
+                    number=number,
+                    fresh=True,
+                )
+        else:
+            raise Unavailable("The assistant changes all the time. Try again in a moment.")
+    except NotFound:
+        if not ids.has_made(request.run_id):
             raise NotFound(THREAD_OR_ASSISTANT_NOT_FOUND) from None
-        except AssistantChanged:
-            # What this gateway knew of the assistant is old, e.g. another one has changed it.
-            request = await run_request(
-                edge, dialect, body, thread_id, own_thread_id=request.thread_id, fresh=True
-            )
-    else:
-        raise Unavailable("The assistant changes all the time. Try again in a moment.")
+    except Conflict:
+        if not ids.has_made(request.run_id):
+            raise
+    if ids.has_made(request.run_id):
+        stored = await edge.records.get_run(request.thread_id, request.run_id)
+        if stored is None and (created is None or not request.temporary):
+            # Of a stateless run that is over, the registry and the actor still know the end.
+            raise deleted("run")
+    if created is None:
+        assert stored is not None
+        created = CreatedRun(
+            run_id=request.run_id,
+            thread_id=request.thread_id,
+            created_at=stored["created_at"],
+            metadata=dumps(stored["metadata"]),
+            placement=None,
+        )
     return NewRun(
         request=request,
         created=created,
         cancel_on_disconnect=(body.on_disconnect or dialect.on_disconnect) == "cancel",
+        stored=stored,
     )
 
 
@@ -108,26 +153,31 @@ async def run_request(
     thread_id: str | None,
     *,
     own_thread_id: str | None = None,
+    ids: Ids = NEW,
+    number: int = 0,
     fresh: bool = False,
 ) -> RunRequest:
     """Makes the request for a run from a body; admits nothing. Raises as `create_run` does.
 
     Args:
         own_thread_id: as of `create_run`.
+        ids: as of `create_run`.
+        number: which of several runs of one request.
         fresh: read the assistant from the database.
     """
     check_run(edge, body)
     assistant = await assistant_of(edge, dialect, body.assistant_id, fresh=fresh)
-    owned = thread_id or own_thread_id or new_id()
-    return request_of(
+    owned = thread_id or own_thread_id or ids.new_id(number)
+    request = request_of(
         body,
         assistant,
         dialect=dialect,
-        run_id=new_run_id(owned),
+        run_id=ids.new_run_id(owned, number),
         thread_id=owned,
         stateless=thread_id is None,
         traceparent=tracing.traceparent(),
     )
+    return request if ids.once is None else replace(request, once=ids.once)
 
 
 def check_run(edge: Edge, body: RunCreate) -> None:
@@ -146,6 +196,8 @@ def check_run(edge: Edge, body: RunCreate) -> None:
 
 def run_object(run: NewRun) -> JsonObject:
     """Returns the run's record for its creator."""
+    if run.stored is not None:
+        return run.stored
     request, created = run.request, run.created
     return {
         "run_id": request.run_id,

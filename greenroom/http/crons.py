@@ -24,6 +24,7 @@ from greenroom.http.bodies import parse, read_body, validated
 from greenroom.http.creation import assistant_of, check_run
 from greenroom.http.documents import doc
 from greenroom.http.edge import Edge, dialect_of, edge_of
+from greenroom.http.idempotency import Ids, deleted, once
 from greenroom.http.parameters import is_uuid, new_id, new_run_id, thread_id_of, uuid_of
 from greenroom.schedules import schedule_of
 from greenroom.wire import answers
@@ -50,7 +51,7 @@ _TRIES = 10
 @router.post(
     "/runs/crons",
     summary="Create a cron whose runs have threads of their own",
-    **doc({200: answers.Cron}, body=CronCreate, errors=(400, 404)),
+    **doc({200: answers.Cron}, body=CronCreate, once=True, errors=(400, 404)),
 )
 async def create(request: Request) -> Response:
     return await _created(request, None)
@@ -59,31 +60,48 @@ async def create(request: Request) -> Response:
 @router.post(
     "/threads/{thread_id}/runs/crons",
     summary="Create a cron whose runs are on a thread",
-    **doc({200: answers.Cron}, body=CronCreate, errors=(400, 404, 409)),
+    **doc({200: answers.Cron}, body=CronCreate, once=True, errors=(400, 404, 409)),
 )
 async def create_on_thread(request: Request, thread_id: str) -> Response:
     return await _created(request, thread_id_of(dialect_of(request), thread_id))
 
 
 async def _created(request: Request, thread_id: str | None) -> Response:
-    edge, dialect = edge_of(request), dialect_of(request)
     given = await read_body(request)
     body = validated(CronCreate, given)
+    return json(await once(request, lambda ids: _create(request, thread_id, body, given, ids)))
+
+
+async def _create(
+    request: Request, thread_id: str | None, body: CronCreate, given: JsonObject, ids: Ids
+) -> JsonObject:
+    edge, dialect = edge_of(request), dialect_of(request)
+    cron_id = ids.new_id()
+    if ids.has_made(cron_id):
+        return await _made(edge, cron_id)
     assistant = await _assistant(edge, dialect, body.assistant_id)
     makes_thread = body.if_not_exists == "create"
     if thread_id is not None and not makes_thread:
         await _require_thread(edge, thread_id)
-    wanted = _Wanted(cron_id=new_id(), thread_id=thread_id, assistant=assistant)
+    wanted = _Wanted(cron_id=cron_id, thread_id=thread_id, assistant=assistant)
     cron = _cron(edge, wanted, _payload(wanted, given), metadata=dict(body.metadata or {}))
-    cron = replace(cron, next_run_date=_next(cron))
+    cron = replace(cron, next_run_date=_next(cron), once=ids.once)
     if thread_id is not None and makes_thread:
         await edge.records.create_thread(thread_id, metadata={}, if_exists="do_nothing", ttl=None)
     if not await edge.runtime.save_cron(cron):
         if thread_id is not None:
             await _require_thread(edge, thread_id)
         raise _assistant_not_found(str(body.assistant_id))
-    found, _ = await _found(edge, cron.cron_id)
-    return json(found)
+    found, _ = await _found(edge, cron_id)
+    return found
+
+
+async def _made(edge: Edge, cron_id: str) -> JsonObject:
+    """Returns a cron that an earlier request with the same key has created."""
+    found = await edge.records.get_cron(cron_id)
+    if found is None:
+        raise deleted("cron")
+    return found[0]
 
 
 @router.post(

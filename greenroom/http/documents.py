@@ -11,6 +11,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from greenroom.http.parameters import MAX_KEY
 from greenroom.wire.answers import Error
 from greenroom.wire.models import BODIES
 from greenroom.wire.rpc_models import RPC_BODIES
@@ -35,6 +36,15 @@ _HEADERS = {
 }
 
 
+_ONCE = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "The same request with the same key makes nothing a second time, for 24 hours.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": MAX_KEY},
+}
+
+
 def doc(
     answers: Mapping[int, Any],
     *,
@@ -45,6 +55,7 @@ def doc(
     headers: tuple[str, ...] = (),
     errors: tuple[int, ...] = (),
     stream: bool = False,
+    once: bool = False,
 ) -> dict[str, Any]:
     """Returns keyword arguments for a route decorator.
 
@@ -55,15 +66,19 @@ def doc(
         headers: the headers of a successful answer.
         errors: the error statuses beyond 422, 503 and, with a body, 413.
         stream: the answer with status 200 is an event stream.
+        once: the request may have an ``Idempotency-Key``.
     """
     extra: dict[str, Any] = {}
     if body is not None:
         extra["requestBody"] = _body(body, body_list, body_required)
-    if query:
-        extra["parameters"] = [
-            {"name": name, "in": "query", "required": False, "schema": schema}
-            for name, schema in query.items()
-        ]
+    parameters = [
+        {"name": name, "in": "query", "required": False, "schema": schema}
+        for name, schema in (query or {}).items()
+    ]
+    if once:
+        parameters.append(_ONCE)
+    if parameters:
+        extra["parameters"] = parameters
     responses: dict[int | str, dict[str, Any]] = {
         status: _success(status, answer, headers, stream) for status, answer in answers.items()
     }

@@ -24,6 +24,8 @@ from greenroom.wire.models import MAX_OFFSET, StreamMode
 
 _UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.IGNORECASE | re.ASCII)
 _MAX_ID = 255
+MAX_KEY = 255
+"""The most characters of an ``Idempotency-Key``."""
 _TRUE = frozenset({"1", "true"})
 
 STREAM_MODES: tuple[str, ...] = get_args(StreamMode)

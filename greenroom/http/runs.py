@@ -28,6 +28,7 @@ from greenroom.http.following import (
     outcome_answer,
     run_headers,
 )
+from greenroom.http.idempotency import once
 from greenroom.http.parameters import (
     STREAM_MODES,
     action_of,
@@ -71,6 +72,7 @@ _CREATE_ERRORS = (400, 404, 409)
     **doc(
         {200: answers.Run},
         body=RunCreate,
+        once=True,
         headers=("content-location",),
         errors=_CREATE_ERRORS,
     ),
@@ -84,7 +86,9 @@ async def create(request: Request, thread_id: str) -> Response:
 @router.post(
     "/threads/{thread_id}/runs/stream",
     summary="Create a run and stream its events",
-    **doc({200: None}, body=RunCreate, headers=_LOCATED, errors=_CREATE_ERRORS, stream=True),
+    **doc(
+        {200: None}, body=RunCreate, once=True, headers=_LOCATED, errors=_CREATE_ERRORS, stream=True
+    ),
 )
 async def stream(request: Request, thread_id: str) -> Response:
     run = await created(edge_of(request), await _creating(request, thread_id))
@@ -95,7 +99,7 @@ async def stream(request: Request, thread_id: str) -> Response:
 @router.post(
     "/threads/{thread_id}/runs/wait",
     summary="Create a run and wait for its output",
-    **doc({200: object}, body=RunCreate, headers=_LOCATED, errors=_CREATE_ERRORS),
+    **doc({200: object}, body=RunCreate, once=True, headers=_LOCATED, errors=_CREATE_ERRORS),
 )
 async def wait(request: Request, thread_id: str) -> Response:
     run = await created(edge_of(request), await _creating(request, thread_id))
@@ -109,7 +113,9 @@ async def _creating(request: Request, thread_id: str) -> Coroutine[Any, Any, New
     dialect = dialect_of(request)
     thread_id = thread_id_of(dialect, thread_id)
     body = await parse(request, RunCreate)
-    return create_run(edge_of(request), dialect, body, thread_id)
+    return once(
+        request, lambda ids: create_run(edge_of(request), dialect, body, thread_id, ids=ids)
+    )
 
 
 @router.get(

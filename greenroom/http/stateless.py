@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any, cast
 
 from fastapi import APIRouter
@@ -26,6 +26,7 @@ from greenroom.http.following import (
     joined_stream,
     run_headers,
 )
+from greenroom.http.idempotency import Ids, once
 from greenroom.http.parameters import STREAM_MODES, action_of, flag, thread_id_of, uuid_of
 from greenroom.http.runs import NO_MATCHING_RUNS, NO_RUNS
 from greenroom.wire import answers
@@ -46,6 +47,7 @@ _CREATE_ERRORS = (400, 404, 409)
     **doc(
         {200: answers.Run},
         body=RunCreate,
+        once=True,
         headers=("content-location",),
         errors=_CREATE_ERRORS,
     ),
@@ -58,7 +60,9 @@ async def create(request: Request) -> Response:
 @router.post(
     "/runs/stream",
     summary="Create a run on a thread of its own and stream its events",
-    **doc({200: None}, body=RunCreate, headers=_LOCATED, errors=_CREATE_ERRORS, stream=True),
+    **doc(
+        {200: None}, body=RunCreate, once=True, headers=_LOCATED, errors=_CREATE_ERRORS, stream=True
+    ),
 )
 async def stream(request: Request) -> Response:
     run = await created(edge_of(request), await _creating(request))
@@ -70,7 +74,7 @@ async def stream(request: Request) -> Response:
 @router.post(
     "/runs/wait",
     summary="Create a run on a thread of its own and wait for its output",
-    **doc({200: object}, body=RunCreate, headers=_LOCATED, errors=_CREATE_ERRORS),
+    **doc({200: object}, body=RunCreate, once=True, headers=_LOCATED, errors=_CREATE_ERRORS),
 )
 async def wait(request: Request) -> Response:
     run = await created(edge_of(request), await _creating(request))
@@ -82,7 +86,9 @@ async def wait(request: Request) -> Response:
 @router.post(
     "/runs/batch",
     summary="Create several runs, each on a thread of its own",
-    **doc({200: list[answers.Run]}, body=RunCreate, body_list=True, errors=_CREATE_ERRORS),
+    **doc(
+        {200: list[answers.Run]}, body=RunCreate, body_list=True, once=True, errors=_CREATE_ERRORS
+    ),
 )
 async def batch(request: Request) -> Response:
     edge, dialect = edge_of(request), dialect_of(request)
@@ -91,13 +97,7 @@ async def batch(request: Request) -> Response:
         raise InvalidRequest(f"A batch must have at most {_MAX_BATCH} runs, not {len(items)}.")
     # All runs are checked before the first one is created: a batch with a mistake creates none.
     bodies = [validated(RunCreate, _snake(item)) for item in items]
-    requests = [await run_request(edge, dialect, body, None) for body in bodies]
-    runs = await asyncio.gather(
-        *(
-            admit(edge, dialect, body, None, wanted)
-            for body, wanted in zip(bodies, requests, strict=True)
-        )
-    )
+    runs = await once(request, lambda ids: _create_all(edge, dialect, bodies, ids))
     return json([run_object(run) for run in runs])
 
 
@@ -158,10 +158,26 @@ async def join_stream(request: Request, run_id: str) -> Response:
     return joined_stream(edge, request, record, headers, leave, from_first=whole)
 
 
+async def _create_all(
+    edge: Edge, dialect: Dialect, bodies: Sequence[RunCreate], ids: Ids
+) -> list[NewRun]:
+    requests = [
+        await run_request(edge, dialect, body, None, ids=ids, number=number)
+        for number, body in enumerate(bodies)
+    ]
+    return await asyncio.gather(
+        *(
+            admit(edge, dialect, body, None, wanted, ids=ids, number=number)
+            for number, (body, wanted) in enumerate(zip(bodies, requests, strict=True))
+        )
+    )
+
+
 async def _creating(request: Request) -> Coroutine[Any, Any, NewRun]:
     """Reads the request; returns a coroutine that admits the run."""
     body = await parse(request, RunCreate)
-    return create_run(edge_of(request), dialect_of(request), body, None)
+    edge, dialect = edge_of(request), dialect_of(request)
+    return once(request, lambda ids: create_run(edge, dialect, body, None, ids=ids))
 
 
 def _path(dialect: Dialect, run: NewRun) -> str:

@@ -15,7 +15,8 @@ from greenroom.http.bodies import parse
 from greenroom.http.creation import plain
 from greenroom.http.documents import doc
 from greenroom.http.edge import Edge, dialect_of, edge_of
-from greenroom.http.parameters import new_id, texts, thread_id_of
+from greenroom.http.idempotency import Ids, deleted, once
+from greenroom.http.parameters import texts, thread_id_of
 from greenroom.http.streaming import EventStream
 from greenroom.wire import answers
 from greenroom.wire.dialects import Dialect
@@ -59,30 +60,55 @@ def graph_of(thread: JsonObject) -> str | None:
 @router.post(
     "/threads",
     summary="Create a thread",
-    **doc({200: answers.Thread, 201: answers.Error}, body=ThreadCreate, errors=(409,)),
+    **doc({200: answers.Thread, 201: answers.Error}, body=ThreadCreate, once=True, errors=(409,)),
 )
 async def create(request: Request) -> Response:
-    edge, dialect = edge_of(request), dialect_of(request)
     body = await parse(request, ThreadCreate)
-    thread_id = thread_id_of(dialect, body.thread_id) if body.thread_id is not None else new_id()
+    return await once(request, lambda ids: _create(request, body, ids))
+
+
+async def _create(request: Request, body: ThreadCreate, ids: Ids) -> Response:
+    edge, dialect = edge_of(request), dialect_of(request)
+    given = body.thread_id
+    thread_id = thread_id_of(dialect, given) if given is not None else ids.new_id()
     if_exists = body.if_exists or "raise"
-    if if_exists == "do_nothing" and body.supersteps:
-        existing = await edge.records.get_thread(thread_id)
-        if existing is not None:
-            return json(_shown(request, existing))
-    try:
-        thread = await edge.records.create_thread(
-            thread_id, metadata=body.metadata or {}, if_exists=if_exists, ttl=_ttl(body)
-        )
-    except Conflict:
-        raise Conflict(f"Thread with ID {thread_id} already exists") from None
-    if body.supersteps:
-        return await _with_supersteps(request, edge, thread, body)
+    if ids.has_made(thread_id):
+        thread = await _made(edge, thread_id)
+    else:
+        if if_exists == "do_nothing" and body.supersteps:
+            existing = await edge.records.get_thread(thread_id)
+            if existing is not None:
+                return json(_shown(request, existing))
+        try:
+            thread = await edge.records.create_thread(
+                thread_id,
+                metadata=body.metadata or {},
+                if_exists=if_exists,
+                ttl=_ttl(body),
+                once=ids.once,
+            )
+        except Conflict:
+            raise Conflict(f"Thread with ID {thread_id} already exists") from None
+    if body.supersteps and not ids.has_made(_state_of(thread_id)):
+        return await _with_supersteps(request, edge, thread, body, ids)
     return json(_shown(request, thread))
 
 
+async def _made(edge: Edge, thread_id: str) -> JsonObject:
+    """Returns a thread that an earlier request with the same key has created."""
+    thread = await edge.records.get_thread(thread_id)
+    if thread is None:
+        raise deleted("thread")
+    return thread
+
+
+def _state_of(thread_id: str) -> str:
+    """Returns the name under which a key has made a thread's first state."""
+    return f"{thread_id} state"
+
+
 async def _with_supersteps(
-    request: Request, edge: Edge, thread: JsonObject, body: ThreadCreate
+    request: Request, edge: Edge, thread: JsonObject, body: ThreadCreate, ids: Ids
 ) -> Response:
     thread_id = str(thread["thread_id"])
     try:
@@ -91,6 +117,7 @@ async def _with_supersteps(
                 graph_id=await _graph_for_supersteps(edge, thread),
                 thread_id=thread_id,
                 supersteps=dumps(body.supersteps),
+                update_id=ids.once.seed if ids.once is not None else "",
             )
         )
     except Unavailable:
@@ -99,6 +126,8 @@ async def _with_supersteps(
         # The thread stays, as in LangGraph's server; 201 distinguishes this from a success.
         problem = f"Thread {thread_id} was created, but there were problems updating the state: "
         return json({"detail": problem + error.message}, status=201)
+    if ids.once is not None:
+        await edge.records.note_made(ids.once, _state_of(thread_id))
     return json(_shown(request, await edge.records.get_thread(thread_id) or thread))
 
 
@@ -232,17 +261,28 @@ async def delete(request: Request, thread_id: str) -> Response:
 @router.post(
     "/threads/{thread_id}/copy",
     summary="Copy a thread with its state",
-    **doc({200: answers.Thread}, errors=(409,)),
+    **doc({200: answers.Thread}, once=True, errors=(409,)),
 )
 async def copy(request: Request, thread_id: str) -> Response:
     edge = edge_of(request)
     thread_id = thread_id_of(dialect_of(request), thread_id)
-    copy_id = new_id()
+    copied = await once(request, lambda ids: _copy(edge, thread_id, ids))
+    return json(_shown(request, copied))
+
+
+async def _copy(edge: Edge, thread_id: str, ids: Ids) -> JsonObject:
+    copy_id = ids.new_id()
+    if ids.has_made(copy_id):
+        return await _made(edge, copy_id)
     try:
         await edge.runtime.copy_thread(thread_id, copy_id)
     except (Conflict, NotFound):
         raise Conflict("Conflict") from None  # the whole message of LangGraph's server
-    return json(_shown(request, await existing_thread(edge, copy_id)))
+    if ids.once is not None and not await edge.records.note_made(ids.once, copy_id):
+        # A request with the key was refused and has freed it: no repetition would find this copy.
+        await edge.runtime.delete_thread(copy_id)
+        raise Conflict("Conflict")
+    return await existing_thread(edge, copy_id)
 
 
 @router.get(

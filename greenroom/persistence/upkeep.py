@@ -128,6 +128,22 @@ async def delete_heard_cancels(pool: Pool, older_than_s: float, *, max_rows: int
     return len(rows)
 
 
+async def delete_old_keys(pool: Pool, older_than_s: float, *, max_rows: int = 1000) -> int:
+    """Deletes old keys of requests, with the notes of what was made under them; returns their
+    number.
+
+    A result of ``max_rows`` means that more may be left.
+    """
+    rows = await rows_of(
+        pool,
+        "DELETE FROM greenroom.idempotency WHERE key IN (SELECT key FROM greenroom.idempotency"
+        " WHERE created_at < now() - make_interval(secs => %(older_than_s)s) LIMIT %(max_rows)s)"
+        " RETURNING key",
+        {"older_than_s": older_than_s, "max_rows": max_rows},
+    )
+    return len(rows)
+
+
 async def delete_saved_heads(
     pool: Pool, older_than_s: float, *, max_runs: int = 100, within_s: float | None = None
 ) -> int:

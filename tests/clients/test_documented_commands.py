@@ -27,7 +27,7 @@ COMMAND_PATIENCE_S = 60.0
 
 def command(heading: str, server: Served) -> str:
     """The command under a heading, for the server of the tests."""
-    (found,) = re.findall(rf"^## {heading}\n\n```sh\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+    (found,) = re.findall(rf"^## {heading}\n.*?^```sh\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
     # What npm would install is installed.
     found = re.sub(r"^npm install (.*\\\n)*.*\n", "", found, flags=re.MULTILINE)
     return found.replace("http://127.0.0.1:8000", server.url).replace(
@@ -95,6 +95,10 @@ def test_the_command_of_curl_prints_events(server: Served) -> None:
     printed = run(command("curl", server), ROOT)
     assert printed.startswith("event: metadata")
     assert "event: messages" in printed
+
+
+def test_the_command_that_repeats_a_request_makes_one_run(server: Served) -> None:
+    assert run(command("Requests that are repeated", server), ROOT) == "one run\n"
 
 
 async def test_the_page_with_use_stream_shows_an_answer(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import orjson
@@ -12,6 +12,7 @@ import orjson
 from greenroom.core.crons import Cron
 from greenroom.core.errors import Conflict, NotFound
 from greenroom.core.events import EventLog
+from greenroom.core.idempotency import OnceKey, Reservation
 from greenroom.core.identity import system_assistant_id
 from greenroom.core.ports import JsonObject, Page, Question, StateUpdate, SuperstepsUpdate
 from greenroom.core.runs import (
@@ -42,6 +43,26 @@ class MemoryRecords:
         self.crons: dict[str, tuple[JsonObject, int]] = {}
         self.asked: list[tuple[Any, ...]] = []
         self.down: Exception | None = None
+        self.keys: dict[str, Reservation] = {}
+        self.released: list[str] = []
+
+    async def reserve(self, once: OnceKey, digest: bytes) -> Reservation:
+        new = Reservation(once=once, digest=digest, made=frozenset())
+        return self.keys.setdefault(once.key, new)
+
+    async def release(self, once: OnceKey) -> bool:
+        held = self.keys.get(once.key)
+        if held is None or held.once != once or held.made:
+            return False
+        self.released.append(self.keys.pop(once.key).once.key)
+        return True
+
+    async def note_made(self, once: OnceKey, made_id: str) -> bool:
+        held = self.keys.get(once.key)
+        if held is None or held.once != once:
+            return False
+        self.keys[once.key] = replace(held, made=held.made | {made_id})
+        return True
 
     async def ready(self) -> None:
         if self.down:
@@ -57,12 +78,14 @@ class MemoryRecords:
         found = await self.get_assistant(assistant_id)
         return {**found, "revision": self.revisions.get(assistant_id, 1)} if found else None
 
-    async def create_assistant(self, new, *, if_exists) -> JsonObject:
+    async def create_assistant(self, new, *, if_exists, once=None) -> JsonObject:
         if new.assistant_id in self.assistants:
             if if_exists == "raise":
                 raise Conflict(f"Assistant {new.assistant_id} already exists")
             return self.assistants[new.assistant_id]
         self.assistants[new.assistant_id] = {**_assistant(new.graph_id), **asdict(new)}
+        if once is not None:
+            await self.note_made(once, new.assistant_id)
         return self.assistants[new.assistant_id]
 
     async def patch_assistant(self, assistant_id, patch) -> JsonObject | None:
@@ -86,13 +109,15 @@ class MemoryRecords:
     async def count_assistants(self, where) -> int:
         return len(self.assistants)
 
-    async def create_thread(self, thread_id, *, metadata, if_exists, ttl) -> JsonObject:
+    async def create_thread(self, thread_id, *, metadata, if_exists, ttl, once=None) -> JsonObject:
         self.asked.append(("create_thread", thread_id, ttl))
         if thread_id in self.threads:
             if if_exists == "raise":
                 raise Conflict("exists")
             return self.threads[thread_id]
         self.threads[thread_id] = _thread(thread_id, metadata)
+        if once is not None:
+            await self.note_made(once, thread_id)
         return self.threads[thread_id]
 
     async def get_thread(self, thread_id: str) -> JsonObject | None:
@@ -193,6 +218,8 @@ class MemoryRuntime:
     def __init__(self, records: MemoryRecords) -> None:
         self.records = records
         self.requests: list[RunRequest] = []
+        self.created: dict[str, CreatedRun] = {}
+        """What the registry remembers; without it a run that was made is not made again."""
         self.logs: dict[str, EventLog] = {}
         self.endings: dict[str, asyncio.Future[Outcome]] = {}
         self.cancels: list[tuple[CancelRequest, bool]] = []
@@ -221,6 +248,10 @@ class MemoryRuntime:
             raise self.fail
         if self.admission is not None:
             self.admission(request)
+        if request.run_id in self.created:
+            return self.created[request.run_id]
+        if request.once and request.run_id in self.records.keys[request.once.key].made:
+            raise NotFound("made before")
         if request.thread_id not in self.records.threads:
             if not request.create_thread:
                 raise NotFound("no such thread")
@@ -231,9 +262,13 @@ class MemoryRuntime:
             "thread_id": request.thread_id,
             "status": "running",
             "kwargs": orjson.Fragment(request.kwargs),
+            "metadata": {},
+            "created_at": NOW,
         }
+        if request.once is not None:
+            await self.records.note_made(request.once, request.run_id)
         self.begin(request.run_id)
-        return CreatedRun(
+        created = self.created[request.run_id] = CreatedRun(
             run_id=request.run_id,
             thread_id=request.thread_id,
             created_at=NOW,
@@ -242,6 +277,7 @@ class MemoryRuntime:
             ),
             placement=Placement(run_id=request.run_id, attempt=1, actor="a1"),
         )
+        return created
 
     def begin(self, run_id: str) -> None:
         self.logs[run_id] = EventLog(1, 1_000_000)
@@ -400,6 +436,8 @@ class MemoryRuntime:
             },
             0 if revision is None else revision + 1,
         )
+        if cron.once is not None:
+            await self.records.note_made(cron.once, cron.cron_id)
         return True
 
     async def delete_cron(self, cron_id: str, owner: str) -> None:

@@ -44,6 +44,7 @@ from greenroom.persistence.journal.run_writes import (
     requeue,
     start,
     store_cancel,
+    take_back,
 )
 from greenroom.persistence.journal.thread_writes import (
     delete_remains,
@@ -90,6 +91,7 @@ __all__ = [
     "start",
     "store_cancel",
     "store_cron",
+    "take_back",
     "take_epoch",
     "threads_with_remains",
     "was_cancel_heard",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from greenroom.core.crons import Cron, Firing
 from greenroom.persistence.journal.group_commit import Write
+from greenroom.persistence.making_once import HELD, MAY_MAKE, NOTED, params_of
 
 # --- SQL under names ------------------------------------------------------------------------------
 
@@ -19,6 +20,12 @@ WITH made AS (
     ON CONFLICT (cron_id) DO NOTHING
     RETURNING cron_id)
 SELECT cron_id FROM made UNION ALL SELECT cron_id FROM greenroom.crons WHERE cron_id = %(cron)s"""
+
+_STORE_ONCE = (
+    _STORE.replace("WITH made", f"{HELD}, made")
+    .replace("ON CONFLICT", f"AND {MAY_MAKE} ON CONFLICT")
+    .replace("RETURNING cron_id)", f"RETURNING cron_id), {NOTED}")
+)
 
 _CHANGE = """
 UPDATE greenroom.crons SET schedule = %(schedule)s, timezone = %(timezone)s, end_time = %(end)s,
@@ -43,8 +50,14 @@ WHERE {_IS_DUE}"""
 
 
 def store_cron(cron: Cron) -> Write:
-    """Adds a new cron. The write gives its id, or no row without its thread or its assistant."""
-    return Write(_STORE, _params(cron))
+    """Adds a new cron. The write gives its id, or no row without its thread or its assistant.
+
+    A cron with an ``Idempotency-Key`` is only added while the key is reserved and has not made it
+    before.
+    """
+    if cron.once is None:
+        return Write(_STORE, _params(cron))
+    return Write(_STORE_ONCE, _params(cron) | params_of(cron.once, cron.cron_id))
 
 
 def change_cron(cron: Cron) -> Write:

@@ -8,6 +8,7 @@ from typing import Literal
 from greenroom.core.crons import Firing
 from greenroom.core.runs import CancelAction, RunRequest, RunStatus
 from greenroom.persistence.journal.group_commit import Write
+from greenroom.persistence.making_once import FORGET, HELD, MAY_MAKE, NOTED, params_of
 
 Requeued = Literal["died", "not ordered", "drained", "cut off"]
 """Why a run is pending again: its process died; its actor never had the order, since the registry
@@ -78,6 +79,16 @@ _NEW_AND_DUE = f"""{_NEW} AND EXISTS (SELECT 1 FROM greenroom.crons
 _FIRE_MAKING_THREAD = _ADMIT_MAKING_THREAD.replace(_NEW, _NEW_AND_DUE)
 _FIRE_ON_THREAD = _ADMIT_ON_THREAD.replace(_NEW, _NEW_AND_DUE)
 
+_ONCE_MAKING_THREAD, _ONCE_ON_THREAD = (
+    sql.replace(_NEW, f"{_NEW} AND {MAY_MAKE}")
+    .replace("WITH known", f"{HELD}, known")
+    .replace(
+        "RETURNING created_at, metadata)\nSELECT",
+        f"RETURNING created_at, metadata),{NOTED}\nSELECT",
+    )
+    for sql in (_ADMIT_MAKING_THREAD, _ADMIT_ON_THREAD)
+)
+
 _CREATED = "SELECT created_at, metadata::text FROM greenroom.runs WHERE run_id = %(run)s"
 
 _START = """
@@ -104,6 +115,9 @@ WHERE run_id = %(run)s AND status IN ('pending', 'running')"""
 _DELETE_EVENTS = "DELETE FROM greenroom.run_events WHERE run_id = %(run)s"
 _DELETE = "DELETE FROM greenroom.runs WHERE run_id = %(run)s"
 
+_DELETE_NOT_OVER = f"{_DELETE} AND status IN ('pending', 'running')"
+_FORGET_RUN = f"{FORGET} AND NOT EXISTS (SELECT 1 FROM greenroom.runs WHERE run_id = %(run)s)"
+
 _KEEP_HEADS = """
 SELECT greenroom.save_heads(run_id, thread_id,
     kwargs->'config'->'configurable'->>'checkpoint_id')
@@ -128,6 +142,9 @@ def admit(request: RunRequest, *, actor: str | None, firing: Firing | None = Non
         actor: the actor that executes the run in attempt 1, at once; None: the run is pending.
         firing: the due date of a cron that the run is for. The run is added only if the cron is
             still due then; the caller commits `cron_writes.advance_cron` with it.
+
+    A run with an ``Idempotency-Key`` is only added while the key is reserved and has not made it
+    before; otherwise the write gives no row.
     """
     thread_metadata = (
         {}
@@ -140,6 +157,9 @@ def admit(request: RunRequest, *, actor: str | None, firing: Firing | None = Non
     if firing is not None:
         making, finding = _FIRE_MAKING_THREAD, _FIRE_ON_THREAD
         due = {"cron": firing.cron_id, "due": firing.due, "revision": firing.revision}
+    if request.once is not None:
+        making, finding = _ONCE_MAKING_THREAD, _ONCE_ON_THREAD
+        due = params_of(request.once, request.run_id)
     return Write(
         making if request.create_thread else finding,
         {
@@ -242,6 +262,19 @@ def end_run(
 def delete_run(run_id: str) -> tuple[Write, Write]:
     """Deletes the run's record and its durable events."""
     return Write(_DELETE_EVENTS, {"run": run_id}), Write(_DELETE, {"run": run_id})
+
+
+def take_back(request: RunRequest) -> list[Write]:
+    """Deletes a run that was not started, and forgets that its key has made it.
+
+    A run that is over stays: its create was repeated.
+    """
+    writes = [Write(_DELETE_NOT_OVER, {"run": request.run_id})]
+    if request.once is not None:
+        writes.append(
+            Write(_FORGET_RUN, {**params_of(request.once, request.run_id), "run": request.run_id})
+        )
+    return writes
 
 
 def keep_heads(run_id: str) -> Write:

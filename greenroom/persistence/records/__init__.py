@@ -4,6 +4,7 @@
 |---|---|
 | `queries` | `Queries`: queries PostgreSQL, and translates its errors; shared parts of SQL |
 | `assistants`, `threads`, `runs`, `crons` | questions about one kind of record, and its shape |
+| `keys` | keys of requests that clients may repeat, and what was made under them |
 | `system_assistants` | the assistants that every start of a server registers |
 | `items` | the same of the store's items, and their writes, also those of graphs |
 """

@@ -11,11 +11,13 @@ from psycopg.types.json import Jsonb
 
 from greenroom.core.assistants import AssistantPatch, NewAssistant
 from greenroom.core.errors import Conflict, NotFound
+from greenroom.core.idempotency import OnceKey
 from greenroom.core.ports import AssistantFilter, JsonObject, Page
 from greenroom.persistence.database import Pool, timestamp
+from greenroom.persistence.making_once import HELD, MAY_MAKE, NOTED, params_of
+from greenroom.persistence.records.keys import KeyRecords
 from greenroom.persistence.records.queries import (
     Conditions,
-    Queries,
     is_uuid,
     order_clause,
     pattern_of,
@@ -35,11 +37,14 @@ _VERSION_COLUMNS = (
 )
 _ORDERS = frozenset({"assistant_id", "graph_id", "name", "created_at", "updated_at"})
 
-_CREATE = f"""
+_CREATE = """
 INSERT INTO greenroom.assistants (assistant_id, graph_id, name, description, config, context,
     metadata, change)
-VALUES (%s, %s, %s, %s, %s, %s, %s, %s)
-ON CONFLICT (assistant_id) DO NOTHING RETURNING {_COLUMNS}"""
+SELECT %(made_id)s::uuid, %(graph_id)s, %(name)s, %(description)s, %(config)s, %(context)s,
+    %(metadata)s, %(change)s"""
+_RETURNED = f"ON CONFLICT (assistant_id) DO NOTHING RETURNING {_COLUMNS}"
+_CREATE_ONCE = f"""
+{HELD}, made AS ({_CREATE} WHERE {MAY_MAKE} {_RETURNED}), {NOTED} SELECT * FROM made"""
 
 # Rests on `config.configurable` being the same as `context`. One statement: two patches at the same
 # time are two versions, and neither undoes the other.
@@ -67,7 +72,7 @@ WHERE a.assistant_id = %s AND v.assistant_id = a.assistant_id AND v.version = %s
 RETURNING {", ".join(f"a.{name.strip()}" for name in _COLUMNS.split(","))}"""
 
 
-class AssistantRecords(Queries):
+class AssistantRecords(KeyRecords):
     """The queries of assistants."""
 
     def __init__(self, pool: Pool) -> None:
@@ -106,28 +111,49 @@ class AssistantRecords(Queries):
         return rows[0] if rows else None
 
     async def create_assistant(
-        self, new: NewAssistant, *, if_exists: Literal["raise", "do_nothing"]
+        self,
+        new: NewAssistant,
+        *,
+        if_exists: Literal["raise", "do_nothing"],
+        once: OnceKey | None = None,
     ) -> JsonObject:
         """Creates an assistant; with ``do_nothing``, returns an existing one unchanged.
 
+        Args:
+            once: the key under which it is made; the assistant that was made under it is returned.
+
         Raises:
             Conflict: the assistant exists and ``if_exists`` is ``raise``.
+            NotFound: the key is not reserved any more, or the assistant that it made is deleted.
             InvalidRequest: a value cannot be stored.
         """
         change = uuid.uuid4()
-        given = [new.assistant_id, new.graph_id, new.name, new.description]
-        parts = [Jsonb(dict(part)) for part in (new.config, new.context, new.metadata)]
+        made_id = new.assistant_id
+        given: dict[str, Any] = {
+            "graph_id": new.graph_id,
+            "name": new.name,
+            "description": new.description,
+            "config": Jsonb(dict(new.config)),
+            "context": Jsonb(dict(new.context)),
+            "metadata": Jsonb(dict(new.metadata)),
+            "change": change,
+        }
+        given |= {"made_id": made_id} if once is None else params_of(once, made_id)
+        sql = f"{_CREATE} {_RETURNED}" if once is None else _CREATE_ONCE
         while True:
-            rows = await self.rows(_CREATE, [*given, *parts, change])
+            rows = await self.rows(sql, given)
             if rows:
                 return _shown(rows[0])
+            found = await self._find_assistant(made_id, f"{_COLUMNS}, change")
+            state = "free" if once is None else await self.key_state(once, made_id)
+            if state == "gone" or (state == "made" and found is None):
+                raise NotFound(f"Assistant {made_id} not found")
             # None when the assistant was deleted in between; then it can be created.
-            found = await self._find_assistant(new.assistant_id, f"{_COLUMNS}, change")
             if found is None:
                 continue
             # A statement that is repeated after a lost connection finds its own row.
-            if found.pop("change") != change and if_exists == "raise":
-                raise Conflict(f"Assistant {new.assistant_id} already exists")
+            if found.pop("change") != change and state == "free" and if_exists == "raise":
+                raise Conflict(f"Assistant {made_id} already exists")
             return _shown(found)
 
     async def patch_assistant(self, assistant_id: str, patch: AssistantPatch) -> JsonObject | None:

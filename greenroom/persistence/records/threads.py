@@ -14,11 +14,14 @@ from typing import Any, Literal
 import orjson
 from psycopg.types.json import Jsonb
 
-from greenroom.core.errors import Conflict, InvalidRequest
+from greenroom.core.errors import Conflict, InvalidRequest, NotFound
+from greenroom.core.idempotency import OnceKey
 from greenroom.core.ports import JsonObject, Page, ThreadFilter
 from greenroom.persistence.database import timestamp
 from greenroom.persistence.facets import is_facet, without_nul
-from greenroom.persistence.records.queries import Conditions, Queries, order_clause, where_clause
+from greenroom.persistence.making_once import HELD, MAY_MAKE, NOTED, params_of
+from greenroom.persistence.records.keys import KeyRecords
+from greenroom.persistence.records.queries import Conditions, order_clause, where_clause
 
 WALK = 2000
 """The rows that the first method reads."""
@@ -54,7 +57,18 @@ WHERE t.thread_id = %s"""
 _ORDERS = frozenset({"thread_id", "status", "created_at", "updated_at", "state_updated_at"})
 
 
-class ThreadRecords(Queries):
+_CREATE = """
+    INSERT INTO greenroom.threads (thread_id, metadata, ttl_minutes, ttl_strategy,
+        created_at, updated_at, state_updated_at)
+    SELECT %(made_id)s, %(metadata)s, m, %(strategy)s, t, t, t
+    FROM (SELECT %(minutes)s::float8 AS m, clock_timestamp() AS t) AS given
+    WHERE NOT EXISTS (SELECT 1 FROM greenroom.operations WHERE subject = %(made_id)s)"""
+_RETURNED = f"ON CONFLICT (thread_id) DO NOTHING RETURNING {_COLUMNS}"
+_CREATE_ONCE = f"""
+{HELD}, made AS ({_CREATE} AND {MAY_MAKE} {_RETURNED}), {NOTED} SELECT * FROM made"""
+
+
+class ThreadRecords(KeyRecords):
     """The queries of threads, and the changes that a client may make."""
 
     async def create_thread(
@@ -64,24 +78,24 @@ class ThreadRecords(Queries):
         metadata: Mapping[str, Any],
         if_exists: Literal["raise", "do_nothing"],
         ttl: Mapping[str, Any] | None,
+        once: OnceKey | None = None,
     ) -> JsonObject:
         """Creates a thread; with ``do_nothing``, returns an existing one unchanged.
 
+        Args:
+            once: the key under which it is made; the thread that was made under it is returned.
+
         Raises:
             Conflict: the thread exists and ``if_exists`` is ``raise``, or it is being deleted.
+            NotFound: the key is not reserved any more, or the thread that it made is deleted.
             InvalidRequest: the metadata or the ttl cannot be stored.
         """
         minutes, strategy = _ttl(ttl)
+        given = {"metadata": Jsonb(dict(metadata)), "strategy": strategy, "minutes": minutes}
+        given |= {"made_id": thread_id} if once is None else params_of(once, thread_id)
+        sql = f"{_CREATE} {_RETURNED}" if once is None else _CREATE_ONCE
         while True:
-            rows = await self.rows(
-                "INSERT INTO greenroom.threads (thread_id, metadata, ttl_minutes, ttl_strategy,"
-                " created_at, updated_at, state_updated_at)"
-                " SELECT %s, %s, m, %s, t, t, t"
-                " FROM (SELECT %s::float8 AS m, clock_timestamp() AS t) AS given"
-                " WHERE NOT EXISTS (SELECT 1 FROM greenroom.operations WHERE subject = %s)"
-                f" ON CONFLICT (thread_id) DO NOTHING RETURNING {_COLUMNS}",
-                [thread_id, Jsonb(dict(metadata)), strategy, minutes, thread_id],
-            )
+            rows = await self.rows(sql, given)
             if rows:
                 return _thread(rows[0])
             if await self._is_being_deleted(thread_id):
@@ -89,10 +103,14 @@ class ThreadRecords(Queries):
                     f"Thread with ID {thread_id} is being deleted. Try again when it is gone, or"
                     " choose another ID."
                 )
-            if if_exists == "raise":
+            found = await self.get_thread(thread_id)
+            state = "free" if once is None else await self.key_state(once, thread_id)
+            if state == "gone" or (state == "made" and found is None):
+                raise NotFound(f"Thread with ID {thread_id} not found")
+            if state == "free" and if_exists == "raise":
                 raise Conflict(f"Thread with ID {thread_id} already exists")
             # None when the thread was deleted in between; then it can be created.
-            if found := await self.get_thread(thread_id):
+            if found is not None:
                 return found
 
     async def _is_being_deleted(self, thread_id: str) -> bool:
