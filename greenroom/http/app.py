@@ -26,6 +26,7 @@ from greenroom.http import (
     system,
     threads,
 )
+from greenroom.http.a2a import routes as a2a
 from greenroom.http.bodies import CountedBodies
 from greenroom.http.edge import Edge
 from greenroom.http.settings import HttpSettings
@@ -73,7 +74,7 @@ def create_app(
     )
     for dialect in DIALECTS:
         # Routes are tried in order, so the most frequent ones come first.
-        for part in (runs, stateless, all_runs, threads, states, assistants, crons, system):
+        for part in (runs, stateless, all_runs, threads, states, assistants, crons, a2a, system):
             app.include_router(part.router, prefix=dialect.prefix)
     errors.install(app)
     documents.install(app)

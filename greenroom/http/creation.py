@@ -49,19 +49,25 @@ class NewRun:
 
 
 async def create_run(
-    edge: Edge, dialect: Dialect, body: RunCreate, thread_id: str | None
+    edge: Edge,
+    dialect: Dialect,
+    body: RunCreate,
+    thread_id: str | None,
+    *,
+    run_id: str | None = None,
 ) -> NewRun:
     """Validates and admits a run.
 
     Args:
         thread_id: None for a stateless run, which gets a new thread.
+        run_id: of `new_run_id` for that thread; None takes a new one.
 
     Raises:
         InvalidRequest, BadRequest: the body is wrong (platform API, section 5).
         NotFound: the thread or the assistant does not exist.
         Conflict: the thread is taken and the strategy is ``reject``.
     """
-    request = await run_request(edge, dialect, body, thread_id)
+    request = await run_request(edge, dialect, body, thread_id, run_id=run_id)
     return await admit(edge, dialect, body, request)
 
 
@@ -78,7 +84,12 @@ async def admit(edge: Edge, dialect: Dialect, body: RunCreate, request: RunReque
 
 
 async def run_request(
-    edge: Edge, dialect: Dialect, body: RunCreate, thread_id: str | None
+    edge: Edge,
+    dialect: Dialect,
+    body: RunCreate,
+    thread_id: str | None,
+    *,
+    run_id: str | None = None,
 ) -> RunRequest:
     """Makes the request for a run from a body; admits nothing. Raises as `create_run` does."""
     check_run(edge, body)
@@ -88,7 +99,7 @@ async def run_request(
         body,
         assistant,
         dialect=dialect,
-        run_id=new_run_id(owned),
+        run_id=run_id or new_run_id(owned),
         thread_id=owned,
         stateless=thread_id is None,
         traceparent=tracing.traceparent(),
