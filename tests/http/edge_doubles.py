@@ -113,7 +113,13 @@ class MemoryRecords:
 
     async def search_runs(self, where, *, limit, offset, descending) -> Page:
         self.asked.append(("search_runs", where, descending))
-        return _page(list(self.runs.values()), limit, offset)
+        found = [
+            run
+            for run in self.runs.values()
+            if where.thread_id in (None, run["thread_id"])
+            and _contains(run.get("metadata", {}), where.metadata or {})
+        ]
+        return _page(found[::-1] if descending else found, limit, offset)
 
     async def count_runs(self, where) -> int:
         self.asked.append(("count_runs", where))
@@ -138,6 +144,7 @@ class MemoryRuntime:
     def __init__(self, records: MemoryRecords) -> None:
         self.records = records
         self.requests: list[RunRequest] = []
+        self.admitted = asyncio.Event()
         self.logs: dict[str, EventLog] = {}
         self.endings: dict[str, asyncio.Future[Outcome]] = {}
         self.cancels: list[tuple[CancelRequest, bool]] = []
@@ -169,10 +176,14 @@ class MemoryRuntime:
         self.records.runs[request.run_id] = {
             "run_id": request.run_id,
             "thread_id": request.thread_id,
+            "assistant_id": request.assistant_id,
+            "metadata": orjson.loads(request.metadata),
             "status": "running",
             "kwargs": orjson.Fragment(request.kwargs),
+            "updated_at": NOW,
         }
         self.begin(request.run_id)
+        self.admitted.set()
         return CreatedRun(
             run_id=request.run_id,
             thread_id=request.thread_id,
@@ -341,6 +352,16 @@ class MemoryRuntime:
 
 def _page(found: list[JsonObject], limit: int, offset: int) -> Page:
     return Page(items=found[offset : offset + limit], has_more=len(found) > offset + limit)
+
+
+def _contains(metadata: Mapping[str, Any], part: Mapping[str, Any]) -> bool:
+    """As ``@>`` of PostgreSQL for objects."""
+    return all(
+        _contains(metadata.get(key, {}), value)
+        if isinstance(value, Mapping)
+        else metadata.get(key) == value
+        for key, value in part.items()
+    )
 
 
 def _assistant(graph_id: str) -> JsonObject:
