@@ -30,6 +30,6 @@ if settings.database_url is None:
     dsn = embedded.dsn
 else:
     dsn = settings.database_url
-generation = asyncio.run(prepare_database(dsn, configuration.graphs))
+generation = asyncio.run(prepare_database(dsn, configuration))
 
 app = application(settings, registry_setup(settings, configuration, dsn, generation=generation))

@@ -84,6 +84,10 @@ class Api:
         async with self._http.post(path, json=body, raise_for_status=True) as answer:
             return json.loads(await answer.read() or "null")
 
+    async def put(self, path: str, body: Any) -> None:
+        async with self._http.put(path, json=body, raise_for_status=True) as answer:
+            await answer.read()
+
     async def thread(self) -> str:
         return (await self.post("/threads", {}))["thread_id"]
 

@@ -79,6 +79,7 @@ BARE = ("bare", "bare-pooled")
 BOTH = ("greenroom", "dense")
 PACE = (Bar(limit=30, of=BOTH),)
 READ = (Bar(limit=20, of=("greenroom",)),)
+QUERY = (Bar(limit=50, of=BOTH[:1]),)
 RATE = (
     Bar(limit=1.3, of=BOTH, is_minimum=True, against=("reference", "reference-few")),
     Bar(limit=0.25, of=BOTH, is_minimum=True, against=BARE),
@@ -141,6 +142,15 @@ ROWS = (
     Row("stored", "search_page_p95_ms", "search threads, offset 1,000, p95, ms", READ),
     Row("stored", "create_wait_p50_ms", "a trivial run, p50, ms"),
     Row("stored", "create_wait_p95_ms", "a trivial run, p95, ms"),
+    Row("items", "search_p95_ms", "100,000 items stored: search items, p95, ms", READ),
+    Row("items", "search_page_p95_ms", "search items, offset 1,000, p95, ms", READ),
+    Row("items", "search_user_p95_ms", "search the items of one namespace, p95, ms", READ),
+    Row("items", "query_p95_ms", "search items with a query, p95, ms", QUERY),
+    Row("items", "query_user_p95_ms", "with a query, one namespace, p95, ms", QUERY),
+    Row("items", "query_filter_p95_ms", "with a query and a filter for half, p95, ms", QUERY),
+    Row("items", "recall_percent", "of the ten most similar items it finds, %"),
+    Row("items", "put_p95_ms", "put an item, embedded, p95, ms"),
+    Row("items", "get_p95_ms", "get an item, p95, ms", READ),
 )
 
 

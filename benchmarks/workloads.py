@@ -19,6 +19,7 @@ import aiohttp
 import psutil
 
 from benchmarks.client import Api, RunFailed, Stopwatch, gathered, percentile
+from benchmarks.items import figures_of, fill_items, recall
 from benchmarks.stored import fill
 from benchmarks.subjects import Connected, Greenroom, Server, Subject
 
@@ -49,6 +50,7 @@ class Scale:
     stored_threads: int = 100_000
     stored_runs: int = 1_000_000
     stored_requests: int = 200
+    items: int = 100_000
 
 
 QUICK = Scale(
@@ -65,6 +67,7 @@ QUICK = Scale(
     stored_threads=2_000,
     stored_runs=20_000,
     stored_requests=30,
+    items=5_000,
 )
 
 
@@ -522,6 +525,20 @@ async def _requests(
     return figures
 
 
+async def items(subject: Greenroom, scale: Scale) -> Figures:
+    """Measures the store with many items, on a server with an index of its own."""
+    server = Greenroom("items", "", subject.scratch.with_name("items"), "items.json")
+    shutil.rmtree(server.scratch, ignore_errors=True)
+    await server.start()
+    try:
+        await fill_items(server.database, scale.items)
+        async with server.connect(8) as api:
+            figures = await figures_of(api, scale.items, scale.stored_requests)
+            return figures | {"recall_percent": await recall(api, server.database)}
+    finally:
+        await server.stop()
+
+
 # --- all of them ---------------------------------------------------------------------------------
 
 BARES = frozenset({"bare", "bare-pooled"})
@@ -535,6 +552,7 @@ WORKLOADS = {
         Workload("startup", startup, SERVERS, alone=True),
         Workload("memory", memory, SERVERS, alone=True),
         Workload("stored", stored, frozenset({"greenroom"}), alone=True),
+        Workload("items", items, frozenset({"greenroom"}), alone=True),
         # Before the pools have grown: an actor that ends meanwhile would show as less than nothing.
         Workload("idle", idle, SERVERS),
         Workload("ttft", ttft, EVERYONE),

@@ -17,8 +17,8 @@ from greenroom.graphs.placements import MINIMUM, PlacementSpec
 
 _TOP = {
     "graphs": "Names the graphs: `./file.py:attribute`, `package.module:attribute`, or an object"
-    " with such a `path` and a `description`. The attribute is a compiled graph, a `StateGraph`, or"
-    " a function that returns one.",
+    " with such a `path` and a `description`, which its assistant has. The attribute is a compiled"
+    " graph, a `StateGraph`, or a function that returns one.",
     "dependencies": "Folders, which begin with a dot, become importable, and `src` in them too."
     " Packages are not installed: they are expected to be there.",
     "env": "Variables for the graphs' processes: an object, or the name of a `.env` file, as"
@@ -26,7 +26,18 @@ _TOP = {
     " A file that does not exist is a note and no error: git ignores it, so a clone has none."
     " `LANGGRAPH_CONFIG`, here or in the environment, has the defaults of each graph:"
     ' `{"agent": {"configurable": {"model": "small"}, "recursion_limit": 50}}`.',
-    "checkpointer": "`serde` says which values of states are kept. `allowed_msgpack_modules` is a"
+    "store": "The store of items. `index` is for searches by meaning: `embed` is"
+    " `./file.py:function` or `provider:model`, `dims` the length of its vectors, `fields` the"
+    " paths of the texts (default: the whole value). `ttl` has `default_ttl`,"
+    " `sweep_interval_minutes` (default 5) and `refresh_on_read` (default"
+    " `true`), see [memory](how-to/memory.md)."
+    " `path`, a store of your own, has no effect.",
+    "checkpointer": "`ttl` is the time to live of threads: `default_ttl` (minutes from the last"
+    " change, for threads that are made from now on without their own, also by runs),"
+    " `strategy` (`delete`, or `keep_latest`: all but the newest checkpoints go),"
+    " `sweep_interval_minutes` (default: `GREENROOM_SWEEP_INTERVAL_S`) and `sweep_limit` (threads"
+    " of one sweep, default 1000)."
+    " `serde` says which values of states are kept. `allowed_msgpack_modules` is a"
     ' list of types such as `[["my_package.my_module", "MyClass"]]`, true for all types (the'
     " default), or null for those that LangGraph knows. A value of another type is refused in the"
     " node that returned it. `pickle_fallback` says whether a value that msgpack does not give back"

@@ -22,6 +22,7 @@ from typing import Any, Self, cast
 
 from greenroom.core.errors import ConfigurationError
 from greenroom.graphs.configuration import Configuration, read_configuration
+from greenroom.graphs.store_section import EMBED
 
 FACTORY_S = 30.0
 """The time-out of one call of a factory."""
@@ -66,6 +67,7 @@ class GraphCheck:
         self._loud = loud
         self._factories = factories
         self._reports: list[GraphReport] = []
+        self._embedding: GraphReport | None = None
         self._ending = threading.Lock()
         self._ended = False
         self._process = self._started([])
@@ -85,15 +87,22 @@ class GraphCheck:
         self._process.stdin.close()
 
     def finish(self) -> list[GraphReport]:
-        """Waits for the check; returns one report per graph, in the order of the file."""
+        """Waits for the check; returns one report per graph, in the order of the file.
+
+        Raises:
+            ConfigurationError: the embedding of the store, which all graphs share, is broken.
+        """
         self._reader.join()
+        if self._embedding is not None and self._embedding.problem is not None:
+            raise ConfigurationError(self._embedding.problem)
         return self._reports
 
     def problems(self) -> dict[str, str]:
         """Waits for the check; returns the problem of each broken graph, by graph.
 
         Raises:
-            ConfigurationError: all graphs are broken; the message is the problem of the first one.
+            ConfigurationError: the embedding is broken, or all graphs are; the message is the
+                problem of the first one.
         """
         reports = self.finish()
         found = {each.graph_id: each.problem for each in reports if each.problem is not None}
@@ -142,7 +151,7 @@ class GraphCheck:
                     message: dict[str, Any] = json.loads(line)
                     announced = str(message["graph_id"])
                     if "kind" in message:
-                        self._reports.append(_from_json(message))
+                        self._keep(_from_json(message))
                         announced = None
             status = self._process.wait()
             if status == 0:
@@ -150,15 +159,28 @@ class GraphCheck:
             assert self._process.stdin is not None
             self._process.stdin.close()
             # Each graph is announced before it is imported, so the last one announced is the one.
-            self._reports.append(_ended(announced or "?", status))
+            self._keep(_ended(announced or "?", status))
             with self._ending:
                 if self._ended or announced is None:
                     return
-                self._process = self._started([report.graph_id for report in self._reports])
+                done = [report.graph_id for report in self._reports]
+                self._process = self._started([*done, EMBED] if self._embedding else done)
+
+    def _keep(self, report: GraphReport) -> None:
+        if report.graph_id == EMBED:
+            self._embedding = report
+        else:
+            self._reports.append(report)
 
 
 def _ended(graph_id: str, status: int) -> GraphReport:
     how = f"signal {-status}" if status < 0 else f"exit code {status}"
+    if graph_id == EMBED:
+        return GraphReport(
+            graph_id=graph_id,
+            problem=f"'{EMBED}' ended the interpreter while it was imported ({how});"
+            " 'greenroom check' shows what it printed.",
+        )
     return GraphReport(
         graph_id=graph_id,
         problem=f"Graph {graph_id!r} ended the interpreter while it was imported, or its factory"
@@ -183,6 +205,9 @@ def _check(order: dict[str, Any]) -> None:
     os.dup2(2, 1)
     configuration = read_configuration(Path(order["path"]))
     os.environ.update(configuration.env)
+    if configuration.store.index is not None and EMBED not in order["done"]:
+        print(json.dumps({"graph_id": EMBED}), file=reports)
+        print(json.dumps(asdict(_embedding_report(configuration))), file=reports)
     for graph_id in configuration.graphs:
         if graph_id not in order["done"]:
             print(json.dumps({"graph_id": graph_id}), file=reports)
@@ -212,6 +237,16 @@ def _report(configuration: Configuration, graph_id: str, *, factory_s: float) ->
         return _of_graph(GraphReport(graph_id=graph_id, kind="graph"), loaded)
     report = GraphReport(graph_id=graph_id, kind="factory", warnings=loaded.warnings)
     return _called(report, loaded, configuration, factory_s) if factory_s else report
+
+
+def _embedding_report(configuration: Configuration) -> GraphReport:
+    from greenroom.graphs.embedding import load_embedder  # imports LangGraph, as above
+
+    try:
+        load_embedder(configuration)
+    except ConfigurationError as error:
+        return GraphReport(graph_id=EMBED, problem=str(error))
+    return GraphReport(graph_id=EMBED, kind="embedding")
 
 
 def _of_graph(report: GraphReport, loaded: Any, graph: Any = None) -> GraphReport:

@@ -36,7 +36,11 @@ def write_everything(folder: Path) -> Site:
     pages = write_site(folder / "pages")
     whole: dict[str, Any] = {"dependencies": [], "graphs": {}, "env": {}}
     greenroom: dict[str, Any] = {"graphs": {}}
-    for config in (write_folder(folder / "probes"), CLIENTS, pages.config):
+    probes = write_folder(folder / "probes")
+    whole["store"] = json.loads(probes.read_text())["store"]
+    embed = probes.parent / whole["store"]["index"]["embed"]
+    whole["store"]["index"]["embed"] = str(embed.resolve())
+    for config in (probes, CLIENTS, pages.config):
         part = json.loads(config.read_text())
         whole["dependencies"] += [
             os.path.relpath(config.parent / path, folder) for path in part["dependencies"]
@@ -51,4 +55,7 @@ def write_everything(folder: Path) -> Site:
         greenroom |= told
     path = folder / FILE_NAME
     path.write_text(json.dumps({**whole, "greenroom": greenroom}, indent=2))
+    page = json.loads((folder / "pages" / "memory" / FILE_NAME).read_text())["store"]["index"]
+    shared = whole["store"]["index"]
+    assert {**page, "embed": ""} == {**shared, "embed": ""}, "there is one store for all"
     return Site(path, {**pages.environment, **ENVIRONMENT})

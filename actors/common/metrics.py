@@ -85,6 +85,25 @@ EVENTS = Metric(
     help="Events of attempts that have ended.",
     labels=("graph",),
 )
+SWEPT_THREADS = Metric(
+    name="greenroom_swept_threads_total",
+    kind="counter",
+    help="Threads whose time to live was over: deleted, pruned, or refused (the state of such a"
+    " thread is rebuilt from all of its checkpoints, so it keeps them).",
+    labels=("outcome",),
+)
+FREED_CHECKPOINTS = Metric(
+    name="greenroom_freed_checkpoints_total",
+    kind="counter",
+    help="Checkpoints that went with threads whose time to live was over.",
+    labels=("outcome",),
+)
+FREED_BYTES = Metric(
+    name="greenroom_freed_bytes_total",
+    kind="counter",
+    help="Stored bytes of checkpoints, values and writes that went with such threads.",
+    labels=("outcome",),
+)
 ACTOR_STARTS = Metric(
     name="greenroom_actor_starts_total",
     kind="counter",
@@ -148,6 +167,9 @@ ALL = (
     FIRST_EVENT,
     RUN_TIME,
     EVENTS,
+    SWEPT_THREADS,
+    FREED_CHECKPOINTS,
+    FREED_BYTES,
     ACTOR_STARTS,
     ACTOR_DEATHS,
     RECOVERIES,

@@ -123,6 +123,9 @@ class RegistrySetup:
         thread_ttl_s: unused threads without their own time to live are deleted after so many
             seconds; None: never.
         sweep_interval_s: seconds between two sweeps for expired data.
+        thread_sweep_s: the least number of seconds between two sweeps for expired threads.
+        thread_sweep_limit: the threads that one sweep of a registry deletes or prunes at most.
+        item_sweep_s: the least number of seconds between two sweeps for expired items of the store.
         logs: the log settings; None leaves the process's logging unchanged.
         clock: the time by which crons are due.
         namespace, problems, registry_silence_s, log_max_bytes, actor_log_max_bytes, faults: as in
@@ -151,6 +154,9 @@ class RegistrySetup:
     resumable_ttl_s: float
     thread_ttl_s: float | None = None
     sweep_interval_s: float = 10.0
+    thread_sweep_s: float = 0.0
+    thread_sweep_limit: int = 1000
+    item_sweep_s: float = 300.0
     placement_patience_s: float = 30.0
     webhooks: WebhookSettings = WebhookSettings()
     logs: LogSettings | None = None

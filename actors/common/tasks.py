@@ -34,9 +34,11 @@ class Tasks:
         self._running: set[asyncio.Task[Any]] = set()
         self._on_broken = on_broken
 
-    def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
+    def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Runs ``work`` in the background; a failure is logged."""
-        self._run(work).add_done_callback(self._log_failure)
+        task = self._run(work)
+        task.add_done_callback(self._log_failure)
+        return task
 
     def vital(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Runs work that must not stop half-way: a failure calls ``on_broken``.

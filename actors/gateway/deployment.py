@@ -67,6 +67,7 @@ class Gateway:
             default_graph=configuration.default_graph,
             shipped_graphs=configuration.shipped_graphs,
             broken_graphs=configuration.problems,
+            store=configuration.store,
             settings=HttpSettings(
                 heartbeat_s=settings.heartbeat_s,
                 send_timeout_s=settings.send_timeout_s,

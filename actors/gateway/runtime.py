@@ -9,7 +9,7 @@ import dataclasses
 import logging
 import random
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, Literal, LiteralString
 
 import ray
@@ -24,7 +24,7 @@ from actors.inspector.asking import Asker, Duty
 from actors.registry.activity import Activity
 from greenroom import tracing
 from greenroom.core.crons import Cron
-from greenroom.core.errors import RUN_NOT_FOUND, DatabaseUnavailable, NotFound
+from greenroom.core.errors import RUN_NOT_FOUND, DatabaseUnavailable, NotFound, Unavailable
 from greenroom.core.ports import HistoryQuestion, Question, StateQuestion, Update
 from greenroom.core.runs import (
     UNTIL_END,
@@ -39,12 +39,17 @@ from greenroom.core.runs import (
     RunStatus,
 )
 from greenroom.core.sharding import hash_slot_of_run, hash_slot_of_thread
+from greenroom.core.store import Vectors
+from greenroom.graphs.store_section import EMBED
+from greenroom.persistence import assistant_deletions
 from greenroom.persistence.database import Connection, Pool, retrying
 from greenroom.persistence.thread_runs import BegunRun, StoredRuns
 
 log = logging.getLogger("greenroom.runtime")
 
 SHAPES_KEPT = 500
+THREADS_WAIT_S = 30.0
+"""How long a client waits for the deletion of an assistant's threads, which then goes on."""
 
 
 class RayRuntime:
@@ -95,6 +100,19 @@ class RayRuntime:
         self, status: Literal["pending", "running", "all"], action: CancelAction
     ) -> int:
         return sum(await self._registries.every("cancel_all", status, action))
+
+    async def delete_assistant(self, assistant_id: str, *, delete_threads: bool) -> None:
+        name = str(uuid.uuid4())
+        if not await assistant_deletions.begin(
+            self._database, name, assistant_id, delete_threads=delete_threads
+        ):
+            raise NotFound(f"Assistant with ID {assistant_id} not found")
+        try:
+            await self._registries.every("delete_assistant", name, THREADS_WAIT_S)
+        except Unavailable as error:
+            # It is durable, and a registry that comes back finds it by itself. A refusal would be
+            # repeated, and then meet no assistant.
+            log.warning("a registry is told later", extra={"reason": error.message})
 
     async def _follow(self, run_id: str, attempt: int) -> RunLocation:
         while True:
@@ -207,6 +225,12 @@ class RayRuntime:
 
     async def _ask(self, question: Question) -> bytes:
         return await self._asker.ask(question.graph_id, "ask", question)
+
+    async def embed_item(self, value: bytes, fields: Sequence[str] | None) -> Vectors:
+        return await self._asker.ask(EMBED, "embed_item", value, fields)
+
+    async def embed_query(self, text: str) -> list[float] | None:
+        return await self._asker.ask(EMBED, "embed_query", text)
 
     async def update_state(self, update: Update) -> bytes:
         # The id makes the update repeatable: the inspector looks for it before it applies it.

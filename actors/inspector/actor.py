@@ -19,12 +19,11 @@ import concurrent.futures
 import logging
 import os
 import sys
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from langchain_core.runnables import RunnableConfig
-from langgraph.store.postgres.aio import AsyncPostgresStore
 
 from actors.calls.answers import long_poll, repeatable
 from actors.common.garbage import freeze_startup_objects
@@ -45,15 +44,19 @@ from greenroom.core.errors import (
 )
 from greenroom.core.ports import Question, Update
 from greenroom.core.runs import Settled
+from greenroom.core.store import StoreSpec, Vectors
 from greenroom.graphs import state as graph_state
+from greenroom.graphs.embedding import Embedder, load_embedder
 from greenroom.graphs.loading import LoadedGraph, load_graph
 from greenroom.graphs.module_path import make_importable
 from greenroom.graphs.state import Head
+from greenroom.graphs.store_section import EMBED
 from greenroom.persistence.checkpoints import PooledSaver
-from greenroom.persistence.database import Pool, open_pool
+from greenroom.persistence.database import Pool, decode, open_pool
 from greenroom.persistence.records import name_assistants
 from greenroom.persistence.saving import Saving
 from greenroom.persistence.serializing import StateSerializer
+from greenroom.persistence.store import Store
 from greenroom.persistence.values import store_values
 
 log = logging.getLogger("greenroom.inspector")
@@ -78,6 +81,8 @@ class Inspector:
         self._setup = setup
         self._graphs: dict[str, LoadedGraph] = {}
         self._takes_shipped = False
+        self._store_spec = StoreSpec()
+        self._embedder: Embedder | None = None
         self._serde = StateSerializer()
         self._lanes: dict[str, Lane] = {}
         self._pool: Pool | None = None
@@ -105,6 +110,8 @@ class Inspector:
         os.environ.update(configuration.env)
         for graph_id in self._setup.spec.graphs:
             self._graphs[graph_id] = load_graph(configuration, graph_id)
+        self._store_spec = configuration.store
+        self._embedder = load_embedder(configuration)
         if configuration.shipped_graphs:
             make_importable(configuration.import_paths)
         self._takes_shipped = configuration.shipped_graphs
@@ -209,6 +216,41 @@ class Inspector:
             except NotImplementedError as error:
                 raise BadRequest(str(error)) from None
 
+    @repeatable
+    async def embed_item(self, value: bytes, fields: Sequence[str] | None) -> Vectors:
+        """Returns the vectors of an item of the store, for a client of the HTTP routes.
+
+        Args:
+            value: the item's value as JSON.
+            fields: the paths to embed; None: those of the configuration.
+
+        Raises:
+            Unanswered: the embedding failed, hangs or exceeds the time-out.
+            Replaced: the caller must ask another inspector.
+        """
+
+        async def embed(embedder: Embedder) -> Vectors:
+            return await embedder.of_item(decode(value), fields)
+
+        return await self._embedded(embed)
+
+    @repeatable
+    async def embed_query(self, text: str) -> list[float] | None:
+        """Returns the vector of a query; None for a zero vector. Raises as `embed_item` does."""
+        return await self._embedded(lambda embedder: embedder.of_query(text))
+
+    async def _embedded(self, work: Callable[[Embedder], Awaitable[T]]) -> T:
+        embedder = self._embedder
+        if embedder is None:
+            raise NotFound("The configuration has no 'store.index'.")
+        with self._question():
+            try:
+                return await self._done_in_lane(
+                    EMBED, self._setup.inspect_s, lambda _: work(embedder)
+                )
+            finally:
+                self._note_stuck(EMBED, is_stuck=embedder.is_hung)
+
     @contextmanager
     def _question(self) -> Generator[None, None, None]:
         """Counts a question in progress; `leave` waits for it.
@@ -232,21 +274,31 @@ class Inspector:
     ) -> T:
         if graph_id not in self._graphs and not self._takes_shipped:
             raise NotFound(f"Graph '{graph_id}' is not served here.")
-        lane = self._lane(graph_id)
+        return await self._done_in_lane(
+            graph_id, within_s, lambda means: work(self._graph(graph_id, means), means)
+        )
+
+    async def _done_in_lane(
+        self, name: str, within_s: float, work: Callable[[Means], Awaitable[T]]
+    ) -> T:
+        lane = self._lane(name)
         try:
-            return await lane.do(lambda means: work(self._graph(graph_id, means), means), within_s)
+            return await lane.do(work, within_s)
         except Unanswered:
             if not await self._database_answers():
                 # The graph is not to blame: a repeated question gets its answer later.
                 raise DatabaseUnavailable("PostgreSQL does not answer.") from None
             raise
         finally:
-            if lane.is_stuck and not self._stuck.done():
-                log.error(
-                    "A graph's code does not come back: the inspector is to be replaced.",
-                    extra={"action": "inspector_stuck", "graph_id": graph_id},
-                )
-                self._stuck.set_result(None)
+            self._note_stuck(name, is_stuck=lane.is_stuck)
+
+    def _note_stuck(self, graph_id: str, *, is_stuck: bool) -> None:
+        if is_stuck and not self._stuck.done():
+            log.error(
+                "A graph's code does not come back: the inspector is to be replaced.",
+                extra={"action": "inspector_stuck", "graph_id": graph_id},
+            )
+            self._stuck.set_result(None)
 
     async def _database_answers(self) -> bool:
         async def ask() -> None:
@@ -276,10 +328,8 @@ class Inspector:
 
     async def _means(self) -> Means:
         pool = await self._open_pool(min_size=0)
-        store: Any = pool
-        return Means(
-            pool, Saving(pool), self._serde, AsyncPostgresStore(store), ShippedGraphs(pool)
-        )
+        store = Store(pool, self._store_spec, self._embedder)
+        return Means(pool, Saving(pool), self._serde, store, ShippedGraphs(pool))
 
     async def _open_pool(self, *, min_size: int) -> Pool:
         return await open_pool(

@@ -28,6 +28,7 @@ from greenroom.core.errors import (
     Unreachable,
 )
 from greenroom.core.runs import Settled
+from greenroom.graphs.store_section import EMBED
 
 log = logging.getLogger("greenroom.asking")
 
@@ -55,6 +56,11 @@ class Replaced(GreenroomError):
 
 class Deadly(Unanswered):
     """The graph ends the process that asks about it."""
+
+
+def subject_of(graph_id: str) -> str:
+    """Returns the beginning of a sentence about a graph, or about the embedding (`EMBED`)."""
+    return "The embedding of the store" if graph_id == EMBED else f"Graph '{graph_id}'"
 
 
 class Asker:
@@ -86,7 +92,7 @@ class Asker:
         """Asks a repeatable question.
 
         Args:
-            graph_id: the graph that the question is about.
+            graph_id: the graph that the question is about; `EMBED` for the embedding.
             method: a method of `actors.inspector.actor.Inspector`.
 
         Raises:

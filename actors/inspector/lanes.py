@@ -1,5 +1,7 @@
 """An inspector's lane: the thread of one graph, with its own event loop and connections.
 
+The embedding of the store has a lane, too.
+
 A factory that blocks its thread delays only the questions about its own graph. A question that
 exceeds its time-out is cancelled; a lane that stays blocked then is stuck for good.
 """
@@ -13,14 +15,15 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from langgraph.store.postgres.aio import AsyncPostgresStore
-
 from actors.common.shipped import ShippedGraphs
+from actors.inspector.asking import subject_of
 from greenroom.core.errors import Unanswered
+from greenroom.graphs.store_section import EMBED
 from greenroom.persistence.checkpoints import PooledSaver
 from greenroom.persistence.database import Pool
 from greenroom.persistence.saving import Saving
 from greenroom.persistence.serializing import StateSerializer
+from greenroom.persistence.store import Store
 
 log = logging.getLogger("greenroom.inspector")
 
@@ -37,7 +40,7 @@ class Means:
     pool: Pool
     saving: Saving
     serde: StateSerializer
-    store: AsyncPostgresStore
+    store: Store
     shipped: ShippedGraphs
 
     def saver(self, thread_id: str) -> PooledSaver:
@@ -49,7 +52,7 @@ class Lane:
     """The thread of one graph, with its event loop.
 
     Args:
-        graph_id: the graph.
+        graph_id: the graph, or `EMBED`.
         means: makes the lane's `Means`; called on the lane's loop, again only after a failure.
 
     Attributes:
@@ -84,7 +87,8 @@ class Lane:
         """
         if self.is_stuck:
             raise Unanswered(
-                f"Graph '{self.graph_id}' cannot be asked: its code hangs over an earlier question."
+                f"{subject_of(self.graph_id)} cannot be asked: its code hangs over an earlier"
+                " question."
             )
         self._asked += 1
         try:
@@ -113,7 +117,7 @@ class Lane:
             if isinstance(error, Exception) or self._is_cancelled():
                 raise
             raise Unanswered(
-                f"Graph '{self.graph_id}' raised {type(error).__name__} instead of an answer."
+                f"{subject_of(self.graph_id)} raised {type(error).__name__} instead of an answer."
             ) from None
 
     @staticmethod
@@ -122,10 +126,15 @@ class Lane:
         return task is not None and task.cancelling() > 0
 
     def _late(self, within_s: float) -> Unanswered:
-        return Unanswered(
-            f"Graph '{self.graph_id}' did not answer within {within_s:g} s: its factory, or code"
-            " of its state, takes longer. GREENROOM_INSPECT_S bounds what is asked about a graph."
-        )
+        subject = subject_of(self.graph_id)
+        if self.graph_id == EMBED:
+            why = f"{subject} did not answer within {within_s:g} s."
+        else:
+            why = (
+                f"{subject} did not answer within {within_s:g} s: its factory, or code of its"
+                " state, takes longer."
+            )
+        return Unanswered(f"{why} GREENROOM_INSPECT_S bounds what is asked about a graph.")
 
     async def _connected(self) -> Means:
         if self._means is None or (self._means.done() and self._means.exception() is not None):

@@ -229,6 +229,12 @@ class RegistryActor:
         return await parts.cancellations.cancel_all(status, action)
 
     @repeatable
+    async def delete_assistant(self, name: str, wait_s: float) -> bool:
+        """`AssistantDeletions.carry_out`, for the runs and threads of this registry."""
+        parts = await self._readiness.parts()
+        return await parts.assistant_deletions.carry_out(name, wait_s)
+
+    @repeatable
     async def finished_many(self, reports: list[Report]) -> list[bool | None]:
         """Takes the reports of attempts that ended.
 

@@ -24,6 +24,7 @@ from greenroom.core.admission import Claim
 from greenroom.core.crons import Firing
 from greenroom.core.errors import (
     THREAD_OR_ASSISTANT_NOT_FOUND,
+    AssistantChanged,
     Conflict,
     DatabaseUnavailable,
     GreenroomError,
@@ -172,7 +173,7 @@ class Admissions:
         # Nobody waits for the answer to a firing: it is decided, and becomes durable.
         patience_s = ADMISSION_PATIENCE_S
         if firing is not None:
-            writes.append(journal.advance_cron(firing))
+            writes.append(journal.advance_cron(firing, request.run_id))
             patience_s = None
         rows = self._journal.write(*writes, key=run.thread_id, patience_s=patience_s)
         return _Admission(run=run, actor=actor, rows=rows)
@@ -210,6 +211,9 @@ class Admissions:
             await self._effects.withdraw(run)
             return NotFound(THREAD_OR_ASSISTANT_NOT_FOUND)
         ((created_at, is_current, is_first, metadata),) = rows
+        if created_at is None:
+            await self._effects.withdraw(run)
+            return AssistantChanged("The assistant is being changed. Try again in a moment.")
         if not is_current:
             # A retried create of a run that is over by now: the same answer, nothing happens again.
             await self._effects.withdraw(run)

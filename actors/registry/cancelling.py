@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Literal
 
 from actors.registry.context import Context
 from actors.registry.effects import Effects
 from actors.registry.followers import stored_run
+from actors.registry.in_flight import Run
 from actors.registry.pending import Pending, Remembered, answers
 from greenroom.core.errors import Conflict, NotFound
 from greenroom.core.runs import CancelAction, CancelRequest
@@ -62,11 +64,18 @@ class Cancellations:
         self, status: Literal["pending", "running", "all"], action: CancelAction
     ) -> int:
         """Cancels all runs with the status; returns their number."""
-        chosen = [
-            run
-            for run in self._runs
-            if status == "all" or (status == "running") == run.life.is_executed
-        ]
+
+        def has_it(run: Run) -> bool:
+            return status == "all" or (status == "running") == run.life.is_executed
+
+        return await self.cancel_each(has_it, action)
+
+    async def cancel_each(self, is_chosen: Callable[[Run], bool], action: CancelAction) -> int:
+        """Cancels the chosen runs, also those that are being admitted; returns their number.
+
+        The cancels are durable on return; runs may still be stopping.
+        """
+        chosen = [run for run in self._runs if is_chosen(run)]
         lanes = [self._lanes.of(run.thread_id) for run in chosen]
         await asyncio.gather(
             *(

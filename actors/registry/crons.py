@@ -27,6 +27,7 @@ from actors.registry.context import Context
 from actors.registry.firings import LATE_S, Dates, dates_of, load, request_of
 from greenroom.core.crons import Cron
 from greenroom.core.errors import (
+    AssistantChanged,
     Conflict,
     DatabaseUnavailable,
     GreenroomError,
@@ -173,6 +174,8 @@ class Crons:
             # It stays due: the look after this pause finds it again.
             self._meter.count(metrics.CRON_FIRINGS, "delayed")
             await asyncio.sleep(PAUSE_S)
+        elif isinstance(answer, AssistantChanged):
+            pass  # it stays due as well: the look after this reads the assistant again
         elif isinstance(answer, Conflict):
             await self._skip(cron, dates, "skipped", answer.message)
         elif isinstance(answer, Exception):

@@ -25,8 +25,17 @@ from actors.calls.directory import Handles
 from actors.calls.names import INSPECTOR
 from actors.common.placement import PoolSpec
 from actors.common.tasks import Tasks
-from actors.inspector.asking import ARRIVAL_WAIT_S, RECONNECT_S, SETTLE_S, Deadly, Duty, Replaced
+from actors.inspector.asking import (
+    ARRIVAL_WAIT_S,
+    RECONNECT_S,
+    SETTLE_S,
+    Deadly,
+    Duty,
+    Replaced,
+    subject_of,
+)
 from greenroom.core.errors import Fenced, GreenroomError, Unavailable
+from greenroom.graphs.store_section import EMBED
 
 log = logging.getLogger("greenroom.inspecting")
 
@@ -193,8 +202,11 @@ class Inspectors:
                     extra={"action": "inspector_killed", "graph_id": graph_id, "actor": name},
                 )
                 raise Deadly(
-                    f"Graph '{graph_id}' cannot be asked: its factory, or code of its state, ends"
-                    " the process that calls it."
+                    f"{subject_of(graph_id)} cannot be asked: its code ends the process that"
+                    " calls it."
+                    if graph_id == EMBED
+                    else f"{subject_of(graph_id)} cannot be asked: its factory, or code of its"
+                    " state, ends the process that calls it."
                 ) from None
             finally:
                 post.used_s = time.monotonic()

@@ -3,6 +3,7 @@
     Reports ──> Losses ──> Attempts ──> Effects ──> Enforcer
        └──────────┴──────> Endings ───────^
     Crons ──> Admissions, Cancellations, ThreadOperations ──> Effects
+    AssistantDeletions ──> Cancellations, ThreadOperations
 
 An arrow is a call. `Effects` has three callbacks in the other direction, because an effect begins
 an attempt, an end or a deletion, and these may have effects of their own.
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from actors.registry.admitting import Admissions
+from actors.registry.assistant_deletions import AssistantDeletions
 from actors.registry.attempts import Attempts
 from actors.registry.cancelling import Cancellations
 from actors.registry.context import Context
@@ -45,6 +47,7 @@ class Parts:
     cancellations: Cancellations
     crons: Crons
     operations: ThreadOperations
+    assistant_deletions: AssistantDeletions
 
 
 def parts_of(context: Context) -> Parts:
@@ -73,6 +76,7 @@ def parts_of(context: Context) -> Parts:
     followers = Followers(context)
     operations = ThreadOperations(context, effects, followers)
     admissions = Admissions(context, attempts, effects)
+    cancellations = Cancellations(context, effects)
     return Parts(
         context=context,
         enforcer=enforcer,
@@ -83,7 +87,8 @@ def parts_of(context: Context) -> Parts:
         followers=followers,
         reports=Reports(context, followers, endings, losses),
         admissions=admissions,
-        cancellations=Cancellations(context, effects),
+        cancellations=cancellations,
         crons=Crons(context, admissions),
         operations=operations,
+        assistant_deletions=AssistantDeletions(context, cancellations, operations),
     )

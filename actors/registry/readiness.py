@@ -197,7 +197,14 @@ class Readiness:
         if self._setup.embedded is not None and self._shard.is_first:
             self._tasks.spawn(_tend_embedded(self._setup.embedded))
         self._tasks.spawn(metrics.export(self._meter, lambda: measure(context)))
-        sweeper = Sweeper(context.database, self._setup, parts.operations)
+        self._tasks.spawn(parts.assistant_deletions.take_up())
+        sweeper = Sweeper(
+            context.database,
+            self._setup,
+            parts.operations,
+            parts.assistant_deletions,
+            self._meter,
+        )
         self._tasks.spawn(sweeper.keep())
 
     # --- what the keeper tells -----------------------------------------------------------------

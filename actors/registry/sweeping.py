@@ -9,16 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable
 
 import psycopg
 
+from actors.common import metrics
+from actors.common.metering import Meter
 from actors.common.setup import RegistrySetup
+from actors.registry.assistant_deletions import AssistantDeletions
 from actors.registry.thread_operations import ThreadOperations
 from greenroom.core.errors import DatabaseUnavailable, GreenroomError
-from greenroom.persistence import migrations, outbox, tails, upkeep
+from greenroom.persistence import assistant_deletions, migrations, outbox, tails, upkeep
 from greenroom.persistence.database import Pool
+from greenroom.persistence.records import delete_expired_items
 
 log = logging.getLogger("greenroom.sweeping")
 
@@ -37,14 +42,27 @@ class Sweeper:
     Args:
         pool: connections to the database.
         setup: the registry's set-up.
-        operations: deletes threads, and continues unfinished operations.
+        operations: deletes and prunes threads, and continues unfinished operations.
+        assistant_deletions: continues unfinished deletions of assistants.
+        meter: counts what was freed.
     """
 
-    def __init__(self, pool: Pool, setup: RegistrySetup, operations: ThreadOperations) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        setup: RegistrySetup,
+        operations: ThreadOperations,
+        assistant_deletions: AssistantDeletions,
+        meter: Meter,
+    ) -> None:
         self._pool = pool
+        self._meter = meter
         self._setup = setup
         self._operations = operations
+        self._assistant_deletions = assistant_deletions
         self._is_finished = False
+        self._items_swept_s = -math.inf
+        self._threads_swept_s = -math.inf
         self._swept_s: float | None = None
         """The start of the last complete sweep: later sweeps look only at runs that ended after it
         (less `OVERLAP_S`). None: look at all runs."""
@@ -65,7 +83,8 @@ class Sweeper:
             DatabaseUnavailable, psycopg.Error: the database fails.
         """
         await self._operations.sweep()
-        await _in_batches(self._delete_threads)
+        await self._assistant_deletions.sweep()
+        await self._end_threads()
         if not self._setup.shard.is_first:
             return
         await self._finish_migrations()
@@ -86,10 +105,16 @@ class Sweeper:
         await _in_batches(
             lambda: outbox.delete_finished(self._pool, WEBHOOKS_KEPT_S, max_rows=BATCH)
         )
+        await _in_batches(lambda: assistant_deletions.delete_finished(self._pool, max_rows=BATCH))
 
         await _in_batches(
             lambda: upkeep.delete_heard_cancels(self._pool, CANCELS_KEPT_S, max_rows=BATCH)
         )
+
+        if time.monotonic() - self._items_swept_s >= self._setup.item_sweep_s:
+            left = await _in_batches(lambda: delete_expired_items(self._pool, max_rows=BATCH))
+            if not left:
+                self._items_swept_s = begun_s
 
     async def _finish_migrations(self) -> None:
         """Finishes migrations: drops the parts of the schema that only older versions need, once no
@@ -100,18 +125,44 @@ class Sweeper:
         if not self._is_finished and await migrations.is_alone(self._pool, self._setup.generation):
             await migrations.finish(self._setup.dsn)
 
-    async def _delete_threads(self) -> int:
-        """Deletes one batch of expired threads; returns the number of deleted threads."""
-        expired = await upkeep.expired_threads(
-            self._pool, self._setup.thread_ttl_s, limit=BATCH, shard=self._setup.shard
-        )
-        deleted = 0
-        for thread_id in expired:
-            try:
-                deleted += await self._operations.delete_expired(thread_id)
-            except GreenroomError as error:  # the thread is in use: the next sweep tries again
-                log.debug("thread not deleted", extra={"reason": str(error)})
-        return deleted
+    async def _end_threads(self) -> None:
+        """Deletes or prunes the expired threads, up to the limit of one sweep."""
+        begun_s, left = time.monotonic(), self._setup.thread_sweep_limit
+        if begun_s - self._threads_swept_s < self._setup.thread_sweep_s:
+            return
+        while left > 0:
+            batch = min(BATCH, left)
+            expired = await upkeep.expired_threads(
+                self._pool, self._setup.thread_ttl_s, limit=batch, shard=self._setup.shard
+            )
+            ended = 0
+            for thread in expired:
+                try:
+                    ended += await self._end_thread(thread)
+                except GreenroomError as error:  # the thread is in use: the next sweep tries again
+                    log.debug("thread not swept", extra={"reason": str(error)})
+            left -= ended
+            if ended < batch:
+                break
+        self._threads_swept_s = begun_s
+
+    async def _end_thread(self, thread: upkeep.Expired) -> bool:
+        """Deletes or prunes one thread; returns whether it was still expired."""
+        before = await upkeep.size_of(self._pool, thread.thread_id)
+        if thread.strategy == "delete":
+            done = await self._operations.delete_expired(thread.thread_id)
+            outcome, after = "deleted" if done else None, upkeep.Size(0, 0)
+        else:
+            outcome = await self._operations.prune_expired(thread.thread_id)
+            after = await upkeep.size_of(self._pool, thread.thread_id)
+        if outcome is None:
+            return False
+        self._meter.count(metrics.SWEPT_THREADS, outcome)
+        if outcome != "refused":
+            freed = max(0, before.checkpoints - after.checkpoints)
+            self._meter.count(metrics.FREED_CHECKPOINTS, outcome, by=freed)
+            self._meter.count(metrics.FREED_BYTES, outcome, by=max(0, before.bytes - after.bytes))
+        return True
 
 
 async def _in_batches(step: Callable[[], Awaitable[int]]) -> bool:

@@ -18,7 +18,7 @@ from actors.registry.context import Context
 from actors.registry.effects import Effects
 from actors.registry.followers import Followers, stored_run
 from greenroom.core.admission import Lane
-from greenroom.core.errors import RUN_NOT_FOUND, Conflict, GreenroomError, NotFound
+from greenroom.core.errors import RUN_NOT_FOUND, BadRequest, Conflict, GreenroomError, NotFound
 from greenroom.core.runs import RunStatus
 from greenroom.core.threads import resting_status
 from greenroom.persistence import journal, upkeep
@@ -180,6 +180,34 @@ class ThreadOperations:
             finally:
                 self._reopen(lane)
             return True
+
+        return await self._exclusively(thread_id, work)
+
+    async def prune_expired(self, thread_id: str) -> str | None:
+        """Prunes a thread whose time to live is over, unless it was used again meanwhile.
+
+        A thread whose state is rebuilt from older checkpoints keeps them, and is not tried again
+        before its next change.
+
+        Returns:
+            ``pruned``, ``refused``, or None if the thread is not expired any more.
+
+        Raises:
+            Conflict: a run or another operation is in progress.
+        """
+        lane = self._lanes.of(thread_id)
+
+        async def work() -> str | None:
+            expired = await upkeep.is_expired(self._database, thread_id, None, "keep_latest")
+            if not expired or lane.has_runs:
+                return None
+            outcome = "pruned"
+            try:
+                await self._inspections.prune(thread_id)
+            except BadRequest:
+                outcome = "refused"
+            await self._journal.commit(journal.note_pruned(thread_id), key=thread_id)
+            return outcome
 
         return await self._exclusively(thread_id, work)
 

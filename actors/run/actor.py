@@ -21,7 +21,6 @@ from collections import OrderedDict
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
-from langgraph.store.postgres.aio import AsyncPostgresStore
 
 from actors.calls.answers import NO_ANSWER, long_poll, repeat, repeatable
 from actors.calls.directory import Handles, rpc_host
@@ -41,6 +40,7 @@ from greenroom.core.errors import Fenced, NotFound, Unavailable
 from greenroom.core.faults import Faults
 from greenroom.core.runs import Batch, Outcome, Report, RunOrder
 from greenroom.graphs.containment import contain
+from greenroom.graphs.embedding import load_embedder
 from greenroom.graphs.loading import LoadedGraph, load_graph
 from greenroom.graphs.module_path import make_importable
 from greenroom.persistence import tails
@@ -48,6 +48,7 @@ from greenroom.persistence.database import Pool, open_pool
 from greenroom.persistence.fenced_saver import FencedSaver
 from greenroom.persistence.saving import Saving
 from greenroom.persistence.serializing import StateSerializer
+from greenroom.persistence.store import Store
 
 log = logging.getLogger("greenroom.run")
 
@@ -125,7 +126,7 @@ class RunActor:
         )
         self._saving = Saving(self._pool)
         self._serde = StateSerializer(configuration.keeping)
-        self._store = AsyncPostgresStore(self._pool)  # type: ignore[arg-type]
+        self._store = Store(self._pool, configuration.store, load_embedder(configuration))
         if configuration.shipped_graphs:
             make_importable(configuration.import_paths)
             self._shipped = ShippedGraphs(self._pool)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 
 from actors.common.setup import RegistrySetup, WebhookSettings
@@ -11,8 +10,9 @@ from actors.server.code_version import code_version
 from greenroom.core.faults import NO_FAULTS, Faults
 from greenroom.core.sharding import Shard
 from greenroom.environment import terminal_socket
-from greenroom.graphs.configuration import Configuration, GraphSpec
+from greenroom.graphs.configuration import Configuration
 from greenroom.logs import LogSettings
+from greenroom.persistence import upkeep
 from greenroom.persistence.database import open_pool, retrying
 from greenroom.persistence.journal import next_generation
 from greenroom.persistence.migrations import migrate
@@ -64,6 +64,9 @@ def registry_setup(
         resumable_ttl_s=settings.resumable_ttl_s,
         thread_ttl_s=settings.thread_ttl_s,
         sweep_interval_s=settings.sweep_interval_s,
+        thread_sweep_s=(configuration.thread_ttl.sweep_interval_minutes or 0.0) * 60,
+        thread_sweep_limit=configuration.thread_ttl.sweep_limit,
+        item_sweep_s=configuration.store.sweep_interval_minutes * 60,
         webhooks=WebhookSettings(
             allow_private=settings.webhook_allow_private,
             timeout_s=settings.webhook_timeout_s,
@@ -86,7 +89,7 @@ def embedded_directory(settings: Settings) -> Path:
     return settings.data_dir.resolve() / "pg"
 
 
-async def prepare_database(dsn: str, graphs: Mapping[str, GraphSpec]) -> int:
+async def prepare_database(dsn: str, configuration: Configuration) -> int:
     """Brings the schema up to date, registers one assistant per graph, and counts this start.
 
     Returns:
@@ -95,11 +98,14 @@ async def prepare_database(dsn: str, graphs: Mapping[str, GraphSpec]) -> int:
     Raises:
         ConfigurationError, DatabaseUnavailable: as `migrate`.
     """
-    await migrate(dsn)
+    await migrate(dsn, index=configuration.store.index)
     pool = await open_pool(dsn, application_name="greenroom:start")
     try:
+        graphs = configuration.graphs
         defaults = {graph_id: spec.defaults for graph_id, spec in graphs.items()}
-        await register_assistants(pool, graphs, defaults)
+        descriptions = {graph_id: spec.description for graph_id, spec in graphs.items()}
+        await register_assistants(pool, graphs, defaults, descriptions)
+        await upkeep.set_default_ttl(pool, configuration.thread_ttl)
         return await retrying(pool, next_generation)
     finally:
         await pool.close()

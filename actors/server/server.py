@@ -99,7 +99,7 @@ class Server:
             self._embedded = start_embedded(embedded_directory(self._settings))
             dsn = self._embedded.dsn
         progress("Preparing the database")
-        self._generation = asyncio.run(prepare_database(dsn, self._configuration.graphs))
+        self._generation = asyncio.run(prepare_database(dsn, self._configuration))
         progress("Starting Ray")
         self._start_ray()
         setup = registry_setup(

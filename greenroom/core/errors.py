@@ -6,6 +6,8 @@
     │   └─ ForeignThread           code of a run or a question accesses another thread
     ├─ NotFound             404
     ├─ Conflict             409    the thread is taken, or the id exists
+    ├─ AssistantChanged     503    the assistant of a run has changed since it was read; nothing was
+    │                              executed, and the caller reads it again
     ├─ TooLarge             413
     ├─ TooManyRequests      429    carries ``retry_after_s``
     ├─ Unavailable          503    a component answered that it cannot serve the request now
@@ -65,6 +67,16 @@ class NotFound(GreenroomError):
 
 class Conflict(GreenroomError):
     status_hint = 409
+
+
+class AssistantChanged(GreenroomError):
+    """The assistant of a run was changed or deleted after the caller had read it. The run was not
+    admitted."""
+
+    status_hint = 503
+
+    def headers(self) -> dict[str, str]:
+        return {"retry-after": "1"}
 
 
 class NotKept(GreenroomError):

@@ -10,111 +10,23 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+from greenroom.core.assistants import AssistantPatch, NewAssistant
 from greenroom.core.crons import Cron
+from greenroom.core.questions import DrawQuestion as DrawQuestion
+from greenroom.core.questions import HistoryQuestion as HistoryQuestion
+from greenroom.core.questions import Question as Question
+from greenroom.core.questions import SchemasQuestion as SchemasQuestion
+from greenroom.core.questions import StateQuestion as StateQuestion
+from greenroom.core.questions import StateUpdate as StateUpdate
+from greenroom.core.questions import SubgraphsQuestion as SubgraphsQuestion
+from greenroom.core.questions import SuperstepsUpdate as SuperstepsUpdate
+from greenroom.core.questions import Update as Update
+from greenroom.core.questions import Updated as Updated
 from greenroom.core.runs import Batch, CancelRequest, CreatedRun, Outcome, Placement, RunRequest
-
-# --- questions about graphs and their state; answered by the inspector, as JSON bytes ------------
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StateQuestion:
-    """`GET /threads/{t}/state`; ``checkpoint`` is ``{"checkpoint_id", "checkpoint_ns"}``."""
-
-    graph_id: str
-    thread_id: str
-    checkpoint: Mapping[str, Any] | None = None
-    subgraphs: bool = False
+from greenroom.core.store import Embedding, Items
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class HistoryQuestion:
-    """`POST /threads/{t}/history`, newest first."""
-
-    graph_id: str
-    thread_id: str
-    limit: int = 1
-    before: Mapping[str, Any] | None = None
-    metadata: Mapping[str, Any] | None = None
-    checkpoint: Mapping[str, Any] | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StateUpdate:
-    """`POST /threads/{t}/state`: ``values`` is JSON of a dict, a list or null.
-
-    Attributes:
-        update_id: identifies a repeated request; the runtime sets it.
-    """
-
-    graph_id: str
-    thread_id: str
-    values: bytes
-    as_node: str | None = None
-    checkpoint: Mapping[str, Any] | None = None
-    update_id: str = ""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SuperstepsUpdate:
-    """``supersteps`` of `POST /threads`: a JSON list of ``{"updates": [...]}``.
-
-    Attributes:
-        update_id: as of `StateUpdate`.
-    """
-
-    graph_id: str
-    thread_id: str
-    supersteps: bytes
-    update_id: str = ""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SchemasQuestion:
-    """`GET /assistants/{a}/schemas`."""
-
-    graph_id: str
-    config: Mapping[str, Any] | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DrawQuestion:
-    """`GET /assistants/{a}/graph`; ``xray`` is a depth or all."""
-
-    graph_id: str
-    xray: bool | int = False
-    config: Mapping[str, Any] | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SubgraphsQuestion:
-    """`GET /assistants/{a}/subgraphs[/{ns}]`."""
-
-    graph_id: str
-    namespace: str | None = None
-    recurse: bool = False
-    config: Mapping[str, Any] | None = None
-
-
-Question = StateQuestion | HistoryQuestion | SchemasQuestion | DrawQuestion | SubgraphsQuestion
-Update = StateUpdate | SuperstepsUpdate
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Updated:
-    """The result of a state update.
-
-    Attributes:
-        answer: JSON for the client.
-        values, interrupts, has_next: the thread's state afterwards, as in `Outcome`.
-    """
-
-    answer: bytes
-    values: bytes | None
-    interrupts: bytes
-    has_next: bool
-
-
-class Runtime(Protocol):
+class Runtime(Embedding, Protocol):
     """The runs and threads of the server. Every method may raise a `GreenroomError`."""
 
     async def create(self, request: RunRequest) -> CreatedRun:
@@ -238,6 +150,17 @@ class Runtime(Protocol):
         """
         ...
 
+    async def delete_assistant(self, assistant_id: str, *, delete_threads: bool) -> None:
+        """Deletes an assistant with its versions, and stops its runs. Durable on return.
+
+        Args:
+            delete_threads: delete the threads whose latest run used the assistant, too.
+
+        Raises:
+            NotFound: the assistant does not exist.
+        """
+        ...
+
     async def delete_run(self, thread_id: str, run_id: str) -> None:
         """Cancels the run if it is not over, then deletes it and its checkpoints.
 
@@ -323,7 +246,7 @@ class RunFilter:
     metadata: Mapping[str, Any] | None = None
 
 
-class Records(Protocol):
+class Records(Items, Protocol):
     """The database, as the HTTP edge sees it. Records are dicts in the API's shape."""
 
     async def ready(self) -> None:
@@ -336,6 +259,44 @@ class Records(Protocol):
 
     # assistants
     async def get_assistant(self, assistant_id: str) -> JsonObject | None: ...
+    async def assistant_of_run(
+        self, assistant_id: str, *, fresh: bool = False
+    ) -> JsonObject | None:
+        """Returns an assistant with its ``revision``, as an admission compares it.
+
+        Args:
+            fresh: ask the database; otherwise the assistant may be a few seconds old.
+        """
+        ...
+
+    async def create_assistant(
+        self, new: NewAssistant, *, if_exists: Literal["raise", "do_nothing"]
+    ) -> JsonObject:
+        """Creates an assistant, or returns the existing one.
+
+        Raises:
+            Conflict: the assistant exists and ``if_exists`` is ``raise``.
+        """
+        ...
+
+    async def patch_assistant(self, assistant_id: str, patch: AssistantPatch) -> JsonObject | None:
+        """Makes a new version of an assistant, which it shows; None if it does not exist."""
+        ...
+
+    async def assistant_versions(
+        self, assistant_id: str, *, metadata: Mapping[str, Any] | None, limit: int, offset: int
+    ) -> list[JsonObject] | None:
+        """Returns versions, newest first; None when the assistant does not exist."""
+        ...
+
+    async def show_version(self, assistant_id: str, version: int | None) -> JsonObject | None:
+        """Makes an assistant show one of its versions; None when the assistant does not exist.
+
+        Raises:
+            NotFound: the version does not exist.
+        """
+        ...
+
     async def search_assistants(
         self, where: AssistantFilter, *, limit: int, offset: int, sort_by: str, descending: bool
     ) -> Page: ...

@@ -58,6 +58,10 @@ class RunFacts:
         webhook: URL to call after the end, or None.
         traceparent: the span that created the run; None without tracing, and for a run that an
             earlier registry admitted.
+        assistant_version: the version of the assistant whose config the run has taken; None: an
+            older server admitted the run.
+        assistant_revision: the number of that state of the assistant, which no other state of any
+            assistant has; None likewise.
     """
 
     run_id: str
@@ -69,6 +73,8 @@ class RunFacts:
     resumes: bool = False
     webhook: str | None = None
     traceparent: str | None = None
+    assistant_version: int | None = None
+    assistant_revision: int | None = None
 
     def __reduce__(self) -> Any:
         """Pickles only the values, since facts travel with every create and every order."""
@@ -124,6 +130,14 @@ class OfRun:
     @property
     def traceparent(self) -> str | None:
         return self.facts.traceparent
+
+    @property
+    def assistant_version(self) -> int | None:
+        return self.facts.assistant_version
+
+    @property
+    def assistant_revision(self) -> int | None:
+        return self.facts.assistant_revision
 
 
 class _LargeKwargs:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
+from typing import Literal
 
 from greenroom.core.runs import RunStatus
 
@@ -12,6 +14,28 @@ class ThreadStatus(StrEnum):
     BUSY = "busy"
     INTERRUPTED = "interrupted"
     ERROR = "error"
+
+
+ExpiryStrategy = Literal["delete", "keep_latest"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ThreadTtl:
+    """``checkpointer.ttl`` of `langgraph.json`.
+
+    Attributes:
+        default_minutes: the time to live of a new thread that is made without one, from its last
+            change; None: for ever.
+        strategy: what happens to such a thread then.
+        sweep_interval_minutes: the least pause between two sweeps for expired threads; None: that
+            of the settings.
+        sweep_limit: how many threads of a registry one sweep deletes or prunes at most.
+    """
+
+    default_minutes: float | None = None
+    strategy: ExpiryStrategy = "delete"
+    sweep_interval_minutes: float | None = None
+    sweep_limit: int = 1000
 
 
 def resting_status(last: RunStatus, *, has_next: bool) -> ThreadStatus:

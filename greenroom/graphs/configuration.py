@@ -16,18 +16,42 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from greenroom.core.errors import ConfigurationError
 from greenroom.core.keeping import Keeping
+from greenroom.core.store import StoreSpec
+from greenroom.core.threads import ThreadTtl
 from greenroom.graphs.json_values import an_object, listed, refuse_unknown
 from greenroom.graphs.placements import PlacementSpec, parse_placement
 from greenroom.graphs.serde import keeping_of
+from greenroom.graphs.store_section import parse_store
+from greenroom.graphs.thread_ttls import ttl_of
 from greenroom.graphs.variables import DEFAULTS, defaults_of, environment_of
 
 FILE_NAME = "langgraph.json"
 RESERVED_APPLICATION = "greenroom"
 """The name of the server's own Serve application."""
+
+
+class Importable(Protocol):
+    """A target in a file or a module, which the configuration names.
+
+    Attributes:
+        subject: the beginning of a sentence about it.
+        key: its key in the configuration.
+        target: ``./file.py:attribute`` or ``package.module:attribute``.
+        source: the file or module of the target.
+    """
+
+    @property
+    def subject(self) -> str: ...
+    @property
+    def key(self) -> str: ...
+    @property
+    def target(self) -> str: ...
+    @property
+    def source(self) -> str: ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,6 +73,16 @@ class GraphSpec:
     placement: PlacementSpec = field(default_factory=PlacementSpec)
     defaults: Mapping[str, Any] = field(default_factory=dict[str, Any])
     problem: str | None = None
+
+    @property
+    def subject(self) -> str:
+        """The beginning of a sentence about the graph."""
+        return f"Graph {self.graph_id!r}"
+
+    @property
+    def key(self) -> str:
+        """The graph's key in the configuration."""
+        return f"graphs.{self.graph_id}"
 
     @property
     def source(self) -> str:
@@ -74,6 +108,8 @@ class Configuration:
         applications: Ray Serve applications to deploy beside the server, ``package.module:app`` by
             name.
         shipped_graphs: notebooks may ship graphs by value (`greenroom.notebook`).
+        store: the store's index, and times to live of its items.
+        thread_ttl: the time to live of threads.
         keeping: which values of states are kept.
         warnings: sentences about keys of the file that have no effect.
     """
@@ -85,6 +121,8 @@ class Configuration:
     default_graph: str | None = None
     applications: Mapping[str, str] = field(default_factory=dict[str, str])
     shipped_graphs: bool = False
+    store: StoreSpec = field(default_factory=StoreSpec)
+    thread_ttl: ThreadTtl = field(default_factory=ThreadTtl)
     keeping: Keeping = field(default_factory=Keeping)
     warnings: tuple[str, ...] = ()
 
@@ -140,8 +178,6 @@ NOT_HONOURED = {
     "Put a proxy that authenticates in front, or keep the server on 127.0.0.1.",
     "http": "'http' is set, but Greenroom does not honour it yet: custom routes, CORS rules, "
     "disabled routes and mount prefixes have no effect.",
-    "store": "'store' is set, but Greenroom does not honour it yet: there is no index for semantic "
-    "search, and items do not expire.",
     "webhooks": "'webhooks' is set, but Greenroom does not honour it yet: its own rules decide "
     "which webhook URLs are allowed.",
     "encryption": "'encryption' is set, but Greenroom does not honour it yet: state is stored "
@@ -149,11 +185,11 @@ NOT_HONOURED = {
     "ui": "'ui' is set, but Greenroom serves no UI components.",
 }
 
+HONOURED = ("graphs", "dependencies", "env", "store", "checkpointer", "greenroom")
+
 CHECKPOINTER_NOT_HONOURED = {
     "path": "'checkpointer.path' is set, but Greenroom keeps checkpoints in its own PostgreSQL "
     "database: a custom checkpointer has no effect.",
-    "ttl": "'checkpointer.ttl' is set, but Greenroom does not honour it yet: threads do not expire "
-    "unless a client gives them a 'ttl'.",
 }
 
 OURS = ("graphs", "default_graph", "defaults", "applications", "shipped_graphs")
@@ -229,12 +265,14 @@ def parse_configuration(content: Any, root: Path) -> Configuration:
         for name, value in targets.items()
     }
 
+    store, store_warnings = parse_store(top.get("store"))
     default_graph = ours.get("default_graph")
     if default_graph is not None and default_graph not in graphs:
         raise ConfigurationError(
             f"'greenroom.default_graph' is {default_graph!r}; it must be one of {listed(graphs)}."
         )
     checkpointer = an_object(top.get("checkpointer") or {}, "checkpointer")
+    thread_ttl, ttl_warnings = ttl_of(checkpointer)
     import_paths, dependency_warnings = _import_paths(top.get("dependencies", []), root)
     return Configuration(
         root=root,
@@ -244,9 +282,13 @@ def parse_configuration(content: Any, root: Path) -> Configuration:
         applications=_applications(ours.get("applications", {})),
         default_graph=default_graph if default_graph or len(graphs) != 1 else next(iter(graphs)),
         shipped_graphs=shipped_graphs,
+        store=store,
+        thread_ttl=thread_ttl,
         keeping=keeping_of(checkpointer),
         warnings=(
             *_warnings(top),
+            *store_warnings,
+            *ttl_warnings,
             *dependency_warnings,
             *env_warnings,
             *(
@@ -259,10 +301,10 @@ def parse_configuration(content: Any, root: Path) -> Configuration:
 
 
 def _warnings(top: Mapping[str, Any]) -> list[str]:
-    known = {"graphs", "dependencies", "env", "greenroom", "checkpointer"}
-    known |= {*BUILD_ONLY, *NOT_HONOURED}
+    known = {*HONOURED, *BUILD_ONLY, *NOT_HONOURED}
     checkpointer = an_object(top.get("checkpointer") or {}, "checkpointer")
-    strange = [key for key in checkpointer if key not in ("serde", *CHECKPOINTER_NOT_HONOURED)]
+    honoured = ("serde", "ttl", *CHECKPOINTER_NOT_HONOURED)
+    strange = [key for key in checkpointer if key not in honoured]
     found = [
         *(sentence for key, sentence in NOT_HONOURED.items() if top.get(key)),
         *(sentence for key, sentence in CHECKPOINTER_NOT_HONOURED.items() if checkpointer.get(key)),

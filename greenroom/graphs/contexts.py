@@ -19,6 +19,9 @@ from pydantic import AliasChoices, AliasPath, BaseModel
 def fitting(schema: Any, context: Any) -> Any:
     """Returns a context with only the keys that the schema knows.
 
+    An empty context is None, as in process without one, unless the schema has values of its own: a
+    dataclass or a pydantic model is made with its defaults.
+
     Args:
         schema: a dataclass, a pydantic model, a ``TypedDict``, or None; any other schema accepts
             all keys.
@@ -30,6 +33,8 @@ def fitting(schema: Any, context: Any) -> Any:
     if not isinstance(context, Mapping):
         return context
     given = dict(cast(Mapping[str, Any], context))
+    if not given and not _is_model(schema) and not dataclasses.is_dataclass(schema):
+        return None
     known = _keys(schema)
     kept = given if known is None else {key: given[key] for key in given if key in known}
     if dataclasses.is_dataclass(schema):

@@ -23,7 +23,7 @@ from typing import Any, cast
 
 from greenroom.core.errors import ConfigurationError
 from greenroom.core.raised import message_of, name_of
-from greenroom.graphs.configuration import FILE_NAME, GraphSpec
+from greenroom.graphs.configuration import FILE_NAME, GraphSpec, Importable
 from greenroom.graphs.module_path import OURS
 
 MESSAGE_MAX = 600
@@ -76,19 +76,19 @@ class _Line:
     text: str
 
 
-def import_failed(spec: GraphSpec, root: Path, error: BaseException) -> ConfigurationError:
-    """Returns the error for a graph whose module does not import.
+def import_failed(spec: Importable, root: Path, error: BaseException) -> ConfigurationError:
+    """Returns the error for a target whose module does not import.
 
     Args:
         root: the directory of the configuration.
         error: the exception of the import.
     """
-    return _failed(f"Graph {spec.graph_id!r}: importing {spec.source} failed", root, error)
+    return called_failed(f"{spec.subject}: importing {spec.source} failed", root, error)
 
 
 def factory_failed(spec: GraphSpec, root: Path, error: BaseException) -> ConfigurationError:
     """Returns the error for a graph whose factory raised an exception."""
-    return _failed(f"Graph {spec.graph_id!r}: its factory {spec.target} failed", root, error)
+    return called_failed(f"{spec.subject}: its factory {spec.target} failed", root, error)
 
 
 def is_missing_code(error: BaseException) -> bool:
@@ -97,7 +97,12 @@ def is_missing_code(error: BaseException) -> bool:
     return isinstance(inner, ImportError | SyntaxError)
 
 
-def _failed(what: str, root: Path, error: BaseException) -> ConfigurationError:
+def called_failed(what: str, root: Path, error: BaseException) -> ConfigurationError:
+    """Returns the error for code of the project that raised an exception.
+
+    Args:
+        what: the beginning of the sentence, e.g. "Graph 'a': importing ./a.py failed".
+    """
     chain = list(_inward(error))
     line = _line_of(chain, root)
     where = ""

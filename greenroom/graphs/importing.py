@@ -27,15 +27,15 @@ from pathlib import Path
 from types import ModuleType
 
 from greenroom.core.errors import ConfigurationError
-from greenroom.graphs.configuration import GraphSpec
+from greenroom.graphs.configuration import Importable
 from greenroom.graphs.import_errors import import_failed
 from greenroom.graphs.module_path import OURS, make_importable
 
 
 def module_of(
-    spec: GraphSpec, root: Path, import_paths: Sequence[Path], others: Iterable[GraphSpec]
+    spec: Importable, root: Path, import_paths: Sequence[Path], others: Iterable[Importable]
 ) -> ModuleType:
-    """Imports the module of a graph.
+    """Imports the module of a graph, or of another target of the configuration.
 
     Args:
         root: the directory that relative paths start from; importable.
@@ -53,14 +53,14 @@ def module_of(
         return _imported(spec, spec.source, root)
     if not place.file.is_file():
         raise ConfigurationError(
-            f"Graph {spec.graph_id!r}: there is no file {place.file}. "
-            f"Correct 'graphs.{spec.graph_id}', which is {spec.target!r}."
+            f"{spec.subject}: there is no file {place.file}. "
+            f"Correct '{spec.key}', which is {spec.target!r}."
         )
     name = _named(place, root, project)
     module = _imported(spec, name, root)
     if _file(module) != place.file:
         raise ConfigurationError(
-            f"Graph {spec.graph_id!r}: {spec.source} would be imported as {name!r}, but that "
+            f"{spec.subject}: {spec.source} would be imported as {name!r}, but that "
             f"name belongs to {_file(module)}. Rename it."
         )
     return module
@@ -87,7 +87,7 @@ class _Place:
         return [self.directory] if plain else [self.directory, self.file.parent]
 
 
-def _place(spec: GraphSpec, root: Path) -> _Place | None:
+def _place(spec: Importable, root: Path) -> _Place | None:
     """Returns the place of a graph's file, or None for a module."""
     if not (spec.source.endswith(".py") or "/" in spec.source or "\\" in spec.source):
         return None
@@ -171,7 +171,7 @@ _by_path = _ByPath()
 sys.meta_path.append(_by_path)
 
 
-def _imported(spec: GraphSpec, name: str, root: Path) -> ModuleType:
+def _imported(spec: Importable, name: str, root: Path) -> ModuleType:
     try:
         return importlib.import_module(name)
     except KeyboardInterrupt:

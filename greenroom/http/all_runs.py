@@ -64,7 +64,10 @@ async def count(request: Request) -> Response:
     **doc({200: answers.Run}, errors=(404,)),
 )
 async def get(request: Request, run_id: str) -> Response:
-    return json(await _run(edge_of(request), uuid_of(run_id, "run")))
+    run = await edge_of(request).records.get_run(None, uuid_of(run_id, "run"))
+    if run is None:
+        raise NotFound("Not Found")
+    return json(run)
 
 
 @router.get(

@@ -12,6 +12,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from greenroom import tracing
 from greenroom.core.ports import Records, Runtime
+from greenroom.core.store import StoreSpec
 from greenroom.http import (
     all_runs,
     answering,
@@ -25,6 +26,9 @@ from greenroom.http import (
     states,
     system,
     threads,
+)
+from greenroom.http import (
+    store as store_routes,
 )
 from greenroom.http.a2a import routes as a2a
 from greenroom.http.bodies import CountedBodies
@@ -43,6 +47,7 @@ def create_app(
     default_graph: str | None = None,
     shipped_graphs: bool = False,
     broken_graphs: Mapping[str, str] | None = None,
+    store: StoreSpec | None = None,
     settings: HttpSettings | None = None,
 ) -> FastAPI:
     """Creates the application; its `Edge` is ``app.state.edge``.
@@ -54,6 +59,7 @@ def create_app(
         default_graph: the graph of a run without ``assistant_id`` under ``/api``.
         shipped_graphs: graphs that are not in ``graphs`` may exist; each has an assistant.
         broken_graphs: why graphs of ``graphs`` cannot be loaded, by graph.
+        store: the store's index, and the times to live of its items.
         settings: None for the defaults.
     """
     app = FastAPI(
@@ -70,11 +76,15 @@ def create_app(
         default_graph=default_graph,
         shipped_graphs=shipped_graphs,
         broken_graphs=broken_graphs or {},
+        store=store or StoreSpec(),
         settings=settings or HttpSettings(),
     )
     for dialect in DIALECTS:
         # Routes are tried in order, so the most frequent ones come first.
-        for part in (runs, stateless, all_runs, threads, states, assistants, crons, a2a, system):
+        for part in (
+            *(runs, stateless, all_runs, threads, states),
+            *(store_routes, assistants, crons, a2a, system),
+        ):
             app.include_router(part.router, prefix=dialect.prefix)
     errors.install(app)
     documents.install(app)

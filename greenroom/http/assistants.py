@@ -1,13 +1,15 @@
-"""Assistants, read only: search, and the structure of their graphs."""
+"""Assistants: records, versions, search, and the structure of their graphs."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from greenroom.core.assistants import NewAssistant
 from greenroom.core.errors import InvalidRequest, NotFound
 from greenroom.core.identity import system_assistant_id
 from greenroom.core.ports import (
@@ -17,17 +19,25 @@ from greenroom.core.ports import (
     SchemasQuestion,
     SubgraphsQuestion,
 )
-from greenroom.http.answering import encoded, json, page, selected
+from greenroom.http.answering import empty, encoded, json, page, selected
 from greenroom.http.bodies import parse
 from greenroom.http.creation import plain
 from greenroom.http.documents import doc
 from greenroom.http.edge import Edge, dialect_of, edge_of
-from greenroom.http.parameters import flag, is_uuid, text, uuid_of
-from greenroom.wire import answers
-from greenroom.wire.models import AssistantCount, AssistantSearch
+from greenroom.http.parameters import flag, is_uuid, new_id, text, uuid_of
+from greenroom.wire import answers, configs
+from greenroom.wire.models import (
+    AssistantChange,
+    AssistantCount,
+    AssistantCreate,
+    AssistantLatest,
+    AssistantSearch,
+    AssistantVersions,
+)
 
 router = APIRouter(tags=["Assistants"])
 
+UNTITLED = "Untitled"
 _MAX_DEPTH = 100
 
 
@@ -63,6 +73,88 @@ async def search(request: Request) -> Response:
 async def count(request: Request) -> Response:
     where = await _filter(edge_of(request), await parse(request, AssistantCount))
     return json(await edge_of(request).records.count_assistants(where))
+
+
+@router.post(
+    "/assistants",
+    summary="Create an assistant: a graph with a config of its own",
+    **doc({200: answers.Assistant}, body=AssistantCreate, errors=(400, 404, 409)),
+)
+async def create(request: Request) -> Response:
+    edge = edge_of(request)
+    body = await parse(request, AssistantCreate)
+    await _refuse_unknown(edge, body.graph_id)
+    config, context = configs.of_assistant(body.config, body.context)
+    given = body.assistant_id
+    new = NewAssistant(
+        assistant_id=uuid_of(given, "assistant") if given is not None else new_id(),
+        graph_id=body.graph_id,
+        name=body.name or UNTITLED,
+        description=body.description,
+        config=config,
+        context=context,
+        metadata=body.metadata or {},
+    )
+    if_exists = body.if_exists or "raise"
+    return json(await edge.records.create_assistant(new, if_exists=if_exists))
+
+
+@router.patch(
+    "/assistants/{assistant_id}",
+    summary="Change an assistant: makes a new version, which runs use from then on",
+    **doc({200: answers.Assistant}, body=AssistantChange, errors=(400, 404)),
+)
+async def patch(request: Request, assistant_id: str) -> Response:
+    edge = edge_of(request)
+    assistant_id = await _id_of(request, assistant_id)
+    body = await parse(request, AssistantChange)
+    await _refuse_unknown(edge, body.graph_id)
+    change = replace(
+        configs.patch_of(body.config, body.context),
+        graph_id=body.graph_id,
+        name=body.name,
+        description=body.description,
+        metadata=body.metadata,
+    )
+    return _known(assistant_id, await edge.records.patch_assistant(assistant_id, change))
+
+
+@router.delete(
+    "/assistants/{assistant_id}",
+    summary="Delete an assistant with its versions, and stop its runs",
+    **doc({204: None}, query={"delete_threads": {"type": "boolean"}}, errors=(404,)),
+)
+async def delete(request: Request, assistant_id: str) -> Response:
+    await edge_of(request).runtime.delete_assistant(
+        await _id_of(request, assistant_id), delete_threads=flag(request, "delete_threads")
+    )
+    return empty()
+
+
+@router.post(
+    "/assistants/{assistant_id}/versions",
+    summary="List the versions of an assistant, newest first",
+    **doc({200: list[answers.AssistantVersion]}, body=AssistantVersions, errors=(404,)),
+)
+async def versions(request: Request, assistant_id: str) -> Response:
+    assistant_id = await _id_of(request, assistant_id)
+    body = await parse(request, AssistantVersions)
+    found = await edge_of(request).records.assistant_versions(
+        assistant_id, metadata=body.metadata, limit=body.limit or 10, offset=body.offset or 0
+    )
+    return _known(assistant_id, found)
+
+
+@router.post(
+    "/assistants/{assistant_id}/latest",
+    summary="Make an assistant show one of its versions, whole",
+    **doc({200: answers.Assistant}, body=AssistantLatest, errors=(404,)),
+)
+async def latest(request: Request, assistant_id: str) -> Response:
+    assistant_id = await _id_of(request, assistant_id)
+    body = await parse(request, AssistantLatest)
+    records = edge_of(request).records
+    return _known(assistant_id, await records.show_version(assistant_id, body.version))
 
 
 @router.get(
@@ -143,14 +235,25 @@ async def _assistant(request: Request, assistant_id: str, *, by_name: bool = Fal
         InvalidRequest: the id is not a UUID, and the mount accepts no names.
         NotFound: the assistant does not exist.
     """
-    edge = edge_of(request)
-    by_name = by_name or dialect_of(request).assistants_by_name
-    if by_name and not is_uuid(assistant_id) and await edge.serves(assistant_id):
-        assistant_id = system_assistant_id(assistant_id)
-    assistant = await edge.records.get_assistant(uuid_of(assistant_id, "assistant"))
+    assistant_id = await _id_of(request, assistant_id, by_name=by_name)
+    assistant = await edge_of(request).records.get_assistant(assistant_id)
     if assistant is None:
         raise NotFound("Not Found")
     return assistant
+
+
+async def _id_of(request: Request, assistant_id: str, *, by_name: bool = False) -> str:
+    """Returns the id of the assistant that a path names, which may not exist."""
+    by_name = by_name or dialect_of(request).assistants_by_name
+    if by_name and not is_uuid(assistant_id) and await edge_of(request).serves(assistant_id):
+        return system_assistant_id(assistant_id)
+    return uuid_of(assistant_id, "assistant")
+
+
+def _known(assistant_id: str, found: Any) -> Response:
+    if found is None:
+        raise NotFound(f"Assistant {assistant_id} not found")
+    return json(found)
 
 
 def _config(assistant: JsonObject) -> dict[str, Any]:
@@ -167,9 +270,13 @@ def _xray(value: str | None) -> bool | int:
 
 
 async def _filter(edge: Edge, body: AssistantCount) -> AssistantFilter:
-    if body.graph_id is not None and not await edge.serves(body.graph_id):
-        # As in LangGraph's server: a misspelled name is an error.
-        raise NotFound(
-            f"Graph '{body.graph_id[:255]}' not found. Expected one of: {sorted(edge.graphs)}"
-        )
+    await _refuse_unknown(edge, body.graph_id)
     return AssistantFilter(metadata=body.metadata, graph_id=body.graph_id, name=body.name)
+
+
+async def _refuse_unknown(edge: Edge, graph_id: str | None) -> None:
+    # As in LangGraph's server: a misspelled name is an error.
+    if graph_id is not None and not await edge.serves(graph_id):
+        raise NotFound(
+            f"Graph '{graph_id[:255]}' not found. Expected one of: {sorted(edge.graphs)}"
+        )

@@ -12,8 +12,10 @@ import orjson
 from greenroom import tracing
 from greenroom.core.errors import (
     THREAD_OR_ASSISTANT_NOT_FOUND,
+    AssistantChanged,
     InvalidRequest,
     NotFound,
+    Unavailable,
 )
 from greenroom.core.identity import system_assistant_id
 from greenroom.core.ports import JsonObject
@@ -21,10 +23,14 @@ from greenroom.core.runs import CreatedRun, RunRequest
 from greenroom.http import webhooks
 from greenroom.http.edge import Edge
 from greenroom.http.parameters import is_uuid, new_id, new_run_id
+from greenroom.wire import configs
 from greenroom.wire.dialects import Dialect
 from greenroom.wire.models import RunCreate
 from greenroom.wire.requests import plain as plain
-from greenroom.wire.requests import refuse_misplaced, request_of
+from greenroom.wire.requests import request_of
+
+_MOST_CHANGES = 20
+"""How often the assistant may change while a run is created with it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,14 +74,26 @@ async def create_run(
         Conflict: the thread is taken and the strategy is ``reject``.
     """
     request = await run_request(edge, dialect, body, thread_id, run_id=run_id)
-    return await admit(edge, dialect, body, request)
+    return await admit(edge, dialect, body, thread_id, request)
 
 
-async def admit(edge: Edge, dialect: Dialect, body: RunCreate, request: RunRequest) -> NewRun:
-    try:
-        created = await edge.runtime.create(request)
-    except NotFound:
-        raise NotFound(THREAD_OR_ASSISTANT_NOT_FOUND) from None
+async def admit(
+    edge: Edge, dialect: Dialect, body: RunCreate, thread_id: str | None, request: RunRequest
+) -> NewRun:
+    """Admits the run that `run_request` has made. Raises as `create_run` does."""
+    for _ in range(_MOST_CHANGES):
+        try:
+            created = await edge.runtime.create(request)
+            break
+        except NotFound:
+            raise NotFound(THREAD_OR_ASSISTANT_NOT_FOUND) from None
+        except AssistantChanged:
+            # What this gateway knew of the assistant is old, e.g. another one has changed it.
+            # The id says which registry decides about the thread, so it stays with the thread.
+            run_id = request.run_id if thread_id is not None else None
+            request = await run_request(edge, dialect, body, thread_id, run_id=run_id, fresh=True)
+    else:
+        raise Unavailable("The assistant changes all the time. Try again in a moment.")
     return NewRun(
         request=request,
         created=created,
@@ -90,10 +108,16 @@ async def run_request(
     thread_id: str | None,
     *,
     run_id: str | None = None,
+    fresh: bool = False,
 ) -> RunRequest:
-    """Makes the request for a run from a body; admits nothing. Raises as `create_run` does."""
+    """Makes the request for a run from a body; admits nothing. Raises as `create_run` does.
+
+    Args:
+        run_id: as of `create_run`.
+        fresh: read the assistant from the database.
+    """
     check_run(edge, body)
-    assistant = await assistant_of(edge, dialect, body.assistant_id)
+    assistant = await assistant_of(edge, dialect, body.assistant_id, fresh=fresh)
     owned = thread_id or new_id()
     return request_of(
         body,
@@ -115,7 +139,7 @@ def check_run(edge: Edge, body: RunCreate) -> None:
     """
     if body.webhook is not None:
         webhooks.checked(body.webhook, allow_private=edge.settings.webhook_allow_private)
-    refuse_misplaced(body)
+    configs.refuse_misplaced(body.config or {})
     if body.checkpoint_id is not None and not is_uuid(body.checkpoint_id):
         raise InvalidRequest("Invalid checkpoint ID")
 
@@ -134,11 +158,17 @@ def run_object(run: NewRun) -> JsonObject:
         "created_at": created.created_at,
         "updated_at": created.created_at,
         "langsmith_session_name": None,
+        "assistant_version": request.assistant_version,
     }
 
 
-async def assistant_of(edge: Edge, dialect: Dialect, name: str | None) -> JsonObject:
+async def assistant_of(
+    edge: Edge, dialect: Dialect, name: str | None, *, fresh: bool = False
+) -> JsonObject:
     """Returns the assistant that a body names by its id or its graph.
+
+    Args:
+        fresh: read it from the database.
 
     Raises:
         InvalidRequest: no graph has the name, or there is none and the mount needs one.
@@ -152,7 +182,7 @@ async def assistant_of(edge: Edge, dialect: Dialect, name: str | None) -> JsonOb
         assistant_id = system_assistant_id(name)
     else:
         raise unknown_graph(edge, name)
-    assistant = await edge.records.get_assistant(assistant_id)
+    assistant = await edge.records.assistant_of_run(assistant_id, fresh=fresh)
     if assistant is None:
         raise NotFound(THREAD_OR_ASSISTANT_NOT_FOUND)
     return assistant

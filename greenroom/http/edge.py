@@ -13,6 +13,7 @@ from starlette.requests import Request
 from greenroom.core.errors import Conflict, NotFound
 from greenroom.core.identity import system_assistant_id
 from greenroom.core.ports import Records, Runtime
+from greenroom.core.store import StoreSpec
 from greenroom.http.settings import HttpSettings
 from greenroom.wire.dialects import GATEWAY, PLATFORM, Dialect
 
@@ -96,6 +97,7 @@ class Edge:
     settings: HttpSettings
     shipped_graphs: bool = False
     broken_graphs: Mapping[str, str] = field(default_factory=dict[str, str])
+    store: StoreSpec = field(default_factory=StoreSpec)
     connections: Connections = field(default_factory=Connections)
 
     async def serves(self, graph_id: str) -> bool:
@@ -104,7 +106,7 @@ class Edge:
             return True
         if not self.shipped_graphs:
             return False
-        return await self.records.get_assistant(system_assistant_id(graph_id)) is not None
+        return await self.records.assistant_of_run(system_assistant_id(graph_id)) is not None
 
 
 def edge_of(request: Request) -> Edge:

@@ -60,7 +60,9 @@ async def _domain_error(request: Request, error: Exception) -> Response:
 
 async def _invalid_parameter(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    return JSONResponse({"detail": sentence_of(error.errors()[0])}, 422)
+    first = error.errors()[0]
+    # FastAPI's locations begin with the part of the request; ours are of the body.
+    return JSONResponse({"detail": sentence_of({**first, "loc": first["loc"][1:]})}, 422)
 
 
 def invalid_body(error: ValidationError) -> InvalidRequest:
@@ -90,8 +92,7 @@ def _field(location: Sequence[str | int]) -> str:
     parts = [
         part
         for part in location
-        if isinstance(part, int)
-        or not (part in ("body", "query", "path", "nullable") or "[" in part or part[:1].isupper())
+        if isinstance(part, int) or not (part == "nullable" or "[" in part or part[:1].isupper())
     ]
     parts = [part for part in parts if part not in ("str", "dict", "tuple")]
     if not parts:

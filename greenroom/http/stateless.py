@@ -93,7 +93,10 @@ async def batch(request: Request) -> Response:
     bodies = [validated(RunCreate, _snake(item)) for item in items]
     requests = [await run_request(edge, dialect, body, None) for body in bodies]
     runs = await asyncio.gather(
-        *(admit(edge, dialect, *pair) for pair in zip(bodies, requests, strict=True))
+        *(
+            admit(edge, dialect, body, None, wanted)
+            for body, wanted in zip(bodies, requests, strict=True)
+        )
     )
     return json([run_object(run) for run in runs])
 

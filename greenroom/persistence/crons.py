@@ -61,9 +61,10 @@ async def due_crons(
                     AND cron_id <> ALL (%s::uuid[])
                 ORDER BY next_run_date, cron_id LIMIT %s)
             SELECT cron_id::text, thread_id, schedule, timezone, end_time, on_run_completed,
-                payload::text, next_run_date AS due, revision,
+                payload::text, next_run_date AS due, found.revision,
                 jsonb_build_object('assistant_id', a.assistant_id, 'graph_id', a.graph_id,
-                    'config', a.config, 'context', a.context, 'metadata', a.metadata) AS assistant
+                    'config', a.config, 'context', a.context, 'metadata', a.metadata,
+                    'version', a.version, 'revision', a.revision) AS assistant
             FROM found JOIN greenroom.assistants a USING (assistant_id)
             ORDER BY next_run_date, cron_id""",
             (now, list(but), limit),

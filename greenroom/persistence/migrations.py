@@ -35,6 +35,7 @@ from psycopg import AsyncConnection
 from psycopg.rows import DictRow, dict_row
 
 from greenroom.core.errors import ConfigurationError, DatabaseUnavailable
+from greenroom.core.store import IndexSpec
 from greenroom.persistence import database
 
 log = logging.getLogger("greenroom.migrations")
@@ -74,14 +75,23 @@ class Script:
         ]
 
 
-async def migrate(dsn: str, *, files: Path = FILES, patience_s: float = 120.0) -> None:
+async def migrate(
+    dsn: str,
+    *,
+    index: IndexSpec | None = None,
+    files: Path = FILES,
+    patience_s: float = 120.0,
+) -> None:
     """Brings the database to the schema of this version, while an older one may serve.
 
     Idempotent, and safe for concurrent callers.
 
+    Args:
+        index: the index of the store; None makes no table for vectors.
+
     Raises:
-        ConfigurationError: the database was migrated by a newer version, or an applied file has
-            changed since.
+        ConfigurationError: the database was migrated by a newer version, an applied file has
+            changed since, or the database cannot hold the vectors of the index.
         DatabaseUnavailable: no connection, or another process holds a lock or migrates for longer
             than ``patience_s`` seconds.
     """
@@ -92,7 +102,7 @@ async def migrate(dsn: str, *, files: Path = FILES, patience_s: float = 120.0) -
     async with await _connect(dsn) as guard, await _connect(dsn) as conn:
         async with _only_one(guard, patience_s):
             await _apply(conn, _scripts(files, "before"), _scripts(files), patience_s)
-            await langgraph_tables.set_up(conn)
+            await langgraph_tables.set_up(conn, index)
 
 
 async def finish(dsn: str, *, files: Path = FILES, patience_s: float = 120.0) -> None:

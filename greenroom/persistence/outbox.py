@@ -43,7 +43,8 @@ def announce(run_id: str, *, rolled_back: bool = False) -> Write:
     return Write(
         """
         INSERT INTO greenroom.webhooks (run_id, url, thread_id, assistant_id, metadata, status,
-            kwargs, multitask_strategy, created_at, started_at, ended_at, "values", error)
+            kwargs, multitask_strategy, created_at, started_at, ended_at, "values", error,
+            assistant_version)
         SELECT r.run_id, r.webhook, r.thread_id, r.assistant_id, r.metadata::json,
             CASE WHEN r.status IN ('pending', 'running') THEN 'interrupted' ELSE r.status END,
             r.kwargs, r.multitask_strategy, r.created_at,
@@ -53,7 +54,8 @@ def announce(run_id: str, *, rolled_back: bool = False) -> Write:
                 ELSE r.updated_at END,
             CASE WHEN NOT r.temporary THEN greenroom.output_of(t."values", r.output_keys) END,
             coalesce(r.error, CASE WHEN r.status IN ('pending', 'running', 'interrupted')
-                THEN %(cancelled)s::json END)
+                THEN %(cancelled)s::json END),
+            r.assistant_version
         FROM greenroom.runs r LEFT JOIN greenroom.threads t USING (thread_id)
         WHERE r.run_id = %(run)s AND r.webhook IS NOT NULL
         ON CONFLICT (run_id) DO NOTHING""",
@@ -99,6 +101,7 @@ class Delivery:
             "created_at": timestamp(row["created_at"]),
             "updated_at": timestamp(row["ended_at"]),
             "langsmith_session_name": None,
+            "assistant_version": row["assistant_version"],
             "run_started_at": row["started_at"] and timestamp(row["started_at"]),
             "run_ended_at": timestamp(row["ended_at"]),
             "webhook_sent_at": timestamp(self.sent_at or sent_at),

@@ -6,16 +6,36 @@ differs for each row.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from greenroom.core.sharding import WHOLE, Shard
-from greenroom.persistence.database import Pool, rows_of
+from greenroom.core.threads import ExpiryStrategy, ThreadTtl
+from greenroom.persistence.database import Connection, Pool, retrying, rows_of
 from greenroom.persistence.owning import is_of
 
 _DEFAULT = "updated_at < now() - make_interval(secs => %(default_ttl_s)s)"
 
 
+_STRATEGY = "coalesce(ttl_strategy, 'delete')"
+
+
+class Expired(NamedTuple):
+    """A thread whose time is over, and what is to be done with it."""
+
+    thread_id: str
+    strategy: ExpiryStrategy
+
+
+class Size(NamedTuple):
+    """The number of a thread's checkpoints, and the stored bytes of all its state."""
+
+    checkpoints: int
+    bytes: int
+
+
 async def expired_threads(
     pool: Pool, default_ttl_s: float | None, *, limit: int, shard: Shard = WHOLE
-) -> list[str]:
+) -> list[Expired]:
     """Returns the shard's expired threads without an unfinished run, the longest expired first.
 
     Args:
@@ -23,32 +43,72 @@ async def expired_threads(
             None keeps them for ever.
     """
     sql = (
-        "(SELECT thread_id, expires_at AS since FROM greenroom.threads"
+        f"(SELECT thread_id, {_STRATEGY} AS strategy, expires_at AS since FROM greenroom.threads"
         f" WHERE expires_at <= now() AND status <> 'busy' AND {is_of(shard)}"
         " ORDER BY expires_at LIMIT %(limit)s)"
     )
     if default_ttl_s is not None:
         sql += (
-            " UNION ALL (SELECT thread_id, updated_at AS since FROM greenroom.threads"
+            " UNION ALL (SELECT thread_id, 'delete', updated_at AS since FROM greenroom.threads"
             f" WHERE {_DEFAULT} AND ttl_minutes IS NULL AND status <> 'busy' AND {is_of(shard)}"
             " ORDER BY updated_at LIMIT %(limit)s)"
         )
     rows = await rows_of(
         pool,
-        f"SELECT thread_id FROM ({sql}) AS expired ORDER BY since LIMIT %(limit)s",
+        f"SELECT thread_id, strategy FROM ({sql}) AS expired ORDER BY since LIMIT %(limit)s",
         {"default_ttl_s": default_ttl_s, "limit": limit},
     )
-    return [row["thread_id"] for row in rows]
+    return [Expired(row["thread_id"], row["strategy"]) for row in rows]
 
 
-async def is_expired(pool: Pool, thread_id: str, default_ttl_s: float | None) -> bool:
-    """Returns whether a thread still exists and is still expired."""
+async def set_default_ttl(pool: Pool, ttl: ThreadTtl) -> None:
+    """Stores what new threads have, however they are made; the last start decides."""
+
+    async def work(conn: Connection) -> None:
+        async with conn.transaction():
+            await conn.execute("DELETE FROM greenroom.thread_defaults")
+            if ttl.default_minutes is not None:
+                await conn.execute(
+                    "INSERT INTO greenroom.thread_defaults (ttl_minutes, ttl_strategy)"
+                    " VALUES (%s, %s) ON CONFLICT (is_only) DO UPDATE SET"
+                    " ttl_minutes = excluded.ttl_minutes, ttl_strategy = excluded.ttl_strategy",
+                    (ttl.default_minutes, ttl.strategy),
+                )
+
+    await retrying(pool, work)
+
+
+async def size_of(pool: Pool, thread_id: str) -> Size:
+    """Returns the size of a thread's state. Its data are not read, only their lengths."""
+    [row] = await rows_of(
+        pool,
+        "SELECT c.n AS checkpoints, (c.bytes + b.bytes + w.bytes)::int8 AS bytes FROM"
+        " (SELECT count(*) AS n, coalesce(sum(pg_column_size(checkpoint)"
+        "     + pg_column_size(metadata)), 0) AS bytes"
+        "   FROM checkpoints WHERE thread_id = %(thread)s) c,"
+        " (SELECT coalesce(sum(pg_column_size(blob)), 0) AS bytes"
+        "   FROM checkpoint_blobs WHERE thread_id = %(thread)s) b,"
+        " (SELECT coalesce(sum(pg_column_size(blob)), 0) AS bytes"
+        "   FROM checkpoint_writes WHERE thread_id = %(thread)s) w",
+        {"thread": thread_id},
+    )
+    return Size(row["checkpoints"], row["bytes"])
+
+
+async def is_expired(
+    pool: Pool,
+    thread_id: str,
+    default_ttl_s: float | None,
+    strategy: ExpiryStrategy = "delete",
+) -> bool:
+    """Returns whether a thread still exists, is still expired and has still this strategy."""
     rows = await rows_of(
         pool,
         "SELECT CASE WHEN ttl_minutes IS NOT NULL THEN expires_at <= now()"
         f" ELSE coalesce({_DEFAULT}, false) END AS expired"
-        " FROM greenroom.threads WHERE thread_id = %(thread)s AND status <> 'busy'",
-        {"default_ttl_s": default_ttl_s, "thread": thread_id},
+        " FROM greenroom.threads WHERE thread_id = %(thread)s AND status <> 'busy'"
+        f" AND {_STRATEGY} = %(strategy)s",
+        {"default_ttl_s": default_ttl_s, "thread": thread_id, "strategy": strategy},
     )
     return bool(rows and rows[0]["expired"])
 

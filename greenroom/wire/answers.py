@@ -39,6 +39,7 @@ class Run(Answer):
     multitask_strategy: str
     created_at: str
     updated_at: str
+    assistant_version: int | None
 
 
 class Thread(Answer):
@@ -75,6 +76,18 @@ class Assistant(Answer):
     updated_at: str
 
 
+class AssistantVersion(Answer):
+    assistant_id: str
+    version: int
+    graph_id: str
+    config: dict[str, Any]
+    context: dict[str, Any]
+    metadata: dict[str, Any]
+    created_at: str
+    name: str
+    description: str | None
+
+
 class Cron(Answer):
     cron_id: str
     assistant_id: str
@@ -103,6 +116,28 @@ class ThreadStorage(Answer):
     checkpoints: Stored
     channel_values: Stored
     pending_writes: Stored
+
+
+class Item(Answer):
+    namespace: list[str]
+    key: str
+    value: dict[str, Any]
+    created_at: str
+    updated_at: str
+
+
+class FoundItem(Item):
+    """An item of a search; ``score`` is null without a query, and for an item without a vector."""
+
+    score: float | None
+
+
+class FoundItems(Answer):
+    items: list[FoundItem]
+
+
+class Namespaces(Answer):
+    namespaces: list[list[str]]
 
 
 class Pruned(Answer):

@@ -14,6 +14,7 @@ from pydantic.json_schema import SkipJsonSchema
 from typing_extensions import TypedDict
 
 from greenroom.core.runs import MultitaskStrategy
+from greenroom.core.threads import ExpiryStrategy
 from greenroom.wire.dialects import IfNotExists, OnDisconnect
 
 StreamMode = Literal[
@@ -84,6 +85,7 @@ RunField = Literal[
     "multitask_strategy",
     "cancel_reason",
     "langsmith_session_name",
+    "assistant_version",
 ]
 
 MAX_DELAY_S = 10 * 365 * 86_400
@@ -95,6 +97,7 @@ Json = SkipJsonSchema[InstanceOf[orjson.Fragment]]
 `greenroom.wire.splitting` has checked the part's type."""
 Offset = Annotated[int, Field(ge=0, le=MAX_OFFSET)]
 Limit = Annotated[int, Field(ge=1, le=1000)]
+Minutes = Annotated[float, Field(gt=0, le=5_256_000, allow_inf_nan=False)]
 Pair = Annotated[list[Any], Field(min_length=2, max_length=2)]
 Name = Annotated[str, StringConstraints(min_length=1)]
 
@@ -254,8 +257,8 @@ class Ttl(TypedDict, total=False):
 
     __pydantic_config__ = ConfigDict(extra="ignore", strict=True)  # type: ignore[misc]
 
-    ttl: Annotated[float, Field(gt=0, le=5_256_000, allow_inf_nan=False)] | None
-    strategy: Literal["delete"] | None
+    ttl: Minutes | None
+    strategy: ExpiryStrategy | None
 
 
 class SuperstepUpdate(TypedDict, total=False):
@@ -337,6 +340,40 @@ class History(Body):
     select: list[str] | None = None
 
 
+class AssistantCreate(Body):
+    graph_id: Name
+    assistant_id: str | None = None
+    name: str | None = None
+    description: str | None = None
+    config: RunConfig | None = None
+    context: Object | None = None
+    metadata: Object | None = None
+    if_exists: Literal["raise", "do_nothing"] | None = None
+
+
+class AssistantChange(Body):
+    """The body of `PATCH /assistants/{a}`; every one makes a new version."""
+
+    graph_id: Name | None = None
+    name: str | None = None
+    description: str | None = None
+    config: RunConfig | None = None
+    context: Object | None = None
+    metadata: Object | None = None
+
+
+class AssistantVersions(Body):
+    metadata: Object | None = None
+    limit: Limit | None = None
+    offset: Offset | None = None
+
+
+class AssistantLatest(Body):
+    """The version that an assistant is to show."""
+
+    version: Annotated[int, Field(ge=-(2**31), le=2**31 - 1)] | None = None
+
+
 class AssistantCount(Body):
     metadata: Object | None = None
     graph_id: str | None = None
@@ -371,6 +408,10 @@ BODIES: tuple[type[Body], ...] = (
     StateWrite,
     StatePatch,
     History,
+    AssistantCreate,
+    AssistantChange,
+    AssistantVersions,
+    AssistantLatest,
     AssistantCount,
     AssistantSearch,
 )

@@ -19,17 +19,13 @@ import orjson
 from uuid_utils import uuid7
 
 from greenroom.core import identity
-from greenroom.core.errors import BadRequest, InvalidRequest
 from greenroom.core.ports import JsonObject
 from greenroom.core.runs import RunFacts, RunRequest
+from greenroom.wire import configs
 from greenroom.wire.dialects import PLATFORM, Dialect
 from greenroom.wire.encoding import dumps
 from greenroom.wire.models import RunCreate
 
-_BOTH = (
-    "Cannot specify both configurable and context. Prefer setting context alone. Context was "
-    "introduced in LangGraph 0.6.0 and is the long term planned replacement for configurable."
-)
 _NOT_CONTEXT = frozenset(
     {"thread_id", "run_id", "checkpoint_id", "checkpoint_ns", "checkpoint_map"}
 )
@@ -51,8 +47,8 @@ def request_of(
 
     Args:
         body: the body; its ``webhook`` and ``checkpoint_id`` are checked, and it has passed
-            `refuse_misplaced`.
-        assistant: the assistant's record.
+            `configs.refuse_misplaced`.
+        assistant: the assistant's record, with its ``revision`` if the admission is to compare it.
         dialect: the defaults of fields that the body leaves out.
         stateless: the thread is the run's own.
         traceparent: as of `RunFacts`.
@@ -88,6 +84,8 @@ def request_of(
         or "checkpoint_id" in kwargs["config"]["configurable"],
         webhook=body.webhook,
         traceparent=traceparent,
+        assistant_version=assistant.get("version"),
+        assistant_revision=assistant.get("revision"),
     )
     encoded, metadata_at = _encoded(kwargs, dumps({**defaults, **metadata}))
     return RunRequest(
@@ -150,18 +148,6 @@ def firing_of(
     )
 
 
-def refuse_misplaced(body: RunCreate) -> None:
-    """Raises InvalidRequest if the config names a thread, a checkpoint or a user in a place where
-    the server's values belong."""
-    keys = identity.misplaced(body.config or {})
-    if keys:
-        raise InvalidRequest(
-            f"'config' has {', '.join(repr(key[:255]) for key in keys[:10])} beside "
-            "'configurable'; remove it there. The path says which thread a run is on; name a "
-            "checkpoint in 'checkpoint', and put keys of your own into 'config.configurable'."
-        )
-
-
 def _metadata(assistant: JsonObject, body: RunCreate, stateless: bool) -> JsonObject:
     own = {"assistant_id": str(assistant["assistant_id"])}
     if not stateless:
@@ -177,7 +163,11 @@ def _unidentified(metadata: JsonObject) -> JsonObject:
 
 
 def _base(assistant: JsonObject) -> JsonObject:
-    return identity.fields_of(plain(assistant.get("config")))
+    """Returns the assistant's config, without the keys of a run or a checkpoint."""
+    base = identity.fields_of(plain(assistant.get("config")))
+    if "configurable" in base:
+        base["configurable"] = identity.without(base["configurable"])
+    return base
 
 
 def _of_thread(body: RunCreate) -> JsonObject:
@@ -221,8 +211,9 @@ def _kwargs(
     own = _configurable(body)
     if not body.context:
         own |= of_cron
-    configurable = {**_given(base.get("configurable")), **own}
-    context = {**identity.unreserved(plain(assistant.get("context"))), **_context(own)}
+    # Key by key, and a null of the run's overrides as well.
+    configurable = {**base.get("configurable", {}), **own}
+    context = {**identity.without(plain(assistant.get("context"))), **_context(own)}
     configurable |= _identity(body, assistant, run_id, thread_id) | of_cron
     if not body.context:
         # A graph may keep its memory by user, so a client's value stays.
@@ -255,9 +246,8 @@ def _kwargs(
 
 def _configurable(body: RunCreate) -> JsonObject:
     """Returns the body's ``configurable`` or ``context``."""
+    configs.refuse_both(body.config or {}, body.context)
     configurable = _own(body, "configurable")
-    if configurable and body.context:
-        raise BadRequest(_BOTH)
     return {**identity.unreserved({**configurable, **(body.context or {})}), **_checkpoint(body)}
 
 

@@ -39,6 +39,7 @@ WRITE_BYTES = 1024 * 1024
 OPAQUE: dict[tuple[str, ...], bytes] = {
     ("input",): b"",
     ("values",): b"{[",
+    ("value",): b"{",
     ("command", "update"): b"{",
     ("command", "resume"): b"",
 }

@@ -92,6 +92,7 @@ class FakeActor:
         self.cancelled: list[tuple[str, int, bool]] = []
         self.settled: list[str] = []
         self.settled_by: list[str] = []
+        self.pruned: list[str] = []
         self.beats = 0
         self.dead = asyncio.Event()
 
@@ -145,6 +146,9 @@ class FakeActor:
         self.settled.append(thread_id)
         self.settled_by.append(graph_id)
         return Settled(interrupts=b"{}")
+
+    async def _prune(self, thread_id: str) -> None:
+        self.pruned.append(thread_id)
 
     async def _ask(self, question: Any) -> bytes:
         return b"{}"

@@ -18,6 +18,7 @@ from actors.registry import inspecting
 from actors.registry.inspecting import Inspectors
 from greenroom.core.errors import DatabaseUnavailable, Fenced, NotFound, Unanswered, Unavailable
 from greenroom.core.runs import Settled
+from greenroom.graphs.store_section import EMBED
 from tests.actors.doubles import BOUND_S, Method, until
 
 SPEC = PoolSpec(graphs=("g", "innocent"), version="v")
@@ -216,6 +217,12 @@ async def test_a_question_that_ends_every_process_ends_three_and_is_refused(stag
         await bounded(asker.ask("g", "ask", "kill"))
     assert len(stage.asked) == len({name for name, _ in stage.asked}) == 3
     assert await bounded(asker.ask("innocent", "ask", "fine")) == "fine"
+
+
+async def test_an_embedding_that_ends_every_process_is_called_by_its_name(stage: Stage) -> None:
+    said = "The embedding of the store cannot be asked: its code ends the process that calls it"
+    with pytest.raises(Deadly, match=said):
+        await bounded(stage.asker().ask(EMBED, "ask", "kill"))
 
 
 async def test_a_graph_that_ended_a_process_is_asked_apart_until_it_answers(stage: Stage) -> None:

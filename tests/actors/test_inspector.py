@@ -20,6 +20,8 @@ from actors.inspector.asking import Replaced
 from actors.inspector.lanes import Lane, Means
 from greenroom.core.errors import DatabaseUnavailable, Fenced, NotFound, Unanswered, Unavailable
 from greenroom.core.ports import StateQuestion
+from greenroom.core.store import IndexSpec
+from greenroom.graphs.embedding import Embedder
 from tests.actors.doubles import BOUND_S, until
 
 CANCEL_S = 0.2
@@ -289,3 +291,83 @@ async def test_a_registry_of_the_past_is_not_obeyed(inspector: Inspector) -> Non
         await inspector.beat(1)
     with pytest.raises(Fenced):
         await inspector.adopt(1)
+
+
+# --- the embedding of the store -------------------------------------------------------------------
+
+
+def embeds(inspector: Inspector, embedding: Any) -> None:
+    spec = IndexSpec(dims=2, embed="./e.py:embed", fields=("text",))
+    inspector._embedder = Embedder(embedding, spec)
+
+
+async def test_items_and_queries_are_embedded_in_a_lane_of_their_own(inspector: Inspector) -> None:
+    threads: list[str] = []
+
+    async def embed(texts: list[str]) -> list[list[float]]:
+        threads.append(threading.current_thread().name)
+        return [[float(len(text)), 1.0] for text in texts]
+
+    embeds(inspector, embed)
+    blocked = asyncio.create_task(cast(Any, ask(inspector, "blocking")))
+    found = await bounded(inspector.embed_item(b'{"text": "four", "n": 5}', None))
+    assert found == [("text", [4.0, 1.0])]
+    assert await bounded(inspector.embed_item(b'{"text": "four", "n": 5}', ["n"])) == [
+        ("n", [1.0, 1.0])
+    ]
+    assert await bounded(inspector.embed_query("cat")) == [3.0, 1.0]
+    assert set(threads) == {"lane-store.index.embed"}
+    with pytest.raises(Unanswered):
+        await bounded(blocked)
+
+
+async def test_an_embedding_that_raises_is_told_and_asked_again(inspector: Inspector) -> None:
+    def embed(texts: list[str]) -> Any:
+        raise SystemExit(3) if texts == ["exit"] else ValueError("no")
+
+    embeds(inspector, embed)
+    with pytest.raises(Unanswered, match=r"e\.py:embed raised ValueError: no"):
+        await bounded(inspector.embed_query("x"))
+    with pytest.raises(Unanswered, match="SystemExit"):
+        await bounded(inspector.embed_query("exit"))
+    with pytest.raises(Unanswered, match="raised ValueError"):
+        await bounded(inspector.embed_query("x"))
+
+
+@pytest.mark.parametrize("waits", [False, True])
+async def test_an_embedding_that_does_not_come_back_has_the_process_replaced(
+    inspector: Inspector, waits: bool
+) -> None:
+    release = threading.Event()
+
+    def block(texts: list[str]) -> list[list[float]]:
+        release.wait()
+        return [[1.0, 1.0] for _ in texts]
+
+    async def block_the_loop(texts: list[str]) -> list[list[float]]:
+        return block(texts)
+
+    embeds(inspector, block_the_loop if waits else block)
+    alive = asyncio.create_task(inspector.alive())
+    with pytest.raises(Unanswered, match="The embedding of the store did not answer within"):
+        await bounded(inspector.embed_query("x"))
+    await bounded(alive)
+    with pytest.raises(ValueError, match="ready"):  # questions about graphs go on meanwhile
+        await bounded(ask(inspector, "ready"))
+    release.set()
+
+
+async def test_an_embedding_that_waits_too_long_is_cancelled_and_the_process_stays(
+    inspector: Inspector,
+) -> None:
+    async def wait(texts: list[str]) -> list[list[float]]:
+        await asyncio.sleep(3600)
+        return []
+
+    embeds(inspector, wait)
+    alive = asyncio.create_task(inspector.alive())
+    with pytest.raises(Unanswered, match="did not answer within"):
+        await bounded(inspector.embed_query("x"))
+    await asyncio.sleep(0)
+    assert not alive.done()
+    alive.cancel()

@@ -12,12 +12,17 @@ from typing import Any
 import pytest
 
 from actors.calls.names import shard_of
+from actors.common import metering, metrics
+from actors.common.metering import Meter
 from actors.registry import losses
-from greenroom.core.errors import Conflict
+from actors.registry.sweeping import Sweeper
+from greenroom.core.errors import BadRequest, Conflict
 from greenroom.core.runs import UNTIL_END, RunStatus
 from greenroom.core.sharding import Misrouted, Shard, hash_slot_of_thread
+from greenroom.core.store import ItemQuery
 from greenroom.persistence.database import Pool
 from greenroom.persistence.journal import Superseded
+from greenroom.persistence.records import PostgresRecords
 from tests.actors.doubles import BOUND_S, Method, until
 from tests.actors.test_registry import Theatre, bounded, configure, request
 
@@ -199,6 +204,81 @@ async def test_expired_threads_are_deleted_by_their_own(dsn: str, pool: Pool, co
                 await asyncio.sleep(0.01)
     finally:
         await ended(stages)
+
+
+async def test_expired_threads_are_pruned_once_and_again_after_a_run(
+    dsn: str, pool: Pool, config: Path
+) -> None:
+    stages = await opened(dsn, pool, config, 2, sweep_interval_s=0.02)
+    records, thread_id, other = PostgresRecords(pool), stages.thread(0), stages.thread(1)
+    pruned = "SELECT thread_id FROM greenroom.threads WHERE expires_at IS NULL ORDER BY 1"
+
+    async def until_pruned(*threads: str) -> None:
+        async with asyncio.timeout(BOUND_S):
+            while set(await stages[0].rows(pruned)) != {(each,) for each in threads}:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+    try:
+        # The state of one is rebuilt from its older checkpoints: it is not tried again and again.
+        stages.cluster.scripts["prune"] = [BadRequest("Thread has delta channels.")]
+        ttl = {"ttl": 0.0005, "strategy": "keep_latest"}
+        await records.create_thread(other, metadata={}, if_exists="raise", ttl=ttl)
+        await until_pruned(other)
+        await records.create_thread(thread_id, metadata={}, if_exists="raise", ttl=ttl)
+        await until_pruned(thread_id, other)
+        inspectors = stages.cluster.inspectors()
+        assert [each for actor in inspectors for each in actor.pruned] == [thread_id]
+        run = await stages[0].create(thread_id, create_thread=False)
+        await stages[0].finish(run.run_id)
+        await until_pruned(thread_id, other)
+        await until(lambda: sum(len(actor.pruned) for actor in inspectors) == 2)
+        counted = metering.text([await each.registry.counted() for each in stages.theatres])
+        assert 'greenroom_swept_threads_total{outcome="pruned"' in counted
+        assert 'greenroom_swept_threads_total{outcome="refused"' in counted
+    finally:
+        await ended(stages)
+
+
+async def test_a_sweep_ends_no_more_threads_than_its_limit(
+    dsn: str, pool: Pool, config: Path
+) -> None:
+    records = PostgresRecords(pool)
+    for number in range(5):
+        await records.create_thread(
+            f"t{number}", metadata={}, if_exists="raise", ttl={"ttl": 0.0001}
+        )
+    stages = await opened(dsn, pool, config, 1, sweep_interval_s=3600.0, thread_sweep_limit=2)
+    try:
+        setup = stages[0].setup
+        parts = stages[0].registry.parts
+        sweeper = Sweeper(
+            pool, setup, parts.operations, parts.assistant_deletions, Meter(metrics.ALL)
+        )
+        for left in (3, 1, 0):
+            await bounded(sweeper.sweep())
+            assert len(await stages[0].rows("SELECT 1 FROM greenroom.threads")) == left
+    finally:
+        await ended(stages)
+
+
+async def test_expired_items_of_the_store_are_swept_at_their_own_interval(
+    dsn: str, pool: Pool, config: Path
+) -> None:
+    records = PostgresRecords(pool)
+    for key, ttl in (("short", 0.0001), ("long", 60.0), ("ever", None)):
+        await records.put_item(("a",), key, b"{}", vectors=[], ttl_minutes=ttl)
+    stages = await opened(dsn, pool, config, 2, item_sweep_s=0.05, sweep_interval_s=0.02)
+    left = "SELECT key FROM store WHERE key IN ('short', 'again')"
+    try:
+        async with asyncio.timeout(BOUND_S):
+            while await stages[0].rows(left):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            await records.put_item(("a",), "again", b"{}", vectors=[], ttl_minutes=0.0001)
+            while await stages[0].rows(left):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+    finally:
+        await ended(stages)
+    assert {item["key"] for item in await records.search_items(ItemQuery())} == {"long", "ever"}
 
 
 async def test_a_start_with_fewer_takes_everything_from_those_before(

@@ -60,13 +60,14 @@ async def talk(http: httpx.AsyncClient) -> AsyncIterator[Talk]:
 
 
 @pytest.fixture
-async def edge(request: pytest.FixtureRequest) -> AsyncIterator[Talk]:
+async def edge() -> AsyncIterator[Talk]:
     """For what the routes alone decide, by another setting than the tests' server has.
 
     Ours are the routes on a runtime in memory, as a server without settings has them.
     """
     if URL is not None:
-        yield request.getfixturevalue("talk")
+        async with httpx.AsyncClient(base_url=URL, timeout=BOUND_S) as http:
+            yield Talk(http)
         return
     records = MemoryRecords()
     app = create_app(runtime=MemoryRuntime(records), records=records, graphs=GRAPHS)

@@ -98,6 +98,51 @@ DIFFERENCES: dict[str, str] = {
     "test_threads.py::test_threads_that_never_ran_do_not_break_a_search_by_values": (
         "There, such a thread makes the search a 500."
     ),
+    "test_making_assistants.py::test_an_earlier_version_has_its_graph_and_context_too": (
+        "There, graph and context stay those of the newest version: a run has half of each."
+    ),
+    "test_making_assistants.py::test_config_and_context_never_disagree": (
+        "Two names for the same values; there, one changes without the other, and a run sees both."
+    ),
+    "test_making_assistants.py::test_keys_of_a_run_are_no_part_of_an_assistant": (
+        "The server sets them for each run; there, the assistant shows them."
+    ),
+    "test_making_assistants.py::test_an_assistants_config_has_metadata_too": (
+        "What is accepted has an effect; there, only the assistant's own metadata reach a run."
+    ),
+    "test_making_assistants.py::test_no_run_inherits_from_the_thread": (
+        "There, a run of another assistant has the `configurable` of the thread's first run."
+    ),
+    "test_making_assistants.py::test_a_run_names_the_version_of_its_assistant": (
+        "There, no run tells which version it took."
+    ),
+    "test_store.py::test_a_replaced_item_keeps_when_it_was_created": (
+        "There, each put begins `created_at` anew."
+    ),
+    "test_store.py::test_an_item_without_the_key_is_no_match": (
+        "There, `$gt` and the like are a 500 if any item lacks the key."
+    ),
+    "test_store.py::test_a_search_without_anything_finds_items": (
+        "There, a search without `namespace_prefix` is a 500."
+    ),
+    "test_store.py::test_a_read_of_nothing_leaves_no_namespace": (
+        "There, the namespace of a read or a deletion is listed, although it has no item."
+    ),
+    "test_store.py::test_an_item_that_has_expired_is_not_there": (
+        "There, in memory, no time to live of an item is kept."
+    ),
+    "test_store.py::test_a_time_to_live_is_a_number_above_zero[0]": (
+        "There, 0 and less are taken, and mean nothing."
+    ),
+    "test_store.py::test_a_time_to_live_is_a_number_above_zero[-1]": (
+        "There, 0 and less are taken, and mean nothing."
+    ),
+    "test_store.py::test_a_search_that_means_nothing_is_refused[body0]": (
+        "There, a negative `limit` cuts from the end."
+    ),
+    "test_store.py::test_a_search_that_means_nothing_is_refused[body1]": (
+        "There, a negative `offset` cuts from the end."
+    ),
     "test_crons.py::test_a_cron_that_is_enabled_again_waits_for_its_next_date": (
         "There, it keeps the date that has passed, and fires at once."
     ),

@@ -16,7 +16,12 @@ def write_folder(folder: Path) -> Path:
     shutil.copy(PROBES / "probe_graphs.py", folder)
     shutil.copy(HERE / "graphs.py", folder / "more_graphs.py")
     configuration = json.loads((PROBES / "langgraph.json").read_text())
-    configuration["graphs"]["hesitant"] = "./more_graphs.py:hesitant"
+    shutil.copy(HERE / "embed.py", folder)
+    for name in ("hesitant", "remembering", "seen", "bound"):
+        configuration["graphs"][name] = f"./more_graphs.py:{name}"
+    configuration["store"] = {
+        "index": {"dims": 4, "embed": "./embed.py:embed", "fields": ["text", "tags[*]"]}
+    }
     path = folder / "langgraph.json"
     path.write_text(json.dumps(configuration, indent=2))
     return path

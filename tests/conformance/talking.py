@@ -122,6 +122,9 @@ class Talk:
     async def post(self, path: str, body: Any = None, **options: Any) -> httpx.Response:
         return await self.call("POST", path, json=body, **options)
 
+    async def patch(self, path: str, body: Any) -> httpx.Response:
+        return await self.call("PATCH", path, json=body)
+
     async def delete(self, path: str) -> httpx.Response:
         return await self.call("DELETE", path)
 

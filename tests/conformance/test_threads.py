@@ -281,8 +281,9 @@ async def test_threads_are_pruned_together(talk: Talk) -> None:
     await talk.thread(made[2])
 
 
-async def test_a_thread_with_a_ttl_is_made(talk: Talk) -> None:
-    thread_id = await talk.new_thread(ttl={"ttl": 60, "strategy": "delete"})
+@pytest.mark.parametrize("strategy", ["delete", "keep_latest"])
+async def test_a_thread_with_a_ttl_is_made(talk: Talk, strategy: str) -> None:
+    thread_id = await talk.new_thread(ttl={"ttl": 60, "strategy": strategy})
 
     async def there() -> bool | None:
         return (await talk.thread(thread_id))["thread_id"] == thread_id or None

@@ -101,7 +101,7 @@ def test_what_cannot_be_meant_is_refused_with_what_is_allowed(content: Any, sent
         parse(**content)
 
 
-@pytest.mark.parametrize("key", ["auth", "http", "store", "webhooks", "encryption", "ui"])
+@pytest.mark.parametrize("key", ["auth", "http", "webhooks", "encryption", "ui"])
 def test_what_has_no_effect_is_said_loudly(key: str) -> None:
     [warning] = parse(**{key: {"path": "./x.py:y"}}).warnings
     assert warning.startswith(f"'{key}' is set, but ")
@@ -109,9 +109,8 @@ def test_what_has_no_effect_is_said_loudly(key: str) -> None:
 
 def test_what_of_the_checkpointer_has_no_effect_is_said() -> None:
     given = {"path": "./x.py:y", "ttl": {"default_ttl": 1}, "serde": {"pickle_fallback": True}}
-    path, ttl, unknown = parse(checkpointer={**given, "backend": "x"}).warnings
+    path, unknown = parse(checkpointer={**given, "backend": "x"}).warnings
     assert path.startswith("'checkpointer.path' is set, but ")
-    assert ttl.startswith("'checkpointer.ttl' is set, but ")
     assert unknown.startswith("'checkpointer.backend' is unknown")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 import orjson
@@ -35,7 +36,9 @@ class MemoryRecords:
     def __init__(self) -> None:
         self.threads: dict[str, JsonObject] = {}
         self.runs: dict[str, JsonObject] = {}
+        self.items: dict[tuple[tuple[str, ...], str], JsonObject] = {}
         self.assistants = {system_assistant_id(g): _assistant(g) for g in GRAPHS}
+        self.revisions: dict[str, int] = {}
         self.crons: dict[str, tuple[JsonObject, int]] = {}
         self.asked: list[tuple[Any, ...]] = []
         self.down: Exception | None = None
@@ -47,6 +50,33 @@ class MemoryRecords:
     async def get_assistant(self, assistant_id: str) -> JsonObject | None:
         if self.down:
             raise self.down
+        return self.assistants.get(assistant_id)
+
+    async def assistant_of_run(self, assistant_id, *, fresh=False) -> JsonObject | None:
+        self.asked.append(("assistant_of_run", assistant_id, fresh))
+        found = await self.get_assistant(assistant_id)
+        return {**found, "revision": self.revisions.get(assistant_id, 1)} if found else None
+
+    async def create_assistant(self, new, *, if_exists) -> JsonObject:
+        if new.assistant_id in self.assistants:
+            if if_exists == "raise":
+                raise Conflict(f"Assistant {new.assistant_id} already exists")
+            return self.assistants[new.assistant_id]
+        self.assistants[new.assistant_id] = {**_assistant(new.graph_id), **asdict(new)}
+        return self.assistants[new.assistant_id]
+
+    async def patch_assistant(self, assistant_id, patch) -> JsonObject | None:
+        self.asked.append(("patch_assistant", assistant_id, patch))
+        return self.assistants.get(assistant_id)
+
+    async def assistant_versions(self, assistant_id, *, metadata, limit, offset):
+        self.asked.append(("assistant_versions", metadata, limit, offset))
+        known = self.assistants.get(assistant_id)
+        return None if known is None else [known]
+
+    async def show_version(self, assistant_id, version) -> JsonObject | None:
+        if assistant_id in self.assistants and version != 1:
+            raise NotFound(f"Version {version} not found for assistant {assistant_id}")
         return self.assistants.get(assistant_id)
 
     async def search_assistants(self, where, *, limit, offset, sort_by, descending) -> Page:
@@ -99,6 +129,31 @@ class MemoryRecords:
         runs = [r for r in self.runs.values() if r["thread_id"] == thread_id][::-1]
         runs = [r for r in runs if status in (None, r["status"])][offset:]
         return runs if limit is None else runs[:limit]
+
+    async def put_item(self, namespace, key, value, *, vectors, ttl_minutes) -> None:
+        self.asked.append(("put_item", namespace, key, vectors, ttl_minutes))
+        self.items[namespace, key] = {
+            "namespace": list(namespace),
+            "key": key,
+            "value": orjson.Fragment(value),
+            "created_at": NOW,
+            "updated_at": NOW,
+        }
+
+    async def get_item(self, namespace, key, *, refresh) -> JsonObject | None:
+        self.asked.append(("get_item", namespace, key, refresh))
+        return self.items.get((namespace, key))
+
+    async def delete_item(self, namespace, key) -> None:
+        self.items.pop((namespace, key), None)
+
+    async def search_items(self, query) -> list[JsonObject]:
+        self.asked.append(("search_items", query))
+        return [{**item, "score": None} for item in self.items.values()]
+
+    async def list_namespaces(self, query) -> list[list[str]]:
+        self.asked.append(("list_namespaces", query))
+        return [list(namespace) for namespace, _ in self.items]
 
     async def get_cron(self, cron_id: str) -> tuple[JsonObject, int] | None:
         return self.crons.get(cron_id)
@@ -156,18 +211,23 @@ class MemoryRuntime:
         self.opened = asyncio.Event()
         self.closed = asyncio.Event()
         self.fail: Exception | None = None
+        self.admission: Callable[[RunRequest], None] | None = None
+        self.deleted_assistants: list[tuple[str, bool]] = []
         self.stopped = asyncio.Event()
         self.stopped.set()
         self.counts: JsonObject = {"runs": {"pending": 1}, "actors": 2}
         self.told = "greenroom_runs_total 1\n"
         self.thread_frames: list[bytes] = []
         self.pruned: list[str] = []
+        self.embedded: list[tuple[Any, ...]] = []
         self.saved: list[Cron] = []
         self.before_saving: list[Callable[[Cron], None]] = []
 
     async def create(self, request: RunRequest) -> CreatedRun:
         if self.fail:
             raise self.fail
+        if self.admission is not None:
+            self.admission(request)
         if request.thread_id not in self.records.threads:
             if not request.create_thread:
                 raise NotFound("no such thread")
@@ -281,6 +341,18 @@ class MemoryRuntime:
             raise self.fail
         return self.answer
 
+    async def embed_item(self, value, fields) -> list[tuple[str, list[float]]]:
+        self.embedded.append((orjson.loads(value), fields))
+        if self.fail:
+            raise self.fail
+        return [("text", [1.0, 0.0])]
+
+    async def embed_query(self, text: str) -> list[float] | None:
+        self.embedded.append((text,))
+        if self.fail:
+            raise self.fail
+        return [0.0, 1.0]
+
     async def update_state(self, update: StateUpdate | SuperstepsUpdate) -> bytes:
         self.questions.append(update)
         if self.fail:
@@ -295,6 +367,11 @@ class MemoryRuntime:
     async def delete_thread(self, thread_id: str) -> None:
         if self.records.threads.pop(thread_id, None) is None:
             raise NotFound("no such thread")
+
+    async def delete_assistant(self, assistant_id: str, *, delete_threads: bool) -> None:
+        if self.records.assistants.pop(assistant_id, None) is None:
+            raise NotFound(f"Assistant with ID {assistant_id} not found")
+        self.deleted_assistants.append((assistant_id, delete_threads))
 
     async def prune_thread(self, thread_id: str) -> None:
         if self.fail:

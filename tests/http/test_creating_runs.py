@@ -101,6 +101,7 @@ async def test_the_answer_is_the_run_as_the_reference_shows_it(client, runtime):
         "created_at": NOW,
         "updated_at": NOW,
         "langsmith_session_name": None,
+        "assistant_version": 1,
     }
     assert list(shown["metadata"]) == list(metadata)
     assert list(shown["kwargs"]["config"]) == [

@@ -114,7 +114,7 @@ async def test_metrics_come_for_prometheus_and_as_json(client, runtime):
     ("method", "path", "status", "detail"),
     [
         ("GET", "/nope", 404, "Not Found"),
-        ("GET", f"/runs/{UNKNOWN}/nothing", 404, "Not Found"),
+        ("GET", f"/runs/{UNKNOWN}", 404, "Not Found"),
         ("GET", "/runs", 405, "Method Not Allowed"),
         ("PUT", f"/threads/{THREAD}", 405, "Method Not Allowed"),
     ],

@@ -68,7 +68,7 @@ async def test_the_gateway_mount_names_threads_freely(client):
         ({"metadata": "x"}, 'metadata must be an object, not "x".'),
         ({"ttl": 60}, "ttl must be an object, not 60."),
         ({"ttl": {"ttl": 0}}, "ttl.ttl must be greater than 0.0, not 0."),
-        ({"ttl": {"strategy": "x"}}, "ttl.strategy must be 'delete', not \"x\"."),
+        ({"ttl": {"strategy": "x"}}, "ttl.strategy must be 'delete' or 'keep_latest', not \"x\"."),
         ([], "The request body must be an object, not []."),
         ({"supersteps": [{}]}, "supersteps[0].updates is required."),
     ],

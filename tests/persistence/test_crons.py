@@ -209,12 +209,16 @@ async def test_a_due_cron_has_its_assistant_as_it_is_now(
     (found,) = await due_crons(pool, NOON, but=(), limit=1)
     assert (found.due, found.revision) == (NOON, 0)
     assert found.payload == cron.payload.decode()
+    known = await records.assistant_of_run(ASSISTANT)
+    assert known is not None
     assert found.assistant == {
         "assistant_id": ASSISTANT,
         "graph_id": "g",
         "config": config["g"],
         "context": {"model": "m"},
         "metadata": {"created_by": "system"},
+        "version": known["version"],
+        "revision": known["revision"],
     }
 
 

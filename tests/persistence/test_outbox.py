@@ -94,6 +94,7 @@ async def test_a_delivery_is_the_run_with_what_became_of_it(pool: Pool) -> None:
         "created_at",
         "updated_at",
         "langsmith_session_name",
+        "assistant_version",
         "run_started_at",
         "run_ended_at",
         "webhook_sent_at",
@@ -297,7 +298,7 @@ async def test_a_thread_expires_when_it_was_left_alone_for_its_time_to_live(pool
     await age(pool, 59)
     assert await upkeep.expired_threads(pool, None, limit=10) == []
     await age(pool, 2)
-    assert await upkeep.expired_threads(pool, None, limit=10) == ["t"]
+    assert await upkeep.expired_threads(pool, None, limit=10) == [("t", "delete")]
     assert await upkeep.is_expired(pool, "t", None)
     assert not await upkeep.is_expired(pool, "u", None)
     assert not await upkeep.is_expired(pool, "nobody", 1)
@@ -308,7 +309,8 @@ async def test_threads_without_one_have_the_servers_time_to_live(pool: Pool) -> 
     await a_thread(pool, "u")
     await a_thread(pool, "v")
     await age(pool, 61)
-    assert sorted(await upkeep.expired_threads(pool, 60, limit=10)) == ["u", "v"]
+    expired = await upkeep.expired_threads(pool, 60, limit=10)
+    assert sorted(thread_id for thread_id, _ in expired) == ["u", "v"]
     assert len(await upkeep.expired_threads(pool, 60, limit=1)) == 1
     assert await upkeep.is_expired(pool, "u", 60)
     assert not await upkeep.is_expired(pool, "t", 60)

@@ -19,6 +19,7 @@ from langgraph.types import interrupt
 from typing_extensions import TypedDict
 
 from greenroom.core.errors import ForeignThread
+from greenroom.core.identity import system_assistant_id
 from greenroom.core.ports import HistoryQuestion, SchemasQuestion, StateQuestion, StateUpdate
 from greenroom.core.runs import Outcome, RunStatus
 from greenroom.graphs.configuration import GraphSpec
@@ -186,9 +187,17 @@ def bodies(head: str) -> st.SearchStrategy[dict[str, Any]]:
     ).flatmap(lambda body: parts.map(lambda beside: {**beside, **body}))
 
 
+OF_ASSISTANTS = ("config", "context", "metadata")
+
+
+@pytest.mark.parametrize("whose", ["run", "assistant", "stored assistant"])
 @pytest.mark.parametrize("bound", [False, True], ids=["by its config", "by its saver too"])
-def test_no_body_of_a_run_reaches_another_thread(dsn: str, bound: bool) -> None:
-    """Once without the saver's own refusal: the first lock holds alone."""
+def test_no_body_of_a_run_reaches_another_thread(dsn: str, bound: bool, whose: str) -> None:
+    """Once without the saver's own refusal: the first lock holds alone.
+
+    The keys are the run's, its assistant's as a client makes it, or its assistant's as it is in the
+    database, e.g. since an older server.
+    """
 
     async def begin() -> tuple[Pool, str, list[Any], MemoryRuntime, httpx.AsyncClient]:
         pool = await open_pool(dsn, application_name="greenroom:test", max_size=4)
@@ -202,12 +211,32 @@ def test_no_body_of_a_run_reaches_another_thread(dsn: str, bound: bool) -> None:
     with asyncio.Runner() as runner:
         pool, head, before, runtime, client = runner.run(begin())
 
+        async def with_assistant(body: dict[str, Any]) -> dict[str, Any] | None:
+            """The body of a run, whose assistant has taken parts of it; None: it was refused."""
+            if whose == "run":
+                return {**body, "assistant_id": "counter"}
+            parts = {key: part for key, part in body.items() if key in OF_ASSISTANTS}
+            of_run = {key: part for key, part in body.items() if key not in OF_ASSISTANTS}
+            its_id = str(uuid.uuid4())
+            if whose == "assistant":
+                new = {**parts, "graph_id": "counter", "assistant_id": its_id}
+                made = await client.post("/assistants", json=new)
+                if made.status_code != 200:
+                    assert made.status_code in (400, 422)
+                    return None
+            else:
+                stored = runtime.records.assistants[system_assistant_id("counter")]
+                given = {key: dict(part or {}) for key, part in parts.items()}
+                runtime.records.assistants[its_id] = {**stored, **given, "assistant_id": its_id}
+            return {**of_run, "assistant_id": its_id}
+
         async def one(body: dict[str, Any]) -> None:
             thread_id = await a_thread(pool, str(uuid.uuid4()))
             runtime.records.add_thread(thread_id)
-            answered = await client.post(
-                f"/threads/{thread_id}/runs", json={**body, "assistant_id": "counter"}
-            )
+            asked = await with_assistant(body)
+            if asked is None:
+                return
+            answered = await client.post(f"/threads/{thread_id}/runs", json=asked)
             assert answered.status_code < 500
             if answered.status_code != 200:
                 assert answered.status_code in (400, 422)
@@ -221,7 +250,8 @@ def test_no_body_of_a_run_reaches_another_thread(dsn: str, bound: bool) -> None:
                 assert outcome.values is not None, "its checkpoints are kept"
                 shown = json.loads(outcome.values)["shown"]
                 assert shown["thread_id"] == thread_id
-                assert not {"admin", VICTIM} & {shown.get(key) for key in THE_SERVERS}
+                servers = set(THE_SERVERS) - ({"user_id"} if whose != "run" else set())
+                assert not {"admin", VICTIM} & {shown.get(key) for key in servers}
 
         @settings(
             max_examples=EXAMPLES,

@@ -250,8 +250,7 @@ async def test_each_graph_has_one_system_assistant(records: PostgresRecords, poo
     assert found["metadata"] == {"created_by": "system"}
     assert await records.count_assistants(AssistantFilter()) == 2
     await execute(pool, "DELETE FROM greenroom.assistants")
-    # Kept for some seconds by whoever asked before.
-    assert await PostgresRecords(pool).get_assistant(system_assistant_id("counter")) is None
+    assert await records.get_assistant(system_assistant_id("counter")) is None
     await register_assistants(pool, ["counter"])
     assert await records.get_assistant(system_assistant_id("counter")) is not None
 
@@ -271,6 +270,8 @@ async def test_system_assistants_have_the_defaults_and_the_name_of_the_last_star
     await register_assistants(pool, ["agent"])
     assert await shown() == ("My Fancy Graph", {}, {})
     await name_assistants(pool, {"agent": "agent"})
+    assert await shown() == ("agent", {}, {})
+    await register_assistants(pool, ["agent"], descriptions={"agent": "what it is for"})
     assert await shown() == ("agent", {}, {})
 
 
@@ -315,7 +316,8 @@ async def test_a_run_has_the_shape_of_the_api(records: PostgresRecords, pool: Po
     assert b'{"b": 1,  "a": 2}' in orjson.dumps(run)
     assert list(run) == [
         *("run_id", "thread_id", "assistant_id", "metadata", "status", "kwargs"),
-        *("multitask_strategy", "created_at", "updated_at", "langsmith_session_name"),
+        *("multitask_strategy", "created_at", "updated_at", "assistant_version"),
+        "langsmith_session_name",
     ]
     assert (run["metadata"], run["status"], run["run_id"]) == ({"m": 1}, "pending", run_id)
     assert plain(await records.get_run(None, run_id)) == plain(run)

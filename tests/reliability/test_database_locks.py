@@ -13,7 +13,6 @@ import pytest
 
 from tests.reliability.test_registries import database_of
 from tests.reliability.test_run_deaths import begin, thread
-from tests.reliability.test_stopping import GRACE_S
 from tests.reliability.witness import Effects, Seen, is_warm, process_of, until, view_into
 from tests.serving import Served
 
@@ -21,6 +20,8 @@ SUITE_S = 4.0
 LONG_S = 70.0
 """Longer than two transactions of the registry may take."""
 BOUND_S = 60.0
+GRACE_S = 5.0
+"""`cancel_grace_s` of the server."""
 
 
 @asynccontextmanager

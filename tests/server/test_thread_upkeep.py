@@ -47,6 +47,17 @@ async def until_gone(http: httpx.AsyncClient, path: str) -> None:
             await asyncio.sleep(0.05)
 
 
+async def until_pruned(http: httpx.AsyncClient, thread: str) -> None:
+    """Returns when the thread was pruned: it has no next expiry then."""
+
+    async def expiry() -> str | None:
+        return (await http.get(f"{thread}?include=ttl")).json()["ttl"]["expires_at"]
+
+    async with asyncio.timeout(BOUND_S):
+        while await expiry() is not None:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+
+
 async def history(http: httpx.AsyncClient, thread: str) -> list[Any]:
     return (await http.get(f"{thread}/history?limit=100")).json()
 
@@ -139,6 +150,39 @@ async def test_a_thread_is_deleted_when_its_time_to_live_is_over(
     assert (await http.get(run)).status_code == 404
     assert (await http.get(f"{thread}/storage")).status_code == 404
     assert (await http.get(stays)).status_code == 200
+
+
+async def test_a_thread_keeps_its_latest_checkpoint_when_its_time_to_live_is_over(
+    http: httpx.AsyncClient,
+) -> None:
+    body = {"ttl": {"ttl": 60, "strategy": "keep_latest"}}
+    thread = f"/threads/{(await http.post('/threads', json=body)).json()['thread_id']}"
+    await finish(http, thread, "counter", input={"count": 0})
+    (newest, *older) = await history(http, thread)
+    assert older
+    await http.patch(thread, json={"ttl": {"ttl": 0.005, "strategy": "keep_latest"}})
+    await until_pruned(http, thread)
+    (kept,) = await history(http, thread)
+    assert (kept["checkpoint"], kept["values"]) == (newest["checkpoint"], newest["values"])
+    metrics = (await http.get("/metrics")).text
+    for name in ("swept_threads", "freed_checkpoints", "freed_bytes"):
+        assert f'greenroom_{name}_total{{outcome="pruned"' in metrics
+    # It goes on as before, and expires again after that.
+    await finish(http, thread, "counter", input={"count": 0})
+    await until_pruned(http, thread)
+    assert len(await history(http, thread)) == 1
+
+
+async def test_an_expired_question_still_waits_for_its_answer(http: httpx.AsyncClient) -> None:
+    body = {"ttl": {"ttl": 60, "strategy": "keep_latest"}}
+    thread = f"/threads/{(await http.post('/threads', json=body)).json()['thread_id']}"
+    await finish(http, thread, "approval", input={"x": 1})
+    before = (await http.get(f"{thread}/state")).json()
+    assert before["interrupts"]
+    await http.patch(thread, json={"ttl": {"ttl": 0.005, "strategy": "keep_latest"}})
+    await until_pruned(http, thread)
+    after = (await http.get(f"{thread}/state")).json()
+    assert (after["interrupts"], after["next"]) == (before["interrupts"], before["next"])
 
 
 async def test_a_run_keeps_its_thread_until_it_has_ended(http: httpx.AsyncClient) -> None:

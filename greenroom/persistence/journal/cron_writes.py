@@ -31,6 +31,9 @@ _DELETE = "DELETE FROM greenroom.crons WHERE cron_id = %(cron)s"
 
 _IS_DUE = "cron_id = %(cron)s AND next_run_date = %(due)s AND revision = %(revision)s"
 _ADVANCE = f"UPDATE greenroom.crons SET next_run_date = %(next)s WHERE {_IS_DUE} RETURNING cron_id"
+_ADVANCE_WITH_RUN = _ADVANCE.replace(
+    " RETURNING", " AND EXISTS (SELECT 1 FROM greenroom.runs WHERE run_id = %(run)s) RETURNING"
+)
 _DISABLE = f"""
 UPDATE greenroom.crons SET enabled = false, revision = revision + 1, updated_at = clock_timestamp()
 WHERE {_IS_DUE}"""
@@ -54,10 +57,16 @@ def delete_cron(cron_id: str) -> Write:
     return Write(_DELETE, {"cron": cron_id})
 
 
-def advance_cron(firing: Firing) -> Write:
-    """Takes a due date off a cron. The write gives its id, or no row if that was done already."""
+def advance_cron(firing: Firing, run_id: str | None = None) -> Write:
+    """Takes a due date off a cron. The write gives its id, or no row if that was done already.
+
+    Args:
+        run_id: the run of the firing, which the same commit adds; without it the date stays, since
+            the admission was refused. None: the date is taken off without a run.
+    """
     params = {"cron": firing.cron_id, "due": firing.due, "revision": firing.revision}
-    return Write(_ADVANCE, params | {"next": firing.next_run_date})
+    sql = _ADVANCE if run_id is None else _ADVANCE_WITH_RUN
+    return Write(sql, params | {"next": firing.next_run_date, "run": run_id})
 
 
 def disable_cron(cron_id: str, due: object, revision: int) -> Write:

@@ -10,6 +10,7 @@ from typing import Any
 
 from greenroom.core.runs import CancelAction, MultitaskStrategy, OfRun, RunFacts, RunStatus
 from greenroom.core.sharding import WHOLE, Shard
+from greenroom.persistence.assistant_deletions import OF_DELETED_ASSISTANT
 from greenroom.persistence.database import Connection
 from greenroom.persistence.owning import is_of
 
@@ -20,6 +21,7 @@ class InFlight(OfRun):
 
     Attributes:
         deaths: how often the run's process died.
+        cancel: how it was cancelled; also if its assistant was deleted.
         due_in_s: seconds until a delayed run is due; None or negative: the run is due.
     """
 
@@ -42,10 +44,14 @@ _FACTS = (
     "resumable",
     "resumes",
     "webhook",
+    "assistant_version",
+    "assistant_revision",
 )
-_IN_FLIGHT = """
+_IN_FLIGHT = f"""
 SELECT run_id::text, thread_id, assistant_id::text, graph_id, status, attempt, deaths, actor,
-    temporary, resumable, resumes, webhook, multitask_strategy, stop AS cancel,
+    temporary, resumable, resumes, webhook, assistant_version, assistant_revision,
+    multitask_strategy,
+    coalesce(stop, CASE WHEN {OF_DELETED_ASSISTANT} THEN 'interrupt' END) AS cancel,
     extract(epoch FROM due_at - clock_timestamp())::float8 AS due_in_s
 FROM greenroom.runs"""
 

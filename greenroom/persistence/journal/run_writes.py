@@ -19,7 +19,7 @@ _MADE_THREAD = """
     INSERT INTO greenroom.threads (thread_id, status, metadata, config)
     SELECT %(thread)s, 'busy', %(run_metadata)s::jsonb || %(thread_metadata)s::jsonb,
         %(config)s::jsonb
-    WHERE NOT EXISTS (SELECT 1 FROM known)
+    FROM fresh WHERE NOT EXISTS (SELECT 1 FROM known)
     ON CONFLICT (thread_id) DO UPDATE SET status = 'busy',
         metadata = threads.metadata || %(thread_metadata)s::jsonb,
         config = threads.config || %(config)s::jsonb,
@@ -32,12 +32,17 @@ _FOUND_THREAD = """
         config = threads.config || %(config)s::jsonb,
         updated_at = clock_timestamp()
     WHERE thread_id = %(thread)s AND NOT EXISTS (SELECT 1 FROM known)
+        AND EXISTS (SELECT 1 FROM fresh)
     RETURNING thread_id, metadata"""
 
 _ADMIT = """
 WITH known AS (
     SELECT created_at, status IN ('pending', 'running') AS is_current, metadata
     FROM greenroom.runs WHERE run_id = %(run)s),
+fresh AS (
+    SELECT WHERE %(state)s::bigint IS NULL OR EXISTS (
+        SELECT 1 FROM greenroom.assistants
+        WHERE assistant_id = %(assistant)s AND revision = %(state)s::bigint)),
 thread AS ({thread}),
 merged AS (
     SELECT thread_id, %(defaults)s::jsonb
@@ -47,20 +52,23 @@ merged AS (
 made AS (
     INSERT INTO greenroom.runs (run_id, thread_id, assistant_id, graph_id, status, attempt,
         actor, kwargs, metadata, multitask_strategy, temporary, resumable, resumes, webhook,
-        due_at, started_at)
+        due_at, started_at, assistant_version, assistant_revision)
     SELECT %(run)s, thread_id, %(assistant)s, %(graph)s, %(status)s, %(attempt)s, %(actor)s,
         (%(kwargs)s::text || coalesce(metadata::text || %(more_kwargs)s::text, ''))::json,
         metadata, %(strategy)s, %(temporary)s, %(resumable)s,
         %(resumes)s, %(webhook)s,
         CASE WHEN %(after_s)s::float8 > 0
             THEN clock_timestamp() + make_interval(secs => %(after_s)s::float8) END,
-        CASE WHEN %(actor)s::text IS NOT NULL THEN clock_timestamp() END
+        CASE WHEN %(actor)s::text IS NOT NULL THEN clock_timestamp() END,
+        %(version)s, %(state)s
     FROM merged
     ON CONFLICT (run_id) DO NOTHING
     RETURNING created_at, metadata)
 SELECT created_at, true, NOT EXISTS (
     SELECT 1 FROM checkpoints WHERE thread_id = %(thread)s), metadata::text FROM made
-UNION ALL SELECT created_at, is_current, false, metadata::text FROM known"""
+UNION ALL SELECT created_at, is_current, false, metadata::text FROM known
+UNION ALL SELECT NULL, false, false, NULL WHERE NOT EXISTS (SELECT 1 FROM fresh)
+    AND NOT EXISTS (SELECT 1 FROM known)"""
 _ADMIT_MAKING_THREAD = _ADMIT.replace("{thread}", _MADE_THREAD)
 _ADMIT_ON_THREAD = _ADMIT.replace("{thread}", _FOUND_THREAD)
 
@@ -111,7 +119,9 @@ def admit(request: RunRequest, *, actor: str | None, firing: Firing | None = Non
     The write gives ``(created_at, is_current, is_first, metadata)``, or no row when the thread does
     not exist. A run that is there already stays as it is, and so does its thread; ``is_current`` is
     false if that run is over. ``is_first`` says that the thread has no checkpoint. ``metadata`` is
-    the run's: what it was given over its thread's, over the request's ``defaults``.
+    the run's: what it was given over its thread's, over the request's ``defaults``. A row whose
+    ``created_at`` is None says that the assistant is not any more in the state that the request was
+    made from; nothing was added.
 
     Args:
         request: the run.
@@ -137,6 +147,8 @@ def admit(request: RunRequest, *, actor: str | None, firing: Firing | None = Non
             "run": request.run_id,
             "thread": request.thread_id,
             "assistant": request.assistant_id,
+            "version": request.assistant_version,
+            "state": request.assistant_revision,
             "graph": request.graph_id,
             "status": RunStatus.RUNNING if actor else RunStatus.PENDING,
             "attempt": 1 if actor else 0,

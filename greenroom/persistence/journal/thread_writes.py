@@ -43,6 +43,10 @@ SELECT CASE WHEN EXISTS (SELECT 1 FROM greenroom.threads WHERE thread_id = %(thr
     THEN true ELSE greenroom.delete_thread(%(thread)s, %(rows)s, %(bytes)s) END"""
 
 
+_NOTE_PRUNED = """
+UPDATE greenroom.threads SET pruned_at = greatest(clock_timestamp(), updated_at)
+WHERE thread_id = %(thread)s"""
+
 # --- writes ---------------------------------------------------------------------------------------
 
 
@@ -73,6 +77,11 @@ def rest_thread(
             "error": error.decode() if error is not None else None,
         },
     )
+
+
+def note_pruned(thread_id: str) -> Write:
+    """Notes that a thread was pruned; it expires again after its next change."""
+    return Write(_NOTE_PRUNED, {"thread": thread_id})
 
 
 def leave_thread(thread_id: str) -> Write:

@@ -4,19 +4,30 @@
 |---|---|
 | `queries` | `Queries`: queries PostgreSQL, and translates its errors; shared parts of SQL |
 | `assistants`, `threads`, `runs`, `crons` | questions about one kind of record, and its shape |
+| `system_assistants` | the assistants that every start of a server registers |
+| `items` | the same of the store's items, and their writes, also those of graphs |
 """
 
-from greenroom.persistence.records.assistants import (
-    AssistantRecords,
-    name_assistants,
-    register_assistants,
-)
+from greenroom.persistence.records.assistants import AssistantRecords
 from greenroom.persistence.records.crons import CronRecords
+from greenroom.persistence.records.items import (
+    ItemQueries,
+    ItemRecords,
+    delete_expired_items,
+)
 from greenroom.persistence.records.runs import RunRecords
+from greenroom.persistence.records.system_assistants import name_assistants, register_assistants
 from greenroom.persistence.records.threads import WALK, ThreadRecords
 
-__all__ = ["WALK", "PostgresRecords", "name_assistants", "register_assistants"]
+__all__ = [
+    "WALK",
+    "ItemQueries",
+    "PostgresRecords",
+    "delete_expired_items",
+    "name_assistants",
+    "register_assistants",
+]
 
 
-class PostgresRecords(AssistantRecords, ThreadRecords, RunRecords, CronRecords):
+class PostgresRecords(AssistantRecords, ThreadRecords, RunRecords, CronRecords, ItemRecords):
     """`core.ports.Records` over a pool."""

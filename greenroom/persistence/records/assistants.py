@@ -1,16 +1,18 @@
-"""Assistants: lookups, searches, and the system assistant of each graph."""
+"""Assistants: lookups, searches, and the versions that clients make."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
-from typing import Any
+import uuid
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from psycopg.types.json import Jsonb
 
-from greenroom.core.identity import system_assistant_id
+from greenroom.core.assistants import AssistantPatch, NewAssistant
+from greenroom.core.errors import Conflict, NotFound
 from greenroom.core.ports import AssistantFilter, JsonObject, Page
-from greenroom.persistence.database import Connection, Pool, retrying, timestamp
+from greenroom.persistence.database import Pool, timestamp
 from greenroom.persistence.records.queries import (
     Conditions,
     Queries,
@@ -21,61 +23,48 @@ from greenroom.persistence.records.queries import (
 )
 
 KEPT_S = 5.0
-"""How long a found assistant is cached, in seconds."""
+"""How long an assistant is kept for the runs that are created with it, in seconds."""
 MOST_KEPT = 1000
 
 _COLUMNS = (
     "assistant_id, graph_id, config, context, metadata, name, created_at, updated_at, version,"
     " description"
 )
+_VERSION_COLUMNS = (
+    "assistant_id, version, graph_id, config, context, metadata, created_at, name, description"
+)
 _ORDERS = frozenset({"assistant_id", "graph_id", "name", "created_at", "updated_at"})
-_REGISTER = """
-INSERT INTO greenroom.assistants AS known (assistant_id, graph_id, name, metadata, config, context)
-VALUES (%s, %s, %s, '{"created_by": "system"}', %s, %s) ON CONFLICT (assistant_id) DO UPDATE
-SET config = excluded.config, context = excluded.context, updated_at = clock_timestamp()
-WHERE (known.config, known.context) IS DISTINCT FROM (excluded.config, excluded.context)"""
-_NAME = """
-UPDATE greenroom.assistants SET name = %s, updated_at = clock_timestamp()
-WHERE assistant_id = %s AND name <> %s"""
 
+_CREATE = f"""
+INSERT INTO greenroom.assistants (assistant_id, graph_id, name, description, config, context,
+    metadata, change)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s)
+ON CONFLICT (assistant_id) DO NOTHING RETURNING {_COLUMNS}"""
 
-async def register_assistants(
-    pool: Pool, graphs: Iterable[str], defaults: Mapping[str, Mapping[str, Any]] | None = None
-) -> None:
-    """Creates each graph's system assistant. Idempotent; a deleted one is created again.
+# Rests on `config.configurable` being the same as `context`. One statement: two patches at the same
+# time are two versions, and neither undoes the other.
+_PATCH = f"""
+UPDATE greenroom.assistants SET
+    graph_id = coalesce(%(graph_id)s, graph_id), name = coalesce(%(name)s, name),
+    description = coalesce(%(description)s, description),
+    metadata = metadata || coalesce(%(metadata)s::jsonb, '{{}}'),
+    config = coalesce(%(rest)s::jsonb, config - 'configurable')
+        || CASE WHEN coalesce(%(values)s::jsonb, context) = '{{}}' THEN '{{}}'::jsonb
+            ELSE jsonb_build_object('configurable', coalesce(%(values)s::jsonb, context)) END,
+    context = coalesce(%(values)s::jsonb, context),
+    version = newest + 1, newest = newest + 1, change = %(change)s, updated_at = clock_timestamp()
+WHERE assistant_id = %(assistant)s AND NOT EXISTS (
+    SELECT 1 FROM greenroom.assistant_versions
+    WHERE assistant_id = %(assistant)s AND change = %(change)s)
+RETURNING {_COLUMNS}"""
 
-    Args:
-        graphs: the graphs' names.
-        defaults: by graph, the config of its assistant; also with a ``context``, which has the keys
-            of ``configurable`` as well.
-    """
-    configs = {graph_id: dict((defaults or {}).get(graph_id, {})) for graph_id in graphs}
-    rows: list[tuple[Any, ...]] = []
-    for graph_id, config in sorted(configs.items()):
-        context = {**config.get("configurable", {}), **config.pop("context", {})}
-        assistant_id = system_assistant_id(graph_id)
-        rows.append((assistant_id, graph_id, graph_id, Jsonb(config), Jsonb(context)))
-
-    async def insert(conn: Connection) -> None:
-        async with conn.cursor() as cursor:
-            await cursor.executemany(_REGISTER, rows)
-
-    await retrying(pool, insert)
-
-
-async def name_assistants(pool: Pool, names: Mapping[str, str]) -> None:
-    """Names system assistants.
-
-    Args:
-        names: by graph, the name that its author gave it, or the graph's own.
-    """
-    rows = [(names[graph_id], system_assistant_id(graph_id)) for graph_id in sorted(names)]
-
-    async def update(conn: Connection) -> None:
-        async with conn.cursor() as cursor:
-            await cursor.executemany(_NAME, [(name, its_id, name) for name, its_id in rows])
-
-    await retrying(pool, update)
+_SHOW = f"""
+UPDATE greenroom.assistants a SET graph_id = v.graph_id, name = v.name,
+    description = v.description, config = v.config, context = v.context, metadata = v.metadata,
+    version = v.version, updated_at = clock_timestamp()
+FROM greenroom.assistant_versions v
+WHERE a.assistant_id = %s AND v.assistant_id = a.assistant_id AND v.version = %s
+RETURNING {", ".join(f"a.{name.strip()}" for name in _COLUMNS.split(","))}"""
 
 
 class AssistantRecords(Queries):
@@ -86,36 +75,126 @@ class AssistantRecords(Queries):
         self._assistants: dict[str, tuple[float, JsonObject]] = {}
 
     async def get_assistant(self, assistant_id: str) -> JsonObject | None:
-        """Returns an assistant, at most `KEPT_S` old: every create of a run needs one."""
+        found = await self._find_assistant(assistant_id, _COLUMNS)
+        return _shown(found) if found is not None else None
+
+    async def assistant_of_run(
+        self, assistant_id: str, *, fresh: bool = False
+    ) -> JsonObject | None:
+        """Returns an assistant with its ``revision``, unless ``fresh`` at most `KEPT_S` old: every
+        create of a run needs one. The admission of the run refuses an old one."""
         kept = self._assistants.get(assistant_id)
-        if kept is not None and time.monotonic() < kept[0]:
+        if not fresh and kept is not None and time.monotonic() < kept[0]:
             return kept[1]
-        found = await self._find_assistant(assistant_id)
-        if found is not None:
-            if len(self._assistants) >= MOST_KEPT:
-                self._assistants.clear()
-            self._assistants[assistant_id] = (time.monotonic() + KEPT_S, found)
+        self._assistants.pop(assistant_id, None)
+        found = await self._find_assistant(assistant_id, f"{_COLUMNS}, revision")
+        if found is None:
+            return None
+        found = _shown(found)
+        if len(self._assistants) >= MOST_KEPT:
+            self._assistants.clear()
+        self._assistants[assistant_id] = (time.monotonic() + KEPT_S, found)
         return found
 
-    async def _find_assistant(self, assistant_id: str) -> JsonObject | None:
+    async def _find_assistant(self, assistant_id: str, columns: str) -> JsonObject | None:
         if not is_uuid(assistant_id):
             return None
         rows = await self.rows(
-            f"SELECT {_COLUMNS} FROM greenroom.assistants WHERE assistant_id = %s",
+            f"SELECT {columns} FROM greenroom.assistants WHERE assistant_id = %s",
             [assistant_id],
         )
-        return _assistant(rows[0]) if rows else None
+        return rows[0] if rows else None
+
+    async def create_assistant(
+        self, new: NewAssistant, *, if_exists: Literal["raise", "do_nothing"]
+    ) -> JsonObject:
+        """Creates an assistant; with ``do_nothing``, returns an existing one unchanged.
+
+        Raises:
+            Conflict: the assistant exists and ``if_exists`` is ``raise``.
+            InvalidRequest: a value cannot be stored.
+        """
+        change = uuid.uuid4()
+        given = [new.assistant_id, new.graph_id, new.name, new.description]
+        parts = [Jsonb(dict(part)) for part in (new.config, new.context, new.metadata)]
+        while True:
+            rows = await self.rows(_CREATE, [*given, *parts, change])
+            if rows:
+                return _shown(rows[0])
+            # None when the assistant was deleted in between; then it can be created.
+            found = await self._find_assistant(new.assistant_id, f"{_COLUMNS}, change")
+            if found is None:
+                continue
+            # A statement that is repeated after a lost connection finds its own row.
+            if found.pop("change") != change and if_exists == "raise":
+                raise Conflict(f"Assistant {new.assistant_id} already exists")
+            return _shown(found)
+
+    async def patch_assistant(self, assistant_id: str, patch: AssistantPatch) -> JsonObject | None:
+        """Makes a new version of an assistant, and returns the assistant, which shows it.
+
+        Raises:
+            InvalidRequest: a value cannot be stored.
+        """
+        rows = await self.rows(
+            _PATCH,
+            {
+                "assistant": assistant_id,
+                "change": uuid.uuid4(),
+                "graph_id": patch.graph_id,
+                "name": patch.name,
+                "description": patch.description,
+                "metadata": _json(patch.metadata),
+                "rest": _json(patch.rest),
+                "values": _json(patch.values),
+            },
+        )
+        if rows:
+            return _shown(rows[0])
+        # A statement that is repeated after a lost connection changes nothing more.
+        return await self.get_assistant(assistant_id)
+
+    async def assistant_versions(
+        self, assistant_id: str, *, metadata: Mapping[str, Any] | None, limit: int, offset: int
+    ) -> list[JsonObject] | None:
+        """Returns versions, newest first; None when the assistant does not exist."""
+        conditions: Conditions = [("assistant_id = %s", assistant_id)]
+        if metadata:
+            conditions.append(("metadata @> %s", Jsonb(dict(metadata))))
+        sql, params = where_clause(conditions)
+        rows = await self.rows(
+            f"SELECT {_VERSION_COLUMNS} FROM greenroom.assistant_versions {sql}"
+            " ORDER BY version DESC LIMIT %s OFFSET %s",
+            [*params, limit, offset],
+        )
+        if not rows and await self._find_assistant(assistant_id, "assistant_id") is None:
+            return None
+        return [_shown(row) for row in rows]
+
+    async def show_version(self, assistant_id: str, version: int | None) -> JsonObject | None:
+        """Makes an assistant show one of its versions, whole. Makes no new version.
+
+        Raises:
+            NotFound: the version does not exist.
+        """
+        rows = await self.rows(_SHOW, [assistant_id, version])
+        if rows:
+            return _shown(rows[0])
+        if await self._find_assistant(assistant_id, "assistant_id") is None:
+            return None
+        raise NotFound(f"Version {version} not found for assistant {assistant_id}")
 
     async def search_assistants(
         self, where: AssistantFilter, *, limit: int, offset: int, sort_by: str, descending: bool
     ) -> Page:
         order = order_clause("assistant_id", sort_by, _ORDERS, descending)
+        order = order.replace("ORDER BY name", "ORDER BY lower(name)")
         sql, params = where_clause(_of_assistants(where))
         rows = await self.search(
             f"SELECT {_COLUMNS} FROM greenroom.assistants {sql} {order} LIMIT %s OFFSET %s",
             [*params, limit + 1, offset],
         )
-        return Page(items=[_assistant(row) for row in rows[:limit]], has_more=len(rows) > limit)
+        return Page(items=[_shown(row) for row in rows[:limit]], has_more=len(rows) > limit)
 
     async def count_assistants(self, where: AssistantFilter) -> int:
         sql, params = where_clause(_of_assistants(where))
@@ -134,10 +213,10 @@ def _of_assistants(where: AssistantFilter) -> Conditions:
     return conditions
 
 
-def _assistant(row: JsonObject) -> JsonObject:
-    return {
-        **row,
-        "assistant_id": str(row["assistant_id"]),
-        "created_at": timestamp(row["created_at"]),
-        "updated_at": timestamp(row["updated_at"]),
-    }
+def _json(part: Mapping[str, Any] | None) -> Jsonb | None:
+    return None if part is None else Jsonb(dict(part))
+
+
+def _shown(row: JsonObject) -> JsonObject:
+    moments = {key: timestamp(row[key]) for key in ("created_at", "updated_at") if key in row}
+    return {**row, "assistant_id": str(row["assistant_id"]), **moments}

@@ -36,7 +36,7 @@ class Queries:
         async with self._pool.connection(timeout=2.0) as conn:
             await conn.execute("SELECT 1")
 
-    async def rows(self, sql: str, params: list[Any]) -> list[JsonObject]:
+    async def rows(self, sql: str, params: list[Any] | dict[str, Any]) -> list[JsonObject]:
         async def fetch(conn: Connection) -> list[JsonObject]:
             cursor = await conn.execute(cast(LiteralString, sql), params)
             return await cursor.fetchall()
@@ -44,7 +44,7 @@ class Queries:
         try:
             return await retrying(self._pool, fetch)
         except psycopg.DataError as error:
-            raise InvalidRequest(_unstorable(error)) from None
+            raise InvalidRequest(unstorable(error)) from None
         except psycopg.errors.QueryCanceled:
             raise DatabaseUnavailable(
                 "The database did not answer this in time: ask for less, e.g. with more filters or"
@@ -93,7 +93,8 @@ def is_uuid(text: str) -> bool:
     return True
 
 
-def _unstorable(error: psycopg.DataError) -> str:
+def unstorable(error: psycopg.DataError) -> str:
+    """Returns the sentence for a value that PostgreSQL refuses."""
     said = str(error)
     if error.sqlstate == "22P05" or "NUL" in said or "\\u0000" in said:
         return "The request holds a NUL character (\\u0000), which cannot be stored: remove it."

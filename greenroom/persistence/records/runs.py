@@ -16,7 +16,7 @@ from greenroom.persistence.records.queries import (
 
 _COLUMNS = (
     "run_id, thread_id, assistant_id, metadata, status, kwargs, multitask_strategy, created_at,"
-    " updated_at"
+    " updated_at, assistant_version"
 )
 _ORDERS = frozenset({"created_at"})
 _NOT_DELETED = (

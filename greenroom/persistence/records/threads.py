@@ -243,6 +243,7 @@ def _thread(row: JsonObject) -> JsonObject:
         thread["ttl"] = {
             "strategy": row["ttl_strategy"],
             "ttl_minutes": row["ttl_minutes"],
-            "expires_at": timestamp(row["expires_at"]),
+            # None: it was pruned, and has no next expiry until it changes.
+            "expires_at": timestamp(row["expires_at"]) if row["expires_at"] else None,
         }
     return thread
