@@ -71,7 +71,7 @@ async def test_a_context_goes_on(talk: Talk) -> None:
     assert [each["role"] for each in second["history"]] == ["user", "agent"] * 2
 
 
-async def test_an_interrupt_asks_for_input_and_keeps_the_task(talk: Talk) -> None:
+async def test_an_interrupt_asks_for_input(talk: Talk) -> None:
     task = await result(talk, "approval", "message/send", message({"question": "sure?"}))
     assert task["status"]["state"] == "input-required"
     (part,) = task["artifacts"][0]["parts"]
@@ -99,3 +99,25 @@ async def test_unknown_methods_and_tasks_have_codes(talk: Talk) -> None:
     assert (await asked(talk, "agent", "bogus", {}))["error"]["code"] == -32601
     found = await asked(talk, "agent", "tasks/get", {"id": UNKNOWN})
     assert found["error"]["code"] == -32001
+
+
+async def test_a_message_on_the_context_of_a_task_that_waits_answers_it(talk: Talk) -> None:
+    task = await result(talk, "approval", "message/send", message({"question": "sure?"}))
+    answer = message({"yes": True}, contextId=task["contextId"])
+    done = await result(talk, "approval", "message/send", answer)
+    assert (done["id"], done["status"]["state"]) == (task["id"], "completed")
+    assert (await talk.thread(task["contextId"]))["values"]["answer"] == {"yes": True}
+
+
+async def test_an_answer_to_an_interrupt_keeps_the_task(talk: Talk) -> None:
+    task = await result(talk, "approval", "message/send", message({"question": "sure?"}))
+    done = await result(talk, "approval", "message/send", message("yes", taskId=task["id"]))
+    assert (done["id"], done["status"]["state"]) == (task["id"], "completed")
+
+
+async def test_who_subscribes_again_gets_the_task(talk: Talk) -> None:
+    task = await result(talk, "approval", "message/send", message({"question": "sure?"}))
+    body = {"jsonrpc": "2.0", "id": "r1", "method": "tasks/resubscribe"}
+    body["params"] = {"id": task["id"]}
+    answer = await talk.post(f"/a2a/{id_of('approval')}", body)
+    assert answer.headers["content-type"].startswith("text/event-stream")
