@@ -17,6 +17,9 @@ DIFFERENCES: dict[str, str] = {
     "test_a2a.py::test_a_message_on_the_context_of_a_task_that_waits_answers_it": (
         "There, it begins a new task, and the question is lost."
     ),
+    "test_a2a.py::test_an_answer_to_an_interrupt_keeps_the_task": (
+        "There, a text answers only an interrupt of a graph with `messages`; others get no answer."
+    ),
     "test_a2a.py::test_who_subscribes_again_gets_the_task": (
         "There, `tasks/resubscribe` is no method."
     ),

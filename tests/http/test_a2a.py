@@ -554,6 +554,11 @@ async def test_push_notifications_are_refused(agent, method):
     assert "Stream the task" in told
 
 
+async def test_a_list_of_tasks_is_refused(agent):
+    code, told = await agent.error("ListTasks", {})
+    assert (code, "/runs/search" in told) == (-32004, True)
+
+
 async def test_tasks_of_others_are_not_found(agent, runtime):
     task = await agent.begun()
     other = system_assistant_id("approval")

@@ -5,7 +5,9 @@ first request, in a thread, so a server that nobody asks for A2A does not pay fo
 
     routes      paths; loads the rest
     cards       the cards of assistants
-    dispatch    JSON-RPC: one request, one method, one answer or stream
+    dispatch    JSON-RPC: a request, its method, its answer
+    methods     the methods of the protocol
+    calls       a request to a method, and the forms of its answer
     versions    the JSON of versions 0.3 and 1.0 of the protocol
     tasks       tasks as runs, contexts as threads
     views       tasks and events as clients see them
