@@ -324,7 +324,8 @@ async def test_an_interrupt_requires_input_and_its_answer_keeps_the_task(agent, 
     assert found["artifacts"] == task["artifacts"]
     answer = message(text("yes"), taskId=task["id"]) | {"messageId": "m2"}
     done = await agent.answered("message/send", {"message": answer}, output=talk("done"))
-    assert agent.body()["command"] == {"resume": "yes"}
+    assert agent.body()["command"] == {"resume": {"i1": "yes"}}
+    assert agent.body()["strict_resume"] is True
     assert runtime.requests[1].multitask_strategy == "reject"
     assert (done["id"], done["contextId"]) == (task["id"], task["contextId"])
     assert runtime.requests[1].run_id != task["id"]
@@ -345,7 +346,18 @@ async def test_a_message_on_the_context_answers_and_data_do_so_as_they_are(agent
     data = {"kind": "data", "data": {"approved": True, "amount": 3}}
     again = await agent.begun(data, contextId=task["contextId"])
     assert again["id"] == task["id"]
-    assert agent.body()["command"] == {"resume": {"approved": True, "amount": 3}}
+    assert agent.body()["command"] == {"resume": {"i1": {"approved": True, "amount": 3}}}
+
+
+async def test_several_interrupts_are_answered_by_their_ids(agent):
+    asks = [{"id": "i1", "value": 1}, {"id": "i2", "value": 2}]
+    output = {"messages": [], "__interrupt__": asks}
+    task = await agent.answered("message/send", {"message": message()}, output=output)
+    assert [part["data"] for part in task["artifacts"][0]["parts"]] == asks
+    code, told = await agent.error("message/send", {"message": message(taskId=task["id"])})
+    assert (code, "i1, i2" in told) == (-32602, True)
+    await agent.begun({"kind": "data", "data": {"i1": "a", "i2": 2}}, taskId=task["id"])
+    assert agent.body()["command"] == {"resume": {"i1": "a", "i2": 2}}
 
 
 async def test_a_task_that_waits_is_not_canceled_and_one_of_a_later_run_is_over(agent, runtime):

@@ -38,17 +38,25 @@ def graph_input(message: a2a.Message) -> JsonObject:
     return {**found, "messages": [*earlier, said]}
 
 
-def answer(message: a2a.Message) -> Any:
-    """Returns the value with which a run is resumed.
+def answers(message: a2a.Message, interrupt_ids: list[str]) -> JsonObject:
+    """Returns the answers with which a run is resumed, by the ids of their interrupts.
 
     Raises:
-        InvalidParamsError: the message has data parts and others.
+        InvalidParamsError: the message has data parts and others, or it does not say which of
+            several interrupts it answers.
     """
-    if not wants_messages(message):
-        return _data(message)
-    if any(isinstance(part.root, a2a.DataPart) for part in message.parts):
+    is_data = not wants_messages(message)
+    if not is_data and any(isinstance(part.root, a2a.DataPart) for part in message.parts):
         raise InvalidParamsError(_MIXED)
-    return _content(message)
+    answer: Any = _data(message) if is_data else _content(message)
+    if is_data and answer and answer.keys() <= set(interrupt_ids):
+        return answer
+    if len(interrupt_ids) == 1:
+        return {interrupt_ids[0]: answer}
+    raise InvalidParamsError(
+        "The task waits for several answers. Send a data part with the id of an interrupt and its"
+        f" answer for each of them: {', '.join(interrupt_ids[:10])}."
+    )
 
 
 def _data(message: a2a.Message) -> JsonObject:

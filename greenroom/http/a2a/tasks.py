@@ -81,13 +81,20 @@ class Tasks:
         """
         waiting = await self._addressed(message)
         if waiting is not None:
-            body = {"command": {"resume": parts.answer(message)}, "multitask_strategy": "reject"}
-            thread_id, run_id = waiting.context_id, new_run_id(waiting.context_id)
-            turn = replace(waiting, run_id=run_id)
+            # By the ids of the interrupts and strictly, so of two answers to one question the
+            # second changes nothing.
+            answers = parts.answers(message, waiting.interrupt_ids())
+            body = {
+                "command": {"resume": answers},
+                "strict_resume": True,
+                "multitask_strategy": "reject",
+            }
+            thread_id = waiting.turn.context_id
+            run_id = new_run_id(thread_id)
+            turn = replace(waiting.turn, run_id=run_id)
         else:
             if parts.wants_messages(message):
                 await self._check_conversational()
-            # One that waits is answered; one that runs is waited for.
             body = {"input": parts.graph_input(message), "multitask_strategy": "enqueue"}
             thread_id = await self._context(message.context_id)
             run_id = new_run_id(thread_id)
@@ -189,7 +196,7 @@ class Tasks:
 
     # --- tasks in the records -------------------------------------------------------------------
 
-    async def _addressed(self, message: a2a.Message) -> Turn | None:
+    async def _addressed(self, message: a2a.Message) -> View | None:
         """Returns the task that waits for this message as its answer; None for a new task.
 
         Raises:
@@ -202,7 +209,7 @@ class Tasks:
                 raise UnsupportedOperationError(_AT_WORK)
             if view.state is not State.input_required:
                 raise UnsupportedOperationError(_TERMINAL)
-            return view.turn
+            return view
         if not message.context_id:
             return None
         thread_id = thread_id_of(self._dialect, message.context_id)
@@ -215,7 +222,7 @@ class Tasks:
         if str(newest["assistant_id"]) != self._assistant_id:
             return None
         view = await self.get(str(task_id), thread_id)
-        return view.turn if view.state is State.input_required else None
+        return view if view.state is State.input_required else None
 
     async def _found(self, task_id: str, context_id: str | None) -> tuple[Turn, JsonObject]:
         """Returns a task and the record of its newest run; raises as `get` does."""

@@ -104,6 +104,12 @@ class View:
             timestamp=timestamp,
         )
 
+    def interrupt_ids(self) -> list[str]:
+        """Returns the ids of the interrupts that wait for an answer."""
+        if self.state is not State.input_required:
+            return []
+        return [str(each.get("id")) for each in _interrupts(self.output)]
+
     def task(self, history: History) -> a2a.Task:
         artifact = self.artifact()
         return a2a.Task(
