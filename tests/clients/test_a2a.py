@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -113,6 +114,26 @@ async def test_a_message_is_answered_and_the_next_one_is_in_its_context(agent_of
     # A context is a thread and a task a run.
     run = await http.get(f"{server.url}/threads/{first.context_id}/runs/{first.id}")
     assert run.json()["status"] == "success"
+
+
+async def test_a_large_file_arrives(agent_of, server, http):
+    agent = await agent_of("agent")
+    file = a2a.Part(raw=b"x" * 3_000_000, media_type="application/pdf", filename="a.pdf")
+    request = sent("Read it.")
+    request.message.parts.append(file)
+    async with asyncio.timeout(BOUND_S):
+        answers = [answer async for answer in agent.waiting.send_message(request)]
+    thread = await http.get(f"{server.url}/threads/{answers[0].task.context_id}")
+    told, block = thread.json()["values"]["messages"][0]["content"]
+    assert told == {"type": "text", "text": "Read it."}
+    assert block.pop("base64") == base64.b64encode(file.raw).decode()
+    assert block == {
+        "type": "file",
+        "mime_type": "application/pdf",
+        "extras": {"filename": "a.pdf"},
+    }
+    said = answers[0].task.history[0].parts
+    assert said[1].raw == file.raw
 
 
 async def test_a_stream_tells_the_tokens_as_they_come(agent_of):
