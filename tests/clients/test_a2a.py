@@ -116,6 +116,7 @@ async def test_a_message_is_answered_and_the_next_one_is_in_its_context(agent_of
     assert run.json()["status"] == "success"
 
 
+@pytest.mark.parametrize("version", ["1.0"])
 async def test_a_large_file_arrives(agent_of, server, http):
     agent = await agent_of("agent")
     file = a2a.Part(raw=b"x" * 3_000_000, media_type="application/pdf", filename="a.pdf")
@@ -192,6 +193,7 @@ async def test_who_subscribes_again_gets_the_whole_text(agent_of, tmp_path: Path
     assert events[-1].status_update.status.state == a2a.TASK_STATE_COMPLETED
 
 
+@pytest.mark.parametrize("version", ["1.0"])
 async def test_a_task_survives_the_death_of_its_process(agent_of, server: Served):
     agent = await agent_of("slow")
     async with httpx.AsyncClient(base_url=server.url, timeout=BOUND_S) as http:

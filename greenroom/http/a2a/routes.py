@@ -1,7 +1,7 @@
 """The A2A protocol: agent cards, and the JSON-RPC endpoint of each assistant.
 
-The rest of this package uses the types of `a2a-sdk`, whose import takes 0.1 to 0.2 s and 6 MiB. It is
-loaded at the first request, in a thread, so a server that nobody asks for A2A does not pay for it.
+The rest of this package uses the types of `a2a-sdk`, whose import takes up to 0.2 s and 6 MiB. It
+is loaded in a thread at the first request, so a server that nobody asks for A2A does not pay.
 
     routes      paths; loads the rest
     cards       the cards of assistants
