@@ -26,6 +26,7 @@ from actors.calls.once import may_be_repeated
 from actors.calls.rpc import Lost, NotSent, RpcAddress, RpcClient
 from actors.common.placement import ClusterView
 from greenroom.core.errors import Uncertain, Unreachable
+from greenroom.core.waiting import cancelled
 
 log = logging.getLogger("greenroom.handles")
 
@@ -203,9 +204,7 @@ class Handles:
             for each in done:
                 each.result()
         finally:
-            for future in watched:
-                future.cancel()
-            await asyncio.gather(*watched, return_exceptions=True)
+            await cancelled(watched)
             client.close()
             if self._clients.get(name) is client:
                 del self._clients[name]

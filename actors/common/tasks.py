@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from greenroom.core.errors import Fenced
+from greenroom.core.waiting import cancelled
 
 log = logging.getLogger("greenroom.tasks")
 
@@ -58,9 +59,7 @@ class Tasks:
     async def close(self) -> None:
         """Cancels all running tasks except the caller's and waits until they have ended."""
         while running := [task for task in self._running if task is not asyncio.current_task()]:
-            for task in running:
-                task.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
+            await cancelled(running)
 
     def _run(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.get_running_loop().create_task(work)

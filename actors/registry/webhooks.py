@@ -23,6 +23,7 @@ import psycopg
 from actors.common.setup import WebhookSettings
 from greenroom.core.errors import DatabaseUnavailable
 from greenroom.core.sharding import WHOLE, Shard
+from greenroom.core.waiting import cancelled
 from greenroom.persistence import outbox
 from greenroom.persistence.database import Pool
 from greenroom.persistence.outbox import Due
@@ -80,10 +81,7 @@ class WebhookSender:
 
     async def close(self) -> None:
         """Cancels the deliveries in progress; they stay in the database."""
-        tasks = list(self._sending.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancelled(self._sending.values())
         if self._client is not None:
             await self._client.aclose()
 

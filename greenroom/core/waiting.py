@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Collection, Iterator
 from typing import Any
+
+CANCEL_AGAIN_S = 1.0
 
 
 async def happens_within(wait_s: float, what: Awaitable[Any]) -> bool:
@@ -22,6 +24,22 @@ async def happens_within(wait_s: float, what: Awaitable[Any]) -> bool:
     except TimeoutError:
         return False
     return True
+
+
+async def cancelled(tasks: Collection[asyncio.Future[Any]]) -> None:
+    """Cancels tasks and waits until they have ended.
+
+    A task that goes on is cancelled again: it may have lost its cancel, as a task that waits for a
+    connection of a pool does on Python 3.11 (`happens_within` has the reason).
+    """
+    left = set(tasks)
+    while left:
+        for task in left:
+            task.cancel()
+        over, left = await asyncio.wait(left, timeout=CANCEL_AGAIN_S)
+        for task in over:
+            # Looked at, or asyncio tells of a failure that nobody asks for any more.
+            _ = task.cancelled() or task.exception()
 
 
 def growing_pauses(first_s: float, longest_s: float) -> Iterator[float]:

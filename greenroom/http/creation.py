@@ -60,20 +60,24 @@ async def create_run(
     body: RunCreate,
     thread_id: str | None,
     *,
+    own_thread_id: str | None = None,
     run_id: str | None = None,
 ) -> NewRun:
     """Validates and admits a run.
 
     Args:
         thread_id: None for a stateless run, which gets a new thread.
-        run_id: of `new_run_id` for that thread; None takes a new one.
+        own_thread_id: the id of that new thread; None for any.
+        run_id: of `new_run_id` for the thread; None takes a new one.
 
     Raises:
         InvalidRequest, BadRequest: the body is wrong (platform API, section 5).
         NotFound: the thread or the assistant does not exist.
         Conflict: the thread is taken and the strategy is ``reject``.
     """
-    request = await run_request(edge, dialect, body, thread_id, run_id=run_id)
+    request = await run_request(
+        edge, dialect, body, thread_id, own_thread_id=own_thread_id, run_id=run_id
+    )
     return await admit(edge, dialect, body, thread_id, request)
 
 
@@ -89,9 +93,15 @@ async def admit(
             raise NotFound(THREAD_OR_ASSISTANT_NOT_FOUND) from None
         except AssistantChanged:
             # What this gateway knew of the assistant is old, e.g. another one has changed it.
-            # The id says which registry decides about the thread, so it stays with the thread.
-            run_id = request.run_id if thread_id is not None else None
-            request = await run_request(edge, dialect, body, thread_id, run_id=run_id, fresh=True)
+            request = await run_request(
+                edge,
+                dialect,
+                body,
+                thread_id,
+                own_thread_id=request.thread_id,
+                run_id=request.run_id,
+                fresh=True,
+            )
     else:
         raise Unavailable("The assistant changes all the time. Try again in a moment.")
     return NewRun(
@@ -107,18 +117,20 @@ async def run_request(
     body: RunCreate,
     thread_id: str | None,
     *,
+    own_thread_id: str | None = None,
     run_id: str | None = None,
     fresh: bool = False,
 ) -> RunRequest:
     """Makes the request for a run from a body; admits nothing. Raises as `create_run` does.
 
     Args:
+        own_thread_id: as of `create_run`.
         run_id: as of `create_run`.
         fresh: read the assistant from the database.
     """
     check_run(edge, body)
     assistant = await assistant_of(edge, dialect, body.assistant_id, fresh=fresh)
-    owned = thread_id or new_id()
+    owned = thread_id or own_thread_id or new_id()
     return request_of(
         body,
         assistant,

@@ -14,6 +14,7 @@ import httpx
 from langgraph_sdk.client import LangGraphClient
 
 from greenroom.core.errors import GreenroomError
+from greenroom.core.waiting import cancelled
 from greenroom.notebook import display
 from greenroom.notebook.recording import Event, RunRecord, time_of
 
@@ -46,10 +47,7 @@ class BackgroundLoop:
 
 
 async def _cancel_all() -> None:
-    others = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in others:
-        task.cancel()
-    await asyncio.gather(*others, return_exceptions=True)
+    await cancelled([task for task in asyncio.all_tasks() if task is not asyncio.current_task()])
 
 
 class Run:

@@ -115,10 +115,7 @@ class Theatre:
     async def kill(self, registry: Registry) -> None:
         registry.killed = True
         await registry.context.keeper.close()
-        tasks = [*registry._tasks._running]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await registry._tasks.close()
         await registry.context.journal.close()
         await registry.context.database.close()
 

@@ -81,7 +81,7 @@ def wait_for(url: str) -> None:
     raise AssertionError(f"Nothing answers at {url}.")
 
 
-@pytest.mark.parametrize("client", ["Python SDK", "RemoteGraph"])
+@pytest.mark.parametrize("client", ["Python SDK", "RemoteGraph", "MCP"])
 def test_the_command_of_a_python_client_prints_an_answer(client: str, server: Served) -> None:
     assert run(command(client, server), ROOT).startswith(ANSWER)
 

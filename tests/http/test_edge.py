@@ -16,7 +16,7 @@ from greenroom.http.app import create_app
 from tests.http.edge_doubles import GRAPHS, THREAD, UNKNOWN
 
 COUNTER = system_assistant_id("counter")
-EXPOSED = "x-pagination-total, x-pagination-next, content-location, location"
+EXPOSED = "x-pagination-total, x-pagination-next, content-location, location, mcp-session-id"
 
 
 @pytest.mark.parametrize("path", ["/", "/ok", "/api/ok"])

@@ -32,7 +32,7 @@ from psycopg.rows import tuple_row
 
 from greenroom.core.errors import DatabaseUnavailable
 from greenroom.core.sharding import WHOLE, Shard
-from greenroom.core.waiting import growing_pauses, happens_within
+from greenroom.core.waiting import cancelled, growing_pauses, happens_within
 from greenroom.persistence.database import (
     SHORTAGE_PATIENCE_S,
     Pool,
@@ -158,8 +158,7 @@ class Journal:
     async def close(self) -> None:
         """Gives up all unwritten groups and cancels their callers."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await cancelled([self._task])
         for group in self._unwritten:
             group.written.cancel()
         self._unwritten.clear()
