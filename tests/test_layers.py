@@ -111,7 +111,8 @@ NEVER_LOADED: dict[str, tuple[str, ...]] = {
     "greenroom.notebook": ("ray", "actors", "matplotlib", "IPython"),
     "greenroom.graphs.configuration": ("langgraph", "langchain_core", "ray"),
     "greenroom.cli": ("langgraph", "langchain_core", "ray", "actors", "fastapi"),
-    "greenroom.http.app": ("ray", "langgraph", "langchain_core", "mcp"),
+    # Both protocols are loaded at their first request.
+    "greenroom.http.app": ("ray", "langgraph", "langchain_core", "mcp", "a2a", "google"),
     "greenroom.models": ("ray",),
     "greenroom.tracing": ("opentelemetry",),
     "actors.registry.actor": ("langgraph", "langchain_core"),

@@ -30,6 +30,7 @@ from greenroom.http import (
 from greenroom.http import (
     store as store_routes,
 )
+from greenroom.http.a2a import routes as a2a
 from greenroom.http.bodies import CountedBodies
 from greenroom.http.edge import Edge
 from greenroom.http.mcp import routes as mcp
@@ -86,7 +87,7 @@ def create_app(
         # Routes are tried in order, so the most frequent ones come first.
         for part in (
             *(runs, stateless, all_runs, threads, states),
-            *(store_routes, assistants, crons, mcp, system),
+            *(store_routes, assistants, crons, mcp, a2a, system),
         ):
             app.include_router(part.router, prefix=dialect.prefix)
     errors.install(app)

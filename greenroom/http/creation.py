@@ -67,6 +67,7 @@ async def create_run(
     *,
     own_thread_id: str | None = None,
     ids: Ids = NEW,
+    run_id: str | None = None,
 ) -> NewRun:
     """Validates and admits a run.
 
@@ -74,6 +75,7 @@ async def create_run(
         thread_id: None for a stateless run, which gets a new thread.
         own_thread_id: the id of that new thread; None for any.
         ids: the ids of the run, and of its new thread without an ``own_thread_id``.
+        run_id: of `new_run_id` for the thread; None takes one of ``ids``.
 
     Raises:
         InvalidRequest, BadRequest: the body is wrong (platform API, section 5).
@@ -82,7 +84,13 @@ async def create_run(
             the same key has created the run, and the run is deleted.
     """
     request = await run_request(
-        edge, dialect, body, thread_id, own_thread_id=own_thread_id, ids=ids
+        edge,
+        dialect,
+        body,
+        thread_id,
+        own_thread_id=own_thread_id,
+        ids=ids,
+        run_id=run_id,
     )
     return await admit(edge, dialect, body, thread_id, request, ids=ids)
 
@@ -114,6 +122,7 @@ async def admit(
                     own_thread_id=request.thread_id,
                     ids=ids,
                     number=number,
+                    run_id=request.run_id,
                     fresh=True,
                 )
         else:
@@ -155,6 +164,7 @@ async def run_request(
     own_thread_id: str | None = None,
     ids: Ids = NEW,
     number: int = 0,
+    run_id: str | None = None,
     fresh: bool = False,
 ) -> RunRequest:
     """Makes the request for a run from a body; admits nothing. Raises as `create_run` does.
@@ -163,6 +173,7 @@ async def run_request(
         own_thread_id: as of `create_run`.
         ids: as of `create_run`.
         number: which of several runs of one request.
+        run_id: as of `create_run`.
         fresh: read the assistant from the database.
     """
     check_run(edge, body)
@@ -172,7 +183,7 @@ async def run_request(
         body,
         assistant,
         dialect=dialect,
-        run_id=ids.new_run_id(owned, number),
+        run_id=run_id or ids.new_run_id(owned, number),
         thread_id=owned,
         stateless=thread_id is None,
         traceparent=tracing.traceparent(),

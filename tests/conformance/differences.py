@@ -8,6 +8,21 @@ differ. What the reference cannot be asked at all stands in `ONLY_HERE`, by modu
 from __future__ import annotations
 
 DIFFERENCES: dict[str, str] = {
+    "test_a2a.py::test_every_text_part_reaches_the_graph": (
+        "There, of several text parts of an A2A message only the last one reaches the graph."
+    ),
+    "test_a2a.py::test_a_task_has_its_artifacts_later_too": (
+        "There, `tasks/get` answers without artifacts, so a client that comes later has no result."
+    ),
+    "test_a2a.py::test_a_message_on_the_context_of_a_task_that_waits_answers_it": (
+        "There, it begins a new task, and the question is lost."
+    ),
+    "test_a2a.py::test_an_answer_to_an_interrupt_keeps_the_task": (
+        "There, a text answers only an interrupt of a graph with `messages`; others get no answer."
+    ),
+    "test_a2a.py::test_who_subscribes_again_gets_the_task": (
+        "There, `tasks/resubscribe` is no method."
+    ),
     "test_framing.py::test_no_two_events_share_an_id": (
         "There, events of one millisecond share an id, and a resume skips all but the first."
     ),

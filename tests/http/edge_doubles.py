@@ -193,7 +193,13 @@ class MemoryRecords:
 
     async def search_runs(self, where, *, limit, offset, descending) -> Page:
         self.asked.append(("search_runs", where, descending))
-        return _page(list(self.runs.values()), limit, offset)
+        found = [
+            run
+            for run in self.runs.values()
+            if where.thread_id in (None, run["thread_id"])
+            and _contains(run.get("metadata", {}), where.metadata or {})
+        ]
+        return _page(found[::-1] if descending else found, limit, offset)
 
     async def count_runs(self, where) -> int:
         self.asked.append(("count_runs", where))
@@ -220,6 +226,7 @@ class MemoryRuntime:
         self.requests: list[RunRequest] = []
         self.created: dict[str, CreatedRun] = {}
         """What the registry remembers; without it a run that was made is not made again."""
+        self.admitted = asyncio.Event()
         self.logs: dict[str, EventLog] = {}
         self.endings: dict[str, asyncio.Future[Outcome]] = {}
         self.cancels: list[tuple[CancelRequest, bool]] = []
@@ -260,14 +267,17 @@ class MemoryRuntime:
         self.records.runs[request.run_id] = {
             "run_id": request.run_id,
             "thread_id": request.thread_id,
+            "assistant_id": request.assistant_id,
+            "metadata": orjson.loads(request.metadata),
             "status": "running",
             "kwargs": orjson.Fragment(request.kwargs),
-            "metadata": {},
             "created_at": NOW,
+            "updated_at": NOW,
         }
         if request.once is not None:
             await self.records.note_made(request.once, request.run_id)
         self.begin(request.run_id)
+        self.admitted.set()
         created = self.created[request.run_id] = CreatedRun(
             run_id=request.run_id,
             thread_id=request.thread_id,
@@ -456,6 +466,16 @@ class MemoryRuntime:
 
 def _page(found: list[JsonObject], limit: int, offset: int) -> Page:
     return Page(items=found[offset : offset + limit], has_more=len(found) > offset + limit)
+
+
+def _contains(metadata: Mapping[str, Any], part: Mapping[str, Any]) -> bool:
+    """As ``@>`` of PostgreSQL for objects."""
+    return all(
+        _contains(metadata.get(key, {}), value)
+        if isinstance(value, Mapping)
+        else metadata.get(key) == value
+        for key, value in part.items()
+    )
 
 
 def _assistant(graph_id: str) -> JsonObject:

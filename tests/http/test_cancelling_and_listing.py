@@ -140,6 +140,7 @@ async def test_runs_are_listed_ten_at_a_time_on_one_mount_and_all_on_the_other(c
 
 async def test_runs_of_all_threads_are_searched_and_counted(client, records):
     records.add_run()
+    records.runs[RUN]["metadata"] = {"a": 1, "b": 2}
     body = {"thread_id": THREAD, "status": "running", "metadata": {"a": 1}, "agent_id": "counter"}
     answer = await client.post("/runs/search", json={**body, "select": ["run_id", "status"]})
     assert answer.json() == [{"run_id": RUN, "status": "running"}]

@@ -1,0 +1,166 @@
+"""The methods of the A2A protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from fnmatch import fnmatch
+from typing import Any
+
+from a2a.compat.v0_3 import types as a2a
+from a2a.utils.errors import (
+    ContentTypeNotSupportedError,
+    InvalidParamsError,
+    PushNotificationNotSupportedError,
+    UnsupportedOperationError,
+)
+from starlette.responses import Response
+
+from greenroom.http.a2a.calls import Call, as_json
+from greenroom.http.a2a.cards import card
+from greenroom.http.a2a.tasks import Sent, Tasks
+from greenroom.http.a2a.versions import V03, V10, Version
+from greenroom.http.a2a.views import History, State, View
+from greenroom.wire.encoding import is_list, is_object
+
+_OUTPUTS = ("text/plain", "application/json", "text")
+_KINDS = ("text", "data", "file")
+_NO_PUSH = (
+    "Push notifications are not supported. Stream the task, subscribe to it again, or ask for it."
+)
+_NO_LIST = "There is no list of tasks. Search the runs at POST /runs/search: a task is a run."
+
+
+async def _send(call: Call) -> Response:
+    params, history = _message(call)
+    tasks = await call.tasks()
+    sent = await _sent(call, tasks, params)
+    if params.configuration is not None and params.configuration.blocking is False:
+        task = View(turn=sent.turn, state=State.submitted).submitted(params.message)
+        return call.answer(call.version.event(as_json(task)))
+
+    async def ended() -> bytes:
+        view = await tasks.ended(sent)
+        return call.result(call.version.event(call.task(view, history)))
+
+    return call.late(ended)
+
+
+async def _send_stream(call: Call) -> Response:
+    params, _ = _message(call)
+    tasks = await call.tasks()
+    sent = await _sent(call, tasks, params)
+    task = View(turn=sent.turn, state=State.submitted).submitted(params.message)
+    return call.stream(task, tasks, sent)
+
+
+async def _sent(call: Call, tasks: Tasks, params: a2a.MessageSendParams) -> Sent:
+    return await tasks.send(params.message, params.metadata or {})
+
+
+async def _get(call: Call) -> Response:
+    params = call.parsed(a2a.TaskQueryParams)
+    history = call.history(params.history_length)
+    view = await (await call.tasks()).get(params.id, _context_id(call))
+    return call.answer(call.version.task(call.task(view, history)))
+
+
+async def _cancel(call: Call) -> Response:
+    params = call.parsed(a2a.TaskIdParams)
+    history, tasks = call.history(None), await call.tasks()
+    context_id = _context_id(call)
+
+    async def canceled() -> bytes:
+        view = await tasks.cancel(params.id, context_id)
+        return call.result(call.version.task(call.task(view, history)))
+
+    return call.late(canceled)
+
+
+async def _subscribe(call: Call) -> Response:
+    params = call.parsed(a2a.TaskIdParams)
+    tasks = await call.tasks()
+    view = await tasks.get(params.id, _context_id(call))
+    task = view.task(call.history(None))
+    if view.state in (State.submitted, State.working):
+        return call.stream(task, tasks, Sent(turn=view.turn, placement=None))
+    if view.state is State.input_required:
+        return call.stream(task, tasks, None)
+    raise UnsupportedOperationError(f"The task is {view.state.value}; there is nothing to follow.")
+
+
+async def _card(call: Call) -> Response:
+    return call.answer(await card(call.request, call.assistant_id))
+
+
+async def _no_push(call: Call) -> Response:
+    raise PushNotificationNotSupportedError(_NO_PUSH)
+
+
+async def _no_list(call: Call) -> Response:
+    raise UnsupportedOperationError(_NO_LIST)
+
+
+def _message(call: Call) -> tuple[a2a.MessageSendParams, History]:
+    """Returns the parameters of a message that is sent, and the history that its answer shows.
+
+    Raises:
+        A2AError: the server cannot honour something in them.
+    """
+    _refuse_other_parts(call.params.get("message"))
+    params = call.parsed(a2a.MessageSendParams)
+    if not params.message.parts:
+        raise InvalidParamsError("Message must contain at least one part")
+    if not params.message.message_id:
+        raise InvalidParamsError("message.messageId must not be empty.")
+    configuration = params.configuration
+    if configuration is None:
+        return params, call.history(None)
+    if configuration.push_notification_config is not None:
+        raise PushNotificationNotSupportedError(_NO_PUSH)
+    accepted = configuration.accepted_output_modes
+    if accepted and not any(fnmatch(each, mode) for mode in accepted for each in _OUTPUTS):
+        raise ContentTypeNotSupportedError(
+            "acceptedOutputModes must have text/plain or application/json, or be left out."
+        )
+    return params, call.history(configuration.history_length)
+
+
+def _refuse_other_parts(message: Any) -> None:
+    given: Any = message.get("parts") if is_object(message) else None
+    for part in given if is_list(given) else []:
+        if is_object(part) and (kind := part.get("kind", "text")) not in _KINDS:
+            raise ContentTypeNotSupportedError(
+                f"A part must be of the kind text, data or file, not {str(kind)[:80]!r}."
+            )
+
+
+def _context_id(call: Call) -> str | None:
+    context_id: Any = call.params.get("contextId")
+    if context_id is not None and not isinstance(context_id, str):
+        raise InvalidParamsError("contextId must be a string.")
+    return context_id
+
+
+METHODS: dict[str, tuple[Version, Callable[[Call], Awaitable[Response]]]] = {
+    "message/send": (V03, _send),
+    "message/stream": (V03, _send_stream),
+    "tasks/get": (V03, _get),
+    "tasks/cancel": (V03, _cancel),
+    "tasks/resubscribe": (V03, _subscribe),
+    "tasks/pushNotificationConfig/set": (V03, _no_push),
+    "tasks/pushNotificationConfig/get": (V03, _no_push),
+    "tasks/pushNotificationConfig/list": (V03, _no_push),
+    "tasks/pushNotificationConfig/delete": (V03, _no_push),
+    "agent/getAuthenticatedExtendedCard": (V03, _card),
+    "SendMessage": (V10, _send),
+    "SendStreamingMessage": (V10, _send_stream),
+    "GetTask": (V10, _get),
+    "CancelTask": (V10, _cancel),
+    "ListTasks": (V10, _no_list),
+    "SubscribeToTask": (V10, _subscribe),
+    "CreateTaskPushNotificationConfig": (V10, _no_push),
+    "GetTaskPushNotificationConfig": (V10, _no_push),
+    "ListTaskPushNotificationConfigs": (V10, _no_push),
+    "DeleteTaskPushNotificationConfig": (V10, _no_push),
+    "GetExtendedAgentCard": (V10, _card),
+}

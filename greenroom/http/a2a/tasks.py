@@ -1,0 +1,320 @@
+"""Tasks as runs, contexts as threads.
+
+A task's id is the id of its first run, its context's id that of the thread. The answer to an
+interrupt is another run of the same task. Each run of a task has ``{"a2a": {"task_id",
+"message_id"}}`` in its metadata, so the records tell what became of a task: after a restart of the
+server, and on any gateway.
+
+A thread takes over the metadata of the run that creates it, and hands them to later runs. So the
+thread is created first, without any: a run that a client of the runs API creates on it later is not
+taken for the task's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from a2a.compat.v0_3 import types as a2a
+from a2a.utils.errors import (
+    InvalidParamsError,
+    TaskNotCancelableError,
+    TaskNotFoundError,
+    UnsupportedOperationError,
+)
+
+from greenroom.core.errors import Conflict, NotFound
+from greenroom.core.ports import JsonObject, RunFilter
+from greenroom.core.runs import CancelRequest, Placement, RunStatus
+from greenroom.http.a2a import parts
+from greenroom.http.a2a.cards import input_schema
+from greenroom.http.a2a.views import State, Turn, View
+from greenroom.http.creation import create_run, plain
+from greenroom.http.edge import Edge
+from greenroom.http.parameters import is_uuid, new_id, new_run_id, thread_id_of
+from greenroom.http.streaming import close
+from greenroom.wire.dialects import Dialect
+from greenroom.wire.encoding import is_list, is_object, loads
+from greenroom.wire.models import RunCreate
+
+OF_TASK = "a2a"
+"""The key of a run's metadata."""
+
+_TERMINAL = "The task is over and takes no more messages; send this one without a taskId."
+_AT_WORK = "The task is at work; wait for its end, or cancel it, before you send it a message."
+_WAITS = "The task waits for an answer and nothing of it runs; answer it, or leave it as it is."
+
+Event = a2a.Task | a2a.TaskStatusUpdateEvent | a2a.TaskArtifactUpdateEvent
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sent:
+    """A task whose run is admitted."""
+
+    turn: Turn
+    placement: Placement | None
+
+
+class Tasks:
+    """The tasks of one assistant, on one mount.
+
+    Args:
+        assistant: the assistant's record.
+    """
+
+    def __init__(self, edge: Edge, dialect: Dialect, assistant: JsonObject) -> None:
+        self._edge = edge
+        self._dialect = dialect
+        self._assistant = assistant
+        self._assistant_id = str(assistant["assistant_id"])
+
+    async def send(self, message: a2a.Message, metadata: JsonObject) -> Sent:
+        """Begins a task with a message, or answers the interrupt of a task with it.
+
+        Args:
+            metadata: of the request; the run gets them.
+
+        Raises:
+            A2AError: the message does not fit the task or the graph.
+            GreenroomError: as of `create_run`.
+        """
+        waiting = await self._addressed(message)
+        if waiting is not None:
+            # By the ids of the interrupts and strictly, so of two answers to one question the
+            # second changes nothing.
+            answers = parts.answers(message, waiting.interrupt_ids())
+            body = {
+                "command": {"resume": answers},
+                "strict_resume": True,
+                "multitask_strategy": "reject",
+            }
+            thread_id = waiting.turn.context_id
+            run_id = new_run_id(thread_id)
+            turn = replace(waiting.turn, run_id=run_id)
+        else:
+            if parts.wants_messages(message):
+                await self._check_conversational()
+            body = {"input": parts.graph_input(message), "multitask_strategy": "enqueue"}
+            thread_id = await self._context(message.context_id)
+            run_id = new_run_id(thread_id)
+            turn = Turn(
+                task_id=run_id,
+                context_id=thread_id,
+                run_id=run_id,
+                message_id=message.message_id,
+            )
+        own: JsonObject = {"task_id": turn.task_id, "message_id": turn.message_id}
+        if message.reference_task_ids:
+            own["reference_task_ids"] = message.reference_task_ids
+        body |= {
+            "assistant_id": self._assistant_id,
+            "metadata": {**metadata, **(message.metadata or {}), OF_TASK: own},
+            "stream_mode": ["messages-tuple"],
+            "stream_resumable": False,
+            "on_disconnect": "continue",
+            "if_not_exists": "create",
+        }
+        try:
+            run = await create_run(
+                self._edge, self._dialect, RunCreate.model_validate(body), thread_id, run_id=run_id
+            )
+        except Conflict:
+            raise UnsupportedOperationError(_AT_WORK) from None
+        return Sent(turn=turn, placement=run.created.placement)
+
+    async def get(self, task_id: str, context_id: str | None) -> View:
+        """Returns a task from the records.
+
+        Raises:
+            TaskNotFoundError: this assistant has no such task, or it is in another context.
+        """
+        turn, run = await self._found(task_id, context_id)
+        return await self._view(turn, run)
+
+    async def cancel(self, task_id: str, context_id: str | None) -> View:
+        """Cancels the run of a task; returns when it has ended.
+
+        Raises:
+            TaskNotFoundError: as of `get`.
+            TaskNotCancelableError: the task is over, or waits for an answer.
+        """
+        turn, run = await self._found(task_id, context_id)
+        wanted = CancelRequest(thread_id=turn.context_id, run_id=turn.run_id)
+        try:
+            if RunStatus(run["status"]).is_terminal:
+                raise Conflict("The run is over.")
+            await self._edge.runtime.cancel(wanted, wait=True)
+        except NotFound:
+            raise TaskNotFoundError(not_found(task_id)) from None
+        except Conflict:
+            view = await self.get(task_id, context_id)
+            if view.state is State.input_required:
+                raise TaskNotCancelableError(_WAITS) from None
+            over = f"The task is {view.state.value} and cannot be canceled any more."
+            raise TaskNotCancelableError(over) from None
+        return await self.get(task_id, context_id)
+
+    async def ended(self, sent: Sent) -> View:
+        """Waits for the end of a task's run.
+
+        Raises:
+            TaskNotFoundError: the run was deleted meanwhile.
+        """
+        try:
+            end = await self._edge.runtime.outcome(sent.turn.run_id, sent.placement)
+        except NotFound:
+            raise TaskNotFoundError(not_found(sent.turn.task_id)) from None
+        return View.of_outcome(sent.turn, end)
+
+    async def events(self, sent: Sent) -> AsyncIterator[Event]:
+        """Yields what happens to a task until its run ends: texts, the artifact, the end.
+
+        An update has the whole text of the message so far, so nobody misses a part of it who comes
+        later, and nobody has to piece it together when a run begins again.
+        """
+        batches = self._edge.runtime.events(
+            sent.turn.run_id,
+            placement=sent.placement,
+            after=0,
+            modes=None,
+            with_ids=False,
+            resumable=False,
+        )
+        working = View(turn=sent.turn, state=State.working)
+        speech = _Speech()
+        try:
+            async for batch in batches:
+                if speech.hears(batch.body):
+                    yield working.update(working.says([parts.text_part(speech.text)]))
+        finally:
+            await close(batches)
+        view = await self.ended(sent)
+        if (artifact := view.artifact_update()) is not None:
+            yield artifact
+        yield view.update()
+
+    # --- tasks in the records -------------------------------------------------------------------
+
+    async def _addressed(self, message: a2a.Message) -> View | None:
+        """Returns the task that waits for this message as its answer; None for a new task.
+
+        Raises:
+            TaskNotFoundError: the message names a task that does not exist.
+            UnsupportedOperationError: that task takes no messages now.
+        """
+        if message.task_id:
+            view = await self.get(message.task_id, message.context_id)
+            if view.state in (State.submitted, State.working):
+                raise UnsupportedOperationError(_AT_WORK)
+            if view.state is not State.input_required:
+                raise UnsupportedOperationError(_TERMINAL)
+            return view
+        if not message.context_id:
+            return None
+        thread_id = thread_id_of(self._dialect, message.context_id)
+        thread = await self._edge.records.get_thread(thread_id)
+        if thread is None or thread["status"] != "interrupted":
+            return None
+        newest = await self._newest(thread_id)
+        if newest is None or (task_id := _of_task(newest).get("task_id")) is None:
+            return None
+        if str(newest["assistant_id"]) != self._assistant_id:
+            return None
+        view = await self.get(str(task_id), thread_id)
+        return view if view.state is State.input_required else None
+
+    async def _found(self, task_id: str, context_id: str | None) -> tuple[Turn, JsonObject]:
+        """Returns a task and the record of its newest run; raises as `get` does."""
+        first = await self._edge.records.get_run(None, task_id) if is_uuid(task_id) else None
+        if first is None or str(first["assistant_id"]) != self._assistant_id:
+            raise TaskNotFoundError(not_found(task_id))
+        own, thread_id = _of_task(first), str(first["thread_id"])
+        if own.get("task_id") != first["run_id"] or context_id not in (None, "", thread_id):
+            raise TaskNotFoundError(not_found(task_id))
+        of_task = RunFilter(thread_id=thread_id, metadata={OF_TASK: {"task_id": own["task_id"]}})
+        page = await self._edge.records.search_runs(of_task, limit=1, offset=0, descending=True)
+        run = page.items[0] if page.items else first
+        newest = await self._newest(thread_id)
+        turn = Turn(
+            task_id=own["task_id"],
+            context_id=thread_id,
+            run_id=str(run["run_id"]),
+            message_id=str(own.get("message_id")),
+            is_newest=newest is None or newest["run_id"] == run["run_id"],
+        )
+        return turn, run
+
+    async def _newest(self, thread_id: str) -> JsonObject | None:
+        runs = await self._edge.records.list_runs(thread_id, limit=1, offset=0, status=None)
+        return runs[0] if runs else None
+
+    async def _view(self, turn: Turn, run: JsonObject) -> View:
+        changed_at = str(run["updated_at"])
+        if RunStatus(run["status"]).is_terminal:
+            try:
+                end = await self._edge.runtime.outcome(turn.run_id, None, over=True)
+            except NotFound:
+                raise TaskNotFoundError(not_found(turn.task_id)) from None
+            return View.of_outcome(turn, end, changed_at)
+        thread = await self._edge.records.get_thread(turn.context_id)
+        values = plain((thread or {}).get("values"))
+        return View.of_run(turn, run["status"], changed_at, values)
+
+    # --- a new task -----------------------------------------------------------------------------
+
+    async def _context(self, context_id: str | None) -> str:
+        thread_id = thread_id_of(self._dialect, context_id) if context_id else new_id()
+        await self._edge.records.create_thread(
+            thread_id, metadata={}, if_exists="do_nothing", ttl=None
+        )
+        return thread_id
+
+    async def _check_conversational(self) -> None:
+        schema = await input_schema(self._edge, self._assistant)
+        properties: Any = schema.get("properties")
+        if is_object(properties) and "messages" not in properties:
+            raise InvalidParamsError(
+                f"Assistant '{self._assistant_id}' (graph '{self._assistant['graph_id']}') takes no"
+                " text and no files: the input of its graph has no 'messages'. Send a data part"
+                f" with its fields instead: {', '.join(properties) or 'it has none'}."
+            )
+
+
+def not_found(task_id: str) -> str:
+    return f"Task not found: {task_id[:255]}"
+
+
+def _of_task(run: JsonObject) -> JsonObject:
+    found: Any = plain(run.get("metadata")).get(OF_TASK)
+    return found if is_object(found) else {}
+
+
+class _Speech:
+    """The text of the message that a run is streaming."""
+
+    def __init__(self) -> None:
+        self.text = ""
+        self._message_id: Any = None
+
+    def hears(self, frames: bytes) -> bool:
+        """Takes over frames of a run's stream; returns whether the text changed."""
+        before = self.text
+        for frame in frames.split(b"\r\n\r\n"):
+            name, _, data = frame.partition(b"\r\ndata: ")
+            if name == b"event: metadata":
+                # The next attempt of a run says again what the last one had said.
+                self.text, self._message_id = "", None
+            elif name == b"event: messages":
+                self._hears(loads(data))
+        return bool(self.text) and self.text != before
+
+    def _hears(self, event: Any) -> None:
+        message: Any = event[0] if is_list(event) and event else None
+        if not is_object(message) or message.get("type") not in ("ai", "AIMessageChunk"):
+            return
+        text = parts.text_of(message)
+        if message["type"] == "AIMessageChunk" and message.get("id") == self._message_id:
+            self.text += text
+        elif text or message["type"] == "AIMessageChunk":
+            self.text, self._message_id = text, message.get("id")
