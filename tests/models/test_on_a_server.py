@@ -73,11 +73,17 @@ async def test_an_application_of_ray_serve_llm_is_spoken_to_in_its_class(
 async def test_stop_reaches_the_model(client: LangGraphClient) -> None:
     before = (await counts(client, "others"))["cancelled"]
     thread = await client.threads.create()
-    run: Any = await client.runs.create(
-        thread["thread_id"], "endless", input=HELLO, stream_mode="messages-tuple"
+    run: dict[str, Any] = {}
+    # Not joined later: the only token might be gone by then.
+    stream = client.runs.stream(
+        thread["thread_id"],
+        "endless",
+        input=HELLO,
+        stream_mode="messages-tuple",
+        on_run_created=run.update,
     )
     async with asyncio.timeout(PATIENCE_S):
-        async for part in client.runs.join_stream(thread["thread_id"], run["run_id"]):
+        async for part in stream:
             assert part.event != "error", part.data
             if part.event == "messages":
                 await client.runs.cancel(thread["thread_id"], run["run_id"])
