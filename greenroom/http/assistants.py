@@ -27,7 +27,7 @@ from greenroom.http.edge import Edge, dialect_of, edge_of
 from greenroom.http.idempotency import Ids, deleted, once
 from greenroom.http.parameters import flag, is_uuid, text, uuid_of
 from greenroom.wire import answers, configs
-from greenroom.wire.models import (
+from greenroom.wire.assistant_models import (
     AssistantChange,
     AssistantCount,
     AssistantCreate,

@@ -32,18 +32,6 @@ ThreadStreamMode = Literal["run_modes", "lifecycle", "state_update"]
 Durability = Literal["sync", "async", "exit"]
 OnCompletion = Literal["delete", "keep"]
 
-AssistantField = Literal[
-    "assistant_id",
-    "graph_id",
-    "name",
-    "description",
-    "config",
-    "context",
-    "created_at",
-    "updated_at",
-    "metadata",
-    "version",
-]
 ThreadField = Literal[
     "thread_id",
     "created_at",
@@ -340,56 +328,6 @@ class History(Body):
     select: list[str] | None = None
 
 
-class AssistantCreate(Body):
-    graph_id: Name
-    assistant_id: str | None = None
-    name: str | None = None
-    description: str | None = None
-    config: RunConfig | None = None
-    context: Object | None = None
-    metadata: Object | None = None
-    if_exists: Literal["raise", "do_nothing"] | None = None
-
-
-class AssistantChange(Body):
-    """The body of `PATCH /assistants/{a}`; every one makes a new version."""
-
-    graph_id: Name | None = None
-    name: str | None = None
-    description: str | None = None
-    config: RunConfig | None = None
-    context: Object | None = None
-    metadata: Object | None = None
-
-
-class AssistantVersions(Body):
-    metadata: Object | None = None
-    limit: Limit | None = None
-    offset: Offset | None = None
-
-
-class AssistantLatest(Body):
-    """The version that an assistant is to show."""
-
-    version: Annotated[int, Field(ge=-(2**31), le=2**31 - 1)] | None = None
-
-
-class AssistantCount(Body):
-    metadata: Object | None = None
-    graph_id: str | None = None
-    name: str | None = None
-
-
-class AssistantSearch(AssistantCount):
-    limit: Limit | None = None
-    offset: Offset | None = None
-    sort_by: (
-        Literal["assistant_id", "graph_id", "name", "created_at", "updated_at", "version"] | None
-    ) = None
-    sort_order: Literal["asc", "desc", "ASC", "DESC"] | None = None
-    select: list[AssistantField] | None = None
-
-
 BODIES: tuple[type[Body], ...] = (
     RunCreate,
     CronCreate,
@@ -408,12 +346,6 @@ BODIES: tuple[type[Body], ...] = (
     StateWrite,
     StatePatch,
     History,
-    AssistantCreate,
-    AssistantChange,
-    AssistantVersions,
-    AssistantLatest,
-    AssistantCount,
-    AssistantSearch,
 )
 
 RUN_FIELDS: tuple[str, ...] = get_args(RunField)
