@@ -210,12 +210,17 @@ class Page:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ThreadFilter:
-    """The conditions of `POST /threads/search` and ``/count``; None selects all."""
+    """The conditions of `POST /threads/search` and ``/count``; None selects all.
+
+    Attributes:
+        uuids_only: leaves out threads with other ids, which the mount cannot address.
+    """
 
     metadata: Mapping[str, Any] | None = None
     values: Mapping[str, Any] | None = None
     status: str | None = None
     ids: Sequence[str] | None = None
+    uuids_only: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -358,7 +358,13 @@ async def existing_thread(edge: Edge, thread_id: str) -> JsonObject:
 
 def _filter(dialect: Dialect, body: ThreadCount) -> ThreadFilter:
     ids = None if body.ids is None else [thread_id_of(dialect, t) for t in body.ids]
-    return ThreadFilter(metadata=body.metadata, values=body.values, status=body.status, ids=ids)
+    return ThreadFilter(
+        metadata=body.metadata,
+        values=body.values,
+        status=body.status,
+        ids=ids,
+        uuids_only=dialect.uuid_thread_ids,
+    )
 
 
 def _ttl(body: ThreadCreate | ThreadPatch) -> dict[str, Any] | None:

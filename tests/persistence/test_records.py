@@ -156,6 +156,15 @@ async def test_search_by_status_ids_and_page(records: PostgresRecords, pool: Poo
     assert ids(busy) == ["3", "1"]
     some = await records.search_threads(ThreadFilter(ids=["0", "4", "9"]), **NEWEST)
     assert ids(some) == ["4", "0"]
+    one = str(uuid.uuid4())
+    await a_thread(records, one, rare=True)
+    for where in (
+        ThreadFilter(uuids_only=True),
+        ThreadFilter(uuids_only=True, metadata={"rare": True}),
+    ):
+        assert ids(await records.search_threads(where, **NEWEST)) == [one]
+        assert await records.count_threads(where) == 1
+    await execute(pool, "DELETE FROM greenroom.threads WHERE thread_id = %s", [one])
     page = await records.search_threads(ThreadFilter(), **{**NEWEST, "limit": 2})
     assert (ids(page), page.has_more) == (["4", "3"], True)
     page = await records.search_threads(ThreadFilter(), **{**NEWEST, "limit": 2, "offset": 3})

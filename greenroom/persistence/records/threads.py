@@ -25,6 +25,7 @@ from greenroom.persistence.records.queries import Conditions, order_clause, wher
 
 WALK = 2000
 """The rows that the first method reads."""
+UUID_PATTERN = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 LONGEST_TTL_MINUTES = 60 * 24 * 365 * 1000
 
 _COLUMNS = (
@@ -211,6 +212,8 @@ def _of_threads(where: ThreadFilter) -> tuple[Conditions, Conditions]:
         plain.append(("thread_id = ANY(%s)", list(where.ids)))
     if where.status is not None:
         plain.append(("status = %s", where.status))
+    if where.uuids_only:
+        plain.append(("thread_id ~ %s", UUID_PATTERN))
     if where.metadata:
         contained.append(("metadata @> %s", Jsonb(dict(where.metadata))))
     if where.values:
