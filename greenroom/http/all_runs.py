@@ -17,7 +17,7 @@ from greenroom.http.answering import json, page, selected
 from greenroom.http.bodies import parse
 from greenroom.http.documents import doc
 from greenroom.http.edge import Edge, dialect_of, edge_of
-from greenroom.http.following import cancelling, joined, outcome_answer, run_headers
+from greenroom.http.following import cancelling, outcome_answer, run_headers
 from greenroom.http.parameters import flag, is_uuid, thread_id_of, uuid_of
 from greenroom.wire import answers
 from greenroom.wire.dialects import Dialect
@@ -85,7 +85,6 @@ async def wait(request: Request, run_id: str) -> Response:
     record = await _run(edge, run_id)
     thread_id = str(record["thread_id"])
     leave = cancelling(edge, thread_id, run_id) if flag(request, "cancel_on_disconnect") else None
-    record = await joined(edge, _run(edge, run_id), leave)
     headers = run_headers(dialect, thread_id, run_id, "join")
     over = RunStatus(record["status"]).is_terminal
     return outcome_answer(edge, dialect, run_id, None, headers, leave, over=over)
