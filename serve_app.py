@@ -13,13 +13,17 @@ import logging
 
 from actors.gateway.deployment import application
 from actors.server.preparing import embedded_directory, prepare_database, registry_setup
+from greenroom.environment import SERVER_SECRETS, forget_secrets
+from greenroom.exposure import refuse_exposure
 from greenroom.graph_check import GraphCheck
 from greenroom.graphs.configuration import read_configuration
 from greenroom.persistence.embedded import start_embedded
 from greenroom.settings import Settings
 
 settings = Settings.read()
+forget_secrets(SERVER_SECRETS)
 configuration = read_configuration(settings.config)
+refuse_exposure(settings, authenticates=False)
 for sentence in configuration.warnings:
     logging.getLogger("greenroom.server").warning(sentence)
 if settings.allow_broken:

@@ -7,7 +7,16 @@ from pydantic.fields import FieldInfo
 from greenroom.settings import Settings, allowed, variable
 
 GROUPS = {
-    "Where it listens": ("config", "allow_broken", "host", "port", "gateway_replicas", "haproxy"),
+    "Where it listens": (
+        "config",
+        "allow_broken",
+        "host",
+        "port",
+        "open",
+        "allowed_hosts",
+        "gateway_replicas",
+        "haproxy",
+    ),
     "Where it keeps its data": ("data_dir", "database_url"),
     "Ray": ("ray_address", "ray_namespace", "object_store_mib", "dashboard"),
     "Time": (
@@ -57,9 +66,12 @@ stays. With `serve run serve_app:app`, and on a cluster that you start, it is yo
 ```sh
 export RAY_SERVE_ENABLE_HA_PROXY=1 RAY_SERVE_THROUGHPUT_OPTIMIZED=1
 export RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S=1
-# Not about retries: it is how HAProxy is told to notice at once that a client has left.
+# Not about retries: it is how HAProxy is told to notice at once that a client has left, and not to
+# wait for requests whose head does not end.
 export RAY_SERVE_HAPROXY_RETRY_ON="conn-failure
-    no option splice-request"
+    no option splice-request
+    timeout http-request 10s"
+export RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=actors.gateway.impatience.cut_half_requests
 export RAY_USAGE_STATS_ENABLED=0 RAY_task_events_report_interval_ms=0 RAY_AUTH_MODE=token
 export RAY_ENABLE_UV_RUN_RUNTIME_ENV=0  # else `uv run` copies the directory to each process
 ```

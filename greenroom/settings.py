@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from greenroom.core.addresses import is_loopback
 from greenroom.core.errors import ConfigurationError
 from greenroom.core.units import KIB, MIB
 
@@ -54,6 +55,18 @@ class Settings(BaseSettings):
         default="127.0.0.1",
         min_length=1,
         description="Address to listen on. `0.0.0.0` opens the server to the network.",
+    )
+    open: bool = Field(
+        default=False,
+        description="Serve without authentication although `host` is not loopback: everybody who"
+        " reaches the port may do everything. Unset, such a start is refused.",
+    )
+    allowed_hosts: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Names, separated by commas, under which a server on loopback is asked as well,"
+        " such as that of a proxy in front. Requests with another `Host` are refused; where `host`"
+        " is not loopback, none is.",
     )
     port: int = Field(default=8000, ge=1, le=65535, description="Port to listen on.")
     gateway_replicas: int = Field(
@@ -241,6 +254,14 @@ class Settings(BaseSettings):
             return cls(**{name: value for name, value in given.items() if value is not None})
         except ValidationError as error:
             raise ConfigurationError(_sentence(error)) from None
+
+    @property
+    def hosts(self) -> frozenset[str] | None:
+        """The names of `allowed_hosts`, if the server listens on loopback only; else None."""
+        if not is_loopback(self.host):
+            return None
+        names = (self.allowed_hosts or "").split(",")
+        return frozenset(name.strip().lower() for name in names if name.strip())
 
     @property
     def url(self) -> str:

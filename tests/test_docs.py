@@ -55,7 +55,7 @@ def test_the_environment_that_the_page_tells_to_set_is_the_one_that_serve_sets(
 ) -> None:
     monkeypatch.setattr(environment, "haproxy_available", lambda: True)
     page = (ROOT / "docs" / "settings.md").read_text()
-    told = dict(re.findall(r"(RAY_\w+)=(\w+)", page))
+    told = dict(re.findall(r"(RAY_\w+)=([\w.]+)", page))
     ours = environment.ray_environment(Settings.read())
     assert told
     assert {name: ours.get(name) for name in told} == told

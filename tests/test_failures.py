@@ -14,7 +14,7 @@ import pytest
 from langgraph.graph import START, StateGraph
 from typing_extensions import TypedDict
 
-from actors.server.local_ray import RAY_DIR_PREFIX
+from actors.server.local_ray import RAY_DIR_BELOW, RAY_DIR_PREFIX
 from greenroom import terminal
 from greenroom.core.errors import ConfigurationError
 from greenroom.core.raised import Escaped
@@ -162,4 +162,4 @@ def test_errors_of_other_processes_are_shown_in_the_terminal(
 
 def test_the_page_on_logs_names_the_directory_that_is_used() -> None:
     page = (ROOT / "docs" / "observability.md").read_text(encoding="utf-8")
-    assert f"/{RAY_DIR_PREFIX}*/session_latest/logs" in page
+    assert f"/{RAY_DIR_PREFIX}*/{RAY_DIR_BELOW}/session_latest/logs" in page

@@ -71,7 +71,13 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "greenroom.settings": ("greenroom.core",),
     "greenroom.logs": ("greenroom.settings",),
     "greenroom.tracing": ("greenroom.tracing",),
-    "greenroom.environment": ("greenroom.core", "greenroom.machine", "greenroom.settings"),
+    "greenroom.environment": (
+        "greenroom.core",
+        "greenroom.haproxy_wrapper",
+        "greenroom.machine",
+        "greenroom.settings",
+    ),
+    "greenroom.haproxy_wrapper": (),
     "greenroom.machine": ("greenroom.core",),
 }
 """What of ours each layer may import; modules that stand in no layer compose them."""

@@ -11,19 +11,21 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from actors.server.haproxy_failure import haproxy_failure
+from actors.server.local_ray import RAY_DIR_BELOW
 from greenroom import environment, machine
 from greenroom.checks import LEAST_FILES, check_open_files
 from greenroom.core.errors import ConfigurationError
 from greenroom.environment import (
     HAPROXY_CONNECTIONS,
+    apply_ray_environment,
     haproxy_connections,
     haproxy_dir,
-    ray_environment,
 )
 from greenroom.http.sending import break_connection
 from greenroom.persistence.embedded import watchdog
@@ -183,61 +185,62 @@ def test_the_longest_sockets_fit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     haproxy = haproxy_dir(tmp_path / "ü" / ("x" * 100)) / ("n" * 56) / "metrics.sock"
     assert len(os.fsencode(haproxy)) <= 97, "HAProxy: 'socket path too long (max 97)'"
     session = "session_2026-11-29_07-22-54_893566_4194304"
-    ray = base / "gr-ray-12345678" / session / "sockets" / "plasma_store"
+    ray = base / "gr-ray-12345678" / RAY_DIR_BELOW / session / "sockets" / "plasma_store"
     assert len(os.fsencode(ray)) <= 107, "Ray: 'AF_UNIX path length cannot exceed 107 bytes'"
 
 
-# --- the home -------------------------------------------------------------------------------------
+# --- the token of an own Ray ----------------------------------------------------------------------
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    return tmp_path
+def no_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("RAY_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.delitem(sys.modules, "ray", raising=False)
 
 
-def token() -> str | None:
-    return ray_environment(Settings.read()).get("RAY_AUTH_TOKEN")
+@pytest.fixture
+def environ(no_token: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
+    """The environment, as it was afterwards."""
+    before = dict(os.environ)
+    yield before
+    for name in set(os.environ) - set(before):
+        del os.environ[name]
 
 
-def test_a_home_that_can_be_written_has_the_token_of_ray(home: Path) -> None:
-    assert token() is None
-    (home / ".ray").mkdir()
-    assert token() is None
-
-
-def test_without_a_home_a_server_has_a_token_of_its_own(
-    home: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.usefixtures("environ")
+def test_each_data_directory_has_a_token_of_its_own_that_only_its_user_reads(
+    tmp_path: Path,
 ) -> None:
-    for useless in (home / "none", ROOT / "README.md", "~"):
-        monkeypatch.setenv("HOME", str(useless))
-        given = token()
-        assert given is not None
-        assert len(given) == 32
-        assert given != token()
+    found = []
+    for name in ("one", "two"):
+        os.environ.pop("RAY_AUTH_TOKEN_PATH", None)
+        settings = Settings.read(data_dir=tmp_path / name, haproxy=False)
+        path = Path(apply_ray_environment(settings)["RAY_AUTH_TOKEN_PATH"])
+        assert path.parent == tmp_path / name
+        assert path.stat().st_mode & 0o777 == 0o600
+        found.append(path.read_text())
+        # The next start has the same: a process that is still ending belongs to the same Ray.
+        os.environ.pop("RAY_AUTH_TOKEN_PATH")
+        path.chmod(0o644)
+        apply_ray_environment(settings)
+        assert path.read_text() == found[-1]
+        assert path.stat().st_mode & 0o777 == 0o600
+    assert len(set(found)) == 2
+    assert min(map(len, found)) == 64
 
 
-def test_a_home_that_cannot_be_written_is_only_read(
-    home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Root may write wherever it is not forbidden by the file system.
-    monkeypatch.setattr(environment.os, "access", lambda _, how: how == os.R_OK)
-    assert token() is not None
-    (home / ".ray").mkdir()
-    assert token() is not None
-    (home / ".ray" / "auth_token").write_text("secret")
-    assert token() is None
-
-
+@pytest.mark.usefixtures("environ")
 @pytest.mark.parametrize("name", ["RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"])
 def test_a_token_of_the_operator_stays(
-    home: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setenv("HOME", str(home / "none"))
-    monkeypatch.setenv(name, "given")
-    assert token() is None
+    monkeypatch.setenv(name, str(tmp_path / "given"))
+    settings = Settings.read(data_dir=tmp_path / "data", haproxy=False)
+    in_force = apply_ray_environment(settings)
+    assert os.environ[name] == str(tmp_path / "given")
+    assert in_force.get("RAY_AUTH_TOKEN_PATH") == os.environ.get("RAY_AUTH_TOKEN_PATH")
+    assert not (tmp_path / "data").exists()
 
 
 # --- open files -----------------------------------------------------------------------------------

@@ -12,11 +12,13 @@ that. (`greenroom.models` is for graphs, imports nothing of ours, and uses one p
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
 import ray
+import ray._private.services
 import ray._private.worker
 import ray.job_config
 
@@ -112,6 +114,25 @@ def job_without_search_path() -> Any:
     job = ray.job_config.JobConfig()
     job._py_driver_sys_path = _Closed()  # pyright: ignore[reportPrivateUsage]
     return job
+
+
+@contextmanager
+def staying_local() -> Generator[None, None, None]:
+    """Lets ``ray.init`` take 127.0.0.1 for the address of its node, and listen there only.
+
+    Ray replaces that address by one of the network, on which then some twenty ports listen.
+    """
+    services: Any = ray._private.services  # pyright: ignore[reportPrivateUsage]
+    resolve = services.resolve_ip_for_localhost
+    services.resolve_ip_for_localhost = _itself
+    try:
+        yield
+    finally:
+        services.resolve_ip_for_localhost = resolve
+
+
+def _itself(host: str) -> str:
+    return host
 
 
 class _Closed(list[str]):

@@ -39,7 +39,7 @@ class RunActorSetup:
 
     name: str
     namespace: str
-    dsn: str
+    dsn: str = field(repr=False)  # it may have a password
     config_path: Path
     configuration: Configuration | None = None
     problems: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -65,7 +65,7 @@ class InspectorSetup:
     """
 
     name: str
-    dsn: str
+    dsn: str = field(repr=False)  # it may have a password
     config_path: Path
     configuration: Configuration | None = None
     problems: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -137,7 +137,7 @@ class RegistrySetup:
     generation: int
     shard: Shard = WHOLE
     url: str = ""
-    dsn: str
+    dsn: str = field(repr=False)  # it may have a password
     embedded: Path | None
     config_path: Path
     configuration: Configuration | None = None

@@ -13,6 +13,7 @@ from actors.calls.directory import Handles
 from actors.common.garbage import freeze_startup_objects
 from actors.common.placement import HEAD, HEAD_SHARE
 from actors.common.setup import RegistrySetup, configuration_of
+from actors.gateway.routing import Registries
 from actors.gateway.runtime import RayRuntime
 from actors.registries import find_registries
 from greenroom import tracing
@@ -46,7 +47,7 @@ class Gateway:
         handles = Handles(settings.ray_namespace)
         hello = await find_registries(handles, setup)
         self._database = await open_pool(
-            hello["dsn"],
+            await Registries(handles, hello["shards"]).shard(0, "dsn"),
             application_name="greenroom:gateway",
             max_size=DATABASE_CONNECTIONS,
             statement_timeout_s=STATEMENT_TIMEOUT_S,
@@ -68,12 +69,14 @@ class Gateway:
             shipped_graphs=configuration.shipped_graphs,
             broken_graphs=configuration.problems,
             store=configuration.store,
+            rules=configuration.http,
             settings=HttpSettings(
                 heartbeat_s=settings.heartbeat_s,
                 send_timeout_s=settings.send_timeout_s,
                 max_body_bytes=settings.max_body_bytes,
                 bodies_max_bytes=settings.bodies_max_bytes,
                 webhook_allow_private=settings.webhook_allow_private,
+                hosts=settings.hosts,
             ),
         )
 

@@ -134,7 +134,6 @@ class RegistryActor:
         context = (await self._readiness.parts()).context
         setup = context.setup
         return {
-            "dsn": setup.dsn,
             "url": setup.url,
             "version": setup.version,
             "generation": setup.generation,
@@ -142,6 +141,11 @@ class RegistryActor:
             "epoch": context.epoch,
             "pid": os.getpid(),
         }
+
+    @repeatable
+    async def dsn(self) -> str:
+        """Returns the database, which may have a password: never part of a log line or a page."""
+        return (await self._readiness.parts()).context.setup.dsn
 
     @repeatable
     async def address(self) -> RpcAddress | None:

@@ -32,8 +32,9 @@ def find(address: str, namespace: str) -> dict[str, Any] | None:
         registry = Handles(namespace).get(REGISTRY)
     except ActorGone:
         return None
-    hello: Any = ray.get(registry.hello.remote(), timeout=HELLO_PATIENCE_S)
-    return {"url": hello["url"], "dsn": hello["dsn"]}
+    asked: Any = [registry.hello.remote(), registry.dsn.remote()]
+    hello, dsn = ray.get(asked, timeout=HELLO_PATIENCE_S)
+    return {"url": hello["url"], "dsn": dsn}
 
 
 if __name__ == "__main__":

@@ -10,7 +10,9 @@ from greenroom.graphs.placements import PlacementSpec
 from greenroom.settings import Settings
 
 RAY_DIR_PREFIX = "gr-ray-"
-"""How the directory of a local Ray begins, in the temporary directory; its logs are in it."""
+"""How the directory of a local Ray begins, in the temporary directory."""
+RAY_DIR_BELOW = "r"
+"""Ray's own directory, with its logs, within that one. Short: it has paths of Unix sockets."""
 APPLICATION_CPUS = 8
 """The logical CPUs for each application of the configuration."""
 SHIPPED_CPUS = 64

@@ -33,7 +33,12 @@ from actors.registries import find_registries, make_registry, refuse_embedded_be
 from actors.registry.pool_specs import pool_specs
 from actors.server import applications, processes
 from actors.server.haproxy_failure import haproxy_failure
-from actors.server.local_ray import RAY_DIR_PREFIX, logical_cpus, logical_memory
+from actors.server.local_ray import (
+    RAY_DIR_BELOW,
+    RAY_DIR_PREFIX,
+    logical_cpus,
+    logical_memory,
+)
 from actors.server.patience import too_late, until_answered, until_in_time
 from actors.server.preparing import embedded_directory, prepare_database, registry_setup
 from actors.server.standin import StandIn
@@ -190,19 +195,22 @@ class Server:
 
     def _start_own_ray(self) -> None:
         settings = self._settings
-        # Ray puts Unix sockets below it.
+        # Ray puts Unix sockets below it. It opens its own directory to everybody, so this one,
+        # which is closed, is around it.
         self._ray_dir = Path(tempfile.mkdtemp(prefix=RAY_DIR_PREFIX, dir=short_directory()))
-        ray.init(
-            num_cpus=logical_cpus(self._configuration, settings),
-            _memory=logical_memory(self._configuration, settings),
-            object_store_memory=settings.object_store_mib * MIB,
-            include_dashboard=settings.dashboard,
-            namespace=settings.ray_namespace,
-            log_to_driver=False,
-            configure_logging=False,
-            job_config=ray_internals.job_without_search_path(),
-            _temp_dir=str(self._ray_dir),
-        )
+        with ray_internals.staying_local():
+            ray.init(
+                num_cpus=logical_cpus(self._configuration, settings),
+                _memory=logical_memory(self._configuration, settings),
+                object_store_memory=settings.object_store_mib * MIB,
+                include_dashboard=settings.dashboard,
+                namespace=settings.ray_namespace,
+                log_to_driver=False,
+                configure_logging=False,
+                job_config=ray_internals.job_without_search_path(),
+                _temp_dir=str(self._ray_dir / RAY_DIR_BELOW),
+                _node_ip_address="127.0.0.1",
+            )
 
     def _refuse_impossible(self, setup: RegistrySetup) -> ClusterView:
         """Returns the cluster's nodes; refuses a placement that no node can ever satisfy.

@@ -36,6 +36,17 @@ def blocked(address: str) -> str | None:
     return None
 
 
+def is_loopback(host: str) -> bool:
+    """Whether a host, as a URL or a ``Host`` header has it, is this machine for every resolver."""
+    name = host.strip("[]").rstrip(".").lower()
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
 def _is_public(address: IPv4Address | IPv6Address) -> bool:
     return address.is_global and not address.is_multicast
 

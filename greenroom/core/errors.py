@@ -8,7 +8,9 @@
     ├─ Conflict             409    the thread is taken, or the id exists
     ├─ AssistantChanged     503    the assistant of a run has changed since it was read; nothing was
     │                              executed, and the caller reads it again
+    ├─ TooSlow              408    the body of the request does not go on
     ├─ TooLarge             413
+    ├─ UnsupportedMediaType 415
     ├─ TooManyRequests      429    carries ``retry_after_s``
     ├─ Unavailable          503    a component answered that it cannot serve the request now
     │   ├─ DatabaseUnavailable
@@ -85,8 +87,19 @@ class NotKept(GreenroomError):
     status_hint = 400
 
 
+class TooSlow(GreenroomError):
+    status_hint = 408
+
+    def headers(self) -> dict[str, str]:
+        return {"connection": "close"}
+
+
 class TooLarge(GreenroomError):
     status_hint = 413
+
+
+class UnsupportedMediaType(GreenroomError):
+    status_hint = 415
 
 
 class TooManyRequests(GreenroomError):

@@ -18,10 +18,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, cast
 
+from greenroom.core.edge_rules import HttpRules
 from greenroom.core.errors import ConfigurationError
 from greenroom.core.keeping import Keeping
 from greenroom.core.store import StoreSpec
 from greenroom.core.threads import ThreadTtl
+from greenroom.graphs.http_section import parse_http
 from greenroom.graphs.json_values import an_object, listed, refuse_unknown
 from greenroom.graphs.placements import PlacementSpec, parse_placement
 from greenroom.graphs.serde import keeping_of
@@ -111,6 +113,7 @@ class Configuration:
         store: the store's index, and times to live of its items.
         thread_ttl: the time to live of threads.
         keeping: which values of states are kept.
+        http: the rules of the HTTP edge.
         warnings: sentences about keys of the file that have no effect.
     """
 
@@ -124,6 +127,7 @@ class Configuration:
     store: StoreSpec = field(default_factory=StoreSpec)
     thread_ttl: ThreadTtl = field(default_factory=ThreadTtl)
     keeping: Keeping = field(default_factory=Keeping)
+    http: HttpRules = field(default_factory=HttpRules)
     warnings: tuple[str, ...] = ()
 
     @property
@@ -176,8 +180,6 @@ BUILD_ONLY = (
 NOT_HONOURED = {
     "auth": "'auth' is set, but Greenroom does not authenticate yet: EVERY request is let in. "
     "Put a proxy that authenticates in front, or keep the server on 127.0.0.1.",
-    "http": "'http' is set, but Greenroom does not honour it yet: custom routes, CORS rules, "
-    "disabled routes and mount prefixes have no effect.",
     "webhooks": "'webhooks' is set, but Greenroom does not honour it yet: its own rules decide "
     "which webhook URLs are allowed.",
     "encryption": "'encryption' is set, but Greenroom does not honour it yet: state is stored "
@@ -185,7 +187,7 @@ NOT_HONOURED = {
     "ui": "'ui' is set, but Greenroom serves no UI components.",
 }
 
-HONOURED = ("graphs", "dependencies", "env", "store", "checkpointer", "greenroom")
+HONOURED = ("graphs", "dependencies", "env", "store", "checkpointer", "http", "greenroom")
 
 CHECKPOINTER_NOT_HONOURED = {
     "path": "'checkpointer.path' is set, but Greenroom keeps checkpoints in its own PostgreSQL "
@@ -266,6 +268,7 @@ def parse_configuration(content: Any, root: Path) -> Configuration:
     }
 
     store, store_warnings = parse_store(top.get("store"))
+    http, http_warnings = parse_http(top.get("http"))
     default_graph = ours.get("default_graph")
     if default_graph is not None and default_graph not in graphs:
         raise ConfigurationError(
@@ -285,9 +288,11 @@ def parse_configuration(content: Any, root: Path) -> Configuration:
         store=store,
         thread_ttl=thread_ttl,
         keeping=keeping_of(checkpointer),
+        http=http,
         warnings=(
             *_warnings(top),
             *store_warnings,
+            *http_warnings,
             *ttl_warnings,
             *dependency_warnings,
             *env_warnings,

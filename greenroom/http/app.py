@@ -8,15 +8,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from fastapi import FastAPI
+from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
 from greenroom import tracing
+from greenroom.core.edge_rules import HttpRules
 from greenroom.core.ports import Records, Runtime
 from greenroom.core.store import StoreSpec
 from greenroom.http import (
     all_runs,
     answering,
     assistants,
+    browsers,
     crons,
     documents,
     errors,
@@ -37,11 +40,6 @@ from greenroom.http.mcp import routes as mcp
 from greenroom.http.settings import HttpSettings
 from greenroom.wire.dialects import DIALECTS
 
-_EXPOSED = (
-    *("x-pagination-total", "x-pagination-next", "content-location", "location"),
-    "mcp-session-id",
-)
-
 
 def create_app(
     *,
@@ -52,6 +50,7 @@ def create_app(
     shipped_graphs: bool = False,
     broken_graphs: Mapping[str, str] | None = None,
     store: StoreSpec | None = None,
+    rules: HttpRules | None = None,
     settings: HttpSettings | None = None,
 ) -> FastAPI:
     """Creates the application; its `Edge` is ``app.state.edge``.
@@ -64,8 +63,10 @@ def create_app(
         shipped_graphs: graphs that are not in ``graphs`` may exist; each has an assistant.
         broken_graphs: why graphs of ``graphs`` cannot be loaded, by graph.
         store: the store's index, and the times to live of its items.
+        rules: ``http`` of the configuration.
         settings: None for the defaults.
     """
+    rules = rules or HttpRules()
     app = FastAPI(
         title="Greenroom",
         description="LangGraph graphs as Ray actors, behind the LangGraph Platform HTTP/SSE API.",
@@ -92,21 +93,26 @@ def create_app(
             app.include_router(part.router, prefix=dialect.prefix)
     errors.install(app)
     documents.install(app)
-    app.add_middleware(answering.Heads)
-    app.add_middleware(CountedBodies, max_bytes=app.state.edge.settings.bodies_max_bytes)
-    # The middleware added last is outermost, so an answer of `LastResort` has CORS headers too.
-    app.add_middleware(errors.LastResort)
-    if tracing.is_on():
-        app.add_middleware(spans.RequestSpans)
-    app.add_middleware(
-        CORSMiddleware,
-        allow_origins=["*"],
-        allow_methods=["*"],
-        allow_headers=["*"],
-        allow_private_network=True,
-        expose_headers=_EXPOSED,
-    )
+    for layer in reversed(_layers(rules, app.state.edge.settings)):
+        app.add_middleware(layer.cls, *layer.args, **layer.kwargs)
     return app
+
+
+def _layers(rules: HttpRules, settings: HttpSettings) -> list[Middleware]:
+    """Returns the middleware, from the outside in."""
+    cors = browsers.cors_arguments(rules.cors, settings.hosts)
+    layers = [Middleware(CORSMiddleware, **cors)]
+    if tracing.is_on():
+        layers.append(Middleware(spans.RequestSpans))
+    # Within CORS, so that a page may read its answers.
+    layers.append(Middleware(errors.LastResort))
+    if settings.hosts is not None:
+        layers.append(Middleware(browsers.Neighbours, hosts=settings.hosts, cors=cors))
+    return [
+        *layers,
+        Middleware(CountedBodies, max_bytes=settings.bodies_max_bytes),
+        Middleware(answering.Heads),
+    ]
 
 
 def drain(app: FastAPI) -> None:

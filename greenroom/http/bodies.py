@@ -7,6 +7,7 @@ is not blocked. The total size of all bodies under way is bounded, too.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from typing import Any, TypeVar
@@ -16,7 +17,13 @@ from pydantic import TypeAdapter, ValidationError
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from greenroom.core.errors import InvalidRequest, TooLarge, Unavailable
+from greenroom.core.errors import (
+    InvalidRequest,
+    TooLarge,
+    TooSlow,
+    Unavailable,
+    UnsupportedMediaType,
+)
 from greenroom.core.units import MIB
 from greenroom.http.edge import edge_of
 from greenroom.http.errors import invalid_body
@@ -47,13 +54,16 @@ async def read_body(request: Request) -> Any:
         the parsed body; parts of a large one may be `orjson.Fragment`.
 
     Raises:
+        UnsupportedMediaType: a page sends it, and does not say that it is JSON.
         TooLarge: the body is longer than ``max_body_bytes``; raised as early as possible.
+        TooSlow: the client sends nothing for ``silence_s``, and the body is not complete.
         Unavailable: the bodies of other requests need too much memory.
         InvalidRequest: the body is not JSON, is nested too deeply, has a NUL character in a string
             or an integer of more than 64 bits.
     """
     settings = edge_of(request).settings
-    chunks = _chunks(request, settings.max_body_bytes)
+    _refuse_form(request)
+    chunks = _chunks(request, settings.max_body_bytes, settings.silence_s)
     begun: list[bytes] = []
     size = 0
     async for chunk in chunks:
@@ -152,7 +162,23 @@ def _has_body(request: Request) -> bool:
     return "content-length" in headers or "transfer-encoding" in headers
 
 
-async def _chunks(request: Request, limit: int) -> AsyncIterator[bytes]:
+def _refuse_form(request: Request) -> None:
+    """Refuses a body that a page may send without asking the server before.
+
+    A browser asks (a preflight) before it sends JSON to another origin, and does not for a form or
+    ``text/plain``. Programs name no ``Origin``; their bodies are taken for JSON, whatever they say.
+    """
+    if "origin" not in request.headers:
+        return
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json" and not (kind.startswith("application/") and "+json" in kind):
+        raise UnsupportedMediaType(
+            f"A page must send JSON with the header 'content-type: application/json', not"
+            f" {kind[:80]!r}."
+        )
+
+
+async def _chunks(request: Request, limit: int, silence_s: float) -> AsyncIterator[bytes]:
     taken: _Taken = request.scope[_TAKEN]
     declared = request.headers.get("content-length", "")
     if declared.isascii() and declared.isdigit():
@@ -162,7 +188,17 @@ async def _chunks(request: Request, limit: int) -> AsyncIterator[bytes]:
     size = 0
     hashed = hashlib.sha256() if IDEMPOTENCY_KEY in request.headers else None
     request.scope[_HASHED] = hashed
-    async for chunk in request.stream():
+    stream = aiter(request.stream())
+    while True:
+        try:
+            async with asyncio.timeout(silence_s):
+                chunk = await anext(stream)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            raise TooSlow(
+                f"The request body is not complete, and nothing came for {silence_s:g} s."
+            ) from None
         size += len(chunk)
         if hashed is not None:
             hashed.update(chunk)

@@ -18,6 +18,9 @@ class HttpSettings:
         bodies_max_bytes: the bound for all bodies under way; a body beyond it is answered 503.
         max_body_depth: the deepest nesting of a body's JSON.
         webhook_allow_private: allow webhooks to this machine and to private networks.
+        hosts: of a server that listens on loopback only, the further names under which it is
+            asked; None elsewhere, where every ``Host`` is answered.
+        silence_s: the longest time in seconds between two pieces of a request's body.
     """
 
     heartbeat_s: float = 5.0
@@ -26,3 +29,5 @@ class HttpSettings:
     bodies_max_bytes: int = 256 * MIB
     max_body_depth: int = 100
     webhook_allow_private: bool = False
+    hosts: frozenset[str] | None = None
+    silence_s: float = 10.0

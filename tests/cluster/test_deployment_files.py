@@ -98,7 +98,7 @@ def test_nodes_have_the_environment_that_a_local_ray_would_have(
     machine and has a node of its own here."""
     monkeypatch.setattr(environment, "haproxy_available", lambda: True)
     ours = environment.ray_environment(Settings.read())
-    own = re.compile(r"PORT|SOCKET|FILE|BASE|NBTHREAD|BALANCE|MAXCONN")
+    own = re.compile(r"_PORT$|SOCKET|FILE|BASE|NBTHREAD|BALANCE|MAXCONN|TOKEN")
     shared = {name: value for name, value in ours.items() if not own.search(name)}
     node = node_environment(tmp_path)
     assert {name: node.get(name) for name in shared} == shared
