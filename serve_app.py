@@ -36,4 +36,7 @@ else:
     dsn = settings.database_url
 generation = asyncio.run(prepare_database(dsn, configuration))
 
-app = application(settings, registry_setup(settings, configuration, dsn, generation=generation))
+setup = registry_setup(settings, configuration, dsn, generation=generation)
+forget_secrets(configuration.webhooks.variables)
+
+app = application(settings, setup)

@@ -43,6 +43,15 @@ _TOP = {
     " node that returned it. `pickle_fallback` says whether a value that msgpack does not give back"
     " is pickled: by default only where all types are allowed. `allowed_json_modules` is about"
     " checkpoints in LangGraph's older JSON format.",
+    "http": "`cors` has Starlette's keys (`allow_origins`, `allow_origin_regex`, `allow_methods`,"
+    " `allow_headers`, `allow_credentials`, `expose_headers`, `max_age`); an absent one has the"
+    " server's own value, and credentials are off where every origin is let in, see"
+    " [security](security.md).",
+    "webhooks": "Headers and URLs of webhooks: `headers`, whose values may name variables as"
+    " `${{ env.LG_WEBHOOK_NAME }}`, `env_prefix`, which begins these names, and `url` with"
+    " `require_https` (default `true` where `url` is), `allowed_domains`, `allowed_ports`,"
+    " `max_url_length` and `disable_loopback` (default `true`), see"
+    " [webhooks](how-to/webhooks.md).",
     "greenroom": "The section that this page is about.",
 }
 """The keys of a `langgraph.json` that have an effect, in the words of the page."""

@@ -37,6 +37,8 @@ GROUPS = {
         "webhook_timeout_s",
         "webhook_attempts",
         "webhook_retry_s",
+        "webhook_retention_s",
+        "webhook_secrets",
     ),
     "Limits": (
         "registry_shards",

@@ -7,6 +7,7 @@ with ``GREENROOM_`` is refused, because an ignored typo is found only in product
 
 from __future__ import annotations
 
+import base64
 import difflib
 import os
 from collections.abc import Iterable
@@ -22,6 +23,9 @@ from greenroom.core.units import KIB, MIB
 
 PREFIX = "GREENROOM_"
 
+SECRET = ("database_url", "webhook_secrets")
+"""The settings whose values no message shows."""
+
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["auto", "json", "plain"]
 
@@ -33,6 +37,20 @@ def _postgres_url(url: str) -> str:
     return url
 
 
+def _webhook_secrets(text: str) -> str:
+    for secret in text.split():
+        try:
+            if not secret.startswith("whsec_"):
+                raise ValueError
+            length = len(base64.b64decode(secret.removeprefix("whsec_"), validate=True))
+        except ValueError:
+            length = 0
+        if not 24 <= length <= 64:
+            raise ValueError("'whsec_' and the base64 of 24 to 64 bytes, for each secret")
+    return text
+
+
+WebhookSecrets = Annotated[str, AfterValidator(_webhook_secrets)]
 PostgresUrl = Annotated[str, AfterValidator(_postgres_url)]
 # Absolute from the start: the processes of a server do not all have the same working directory.
 AbsolutePath = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
@@ -228,6 +246,18 @@ class Settings(BaseSettings):
         description="The pause after the first attempt; every following one is twice as long.",
     )
 
+    webhook_retention_s: NotNegativeS = Field(
+        default=86_400.0,
+        description="How long a webhook that was delivered or given up can be looked at and sent"
+        " again, with its contents; an hour at least.",
+    )
+    webhook_secrets: WebhookSecrets | None = Field(
+        default=None,
+        repr=False,
+        description="Secrets that sign webhooks, separated by blanks: `whsec_` and the base64 of 24"
+        " to 64 random bytes each. Every one signs, so that one can be replaced without a gap.",
+    )
+
     log_level: LogLevel = Field(default="info", description="The least severe line that is logged.")
     log_format: LogFormat = Field(
         default="auto", description="`auto` is plain on a terminal and JSON elsewhere."
@@ -291,7 +321,7 @@ def _sentence(error: ValidationError) -> str:
     if name not in Settings.model_fields:
         return f"{name} is not a setting of Greenroom."
     # A database URL carries a password, and an error message is copied into tickets.
-    value = "" if name == "database_url" else f" is {str(problem['input'])!r}, but"
+    value = "" if name in SECRET else f" is {str(problem['input'])!r}, but"
     return f"{variable(name)}{value} must be {allowed(name, problem)}."
 
 

@@ -21,6 +21,7 @@ class Received:
     path: str
     headers: dict[str, str]
     body: Any
+    raw: bytes
 
 
 @dataclass
@@ -56,9 +57,10 @@ class Receiver:
         try:
             head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
             method, path, _ = head[0].split(" ")
-            headers = dict(line.lower().split(": ", 1) for line in head[1:] if line)
+            lines = (line.split(": ", 1) for line in head[1:] if line)
+            headers = {name.lower(): value for name, value in lines}
             body = await reader.readexactly(int(headers.get("content-length", 0)))
-            self.deliveries.put_nowait(Received(method, path, headers, json.loads(body)))
+            self.deliveries.put_nowait(Received(method, path, headers, json.loads(body), body))
             status = self.statuses.popleft() if self.statuses else 200
             await self.gate.wait()
             more = f"location: {self.location}\r\n" if self.location else ""

@@ -84,12 +84,24 @@ class WebhookSettings:
         timeout_s: seconds for one POST, from the look-up of the receiver's name to its answer.
         max_attempts: the number of POSTs before a delivery is given up.
         first_retry_s: the pause after the first POST in seconds; each later pause is twice as long.
+        kept_s: how many seconds a finished delivery is kept.
+        headers: headers of each POST.
+        secrets: the secrets that sign each POST, each with a signature of its own.
+        loopback: receivers may be on this machine.
+        own_url: the address below which a relative URL is.
+        disabled: no run has a webhook.
     """
 
     allow_private: bool = False
     timeout_s: float = 10.0
     max_attempts: int = 6
     first_retry_s: float = 1.0
+    kept_s: float = 86_400.0
+    headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+    loopback: bool = False
+    own_url: str = ""
+    disabled: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -70,6 +70,7 @@ class Gateway:
             broken_graphs=configuration.problems,
             store=configuration.store,
             rules=configuration.http,
+            webhooks=configuration.webhooks.policy,
             settings=HttpSettings(
                 heartbeat_s=settings.heartbeat_s,
                 send_timeout_s=settings.send_timeout_s,

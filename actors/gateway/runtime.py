@@ -277,6 +277,11 @@ class RayRuntime:
     async def delete_cron(self, cron_id: str, owner: str) -> None:
         await self._registries.call(hash_slot_of_thread(owner), "delete_cron", cron_id, owner)
 
+    async def send_again(self, delivery_id: str, thread_id: str) -> None:
+        await self._registries.call(
+            hash_slot_of_thread(thread_id), "send_again", delivery_id, thread_id
+        )
+
     async def _is_there(self, which: LiteralString, *ids: str) -> bool:
         async def select(connection: Connection) -> bool:
             cursor = await connection.execute(f"SELECT 1 FROM greenroom.{which}", ids)

@@ -45,7 +45,7 @@ from greenroom.core.errors import (
 from greenroom.core.ports import Question, Update
 from greenroom.core.runs import Settled
 from greenroom.core.store import StoreSpec, Vectors
-from greenroom.environment import forget_secrets
+from greenroom.environment import SECRETS, forget_secrets
 from greenroom.graphs import state as graph_state
 from greenroom.graphs.embedding import Embedder, load_embedder
 from greenroom.graphs.loading import LoadedGraph, load_graph
@@ -108,8 +108,8 @@ class Inspector:
             self._setup.logs.apply(actor=self._setup.name)
         tracing.configure("actor", self._setup.name)
         configuration = configuration_of(self._setup)
-        forget_secrets()
-        os.environ.update(configuration.env)
+        forget_secrets({*SECRETS, *configuration.webhooks.variables})
+        os.environ.update(configuration.env_of_graphs)
         for graph_id in self._setup.spec.graphs:
             self._graphs[graph_id] = load_graph(configuration, graph_id)
         self._store_spec = configuration.store

@@ -272,6 +272,12 @@ class RegistryActor:
         parts = await self._ready_for(owner)
         await parts.crons.delete(cron_id, owner)
 
+    @repeatable
+    async def send_again(self, run_id: str, thread_id: str) -> None:
+        """`WebhookSender.send_again`."""
+        parts = await self._ready_for(thread_id)
+        await parts.context.webhooks.send_again(run_id)
+
     # --- questions -----------------------------------------------------------------------------
 
     @long_poll

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from actors.common import metrics
 from actors.registry.attempts import Attempts
@@ -73,6 +73,7 @@ class Admissions:
         self._journal = context.journal
         self._database = context.database
         self._faults = context.setup.faults
+        self._webhooks = not context.setup.webhooks.disabled
         self._takes_shipped = context.takes_shipped
         self._attempts = attempts
         self._effects = effects
@@ -105,6 +106,7 @@ class Admissions:
             raise Restarting("The server is being replaced. Try again in a moment.")
         if self._takes_shipped and not all(self._pools.knows(r.graph_id) for r in requests):
             await learn_shipped(self._database, self._pools)
+        requests = [self._with_webhook(request) for request in requests]
         began_s = time.monotonic()
         # Each is on its way to the database before the next is decided: one order for both.
         answered = await answers([self._pending(request) for request in requests])
@@ -120,12 +122,20 @@ class Admissions:
         """
         if self._takes_shipped and not self._pools.knows(request.graph_id):
             await learn_shipped(self._database, self._pools)
+        request = self._with_webhook(request)
         decided = self._decide(request, firing)
         if decided is None:
             return Conflict("It has fired at this date already.")
         if isinstance(decided, GreenroomError):
             return decided
         return await self.pending.begin(request.run_id, self._create(request, decided))
+
+    def _with_webhook(self, request: RunRequest) -> RunRequest:
+        """The run without its webhook, where ``http.disable_webhooks`` says so; its record keeps
+        it."""
+        if self._webhooks or request.webhook is None:
+            return request
+        return replace(request, facts=replace(request.facts, webhook=None))
 
     def _pending(self, request: RunRequest) -> asyncio.Task[CreatedRun | Exception]:
         under_way = self.pending.get(request.run_id)

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import cast
 
 import httpcore
@@ -69,9 +70,11 @@ class PublicNetwork(httpcore.AsyncNetworkBackend):
 
     Args:
         resolve: resolves a host and a port to addresses; a parameter for tests.
+        loopback: connects to this machine, too.
     """
 
-    def __init__(self, *, resolve: Resolve = resolve) -> None:
+    def __init__(self, *, resolve: Resolve = resolve, loopback: bool = False) -> None:
+        self._loopback = loopback
         self._resolve = resolve
         self._network = _any_network()
 
@@ -89,7 +92,8 @@ class PublicNetwork(httpcore.AsyncNetworkBackend):
             raise httpcore.ConnectError(f"{host} has no address: {error}") from error
         # One private address suffices: then the name's other addresses are not trusted either.
         for address in addresses:
-            if why := blocked(address):
+            why = blocked(address)
+            if why is not None and not (why == "loopback" and self._loopback):
                 raise AddressRefused(f"{host} leads to a {why} address")
         failure: Exception = httpcore.ConnectError(f"{host} has no address")
         for address in addresses[:MAX_ADDRESSES]:
@@ -129,6 +133,7 @@ def open_client(
     *,
     allow_private: bool,
     max_connections: int,
+    loopback: bool = False,
     network: httpcore.AsyncNetworkBackend | None = None,
 ) -> httpx.AsyncClient:
     """Returns a client for webhooks. Blocks for some milliseconds to read certificates.
@@ -136,10 +141,11 @@ def open_client(
     Args:
         allow_private: whether it may connect to this machine and to private networks.
         max_connections: the limit of concurrent connections.
+        loopback: whether it may connect to this machine at least.
         network: the network backend; a parameter for tests.
     """
     if network is None:
-        network = _any_network() if allow_private else PublicNetwork()
+        network = _any_network() if allow_private else PublicNetwork(loopback=loopback)
     return httpx.AsyncClient(
         transport=_Transport(network, max_connections),
         headers={"user-agent": "greenroom", "content-type": "application/json"},
@@ -149,18 +155,26 @@ def open_client(
     )
 
 
-async def post(client: httpx.AsyncClient, url: str, body: bytes, *, timeout_s: float) -> Answer:
+async def post(
+    client: httpx.AsyncClient,
+    url: str,
+    body: bytes,
+    *,
+    headers: Mapping[str, str] = MappingProxyType({}),
+    timeout_s: float,
+) -> Answer:
     """Posts JSON; does not read the answer's body. A failure is an `Answer`, not an exception.
 
     Args:
         client: from `open_client`.
         url: the receiver's URL.
         body: the JSON.
+        headers: headers beside those of every POST.
         timeout_s: seconds for the whole request.
     """
     try:
         async with asyncio.timeout(timeout_s):
-            async with client.stream("POST", url, content=body) as answer:
+            async with client.stream("POST", url, content=body, headers=headers) as answer:
                 status = answer.status_code
     except TimeoutError:
         return Answer(delivered=False, again=True, said=f"no answer within {timeout_s:g} s")

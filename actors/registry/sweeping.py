@@ -31,7 +31,8 @@ log = logging.getLogger("greenroom.sweeping")
 BATCH = 100
 MAX_BATCHES = 100
 SAVED_HEADS_KEPT_S = 3600.0
-WEBHOOKS_KEPT_S = 86_400.0
+WEBHOOKS_KEPT_S = 3600.0
+"""The least: within it an end may be announced again."""
 CANCELS_KEPT_S = 3600.0
 OVERLAP_S = 120.0
 """The time stamp of a run's end is earlier than its commit, by up to a transaction's duration."""
@@ -103,8 +104,9 @@ class Sweeper:
         )
         if not tails_left and not heads_left:
             self._swept_s = begun_s
+        webhooks_kept_s = max(WEBHOOKS_KEPT_S, self._setup.webhooks.kept_s)
         await _in_batches(
-            lambda: outbox.delete_finished(self._pool, WEBHOOKS_KEPT_S, max_rows=BATCH)
+            lambda: outbox.delete_finished(self._pool, webhooks_kept_s, max_rows=BATCH)
         )
         await _in_batches(lambda: assistant_deletions.delete_finished(self._pool, max_rows=BATCH))
 

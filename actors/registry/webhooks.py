@@ -15,13 +15,15 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import psycopg
 
 from actors.common.setup import WebhookSettings
-from greenroom.core.errors import DatabaseUnavailable
+from actors.registry.signing import signed_headers
+from greenroom.core.errors import Conflict, DatabaseUnavailable, NotFound
 from greenroom.core.sharding import WHOLE, Shard
 from greenroom.core.waiting import cancelled
 from greenroom.persistence import outbox
@@ -38,6 +40,14 @@ MAX_PER_RECEIVER = 4
 IDLE_S = 60.0
 """How often an idle sender looks for deliveries without a `wake`."""
 DATABASE_PAUSE_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Clients:
+    """HTTP clients for relative URLs and for all others."""
+
+    own: httpx.AsyncClient
+    others: httpx.AsyncClient
 
 
 class WebhookSender:
@@ -58,7 +68,7 @@ class WebhookSender:
         self._awake = asyncio.Event()
         self._sending: dict[str, asyncio.Task[None]] = {}
         self._busy: Counter[str] = Counter()
-        self._client: httpx.AsyncClient | None = None
+        self._clients: _Clients | None = None
         self._opening = asyncio.Lock()
 
     def wake(self) -> None:
@@ -79,11 +89,26 @@ class WebhookSender:
                 async with asyncio.timeout(wait_s):
                     await self._awake.wait()
 
+    async def send_again(self, run_id: str) -> None:
+        """Sends a delivery now, although it was sent before or is due later.
+
+        Raises:
+            NotFound: it does not exist any more.
+            Conflict: its contents are not kept any more.
+        """
+        is_kept = await outbox.send_again(self._pool, run_id)
+        if is_kept is None:
+            raise NotFound("Delivery not found")
+        if not is_kept:
+            raise Conflict("The contents of this delivery are not kept any more.")
+        self.wake()
+
     async def close(self) -> None:
         """Cancels the deliveries in progress; they stay in the database."""
         await cancelled(self._sending.values())
-        if self._client is not None:
-            await self._client.aclose()
+        if self._clients is not None:
+            await self._clients.own.aclose()
+            await self._clients.others.aclose()
 
     async def _send_due(self) -> float:
         """Begins the due deliveries within the limits; returns the seconds until the next look."""
@@ -128,25 +153,44 @@ class WebhookSender:
             log.exception("webhook failed", extra={"run_id": delivery.run_id})
             with contextlib.suppress(DatabaseUnavailable, psycopg.Error):
                 await outbox.finish(
-                    self._pool, delivery.run_id, sent_at=datetime.now(UTC), said="internal error"
+                    self._pool,
+                    delivery.run_id,
+                    sent_at=datetime.now(UTC),
+                    said="internal error",
+                    delivered=False,
                 )
 
     async def _try_once(self, run_id: str) -> None:
-        client = await self._opened()
+        clients = await self._opened()
         delivery = await outbox.find(self._pool, run_id)
         if delivery is None:
             return
-        sent_at = delivery.sent_at or datetime.now(UTC)
+        now = datetime.now(UTC)
+        sent_at = delivery.sent_at or now
         from actors.registry.posting import post
 
+        settings, body = self._settings, delivery.body(sent_at)
+        signed = signed_headers(settings.secrets, message_id=run_id, at=now, body=body)
+        # A relative URL is a path of this server, which needs no leave to call itself.
+        own = delivery.url.startswith("/")
         answer = await post(
-            client, delivery.url, delivery.body(sent_at), timeout_s=self._settings.timeout_s
+            clients.own if own else clients.others,
+            settings.own_url + delivery.url if own else delivery.url,
+            body,
+            headers={**settings.headers, **signed},
+            timeout_s=settings.timeout_s,
         )
         tried = delivery.attempts + 1
         # The receiver and not the URL, which may carry a secret.
         where = {"run_id": run_id, "receiver": delivery.receiver, "attempt": tried}
         if answer.delivered or not answer.again or tried >= self._settings.max_attempts:
-            await outbox.finish(self._pool, run_id, sent_at=sent_at, said=answer.said)
+            await outbox.finish(
+                self._pool,
+                run_id,
+                sent_at=sent_at,
+                said=answer.said,
+                delivered=answer.delivered,
+            )
             if answer.delivered:
                 log.info("webhook delivered", extra={"action": "webhook_delivered", **where})
             else:
@@ -158,14 +202,22 @@ class WebhookSender:
             self._pool, run_id, sent_at=sent_at, delay_s=delay_s, said=answer.said
         )
 
-    async def _opened(self) -> httpx.AsyncClient:
+    async def _opened(self) -> _Clients:
         async with self._opening:
-            if self._client is None:
+            if self._clients is None:
                 # In a thread: `_open` imports httpx and reads certificates.
-                self._client = await asyncio.to_thread(self._open)
-            return self._client
+                self._clients = await asyncio.to_thread(self._open)
+            return self._clients
 
-    def _open(self) -> httpx.AsyncClient:
+    def _open(self) -> _Clients:
         from actors.registry.posting import open_client
 
-        return open_client(allow_private=self._settings.allow_private, max_connections=MAX_AT_ONCE)
+        settings = self._settings
+        return _Clients(
+            own=open_client(allow_private=True, max_connections=MAX_AT_ONCE),
+            others=open_client(
+                allow_private=settings.allow_private,
+                loopback=settings.loopback,
+                max_connections=MAX_AT_ONCE,
+            ),
+        )

@@ -39,7 +39,7 @@ from greenroom.core.batching import Batcher
 from greenroom.core.errors import Fenced, NotFound, Unavailable
 from greenroom.core.faults import Faults
 from greenroom.core.runs import Batch, Outcome, Report, RunOrder
-from greenroom.environment import forget_secrets
+from greenroom.environment import SECRETS, forget_secrets
 from greenroom.graphs.containment import contain
 from greenroom.graphs.embedding import load_embedder
 from greenroom.graphs.loading import LoadedGraph, load_graph
@@ -114,8 +114,8 @@ class RunActor:
         contain(loop)
         loop.set_default_executor(self._threads)
         configuration = configuration_of(self._setup)
-        forget_secrets()
-        os.environ.update(configuration.env)
+        forget_secrets({*SECRETS, *configuration.webhooks.variables})
+        os.environ.update(configuration.env_of_graphs)
         written = [name for name in self._setup.spec.graphs if name in configuration.graphs]
         for graph_id in written:
             self._graphs[graph_id] = load_graph(configuration, graph_id)

@@ -15,15 +15,15 @@ MAX_SOURCES = 5000
 SKIPPED = frozenset({"node_modules", "site-packages", "__pycache__"})
 
 
-def code_version(configuration: Configuration) -> str:
-    """Hashes Greenroom's code, the configuration, and the Python files beside the graphs.
+def code_version(configuration: Configuration, more: str = "") -> str:
+    """Hashes Greenroom's code, the configuration, the Python files beside the graphs, and more.
 
     Detached actors outlive a redeploy; the version identifies those that run other code. It depends
     on contents only: the same code has the same version on every node and at every path.
     """
     ours = [Path(str(resources.files(package))) for package in ("greenroom", "actors")]
     about = dataclasses.replace(configuration, root=Path(), import_paths=())
-    digest = hashlib.sha256(repr(about).encode())
+    digest = hashlib.sha256(f"{about!r}{sorted(about.env.items())}{more}".encode())
     for root in (*ours, configuration.root):
         for file in sorted(_sources(root))[:MAX_SOURCES]:
             digest.update(f"{file.relative_to(root)}:".encode())

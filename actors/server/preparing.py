@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -36,9 +37,26 @@ def registry_setup(
         dsn: the database.
         generation: from `prepare_database`.
         faults: faults for tests.
+
+    Raises:
+        ConfigurationError: a header of webhooks names a variable that is not set.
     """
     shards = settings.registry_shards
-    version = code_version(configuration)
+    webhooks = WebhookSettings(
+        allow_private=settings.webhook_allow_private,
+        timeout_s=settings.webhook_timeout_s,
+        max_attempts=settings.webhook_attempts,
+        first_retry_s=settings.webhook_retry_s,
+        kept_s=settings.webhook_retention_s,
+        headers=configuration.webhooks.filled({**os.environ, **configuration.env}),
+        secrets=tuple((settings.webhook_secrets or "").split()),
+        loopback=configuration.webhooks.policy.loopback,
+        own_url=settings.url + configuration.http.mount_prefix,
+        disabled="webhooks" in configuration.http.disabled,
+    )
+    # With other secrets the registry that sends webhooks is another one, though the code is equal.
+    secret = repr((sorted(webhooks.headers.items()), webhooks.secrets))
+    version = code_version(configuration, hashlib.sha256(secret.encode()).hexdigest())
     return RegistrySetup(
         namespace=settings.ray_namespace,
         # Another number of registries distributes the threads differently, also with equal code.
@@ -67,12 +85,7 @@ def registry_setup(
         thread_sweep_s=(configuration.thread_ttl.sweep_interval_minutes or 0.0) * 60,
         thread_sweep_limit=configuration.thread_ttl.sweep_limit,
         item_sweep_s=configuration.store.sweep_interval_minutes * 60,
-        webhooks=WebhookSettings(
-            allow_private=settings.webhook_allow_private,
-            timeout_s=settings.webhook_timeout_s,
-            max_attempts=settings.webhook_attempts,
-            first_retry_s=settings.webhook_retry_s,
-        ),
+        webhooks=webhooks,
         logs=LogSettings(
             level=settings.log_level,
             form=settings.log_format,

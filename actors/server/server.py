@@ -45,7 +45,7 @@ from actors.server.standin import StandIn
 from greenroom.core.errors import ConfigurationError, GreenroomError
 from greenroom.core.faults import NO_FAULTS, Faults
 from greenroom.core.units import MIB
-from greenroom.environment import haproxy_available, haproxy_dir
+from greenroom.environment import forget_secrets, haproxy_available, haproxy_dir
 from greenroom.graphs.configuration import RESERVED_APPLICATION, Configuration
 from greenroom.machine import adopt_orphans, short_directory
 from greenroom.persistence.embedded import Embedded, start_embedded
@@ -105,8 +105,6 @@ class Server:
             dsn = self._embedded.dsn
         progress("Preparing the database")
         self._generation = asyncio.run(prepare_database(dsn, self._configuration))
-        progress("Starting Ray")
-        self._start_ray()
         setup = registry_setup(
             self._settings,
             self._configuration,
@@ -114,6 +112,10 @@ class Server:
             generation=self._generation,
             faults=self._faults,
         )
+        # Ray's processes inherit the environment of this one.
+        forget_secrets(self._configuration.webhooks.variables)
+        progress("Starting Ray")
+        self._start_ray()
         refuse_embedded_beyond_one_node(self._handles, setup)
         cluster = self._refuse_impossible(setup)
         progress("Starting the registry and warm actors")

@@ -187,6 +187,15 @@ class Runtime(Embedding, Protocol):
         """
         ...
 
+    async def send_again(self, delivery_id: str, thread_id: str) -> None:
+        """Makes a webhook due now; it is durable on return.
+
+        Raises:
+            NotFound: the delivery does not exist any more.
+            Conflict: its contents are not kept any more.
+        """
+        ...
+
     async def info(self) -> dict[str, Any]:
         """Returns counts of actors, slots and runs (``/info``, ``/metrics?format=json``)."""
         ...
@@ -250,6 +259,17 @@ class RunFilter:
     assistant_id: str | None = None
     status: str | None = None
     metadata: Mapping[str, Any] | None = None
+
+
+DELIVERY_STATUSES = ("pending", "delivered", "failed")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeliveryFilter:
+    """The conditions of `GET /webhooks/deliveries`; None selects all."""
+
+    status: str | None = None
+    thread_id: str | None = None
 
 
 class Records(Items, Keys, Protocol):
@@ -369,3 +389,9 @@ class Records(Items, Keys, Protocol):
         ...
 
     async def count_runs(self, where: RunFilter) -> int: ...
+
+    # webhooks
+    async def get_delivery(self, delivery_id: str) -> JsonObject | None: ...
+    async def list_deliveries(self, where: DeliveryFilter, *, limit: int, offset: int) -> Page:
+        """Returns deliveries of webhooks, of the newest run first."""
+        ...

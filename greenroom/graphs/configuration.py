@@ -16,13 +16,15 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 from greenroom.core.edge_rules import HttpRules
 from greenroom.core.errors import ConfigurationError
 from greenroom.core.keeping import Keeping
 from greenroom.core.store import StoreSpec
 from greenroom.core.threads import ThreadTtl
+from greenroom.core.webhook_rules import WebhookRules
+from greenroom.graphs.dependencies import import_paths_of
 from greenroom.graphs.http_section import parse_http
 from greenroom.graphs.json_values import an_object, listed, refuse_unknown
 from greenroom.graphs.placements import PlacementSpec, parse_placement
@@ -30,6 +32,7 @@ from greenroom.graphs.serde import keeping_of
 from greenroom.graphs.store_section import parse_store
 from greenroom.graphs.thread_ttls import ttl_of
 from greenroom.graphs.variables import DEFAULTS, defaults_of, environment_of
+from greenroom.graphs.webhooks_section import parse_webhooks
 
 FILE_NAME = "langgraph.json"
 RESERVED_APPLICATION = "greenroom"
@@ -114,12 +117,13 @@ class Configuration:
         thread_ttl: the time to live of threads.
         keeping: which values of states are kept.
         http: the rules of the HTTP edge.
+        webhooks: which URLs are called, and with which headers.
         warnings: sentences about keys of the file that have no effect.
     """
 
     root: Path
     graphs: Mapping[str, GraphSpec]
-    env: Mapping[str, str] = field(default_factory=dict[str, str])
+    env: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)  # it has keys
     import_paths: tuple[Path, ...] = ()
     default_graph: str | None = None
     applications: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -128,7 +132,13 @@ class Configuration:
     thread_ttl: ThreadTtl = field(default_factory=ThreadTtl)
     keeping: Keeping = field(default_factory=Keeping)
     http: HttpRules = field(default_factory=HttpRules)
+    webhooks: WebhookRules = field(default_factory=WebhookRules)
     warnings: tuple[str, ...] = ()
+
+    @property
+    def env_of_graphs(self) -> dict[str, str]:
+        """The variables of ``env`` for processes of graphs: not those of webhooks' headers."""
+        return {key: text for key, text in self.env.items() if key not in self.webhooks.variables}
 
     @property
     def problems(self) -> dict[str, str]:
@@ -180,14 +190,21 @@ BUILD_ONLY = (
 NOT_HONOURED = {
     "auth": "'auth' is set, but Greenroom does not authenticate yet: EVERY request is let in. "
     "Put a proxy that authenticates in front, or keep the server on 127.0.0.1.",
-    "webhooks": "'webhooks' is set, but Greenroom does not honour it yet: its own rules decide "
-    "which webhook URLs are allowed.",
     "encryption": "'encryption' is set, but Greenroom does not honour it yet: state is stored "
     "UNENCRYPTED.",
     "ui": "'ui' is set, but Greenroom serves no UI components.",
 }
 
-HONOURED = ("graphs", "dependencies", "env", "store", "checkpointer", "http", "greenroom")
+HONOURED = (
+    "graphs",
+    "dependencies",
+    "env",
+    "store",
+    "checkpointer",
+    "http",
+    "webhooks",
+    "greenroom",
+)
 
 CHECKPOINTER_NOT_HONOURED = {
     "path": "'checkpointer.path' is set, but Greenroom keeps checkpoints in its own PostgreSQL "
@@ -276,7 +293,7 @@ def parse_configuration(content: Any, root: Path) -> Configuration:
         )
     checkpointer = an_object(top.get("checkpointer") or {}, "checkpointer")
     thread_ttl, ttl_warnings = ttl_of(checkpointer)
-    import_paths, dependency_warnings = _import_paths(top.get("dependencies", []), root)
+    import_paths, dependency_warnings = import_paths_of(top.get("dependencies", []), root)
     return Configuration(
         root=root,
         graphs=graphs,
@@ -289,6 +306,7 @@ def parse_configuration(content: Any, root: Path) -> Configuration:
         thread_ttl=thread_ttl,
         keeping=keeping_of(checkpointer),
         http=http,
+        webhooks=parse_webhooks(top.get("webhooks")),
         warnings=(
             *_warnings(top),
             *store_warnings,
@@ -369,28 +387,3 @@ def _applications(value: Any) -> dict[str, str]:
                 "'package.module:application', importable from 'dependencies'."
             )
     return found
-
-
-def _import_paths(value: Any, root: Path) -> tuple[tuple[Path, ...], list[str]]:
-    """Returns the directories of local ``dependencies``, and warnings; other dependencies must be
-    installed already."""
-    if not isinstance(value, list) or not all(
-        isinstance(item, str) for item in cast(list[Any], value)
-    ):
-        raise ConfigurationError("'dependencies' must be a list of strings.")
-    paths: list[Path] = []
-    missing: list[str] = []
-    for item in cast(list[str], value):
-        if not item.startswith("."):
-            continue
-        path = (root / item).resolve()
-        if path.is_dir():
-            # A project in the "src layout" keeps its packages one level down.
-            paths += [path, path / "src"] if (path / "src").is_dir() else [path]
-        else:
-            missing.append(item)
-    warnings = [
-        f"'dependencies' names {item!r}, which is no directory beside {FILE_NAME}; it was skipped."
-        for item in missing
-    ]
-    return tuple(dict.fromkeys(paths)), warnings

@@ -15,12 +15,14 @@ from greenroom import tracing
 from greenroom.core.edge_rules import HttpRules
 from greenroom.core.ports import Records, Runtime
 from greenroom.core.store import StoreSpec
+from greenroom.core.webhook_rules import UrlPolicy
 from greenroom.http import (
     all_runs,
     answering,
     assistants,
     browsers,
     crons,
+    deliveries,
     documents,
     errors,
     runs,
@@ -51,6 +53,7 @@ def create_app(
     broken_graphs: Mapping[str, str] | None = None,
     store: StoreSpec | None = None,
     rules: HttpRules | None = None,
+    webhooks: UrlPolicy | None = None,
     settings: HttpSettings | None = None,
 ) -> FastAPI:
     """Creates the application; its `Edge` is ``app.state.edge``.
@@ -64,6 +67,7 @@ def create_app(
         broken_graphs: why graphs of ``graphs`` cannot be loaded, by graph.
         store: the store's index, and the times to live of its items.
         rules: ``http`` of the configuration.
+        webhooks: the URLs that runs may name as their webhooks.
         settings: None for the defaults.
     """
     rules = rules or HttpRules()
@@ -82,13 +86,14 @@ def create_app(
         shipped_graphs=shipped_graphs,
         broken_graphs=broken_graphs or {},
         store=store or StoreSpec(),
+        webhooks=webhooks or UrlPolicy(),
         settings=settings or HttpSettings(),
     )
     for dialect in DIALECTS:
         # Routes are tried in order, so the most frequent ones come first.
         for part in (
             *(runs, stateless, all_runs, threads, states),
-            *(store_routes, assistants, crons, mcp, a2a, system),
+            *(store_routes, assistants, crons, deliveries, mcp, a2a, system),
         ):
             app.include_router(part.router, prefix=dialect.prefix)
     errors.install(app)

@@ -199,7 +199,9 @@ def check_run(edge: Edge, body: RunCreate) -> None:
             only the server sets.
     """
     if body.webhook is not None:
-        webhooks.checked(body.webhook, allow_private=edge.settings.webhook_allow_private)
+        webhooks.checked(
+            body.webhook, edge.webhooks, allow_private=edge.settings.webhook_allow_private
+        )
     configs.refuse_misplaced(body.config or {})
     if body.checkpoint_id is not None and not is_uuid(body.checkpoint_id):
         raise InvalidRequest("Invalid checkpoint ID")

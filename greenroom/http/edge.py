@@ -14,6 +14,7 @@ from greenroom.core.errors import Conflict, NotFound
 from greenroom.core.identity import system_assistant_id
 from greenroom.core.ports import Records, Runtime
 from greenroom.core.store import StoreSpec
+from greenroom.core.webhook_rules import UrlPolicy
 from greenroom.http.settings import HttpSettings
 from greenroom.wire.dialects import GATEWAY, PLATFORM, Dialect
 
@@ -98,6 +99,7 @@ class Edge:
     shipped_graphs: bool = False
     broken_graphs: Mapping[str, str] = field(default_factory=dict[str, str])
     store: StoreSpec = field(default_factory=StoreSpec)
+    webhooks: UrlPolicy = field(default_factory=UrlPolicy)
     connections: Connections = field(default_factory=Connections)
 
     async def serves(self, graph_id: str) -> bool:

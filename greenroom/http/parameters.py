@@ -44,7 +44,7 @@ def is_uuid(value: str) -> bool:
     return _UUID.fullmatch(value) is not None
 
 
-def uuid_of(value: str, what: Literal["thread", "run", "assistant", "cron"]) -> str:
+def uuid_of(value: str, what: Literal["thread", "run", "assistant", "cron", "delivery"]) -> str:
     """Returns a UUID in its canonical form. Raises InvalidRequest if it is not a UUID."""
     if not is_uuid(value):
         raise InvalidRequest(f"Invalid {what} ID: must be a UUID")

@@ -7,42 +7,77 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from greenroom.core.addresses import blocked
+from greenroom.core.addresses import blocked, is_loopback
 from greenroom.core.errors import InvalidRequest
+from greenroom.core.webhook_rules import UrlPolicy
 
-_MAX_URL = 2048
 _LOOPBACK = ("localhost", "localhost.localdomain", "ip6-localhost")
+_PORTS = {"http": 80, "https": 443}
 
 
-def checked(url: str, *, allow_private: bool) -> str:
+def checked(url: str, policy: UrlPolicy, *, allow_private: bool) -> str:
     """Checks a webhook's URL and returns it. Host names are not resolved here.
 
     Args:
+        policy: the URLs that the configuration allows.
         allow_private: accept addresses of this machine and of private networks.
 
     Raises:
-        InvalidRequest: ``url`` is not an absolute http(s) URL, or names this machine or a private
-            network.
+        InvalidRequest: ``url`` is no http(s) URL, the policy does not allow it, or it names this
+            machine or a private network.
     """
-    if len(url) > _MAX_URL or not url.isprintable():
-        raise InvalidRequest(f"Invalid webhook: must be a URL of at most {_MAX_URL} characters")
+    if len(url) > policy.max_length:
+        raise InvalidRequest(f"Webhook URL too long: at most {policy.max_length} characters")
+    if not url.isprintable():
+        raise InvalidRequest("Invalid webhook: must be a URL of printable characters")
+    if url.startswith("/") and not url.startswith("//"):
+        if not policy.loopback:
+            raise InvalidRequest(
+                "Loopback webhooks (relative URLs and localhost) are disabled by default. Set"
+                " 'webhooks.url.disable_loopback' of langgraph.json to false to allow them."
+            )
+        if "\\" in url:
+            raise InvalidRequest("Invalid webhook: a path must have no backslash")
+        return url
     try:
         parts = urlsplit(url)
-        host, _ = (parts.hostname or "").rstrip("."), parts.port
+        host, port = (parts.hostname or "").rstrip("."), parts.port
     except ValueError as error:
         raise InvalidRequest(f"Invalid webhook: {error}") from None
-    if parts.scheme and parts.scheme not in ("http", "https"):
+    if parts.scheme and parts.scheme not in _PORTS:
         raise InvalidRequest(f"Webhook host blocked: scheme '{parts.scheme}' not allowed")
     if not host or not parts.scheme:
         raise InvalidRequest(f"Invalid webhook hostname '{host}'")
     if not allow_private:
-        _refuse_private(host)
+        _refuse_private(host, loopback=policy.loopback)
+    if policy.require_https and parts.scheme != "https":
+        raise InvalidRequest("Webhook must use https")
+    if not _is_allowed(host, policy):
+        raise InvalidRequest("Webhook domain not allowed")
+    port = port if port is not None else _PORTS[parts.scheme]
+    if policy.allowed_ports is not None and port not in policy.allowed_ports:
+        raise InvalidRequest(f"Webhook port {port} not allowed")
     return url
 
 
-def _refuse_private(host: str) -> None:
+def _is_allowed(host: str, policy: UrlPolicy) -> bool:
+    if policy.allowed_domains is None:
+        return True
+    name = f"[{host}]" if ":" in host else host
+    return any(
+        # "*.example.com" is not "example.com" itself.
+        name.endswith(allowed[1:]) if allowed.startswith("*.") else name == allowed
+        for allowed in policy.allowed_domains
+    )
+
+
+def _refuse_private(host: str, *, loopback: bool) -> None:
     if host in _LOOPBACK or host.endswith(".localhost"):
+        if loopback:
+            return
         raise InvalidRequest(f"Webhook host blocked: loopback host '{host}'")
+    if loopback and is_loopback(host):
+        return
     try:
         why = blocked(host)
     except ValueError:

@@ -3,8 +3,8 @@
 A row is the delivery as the receiver gets it, independent of later changes to the run and its
 thread. `announce` inserts it in the transaction that ends the run, so a delivery exists exactly
 when the run is over; `actors.registry.webhooks` sends the due ones. A row is *finished* when it is
-delivered or given up. It then stays a while without its contents, so that a repeated announcement
-(the journal may commit twice) makes no second delivery.
+delivered or given up. It then stays a while: it can be looked at and sent again, and a repeated
+announcement (the journal may commit twice) makes no second delivery.
 """
 
 from __future__ import annotations
@@ -189,15 +189,35 @@ async def postpone(
     )
 
 
-async def finish(pool: Pool, run_id: str, *, sent_at: datetime, said: str) -> None:
-    """Records that a delivery was delivered or given up, and deletes its contents."""
+async def finish(pool: Pool, run_id: str, *, sent_at: datetime, said: str, delivered: bool) -> None:
+    """Records that a delivery was delivered or given up."""
     await rows_of(
         pool,
         "UPDATE greenroom.webhooks SET attempts = attempts + 1, said = %s,"
-        " sent_at = coalesce(sent_at, %s), settled_at = clock_timestamp(),"
-        """ kwargs = '{}', "values" = NULL WHERE run_id = %s AND settled_at IS NULL RETURNING 1""",
-        (said, sent_at, run_id),
+        " sent_at = coalesce(sent_at, %s), settled_at = clock_timestamp(), delivered = %s"
+        " WHERE run_id = %s AND settled_at IS NULL RETURNING 1",
+        (said, sent_at, delivered, run_id),
     )
+
+
+async def send_again(pool: Pool, run_id: str) -> bool | None:
+    """Makes a delivery due now, with all its attempts.
+
+    Returns:
+        True if it is due; False if its contents were deleted by an older server; None if it does
+        not exist.
+    """
+    rows = await rows_of(
+        pool,
+        "WITH asked AS (SELECT settled_at IS NULL OR delivered IS NOT NULL AS is_kept"
+        " FROM greenroom.webhooks WHERE run_id = %(run)s), due AS ("
+        "UPDATE greenroom.webhooks SET attempts = 0, settled_at = NULL, delivered = NULL,"
+        " due_at = clock_timestamp() WHERE run_id = %(run)s"
+        " AND (settled_at IS NULL OR delivered IS NOT NULL) RETURNING 1)"
+        " SELECT is_kept FROM asked",
+        {"run": run_id},
+    )
+    return rows[0]["is_kept"] if rows else None
 
 
 async def delete_finished(pool: Pool, older_than_s: float, *, max_rows: int = 1000) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -138,6 +138,24 @@ class FoundItems(Answer):
 
 class Namespaces(Answer):
     namespaces: list[list[str]]
+
+
+class Delivery(Answer):
+    """The webhook of a run; the id is the run's, and the receiver gets it as ``webhook-id``."""
+
+    delivery_id: str
+    run_id: str
+    thread_id: str
+    assistant_id: str
+    receiver: str
+    status: Literal["pending", "delivered", "failed"]
+    run_status: str
+    attempts: int
+    answer: str | None
+    created_at: str
+    sent_at: str | None
+    settled_at: str | None
+    next_attempt_at: str | None
 
 
 class Pruned(Answer):

@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from actors.calls.directory import Handles
 from actors.common import metering
-from actors.common.setup import RegistrySetup
+from actors.common.setup import RegistrySetup, WebhookSettings
 from actors.registry import in_flight, losses
 from actors.registry.actor import RegistryActor
 from actors.registry.context import Context
@@ -35,6 +35,7 @@ from greenroom.core.runs import (
     RunRequest,
     RunStatus,
 )
+from greenroom.persistence import outbox
 from greenroom.persistence.database import Pool
 from greenroom.persistence.journal import Superseded
 from tests.actors.doubles import BOUND_S, Cluster, FakeActor, FakeHandles, setup_of, until
@@ -1050,3 +1051,13 @@ async def test_runs_that_wait_show_in_the_metrics_and_end_there_when_they_are_dr
     found = await told(theatre)
     assert ("greenroom_runs", "g", "pending") not in found
     assert found["greenroom_runs_total", "g", "interrupted"] == 1
+
+
+async def test_where_webhooks_are_switched_off_no_run_has_one(
+    make: Callable[..., Awaitable[Theatre]], pool: Pool
+) -> None:
+    theatre = await make(webhooks=WebhookSettings(disabled=True))
+    run = await theatre.create(webhook="https://hooks.example.com/")
+    await theatre.executed(run.run_id)
+    await theatre.finish(run.run_id)
+    assert await outbox.due(pool, 10) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import itertools
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -10,11 +11,13 @@ from typing import Any
 
 import httpcore
 import pytest
+from standardwebhooks import Webhook, WebhookVerificationError
 
 from actors.common.setup import WebhookSettings
 from actors.registry import posting
 from actors.registry.webhooks import MAX_PER_RECEIVER, WebhookSender
 from greenroom.core.addresses import blocked
+from greenroom.core.errors import NotFound
 from greenroom.core.sharding import Shard
 from greenroom.persistence.database import Pool
 from tests.persistence.test_outbox import a_run, end
@@ -107,6 +110,70 @@ async def test_a_delivery_that_was_being_sent_at_the_end_of_a_sender_is_sent_aga
     async with sending(pool):
         assert (await receiver.next()).body["run_id"] == run_id
         assert await finished(pool, run_id) == (1, "200")
+
+
+SECRETS = tuple("whsec_" + base64.b64encode(bytes([n]) * 32).decode() for n in (1, 2))
+
+
+async def test_every_secret_signs_and_the_signature_is_of_what_is_sent(
+    pool: Pool, receiver: Receiver
+) -> None:
+    """An implementation of others verifies it."""
+    receiver.statuses.append(500)
+    async with sending(pool, secrets=SECRETS, headers={"authorization": "Bearer x"}) as sender:
+        run_id = await announced(pool, receiver.url, sender)
+        for delivery in (await receiver.next(), await receiver.next()):
+            assert delivery.headers["webhook-id"] == run_id
+            assert delivery.headers["authorization"] == "Bearer x"
+            assert len(delivery.headers["webhook-signature"].split(" ")) == 2
+            for secret in SECRETS:
+                Webhook(secret).verify(delivery.raw, delivery.headers)
+            with pytest.raises(WebhookVerificationError):
+                Webhook(SECRETS[0]).verify(delivery.raw + b" ", delivery.headers)
+            other = "whsec_" + base64.b64encode(b"3" * 32).decode()
+            with pytest.raises(WebhookVerificationError):
+                Webhook(other).verify(delivery.raw, delivery.headers)
+
+
+async def test_without_a_secret_there_is_no_signature(pool: Pool, receiver: Receiver) -> None:
+    async with sending(pool) as sender:
+        run_id = await announced(pool, receiver.url, sender)
+        headers = (await receiver.next()).headers
+    assert headers["webhook-id"] == run_id
+    assert "webhook-signature" not in headers
+
+
+async def test_a_path_is_one_of_this_server(pool: Pool, receiver: Receiver) -> None:
+    own = {"allow_private": False, "own_url": receiver.url}
+    async with sending(pool, **own) as sender:
+        run_id = await announced(pool, "/mine?a=b", sender)
+        assert (await receiver.next()).path == "/hook/mine?a=b"
+        assert await finished(pool, run_id) == (1, "200")
+        # Other addresses of this machine are none of the server's.
+        refused = await announced(pool, receiver.url, sender)
+        assert await finished(pool, refused) == (1, "127.0.0.1 leads to a loopback address")
+
+
+async def test_this_machine_may_be_allowed_alone(pool: Pool, receiver: Receiver) -> None:
+    async with sending(pool, allow_private=False, loopback=True) as sender:
+        run_id = await announced(pool, receiver.url, sender)
+        assert await finished(pool, run_id) == (1, "200")
+        private = await announced(pool, "http://10.0.0.1/", sender)
+        assert await finished(pool, private) == (1, "10.0.0.1 leads to a private address")
+
+
+async def test_a_delivery_is_sent_again_on_request(pool: Pool, receiver: Receiver) -> None:
+    receiver.statuses.append(404)
+    async with sending(pool) as sender:
+        run_id = await announced(pool, receiver.url, sender)
+        first = await receiver.next()
+        assert await finished(pool, run_id) == (1, "404")
+        await sender.send_again(run_id)
+        again = await receiver.next()
+        assert await finished(pool, run_id) == (1, "200")
+        assert (again.raw, again.headers["webhook-id"]) == (first.raw, run_id)
+        with pytest.raises(NotFound):
+            await sender.send_again("656ebb01-2f41-4e1c-8df6-f83b6e2bb98e")
 
 
 # --- what is tried again ------------------------------------------------------------------------

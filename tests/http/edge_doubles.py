@@ -14,7 +14,14 @@ from greenroom.core.errors import Conflict, NotFound
 from greenroom.core.events import EventLog
 from greenroom.core.idempotency import OnceKey, Reservation
 from greenroom.core.identity import system_assistant_id
-from greenroom.core.ports import JsonObject, Page, Question, StateUpdate, SuperstepsUpdate
+from greenroom.core.ports import (
+    DeliveryFilter,
+    JsonObject,
+    Page,
+    Question,
+    StateUpdate,
+    SuperstepsUpdate,
+)
 from greenroom.core.runs import (
     Batch,
     CancelRequest,
@@ -43,6 +50,7 @@ class MemoryRecords:
         self.crons: dict[str, tuple[JsonObject, int]] = {}
         self.asked: list[tuple[Any, ...]] = []
         self.down: Exception | None = None
+        self.deliveries: dict[str, JsonObject] = {}
         self.keys: dict[str, Reservation] = {}
         self.released: list[str] = []
 
@@ -63,6 +71,18 @@ class MemoryRecords:
             return False
         self.keys[once.key] = replace(held, made=held.made | {made_id})
         return True
+
+    async def get_delivery(self, delivery_id: str) -> JsonObject | None:
+        return self.deliveries.get(delivery_id)
+
+    async def list_deliveries(self, where: DeliveryFilter, *, limit: int, offset: int) -> Page:
+        found = [
+            each
+            for each in self.deliveries.values()
+            if where.status in (None, each["status"])
+            and where.thread_id in (None, each["thread_id"])
+        ]
+        return Page(items=found[offset : offset + limit], has_more=len(found) > offset + limit)
 
     async def ready(self) -> None:
         if self.down:
@@ -247,8 +267,14 @@ class MemoryRuntime:
         self.thread_frames: list[bytes] = []
         self.pruned: list[str] = []
         self.embedded: list[tuple[Any, ...]] = []
+        self.sent_again: list[tuple[str, str]] = []
         self.saved: list[Cron] = []
         self.before_saving: list[Callable[[Cron], None]] = []
+
+    async def send_again(self, delivery_id: str, thread_id: str) -> None:
+        if self.fail:
+            raise self.fail
+        self.sent_again.append((delivery_id, thread_id))
 
     async def create(self, request: RunRequest) -> CreatedRun:
         if self.fail:

@@ -327,7 +327,12 @@ async def test_what_real_sdks_send_is_accepted(client):
         ("after_seconds", "x", 'after_seconds must be a number, not "x".'),
         ("after_seconds", 1e12, "after_seconds must be at most"),
         ("webhook", "notaurl", "Invalid webhook hostname ''"),
-        ("webhook", "/hook", "Invalid webhook hostname ''"),
+        (
+            "webhook",
+            "/hook",
+            "Loopback webhooks (relative URLs and localhost) are disabled by default. Set"
+            " 'webhooks.url.disable_loopback' of langgraph.json to false to allow them.",
+        ),
         ("webhook", "http://localhost:99/x", "Webhook host blocked: loopback host 'localhost'"),
         ("webhook", "http://[::1]/x", "Webhook host blocked: loopback IP range"),
         ("webhook", "http://192.168.1.1/x", "Webhook host blocked: private IP range"),

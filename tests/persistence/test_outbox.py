@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from greenroom.core.ports import DeliveryFilter
 from greenroom.core.runs import RunRequest, RunStatus
 from greenroom.core.threads import ThreadStatus
 from greenroom.persistence import journal, outbox, upkeep
@@ -196,7 +197,7 @@ async def test_an_end_that_is_committed_twice_is_announced_once(pool: Pool) -> N
     await end(pool, run_id)
     await end(pool, run_id)
     assert [each.run_id for each in await outbox.due(pool, 10)] == [run_id]
-    await outbox.finish(pool, run_id, sent_at=NOW, said="200")
+    await outbox.finish(pool, run_id, sent_at=NOW, said="200", delivered=True)
     await commit(pool, outbox.announce(run_id))
     assert await outbox.due(pool, 10) == []
 
@@ -222,7 +223,7 @@ async def test_a_delivery_is_due_until_it_is_finished(pool: Pool) -> None:
         outbox.Due(run_id=run_id, receiver="hooks.example.com:8443")
     ]
     assert (await outbox.next_due_s(pool) or 0) <= 0
-    await outbox.finish(pool, run_id, sent_at=NOW, said="200")
+    await outbox.finish(pool, run_id, sent_at=NOW, said="200", delivered=True)
     assert await outbox.due(pool, 10) == []
     assert await outbox.next_due_s(pool) is None
     assert await outbox.find(pool, run_id) is None
@@ -253,12 +254,12 @@ async def test_deliveries_and_receivers_can_be_passed_over(pool: Pool) -> None:
     assert await outbox.next_due_s(pool, but=[first], not_to=["b.org"]) is None
 
 
-async def test_finished_deliveries_lose_their_contents_and_then_go(pool: Pool) -> None:
+async def test_finished_deliveries_are_kept_for_a_while(pool: Pool) -> None:
     settled, waiting = await a_run(pool, "t"), await a_run(pool, "u")
     await store_values(pool, "t", '{"a": 1}')
     await end(pool, settled)
     await end(pool, waiting)
-    await outbox.finish(pool, settled, sent_at=NOW, said="200")
+    await outbox.finish(pool, settled, sent_at=NOW, said="200", delivered=True)
     ((row,),) = await commit(
         pool,
         Write(
@@ -267,7 +268,7 @@ async def test_finished_deliveries_lose_their_contents_and_then_go(pool: Pool) -
             {},
         ),
     )
-    assert row == {"k": "{}", "v": None, "said": "200", "attempts": 1}
+    assert row == {"k": '{"z": 1, "a": {"b": null}}', "v": '{"a": 1}', "said": "200", "attempts": 1}
     assert await outbox.delete_finished(pool, 3600) == 0
     assert await outbox.delete_finished(pool, 0) == 1
     assert [each.run_id for each in await outbox.due(pool, 10)] == [waiting]
@@ -364,3 +365,69 @@ async def test_error_and_interrupts_are_told_once_the_first_run_has_ended(pool: 
     await commit(pool, journal.end_run(run_id, RunStatus.SUCCESS, None), rest)
     await a_run(pool, "t")
     assert {"error", "interrupts"} <= set(await records.get_thread("t") or {})
+
+
+# --- what can be looked at, and sent again ------------------------------------------------------
+
+
+async def test_a_finished_delivery_is_sent_again_as_it_was(pool: Pool) -> None:
+    run_id = await a_run(pool, "t")
+    await store_values(pool, "t", '{"a": 1}')
+    await end(pool, run_id)
+    first = await outbox.find(pool, run_id)
+    assert first is not None
+    await outbox.finish(pool, run_id, sent_at=NOW, said="500", delivered=False)
+    await store_values(pool, "t", '{"a": 2}')
+    assert await outbox.send_again(pool, run_id)
+    again = await outbox.find(pool, run_id)
+    assert again is not None
+    assert (again.attempts, again.sent_at) == (0, NOW)
+    assert again.body(datetime.now(UTC)) == first.body(NOW)
+    assert [each.run_id for each in await outbox.due(pool, 10)] == [run_id]
+
+
+async def test_a_delivery_that_waits_is_due_at_once(pool: Pool) -> None:
+    run_id = await a_run(pool, "t")
+    await end(pool, run_id)
+    await outbox.postpone(pool, run_id, sent_at=NOW, delay_s=60, said="500")
+    assert await outbox.send_again(pool, run_id)
+    assert [each.run_id for each in await outbox.due(pool, 10)] == [run_id]
+
+
+async def test_what_an_older_server_has_emptied_is_not_sent_again(pool: Pool) -> None:
+    run_id = await a_run(pool, "t")
+    await end(pool, run_id)
+    await outbox.finish(pool, run_id, sent_at=NOW, said="200", delivered=True)
+    await change(pool, "UPDATE greenroom.webhooks SET delivered = NULL, kwargs = '{}'")
+    assert await outbox.send_again(pool, run_id) is False
+    assert await outbox.send_again(pool, str(uuid.uuid4())) is None
+    assert await outbox.due(pool, 10) == []
+
+
+async def test_deliveries_are_listed_by_their_end_and_status(pool: Pool) -> None:
+    records = PostgresRecords(pool)
+    runs = [await a_run(pool, thread) for thread in ("t", "t", "u")]
+    for run_id in runs:
+        await end(pool, run_id)
+    await outbox.finish(pool, runs[0], sent_at=NOW, said="200", delivered=True)
+    await outbox.finish(pool, runs[1], sent_at=NOW, said="404", delivered=False)
+
+    async def listed(limit: int = 10, offset: int = 0, **where: Any) -> list[str]:
+        page = await records.list_deliveries(DeliveryFilter(**where), limit=limit, offset=offset)
+        return [each["delivery_id"] for each in page.items]
+
+    assert await listed() == runs[::-1]
+    assert await listed(1, 1) == [runs[1]]
+    assert await listed(thread_id="t") == [runs[1], runs[0]]
+    assert await listed(status="pending") == [runs[2]]
+    assert await listed(status="failed") == [runs[1]]
+    assert await listed(status="delivered", thread_id="t") == [runs[0]]
+    page = await records.list_deliveries(DeliveryFilter(), limit=2, offset=0)
+    assert page.has_more
+    one = await records.get_delivery(runs[1])
+    assert one == page.items[1]
+    assert (one["status"], one["run_status"], one["answer"]) == ("failed", "success", "404")
+    assert (one["attempts"], one["receiver"]) == (1, "hooks.example.com:8443")
+    assert one["next_attempt_at"] is None
+    assert "secret" not in json.dumps(page.items)
+    assert await records.get_delivery(str(uuid.uuid4())) is None

@@ -147,6 +147,38 @@ async def test_a_stateless_run_tells_no_values(http: httpx.AsyncClient, receiver
     assert (told["status"], told["values"], told["kwargs"]["temporary"]) == ("success", None, True)
 
 
+@pytest.mark.parametrize("mount", ["", "/api"])
+async def test_what_was_sent_is_listed_and_sent_again(
+    http: httpx.AsyncClient, thread: str, receiver: Receiver, mount: str
+) -> None:
+    receiver.statuses.append(410)
+    await start(http, thread, "counter", input={"count": 0}, webhook=receiver.url)
+    first = await receiver.next()
+    run_id = first.body["run_id"]
+    path = f"{mount}/webhooks/deliveries"
+
+    async def status() -> str:
+        return (await http.get(f"{path}/{run_id}")).json()["status"]
+
+    async def until(wanted: str) -> None:
+        async with asyncio.timeout(20):
+            while True:
+                if await status() == wanted:
+                    return
+                await asyncio.sleep(0.02)
+
+    await until("failed")
+    query = {"thread_id": first.body["thread_id"], "status": "failed"}
+    (listed,) = (await http.get(path, params=query)).json()
+    assert (listed["delivery_id"], listed["answer"], listed["attempts"]) == (run_id, "410", 1)
+    assert listed["receiver"] == f"127.0.0.1:{receiver.port}"
+    assert (await http.post(f"{path}/{run_id}/send")).status_code == 200
+    again = await receiver.next()
+    assert (again.raw, again.headers["webhook-id"]) == (first.raw, run_id)
+    await until("delivered")
+    assert (await http.get(path, params=query)).json() == []
+
+
 async def test_a_receiver_that_does_not_answer_delays_no_end(
     http: httpx.AsyncClient, thread: str, receiver: Receiver
 ) -> None:

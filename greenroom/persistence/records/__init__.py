@@ -11,6 +11,7 @@
 
 from greenroom.persistence.records.assistants import AssistantRecords
 from greenroom.persistence.records.crons import CronRecords
+from greenroom.persistence.records.deliveries import DeliveryRecords
 from greenroom.persistence.records.items import (
     ItemQueries,
     ItemRecords,
@@ -30,5 +31,7 @@ __all__ = [
 ]
 
 
-class PostgresRecords(AssistantRecords, ThreadRecords, RunRecords, CronRecords, ItemRecords):
+class PostgresRecords(
+    AssistantRecords, ThreadRecords, RunRecords, CronRecords, DeliveryRecords, ItemRecords
+):
     """`core.ports.Records` over a pool."""

@@ -1,0 +1,52 @@
+"""Deliveries of webhooks, as `greenroom.persistence.outbox` keeps them; a registry sends them."""
+
+from __future__ import annotations
+
+from greenroom.core.ports import DeliveryFilter, JsonObject, Page
+from greenroom.persistence.database import timestamp
+from greenroom.persistence.records.queries import Conditions, Queries, is_uuid, where_clause
+
+_STATUS = (
+    "CASE WHEN settled_at IS NULL THEN 'pending' WHEN delivered THEN 'delivered' ELSE 'failed' END"
+)
+# The receiver and not the URL, which may carry a secret.
+_COLUMNS = (
+    f"run_id, thread_id, assistant_id, receiver, {_STATUS} AS status, status AS run_status,"
+    " attempts, said AS answer, ended_at AS created_at, sent_at, settled_at,"
+    " CASE WHEN settled_at IS NULL THEN due_at END AS next_attempt_at"
+)
+_TIMES = ("created_at", "sent_at", "settled_at", "next_attempt_at")
+
+
+class DeliveryRecords(Queries):
+    """The queries of deliveries."""
+
+    async def get_delivery(self, delivery_id: str) -> JsonObject | None:
+        """Returns a delivery; None if it does not exist, or not any more."""
+        if not is_uuid(delivery_id):
+            return None
+        rows = await self.rows(
+            f"SELECT {_COLUMNS} FROM greenroom.webhooks WHERE run_id = %s", [delivery_id]
+        )
+        return _delivery(rows[0]) if rows else None
+
+    async def list_deliveries(self, where: DeliveryFilter, *, limit: int, offset: int) -> Page:
+        conditions: Conditions = []
+        if where.status is not None:
+            conditions.append((f"({_STATUS}) = %s", where.status))
+        if where.thread_id is not None:
+            conditions.append(("thread_id = %s", where.thread_id))
+        sql, params = where_clause(conditions)
+        rows = await self.search(
+            f"SELECT {_COLUMNS} FROM greenroom.webhooks {sql}"
+            " ORDER BY ended_at DESC, run_id DESC LIMIT %s OFFSET %s",
+            [*params, limit + 1, offset],
+        )
+        return Page(items=[_delivery(row) for row in rows[:limit]], has_more=len(rows) > limit)
+
+
+def _delivery(row: JsonObject) -> JsonObject:
+    run_id = str(row["run_id"])
+    times = {name: row[name] and timestamp(row[name]) for name in _TIMES}
+    about = {**row, **times, "run_id": run_id, "assistant_id": str(row["assistant_id"])}
+    return {"delivery_id": run_id, **about}
