@@ -82,7 +82,11 @@ LAYERS: dict[str, tuple[str, ...]] = {
 }
 """What of ours each layer may import; modules that stand in no layer compose them."""
 
-COMPOSITION = {"actors.server.server", "actors.gateway.deployment"}
+COMPOSITION = {
+    "actors.server.server",
+    "actors.gateway.custom_app",
+    "actors.gateway.deployment",
+}
 """Modules of `actors` that put the two siblings together: they may import http."""
 
 ADAPTERS = {

@@ -13,6 +13,7 @@ from actors.calls.directory import Handles
 from actors.common.garbage import freeze_startup_objects
 from actors.common.placement import HEAD, HEAD_SHARE
 from actors.common.setup import RegistrySetup, configuration_of
+from actors.gateway.custom_app import custom_app_of
 from actors.gateway.routing import Registries
 from actors.gateway.runtime import RayRuntime
 from actors.registries import find_registries
@@ -53,6 +54,9 @@ class Gateway:
             statement_timeout_s=STATEMENT_TIMEOUT_S,
         )
         configuration = await asyncio.to_thread(configuration_of, setup)
+        self._custom = custom_app_of(configuration)
+        if self._custom is not None:
+            await asyncio.to_thread(self._custom.start)
         freeze_startup_objects()
         runtime = RayRuntime(
             handles,
@@ -71,6 +75,7 @@ class Gateway:
             store=configuration.store,
             rules=configuration.http,
             webhooks=configuration.webhooks.policy,
+            custom=self._custom,
             settings=HttpSettings(
                 heartbeat_s=settings.heartbeat_s,
                 send_timeout_s=settings.send_timeout_s,
@@ -88,6 +93,8 @@ class Gateway:
         # Serve calls this when it drains the replica: streams end and clients reconnect.
         drain(self._app)
         await self._database.close()
+        if self._custom is not None:
+            await asyncio.to_thread(self._custom.stop)
 
 
 def application(settings: Settings, setup: RegistrySetup, *, nodes: int = 1) -> Application:

@@ -6,6 +6,7 @@ The edge holds no state, runs no graph and depends on neither Ray nor PostgreSQL
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from fastapi import FastAPI
 from starlette.middleware import Middleware
@@ -25,6 +26,8 @@ from greenroom.http import (
     deliveries,
     documents,
     errors,
+    health,
+    passing,
     runs,
     spans,
     stateless,
@@ -37,10 +40,30 @@ from greenroom.http import (
 )
 from greenroom.http.a2a import routes as a2a
 from greenroom.http.bodies import CountedBodies
+from greenroom.http.custom import CustomApp, CustomRoutes
 from greenroom.http.edge import Edge
 from greenroom.http.mcp import routes as mcp
+from greenroom.http.mounting import Mounted
 from greenroom.http.settings import HttpSettings
 from greenroom.wire.dialects import DIALECTS
+
+_PARTS: tuple[tuple[str, Any], ...] = (
+    # Routes are tried in order, so the most frequent ones come first.
+    ("runs", runs),
+    ("runs", stateless),
+    ("runs", all_runs),
+    ("threads", threads),
+    ("threads", states),
+    ("store", store_routes),
+    ("assistants", assistants),
+    ("runs", crons),
+    ("", deliveries),
+    ("mcp", mcp),
+    ("a2a", a2a),
+    ("", health),
+    ("meta", system),
+)
+"""The routes, and the part that ``http.disable_<part>`` switches off; "" for none."""
 
 
 def create_app(
@@ -54,6 +77,7 @@ def create_app(
     store: StoreSpec | None = None,
     rules: HttpRules | None = None,
     webhooks: UrlPolicy | None = None,
+    custom: CustomApp | None = None,
     settings: HttpSettings | None = None,
 ) -> FastAPI:
     """Creates the application; its `Edge` is ``app.state.edge``.
@@ -68,13 +92,17 @@ def create_app(
         store: the store's index, and the times to live of its items.
         rules: ``http`` of the configuration.
         webhooks: the URLs that runs may name as their webhooks.
+        custom: the application of ``http.app``, which was started.
         settings: None for the defaults.
     """
     rules = rules or HttpRules()
+    has_no_meta = "meta" in rules.disabled
     app = FastAPI(
         title="Greenroom",
         description="LangGraph graphs as Ray actors, behind the LangGraph Platform HTTP/SSE API.",
         version=system.package_version("greenroom"),
+        docs_url=None if has_no_meta else "/docs",
+        openapi_url=None if has_no_meta else "/openapi.json",
         redoc_url=None,
         redirect_slashes=True,
     )
@@ -90,23 +118,24 @@ def create_app(
         settings=settings or HttpSettings(),
     )
     for dialect in DIALECTS:
-        # Routes are tried in order, so the most frequent ones come first.
-        for part in (
-            *(runs, stateless, all_runs, threads, states),
-            *(store_routes, assistants, crons, deliveries, mcp, a2a, system),
-        ):
-            app.include_router(part.router, prefix=dialect.prefix)
+        for name, part in _PARTS:
+            if name not in rules.disabled:
+                app.include_router(part.router, prefix=dialect.prefix)
     errors.install(app)
-    documents.install(app)
-    for layer in reversed(_layers(rules, app.state.edge.settings)):
+    documents.install(app, custom)
+    for layer in reversed(_layers(rules, app.state.edge.settings, custom)):
         app.add_middleware(layer.cls, *layer.args, **layer.kwargs)
     return app
 
 
-def _layers(rules: HttpRules, settings: HttpSettings) -> list[Middleware]:
+def _layers(rules: HttpRules, settings: HttpSettings, custom: CustomApp | None) -> list[Middleware]:
     """Returns the middleware, from the outside in."""
     cors = browsers.cors_arguments(rules.cors, settings.hosts)
     layers = [Middleware(CORSMiddleware, **cors)]
+    if rules.mount_prefix:
+        layers.insert(0, Middleware(Mounted, prefix=rules.mount_prefix))
+    if rules.logging_headers is not None:
+        layers.append(Middleware(passing.LoggedRequests, selection=rules.logging_headers))
     if tracing.is_on():
         layers.append(Middleware(spans.RequestSpans))
     # Within CORS, so that a page may read its answers.
@@ -116,8 +145,20 @@ def _layers(rules: HttpRules, settings: HttpSettings) -> list[Middleware]:
     return [
         *layers,
         Middleware(CountedBodies, max_bytes=settings.bodies_max_bytes),
+        *_in_order(rules, custom),
+        Middleware(passing.PassedHeaders, selection=rules.configurable_headers),
         Middleware(answering.Heads),
     ]
+
+
+def _in_order(rules: HttpRules, custom: CustomApp | None) -> list[Middleware]:
+    """Returns the custom application and the authentication in the order of
+    ``http.middleware_order``, from the outside in."""
+    applications = [Middleware(CustomRoutes, custom=custom)] if custom is not None else []
+    authentication: list[Middleware] = []
+    if rules.middleware_order == "auth_first":
+        return [*authentication, *applications]
+    return [*applications, *authentication]
 
 
 def drain(app: FastAPI) -> None:

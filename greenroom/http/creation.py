@@ -25,6 +25,7 @@ from greenroom.http import webhooks
 from greenroom.http.edge import Edge
 from greenroom.http.idempotency import NEW, Ids, deleted
 from greenroom.http.parameters import is_uuid
+from greenroom.http.passing import passed_headers
 from greenroom.wire import configs
 from greenroom.wire.dialects import Dialect
 from greenroom.wire.encoding import dumps
@@ -187,6 +188,7 @@ async def run_request(
         thread_id=owned,
         stateless=thread_id is None,
         traceparent=tracing.traceparent(),
+        headers=passed_headers(),
     )
     return request if ids.once is None else replace(request, once=ids.once)
 

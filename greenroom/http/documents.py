@@ -11,6 +11,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from greenroom.http.custom import CustomApp, merged
 from greenroom.http.parameters import MAX_KEY
 from greenroom.wire.answers import Error
 from greenroom.wire.assistant_models import ASSISTANT_BODIES
@@ -108,12 +109,14 @@ def _success(status: int, answer: Any, headers: tuple[str, ...], stream: bool) -
     return found
 
 
-def install(app: FastAPI) -> None:
-    """Adds the request bodies, which FastAPI does not see, to ``/openapi.json``."""
+def install(app: FastAPI, custom: CustomApp | None = None) -> None:
+    """Adds the request bodies, which FastAPI does not see, to ``/openapi.json``, and the routes of
+    a custom application."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            app.openapi_schema = _schema(app)
+            schema = _schema(app)
+            app.openapi_schema = schema if custom is None else merged(schema, custom)
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]

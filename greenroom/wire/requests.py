@@ -42,6 +42,7 @@ def request_of(
     stateless: bool,
     traceparent: str | None = None,
     cron_id: str | None = None,
+    headers: Mapping[str, str] | None = None,
 ) -> RunRequest:
     """Makes the request for a run from a body.
 
@@ -53,6 +54,7 @@ def request_of(
         stateless: the thread is the run's own.
         traceparent: as of `RunFacts`.
         cron_id: the cron that the run is a firing of; the graph finds it in ``configurable``.
+        headers: headers that go into ``configurable`` in place of the body's values.
 
     Raises:
         BadRequest: the body contradicts itself (platform API, section 5).
@@ -67,6 +69,7 @@ def request_of(
         body,
         assistant,
         {"cron_id": cron_id} if cron_id is not None else {},
+        identity.without(dict(headers or {})),
         run_id=run_id,
         thread_id=thread_id,
         temporary=temporary,
@@ -199,6 +202,7 @@ def _kwargs(
     body: RunCreate,
     assistant: JsonObject,
     of_cron: JsonObject,
+    of_headers: JsonObject,
     *,
     run_id: str,
     thread_id: str,
@@ -214,7 +218,7 @@ def _kwargs(
     # Key by key, and a null of the run's overrides as well.
     configurable = {**base.get("configurable", {}), **own}
     context = {**identity.without(plain(assistant.get("context"))), **_context(own)}
-    configurable |= _identity(body, assistant, run_id, thread_id) | of_cron
+    configurable |= of_headers | _identity(body, assistant, run_id, thread_id) | of_cron
     if not body.context:
         # A graph may keep its memory by user, so a client's value stays.
         configurable.setdefault("user_id", "")

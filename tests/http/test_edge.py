@@ -11,7 +11,7 @@ from greenroom.core.errors import DatabaseUnavailable, TooManyRequests, Unavaila
 from greenroom.core.identity import system_assistant_id
 from greenroom.core.lifecycle import IllegalTransition
 from greenroom.core.ports import DrawQuestion, SchemasQuestion, SubgraphsQuestion
-from greenroom.http import system
+from greenroom.http import health
 from greenroom.http.app import create_app
 from tests.http.edge_doubles import GRAPHS, THREAD, UNKNOWN
 
@@ -78,7 +78,7 @@ async def test_a_service_that_does_not_answer_is_said(client, runtime, monkeypat
     async def never():
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(system, "SERVICE_S", 0.01)
+    monkeypatch.setattr(health, "SERVICE_S", 0.01)
     monkeypatch.setattr(runtime, "info", never)
     answer = await client.get("/ok?check_db=1")
     assert answer.status_code == 503
