@@ -43,7 +43,14 @@ _TOP = {
     " node that returned it. `pickle_fallback` says whether a value that msgpack does not give back"
     " is pickled: by default only where all types are allowed. `allowed_json_modules` is about"
     " checkpoints in LangGraph's older JSON format.",
-    "http": "`cors` has Starlette's keys (`allow_origins`, `allow_origin_regex`, `allow_methods`,"
+    "http": "`app` is a Starlette or FastAPI application, `./file.py:attribute`, whose routes and"
+    " middleware are served too. `mount_prefix` is a path that everything is below."
+    " `configurable_headers` and `logging_headers` select headers by `includes` and `excludes`, for"
+    " runs and for the log. `disable_assistants`, `_threads`, `_runs`, `_store`, `_mcp`, `_a2a`,"
+    " `_meta`, `_ui` and `_webhooks` switch parts off. `middleware_order` is `middleware_first` or"
+    " `auth_first`; `enable_custom_route_auth` is refused, as there is no authentication. See"
+    " [routes of your own](how-to/custom-routes.md). `cors` has Starlette's"
+    " keys (`allow_origins`, `allow_origin_regex`, `allow_methods`,"
     " `allow_headers`, `allow_credentials`, `expose_headers`, `max_age`); an absent one has the"
     " server's own value, and credentials are off where every origin is let in, see"
     " [security](security.md).",

@@ -34,7 +34,7 @@ ENVIRONMENT = {
 def write_everything(folder: Path) -> Site:
     """Writes one configuration with all graphs, each under a name of its own."""
     pages = write_site(folder / "pages")
-    whole: dict[str, Any] = {"dependencies": [], "graphs": {}, "env": {}}
+    whole: dict[str, Any] = {"dependencies": [], "graphs": {}, "env": {}, "http": {}}
     greenroom: dict[str, Any] = {"graphs": {}}
     probes = write_folder(folder / "probes")
     whole["store"] = json.loads(probes.read_text())["store"]
@@ -50,6 +50,7 @@ def write_everything(folder: Path) -> Site:
             is_file = ".py:" in target
             whole["graphs"][name] = str((config.parent / target).resolve()) if is_file else target
         whole["env"] |= part.get("env", {})
+        whole["http"] |= part.get("http", {})
         told = part.get("greenroom", {})
         greenroom["graphs"] |= told.pop("graphs", {})
         greenroom |= told

@@ -29,6 +29,10 @@ STATEMENT_TIMEOUT_S = 10.0
 """Without it a few slow searches would occupy all connections and stop every route."""
 MAX_ONGOING_REQUESTS = 10_000
 """A stream is one ongoing request for its whole life; Serve's default is 5."""
+STARTS = 20
+"""How often a gateway is started until its failure is the server's: Serve's own number."""
+STARTS_WITH_CUSTOM = 3
+"""The same with a custom application, whose failure seldom passes."""
 RESERVED_CPUS = 0.1
 """Small enough for any node; above 0, so that the autoscaler does not remove the node as idle."""
 
@@ -107,11 +111,13 @@ def application(settings: Settings, setup: RegistrySetup, *, nodes: int = 1) -> 
             Without the limit the gateways of a lost node would restart, and stay, on the others.
     """
     replicas = settings.gateway_replicas
+    custom = configuration_of(setup).http.app is not None
     # An embedded database answers its own node only.
     beside = {HEAD: HEAD_SHARE} if setup.embedded is not None else {}
     deployment = serve.deployment(
         name="gateway",
         num_replicas=replicas,
+        max_constructor_retry_count=STARTS_WITH_CUSTOM if custom else STARTS,
         max_ongoing_requests=MAX_ONGOING_REQUESTS,
         graceful_shutdown_timeout_s=2.0,
         graceful_shutdown_wait_loop_s=0.5,

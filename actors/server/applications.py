@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import re
 import sys
 import threading
 from pathlib import Path
@@ -92,6 +93,21 @@ def run(application: serve.Application, *, name: str, route_prefix: str | None) 
         serve.run(application, name=name, route_prefix=route_prefix, blocking=False)
     except TimeoutError:
         log.debug("Serve's proxies are late.", exc_info=True)
+
+
+def run_gateway(gateway: serve.Application, *, name: str) -> None:
+    """Deploys the gateway.
+
+    Raises:
+        ConfigurationError: it does not start, e.g. because of its custom application.
+    """
+    try:
+        run(gateway, name=name, route_prefix="/")
+    except RuntimeError as error:
+        log.debug("The gateway could not be deployed.", extra={"reason": _reasons(name)})
+        said = (_reasons(name) or str(error)).strip().splitlines()[-1]
+        # The last line of a traceback begins with the type.
+        raise ConfigurationError(re.sub(r"^[\w.]*Error: ", "", said)) from error
 
 
 def deploy(name: str, application: serve.Application) -> None:

@@ -129,7 +129,7 @@ class Server:
             applications.deploy(name, model)
         progress("Starting the gateway")
         gateway = deployment.application(self._settings, setup, nodes=len(cluster.nodes))
-        applications.run(gateway, name=APPLICATION, route_prefix="/")
+        applications.run_gateway(gateway, name=APPLICATION)
         if self._settings.ray_address is None:
             # Only here the port is one of this machine.
             until_answered(self._settings.url, self._settings.start_patience_s)

@@ -50,6 +50,7 @@ def write_site(folder: Path) -> Site:
     graphs: dict[str, Any] = {}
     placements: dict[str, Any] = {}
     env: dict[str, str] = {}
+    http: dict[str, str] = {}
     environment = dict(PRETENDED)
     # Relative, since only a dependency that begins with a dot is a folder.
     dependencies = [os.path.relpath(ROOT / "examples", folder)]
@@ -78,6 +79,10 @@ def write_site(folder: Path) -> Site:
             )
             if name in told:
                 placements[name] = {**told[name], "warm": 0}
+        if configuration.http.app is not None:
+            assert not http, f"{page.name}: another page has an application"
+            source, _, attribute = configuration.http.app.rpartition(":")
+            http["app"] = f"{(own / source).resolve()}:{attribute}"
     config = folder / FILE_NAME
     config.write_text(
         json.dumps(
@@ -85,6 +90,7 @@ def write_site(folder: Path) -> Site:
                 "dependencies": dependencies,
                 "graphs": graphs,
                 "env": env,
+                "http": http,
                 "greenroom": {"graphs": placements},
             }
         )
