@@ -238,6 +238,8 @@ def _haproxy_environment(settings: Settings) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_RETRY_ON": (
             "conn-failure\n    no option splice-request"
             f"\n    timeout http-request {HALF_REQUEST_S}s"
+            # Gateways see the address of the client, not that of HAProxy.
+            "\n    option forwardfor"
         ),
         "RAY_SERVE_HAPROXY_MAXCONN": str(haproxy_connections(open_files())),
         "RAY_SERVE_HAPROXY_NBTHREAD": str(min(4, os.cpu_count() or 1)),

@@ -87,6 +87,7 @@ class Gateway:
                 bodies_max_bytes=settings.bodies_max_bytes,
                 webhook_allow_private=settings.webhook_allow_private,
                 hosts=settings.hosts,
+                limits=settings.limits,
             ),
         )
 

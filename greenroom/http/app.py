@@ -42,9 +42,11 @@ from greenroom.http.a2a import routes as a2a
 from greenroom.http.bodies import CountedBodies
 from greenroom.http.custom import CustomApp, CustomRoutes
 from greenroom.http.edge import Edge
+from greenroom.http.limits import LimitedCallers
 from greenroom.http.mcp import routes as mcp
 from greenroom.http.mounting import Mounted
 from greenroom.http.settings import HttpSettings
+from greenroom.http.usage import CallerUsage
 from greenroom.wire.dialects import DIALECTS
 
 _PARTS: tuple[tuple[str, Any], ...] = (
@@ -115,7 +117,8 @@ def create_app(
         broken_graphs=broken_graphs or {},
         store=store or StoreSpec(),
         webhooks=webhooks or UrlPolicy(),
-        settings=settings or HttpSettings(),
+        settings=(settings := settings or HttpSettings()),
+        usage=CallerUsage(settings.limits),
     )
     for dialect in DIALECTS:
         for name, part in _PARTS:
@@ -123,13 +126,14 @@ def create_app(
                 app.include_router(part.router, prefix=dialect.prefix)
     errors.install(app)
     documents.install(app, custom)
-    for layer in reversed(_layers(rules, app.state.edge.settings, custom)):
+    for layer in reversed(_layers(app, rules, custom)):
         app.add_middleware(layer.cls, *layer.args, **layer.kwargs)
     return app
 
 
-def _layers(rules: HttpRules, settings: HttpSettings, custom: CustomApp | None) -> list[Middleware]:
+def _layers(app: FastAPI, rules: HttpRules, custom: CustomApp | None) -> list[Middleware]:
     """Returns the middleware, from the outside in."""
+    settings: HttpSettings = app.state.edge.settings
     cors = browsers.cors_arguments(rules.cors, settings.hosts)
     layers = [Middleware(CORSMiddleware, **cors)]
     if rules.mount_prefix:
@@ -142,6 +146,8 @@ def _layers(rules: HttpRules, settings: HttpSettings, custom: CustomApp | None) 
     layers.append(Middleware(errors.LastResort))
     if settings.hosts is not None:
         layers.append(Middleware(browsers.Neighbours, hosts=settings.hosts, cors=cors))
+    if settings.limits.counts_requests or settings.limits.counts_runs:
+        layers.append(Middleware(LimitedCallers, edge=lambda: app.state.edge))
     return [
         *layers,
         Middleware(CountedBodies, max_bytes=settings.bodies_max_bytes),

@@ -28,7 +28,7 @@ from greenroom.core.edge_rules import Cors
 
 _EXPOSED = (
     *("x-pagination-total", "x-pagination-next", "content-location", "location"),
-    "mcp-session-id",
+    *("mcp-session-id", "ratelimit", "ratelimit-policy", "retry-after"),
 )
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _REFUSED_CODE = 1008

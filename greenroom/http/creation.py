@@ -24,6 +24,7 @@ from greenroom.core.runs import CreatedRun, RunRequest
 from greenroom.http import webhooks
 from greenroom.http.edge import Edge
 from greenroom.http.idempotency import NEW, Ids, deleted
+from greenroom.http.limits import admitting, current_caller
 from greenroom.http.parameters import is_uuid
 from greenroom.http.passing import passed_headers
 from greenroom.wire import configs
@@ -111,7 +112,8 @@ async def admit(
     try:
         for _ in range(_MOST_CHANGES):
             try:
-                created = await edge.runtime.create(request)
+                async with admitting(edge, [] if ids.has_made(request.run_id) else [request]):
+                    created = await edge.runtime.create(request)
                 break
             except AssistantChanged:
                 # What this gateway knew of the assistant is old, e.g. another one has changed it.
@@ -190,7 +192,7 @@ async def run_request(
         traceparent=tracing.traceparent(),
         headers=passed_headers(),
     )
-    return request if ids.once is None else replace(request, once=ids.once)
+    return replace(request, once=ids.once, caller=current_caller(edge))
 
 
 def check_run(edge: Edge, body: RunCreate) -> None:

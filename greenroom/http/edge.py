@@ -16,6 +16,7 @@ from greenroom.core.ports import Records, Runtime
 from greenroom.core.store import StoreSpec
 from greenroom.core.webhook_rules import UrlPolicy
 from greenroom.http.settings import HttpSettings
+from greenroom.http.usage import CallerUsage
 from greenroom.wire.dialects import GATEWAY, PLATFORM, Dialect
 
 log = logging.getLogger(__name__)
@@ -101,6 +102,7 @@ class Edge:
     store: StoreSpec = field(default_factory=StoreSpec)
     webhooks: UrlPolicy = field(default_factory=UrlPolicy)
     connections: Connections = field(default_factory=Connections)
+    usage: CallerUsage = field(default_factory=CallerUsage)
 
     async def serves(self, graph_id: str) -> bool:
         """Returns whether the graph exists, in the configuration or as a shipped graph."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from greenroom.core.limits import Limits
 from greenroom.core.units import MIB
 
 
@@ -21,6 +22,7 @@ class HttpSettings:
         hosts: of a server that listens on loopback only, the further names under which it is
             asked; None elsewhere, where every ``Host`` is answered.
         silence_s: the longest time in seconds between two pieces of a request's body.
+        limits: the limits of each caller.
     """
 
     heartbeat_s: float = 5.0
@@ -31,3 +33,4 @@ class HttpSettings:
     webhook_allow_private: bool = False
     hosts: frozenset[str] | None = None
     silence_s: float = 10.0
+    limits: Limits = field(default_factory=Limits)
