@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import sys
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
+
+from starlette.types import ASGIApp
 
 from greenroom.core.errors import ConfigurationError
 from greenroom.environment import SECRETS, forget_secrets
@@ -39,6 +44,7 @@ def custom_app_of(configuration: Configuration) -> CustomApp | None:
         return None
 
     def load() -> Any:
+        _be_found_by_the_sdk(custom.call)
         forget_secrets({*SECRETS, *configuration.webhooks.variables})
         os.environ.update(configuration.env_of_graphs)
         spec = _Target(target)
@@ -53,4 +59,20 @@ def custom_app_of(configuration: Configuration) -> CustomApp | None:
             )
         return getattr(module, name)
 
-    return CustomApp(load, target)
+    custom = CustomApp(load, target)
+    return custom
+
+
+def _be_found_by_the_sdk(server: ASGIApp) -> None:
+    """Lets ``langgraph_sdk.get_client()`` without a URL call this server, in custom routes.
+
+    The SDK looks for the application of LangGraph's server by its name. Where that is installed the
+    name is left to it.
+    """
+    name = "langgraph_api"
+    if name in sys.modules or importlib.util.find_spec(name) is not None:
+        return
+    package, module = ModuleType(name), ModuleType(f"{name}.server")
+    package.__path__ = []
+    module.app = server  # type: ignore[attr-defined]
+    sys.modules |= {package.__name__: package, module.__name__: module}

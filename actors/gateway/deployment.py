@@ -91,6 +91,9 @@ class Gateway:
             ),
         )
 
+        if self._custom is not None:
+            self._custom.loop_back(self._app)
+
     def __serve_build_asgi_app__(self) -> FastAPI:  # the name that Ray Serve looks for
         return self._app
 

@@ -25,6 +25,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from greenroom.core.addresses import is_loopback
 from greenroom.core.edge_rules import Cors
+from greenroom.http.mounting import INSIDE
 
 _EXPOSED = (
     *("x-pagination-total", "x-pagination-next", "content-location", "location"),
@@ -81,7 +82,7 @@ class Neighbours:
         self._expression = re.compile(cors["allow_origin_regex"])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] not in ("http", "websocket"):
+        if scope["type"] not in ("http", "websocket") or INSIDE in scope:
             await self._app(scope, receive, send)
             return
         why = self._refusal(scope)

@@ -29,7 +29,7 @@ from starlette.routing import Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from greenroom.core.errors import ConfigurationError
-from greenroom.http.mounting import OWN
+from greenroom.http.mounting import INSIDE, OWN
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +78,7 @@ class CustomApp:
         self._thread = threading.Thread(target=self._live, name="custom-app", daemon=True)
         self._leave: asyncio.Event | None = None
         self._living: asyncio.Task[None] | None = None
+        self._server: ASGIApp | None = None
         self.app: Starlette
 
     def start(self) -> None:
@@ -115,6 +116,21 @@ class CustomApp:
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(STOP_S)
+
+    def loop_back(self, server: ASGIApp) -> None:
+        """Lets the application call the server without a connection. Call it in the event loop of
+        the server."""
+        self._server = across(_Marked(server), asyncio.get_running_loop())
+
+    async def call(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The server, as an ASGI application in the event loop of this one.
+
+        Raises:
+            RuntimeError: there is no server yet: the lifespan has not begun.
+        """
+        if self._server is None:
+            raise RuntimeError("The server answers once the lifespan of http.app has begun.")
+        await self._server(scope, receive, send)
 
     def around(self, builtin: ASGIApp) -> ASGIApp:
         """Returns what answers a request: the application's middleware around its routes and the
@@ -211,6 +227,16 @@ class _Inside:
         outside = scope.get("greenroom.outside", {})
         within = {name: value for name, value in scope.items() if name not in _INNER}
         await self._builtin({**within, **outside}, receive, send)
+
+
+class _Marked:
+    """The server, for requests of this process."""
+
+    def __init__(self, server: ASGIApp) -> None:
+        self._server = server
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._server({**scope, INSIDE: True}, receive, send)
 
 
 class CustomRoutes:

@@ -11,6 +11,9 @@ AT_THE_ROOT = ("/", "/ok", "/metrics")
 OWN = "greenroom.own"
 """The key of a scope that no custom application answers or changes."""
 
+INSIDE = "greenroom.inside"
+"""The key of the scope of a request that code of this process has made; no client can set it."""
+
 
 class Mounted:
     """The outermost middleware of a server with a prefix.
@@ -27,7 +30,7 @@ class Mounted:
         self._prefix = prefix
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] not in ("http", "websocket"):
+        if scope["type"] not in ("http", "websocket") or INSIDE in scope:
             await self._app(scope, receive, send)
             return
         root: str = scope.get("root_path", "")

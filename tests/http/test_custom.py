@@ -25,6 +25,7 @@ from greenroom.core.edge_rules import HeaderSelection, HttpRules
 from greenroom.core.errors import ConfigurationError
 from greenroom.http.app import create_app
 from greenroom.http.custom import CustomApp
+from greenroom.http.settings import HttpSettings
 from tests.http.conftest import serving
 from tests.http.edge_doubles import GRAPHS, THREAD, MemoryRecords, MemoryRuntime
 
@@ -480,3 +481,33 @@ async def test_a_part_that_is_switched_off_is_not_found(part: str) -> None:
     if part == "threads":
         answer = await edge.client.post(f"/threads/{THREAD}/runs", json={"assistant_id": "counter"})
         assert answer.status_code == 200
+
+
+# --- calls of the server ----------------------------------------------------------------------
+
+
+async def test_an_application_calls_the_server_without_a_connection() -> None:
+    """Under any prefix and name, since no client can make such a request."""
+
+    async def made(request: Request) -> Response:
+        transport = httpx.ASGITransport(custom.call, root_path="/noauth")
+        async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
+            answer = await client.post("/threads", json={})
+            return JSONResponse({**answer.json(), "answered": answer.status_code})
+
+    with started(Starlette(routes=[Route("/made", made)])) as custom:
+        records = MemoryRecords()
+        app = create_app(
+            runtime=MemoryRuntime(records),
+            records=records,
+            graphs=GRAPHS,
+            rules=HttpRules(mount_prefix="/pre"),
+            settings=HttpSettings(hosts=frozenset()),
+            custom=custom,
+        )
+        custom.loop_back(app)
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            answer = (await client.get("/pre/made")).json()
+    assert answer["answered"] == 200
+    assert answer["thread_id"] in records.threads
