@@ -8,7 +8,7 @@ from greenroom.settings import Settings, allowed, variable
 
 GROUPS = {
     "Where it listens": ("config", "allow_broken", "host", "port", "gateway_replicas", "haproxy"),
-    "Where it keeps its data": ("data_dir", "database_url"),
+    "Where it keeps its data": ("data_dir", "database_url", "encryption_keys"),
     "Ray": ("ray_address", "ray_namespace", "object_store_mib", "dashboard"),
     "Time": (
         "start_patience_s",

@@ -22,6 +22,7 @@ from greenroom.core.errors import ConfigurationError
 from greenroom.core.keeping import Keeping
 from greenroom.core.store import StoreSpec
 from greenroom.core.threads import ThreadTtl
+from greenroom.graphs.encryption_section import EncryptionTarget, parse_encryption
 from greenroom.graphs.json_values import an_object, listed, refuse_unknown
 from greenroom.graphs.placements import PlacementSpec, parse_placement
 from greenroom.graphs.serde import keeping_of
@@ -111,6 +112,7 @@ class Configuration:
         store: the store's index, and times to live of its items.
         thread_ttl: the time to live of threads.
         keeping: which values of states are kept.
+        encryption: the handlers that encrypt state; None: there are none.
         warnings: sentences about keys of the file that have no effect.
     """
 
@@ -124,6 +126,7 @@ class Configuration:
     store: StoreSpec = field(default_factory=StoreSpec)
     thread_ttl: ThreadTtl = field(default_factory=ThreadTtl)
     keeping: Keeping = field(default_factory=Keeping)
+    encryption: EncryptionTarget | None = None
     warnings: tuple[str, ...] = ()
 
     @property
@@ -180,12 +183,10 @@ NOT_HONOURED = {
     "disabled routes and mount prefixes have no effect.",
     "webhooks": "'webhooks' is set, but Greenroom does not honour it yet: its own rules decide "
     "which webhook URLs are allowed.",
-    "encryption": "'encryption' is set, but Greenroom does not honour it yet: state is stored "
-    "UNENCRYPTED.",
     "ui": "'ui' is set, but Greenroom serves no UI components.",
 }
 
-HONOURED = ("graphs", "dependencies", "env", "store", "checkpointer", "greenroom")
+HONOURED = (*("graphs", "dependencies", "env", "store", "checkpointer", "encryption", "greenroom"),)
 
 CHECKPOINTER_NOT_HONOURED = {
     "path": "'checkpointer.path' is set, but Greenroom keeps checkpoints in its own PostgreSQL "
@@ -285,6 +286,7 @@ def parse_configuration(content: Any, root: Path) -> Configuration:
         store=store,
         thread_ttl=thread_ttl,
         keeping=keeping_of(checkpointer),
+        encryption=parse_encryption(top.get("encryption")),
         warnings=(
             *_warnings(top),
             *store_warnings,

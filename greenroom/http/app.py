@@ -37,6 +37,7 @@ from greenroom.http.limits import LimitedCallers
 from greenroom.http.mcp import routes as mcp
 from greenroom.http.settings import HttpSettings
 from greenroom.http.usage import CallerUsage
+from greenroom.sealing import UNSEALED, Sealing
 from greenroom.wire.dialects import DIALECTS
 
 _EXPOSED = (
@@ -55,6 +56,7 @@ def create_app(
     broken_graphs: Mapping[str, str] | None = None,
     store: StoreSpec | None = None,
     settings: HttpSettings | None = None,
+    sealing: Sealing = UNSEALED,
 ) -> FastAPI:
     """Creates the application; its `Edge` is ``app.state.edge``.
 
@@ -67,6 +69,7 @@ def create_app(
         broken_graphs: why graphs of ``graphs`` cannot be loaded, by graph.
         store: the store's index, and the times to live of its items.
         settings: None for the defaults.
+        sealing: seals what clients give runs, before it is stored.
     """
     app = FastAPI(
         title="Greenroom",
@@ -85,6 +88,7 @@ def create_app(
         store=store or StoreSpec(),
         settings=(settings := settings or HttpSettings()),
         usage=CallerUsage(settings.limits),
+        sealing=sealing,
     )
     for dialect in DIALECTS:
         # Routes are tried in order, so the most frequent ones come first.
