@@ -42,7 +42,7 @@ class CronRecords(Queries):
         rows = await self.rows(
             f"SELECT {_COLUMNS}, revision FROM greenroom.crons WHERE cron_id = %s", [cron_id]
         )
-        return ((await self._shown(rows))[0], rows[0]["revision"]) if rows else None
+        return ((await self._shown_crons(rows))[0], rows[0]["revision"]) if rows else None
 
     async def search_crons(
         self, where: CronFilter, *, limit: int, offset: int, sort_by: str, descending: bool
@@ -53,9 +53,9 @@ class CronRecords(Queries):
             f"SELECT {_COLUMNS} FROM greenroom.crons {sql} {order} LIMIT %s OFFSET %s",
             [*params, limit + 1, offset],
         )
-        return Page(items=await self._shown(rows[:limit]), has_more=len(rows) > limit)
+        return Page(items=await self._shown_crons(rows[:limit]), has_more=len(rows) > limit)
 
-    async def _shown(self, rows: list[JsonObject]) -> list[JsonObject]:
+    async def _shown_crons(self, rows: list[JsonObject]) -> list[JsonObject]:
         return [_cron(row) for row in await self.opened(rows, "payload", by=opened_run)]
 
     async def count_crons(self, where: CronFilter) -> int:

@@ -39,7 +39,7 @@ class RunRecords(Queries):
         )
         if not rows or thread_id not in (None, rows[0]["thread_id"]):
             return None
-        return (await self._shown(rows))[0]
+        return (await self._shown_runs(rows))[0]
 
     async def list_runs(
         self, thread_id: str, *, limit: int | None, offset: int, status: str | None
@@ -59,7 +59,7 @@ class RunRecords(Queries):
             "SELECT 1 FROM greenroom.threads WHERE thread_id = %s", [thread_id]
         ):
             return None
-        return await self._shown(rows)
+        return await self._shown_runs(rows)
 
     async def search_runs(
         self, where: RunFilter, *, limit: int, offset: int, descending: bool
@@ -70,9 +70,9 @@ class RunRecords(Queries):
             f"SELECT {_COLUMNS} FROM greenroom.runs {_and_there(sql)} {order} LIMIT %s OFFSET %s",
             [*params, limit + 1, offset],
         )
-        return Page(items=await self._shown(rows[:limit]), has_more=len(rows) > limit)
+        return Page(items=await self._shown_runs(rows[:limit]), has_more=len(rows) > limit)
 
-    async def _shown(self, rows: list[JsonObject]) -> list[JsonObject]:
+    async def _shown_runs(self, rows: list[JsonObject]) -> list[JsonObject]:
         return [_run(row) for row in await self.opened(rows, "kwargs", by=opened_run)]
 
     async def count_runs(self, where: RunFilter) -> int:

@@ -98,7 +98,7 @@ class ThreadRecords(KeyRecords):
         while True:
             rows = await self.rows(sql, given)
             if rows:
-                return (await self._shown(rows))[0]
+                return (await self._shown_threads(rows))[0]
             if await self._is_being_deleted(thread_id):
                 raise Conflict(
                     f"Thread with ID {thread_id} is being deleted. Try again when it is gone, or"
@@ -124,7 +124,7 @@ class ThreadRecords(KeyRecords):
         rows = await self.rows(
             f"SELECT {_COLUMNS} FROM greenroom.threads WHERE thread_id = %s", [thread_id]
         )
-        return (await self._shown(rows))[0] if rows else None
+        return (await self._shown_threads(rows))[0] if rows else None
 
     async def patch_thread(
         self, thread_id: str, *, metadata: Mapping[str, Any] | None, ttl: Mapping[str, Any] | None
@@ -138,7 +138,7 @@ class ThreadRecords(KeyRecords):
             f" FROM (SELECT %s::float8 AS m) AS given WHERE thread_id = %s RETURNING {_COLUMNS}",
             [Jsonb(dict(metadata or {})), strategy, minutes, thread_id],
         )
-        return (await self._shown(rows))[0] if rows else None
+        return (await self._shown_threads(rows))[0] if rows else None
 
     async def thread_storage(self, thread_id: str) -> JsonObject | None:
         """Returns a thread's size, with JSON counted as text; None if the thread does not exist.
@@ -178,9 +178,9 @@ class ThreadRecords(KeyRecords):
             else:
                 query = f"SELECT {_COLUMNS} FROM {source} {sql} {order} LIMIT %s OFFSET %s"
             rows = await self.search(query, [*params, limit + 1, offset])
-        return Page(items=await self._shown(rows[:limit]), has_more=len(rows) > limit)
+        return Page(items=await self._shown_threads(rows[:limit]), has_more=len(rows) > limit)
 
-    async def _shown(self, rows: list[JsonObject]) -> list[JsonObject]:
+    async def _shown_threads(self, rows: list[JsonObject]) -> list[JsonObject]:
         opened = await self.opened(rows, "values", "error", "interrupts")
         return [_thread(row) for row in opened]
 
