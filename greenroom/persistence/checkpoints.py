@@ -39,6 +39,7 @@ from greenroom.persistence.database import Pool, encode, patiently
 from greenroom.persistence.saving import Owner, Save, Saving
 from greenroom.persistence.serializing import StateSerializer
 from greenroom.sealing import UNSEALED, Sealing
+from greenroom.sealing.runs import PLAIN
 
 T = TypeVar("T")
 
@@ -186,6 +187,11 @@ class PooledSaver(AsyncPostgresSaver):
             versions += self._not_sealed_yet(place["ns"], checkpoint, new_versions, apart)
         dumped = await self._dumped([(name, apart[name]) for name, _ in versions])
         encoded = encode({**checkpoint, "channel_values": inline})
+        stored = _metadata_of(config, metadata)
+        if self._sealing.is_on:
+            # LangGraph puts what a client gave in `configurable` there.
+            given = {k: stored[k] for k in configurable if k in stored and k not in _KNOWN}
+            stored = {**stored, **await self._sealing.apart(self._sealing.seal_values, given)}
         rows: dict[str, list[dict[str, Any]]] = {
             "checkpoints": [
                 {
@@ -193,7 +199,7 @@ class PooledSaver(AsyncPostgresSaver):
                     "id": checkpoint["id"],
                     "parent": configurable.get("checkpoint_id"),
                     "checkpoint": Fragment(encoded),
-                    "metadata": Fragment(encode(_metadata_of(config, metadata))),
+                    "metadata": Fragment(encode(stored)),
                 }
             ]
         }
@@ -278,12 +284,15 @@ class PooledSaver(AsyncPostgresSaver):
 
     async def _load_checkpoint_tuple(self, value: DictRow) -> CheckpointTuple:
         channels = value["channel_values"]
+        if self._sealing.is_on:
+            opened = await self._sealing.apart(self._sealing.open_values, value["metadata"])
+            value = {**value, "metadata": opened}
         if channels and self._sealing.is_slow:
             # LangGraph reads them on the loop.
-            opened = await asyncio.to_thread(
+            blobs = await asyncio.to_thread(
                 lambda: [(*names, blob and self._sealing.open(blob)) for *names, blob in channels]
             )
-            value = {**value, "channel_values": opened}
+            value = {**value, "channel_values": blobs}
         return await super()._load_checkpoint_tuple(value)
 
     async def _save(self, item: Save, *, wait: bool) -> None:
@@ -329,6 +338,9 @@ class PooledSaver(AsyncPostgresSaver):
         except NotKept as error:
             raise NotKept(f"The value of {name!r} {error.message}") from error.__cause__
 
+
+_KNOWN = frozenset({*PLAIN, "source", "step", "parents"})
+"""Keys of metadata that no client gives, and that are read in the database."""
 
 _FOREIGN = "SELECT thread_id FROM greenroom.threads WHERE thread_id = ANY(%s) LIMIT 1"
 

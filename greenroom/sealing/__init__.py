@@ -146,6 +146,13 @@ class Sealing:
         sealed = self._cipher.seal_fields({k: orjson.dumps(each) for k, each in given.items()})
         return {name: orjson.Fragment(each) for name, each in sealed.items()}
 
+    def open_values(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Opens the values of an object that is not encoded. Raises as `open`."""
+        if self._cipher is None or not given:
+            return dict(given)
+        opened = self._cipher.open_fields({k: orjson.dumps(each) for k, each in given.items()})
+        return {name: orjson.loads(each) for name, each in opened.items()}
+
 
 UNSEALED = Sealing()
 

@@ -15,7 +15,7 @@ import orjson
 from greenroom.sealing import Sealing
 
 _OBJECTS = ("command", "context")
-_PLAIN = frozenset(
+PLAIN = frozenset(
     {
         *("thread_id", "run_id", "graph_id", "assistant_id", "cron_id"),
         *("checkpoint_id", "checkpoint_ns", "checkpoint_map"),
@@ -68,7 +68,7 @@ def _with_configurable(sealing: Sealing, config: Mapping[str, Any]) -> dict[str,
     if not isinstance(given, Mapping):
         return dict(config)
     configurable = cast("Mapping[str, Any]", given)
-    own = {name: value for name, value in configurable.items() if name not in _PLAIN}
+    own = {name: value for name, value in configurable.items() if name not in PLAIN}
     return {**config, "configurable": {**configurable, **sealing.seal_values(own)}}
 
 
