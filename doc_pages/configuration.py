@@ -59,6 +59,8 @@ _TOP = {
     " `require_https` (default `true` where `url` is), `allowed_domains`, `allowed_ports`,"
     " `max_url_length` and `disable_loopback` (default `true`), see"
     " [webhooks](how-to/webhooks.md).",
+    "encryption": "`path` names handlers of yours that encrypt state, a `langgraph_sdk.Encryption`:"
+    " [state at rest](deploy.md#state-at-rest).",
     "greenroom": "The section that this page is about.",
 }
 """The keys of a `langgraph.json` that have an effect, in the words of the page."""

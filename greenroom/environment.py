@@ -35,7 +35,11 @@ _HAPROXY = "RAY_SERVE_HAPROXY_BINARY_PATH"
 _HAPROXY_OWN_PORTS = ("RAY_SERVE_HAPROXY_STATS_PORT", "RAY_SERVE_HAPROXY_METRICS_PORT")
 TOKEN_FILE = "ray_token"
 """The file in the data directory with the token of the server's own Ray."""
-SERVER_SECRETS = ("GREENROOM_DATABASE_URL", "GREENROOM_WEBHOOK_SECRETS")
+SERVER_SECRETS = (
+    "GREENROOM_DATABASE_URL",
+    "GREENROOM_ENCRYPTION_KEYS",
+    "GREENROOM_WEBHOOK_SECRETS",
+)
 """The variables that nobody needs once the settings are read."""
 SECRETS = (*SERVER_SECRETS, "RAY_AUTH_TOKEN")
 """The variables that no process with user code needs, once it is connected to Ray."""

@@ -31,7 +31,7 @@ from greenroom.setting_values import (
 
 PREFIX = "GREENROOM_"
 
-SECRET = ("database_url", "webhook_secrets")
+SECRET = ("database_url", "encryption_keys", "webhook_secrets")
 """The settings whose values no message shows."""
 
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -98,6 +98,15 @@ class Settings(BaseSettings):
         default=None,
         repr=False,  # it carries a password
         description="PostgreSQL to use; unset, an embedded one in `data_dir` is started.",
+    )
+
+    encryption_keys: str | None = Field(
+        default=None,
+        min_length=1,
+        repr=False,
+        description="Keys with which state is encrypted before it is stored (AES-GCM), such as"
+        " `2027:BASE64,2026:BASE64`: a name and 32 bytes each, the newest first. The first one"
+        " encrypts, all decrypt.",
     )
 
     ray_address: str | None = Field(

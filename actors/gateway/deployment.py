@@ -18,6 +18,7 @@ from actors.gateway.routing import Registries
 from actors.gateway.runtime import RayRuntime
 from actors.registries import find_registries
 from greenroom import tracing
+from greenroom.graphs.encryption import load_sealing
 from greenroom.http.app import create_app, drain
 from greenroom.http.settings import HttpSettings
 from greenroom.persistence.database import open_pool
@@ -58,6 +59,7 @@ class Gateway:
             statement_timeout_s=STATEMENT_TIMEOUT_S,
         )
         configuration = await asyncio.to_thread(configuration_of, setup)
+        sealing = await asyncio.to_thread(load_sealing, configuration, settings.encryption_keys)
         self._custom = custom_app_of(configuration)
         if self._custom is not None:
             await asyncio.to_thread(self._custom.start)
@@ -68,15 +70,17 @@ class Gateway:
             shards=hello["shards"],
             read_wait_s=settings.read_wait_s,
             fixed_graphs=frozenset(configuration.graphs),
+            sealing=sealing,
         )
         self._app = create_app(
             runtime=runtime,
-            records=PostgresRecords(self._database),
+            records=PostgresRecords(self._database, sealing=sealing),
             graphs=list(configuration.graphs),
             default_graph=configuration.default_graph,
             shipped_graphs=configuration.shipped_graphs,
             broken_graphs=configuration.problems,
             store=configuration.store,
+            sealing=sealing,
             rules=configuration.http,
             webhooks=configuration.webhooks.policy,
             custom=self._custom,

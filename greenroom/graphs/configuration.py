@@ -25,6 +25,7 @@ from greenroom.core.store import StoreSpec
 from greenroom.core.threads import ThreadTtl
 from greenroom.core.webhook_rules import WebhookRules
 from greenroom.graphs.dependencies import import_paths_of
+from greenroom.graphs.encryption_section import EncryptionTarget, parse_encryption
 from greenroom.graphs.http_section import parse_http
 from greenroom.graphs.json_values import an_object, listed, refuse_unknown
 from greenroom.graphs.placements import PlacementSpec, parse_placement
@@ -118,6 +119,7 @@ class Configuration:
         keeping: which values of states are kept.
         http: the rules of the HTTP edge.
         webhooks: which URLs are called, and with which headers.
+        encryption: the handlers that encrypt state; None: there are none.
         warnings: sentences about keys of the file that have no effect.
     """
 
@@ -133,6 +135,7 @@ class Configuration:
     keeping: Keeping = field(default_factory=Keeping)
     http: HttpRules = field(default_factory=HttpRules)
     webhooks: WebhookRules = field(default_factory=WebhookRules)
+    encryption: EncryptionTarget | None = None
     warnings: tuple[str, ...] = ()
 
     @property
@@ -190,20 +193,12 @@ BUILD_ONLY = (
 NOT_HONOURED = {
     "auth": "'auth' is set, but Greenroom does not authenticate yet: EVERY request is let in. "
     "Put a proxy that authenticates in front, or keep the server on 127.0.0.1.",
-    "encryption": "'encryption' is set, but Greenroom does not honour it yet: state is stored "
-    "UNENCRYPTED.",
     "ui": "'ui' is set, but Greenroom serves no UI components.",
 }
 
 HONOURED = (
-    "graphs",
-    "dependencies",
-    "env",
-    "store",
-    "checkpointer",
-    "http",
-    "webhooks",
-    "greenroom",
+    *("graphs", "dependencies", "env", "store", "checkpointer", "encryption"),
+    *("http", "webhooks", "greenroom"),
 )
 
 CHECKPOINTER_NOT_HONOURED = {
@@ -307,6 +302,7 @@ def parse_configuration(content: Any, root: Path) -> Configuration:
         keeping=keeping_of(checkpointer),
         http=http,
         webhooks=parse_webhooks(top.get("webhooks")),
+        encryption=parse_encryption(top.get("encryption")),
         warnings=(
             *_warnings(top),
             *store_warnings,

@@ -47,6 +47,7 @@ from greenroom.http.mcp import routes as mcp
 from greenroom.http.mounting import Mounted
 from greenroom.http.settings import HttpSettings
 from greenroom.http.usage import CallerUsage
+from greenroom.sealing import UNSEALED, Sealing
 from greenroom.wire.dialects import DIALECTS
 
 _PARTS: tuple[tuple[str, Any], ...] = (
@@ -81,6 +82,7 @@ def create_app(
     webhooks: UrlPolicy | None = None,
     custom: CustomApp | None = None,
     settings: HttpSettings | None = None,
+    sealing: Sealing = UNSEALED,
 ) -> FastAPI:
     """Creates the application; its `Edge` is ``app.state.edge``.
 
@@ -96,6 +98,7 @@ def create_app(
         webhooks: the URLs that runs may name as their webhooks.
         custom: the application of ``http.app``, which was started.
         settings: None for the defaults.
+        sealing: seals what clients give runs, before it is stored.
     """
     rules = rules or HttpRules()
     has_no_meta = "meta" in rules.disabled
@@ -119,6 +122,7 @@ def create_app(
         webhooks=webhooks or UrlPolicy(),
         settings=(settings := settings or HttpSettings()),
         usage=CallerUsage(settings.limits),
+        sealing=sealing,
     )
     for dialect in DIALECTS:
         for name, part in _PARTS:

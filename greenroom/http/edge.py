@@ -17,6 +17,7 @@ from greenroom.core.store import StoreSpec
 from greenroom.core.webhook_rules import UrlPolicy
 from greenroom.http.settings import HttpSettings
 from greenroom.http.usage import CallerUsage
+from greenroom.sealing import UNSEALED, Sealing
 from greenroom.wire.dialects import GATEWAY, PLATFORM, Dialect
 
 log = logging.getLogger(__name__)
@@ -101,6 +102,7 @@ class Edge:
     broken_graphs: Mapping[str, str] = field(default_factory=dict[str, str])
     store: StoreSpec = field(default_factory=StoreSpec)
     webhooks: UrlPolicy = field(default_factory=UrlPolicy)
+    sealing: Sealing = UNSEALED
     connections: Connections = field(default_factory=Connections)
     usage: CallerUsage = field(default_factory=CallerUsage)
 

@@ -21,6 +21,8 @@ from uuid_utils import uuid7
 from greenroom.core import identity
 from greenroom.core.ports import JsonObject
 from greenroom.core.runs import RunFacts, RunRequest
+from greenroom.sealing import UNSEALED, Sealing
+from greenroom.sealing.runs import sealed_run
 from greenroom.wire import configs
 from greenroom.wire.dialects import PLATFORM, Dialect
 from greenroom.wire.encoding import dumps
@@ -43,6 +45,7 @@ def request_of(
     traceparent: str | None = None,
     cron_id: str | None = None,
     headers: Mapping[str, str] | None = None,
+    sealing: Sealing = UNSEALED,
 ) -> RunRequest:
     """Makes the request for a run from a body.
 
@@ -55,6 +58,7 @@ def request_of(
         traceparent: as of `RunFacts`.
         cron_id: the cron that the run is a firing of; the graph finds it in ``configurable``.
         headers: headers that go into ``configurable`` in place of the body's values.
+        sealing: seals what the client gives the run.
 
     Raises:
         BadRequest: the body contradicts itself (platform API, section 5).
@@ -90,7 +94,7 @@ def request_of(
         assistant_version=assistant.get("version"),
         assistant_revision=assistant.get("revision"),
     )
-    encoded, metadata_at = _encoded(kwargs, dumps({**defaults, **metadata}))
+    encoded, metadata_at = _encoded(sealed_run(sealing, kwargs), dumps({**defaults, **metadata}))
     return RunRequest(
         facts=facts,
         kwargs=encoded,
