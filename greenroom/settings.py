@@ -197,6 +197,12 @@ class Settings(BaseSettings):
         " its share. Unset: no limit.",
     )
 
+    openai: bool = Field(
+        default=False,
+        description="Serve the routes of OpenAI's API, `/v1/chat/completions`, `/v1/responses` and"
+        " `/v1/models`. `http.openai` of `langgraph.json` does the same.",
+    )
+
     webhook_allow_private: bool = Field(
         default=False,
         description="Webhooks may go to this machine and to private networks.",

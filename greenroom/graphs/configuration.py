@@ -22,6 +22,7 @@ from greenroom.core.errors import ConfigurationError
 from greenroom.core.keeping import Keeping
 from greenroom.core.store import StoreSpec
 from greenroom.core.threads import ThreadTtl
+from greenroom.graphs.http_section import not_honoured, serves_openai
 from greenroom.graphs.json_values import an_object, listed, refuse_unknown
 from greenroom.graphs.placements import PlacementSpec, parse_placement
 from greenroom.graphs.serde import keeping_of
@@ -111,6 +112,7 @@ class Configuration:
         store: the store's index, and times to live of its items.
         thread_ttl: the time to live of threads.
         keeping: which values of states are kept.
+        openai: the OpenAI-compatible routes are served.
         warnings: sentences about keys of the file that have no effect.
     """
 
@@ -124,6 +126,7 @@ class Configuration:
     store: StoreSpec = field(default_factory=StoreSpec)
     thread_ttl: ThreadTtl = field(default_factory=ThreadTtl)
     keeping: Keeping = field(default_factory=Keeping)
+    openai: bool = False
     warnings: tuple[str, ...] = ()
 
     @property
@@ -176,8 +179,8 @@ BUILD_ONLY = (
 NOT_HONOURED = {
     "auth": "'auth' is set, but Greenroom does not authenticate yet: EVERY request is let in. "
     "Put a proxy that authenticates in front, or keep the server on 127.0.0.1.",
-    "http": "'http' is set, but Greenroom does not honour it yet: custom routes, CORS rules, "
-    "disabled routes and mount prefixes have no effect.",
+    "http": "'http' is set, but Greenroom honours only 'openai' of it yet: custom routes, CORS "
+    "rules, disabled routes and mount prefixes have no effect.",
     "webhooks": "'webhooks' is set, but Greenroom does not honour it yet: its own rules decide "
     "which webhook URLs are allowed.",
     "encryption": "'encryption' is set, but Greenroom does not honour it yet: state is stored "
@@ -285,8 +288,9 @@ def parse_configuration(content: Any, root: Path) -> Configuration:
         store=store,
         thread_ttl=thread_ttl,
         keeping=keeping_of(checkpointer),
+        openai=serves_openai(top),
         warnings=(
-            *_warnings(top),
+            *_warnings({**top, "http": not_honoured(top)}),
             *store_warnings,
             *ttl_warnings,
             *dependency_warnings,

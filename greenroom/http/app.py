@@ -34,6 +34,7 @@ from greenroom.http.a2a import routes as a2a
 from greenroom.http.bodies import CountedBodies
 from greenroom.http.edge import Edge
 from greenroom.http.mcp import routes as mcp
+from greenroom.http.openai import routes as openai
 from greenroom.http.settings import HttpSettings
 from greenroom.wire.dialects import DIALECTS
 
@@ -83,11 +84,12 @@ def create_app(
         store=store or StoreSpec(),
         settings=settings or HttpSettings(),
     )
+    switched = (openai,) if app.state.edge.settings.openai else ()
     for dialect in DIALECTS:
         # Routes are tried in order, so the most frequent ones come first.
         for part in (
             *(runs, stateless, all_runs, threads, states),
-            *(store_routes, assistants, crons, mcp, a2a, system),
+            *(store_routes, assistants, crons, mcp, a2a, *switched, system),
         ):
             app.include_router(part.router, prefix=dialect.prefix)
     errors.install(app)

@@ -18,6 +18,7 @@ class HttpSettings:
         bodies_max_bytes: the bound for all bodies under way; a body beyond it is answered 503.
         max_body_depth: the deepest nesting of a body's JSON.
         webhook_allow_private: allow webhooks to this machine and to private networks.
+        openai: serve the OpenAI-compatible routes.
     """
 
     heartbeat_s: float = 5.0
@@ -26,3 +27,4 @@ class HttpSettings:
     bodies_max_bytes: int = 256 * MIB
     max_body_depth: int = 100
     webhook_allow_private: bool = False
+    openai: bool = False
