@@ -43,6 +43,8 @@ _TOP = {
     " node that returned it. `pickle_fallback` says whether a value that msgpack does not give back"
     " is pickled: by default only where all types are allowed. `allowed_json_modules` is about"
     " checkpoints in LangGraph's older JSON format.",
+    "http": "Of it, `openai: true` serves the routes of OpenAI's API, see"
+    " [OpenAI clients](how-to/openai-client.md).",
     "greenroom": "The section that this page is about.",
 }
 """The keys of a `langgraph.json` that have an effect, in the words of the page."""

@@ -7,7 +7,9 @@ from pydantic.fields import FieldInfo
 from greenroom.settings import Settings, allowed, variable
 
 GROUPS = {
-    "Where it listens": ("config", "allow_broken", "host", "port", "gateway_replicas", "haproxy"),
+    "Where it listens": (
+        *("config", "allow_broken", "host", "port", "gateway_replicas", "haproxy", "openai"),
+    ),
     "Where it keeps its data": ("data_dir", "database_url"),
     "Ray": ("ray_address", "ray_namespace", "object_store_mib", "dashboard"),
     "Time": (
