@@ -15,7 +15,7 @@ from actors.common import metrics
 from actors.registry import in_flight
 from actors.registry.context import Context
 from actors.registry.enforcing import Enforcer
-from actors.registry.in_flight import Run
+from actors.registry.in_flight import DISPLACED, Run
 from greenroom.core.admission import Cancel, Claim, Drop, Effect, EndUnexecuted, Lane
 from greenroom.core.lifecycle import Event
 from greenroom.core.runs import RunStatus
@@ -75,6 +75,7 @@ class Effects:
         cancels = [effect for effect in effects if isinstance(effect, Cancel | EndUnexecuted)]
         for effect in effects:
             if isinstance(effect, Cancel) and (run := self._runs.find(effect.run_id)) is not None:
+                run.cancelled_because = run.cancelled_because or DISPLACED
                 self._enforcer.cancel(run, effect.action)
         written = [
             *self._drop_writes(effects),

@@ -352,6 +352,23 @@ class Records(Items, Keys, Protocol):
         """Returns a thread's runs, newest first; None when the thread does not exist."""
         ...
 
+    async def add_feedback(
+        self, run_id: str, feedback_id: str, key: str, content: Mapping[str, Any]
+    ) -> JsonObject | None:
+        """Stores feedback about a run; one with this id that is there already is returned.
+
+        Returns:
+            None if the run does not exist.
+
+        Raises:
+            Conflict: there is too much about the run.
+        """
+        ...
+
+    async def list_feedback(self, run_id: str, *, limit: int, offset: int) -> list[JsonObject]:
+        """Returns the feedback about a run, oldest first."""
+        ...
+
     # crons
     async def get_cron(self, cron_id: str) -> tuple[JsonObject, int] | None:
         """Returns a cron and its revision (`Cron.revision`); None if it does not exist."""

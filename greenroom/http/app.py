@@ -20,6 +20,7 @@ from greenroom.http import (
     crons,
     documents,
     errors,
+    feedback,
     runs,
     spans,
     stateless,
@@ -88,7 +89,7 @@ def create_app(
     for dialect in DIALECTS:
         # Routes are tried in order, so the most frequent ones come first.
         for part in (
-            *(runs, stateless, all_runs, threads, states),
+            *(runs, stateless, all_runs, feedback, threads, states),
             *(store_routes, assistants, crons, mcp, a2a, *switched, system),
         ):
             app.include_router(part.router, prefix=dialect.prefix)

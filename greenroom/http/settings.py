@@ -19,6 +19,7 @@ class HttpSettings:
         max_body_depth: the deepest nesting of a body's JSON.
         webhook_allow_private: allow webhooks to this machine and to private networks.
         openai: serve the OpenAI-compatible routes.
+        thread_ttl: threads have a time to live unless they have their own; ``/info`` tells it.
     """
 
     heartbeat_s: float = 5.0
@@ -28,3 +29,4 @@ class HttpSettings:
     max_body_depth: int = 100
     webhook_allow_private: bool = False
     openai: bool = False
+    thread_ttl: bool = False

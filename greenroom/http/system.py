@@ -26,6 +26,8 @@ T = TypeVar("T")
 SERVICE_S = 3.0
 """How long a service may take to say that it is there."""
 _OK = b'{"ok":true,"services":{}}'
+_PACKAGES = ("greenroom", "langgraph", "langchain-core", "ray", "mcp", "a2a-sdk")
+"""Whose versions ``/info`` tells."""
 _CHECK = {"check_db": {"type": "boolean"}}
 
 
@@ -76,7 +78,8 @@ def _said(answer: object) -> str:
 @router.get("/info", summary="What this server is and can do", **doc({200: answers.Info}))
 async def info(request: Request) -> Response:
     """``broken_graphs`` says why graphs cannot be loaded, with ``GREENROOM_ALLOW_BROKEN``."""
-    broken = edge_of(request).broken_graphs
+    edge = edge_of(request)
+    broken = edge.broken_graphs
     return json(
         {
             "version": package_version("greenroom"),
@@ -88,8 +91,16 @@ async def info(request: Request) -> Response:
                 "langsmith_tracing_replicas": False,
                 "langsmith_tracing_session_on_runs": False,
                 "strict_resume": True,
-                "shipped_graphs": edge_of(request).shipped_graphs,
+                "shipped_graphs": edge.shipped_graphs,
+                "mcp": True,
+                "a2a": True,
+                "openai": edge.settings.openai,
+                "feedback": True,
+                "store_index": edge.store.index is not None,
+                "thread_ttl": edge.settings.thread_ttl,
+                "auth": False,
             },
+            "versions": {package: package_version(package) for package in _PACKAGES},
             "host": {"kind": "self-hosted"},
             "counts": await _counts(request),
             **({"broken_graphs": dict(broken)} if broken else {}),

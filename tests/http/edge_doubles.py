@@ -43,6 +43,7 @@ class MemoryRecords:
         self.crons: dict[str, tuple[JsonObject, int]] = {}
         self.asked: list[tuple[Any, ...]] = []
         self.down: Exception | None = None
+        self.feedback: dict[str, JsonObject] = {}
         self.keys: dict[str, Reservation] = {}
         self.released: list[str] = []
 
@@ -154,6 +155,17 @@ class MemoryRecords:
         runs = [r for r in self.runs.values() if r["thread_id"] == thread_id][::-1]
         runs = [r for r in runs if status in (None, r["status"])][offset:]
         return runs if limit is None else runs[:limit]
+
+    async def add_feedback(self, run_id, feedback_id, key, content) -> JsonObject | None:
+        if run_id not in self.runs:
+            return None
+        about = {"feedback_id": feedback_id, "run_id": run_id, "key": key, "created_at": NOW}
+        empty = dict.fromkeys(("score", "value", "comment", "correction"))
+        return self.feedback.setdefault(feedback_id, {**about, **empty, **content})
+
+    async def list_feedback(self, run_id, *, limit, offset) -> list[JsonObject]:
+        found = [each for each in self.feedback.values() if each["run_id"] == run_id]
+        return found[offset : offset + limit]
 
     async def put_item(self, namespace, key, value, *, vectors, ttl_minutes) -> None:
         self.asked.append(("put_item", namespace, key, vectors, ttl_minutes))

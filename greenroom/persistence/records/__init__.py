@@ -4,6 +4,7 @@
 |---|---|
 | `queries` | `Queries`: queries PostgreSQL, and translates its errors; shared parts of SQL |
 | `assistants`, `threads`, `runs`, `crons` | questions about one kind of record, and its shape |
+| `feedback` | what people say about runs |
 | `keys` | keys of requests that clients may repeat, and what was made under them |
 | `system_assistants` | the assistants that every start of a server registers |
 | `items` | the same of the store's items, and their writes, also those of graphs |
@@ -11,6 +12,7 @@
 
 from greenroom.persistence.records.assistants import AssistantRecords
 from greenroom.persistence.records.crons import CronRecords
+from greenroom.persistence.records.feedback import FeedbackRecords
 from greenroom.persistence.records.items import (
     ItemQueries,
     ItemRecords,
@@ -30,5 +32,7 @@ __all__ = [
 ]
 
 
-class PostgresRecords(AssistantRecords, ThreadRecords, RunRecords, CronRecords, ItemRecords):
+class PostgresRecords(
+    AssistantRecords, ThreadRecords, RunRecords, FeedbackRecords, CronRecords, ItemRecords
+):
     """`core.ports.Records` over a pool."""
