@@ -157,14 +157,42 @@ async def test_an_interrupt_is_answered_in_its_task(agent_of):
     asked = proto_helpers.get_data_parts(task.artifacts[0].parts)
     assert asked[0]["value"] == {"question": "sure?"}
     assert (await agent.get(task.id)).status.state == a2a.TASK_STATE_INPUT_REQUIRED
-    with pytest.raises(TaskNotCancelableError):
-        await agent.client.cancel_task(a2a.CancelTaskRequest(id=task.id))
     events = await agent.stream("yes", taskId=task.id, contextId=task.context_id)
     assert events[0].task.id == task.id
     (artifact,) = [e.artifact_update.artifact for e in events if e.HasField("artifact_update")]
     result = proto_helpers.get_data_parts(artifact.parts)
     assert result == [{"question": "sure?", "answer": "yes", "done": True}]
     assert (await agent.get(task.id)).status.state == a2a.TASK_STATE_COMPLETED
+
+
+async def test_a_task_that_waits_is_canceled_and_its_thread_waits_no_more(agent_of, server, http):
+    agent = await agent_of("approval")
+    task = await agent.send({"question": "sure?"})
+    canceled = await agent.client.cancel_task(a2a.CancelTaskRequest(id=task.id))
+    assert canceled.status.state == a2a.TASK_STATE_CANCELED
+    assert (await agent.get(task.id)).status.state == a2a.TASK_STATE_CANCELED
+    thread = (await http.get(f"{server.url}/threads/{task.context_id}")).json()
+    assert (thread["status"], thread["interrupts"]) == ("idle", {})
+    with pytest.raises(TaskNotCancelableError):
+        await agent.client.cancel_task(a2a.CancelTaskRequest(id=task.id))
+    again = await agent.send({"question": "really?"}, contextId=task.context_id)
+    assert again.id != task.id
+    assert again.status.state == a2a.TASK_STATE_INPUT_REQUIRED
+
+
+@pytest.mark.parametrize("version", ["1.0"])
+async def test_the_tasks_of_a_context_are_listed(agent_of):
+    agent = await agent_of("agent")
+    first = await agent.send("hi")
+    second = await agent.send("again", contextId=first.context_id)
+    asked = a2a.ListTasksRequest(context_id=first.context_id, page_size=1, include_artifacts=True)
+    page = await agent.client.list_tasks(asked)
+    assert [task.id for task in page.tasks] == [second.id]
+    assert (page.total_size, page.page_size) == (2, 1)
+    assert texts(page.tasks[0]) == [TOKENS]
+    asked.page_token = page.next_page_token
+    rest = await agent.client.list_tasks(asked)
+    assert ([task.id for task in rest.tasks], rest.next_page_token) == ([first.id], "")
 
 
 async def test_a_task_is_canceled_and_then_no_more(agent_of):

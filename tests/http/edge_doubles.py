@@ -209,13 +209,15 @@ class MemoryRecords:
             run
             for run in self.runs.values()
             if where.thread_id in (None, run["thread_id"])
+            and where.assistant_id in (None, run.get("assistant_id"))
             and _contains(run.get("metadata", {}), where.metadata or {})
         ]
         return _page(found[::-1] if descending else found, limit, offset)
 
     async def count_runs(self, where) -> int:
         self.asked.append(("count_runs", where))
-        return len(self.runs)
+        metadata = where.metadata or {}
+        return sum(_contains(run.get("metadata", {}), metadata) for run in self.runs.values())
 
     def add_thread(self, thread_id: str = THREAD, **metadata: Any) -> None:
         self.threads[thread_id] = _thread(thread_id, metadata)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from fnmatch import fnmatch
 from typing import Any
 
@@ -15,19 +16,23 @@ from a2a.utils.errors import (
 )
 from starlette.responses import Response
 
+from greenroom.core.ports import JsonObject
 from greenroom.http.a2a.calls import Call, as_json
 from greenroom.http.a2a.cards import card
+from greenroom.http.a2a.listings import Listing
 from greenroom.http.a2a.tasks import Sent, Tasks
 from greenroom.http.a2a.versions import V03, V10, Version
 from greenroom.http.a2a.views import History, State, View
 from greenroom.wire.encoding import is_list, is_object
+from greenroom.wire.models import MAX_OFFSET
 
 _OUTPUTS = ("text/plain", "application/json", "text")
 _KINDS = ("text", "data", "file")
 _NO_PUSH = (
     "Push notifications are not supported. Stream the task, subscribe to it again, or ask for it."
 )
-_NO_LIST = "There is no list of tasks. Search the runs at POST /runs/search: a task is a run."
+_PAGE = 50
+_LARGEST_PAGE = 100
 
 
 async def _send(call: Call) -> Response:
@@ -96,8 +101,64 @@ async def _no_push(call: Call) -> Response:
     raise PushNotificationNotSupportedError(_NO_PUSH)
 
 
-async def _no_list(call: Call) -> Response:
-    raise UnsupportedOperationError(_NO_LIST)
+async def _list(call: Call) -> Response:
+    params = call.params
+    size = _number(params, "pageSize", _PAGE, 1, _LARGEST_PAGE)
+    token: Any = params.get("pageToken") or "0"
+    if not (isinstance(token, str) and token.isascii() and token.isdigit() and len(token) < 10):
+        raise InvalidParamsError("pageToken must be the nextPageToken of another page.")
+    history = call.history(_number(params, "historyLength", 0, 0, MAX_OFFSET))
+    context_id = _context_id(call)
+    tasks = await call.tasks()
+    found = await tasks.listed(
+        Listing(
+            size=size,
+            offset=int(token),
+            context_id=context_id or None,
+            state=_state(params.get("status")),
+            since=_since(params.get("statusTimestampAfter")),
+        )
+    )
+    shown = [call.task(view, history) for view in found.views]
+    if not params.get("includeArtifacts"):
+        shown = [{k: v for k, v in task.items() if k != "artifacts"} for task in shown]
+    return call.answer(
+        {
+            "tasks": [call.version.task(task) for task in shown],
+            "nextPageToken": "" if found.next_offset is None else str(found.next_offset),
+            "pageSize": size,
+            "totalSize": found.total,
+        }
+    )
+
+
+def _number(params: JsonObject, name: str, default: int, least: int, most: int) -> int:
+    value: Any = params.get(name)
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise InvalidParamsError(f"{name} must be an integer between {least} and {most}.")
+    return value
+
+
+def _state(value: Any) -> State | None:
+    if not value or value == "TASK_STATE_UNSPECIFIED":
+        return None
+    name = str(value).removeprefix("TASK_STATE_").lower().replace("_", "-")
+    try:
+        return State(name)
+    except ValueError:
+        raise InvalidParamsError(f"Invalid status value: {str(value)[:80]!r}.") from None
+
+
+def _since(value: Any) -> datetime | None:
+    if not value:
+        return None
+    try:
+        found = datetime.fromisoformat(str(value))
+    except ValueError:
+        raise InvalidParamsError("statusTimestampAfter must be a time in ISO 8601.") from None
+    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
 
 
 def _message(call: Call) -> tuple[a2a.MessageSendParams, History]:
@@ -156,7 +217,7 @@ METHODS: dict[str, tuple[Version, Callable[[Call], Awaitable[Response]]]] = {
     "SendStreamingMessage": (V10, _send_stream),
     "GetTask": (V10, _get),
     "CancelTask": (V10, _cancel),
-    "ListTasks": (V10, _no_list),
+    "ListTasks": (V10, _list),
     "SubscribeToTask": (V10, _subscribe),
     "CreateTaskPushNotificationConfig": (V10, _no_push),
     "GetTaskPushNotificationConfig": (V10, _no_push),
