@@ -77,6 +77,7 @@ class Gateway:
                 openai=settings.openai or configuration.openai,
                 thread_ttl=settings.thread_ttl_s is not None
                 or configuration.thread_ttl.default_minutes is not None,
+                limits=settings.limits,
             ),
         )
 

@@ -180,6 +180,7 @@ class RunRequest(_LargeKwargs, OfRun):
             the last. None: they have none.
         thread_config: JSON object, the parts of the config that the thread's record shows.
         once: the ``Idempotency-Key`` under which the run is made.
+        caller: whose run it is, where the runs of each caller are limited.
     """
 
     facts: RunFacts
@@ -192,6 +193,7 @@ class RunRequest(_LargeKwargs, OfRun):
     metadata_at: tuple[int, int] | None = None
     thread_config: bytes = b"{}"
     once: OnceKey | None = None
+    caller: str | None = None
 
     def kwargs_around(self) -> tuple[memoryview, memoryview | None]:
         """Returns the ``kwargs`` before and after the config's metadata, not copied; without

@@ -34,14 +34,16 @@ from greenroom.http import (
 from greenroom.http.a2a import routes as a2a
 from greenroom.http.bodies import CountedBodies
 from greenroom.http.edge import Edge
+from greenroom.http.limits import LimitedCallers
 from greenroom.http.mcp import routes as mcp
 from greenroom.http.openai import routes as openai
 from greenroom.http.settings import HttpSettings
+from greenroom.http.usage import CallerUsage
 from greenroom.wire.dialects import DIALECTS
 
 _EXPOSED = (
     *("x-pagination-total", "x-pagination-next", "content-location", "location"),
-    "mcp-session-id",
+    *("mcp-session-id", "ratelimit", "ratelimit-policy", "retry-after"),
 )
 
 
@@ -83,7 +85,8 @@ def create_app(
         shipped_graphs=shipped_graphs,
         broken_graphs=broken_graphs or {},
         store=store or StoreSpec(),
-        settings=settings or HttpSettings(),
+        settings=(settings := settings or HttpSettings()),
+        usage=CallerUsage(settings.limits),
     )
     switched = (openai,) if app.state.edge.settings.openai else ()
     for dialect in DIALECTS:
@@ -96,7 +99,9 @@ def create_app(
     errors.install(app)
     documents.install(app)
     app.add_middleware(answering.Heads)
-    app.add_middleware(CountedBodies, max_bytes=app.state.edge.settings.bodies_max_bytes)
+    app.add_middleware(CountedBodies, max_bytes=settings.bodies_max_bytes)
+    if settings.limits.counts_requests or settings.limits.counts_runs:
+        app.add_middleware(LimitedCallers, edge=lambda: app.state.edge)
     # The middleware added last is outermost, so an answer of `LastResort` has CORS headers too.
     app.add_middleware(errors.LastResort)
     if tracing.is_on():

@@ -24,6 +24,7 @@ from greenroom.core.runs import CreatedRun, RunRequest
 from greenroom.http import webhooks
 from greenroom.http.edge import Edge
 from greenroom.http.idempotency import NEW, Ids, deleted
+from greenroom.http.limits import admitting, current_caller
 from greenroom.http.parameters import is_uuid
 from greenroom.wire import configs
 from greenroom.wire.dialects import Dialect
@@ -112,7 +113,8 @@ async def admit(
     try:
         for _ in range(_MOST_CHANGES):
             try:
-                created = await edge.runtime.create(request)
+                async with admitting(edge, [] if ids.has_made(request.run_id) else [request]):
+                    created = await edge.runtime.create(request)
                 break
             except AssistantChanged:
                 # What this gateway knew of the assistant is old, e.g. another one has changed it.
@@ -196,7 +198,7 @@ async def run_request(
         stateless=thread_id is None,
         traceparent=tracing.traceparent(),
     )
-    return request if ids.once is None else replace(request, once=ids.once)
+    return replace(request, once=ids.once, caller=current_caller(edge))
 
 
 def check_run(edge: Edge, body: RunCreate) -> None:

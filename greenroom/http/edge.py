@@ -15,6 +15,7 @@ from greenroom.core.identity import system_assistant_id
 from greenroom.core.ports import Records, Runtime
 from greenroom.core.store import StoreSpec
 from greenroom.http.settings import HttpSettings
+from greenroom.http.usage import CallerUsage
 from greenroom.wire.dialects import GATEWAY, PLATFORM, Dialect
 
 log = logging.getLogger(__name__)
@@ -99,6 +100,7 @@ class Edge:
     broken_graphs: Mapping[str, str] = field(default_factory=dict[str, str])
     store: StoreSpec = field(default_factory=StoreSpec)
     connections: Connections = field(default_factory=Connections)
+    usage: CallerUsage = field(default_factory=CallerUsage)
 
     async def serves(self, graph_id: str) -> bool:
         """Returns whether the graph exists, in the configuration or as a shipped graph."""

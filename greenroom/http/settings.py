@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from greenroom.core.limits import Limits
 from greenroom.core.units import MIB
 
 
@@ -20,6 +21,7 @@ class HttpSettings:
         webhook_allow_private: allow webhooks to this machine and to private networks.
         openai: serve the OpenAI-compatible routes.
         thread_ttl: threads have a time to live unless they have their own; ``/info`` tells it.
+        limits: the limits of each caller.
     """
 
     heartbeat_s: float = 5.0
@@ -30,3 +32,4 @@ class HttpSettings:
     webhook_allow_private: bool = False
     openai: bool = False
     thread_ttl: bool = False
+    limits: Limits = field(default_factory=Limits)

@@ -53,7 +53,7 @@ merged AS (
 made AS (
     INSERT INTO greenroom.runs (run_id, thread_id, assistant_id, graph_id, status, attempt,
         actor, kwargs, metadata, multitask_strategy, temporary, resumable, resumes, webhook,
-        due_at, started_at, assistant_version, assistant_revision)
+        due_at, started_at, assistant_version, assistant_revision, caller)
     SELECT %(run)s, thread_id, %(assistant)s, %(graph)s, %(status)s, %(attempt)s, %(actor)s,
         (%(kwargs)s::text || coalesce(metadata::text || %(more_kwargs)s::text, ''))::json,
         metadata, %(strategy)s, %(temporary)s, %(resumable)s,
@@ -61,7 +61,7 @@ made AS (
         CASE WHEN %(after_s)s::float8 > 0
             THEN clock_timestamp() + make_interval(secs => %(after_s)s::float8) END,
         CASE WHEN %(actor)s::text IS NOT NULL THEN clock_timestamp() END,
-        %(version)s, %(state)s
+        %(version)s, %(state)s, %(caller)s
     FROM merged
     ON CONFLICT (run_id) DO NOTHING
     RETURNING created_at, metadata)
@@ -185,6 +185,7 @@ def admit(request: RunRequest, *, actor: str | None, firing: Firing | None = Non
             "resumes": request.resumes,
             "webhook": request.webhook,
             "after_s": request.after_s,
+            "caller": request.caller,
         },
     )
 
