@@ -19,7 +19,7 @@ from actors.registry.in_flight import DISPLACED, Run
 from greenroom.core.admission import Cancel, Claim, Drop, Effect, EndUnexecuted, Lane
 from greenroom.core.lifecycle import Event
 from greenroom.core.runs import RunStatus
-from greenroom.persistence import journal, outbox
+from greenroom.persistence import journal, outbox, pushes
 from greenroom.persistence.journal import Write
 
 
@@ -125,6 +125,8 @@ class Effects:
             else:
                 writes.append(journal.end_run(run.run_id, RunStatus.INTERRUPTED, None))
                 writes.append(outbox.announce(run.run_id))
+                if run.may_be_task:
+                    writes.append(pushes.announce(run.run_id))
             if not self._lanes.has_runs(run.thread_id):
                 rest = journal.leave_thread if run.temporary else journal.reset_thread_status
                 writes.append(rest(run.thread_id))
@@ -154,7 +156,7 @@ class Effects:
 
     def follow_up(self, run: Run) -> None:
         """Begins the work after an end that must not delay it: webhook and deletion."""
-        if run.webhook:
+        if run.webhook or run.may_be_task:
             self._webhooks.wake()
         if run.temporary:
             self._tasks.spawn(self.delete_remains(run.thread_id))

@@ -16,7 +16,7 @@ from actors.registry.in_flight import CANCELLED, Run
 from greenroom.core.errors import DatabaseUnavailable
 from greenroom.core.runs import RunStatus
 from greenroom.core.threads import resting_status
-from greenroom.persistence import journal, outbox
+from greenroom.persistence import journal, outbox, pushes
 
 log = logging.getLogger("greenroom.registry")
 
@@ -144,6 +144,7 @@ class Endings:
                 run.thread_id, rest, end.interrupts, _error_of_thread(run, end), busy=busy
             ),
             *([outbox.announce(run.run_id)] if run.webhook else []),
+            *([pushes.announce(run.run_id)] if run.may_be_task else []),
             key=run.thread_id,
         )
 

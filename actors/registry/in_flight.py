@@ -44,6 +44,7 @@ class Run(OfRun):
         out_of_time: whether ``overdue`` has killed the process.
         cancelled_because: why it is cancelled, as the thread's record says it; None also if an
             earlier registry has cancelled it.
+        may_be_task: False: it is no run of an A2A task, so nobody is told about its end.
     """
 
     facts: RunFacts
@@ -56,6 +57,7 @@ class Run(OfRun):
     overdue: asyncio.TimerHandle | None = None
     out_of_time: bool = False
     cancelled_because: str | None = None
+    may_be_task: bool = True
 
     @property
     def life(self) -> Life:

@@ -26,6 +26,7 @@ from greenroom.core.questions import Update as Update
 from greenroom.core.questions import Updated as Updated
 from greenroom.core.runs import Batch, CancelRequest, CreatedRun, Outcome, Placement, RunRequest
 from greenroom.core.store import Embedding, Items
+from greenroom.core.telling import Feedback, Pushes
 
 
 class Runtime(Embedding, Protocol):
@@ -253,7 +254,7 @@ class RunFilter:
     metadata: Mapping[str, Any] | None = None
 
 
-class Records(Items, Keys, UsageRecords, Protocol):
+class Records(Items, Keys, UsageRecords, Feedback, Pushes, Protocol):
     """The database, as the HTTP edge sees it. Records are dicts in the API's shape."""
 
     async def ready(self) -> None:
@@ -351,23 +352,6 @@ class Records(Items, Keys, UsageRecords, Protocol):
         self, thread_id: str, *, limit: int | None, offset: int, status: str | None
     ) -> list[JsonObject] | None:
         """Returns a thread's runs, newest first; None when the thread does not exist."""
-        ...
-
-    async def add_feedback(
-        self, run_id: str, feedback_id: str, key: str, content: Mapping[str, Any]
-    ) -> JsonObject | None:
-        """Stores feedback about a run; one with this id that is there already is returned.
-
-        Returns:
-            None if the run does not exist.
-
-        Raises:
-            Conflict: there is too much about the run.
-        """
-        ...
-
-    async def list_feedback(self, run_id: str, *, limit: int, offset: int) -> list[JsonObject]:
-        """Returns the feedback about a run, oldest first."""
         ...
 
     # crons

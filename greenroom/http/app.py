@@ -37,6 +37,7 @@ from greenroom.http.edge import Edge
 from greenroom.http.limits import LimitedCallers
 from greenroom.http.mcp import routes as mcp
 from greenroom.http.openai import routes as openai
+from greenroom.http.openai.errors import OpenAiErrors
 from greenroom.http.settings import HttpSettings
 from greenroom.http.usage import CallerUsage
 from greenroom.wire.dialects import DIALECTS
@@ -104,6 +105,8 @@ def create_app(
         app.add_middleware(LimitedCallers, edge=lambda: app.state.edge)
     # The middleware added last is outermost, so an answer of `LastResort` has CORS headers too.
     app.add_middleware(errors.LastResort)
+    if settings.openai:
+        app.add_middleware(OpenAiErrors)
     if tracing.is_on():
         app.add_middleware(spans.RequestSpans)
     app.add_middleware(

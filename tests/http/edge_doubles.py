@@ -45,6 +45,7 @@ class MemoryRecords:
         self.asked: list[tuple[Any, ...]] = []
         self.down: Exception | None = None
         self.feedback: dict[str, JsonObject] = {}
+        self.pushes: dict[str, dict[str, JsonObject]] = {}
         self.keys: dict[str, Reservation] = {}
         self.released: list[str] = []
         self.told_usage: list[Any] = []
@@ -186,6 +187,17 @@ class MemoryRecords:
     async def list_feedback(self, run_id, *, limit, offset) -> list[JsonObject]:
         found = [each for each in self.feedback.values() if each["run_id"] == run_id]
         return found[offset : offset + limit]
+
+    async def put_push(self, task_id, thread_id, config_id, content, *, tells) -> bool:
+        self.asked.append(("put_push", task_id, thread_id, tells))
+        self.pushes.setdefault(task_id, {})[config_id] = {**content, "id": config_id}
+        return True
+
+    async def list_pushes(self, task_id) -> list[JsonObject]:
+        return [*self.pushes.get(task_id, {}).values()]
+
+    async def delete_push(self, task_id, config_id) -> None:
+        self.pushes.get(task_id, {}).pop(config_id, None)
 
     async def put_item(self, namespace, key, value, *, vectors, ttl_minutes) -> None:
         self.asked.append(("put_item", namespace, key, vectors, ttl_minutes))

@@ -130,7 +130,7 @@ async def test_a_card_is_one_of_both_versions(client, mount):
     assert card["description"] == "counter assistant"
     assert card["url"] == f"http://edge{mount}/a2a/{COUNTER}"
     assert card["capabilities"]["streaming"] is True
-    assert card["capabilities"]["pushNotifications"] is False
+    assert card["capabilities"]["pushNotifications"] is True
     assert card["skills"][0]["metadata"]["inputSchema"] == {
         "required": ["messages"],
         "properties": ["messages"],
@@ -568,7 +568,6 @@ async def test_a_message_that_cannot_be_sent_is_refused(agent, runtime, sent, co
 @pytest.mark.parametrize(
     ("configuration", "code"),
     [
-        ({"pushNotificationConfig": {"url": "http://x"}}, -32003),
         ({"acceptedOutputModes": ["audio/mpeg"]}, -32005),
         ({"acceptedOutputModes": ["text/*"], "historyLength": -1}, -32602),
         ({"blocking": "no way"}, -32602),
@@ -579,20 +578,88 @@ async def test_a_configuration_is_honoured_or_refused(agent, configuration, code
     assert (await agent.error("message/send", params))[0] == code
 
 
+PUSH = {"url": "https://example.com/hook", "token": "t"}
+
+
+async def test_push_notifications_are_configured_in_version_03(agent, runtime):
+    task = await agent.begun()
+    given = {**PUSH, "id": "c1", "authentication": {"schemes": ["Bearer"], "credentials": "s"}}
+    params = {"taskId": task["id"], "pushNotificationConfig": given}
+    made = await agent.result("tasks/pushNotificationConfig/set", params)
+    # Nobody reads the credentials back.
+    about = {"authentication": {"schemes": ["Bearer"]}}
+    shown = {"taskId": task["id"], "pushNotificationConfig": {**PUSH, "id": "c1", **about}}
+    assert made == shown
+    assert runtime.records.pushes[task["id"]]["c1"]["credentials"] == "s"
+    of_task = {"id": task["id"]}
+    assert await agent.result("tasks/pushNotificationConfig/get", of_task) == shown
+    assert await agent.result("tasks/pushNotificationConfig/list", of_task) == [shown]
+    params = {**of_task, "pushNotificationConfigId": "c1"}
+    assert await agent.result("tasks/pushNotificationConfig/delete", params) is None
+    assert await agent.result("tasks/pushNotificationConfig/list", of_task) == []
+    assert (await agent.error("tasks/pushNotificationConfig/get", params))[0] == -32001
+    assert (await agent.error("tasks/pushNotificationConfig/delete", of_task))[0] == -32602
+
+
+async def test_push_notifications_are_configured_in_version_10(agent, runtime):
+    task = await agent.begun()
+    about = {"authentication": {"scheme": "Basic", "credentials": "s"}}
+    params = {"taskId": task["id"], **PUSH, **about}
+    made = await agent.result("CreateTaskPushNotificationConfig", params)
+    shown = {**params, "id": made["id"], "authentication": {"scheme": "Basic"}}
+    assert made == shown
+    named = {"taskId": task["id"], "id": made["id"]}
+    assert await agent.result("GetTaskPushNotificationConfig", named) == shown
+    listed = await agent.result("ListTaskPushNotificationConfigs", {"taskId": task["id"]})
+    assert listed == {"configs": [shown], "nextPageToken": ""}
+    assert await agent.result("DeleteTaskPushNotificationConfig", named) == {}
+    assert runtime.records.pushes[task["id"]] == {}
+
+
+async def test_a_message_may_bring_its_configuration(agent, runtime):
+    new = {"message": message(), "configuration": {"taskPushNotificationConfig": PUSH}}
+    new["configuration"]["returnImmediately"] = True
+    new["message"]["role"] = "ROLE_USER"
+    task = (await agent.result("SendMessage", new))["task"]
+    assert runtime.records.asked[-1] == ("put_push", task["id"], task["contextId"], True)
+    old = {"message": message(), "configuration": {"pushNotificationConfig": PUSH}}
+    old["configuration"]["blocking"] = False
+    task = await agent.result("message/send", old)
+    (stored,) = await runtime.records.list_pushes(task["id"])
+    assert (stored["url"], stored["version"]) == (PUSH["url"], "0.3")
+
+
 @pytest.mark.parametrize(
-    "method",
+    "config",
     [
-        "tasks/pushNotificationConfig/set",
-        "tasks/pushNotificationConfig/get",
-        "tasks/pushNotificationConfig/list",
-        "tasks/pushNotificationConfig/delete",
-        "CreateTaskPushNotificationConfig",
+        {},
+        {"url": "http://127.0.0.1/x"},
+        {"url": "ftp://example.com"},
+        {"url": "https://example.com", "token": "a\nb"},
+        {"url": "https://example.com", "id": 1},
+        {"url": "https://example.com", "authentication": "Bearer"},
     ],
 )
-async def test_push_notifications_are_refused(agent, method):
-    code, told = await agent.error(method, {"id": RUN})
-    assert code == -32003
-    assert "Stream the task" in told
+async def test_a_configuration_that_cannot_be_used_is_refused(agent, runtime, config):
+    sent = {"message": message(), "configuration": {"pushNotificationConfig": config}}
+    assert (await agent.error("message/send", sent))[0] == -32602
+    assert runtime.requests == []
+    task = await agent.begun()
+    params = {"taskId": task["id"], "pushNotificationConfig": config}
+    assert (await agent.error("tasks/pushNotificationConfig/set", params))[0] == -32602
+
+
+async def test_a_task_has_a_bounded_number_of_configurations(agent):
+    task = await agent.begun()
+    for number in range(10):
+        params = {"taskId": task["id"], **PUSH, "id": f"c{number}"}
+        await agent.result("CreateTaskPushNotificationConfig", params)
+    await agent.result("CreateTaskPushNotificationConfig", {**params, "token": "another"})
+    full = await agent.error("CreateTaskPushNotificationConfig", {**params, "id": "more"})
+    assert full[0] == -32602
+    assert (await agent.error("CreateTaskPushNotificationConfig", {"taskId": RUN, **PUSH}))[
+        0
+    ] == -32001
 
 
 async def test_tasks_are_listed_by_pages_the_newest_first(agent):

@@ -514,6 +514,29 @@ async def test_errors_of_the_server_have_their_statuses(one, error, status: int,
         assert "retry-after" in answer.headers
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "/v1/nothing", 404, "not_found"),
+        ("GET", "/api/v1/chat/completions", 405, "method_not_allowed"),
+        ("GET", "/v1/models/%00", 422, None),
+    ],
+)
+async def test_other_errors_below_v1_have_the_shape_too(one, method, path, status, code) -> None:
+    answer = await one.http.request(method, path)
+    assert error_of(answer)[:2] == (status, code)
+    assert "detail" in (await one.http.get("/nothing")).json()
+
+
+async def test_an_unforeseen_error_has_the_shape(one: Asking, monkeypatch) -> None:
+    async def broken(*_: Any, **__: Any) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(one.runtime.records, "search_assistants", broken)
+    answer = await one.get("/models")
+    assert error_of(answer) == (500, None, "Internal Server Error")
+
+
 async def test_a_body_that_is_no_json_is_an_error_of_openai(one: Asking) -> None:
     answer = await one.http.post("/v1/chat/completions", content=b"{")
     assert error_of(answer) == (400, None, "Invalid JSON in request body")

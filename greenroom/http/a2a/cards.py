@@ -45,7 +45,7 @@ async def card(request: Request, name: str) -> JsonObject:
         ],
         "capabilities": {
             "streaming": True,
-            "pushNotifications": False,
+            "pushNotifications": True,
             "stateTransitionHistory": False,
             "extensions": [
                 {

@@ -11,6 +11,7 @@ is loaded in a thread at the first request, so a server that nobody asks for A2A
     versions    the JSON of versions 0.3 and 1.0 of the protocol
     tasks       tasks as runs, contexts as threads
     listings    lists of tasks
+    pushes      whom to tell about a task
     views       tasks and events as clients see them
     parts       parts of messages from and to LangChain's messages
 """

@@ -33,11 +33,13 @@ class Version:
     """One version of the protocol.
 
     Attributes:
+        name: e.g. ``0.3``.
         params: makes parameters of version 0.3 of a request's.
         task: makes the result of a method whose result is always a task, of version 0.3's JSON.
         event: the same for a result, or a stream's event, of several kinds.
     """
 
+    name: str
     params: Callable[[JsonObject], JsonObject]
     task: Callable[[JsonObject], JsonObject]
     event: Callable[[JsonObject], JsonObject]
@@ -136,5 +138,5 @@ def _part_out(part: JsonObject) -> JsonObject:
     return {names[key]: value for key, value in part["file"].items()}
 
 
-V03 = Version(params=_same, task=_same, event=_same)
-V10 = Version(params=_params, task=_task_out, event=_event_out)
+V03 = Version(name="0.3", params=_same, task=_same, event=_same)
+V10 = Version(name="1.0", params=_params, task=_task_out, event=_event_out)

@@ -8,18 +8,21 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from fastapi.routing import APIRoute
+from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from greenroom.core.errors import GreenroomError, InvalidRequest, NotFound
 from greenroom.core.ports import JsonObject
 from greenroom.core.runs import Outcome, RunStatus
 from greenroom.http.answering import json
-from greenroom.wire.encoding import is_object, loads
+from greenroom.wire.encoding import dumps, is_object, loads
 
 log = logging.getLogger(__name__)
 
 _FIELD = re.compile(r"[a-z_]+(?:\.[a-z_]+|\[\d+\])*(?=[: ])")
+_PATHS = re.compile(r"(/api)?/v1(/|$)")
 _NO_RETRY = {"x-should-retry": "false"}
 """A client of OpenAI repeats a request after 409 and 5xx unless told otherwise."""
 _CODES = {404: "not_found", 409: "conflict", 413: "request_too_large", 429: "rate_limit_exceeded"}
@@ -52,6 +55,53 @@ class OpenAiRoute(APIRoute):
                 return refusal(error)
 
         return answered
+
+
+class OpenAiErrors:
+    """A middleware that gives OpenAI's shape to the other errors below ``/v1``: those of limits and
+    authentication, those for unknown paths and methods, and unforeseen ones."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not _PATHS.match(scope["path"]):
+            await self._app(scope, receive, send)
+            return
+        start: Message | None = None
+        body = b""
+
+        async def reshaping(message: Message) -> None:
+            nonlocal start, body
+            if message["type"] == "http.response.start" and message["status"] >= 400:
+                start = message
+            elif start is None:
+                await send(message)
+            else:
+                body += message.get("body", b"")
+                if not message.get("more_body", False):
+                    answer = _reshaped(start["status"], body)
+                    headers = MutableHeaders(raw=list(start["headers"]))
+                    headers["content-type"] = "application/json"
+                    headers["content-length"] = str(len(answer))
+                    await send({**start, "headers": headers.raw})
+                    await send({"type": "http.response.body", "body": answer})
+
+        await self._app(scope, receive, reshaping)
+
+
+def _reshaped(status: int, body: bytes) -> bytes:
+    try:
+        found: Any = loads(body)
+    except InvalidRequest:
+        found = {"detail": body.decode(errors="replace")}
+    if not is_object(found) or "error" in found:
+        return body
+    kind = "server_error" if status >= 500 else "invalid_request_error"
+    kind = {401: "authentication_error", 429: "rate_limit_error"}.get(status, kind)
+    code = {401: "invalid_api_key", 403: "forbidden", 405: "method_not_allowed"}.get(status)
+    about = {"type": kind, "param": None, "code": code or _CODES.get(status)}
+    return dumps({"error": {"message": str(found.get("detail", "")), **about}})
 
 
 def refusal(error: GreenroomError) -> Response:

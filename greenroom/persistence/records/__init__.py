@@ -5,6 +5,7 @@
 | `queries` | `Queries`: queries PostgreSQL, and translates its errors; shared parts of SQL |
 | `assistants`, `threads`, `runs`, `crons` | questions about one kind of record, and its shape |
 | `feedback` | what people say about runs |
+| `pushes` | who is told about A2A tasks |
 | `keys` | keys of requests that clients may repeat, and what was made under them |
 | `usage` | what gateways have counted of their callers, and the runs of a caller |
 | `system_assistants` | the assistants that every start of a server registers |
@@ -19,6 +20,7 @@ from greenroom.persistence.records.items import (
     ItemRecords,
     delete_expired_items,
 )
+from greenroom.persistence.records.pushes import PushRecords
 from greenroom.persistence.records.runs import RunRecords
 from greenroom.persistence.records.system_assistants import name_assistants, register_assistants
 from greenroom.persistence.records.threads import WALK, ThreadRecords
@@ -41,6 +43,7 @@ class PostgresRecords(
     FeedbackRecords,
     CronRecords,
     ItemRecords,
+    PushRecords,
     UsageQueries,
 ):
     """`core.ports.Records` over a pool."""
