@@ -617,11 +617,14 @@ async def test_push_notifications_are_configured_in_version_10(agent, runtime):
 
 
 async def test_a_message_may_bring_its_configuration(agent, runtime):
-    new = {"message": message(), "configuration": {"taskPushNotificationConfig": PUSH}}
+    config = {**PUSH, "authentication": {"scheme": "Basic", "credentials": "s"}}
+    new = {"message": message(), "configuration": {"taskPushNotificationConfig": config}}
     new["configuration"]["returnImmediately"] = True
     new["message"]["role"] = "ROLE_USER"
     task = (await agent.result("SendMessage", new))["task"]
     assert runtime.records.asked[-1] == ("put_push", task["id"], task["contextId"], True)
+    (stored,) = await runtime.records.list_pushes(task["id"])
+    assert (stored["scheme"], stored["credentials"]) == ("Basic", "s")
     old = {"message": message(), "configuration": {"pushNotificationConfig": PUSH}}
     old["configuration"]["blocking"] = False
     task = await agent.result("message/send", old)

@@ -61,9 +61,17 @@ def _params(params: JsonObject) -> JsonObject:
         found["configuration"] = {
             **{k: v for k, v in configuration.items() if k != "returnImmediately"},
             "blocking": not at_once if isinstance(at_once, bool | None) else at_once,
-            "pushNotificationConfig": configuration.get("taskPushNotificationConfig"),
+            "pushNotificationConfig": _push_in(configuration.get("taskPushNotificationConfig")),
         }
     return found
+
+
+def _push_in(config: Any) -> Any:
+    about: Any = config.get("authentication") if is_object(config) else None
+    if not is_object(about) or "scheme" not in about:
+        return config
+    rest = {key: value for key, value in about.items() if key != "scheme"}
+    return {**config, "authentication": {**rest, "schemes": [about["scheme"]]}}
 
 
 def _message_in(message: JsonObject) -> JsonObject:
