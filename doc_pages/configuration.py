@@ -45,6 +45,8 @@ _TOP = {
     " checkpoints in LangGraph's older JSON format.",
     "http": "Of it, `openai: true` serves the routes of OpenAI's API, see"
     " [OpenAI clients](how-to/openai-client.md).",
+    "encryption": "`path` names handlers of yours that encrypt state, a `langgraph_sdk.Encryption`:"
+    " [state at rest](deploy.md#state-at-rest).",
     "greenroom": "The section that this page is about.",
 }
 """The keys of a `langgraph.json` that have an effect, in the words of the page."""

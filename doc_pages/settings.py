@@ -10,7 +10,7 @@ GROUPS = {
     "Where it listens": (
         *("config", "allow_broken", "host", "port", "gateway_replicas", "haproxy", "openai"),
     ),
-    "Where it keeps its data": ("data_dir", "database_url"),
+    "Where it keeps its data": ("data_dir", "database_url", "encryption_keys"),
     "Ray": ("ray_address", "ray_namespace", "object_store_mib", "dashboard"),
     "Time": (
         "start_patience_s",

@@ -44,6 +44,7 @@ from greenroom.graphs.store_section import EMBED
 from greenroom.persistence import assistant_deletions
 from greenroom.persistence.database import Connection, Pool, retrying
 from greenroom.persistence.thread_runs import BegunRun, StoredRuns
+from greenroom.sealing import UNSEALED, Sealing
 
 log = logging.getLogger("greenroom.runtime")
 
@@ -61,6 +62,7 @@ class RayRuntime:
         shards: the number of registries.
         read_wait_s: the wait of one long poll in seconds, before jitter.
         fixed_graphs: the graphs whose code cannot be replaced while the server runs.
+        sealing: opens what is stored sealed.
     """
 
     def __init__(
@@ -71,12 +73,15 @@ class RayRuntime:
         shards: int,
         read_wait_s: float,
         fixed_graphs: frozenset[str],
+        sealing: Sealing = UNSEALED,
     ) -> None:
         self._database = database
         self._registries = Registries(handles, shards)
         self._read_wait_s = read_wait_s
         self._fixed_graphs = fixed_graphs
-        self._streams = Streams(handles, database, self._follow, self._wait_s, self._state)
+        self._streams = Streams(
+            handles, database, self._follow, self._wait_s, self._state, sealing=sealing
+        )
         self._asker = Asker(
             handles,
             Duty.READS,

@@ -22,6 +22,7 @@ from greenroom.core.errors import ConfigurationError
 from greenroom.core.keeping import Keeping
 from greenroom.core.store import StoreSpec
 from greenroom.core.threads import ThreadTtl
+from greenroom.graphs.encryption_section import EncryptionTarget, parse_encryption
 from greenroom.graphs.http_section import not_honoured, serves_openai
 from greenroom.graphs.json_values import an_object, listed, refuse_unknown
 from greenroom.graphs.placements import PlacementSpec, parse_placement
@@ -113,6 +114,7 @@ class Configuration:
         thread_ttl: the time to live of threads.
         keeping: which values of states are kept.
         openai: the OpenAI-compatible routes are served.
+        encryption: the handlers that encrypt state; None: there are none.
         warnings: sentences about keys of the file that have no effect.
     """
 
@@ -127,6 +129,7 @@ class Configuration:
     thread_ttl: ThreadTtl = field(default_factory=ThreadTtl)
     keeping: Keeping = field(default_factory=Keeping)
     openai: bool = False
+    encryption: EncryptionTarget | None = None
     warnings: tuple[str, ...] = ()
 
     @property
@@ -183,12 +186,10 @@ NOT_HONOURED = {
     "rules, disabled routes and mount prefixes have no effect.",
     "webhooks": "'webhooks' is set, but Greenroom does not honour it yet: its own rules decide "
     "which webhook URLs are allowed.",
-    "encryption": "'encryption' is set, but Greenroom does not honour it yet: state is stored "
-    "UNENCRYPTED.",
     "ui": "'ui' is set, but Greenroom serves no UI components.",
 }
 
-HONOURED = ("graphs", "dependencies", "env", "store", "checkpointer", "greenroom")
+HONOURED = (*("graphs", "dependencies", "env", "store", "checkpointer", "encryption", "greenroom"),)
 
 CHECKPOINTER_NOT_HONOURED = {
     "path": "'checkpointer.path' is set, but Greenroom keeps checkpoints in its own PostgreSQL "
@@ -289,6 +290,7 @@ def parse_configuration(content: Any, root: Path) -> Configuration:
         thread_ttl=thread_ttl,
         keeping=keeping_of(checkpointer),
         openai=serves_openai(top),
+        encryption=parse_encryption(top.get("encryption")),
         warnings=(
             *_warnings({**top, "http": not_honoured(top)}),
             *store_warnings,

@@ -40,6 +40,7 @@ from greenroom.http.openai import routes as openai
 from greenroom.http.openai.errors import OpenAiErrors
 from greenroom.http.settings import HttpSettings
 from greenroom.http.usage import CallerUsage
+from greenroom.sealing import UNSEALED, Sealing
 from greenroom.wire.dialects import DIALECTS
 
 _EXPOSED = (
@@ -58,6 +59,7 @@ def create_app(
     broken_graphs: Mapping[str, str] | None = None,
     store: StoreSpec | None = None,
     settings: HttpSettings | None = None,
+    sealing: Sealing = UNSEALED,
 ) -> FastAPI:
     """Creates the application; its `Edge` is ``app.state.edge``.
 
@@ -70,6 +72,7 @@ def create_app(
         broken_graphs: why graphs of ``graphs`` cannot be loaded, by graph.
         store: the store's index, and the times to live of its items.
         settings: None for the defaults.
+        sealing: seals what clients give runs, before it is stored.
     """
     app = FastAPI(
         title="Greenroom",
@@ -88,6 +91,7 @@ def create_app(
         store=store or StoreSpec(),
         settings=(settings := settings or HttpSettings()),
         usage=CallerUsage(settings.limits),
+        sealing=sealing,
     )
     switched = (openai,) if app.state.edge.settings.openai else ()
     for dialect in DIALECTS:

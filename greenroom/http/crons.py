@@ -27,9 +27,10 @@ from greenroom.http.edge import Edge, dialect_of, edge_of
 from greenroom.http.idempotency import Ids, deleted, once
 from greenroom.http.parameters import is_uuid, new_id, new_run_id, thread_id_of, uuid_of
 from greenroom.schedules import schedule_of
+from greenroom.sealing.runs import sealed_run
 from greenroom.wire import answers
 from greenroom.wire.dialects import Dialect
-from greenroom.wire.encoding import dumps
+from greenroom.wire.encoding import dumps, loads
 from greenroom.wire.models import CronCount, CronCreate, CronOptions, CronPatch, CronSearch
 from greenroom.wire.requests import firing_of, plain
 
@@ -88,7 +89,7 @@ async def _create(
     cron = replace(cron, next_run_date=_next(cron), once=ids.once)
     if thread_id is not None and makes_thread:
         await edge.records.create_thread(thread_id, metadata={}, if_exists="do_nothing", ttl=None)
-    if not await edge.runtime.save_cron(cron):
+    if not await edge.runtime.save_cron(await _sealed(edge, cron)):
         if thread_id is not None:
             await _require_thread(edge, thread_id)
         raise _assistant_not_found(str(body.assistant_id))
@@ -157,7 +158,7 @@ async def patch(request: Request, cron_id: str) -> Response:
         raise BadRequest("Request body cannot be empty")
     for _ in range(_TRIES):
         cron = await _changed(edge, cron_id, body, given)
-        if await edge.runtime.save_cron(cron):
+        if await edge.runtime.save_cron(await _sealed(edge, cron)):
             found, _ = await _found(edge, cron_id)
             return json(found)
     raise Conflict("Others change this cron all the time. Try again.")
@@ -238,6 +239,14 @@ def _cron(edge: Edge, wanted: _Wanted, payload: JsonObject, *, metadata: JsonObj
         metadata=dumps(metadata),
         next_run_date=None,
     )
+
+
+async def _sealed(edge: Edge, cron: Cron) -> Cron:
+    """Returns a cron as it is stored."""
+    if not edge.sealing.is_on:
+        return cron
+    payload = await edge.sealing.apart(sealed_run, edge.sealing, loads(cron.payload))
+    return replace(cron, payload=dumps(payload))
 
 
 async def _changed(edge: Edge, cron_id: str, body: CronPatch, given: JsonObject) -> Cron:

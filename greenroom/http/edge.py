@@ -16,6 +16,7 @@ from greenroom.core.ports import Records, Runtime
 from greenroom.core.store import StoreSpec
 from greenroom.http.settings import HttpSettings
 from greenroom.http.usage import CallerUsage
+from greenroom.sealing import UNSEALED, Sealing
 from greenroom.wire.dialects import GATEWAY, PLATFORM, Dialect
 
 log = logging.getLogger(__name__)
@@ -99,6 +100,7 @@ class Edge:
     shipped_graphs: bool = False
     broken_graphs: Mapping[str, str] = field(default_factory=dict[str, str])
     store: StoreSpec = field(default_factory=StoreSpec)
+    sealing: Sealing = UNSEALED
     connections: Connections = field(default_factory=Connections)
     usage: CallerUsage = field(default_factory=CallerUsage)
 

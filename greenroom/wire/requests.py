@@ -21,6 +21,8 @@ from uuid_utils import uuid7
 from greenroom.core import identity
 from greenroom.core.ports import JsonObject
 from greenroom.core.runs import RunFacts, RunRequest
+from greenroom.sealing import UNSEALED, Sealing
+from greenroom.sealing.runs import sealed_run
 from greenroom.wire import configs
 from greenroom.wire.dialects import PLATFORM, Dialect
 from greenroom.wire.encoding import dumps
@@ -42,6 +44,7 @@ def request_of(
     stateless: bool,
     traceparent: str | None = None,
     cron_id: str | None = None,
+    sealing: Sealing = UNSEALED,
 ) -> RunRequest:
     """Makes the request for a run from a body.
 
@@ -53,6 +56,7 @@ def request_of(
         stateless: the thread is the run's own.
         traceparent: as of `RunFacts`.
         cron_id: the cron that the run is a firing of; the graph finds it in ``configurable``.
+        sealing: seals what the client gives the run.
 
     Raises:
         BadRequest: the body contradicts itself (platform API, section 5).
@@ -87,7 +91,7 @@ def request_of(
         assistant_version=assistant.get("version"),
         assistant_revision=assistant.get("revision"),
     )
-    encoded, metadata_at = _encoded(kwargs, dumps({**defaults, **metadata}))
+    encoded, metadata_at = _encoded(sealed_run(sealing, kwargs), dumps({**defaults, **metadata}))
     return RunRequest(
         facts=facts,
         kwargs=encoded,

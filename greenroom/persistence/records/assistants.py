@@ -23,6 +23,7 @@ from greenroom.persistence.records.queries import (
     pattern_of,
     where_clause,
 )
+from greenroom.sealing import UNSEALED, Sealing
 
 KEPT_S = 5.0
 """How long an assistant is kept for the runs that are created with it, in seconds."""
@@ -75,8 +76,8 @@ RETURNING {", ".join(f"a.{name.strip()}" for name in _COLUMNS.split(","))}"""
 class AssistantRecords(KeyRecords):
     """The queries of assistants."""
 
-    def __init__(self, pool: Pool) -> None:
-        super().__init__(pool)
+    def __init__(self, pool: Pool, *, sealing: Sealing = UNSEALED) -> None:
+        super().__init__(pool, sealing=sealing)
         self._assistants: dict[str, tuple[float, JsonObject]] = {}
 
     async def get_assistant(self, assistant_id: str) -> JsonObject | None:

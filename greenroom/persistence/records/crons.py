@@ -13,6 +13,7 @@ from greenroom.persistence.records.queries import (
     order_clause,
     where_clause,
 )
+from greenroom.sealing.runs import opened_run
 
 _COLUMNS = (
     "cron_id, assistant_id, thread_id, user_id, end_time, schedule, timezone, payload,"
@@ -41,7 +42,7 @@ class CronRecords(Queries):
         rows = await self.rows(
             f"SELECT {_COLUMNS}, revision FROM greenroom.crons WHERE cron_id = %s", [cron_id]
         )
-        return (_cron(rows[0]), rows[0]["revision"]) if rows else None
+        return ((await self._shown_crons(rows))[0], rows[0]["revision"]) if rows else None
 
     async def search_crons(
         self, where: CronFilter, *, limit: int, offset: int, sort_by: str, descending: bool
@@ -52,7 +53,10 @@ class CronRecords(Queries):
             f"SELECT {_COLUMNS} FROM greenroom.crons {sql} {order} LIMIT %s OFFSET %s",
             [*params, limit + 1, offset],
         )
-        return Page(items=[_cron(row) for row in rows[:limit]], has_more=len(rows) > limit)
+        return Page(items=await self._shown_crons(rows[:limit]), has_more=len(rows) > limit)
+
+    async def _shown_crons(self, rows: list[JsonObject]) -> list[JsonObject]:
+        return [_cron(row) for row in await self.opened(rows, "payload", by=opened_run)]
 
     async def count_crons(self, where: CronFilter) -> int:
         sql, params = where_clause(_of_crons(where))
