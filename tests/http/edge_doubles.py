@@ -241,7 +241,7 @@ class MemoryRecords:
             run
             for run in self.runs.values()
             if where.thread_id in (None, run["thread_id"])
-            and where.assistant_id in (None, run.get("assistant_id"))
+            and where.assistant_id in (None, run.get("assistant_id", where.assistant_id))
             and _contains(run.get("metadata", {}), where.metadata or {})
         ]
         return _page(found[::-1] if descending else found, limit, offset)
