@@ -43,7 +43,9 @@ _TOP = {
     " node that returned it. `pickle_fallback` says whether a value that msgpack does not give back"
     " is pickled: by default only where all types are allowed. `allowed_json_modules` is about"
     " checkpoints in LangGraph's older JSON format.",
-    "http": "`app` is a Starlette or FastAPI application, `./file.py:attribute`, whose routes and"
+    "http": "`openai: true` serves the routes of OpenAI's API, see [OpenAI"
+    " clients](how-to/openai-client.md). `app` is a Starlette or FastAPI application,"
+    " `./file.py:attribute`, whose routes and"
     " middleware are served too. `mount_prefix` is a path that everything is below."
     " `configurable_headers` and `logging_headers` select headers by `includes` and `excludes`, for"
     " runs and for the log. `disable_assistants`, `_threads`, `_runs`, `_store`, `_mcp`, `_a2a`,"

@@ -16,6 +16,7 @@ GROUPS = {
         "allowed_hosts",
         "gateway_replicas",
         "haproxy",
+        "openai",
     ),
     "Where it keeps its data": ("data_dir", "database_url", "encryption_keys"),
     "Ray": ("ray_address", "ray_namespace", "object_store_mib", "dashboard"),

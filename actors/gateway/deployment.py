@@ -91,6 +91,9 @@ class Gateway:
                 bodies_max_bytes=settings.bodies_max_bytes,
                 webhook_allow_private=settings.webhook_allow_private,
                 hosts=settings.hosts,
+                openai=settings.openai or configuration.http.openai,
+                thread_ttl=settings.thread_ttl_s is not None
+                or configuration.thread_ttl.default_minutes is not None,
                 limits=settings.limits,
             ),
         )

@@ -171,6 +171,7 @@ async def post(
         body: the JSON.
         headers: headers beside those of every POST.
         timeout_s: seconds for the whole request.
+        headers: beside those of the client.
     """
     try:
         async with asyncio.timeout(timeout_s):

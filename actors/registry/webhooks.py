@@ -192,7 +192,7 @@ class WebhookSender:
             clients.own if own else clients.others,
             settings.own_url + delivery.url if own else delivery.url,
             body,
-            headers={**settings.headers, **signed},
+            headers={**delivery.headers(settings.headers), **signed},
             timeout_s=settings.timeout_s,
         )
         tried = delivery.attempts + 1

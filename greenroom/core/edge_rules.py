@@ -68,6 +68,7 @@ class HttpRules:
         cors: None without a ``cors`` key.
         configurable_headers: the headers that a run gets in ``config.configurable``.
         logging_headers: the headers that a request's log line shows; None: no line.
+        openai: serve the routes of OpenAI's API.
         disabled: the parts that are switched off: ``assistants``, ``threads`` and so on.
     """
 
@@ -77,4 +78,5 @@ class HttpRules:
     cors: Cors | None = None
     configurable_headers: HeaderSelection = field(default_factory=HeaderSelection)
     logging_headers: HeaderSelection | None = None
+    openai: bool = False
     disabled: frozenset[str] = frozenset()

@@ -26,6 +26,7 @@ from greenroom.core.questions import Update as Update
 from greenroom.core.questions import Updated as Updated
 from greenroom.core.runs import Batch, CancelRequest, CreatedRun, Outcome, Placement, RunRequest
 from greenroom.core.store import Embedding, Items
+from greenroom.core.telling import Feedback, Pushes
 
 
 class Runtime(Embedding, Protocol):
@@ -273,7 +274,7 @@ class DeliveryFilter:
     thread_id: str | None = None
 
 
-class Records(Items, Keys, UsageRecords, Protocol):
+class Records(Items, Keys, UsageRecords, Feedback, Pushes, Protocol):
     """The database, as the HTTP edge sees it. Records are dicts in the API's shape."""
 
     async def ready(self) -> None:

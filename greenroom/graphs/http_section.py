@@ -20,7 +20,7 @@ CORS_KEYS = (
 HEADER_KEYS = ("includes", "excludes", "include", "exclude")
 KEYS = (
     *("app", "middleware_order", "enable_custom_route_auth", "mount_prefix", "cors"),
-    *("configurable_headers", "logging_headers"),
+    *("configurable_headers", "logging_headers", "openai"),
     *(f"disable_{part}" for part in PARTS),
 )
 
@@ -50,6 +50,7 @@ def parse_http(value: Any) -> tuple[HttpRules, Sequence[str]]:
         configurable_headers=_headers(given.get("configurable_headers"), "configurable_headers")
         or HeaderSelection(),
         logging_headers=_headers(given.get("logging_headers"), "logging_headers"),
+        openai=_flag(given, "openai", "http"),
         disabled=frozenset(part for part in PARTS if _flag(given, f"disable_{part}", "http")),
     )
     return rules, warnings

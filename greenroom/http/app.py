@@ -26,6 +26,7 @@ from greenroom.http import (
     deliveries,
     documents,
     errors,
+    feedback,
     health,
     passing,
     runs,
@@ -45,6 +46,8 @@ from greenroom.http.edge import Edge
 from greenroom.http.limits import LimitedCallers
 from greenroom.http.mcp import routes as mcp
 from greenroom.http.mounting import Mounted
+from greenroom.http.openai import routes as openai
+from greenroom.http.openai.errors import OpenAiErrors
 from greenroom.http.settings import HttpSettings
 from greenroom.http.usage import CallerUsage
 from greenroom.sealing import UNSEALED, Sealing
@@ -55,6 +58,7 @@ _PARTS: tuple[tuple[str, Any], ...] = (
     ("runs", runs),
     ("runs", stateless),
     ("runs", all_runs),
+    ("runs", feedback),
     ("threads", threads),
     ("threads", states),
     ("store", store_routes),
@@ -63,6 +67,7 @@ _PARTS: tuple[tuple[str, Any], ...] = (
     ("", deliveries),
     ("mcp", mcp),
     ("a2a", a2a),
+    ("openai", openai),
     ("", health),
     ("meta", system),
 )
@@ -124,9 +129,10 @@ def create_app(
         usage=CallerUsage(settings.limits),
         sealing=sealing,
     )
+    off = rules.disabled if settings.openai else {*rules.disabled, "openai"}
     for dialect in DIALECTS:
         for name, part in _PARTS:
-            if name not in rules.disabled:
+            if name not in off:
                 app.include_router(part.router, prefix=dialect.prefix)
     errors.install(app)
     documents.install(app, custom)
@@ -146,6 +152,8 @@ def _layers(app: FastAPI, rules: HttpRules, custom: CustomApp | None) -> list[Mi
         layers.append(Middleware(passing.LoggedRequests, selection=rules.logging_headers))
     if tracing.is_on():
         layers.append(Middleware(spans.RequestSpans))
+    if settings.openai:
+        layers.append(Middleware(OpenAiErrors))
     # Within CORS, so that a page may read its answers.
     layers.append(Middleware(errors.LastResort))
     if settings.hosts is not None:

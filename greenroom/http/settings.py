@@ -22,6 +22,8 @@ class HttpSettings:
         hosts: of a server that listens on loopback only, the further names under which it is
             asked; None elsewhere, where every ``Host`` is answered.
         silence_s: the longest time in seconds between two pieces of a request's body.
+        openai: serve the OpenAI-compatible routes.
+        thread_ttl: threads have a time to live unless they have their own; ``/info`` tells it.
         limits: the limits of each caller.
     """
 
@@ -33,4 +35,6 @@ class HttpSettings:
     webhook_allow_private: bool = False
     hosts: frozenset[str] | None = None
     silence_s: float = 10.0
+    openai: bool = False
+    thread_ttl: bool = False
     limits: Limits = field(default_factory=Limits)

@@ -72,7 +72,7 @@ async def stream(request: Request) -> Response:
     run = await created(edge_of(request), await _creating(request))
     path = _path(dialect_of(request), run)
     headers = {"location": f"{path}/stream", "content-location": path}
-    return created_stream(edge_of(request), run, headers)
+    return created_stream(request, run, headers)
 
 
 @router.post(

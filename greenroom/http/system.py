@@ -21,6 +21,10 @@ from greenroom.wire import answers
 router = APIRouter(tags=["System"])
 
 
+_PACKAGES = ("greenroom", "langgraph", "langchain-core", "ray", "mcp", "a2a-sdk")
+"""Whose versions ``/info`` tells."""
+
+
 @router.get("/", summary="Whether the server is alive", **doc({200: answers.Ok}, query=CHECK))
 async def root(request: Request) -> Response:
     return await ok(request)
@@ -29,7 +33,8 @@ async def root(request: Request) -> Response:
 @router.get("/info", summary="What this server is and can do", **doc({200: answers.Info}))
 async def info(request: Request) -> Response:
     """``broken_graphs`` says why graphs cannot be loaded, with ``GREENROOM_ALLOW_BROKEN``."""
-    broken = edge_of(request).broken_graphs
+    edge = edge_of(request)
+    broken = edge.broken_graphs
     return json(
         {
             "version": package_version("greenroom"),
@@ -41,8 +46,16 @@ async def info(request: Request) -> Response:
                 "langsmith_tracing_replicas": False,
                 "langsmith_tracing_session_on_runs": False,
                 "strict_resume": True,
-                "shipped_graphs": edge_of(request).shipped_graphs,
+                "shipped_graphs": edge.shipped_graphs,
+                "mcp": True,
+                "a2a": True,
+                "openai": edge.settings.openai,
+                "feedback": True,
+                "store_index": edge.store.index is not None,
+                "thread_ttl": edge.settings.thread_ttl,
+                "auth": False,
             },
+            "versions": {package: package_version(package) for package in _PACKAGES},
             "host": {"kind": "self-hosted"},
             "counts": await _counts(request),
             **({"broken_graphs": dict(broken)} if broken else {}),

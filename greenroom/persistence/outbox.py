@@ -10,7 +10,7 @@ announcement (the journal may commit twice) makes no second delivery.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 import orjson
 
 from greenroom.core.sharding import WHOLE, Shard
+from greenroom.persistence import pushes
 from greenroom.persistence.database import Pool, rows_of, timestamp
 from greenroom.persistence.journal import Write
 from greenroom.persistence.owning import is_of
@@ -87,9 +88,19 @@ class Delivery:
     sent_at: datetime | None
     about: dict[str, Any]
 
+    def headers(self, of_webhooks: Mapping[str, str]) -> dict[str, str]:
+        """Returns the headers beside those of every delivery.
+
+        Args:
+            of_webhooks: headers of the configuration, for webhooks only.
+        """
+        return dict(of_webhooks) if self.about["push"] is None else pushes.headers(self.about)
+
     def body(self, sent_at: datetime) -> bytes:
-        """Returns JSON of the run and its outcome; the same for every try."""
+        """Returns JSON of the run and its outcome, or of a task; the same for every try."""
         row = self.about
+        if row["push"] is not None:
+            return pushes.body(row)
         delivery = {
             "run_id": self.run_id,
             "thread_id": row["thread_id"],

@@ -219,3 +219,12 @@ def test_an_application_that_cannot_be_meant_is_refused(
 ) -> None:
     with pytest.raises(ConfigurationError, match=sentence):
         parse(greenroom={"applications": {name: target}})
+
+
+def test_the_routes_of_openai_are_switched_on_without_a_word_about_them() -> None:
+    assert not parse().http.openai
+    found = parse(http={"openai": True})
+    assert found.http.openai
+    assert found.warnings == ()
+    with pytest.raises(ConfigurationError, match=r"'http.openai' is 'yes'; it must be true"):
+        parse(http={"openai": "yes"})

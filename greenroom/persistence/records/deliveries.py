@@ -11,7 +11,8 @@ _STATUS = (
 )
 # The receiver and not the URL, which may carry a secret.
 _COLUMNS = (
-    f"run_id, thread_id, assistant_id, receiver, {_STATUS} AS status, status AS run_status,"
+    "run_id AS delivery_id, coalesce((push->>'task_id')::uuid, run_id) AS run_id,"
+    f" thread_id, assistant_id, receiver, {_STATUS} AS status, status AS run_status,"
     " attempts, said AS answer, ended_at AS created_at, sent_at, settled_at,"
     " CASE WHEN settled_at IS NULL THEN due_at END AS next_attempt_at"
 )
@@ -46,7 +47,6 @@ class DeliveryRecords(Queries):
 
 
 def _delivery(row: JsonObject) -> JsonObject:
-    run_id = str(row["run_id"])
     times = {name: row[name] and timestamp(row[name]) for name in _TIMES}
-    about = {**row, **times, "run_id": run_id, "assistant_id": str(row["assistant_id"])}
-    return {"delivery_id": run_id, **about}
+    ids = {name: str(row[name]) for name in ("delivery_id", "run_id", "assistant_id")}
+    return {**row, **times, **ids}
