@@ -3,11 +3,14 @@ that fire each second; without HAProxy and without locks."""
 
 from __future__ import annotations
 
+import pytest
+
 from tests.reliability.chaos import chaos
 from tests.reliability.witness import Effects
 from tests.serving import Served
 
 
+@pytest.mark.timeout(600)
 async def test_runs_and_their_viewers_survive_what_is_killed_at_random(
     server: Served, effects: Effects
 ) -> None:
