@@ -261,7 +261,7 @@ async def test_a_receiver_is_told_what_becomes_of_a_task(agent_of, version: str)
             told = await receiver.next()
             assert state_of(told.body, task) == a2a.TASK_STATE_INPUT_REQUIRED
             assert told.headers["x-a2a-notification-token"] == "mine"
-            assert told.headers["authorization"] == "bearer secret"
+            assert told.headers["authorization"] == "Bearer secret"
             await agent.send("yes", taskId=task.id, contextId=task.context_id)
             assert state_of((await receiver.next()).body, task) == a2a.TASK_STATE_COMPLETED
         named = {"task_id": task.id, "id": "c1"}
