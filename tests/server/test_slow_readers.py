@@ -88,7 +88,9 @@ async def deaf(url: str, path: str, count: int) -> AsyncIterator[list[socket.soc
             connection.setblocking(False)
             connections.append(connection)
             await loop.sock_connect(connection, (host, int(port)))
-            await loop.sock_sendall(connection, f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            await loop.sock_sendall(
+                connection, f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+            )
         yield connections
     finally:
         for connection in connections:
