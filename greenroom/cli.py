@@ -117,7 +117,7 @@ def check(config: ConfigOption = None) -> None:
     settings = Settings.read(config=config)
     configuration = read_configuration(settings.config)
     note([*configuration.warnings, *without_effect(os.environ, configuration.env)])
-    with GraphCheck(settings.config, loud=True, factories=True) as graph_check:
+    with GraphCheck(settings.config, loud=True, factories=True, auth=settings.auth) as graph_check:
         with err.status("Importing the graphs ..."):
             reports = graph_check.finish()
     out.print(_table(configuration, reports))

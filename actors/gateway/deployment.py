@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 
 from fastapi import FastAPI
 from ray import serve
@@ -16,6 +17,8 @@ from actors.common.setup import RegistrySetup, configuration_of
 from actors.gateway.runtime import RayRuntime
 from actors.registries import find_registries
 from greenroom import tracing
+from greenroom.core.access import Guard
+from greenroom.graphs.configuration import Configuration
 from greenroom.http.app import create_app, drain
 from greenroom.http.settings import HttpSettings
 from greenroom.persistence.database import open_pool
@@ -52,6 +55,8 @@ class Gateway:
             statement_timeout_s=STATEMENT_TIMEOUT_S,
         )
         configuration = await asyncio.to_thread(configuration_of, setup)
+        configuration = configuration.with_auth(settings.auth)
+        guard = await asyncio.to_thread(guard_of, configuration, settings)
         freeze_startup_objects()
         runtime = RayRuntime(
             handles,
@@ -68,6 +73,7 @@ class Gateway:
             shipped_graphs=configuration.shipped_graphs,
             broken_graphs=configuration.problems,
             store=configuration.store,
+            guard=guard,
             settings=HttpSettings(
                 heartbeat_s=settings.heartbeat_s,
                 send_timeout_s=settings.send_timeout_s,
@@ -84,6 +90,39 @@ class Gateway:
         # Serve calls this when it drains the replica: streams end and clients reconnect.
         drain(self._app)
         await self._database.close()
+
+
+def guard_of(configuration: Configuration, settings: Settings) -> Guard | None:
+    """Loads the handlers of ``auth``, which are user code; None without any.
+
+    Raises:
+        ConfigurationError: they cannot be loaded.
+    """
+    spec = configuration.auth
+    if spec is None:
+        return None
+    # Imported late: a server without `auth` does not pay for the SDK.
+    from greenroom.auth.loading import load_guard
+    from greenroom.auth.ready import ReadySettings
+
+    os.environ.update(configuration.env)
+    return load_guard(
+        configuration,
+        spec,
+        within_s=settings.auth_timeout_s,
+        settings=ReadySettings(
+            data_dir=settings.data_dir,
+            api_keys=settings.api_keys,
+            issuer=settings.jwt_issuer,
+            audience=settings.jwt_audience,
+            jwks_url=settings.jwt_jwks_url,
+            algorithms=tuple(settings.jwt_algorithms.replace(",", " ").split()),
+            leeway_s=settings.jwt_leeway_s,
+            identity_claim=settings.jwt_identity_claim,
+            permissions_claim=settings.jwt_permissions_claim,
+            admin=settings.jwt_admin,
+        ),
+    )
 
 
 def application(settings: Settings, setup: RegistrySetup, *, nodes: int = 1) -> Application:

@@ -18,10 +18,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, cast
 
+from greenroom.core.access import AuthSpec
 from greenroom.core.errors import ConfigurationError
 from greenroom.core.keeping import Keeping
 from greenroom.core.store import StoreSpec
 from greenroom.core.threads import ThreadTtl
+from greenroom.graphs.auth_section import parse_auth, target_of
 from greenroom.graphs.json_values import an_object, listed, refuse_unknown
 from greenroom.graphs.placements import PlacementSpec, parse_placement
 from greenroom.graphs.serde import keeping_of
@@ -111,6 +113,7 @@ class Configuration:
         store: the store's index, and times to live of its items.
         thread_ttl: the time to live of threads.
         keeping: which values of states are kept.
+        auth: who is let in; None: everybody, and everybody reaches everything.
         warnings: sentences about keys of the file that have no effect.
     """
 
@@ -124,6 +127,7 @@ class Configuration:
     store: StoreSpec = field(default_factory=StoreSpec)
     thread_ttl: ThreadTtl = field(default_factory=ThreadTtl)
     keeping: Keeping = field(default_factory=Keeping)
+    auth: AuthSpec | None = None
     warnings: tuple[str, ...] = ()
 
     @property
@@ -132,6 +136,17 @@ class Configuration:
         return {
             name: spec.problem for name, spec in self.graphs.items() if spec.problem is not None
         }
+
+    def with_auth(self, target: str | None) -> Configuration:
+        """Returns the configuration with the ``auth`` of a setting, which overrides the file's.
+
+        Raises:
+            ConfigurationError: the setting names no target.
+        """
+        if target is None:
+            return self
+        target = target_of(target, "GREENROOM_AUTH")
+        return replace(self, auth=replace(self.auth or AuthSpec(target=target), target=target))
 
     def with_problems(self, problems: Mapping[str, str]) -> Configuration:
         """Returns the configuration with graphs that are known to be broken."""
@@ -174,8 +189,6 @@ BUILD_ONLY = (
 """Keys for `langgraph build`, which makes an image; Greenroom does not use them."""
 
 NOT_HONOURED = {
-    "auth": "'auth' is set, but Greenroom does not authenticate yet: EVERY request is let in. "
-    "Put a proxy that authenticates in front, or keep the server on 127.0.0.1.",
     "http": "'http' is set, but Greenroom does not honour it yet: custom routes, CORS rules, "
     "disabled routes and mount prefixes have no effect.",
     "webhooks": "'webhooks' is set, but Greenroom does not honour it yet: its own rules decide "
@@ -185,7 +198,7 @@ NOT_HONOURED = {
     "ui": "'ui' is set, but Greenroom serves no UI components.",
 }
 
-HONOURED = ("graphs", "dependencies", "env", "store", "checkpointer", "greenroom")
+HONOURED = ("graphs", "dependencies", "env", "store", "checkpointer", "auth", "greenroom")
 
 CHECKPOINTER_NOT_HONOURED = {
     "path": "'checkpointer.path' is set, but Greenroom keeps checkpoints in its own PostgreSQL "
@@ -273,6 +286,7 @@ def parse_configuration(content: Any, root: Path) -> Configuration:
         )
     checkpointer = an_object(top.get("checkpointer") or {}, "checkpointer")
     thread_ttl, ttl_warnings = ttl_of(checkpointer)
+    auth, auth_notes = parse_auth(top.get("auth"))
     import_paths, dependency_warnings = _import_paths(top.get("dependencies", []), root)
     return Configuration(
         root=root,
@@ -285,8 +299,10 @@ def parse_configuration(content: Any, root: Path) -> Configuration:
         store=store,
         thread_ttl=thread_ttl,
         keeping=keeping_of(checkpointer),
+        auth=auth,
         warnings=(
             *_warnings(top),
+            *auth_notes,
             *store_warnings,
             *ttl_warnings,
             *dependency_warnings,

@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from greenroom import tracing
+from greenroom.core.access import Guard
 from greenroom.core.ports import Records, Runtime
 from greenroom.core.store import StoreSpec
 from greenroom.http import (
@@ -33,6 +34,7 @@ from greenroom.http import (
 from greenroom.http.a2a import routes as a2a
 from greenroom.http.bodies import CountedBodies
 from greenroom.http.edge import Edge
+from greenroom.http.gates import Authenticated
 from greenroom.http.mcp import routes as mcp
 from greenroom.http.settings import HttpSettings
 from greenroom.wire.dialects import DIALECTS
@@ -53,6 +55,7 @@ def create_app(
     broken_graphs: Mapping[str, str] | None = None,
     store: StoreSpec | None = None,
     settings: HttpSettings | None = None,
+    guard: Guard | None = None,
 ) -> FastAPI:
     """Creates the application; its `Edge` is ``app.state.edge``.
 
@@ -65,6 +68,7 @@ def create_app(
         broken_graphs: why graphs of ``graphs`` cannot be loaded, by graph.
         store: the store's index, and the times to live of its items.
         settings: None for the defaults.
+        guard: lets requests in; None: every request is let in, and reaches everything.
     """
     app = FastAPI(
         title="Greenroom",
@@ -82,6 +86,7 @@ def create_app(
         broken_graphs=broken_graphs or {},
         store=store or StoreSpec(),
         settings=settings or HttpSettings(),
+        authenticates=guard is not None,
     )
     for dialect in DIALECTS:
         # Routes are tried in order, so the most frequent ones come first.
@@ -91,7 +96,9 @@ def create_app(
         ):
             app.include_router(part.router, prefix=dialect.prefix)
     errors.install(app)
-    documents.install(app)
+    documents.install(app, guard.openapi if guard is not None else {})
+    if guard is not None:
+        app.add_middleware(Authenticated, guard=guard)
     app.add_middleware(answering.Heads)
     app.add_middleware(CountedBodies, max_bytes=app.state.edge.settings.bodies_max_bytes)
     # The middleware added last is outermost, so an answer of `LastResort` has CORS headers too.

@@ -108,15 +108,34 @@ def _success(status: int, answer: Any, headers: tuple[str, ...], stream: bool) -
     return found
 
 
-def install(app: FastAPI) -> None:
-    """Adds the request bodies, which FastAPI does not see, to ``/openapi.json``."""
+def install(app: FastAPI, security: Mapping[str, Any]) -> None:
+    """Adds the request bodies, which FastAPI does not see, to ``/openapi.json``.
+
+    Args:
+        security: ``auth.openapi`` of `langgraph.json`: ``securitySchemes``, ``security``, and
+            ``paths``, which have operations with a ``security`` of their own.
+    """
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            app.openapi_schema = _schema(app)
+            app.openapi_schema = _secured(_schema(app), security)
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _secured(schema: dict[str, Any], security: Mapping[str, Any]) -> dict[str, Any]:
+    if schemes := security.get("securitySchemes"):
+        schema.setdefault("components", {})["securitySchemes"] = schemes
+    if security.get("security"):
+        schema["security"] = security["security"]
+    paths: dict[str, dict[str, Any]] = security.get("paths") or {}
+    for path, methods in paths.items():
+        for method, its_own in methods.items():
+            operation = schema["paths"].get(path, {}).get(method.lower())
+            if operation is not None:
+                operation["security"] = its_own
+    return schema
 
 
 def _schema(app: FastAPI) -> dict[str, Any]:

@@ -10,14 +10,19 @@ from typing import Any
 
 from starlette.requests import Request
 
+from greenroom.core.access import OPEN, Gate
 from greenroom.core.errors import Conflict, NotFound
 from greenroom.core.identity import system_assistant_id
 from greenroom.core.ports import Records, Runtime
+from greenroom.core.scopes import SERVER
 from greenroom.core.store import StoreSpec
 from greenroom.http.settings import HttpSettings
 from greenroom.wire.dialects import GATEWAY, PLATFORM, Dialect
 
 log = logging.getLogger(__name__)
+
+EDGE = "greenroom.edge"
+"""Where the scope of a request has its own `Edge`."""
 
 
 class Connections:
@@ -88,7 +93,8 @@ async def _logged(work: Coroutine[Any, Any, None]) -> None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Edge:
-    """The application's context for its routes; one per app, in ``app.state.edge``."""
+    """The application's context for its routes; one per app, in ``app.state.edge``. With ``auth``
+    each request has its own, which differs in the gate."""
 
     runtime: Runtime
     records: Records
@@ -99,6 +105,8 @@ class Edge:
     broken_graphs: Mapping[str, str] = field(default_factory=dict[str, str])
     store: StoreSpec = field(default_factory=StoreSpec)
     connections: Connections = field(default_factory=Connections)
+    gate: Gate = OPEN
+    authenticates: bool = False
 
     async def serves(self, graph_id: str) -> bool:
         """Returns whether the graph exists, in the configuration or as a shipped graph."""
@@ -106,11 +114,13 @@ class Edge:
             return True
         if not self.shipped_graphs:
             return False
-        return await self.records.assistant_of_run(system_assistant_id(graph_id)) is not None
+        # Not a question about a caller's records: graphs are the same for all.
+        assistant_id = system_assistant_id(graph_id)
+        return await self.records.assistant_of_run(assistant_id, scope=SERVER) is not None
 
 
 def edge_of(request: Request) -> Edge:
-    return request.app.state.edge
+    return request.scope.get(EDGE) or request.app.state.edge
 
 
 def dialect_of(request: Request) -> Dialect:

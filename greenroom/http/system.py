@@ -12,7 +12,8 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from greenroom.core.errors import GreenroomError, Unavailable
+from greenroom.core.access import Value
+from greenroom.core.errors import GreenroomError, Refused, Unavailable
 from greenroom.http.answering import encoded, json
 from greenroom.http.documents import doc
 from greenroom.http.edge import edge_of
@@ -76,7 +77,8 @@ def _said(answer: object) -> str:
 @router.get("/info", summary="What this server is and can do", **doc({200: answers.Info}))
 async def info(request: Request) -> Response:
     """``broken_graphs`` says why graphs cannot be loaded, with ``GREENROOM_ALLOW_BROKEN``."""
-    broken = edge_of(request).broken_graphs
+    edge = edge_of(request)
+    broken = edge.broken_graphs
     return json(
         {
             "version": package_version("greenroom"),
@@ -88,11 +90,12 @@ async def info(request: Request) -> Response:
                 "langsmith_tracing_replicas": False,
                 "langsmith_tracing_session_on_runs": False,
                 "strict_resume": True,
-                "shipped_graphs": edge_of(request).shipped_graphs,
+                "shipped_graphs": edge.shipped_graphs,
+                "auth": edge.authenticates,
             },
             "host": {"kind": "self-hosted"},
             "counts": await _counts(request),
-            **({"broken_graphs": dict(broken)} if broken else {}),
+            **({"broken_graphs": dict(broken)} if broken and not edge.authenticates else {}),
         }
     )
 
@@ -103,7 +106,15 @@ async def info(request: Request) -> Response:
     **doc({200: object}, query={"format": {"type": "string", "enum": ["prometheus", "json"]}}),
 )
 async def metrics(request: Request) -> Response:
-    runtime = edge_of(request).runtime
+    """With ``auth`` for callers only to whom a handler shows all threads: the numbers are of all
+    users."""
+    edge = edge_of(request)
+    value: Value = {"metadata": {}, "values": {}, "status": None, "limit": 0, "offset": 0}
+    if not (await edge.gate.allow("threads", "search", value)).is_everything or value["metadata"]:
+        raise Refused(
+            "These numbers are those of all users. Ask as a user who may search all threads."
+        )
+    runtime = edge.runtime
     if text(request, "format") == "json":
         return json(await runtime.info())
     return PlainTextResponse(await runtime.metrics(), media_type="text/plain; version=0.0.4")
@@ -111,6 +122,8 @@ async def metrics(request: Request) -> Response:
 
 async def _counts(request: Request) -> dict[str, Any] | None:
     # Clients probe this route first, so it answers even while a registry restarts.
+    if edge_of(request).authenticates:
+        return None  # nobody is authenticated here, and they count the runs of all users
     try:
         return await edge_of(request).runtime.info()
     except Unavailable:

@@ -317,6 +317,9 @@ def _metadata_of(config: RunnableConfig, metadata: CheckpointMetadata) -> Mappin
     leaves out.
     """
     stored = get_serializable_checkpoint_metadata(config, metadata)
+    if stored.get("langgraph_auth_user_id"):
+        # Whoever reads a state need not know on whose behalf each of its runs was.
+        stored = {key: stored[key] for key in stored if key != "langgraph_auth_user_id"}
     if not config.get("configurable", {}).get("checkpoint_ns"):
         return stored
     known = config.get("metadata", {})

@@ -20,6 +20,7 @@ from actors.registry import assistant_deletions as carrying_out
 from greenroom.core.assistants import NewAssistant
 from greenroom.core.errors import AssistantChanged, DatabaseUnavailable, NotFound
 from greenroom.core.runs import CreatedRun, RunRequest, RunStatus
+from greenroom.core.scopes import SERVER
 from greenroom.core.sharding import Shard
 from greenroom.persistence import assistant_deletions
 from greenroom.persistence.records import PostgresRecords
@@ -48,8 +49,8 @@ async def an_assistant(theatre: Theatre, assistant_id: str | None = None) -> dic
         context={},
         metadata={},
     )
-    await records.create_assistant(new, if_exists="raise")
-    known = await records.assistant_of_run(new.assistant_id)
+    await records.create_assistant(new, if_exists="raise", scope=SERVER)
+    known = await records.assistant_of_run(new.assistant_id, scope=SERVER)
     assert known is not None
     return {
         "assistant_id": known["assistant_id"],
@@ -331,7 +332,11 @@ async def test_each_registry_sees_to_its_own_threads(
     own = next(f"t{n}" for n in range(99) if shards[0].has(f"t{n}"))
     others = next(f"t{n}" for n in range(99) if shards[1].has(f"t{n}"))
     await PostgresRecords(theatre.pool).create_thread(
-        others, metadata={"assistant_id": mine["assistant_id"]}, if_exists="raise", ttl=None
+        others,
+        metadata={"assistant_id": mine["assistant_id"]},
+        if_exists="raise",
+        ttl=None,
+        scope=SERVER,
     )
     await theatre.finish((await theatre.create(own, **mine)).run_id)
     assert await delete(theatre, mine, delete_threads=True)

@@ -27,11 +27,14 @@ from a2a.utils.errors import (
 from greenroom.core.errors import Conflict, NotFound
 from greenroom.core.ports import JsonObject, RunFilter
 from greenroom.core.runs import CancelRequest, Placement, RunStatus
+from greenroom.core.scopes import Scope
 from greenroom.http.a2a import parts
 from greenroom.http.a2a.cards import input_schema
 from greenroom.http.a2a.views import State, Turn, View
+from greenroom.http.all_runs import found_run
 from greenroom.http.creation import create_run, plain
 from greenroom.http.edge import Edge
+from greenroom.http.gates import cancels, creates_run, reads_thread
 from greenroom.http.parameters import is_uuid, new_id, new_run_id, thread_id_of
 from greenroom.http.streaming import close
 from greenroom.wire.dialects import Dialect
@@ -141,10 +144,13 @@ class Tasks:
         """
         turn, run = await self._found(task_id, context_id)
         wanted = CancelRequest(thread_id=turn.context_id, run_id=turn.run_id)
+        scope = await cancels(
+            self._edge, turn.context_id, action="interrupt", run_ids=[turn.run_id]
+        )
         try:
             if RunStatus(run["status"]).is_terminal:
                 raise Conflict("The run is over.")
-            await self._edge.runtime.cancel(wanted, wait=True)
+            await self._edge.runtime.cancel(wanted, wait=True, scope=scope)
         except NotFound:
             raise TaskNotFoundError(not_found(task_id)) from None
         except Conflict:
@@ -213,10 +219,11 @@ class Tasks:
         if not message.context_id:
             return None
         thread_id = thread_id_of(self._dialect, message.context_id)
-        thread = await self._edge.records.get_thread(thread_id)
+        scope = await reads_thread(self._edge, thread_id)
+        thread = await self._edge.records.get_thread(thread_id, scope=scope)
         if thread is None or thread["status"] != "interrupted":
             return None
-        newest = await self._newest(thread_id)
+        newest = await self._newest(thread_id, scope)
         if newest is None or (task_id := _of_task(newest).get("task_id")) is None:
             return None
         if str(newest["assistant_id"]) != self._assistant_id:
@@ -226,16 +233,24 @@ class Tasks:
 
     async def _found(self, task_id: str, context_id: str | None) -> tuple[Turn, JsonObject]:
         """Returns a task and the record of its newest run; raises as `get` does."""
-        first = await self._edge.records.get_run(None, task_id) if is_uuid(task_id) else None
-        if first is None or str(first["assistant_id"]) != self._assistant_id:
+        if not is_uuid(task_id):
             raise TaskNotFoundError(not_found(task_id))
-        own, thread_id = _of_task(first), str(first["thread_id"])
+        try:
+            first, thread_id = await found_run(self._edge, task_id)
+        except NotFound:
+            raise TaskNotFoundError(not_found(task_id)) from None
+        if str(first["assistant_id"]) != self._assistant_id:
+            raise TaskNotFoundError(not_found(task_id))
+        scope = await reads_thread(self._edge, thread_id)
+        own = _of_task(first)
         if own.get("task_id") != first["run_id"] or context_id not in (None, "", thread_id):
             raise TaskNotFoundError(not_found(task_id))
         of_task = RunFilter(thread_id=thread_id, metadata={OF_TASK: {"task_id": own["task_id"]}})
-        page = await self._edge.records.search_runs(of_task, limit=1, offset=0, descending=True)
+        page = await self._edge.records.search_runs(
+            of_task, limit=1, offset=0, descending=True, scope=scope
+        )
         run = page.items[0] if page.items else first
-        newest = await self._newest(thread_id)
+        newest = await self._newest(thread_id, scope)
         turn = Turn(
             task_id=own["task_id"],
             context_id=thread_id,
@@ -245,8 +260,10 @@ class Tasks:
         )
         return turn, run
 
-    async def _newest(self, thread_id: str) -> JsonObject | None:
-        runs = await self._edge.records.list_runs(thread_id, limit=1, offset=0, status=None)
+    async def _newest(self, thread_id: str, scope: Scope) -> JsonObject | None:
+        runs = await self._edge.records.list_runs(
+            thread_id, limit=1, offset=0, status=None, scope=scope
+        )
         return runs[0] if runs else None
 
     async def _view(self, turn: Turn, run: JsonObject) -> View:
@@ -257,7 +274,8 @@ class Tasks:
             except NotFound:
                 raise TaskNotFoundError(not_found(turn.task_id)) from None
             return View.of_outcome(turn, end, changed_at)
-        thread = await self._edge.records.get_thread(turn.context_id)
+        scope = await reads_thread(self._edge, turn.context_id)
+        thread = await self._edge.records.get_thread(turn.context_id, scope=scope)
         values = plain((thread or {}).get("values"))
         return View.of_run(turn, run["status"], changed_at, values)
 
@@ -265,9 +283,27 @@ class Tasks:
 
     async def _context(self, context_id: str | None) -> str:
         thread_id = thread_id_of(self._dialect, context_id) if context_id else new_id()
-        await self._edge.records.create_thread(
-            thread_id, metadata={}, if_exists="do_nothing", ttl=None
+        # As for a run that makes its thread: what a handler adds to the run's metadata, the thread
+        # gets, and it is not asked about threads.create.
+        scope, stamped = await creates_run(
+            self._edge,
+            RunCreate(assistant_id=self._assistant_id, if_not_exists="create"),
+            thread_id=thread_id,
+            assistant_id=self._assistant_id,
+            run_id=new_run_id(thread_id),
         )
+        try:
+            await self._edge.records.create_thread(
+                thread_id,
+                metadata=stamped.metadata or {},
+                if_exists="do_nothing",
+                ttl=None,
+                scope=scope,
+            )
+        except Conflict as error:
+            if scope.is_everything:
+                raise UnsupportedOperationError(error.message) from None
+            raise InvalidParamsError("Access denied to assistant or thread") from None
         return thread_id
 
     async def _check_conversational(self) -> None:
