@@ -112,7 +112,7 @@ def _is_admin(ctx: Any) -> bool:
 
 
 def label_of(identity: str) -> str:
-    """Returns the label of a user's namespaces: the identity, without the dots that no label has."""
+    """Returns the label of a user's namespaces: the identity without dots, which no label has."""
     return identity.replace("%", "%25").replace(".", "%2E")
 
 

@@ -133,7 +133,7 @@ async def _searched(
         "offset": offset,
     }
     scope = await edge.gate.allow("threads", "search", value)
-    return replace(where, metadata=metadata_of(value)), scope
+    return replace(where, metadata=metadata_of(value) or None), scope
 
 
 async def _filter(edge: Edge, dialect: Dialect, body: RunCount) -> RunFilter:

@@ -96,7 +96,7 @@ async def searched(
         "offset": offset,
     }
     scope = await edge.gate.allow("assistants", "search", value)
-    return replace(where, metadata=metadata_of(value)), scope
+    return replace(where, metadata=metadata_of(value) or None), scope
 
 
 @router.post(

@@ -454,7 +454,7 @@ async def _searched(
         "metadata": dict(body.metadata or {}),
     }
     scope = await edge_of(request).gate.allow("crons", "search", value)
-    return replace(where, metadata=metadata_of(value)), scope
+    return replace(where, metadata=metadata_of(value) or None), scope
 
 
 async def _filter(request: Request, body: CronCount) -> CronFilter:

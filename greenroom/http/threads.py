@@ -424,7 +424,7 @@ async def _searched(
     }
     scope = await edge.gate.allow("threads", "search", value)
     where = ThreadFilter(
-        metadata=metadata_of(value),
+        metadata=metadata_of(value) or None,
         values=body.values,
         status=body.status,
         ids=ids,

@@ -63,7 +63,11 @@ async def marked(theatre: Theatre, facts: dict[str, Any], *, delete_threads: boo
     """Deletes the record, as a gateway does that dies then; returns the name of the deletion."""
     name = str(uuid.uuid4())
     assert await assistant_deletions.begin(
-        theatre.pool, name, facts["assistant_id"], delete_threads=delete_threads
+        theatre.pool,
+        name,
+        facts["assistant_id"],
+        threads=SERVER if delete_threads else None,
+        scope=SERVER,
     )
     return name
 
@@ -150,10 +154,10 @@ async def test_a_gateway_deletes_an_assistant_once(strict: Theatre) -> None:
     # A call whose answer is lost is made again.
     strict.cluster.lose("delete_assistant", executed=True)
     runtime = gateway(strict)
-    await bounded(runtime.delete_assistant(mine["assistant_id"], delete_threads=True))
+    await bounded(runtime.delete_assistant(mine["assistant_id"], threads=SERVER, scope=SERVER))
     assert await strict.status(run.run_id) is None
     with pytest.raises(NotFound, match=f"Assistant with ID {mine['assistant_id']} not found"):
-        await runtime.delete_assistant(mine["assistant_id"], delete_threads=False)
+        await runtime.delete_assistant(mine["assistant_id"], threads=None, scope=SERVER)
     await strict.nothing_is_left()
 
 
@@ -166,7 +170,9 @@ async def test_a_deletion_is_acknowledged_once_it_is_durable(
     run = await strict.create(**mine)
     await strict.executed(run.run_id)
     await strict.kill(strict.registry)
-    await bounded(gateway(strict).delete_assistant(mine["assistant_id"], delete_threads=False))
+    await bounded(
+        gateway(strict).delete_assistant(mine["assistant_id"], threads=None, scope=SERVER)
+    )
     await strict.open()
     assert await strict.over(run.run_id) == "interrupted"
     await strict.nothing_is_left()

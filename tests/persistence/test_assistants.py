@@ -69,7 +69,10 @@ async def row(pool: Pool, sql: str, *params: Any) -> Any:
 
 async def numbers(records: PostgresRecords, assistant_id: str, **where: Any) -> list[int]:
     given: Any = {"metadata": None, "limit": 10, "offset": 0} | where
-    return [v["version"] for v in await records.assistant_versions(assistant_id, **given) or []]
+    return [
+        v["version"]
+        for v in await records.assistant_versions(assistant_id, **given, scope=SERVER) or []
+    ]
 
 
 # --- versions ------------------------------------------------------------------------------------
@@ -360,7 +363,7 @@ async def test_an_assistant_that_was_made_again_is_another(
 ) -> None:
     assistant_id = await made(records)
     known = await known_of(records, assistant_id)
-    assert await assistant_deletions.begin(pool, UNKNOWN, assistant_id, delete_threads=False)
+    assert await assistant_deletions.begin(pool, UNKNOWN, assistant_id, threads=None, scope=SERVER)
     await made(records, assistant_id=assistant_id)
     assert await admitted(pool, request(assistant_id, known)) is None
     known = await known_of(records, assistant_id, fresh=True)
@@ -381,11 +384,11 @@ async def test_a_deletion_is_one_transaction_and_may_be_repeated(
     assistant_id, name = await made(records), str(uuid.uuid4())
     await patched(records, assistant_id, name="n")
     begin = assistant_deletions.begin
-    assert await begin(pool, name, assistant_id, delete_threads=True)
+    assert await begin(pool, name, assistant_id, threads=SERVER, scope=SERVER)
     assert await records.get_assistant(assistant_id, scope=SERVER) is None
     assert await numbers(records, assistant_id) == []
-    assert await begin(pool, name, assistant_id, delete_threads=True)
-    assert not await begin(pool, str(uuid.uuid4()), assistant_id, delete_threads=True)
+    assert await begin(pool, name, assistant_id, threads=SERVER, scope=SERVER)
+    assert not await begin(pool, str(uuid.uuid4()), assistant_id, threads=SERVER, scope=SERVER)
     assert [each.name for each in await assistant_deletions.unfinished(pool)] == [name]
     assert await assistant_deletions.unfinished(pool, UNKNOWN) == []
 
@@ -402,7 +405,7 @@ async def test_what_refers_to_an_assistant_may_go_with_it(
         )
         try:
             await conn.execute("INSERT INTO greenroom.theirs VALUES (%s)", (assistant_id,))
-            await assistant_deletions.begin(pool, UNKNOWN, assistant_id, delete_threads=False)
+            await assistant_deletions.begin(pool, UNKNOWN, assistant_id, threads=None, scope=SERVER)
             cursor = await conn.execute("SELECT count(*) AS n FROM greenroom.theirs")
             assert await cursor.fetchone() == {"n": 0}
             with pytest.raises(psycopg.errors.ForeignKeyViolation):
@@ -417,7 +420,7 @@ async def test_a_registry_that_starts_takes_the_runs_for_cancelled(
     assistant_id, other = await made(records), await made(records)
     for its_id in (assistant_id, other):
         await admitted(pool, request(its_id, await known_of(records, its_id), thread_id=its_id))
-    await assistant_deletions.begin(pool, UNKNOWN, assistant_id, delete_threads=False)
+    await assistant_deletions.begin(pool, UNKNOWN, assistant_id, threads=None, scope=SERVER)
     async with pool.connection() as conn:
         found = {each.assistant_id: each for each in await journal.in_flight(conn)}
     assert (found[assistant_id].cancel, found[other].cancel) == ("interrupt", None)
@@ -435,7 +438,7 @@ async def test_the_threads_whose_latest_run_used_it_go(
         for its_id in ids:
             known = await known_of(records, its_id)
             await admitted(pool, request(its_id, known, thread_id=thread_id))
-    await assistant_deletions.begin(pool, UNKNOWN, assistant_id, delete_threads=True)
+    await assistant_deletions.begin(pool, UNKNOWN, assistant_id, threads=SERVER, scope=SERVER)
     (deletion,) = await assistant_deletions.unfinished(pool)
     assert await assistant_deletions.threads_of(pool, deletion, limit=9) == ["a"]
     shards = [Shard(number, 2) for number in range(2)]

@@ -137,7 +137,7 @@ async def test_a_search_by_every_field(pool: Pool, records: PostgresRecords) -> 
     off = await stored(pool, enabled=False, assistant_id=system_assistant_id("h"))
 
     async def found(**where: Any) -> list[str]:
-        page = await records.search_crons(CronFilter(**where), **NEWEST)
+        page = await records.search_crons(CronFilter(**where), **NEWEST, scope=SERVER)
         assert await records.count_crons(CronFilter(**where), scope=SERVER) == len(page.items)
         return [cron["cron_id"] for cron in page.items]
 
@@ -146,10 +146,14 @@ async def test_a_search_by_every_field(pool: Pool, records: PostgresRecords) -> 
     assert await found(assistant_id=ASSISTANT) == [on_thread.cron_id]
     assert await found(enabled=False) == [off.cron_id]
     assert await found(metadata={"a": {"b": 1}}) == [on_thread.cron_id]
-    page = await records.search_crons(CronFilter(), **(NEWEST | {"limit": 1, "offset": 1}))
+    page = await records.search_crons(
+        CronFilter(), **(NEWEST | {"limit": 1, "offset": 1}), scope=SERVER
+    )
     assert ([c["cron_id"] for c in page.items], page.has_more) == ([on_thread.cron_id], False)
     for sort_by in ("cron_id", "assistant_id", "thread_id", "next_run_date", "end_time"):
-        page = await records.search_crons(CronFilter(), **(NEWEST | {"sort_by": sort_by}))
+        page = await records.search_crons(
+            CronFilter(), **(NEWEST | {"sort_by": sort_by}), scope=SERVER
+        )
         assert len(page.items) == 2
 
 

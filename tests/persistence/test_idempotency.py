@@ -57,7 +57,10 @@ async def test_a_thread_is_made_once(records: PostgresRecords) -> None:
     held = (await records.reserve(once(), b"d")).once
     thread_id = held.new_id()
     made = await asyncio.gather(
-        *(records.create_thread(thread_id, if_exists="raise", once=held, **NEW) for _ in range(10))
+        *(
+            records.create_thread(thread_id, if_exists="raise", once=held, **NEW, scope=SERVER)
+            for _ in range(10)
+        )
     )
     assert [each["created_at"] for each in made] == [made[0]["created_at"]] * 10
     assert (await records.reserve(once(), b"d")).made == {thread_id}
@@ -65,11 +68,13 @@ async def test_a_thread_is_made_once(records: PostgresRecords) -> None:
 
 async def test_a_thread_of_somebody_else_is_not_made_by_a_key(records: PostgresRecords) -> None:
     thread_id = new_id()
-    await records.create_thread(thread_id, if_exists="raise", **NEW)
+    await records.create_thread(thread_id, if_exists="raise", **NEW, scope=SERVER)
     held = (await records.reserve(once(), b"d")).once
     with pytest.raises(Conflict):
-        await records.create_thread(thread_id, if_exists="raise", once=held, **NEW)
-    assert await records.create_thread(thread_id, if_exists="do_nothing", once=held, **NEW)
+        await records.create_thread(thread_id, if_exists="raise", once=held, **NEW, scope=SERVER)
+    assert await records.create_thread(
+        thread_id, if_exists="do_nothing", once=held, **NEW, scope=SERVER
+    )
     assert await records.release(held)
 
 
@@ -80,13 +85,17 @@ async def test_nothing_is_made_with_a_key_that_was_freed_or_has_made_it(
     freed = (await records.reserve(once(), b"d")).once
     await records.release(freed)
     with pytest.raises(NotFound):
-        await records.create_thread(freed.new_id(), if_exists=if_exists, once=freed, **NEW)
+        await records.create_thread(
+            freed.new_id(), if_exists=if_exists, once=freed, **NEW, scope=SERVER
+        )
     held = (await records.reserve(once(), b"d")).once
-    await records.create_thread(held.new_id(), if_exists=if_exists, once=held, **NEW)
+    await records.create_thread(held.new_id(), if_exists=if_exists, once=held, **NEW, scope=SERVER)
     async with pool.connection() as connection:
         await connection.execute("DELETE FROM greenroom.threads")
     with pytest.raises(NotFound):
-        await records.create_thread(held.new_id(), if_exists=if_exists, once=held, **NEW)
+        await records.create_thread(
+            held.new_id(), if_exists=if_exists, once=held, **NEW, scope=SERVER
+        )
     assert await records.get_thread(held.new_id(), scope=SERVER) is None
 
 

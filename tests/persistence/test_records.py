@@ -134,7 +134,7 @@ async def test_nul_in_metadata_is_refused_with_a_sentence(records: PostgresRecor
     with pytest.raises(InvalidRequest, match="NUL character"):
         await records.patch_thread("t", metadata={"a\0": 1}, ttl=None, scope=SERVER)
     with pytest.raises(InvalidRequest, match="NUL character"):
-        await records.search_threads(ThreadFilter(metadata={"a": "\0"}), **NEWEST)
+        await records.search_threads(ThreadFilter(metadata={"a": "\0"}), **NEWEST, scope=SERVER)
     with pytest.raises(InvalidRequest, match="cannot be stored"):
         await a_thread(records, "u", name="\ud800")
     assert await records.get_thread("u", scope=SERVER) is None
@@ -146,7 +146,9 @@ async def test_search_by_metadata_is_containment(records: PostgresRecords) -> No
     await a_thread(records, "3", owner="ann")
 
     async def found(**metadata: Any) -> list[str]:
-        return ids(await records.search_threads(ThreadFilter(metadata=metadata), **NEWEST))
+        return ids(
+            await records.search_threads(ThreadFilter(metadata=metadata), **NEWEST, scope=SERVER)
+        )
 
     assert await found() == ["3", "2", "1"]
     assert await found(owner="ann") == ["3", "1"]
@@ -159,9 +161,9 @@ async def test_search_by_status_ids_and_page(records: PostgresRecords, pool: Poo
     for n in range(5):
         await a_thread(records, str(n))
     await execute(pool, "UPDATE greenroom.threads SET status = 'busy' WHERE thread_id IN ('1','3')")
-    busy = await records.search_threads(ThreadFilter(status="busy"), **NEWEST)
+    busy = await records.search_threads(ThreadFilter(status="busy"), **NEWEST, scope=SERVER)
     assert ids(busy) == ["3", "1"]
-    some = await records.search_threads(ThreadFilter(ids=["0", "4", "9"]), **NEWEST)
+    some = await records.search_threads(ThreadFilter(ids=["0", "4", "9"]), **NEWEST, scope=SERVER)
     assert ids(some) == ["4", "0"]
     one = str(uuid.uuid4())
     await a_thread(records, one, rare=True)
@@ -169,12 +171,14 @@ async def test_search_by_status_ids_and_page(records: PostgresRecords, pool: Poo
         ThreadFilter(uuids_only=True),
         ThreadFilter(uuids_only=True, metadata={"rare": True}),
     ):
-        assert ids(await records.search_threads(where, **NEWEST)) == [one]
+        assert ids(await records.search_threads(where, **NEWEST, scope=SERVER)) == [one]
         assert await records.count_threads(where, scope=SERVER) == 1
     await execute(pool, "DELETE FROM greenroom.threads WHERE thread_id = %s", [one])
-    page = await records.search_threads(ThreadFilter(), **{**NEWEST, "limit": 2})
+    page = await records.search_threads(ThreadFilter(), **{**NEWEST, "limit": 2}, scope=SERVER)
     assert (ids(page), page.has_more) == (["4", "3"], True)
-    page = await records.search_threads(ThreadFilter(), **{**NEWEST, "limit": 2, "offset": 3})
+    page = await records.search_threads(
+        ThreadFilter(), **{**NEWEST, "limit": 2, "offset": 3}, scope=SERVER
+    )
     assert (ids(page), page.has_more) == (["1", "0"], False)
     assert await records.count_threads(ThreadFilter(), scope=SERVER) == 5
 
@@ -197,7 +201,9 @@ async def test_every_order_runs_both_ways(
 
 async def test_an_unknown_order_is_refused(records: PostgresRecords) -> None:
     with pytest.raises(InvalidRequest, match="Cannot sort by 'values'"):
-        await records.search_threads(ThreadFilter(), **{**NEWEST, "sort_by": "values"})
+        await records.search_threads(
+            ThreadFilter(), **{**NEWEST, "sort_by": "values"}, scope=SERVER
+        )
 
 
 async def test_search_by_values_passes_threads_without_values_and_with_nul(
@@ -216,7 +222,7 @@ async def test_search_by_values_passes_threads_without_values_and_with_nul(
 
     async def found(**values: Any) -> set[str]:
         where = ThreadFilter(values=values)
-        page = await records.search_threads(where, **NEWEST)
+        page = await records.search_threads(where, **NEWEST, scope=SERVER)
         assert await records.count_threads(where, scope=SERVER) == len(page.items)
         return set(ids(page))
 
@@ -242,10 +248,12 @@ async def test_rare_threads_are_found_behind_many_others(
            FROM generate_series(1, %s) n""",
         [WALK + 500],
     )
-    rare = await records.search_threads(ThreadFilter(metadata={"kind": "rare"}), **NEWEST)
+    rare = await records.search_threads(
+        ThreadFilter(metadata={"kind": "rare"}), **NEWEST, scope=SERVER
+    )
     assert (ids(rare), rare.has_more) == (["rare"], False)
     common = ThreadFilter(metadata={"kind": "common"})
-    page = await records.search_threads(common, **{**NEWEST, "offset": WALK + 495})
+    page = await records.search_threads(common, **{**NEWEST, "offset": WALK + 495}, scope=SERVER)
     assert (len(page.items), page.has_more) == (5, False)
 
 
@@ -393,7 +401,7 @@ async def test_runs_are_listed_newest_first(records: PostgresRecords, pool: Pool
 
     async def listed(**where: Any) -> list[str]:
         runs = await records.list_runs(
-            "t", **({"limit": None, "offset": 0, "status": None} | where)
+            "t", **({"limit": None, "offset": 0, "status": None} | where), scope=SERVER
         )
         assert runs is not None
         return [run["run_id"] for run in runs]

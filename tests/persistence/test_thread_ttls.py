@@ -56,7 +56,7 @@ async def test_new_threads_have_the_default_however_they_are_made(pool: Pool) ->
     await make(pool, "requested")
     await make(pool, "own", ttl={"ttl": 5})
     await commit(pool, journal.admit(a_request("of-a-run", create_thread=True), actor="a"))
-    await rows(pool, COPY_RECORD, {"copy": "copy", "thread": "before"})
+    await rows(pool, COPY_RECORD, {"copy": "copy", "thread": "before", "metadata": "{}"})
     assert await ttls(pool) == {
         "before": (None, None),
         "requested": (1440, "keep_latest"),
