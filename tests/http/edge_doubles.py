@@ -204,11 +204,16 @@ class MemoryRecords:
 
     async def search_items(self, query) -> list[JsonObject]:
         self.asked.append(("search_items", query))
-        return [{**item, "score": None} for item in self.items.values()]
+        return [
+            {**item, "score": None}
+            for (namespace, _), item in self.items.items()
+            if namespace[: len(query.prefix)] == query.prefix
+        ]
 
     async def list_namespaces(self, query) -> list[list[str]]:
         self.asked.append(("list_namespaces", query))
-        return [list(namespace) for namespace, _ in self.items]
+        prefix = query.prefix if "*" not in query.prefix else ()
+        return [list(found) for found, _ in self.items if found[: len(prefix)] == prefix]
 
     async def get_cron(self, cron_id: str, *, scope: Scope) -> tuple[JsonObject, int] | None:
         found = self.crons.get(cron_id)
