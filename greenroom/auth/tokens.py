@@ -7,6 +7,7 @@ algorithms that the settings name and not the token.
 from __future__ import annotations
 
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 import jwt
 from langgraph_sdk import Auth
@@ -44,7 +45,9 @@ class JwtTokens(ReadyMade):
             )
         assert settings.issuer is not None
         for url in filter(None, (settings.issuer, settings.jwks_url)):
-            if not url.startswith(("https://", "http://localhost", "http://127.0.0.1")):
+            place = urlsplit(url)
+            here = place.hostname in ("localhost", "127.0.0.1", "::1")
+            if place.scheme != "https" and not (place.scheme == "http" and here):
                 raise ConfigurationError(
                     f"{url!r} must be an https URL: who can change the answer can make tokens."
                 )
