@@ -39,6 +39,14 @@ GROUPS = {
         "max_body_bytes",
         "bodies_max_bytes",
     ),
+    "Limits of each caller": (
+        "limit_by",
+        "limit_requests",
+        "limit_body_bytes",
+        "limit_streams",
+        "limit_runs",
+        "limit_queued",
+    ),
     "Log": ("log_level", "log_format", "log_file"),
 }
 """The settings as the documentation orders them."""
@@ -57,9 +65,10 @@ stays. With `serve run serve_app:app`, and on a cluster that you start, it is yo
 ```sh
 export RAY_SERVE_ENABLE_HA_PROXY=1 RAY_SERVE_THROUGHPUT_OPTIMIZED=1
 export RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S=1
-# Not about retries: it is how HAProxy is told to notice at once that a client has left.
+# Not about retries: HAProxy is to notice at once that a client has left, and to tell its address.
 export RAY_SERVE_HAPROXY_RETRY_ON="conn-failure
-    no option splice-request"
+    no option splice-request
+    option forwardfor"
 export RAY_USAGE_STATS_ENABLED=0 RAY_task_events_report_interval_ms=0 RAY_AUTH_MODE=token
 export RAY_ENABLE_UV_RUN_RUNTIME_ENV=0  # else `uv run` copies the directory to each process
 ```

@@ -205,7 +205,10 @@ def _haproxy_environment(settings: Settings) -> dict[str, str]:
         # Ray's template splices request bodies. HAProxy then notices that a client has left only at
         # the second heartbeat: `on_disconnect: "cancel"` would take ten seconds. There is no
         # variable for it, so this one adds a line behind its own option in the template.
-        "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure\n    no option splice-request",
+        "RAY_SERVE_HAPROXY_RETRY_ON": (
+            # The second line: gateways see the address of the client, not that of HAProxy.
+            "conn-failure\n    no option splice-request\n    option forwardfor"
+        ),
         "RAY_SERVE_HAPROXY_MAXCONN": str(haproxy_connections(open_files())),
         "RAY_SERVE_HAPROXY_NBTHREAD": str(min(4, os.cpu_count() or 1)),
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),

@@ -17,6 +17,7 @@ from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from greenroom.core.errors import ConfigurationError
+from greenroom.core.limits import CallerKind, Limits, Rate
 from greenroom.core.units import KIB, MIB
 
 PREFIX = "GREENROOM_"
@@ -36,6 +37,14 @@ PostgresUrl = Annotated[str, AfterValidator(_postgres_url)]
 # Absolute from the start: the processes of a server do not all have the same working directory.
 AbsolutePath = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
 PositiveS = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+def _rate(text: str) -> str:
+    Rate.parse(text)
+    return text
+
+
+RateText = Annotated[str, AfterValidator(_rate)]
 NotNegativeS = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
@@ -244,6 +253,41 @@ class Settings(BaseSettings):
         " its share. Unset: no limit.",
     )
 
+    limit_by: CallerKind = Field(
+        default="auto",
+        description="Whose requests and runs are counted together for the limits below: those of an"
+        " `owner` (with auth), of a `key` (the credential in `Authorization` or `X-Api-Key`), or of"
+        " an `address`. `auto`: of an owner with auth, else of an address. A request without owner"
+        " or key counts by its address.",
+    )
+    limit_requests: RateText | None = Field(
+        default=None,
+        description="Requests that one caller may send, such as `600/minute`; one more is answered"
+        " 429. Cancels are counted and never refused. Unset: no limit.",
+    )
+    limit_body_bytes: RateText | None = Field(
+        default=None,
+        description="Bytes of request bodies that one caller may send, such as `100000000/hour`."
+        " A body whose length is not declared is counted while it is read. Unset: no limit.",
+    )
+    limit_streams: int | None = Field(
+        default=None,
+        ge=1,
+        description="Answers that one caller may have open at once: streams, and answers that wait"
+        " for a run. Unset: no limit.",
+    )
+    limit_runs: int | None = Field(
+        default=None,
+        ge=1,
+        description="Runs that are not over that one caller may have; one more is answered 429."
+        " Runs of crons are not counted. Unset: no limit.",
+    )
+    limit_queued: int | None = Field(
+        default=None,
+        ge=1,
+        description="Waiting runs beyond which one caller may not create another. Unset: no limit.",
+    )
+
     webhook_allow_private: bool = Field(
         default=False,
         description="Webhooks may go to this machine and to private networks.",
@@ -288,6 +332,18 @@ class Settings(BaseSettings):
             return cls(**{name: value for name, value in given.items() if value is not None})
         except ValidationError as error:
             raise ConfigurationError(_sentence(error)) from None
+
+    @property
+    def limits(self) -> Limits:
+        """The limits of each caller."""
+        return Limits(
+            by=self.limit_by,
+            requests=Rate.parse(self.limit_requests) if self.limit_requests else None,
+            body_bytes=Rate.parse(self.limit_body_bytes) if self.limit_body_bytes else None,
+            streams=self.limit_streams,
+            runs=self.limit_runs,
+            queued=self.limit_queued,
+        )
 
     @property
     def url(self) -> str:

@@ -80,6 +80,7 @@ class Gateway:
                 max_body_bytes=settings.max_body_bytes,
                 bodies_max_bytes=settings.bodies_max_bytes,
                 webhook_allow_private=settings.webhook_allow_private,
+                limits=settings.limits,
             ),
         )
 

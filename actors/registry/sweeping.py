@@ -113,6 +113,7 @@ class Sweeper:
         )
 
         await _in_batches(lambda: upkeep.delete_old_keys(self._pool, KEPT_S, max_rows=BATCH))
+        await _in_batches(lambda: upkeep.delete_old_usage(self._pool, max_rows=BATCH))
 
         if time.monotonic() - self._items_swept_s >= self._setup.item_sweep_s:
             left = await _in_batches(lambda: delete_expired_items(self._pool, max_rows=BATCH))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 from langgraph_sdk import Auth
@@ -176,6 +176,14 @@ class HandlerGate:
     @property
     def user(self) -> str | None:
         return self._user.encoded
+
+    @property
+    def seen(self) -> Any:
+        return self._user.seen
+
+    @property
+    def permissions(self) -> Sequence[str]:
+        return self._user.permissions
 
     async def allow(self, resource: str, action: str, value: Value) -> Scope:
         return await self._guard.allowed(self._user, resource, action, value)

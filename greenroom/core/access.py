@@ -7,7 +7,7 @@ and the gate of all requests is `OPEN`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -33,6 +33,16 @@ class Gate(Protocol):
     @property
     def user(self) -> str | None:
         """The caller as JSON, for the graphs of the caller's runs; None as above."""
+        ...
+
+    @property
+    def seen(self) -> Any:
+        """The caller as handlers see them, for the ASGI scope's ``user``; None as above."""
+        ...
+
+    @property
+    def permissions(self) -> Sequence[str]:
+        """What the caller may do, in the words of ``authenticate``."""
         ...
 
     async def allow(self, resource: str, action: str, value: Value) -> Scope:
@@ -75,6 +85,8 @@ class _Open:
     is_open = True
     identity = ""
     user = None
+    seen = None
+    permissions: Sequence[str] = ()
 
     async def allow(self, resource: str, action: str, value: Value) -> Scope:
         return SERVER

@@ -17,6 +17,7 @@ from typing import Any, Literal, Protocol
 from greenroom.core.assistants import AssistantPatch, NewAssistant
 from greenroom.core.crons import Cron
 from greenroom.core.idempotency import Keys, OnceKey
+from greenroom.core.limits import UsageRecords
 from greenroom.core.questions import DrawQuestion as DrawQuestion
 from greenroom.core.questions import HistoryQuestion as HistoryQuestion
 from greenroom.core.questions import Question as Question
@@ -279,7 +280,7 @@ class RunFilter:
     metadata: Mapping[str, Any] | None = None
 
 
-class Records(Items, Keys, Protocol):
+class Records(Items, Keys, UsageRecords, Protocol):
     """The database, as the HTTP edge sees it. Records are dicts in the API's shape."""
 
     async def ready(self) -> None:

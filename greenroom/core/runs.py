@@ -189,6 +189,7 @@ class RunRequest(_LargeKwargs, OfRun):
         thread_config: JSON object, the parts of the config that the thread's record shows.
         once: the ``Idempotency-Key`` under which the run is made.
         scope: of an existing thread; the run is not admitted to another one.
+        caller: whose run it is, where the runs of each caller are limited.
     """
 
     facts: RunFacts
@@ -202,6 +203,7 @@ class RunRequest(_LargeKwargs, OfRun):
     metadata_at: tuple[int, int] | None = None
     thread_config: bytes = b"{}"
     once: OnceKey | None = None
+    caller: str | None = None
 
     def kwargs_around(self) -> tuple[memoryview, memoryview | None]:
         """Returns the ``kwargs`` before and after the config's metadata, not copied; without

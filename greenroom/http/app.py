@@ -35,13 +35,15 @@ from greenroom.http.a2a import routes as a2a
 from greenroom.http.bodies import CountedBodies
 from greenroom.http.edge import Edge
 from greenroom.http.gates import Authenticated
+from greenroom.http.limits import LimitedCallers
 from greenroom.http.mcp import routes as mcp
 from greenroom.http.settings import HttpSettings
+from greenroom.http.usage import CallerUsage
 from greenroom.wire.dialects import DIALECTS
 
 _EXPOSED = (
     *("x-pagination-total", "x-pagination-next", "content-location", "location"),
-    "mcp-session-id",
+    *("mcp-session-id", "ratelimit", "ratelimit-policy", "retry-after"),
 )
 
 
@@ -85,7 +87,8 @@ def create_app(
         shipped_graphs=shipped_graphs,
         broken_graphs=broken_graphs or {},
         store=store or StoreSpec(),
-        settings=settings or HttpSettings(),
+        settings=(settings := settings or HttpSettings()),
+        usage=CallerUsage(settings.limits),
         authenticates=guard is not None,
     )
     for dialect in DIALECTS:
@@ -97,10 +100,13 @@ def create_app(
             app.include_router(part.router, prefix=dialect.prefix)
     errors.install(app)
     documents.install(app, guard.openapi if guard is not None else {})
-    if guard is not None:
-        app.add_middleware(Authenticated, guard=guard)
     app.add_middleware(answering.Heads)
-    app.add_middleware(CountedBodies, max_bytes=app.state.edge.settings.bodies_max_bytes)
+    if settings.limits.counts_requests or settings.limits.counts_runs:
+        app.add_middleware(LimitedCallers, edge=lambda: app.state.edge)
+    if guard is not None:
+        # Around the limits, which count by user, and inside what counts bodies.
+        app.add_middleware(Authenticated, guard=guard)
+    app.add_middleware(CountedBodies, max_bytes=settings.bodies_max_bytes)
     # The middleware added last is outermost, so an answer of `LastResort` has CORS headers too.
     app.add_middleware(errors.LastResort)
     if tracing.is_on():

@@ -27,6 +27,7 @@ from greenroom.http import webhooks
 from greenroom.http.edge import Edge
 from greenroom.http.gates import creates_run
 from greenroom.http.idempotency import NEW, Ids, deleted
+from greenroom.http.limits import admitting, current_caller
 from greenroom.http.parameters import is_uuid
 from greenroom.wire import configs
 from greenroom.wire.dialects import Dialect
@@ -113,7 +114,8 @@ async def admit(
     try:
         for _ in range(_MOST_CHANGES):
             try:
-                created = await edge.runtime.create(request)
+                async with admitting(edge, [] if ids.has_made(request.run_id) else [request]):
+                    created = await edge.runtime.create(request)
                 break
             except AssistantChanged:
                 # What this gateway knew of the assistant is old, e.g. another one has changed it.
@@ -201,7 +203,7 @@ async def run_request(
         user=edge.gate.user,
         traceparent=tracing.traceparent(),
     )
-    return request if ids.once is None else replace(request, once=ids.once)
+    return replace(request, once=ids.once, caller=current_caller(edge))
 
 
 def check_run(edge: Edge, body: RunCreate) -> None:

@@ -17,6 +17,7 @@ from greenroom.core.ports import Records, Runtime
 from greenroom.core.scopes import SERVER
 from greenroom.core.store import StoreSpec
 from greenroom.http.settings import HttpSettings
+from greenroom.http.usage import CallerUsage
 from greenroom.wire.dialects import GATEWAY, PLATFORM, Dialect
 
 log = logging.getLogger(__name__)
@@ -107,6 +108,7 @@ class Edge:
     connections: Connections = field(default_factory=Connections)
     gate: Gate = OPEN
     authenticates: bool = False
+    usage: CallerUsage = field(default_factory=CallerUsage)
 
     async def serves(self, graph_id: str) -> bool:
         """Returns whether the graph exists, in the configuration or as a shipped graph."""

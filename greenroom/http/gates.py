@@ -13,6 +13,7 @@ from typing import Any, cast
 from uuid import UUID
 
 import orjson
+from starlette.authentication import AuthCredentials
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -64,7 +65,12 @@ class Authenticated:
             await answer(scope, body.again, send)
             return
         edge: Edge = scope["app"].state.edge
-        await self._app({**scope, EDGE: replace(edge, gate=gate)}, body.again, send)
+        of_caller = {
+            EDGE: replace(edge, gate=gate),
+            "user": gate.seen,
+            "auth": AuthCredentials(gate.permissions),
+        }
+        await self._app({**scope, **of_caller}, body.again, send)
 
 
 class _Replayed:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from greenroom.core.limits import Limits
 from greenroom.core.units import MIB
 
 
@@ -18,6 +19,7 @@ class HttpSettings:
         bodies_max_bytes: the bound for all bodies under way; a body beyond it is answered 503.
         max_body_depth: the deepest nesting of a body's JSON.
         webhook_allow_private: allow webhooks to this machine and to private networks.
+        limits: the limits of each caller.
     """
 
     heartbeat_s: float = 5.0
@@ -26,3 +28,4 @@ class HttpSettings:
     bodies_max_bytes: int = 256 * MIB
     max_body_depth: int = 100
     webhook_allow_private: bool = False
+    limits: Limits = field(default_factory=Limits)

@@ -30,6 +30,7 @@ from greenroom.http.following import (
 )
 from greenroom.http.gates import cancels
 from greenroom.http.idempotency import Ids, once
+from greenroom.http.limits import admitting
 from greenroom.http.parameters import STREAM_MODES, action_of, flag, thread_id_of, uuid_of
 from greenroom.http.runs import NO_MATCHING_RUNS, NO_RUNS
 from greenroom.wire import answers
@@ -170,12 +171,13 @@ async def _create_all(
         await run_request(edge, dialect, body, None, ids=ids, number=number)
         for number, body in enumerate(bodies)
     ]
-    return await asyncio.gather(
-        *(
-            admit(edge, dialect, body, None, wanted, ids=ids, number=number)
-            for number, (body, wanted) in enumerate(zip(bodies, requests, strict=True))
+    async with admitting(edge, [each for each in requests if not ids.has_made(each.run_id)]):
+        return await asyncio.gather(
+            *(
+                admit(edge, dialect, body, None, wanted, ids=ids, number=number)
+                for number, (body, wanted) in enumerate(zip(bodies, requests, strict=True))
+            )
         )
-    )
 
 
 async def _creating(request: Request) -> Coroutine[Any, Any, NewRun]:

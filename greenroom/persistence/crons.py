@@ -66,7 +66,7 @@ async def due_crons(
                 ORDER BY next_run_date, cron_id LIMIT %s)
             SELECT cron_id::text, thread_id, schedule, timezone, end_time, on_run_completed,
                 payload::text, next_run_date AS due, found.revision,
-                caller::text AS "user", scope::text AS scope,
+                auth_user::text AS "user", scope::text AS scope,
                 jsonb_build_object('assistant_id', a.assistant_id, 'graph_id', a.graph_id,
                     'config', a.config, 'context', a.context, 'metadata', a.metadata,
                     'version', a.version, 'revision', a.revision) AS assistant

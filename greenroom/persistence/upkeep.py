@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from greenroom.core.limits import REACH_S
 from greenroom.core.sharding import WHOLE, Shard
 from greenroom.core.threads import ExpiryStrategy, ThreadTtl
 from greenroom.persistence.database import Connection, Pool, retrying, rows_of
@@ -140,6 +141,21 @@ async def delete_old_keys(pool: Pool, older_than_s: float, *, max_rows: int = 10
         " WHERE created_at < now() - make_interval(secs => %(older_than_s)s) LIMIT %(max_rows)s)"
         " RETURNING key",
         {"older_than_s": older_than_s, "max_rows": max_rows},
+    )
+    return len(rows)
+
+
+async def delete_old_usage(pool: Pool, *, max_rows: int = 1000) -> int:
+    """Deletes what gateways counted longer ago than any limit reaches back; returns the number.
+
+    A result of ``max_rows`` means that more may be left.
+    """
+    rows = await rows_of(
+        pool,
+        "DELETE FROM greenroom.caller_usage WHERE ctid = ANY(ARRAY(SELECT ctid"
+        " FROM greenroom.caller_usage WHERE at < now() - make_interval(secs => %(reach_s)s)"
+        " LIMIT %(max_rows)s)) RETURNING 1 AS deleted",
+        {"reach_s": REACH_S, "max_rows": max_rows},
     )
     return len(rows)
 

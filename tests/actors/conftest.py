@@ -10,7 +10,7 @@ import pytest
 
 from actors.registry.actor import RegistryActor
 
-PATIENCE_S = 2.0
+PATIENCE_S = 10.0
 
 
 @pytest.fixture(autouse=True)

@@ -24,7 +24,7 @@ from actors.common.setup import InspectorSetup, RegistrySetup
 from greenroom.core.errors import Unreachable
 from greenroom.core.runs import RunOrder, Settled
 
-BOUND_S = 10.0
+BOUND_S = 30.0
 
 
 def setup_of(**changes: Any) -> RegistrySetup:

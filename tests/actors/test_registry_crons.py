@@ -198,7 +198,7 @@ async def test_a_registry_without_crons_waits_for_nothing(stage: Stage) -> None:
 
 async def test_a_cron_fires_when_it_is_due_and_goes_on(stage: Stage) -> None:
     cron = await stage.cron(payload={"input": {"a": 1}, "metadata": {"m": 1}, "webhook": None})
-    await until(lambda: stage.clock.looks[-1] == NOON)
+    await until(lambda: stage.clock.looks[-1:] == [NOON])
     assert await stage.runs() == []
     stage.clock.set(NOON)
     await stage.goes_on(cron, NOON + MINUTE)
@@ -294,7 +294,7 @@ async def test_a_cron_does_not_fire_after_its_end_or_while_it_is_disabled(stage:
     await stage.goes_on(until_end, NOON + MINUTE)
     stage.clock.set(NOON + 3 * MINUTE)
     assert len(await stage.runs()) == 1
-    await until(lambda: stage.clock.looks[-1] is None)
+    await until(lambda: stage.clock.looks[-1:] == [None])
 
 
 async def test_a_date_before_the_end_is_not_fired_long_after_it(stage: Stage) -> None:
@@ -312,11 +312,11 @@ async def test_a_date_before_the_end_is_not_fired_long_after_it(stage: Stage) ->
 
 async def test_a_new_cron_and_a_change_are_noticed_at_once(stage: Stage) -> None:
     late = await stage.cron(next_run_date=NOON + 10 * MINUTE)
-    await until(lambda: stage.clock.looks[-1] == NOON + 10 * MINUTE)
+    await until(lambda: stage.clock.looks[-1:] == [NOON + 10 * MINUTE])
     await stage.change(late, next_run_date=NOON + MINUTE)
-    await until(lambda: stage.clock.looks[-1] == NOON + MINUTE)
+    await until(lambda: stage.clock.looks[-1:] == [NOON + MINUTE])
     await stage.cron(next_run_date=NOON)
-    await until(lambda: stage.clock.looks[-1] == NOON)
+    await until(lambda: stage.clock.looks[-1:] == [NOON])
 
 
 async def test_a_cron_that_is_stored_or_deleted_again_stays_as_it_is(stage: Stage) -> None:
@@ -389,7 +389,7 @@ async def test_a_cron_goes_with_its_thread(stage: Stage) -> None:
     await bounded(stage.theatre.registry.delete_thread("t"))
     assert await stage.next_date(cron) is None
     stage.clock.set(NOON)
-    await until(lambda: stage.clock.looks[-1] is None)
+    await until(lambda: stage.clock.looks[-1:] == [None])
     assert await stage.runs() == []
 
 
@@ -547,7 +547,7 @@ async def test_of_ten_thousand_crons_those_that_are_due_fire_and_no_others(stage
         NOON,
     )
     await stage.restart()
-    await until(lambda: stage.clock.looks[-1] == NOON)
+    await until(lambda: stage.clock.looks[-1:] == [NOON])
     before = len(stage.clock.looks)
     firing = stage.theatre.registry.parts.crons._firing
     for second in range(4):

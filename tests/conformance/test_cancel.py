@@ -273,11 +273,11 @@ async def test_cancel_then_stream_that_waits_answers_204(talk: Talk, thread_id: 
 async def test_a_run_that_blocks_is_stopped_all_the_same(talk: Talk, thread_id: str) -> None:
     """Its node sleeps in C, in a thread."""
     async with talk.streaming(
-        thread_id, "blocking_sync", input={"seconds": 20, "mode": "sleep"}
+        thread_id, "blocking_sync", input={"seconds": 100, "mode": "sleep"}
     ) as stream:
         await stream.until("metadata")
         run_id = stream.heard[0].data["run_id"]
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await talk.cancel(thread_id, run_id, wait=1)
     assert await talk.status(thread_id, run_id) == "interrupted"
     assert (await talk.settled(thread_id))["status"] in ("idle", "interrupted")

@@ -9,9 +9,9 @@ import pytest
 
 from tests.conformance.talking import Talk, eventually, ok, refused
 
-LONG = {"steps": 200, "delay": 0.05}
-SOON_S = 4.0
-"""Less than it takes until the next heartbeat fails."""
+LONG = {"steps": 1200, "delay": 0.05}
+SOON_S = 9.0
+"""Less than it takes until a heartbeat fails: the second one after the client has left."""
 
 
 async def goes_on(talk: Talk, thread_id: str, run_id: str) -> None:

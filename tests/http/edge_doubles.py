@@ -14,6 +14,7 @@ from greenroom.core.errors import Conflict, NotFound
 from greenroom.core.events import EventLog
 from greenroom.core.idempotency import OnceKey, Reservation
 from greenroom.core.identity import system_assistant_id
+from greenroom.core.limits import RunsOfCaller
 from greenroom.core.ports import JsonObject, Page, Question, StateUpdate, SuperstepsUpdate
 from greenroom.core.runs import (
     Batch,
@@ -47,6 +48,9 @@ class MemoryRecords:
         self.down: Exception | None = None
         self.keys: dict[str, Reservation] = {}
         self.released: list[str] = []
+        self.told_usage: list[Any] = []
+        self.usage_of_others: dict[tuple[str, str, int], int] = {}
+        self.callers: dict[str, str | None] = {}
 
     async def reserve(self, once: OnceKey, digest: bytes) -> Reservation:
         new = Reservation(once=once, digest=digest, made=frozenset())
@@ -65,6 +69,22 @@ class MemoryRecords:
             return False
         self.keys[once.key] = replace(held, made=held.made | {made_id})
         return True
+
+    async def share_usage(self, gateway, own, *, oldest):
+        if self.down:
+            raise self.down
+        self.told_usage.append(dict(own))
+        return self.usage_of_others
+
+    async def runs_of_caller(self, caller, *, without) -> RunsOfCaller:
+        statuses = [
+            RunStatus(run["status"])
+            for run_id, run in self.runs.items()
+            if self.callers.get(run_id) == caller and run_id not in without
+        ]
+        return RunsOfCaller(
+            sum(not each.is_terminal for each in statuses), statuses.count(RunStatus.PENDING)
+        )
 
     async def ready(self) -> None:
         if self.down:
@@ -307,6 +327,7 @@ class MemoryRuntime:
         elif not self.records.is_within(request.thread_id, request.scope):
             raise NotFound("no such thread")
         self.requests.append(request)
+        self.records.callers[request.run_id] = request.caller
         self.records.runs[request.run_id] = {
             "run_id": request.run_id,
             "thread_id": request.thread_id,

@@ -94,7 +94,7 @@ class Agent:
         """The result of a call whose run ends with an output."""
         self.runtime.admitted.clear()
         asking = asyncio.create_task(self.result(method, params))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await self.runtime.admitted.wait()
         self.finish(output, **outcome)
         return await asking

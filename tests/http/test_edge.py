@@ -16,7 +16,10 @@ from greenroom.http.app import create_app
 from tests.http.edge_doubles import GRAPHS, THREAD, UNKNOWN
 
 COUNTER = system_assistant_id("counter")
-EXPOSED = "x-pagination-total, x-pagination-next, content-location, location, mcp-session-id"
+EXPOSED = (
+    "x-pagination-total, x-pagination-next, content-location, location, mcp-session-id,"
+    " ratelimit, ratelimit-policy, retry-after"
+)
 
 
 @pytest.mark.parametrize("path", ["/", "/ok", "/api/ok"])

@@ -18,7 +18,7 @@ from tests.http.edge_doubles import MemoryRecords, MemoryRuntime
 
 MOUNTS = ("", "/api")
 BOTH = {"accept": "application/json, text/event-stream"}
-BOUND_S = 10.0
+BOUND_S = 30.0
 FIRST, SECOND = "11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"
 SCHEMA = {"type": "object", "properties": {"count": {"type": "integer"}}, "title": "State"}
 MESSAGES = {

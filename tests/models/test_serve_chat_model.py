@@ -208,7 +208,7 @@ async def test_a_cancelled_run_cancels_the_request() -> None:
     """The run waits for the next token when Stop comes."""
     model, _, response = answering(said("Hi"), stuck=True)
     run = asyncio.create_task(model.ainvoke("Hello"))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await response.waiting.wait()
     run.cancel()
     with pytest.raises(asyncio.CancelledError):

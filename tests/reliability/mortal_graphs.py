@@ -308,35 +308,35 @@ leaky = _leaky.compile()
 # --- factories that are no good to who only reads -------------------------------------------------
 
 
-def _is_read(config: RunnableConfig) -> bool:
-    """Also notes which process is asked."""
+def _is_read(config: RunnableConfig, graph: str) -> bool:
+    """Also notes which process is asked about which graph."""
     is_read = "run_id" not in config.get("configurable", {})
     if is_read:
         with open(os.environ.get("MORTAL_READS", os.devnull), "a") as reads:
-            reads.write(f"{os.getpid()}\n")
+            reads.write(f"{graph} {os.getpid()}\n")
     return is_read
 
 
 def blocks_readers(config: RunnableConfig) -> Any:
-    if _is_read(config):
+    if _is_read(config, "blocks_readers"):
         time.sleep(3600)
     return _stubborn
 
 
 async def keeps_readers_waiting(config: RunnableConfig) -> Any:
-    if _is_read(config):
+    if _is_read(config, "keeps_readers_waiting"):
         await asyncio.sleep(3600)
     return _stubborn
 
 
 def kills_readers(config: RunnableConfig) -> Any:
-    if _is_read(config):
+    if _is_read(config, "kills_readers"):
         os._exit(7)
     return _stubborn
 
 
 def exits_readers(config: RunnableConfig) -> Any:
-    if _is_read(config):
+    if _is_read(config, "exits_readers"):
         raise SystemExit("no readers")
     return _stubborn
 

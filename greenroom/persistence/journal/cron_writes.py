@@ -12,7 +12,7 @@ _STORE = """
 WITH made AS (
     INSERT INTO greenroom.crons (cron_id, assistant_id, thread_id, schedule, timezone, end_time,
         enabled, on_run_completed, payload, metadata, next_run_date, created_at, updated_at,
-        user_id, caller, scope)
+        user_id, auth_user, scope)
     SELECT %(cron)s, a.assistant_id, %(thread)s::text, %(schedule)s, %(timezone)s, %(end)s,
         %(enabled)s, %(on_run_completed)s, %(payload)s::json, %(metadata)s::jsonb, %(next)s, t, t,
         %(user_id)s, %(user)s::json, %(scope)s::json

@@ -55,7 +55,8 @@ merged AS (
 made AS (
     INSERT INTO greenroom.runs (run_id, thread_id, assistant_id, graph_id, status, attempt,
         actor, kwargs, metadata, multitask_strategy, temporary, resumable, resumes, webhook,
-        due_at, started_at, assistant_version, assistant_revision, caller)
+        due_at, started_at, assistant_version, assistant_revision, caller,
+        auth_user)
     SELECT %(run)s, thread_id, %(assistant)s, %(graph)s, %(status)s, %(attempt)s, %(actor)s,
         (%(kwargs)s::text || coalesce(metadata::text || %(more_kwargs)s::text, ''))::json,
         metadata, %(strategy)s, %(temporary)s, %(resumable)s,
@@ -63,7 +64,7 @@ made AS (
         CASE WHEN %(after_s)s::float8 > 0
             THEN clock_timestamp() + make_interval(secs => %(after_s)s::float8) END,
         CASE WHEN %(actor)s::text IS NOT NULL THEN clock_timestamp() END,
-        %(version)s, %(state)s, %(user)s::json
+        %(version)s, %(state)s, %(caller)s, %(user)s::json
     FROM merged
     ON CONFLICT (run_id) DO NOTHING
     RETURNING created_at, metadata)
@@ -192,6 +193,7 @@ def admit(request: RunRequest, *, actor: str | None, firing: Firing | None = Non
             "resumes": request.resumes,
             "webhook": request.webhook,
             "after_s": request.after_s,
+            "caller": request.caller,
         },
     )
 

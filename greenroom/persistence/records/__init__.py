@@ -5,6 +5,7 @@
 | `queries` | `Queries`: queries PostgreSQL, and translates its errors; shared parts of SQL |
 | `assistants`, `threads`, `runs`, `crons` | questions about one kind of record, and its shape |
 | `keys` | keys of requests that clients may repeat, and what was made under them |
+| `usage` | what gateways have counted of their callers, and the runs of a caller |
 | `system_assistants` | the assistants that every start of a server registers |
 | `items` | the same of the store's items, and their writes, also those of graphs |
 """
@@ -19,6 +20,7 @@ from greenroom.persistence.records.items import (
 from greenroom.persistence.records.runs import RunRecords
 from greenroom.persistence.records.system_assistants import name_assistants, register_assistants
 from greenroom.persistence.records.threads import WALK, ThreadRecords
+from greenroom.persistence.records.usage import UsageQueries
 
 __all__ = [
     "WALK",
@@ -30,5 +32,7 @@ __all__ = [
 ]
 
 
-class PostgresRecords(AssistantRecords, ThreadRecords, RunRecords, CronRecords, ItemRecords):
+class PostgresRecords(
+    AssistantRecords, ThreadRecords, RunRecords, CronRecords, ItemRecords, UsageQueries
+):
     """`core.ports.Records` over a pool."""
