@@ -43,6 +43,14 @@ _TOP = {
     " node that returned it. `pickle_fallback` says whether a value that msgpack does not give back"
     " is pickled: by default only where all types are allowed. `allowed_json_modules` is about"
     " checkpoints in LangGraph's older JSON format.",
+    "auth": "Who may use the server, and what of it. `path` is `./file.py:attribute` or"
+    " `package.module:attribute` of a `langgraph_sdk.Auth`, see [users](how-to/users.md), or"
+    " [`greenroom.auth:api_keys`](how-to/api-keys.md), or"
+    " [`greenroom.auth:jwt`](how-to/single-sign-on.md). `cache` keeps users: `cache_keys` are the"
+    " names of the headers that decide (default: `authorization` and `x-api-key`), `ttl_seconds`"
+    " (default 60), `max_size` (default 1000). `openapi` has `securitySchemes`, `security` and"
+    " `paths` for `/openapi.json`. `disable_studio_auth` may be `true`, and is so in any case. An"
+    " unknown key is an error. Unset: everybody is let in.",
     "greenroom": "The section that this page is about.",
 }
 """The keys of a `langgraph.json` that have an effect, in the words of the page."""

@@ -8,6 +8,19 @@ from greenroom.settings import Settings, allowed, variable
 
 GROUPS = {
     "Where it listens": ("config", "allow_broken", "host", "port", "gateway_replicas", "haproxy"),
+    "Who is let in": (
+        "auth",
+        "auth_timeout_s",
+        "api_keys",
+        "jwt_issuer",
+        "jwt_audience",
+        "jwt_jwks_url",
+        "jwt_algorithms",
+        "jwt_leeway_s",
+        "jwt_identity_claim",
+        "jwt_permissions_claim",
+        "jwt_admin",
+    ),
     "Where it keeps its data": ("data_dir", "database_url"),
     "Ray": ("ray_address", "ray_namespace", "object_store_mib", "dashboard"),
     "Time": (

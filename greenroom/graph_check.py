@@ -270,15 +270,15 @@ def _embedding_report(configuration: Configuration) -> GraphReport:
 
 def _auth_report(configuration: Configuration) -> GraphReport:
     import actors  # as above
+    from greenroom.auth.authenticator import HandlerAuthenticator
     from greenroom.auth.calls import Inline
-    from greenroom.auth.guard import HandlerGuard
     from greenroom.auth.loading import load_auth
 
     del actors
     spec = configuration.auth
     assert spec is not None
     try:
-        HandlerGuard(load_auth(configuration, spec), spec, Inline())
+        HandlerAuthenticator(load_auth(configuration, spec), spec, Inline())
     except ConfigurationError as error:
         return GraphReport(graph_id=AUTH, problem=str(error))
     return GraphReport(graph_id=AUTH, kind="auth")

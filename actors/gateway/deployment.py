@@ -17,7 +17,7 @@ from actors.common.setup import RegistrySetup, configuration_of
 from actors.gateway.runtime import RayRuntime
 from actors.registries import find_registries
 from greenroom import tracing
-from greenroom.core.access import Guard
+from greenroom.core.access import Authenticator
 from greenroom.graphs.configuration import Configuration
 from greenroom.http.app import create_app, drain
 from greenroom.http.settings import HttpSettings
@@ -56,7 +56,7 @@ class Gateway:
         )
         configuration = await asyncio.to_thread(configuration_of, setup)
         configuration = configuration.with_auth(settings.auth)
-        guard = await asyncio.to_thread(guard_of, configuration, settings)
+        authenticator = await asyncio.to_thread(authenticator_of, configuration, settings)
         freeze_startup_objects()
         runtime = RayRuntime(
             handles,
@@ -73,7 +73,7 @@ class Gateway:
             shipped_graphs=configuration.shipped_graphs,
             broken_graphs=configuration.problems,
             store=configuration.store,
-            guard=guard,
+            authenticator=authenticator,
             settings=HttpSettings(
                 heartbeat_s=settings.heartbeat_s,
                 send_timeout_s=settings.send_timeout_s,
@@ -93,7 +93,7 @@ class Gateway:
         await self._database.close()
 
 
-def guard_of(configuration: Configuration, settings: Settings) -> Guard | None:
+def authenticator_of(configuration: Configuration, settings: Settings) -> Authenticator | None:
     """Loads the handlers of ``auth``, which are user code; None without any.
 
     Raises:
@@ -103,11 +103,11 @@ def guard_of(configuration: Configuration, settings: Settings) -> Guard | None:
     if spec is None:
         return None
     # Imported late: a server without `auth` does not pay for the SDK.
-    from greenroom.auth.loading import load_guard
+    from greenroom.auth.loading import load_authenticator
     from greenroom.auth.ready import ReadySettings
 
     os.environ.update(configuration.env)
-    return load_guard(
+    return load_authenticator(
         configuration,
         spec,
         within_s=settings.auth_timeout_s,

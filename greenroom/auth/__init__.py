@@ -3,7 +3,7 @@
 | module | contents |
 |---|---|
 | `loading` | imports the handlers that the configuration names |
-| `guard` | `HandlerGuard`: authenticates requests, and asks the handlers |
+| `authenticator` | `HandlerAuthenticator`: authenticates requests, and asks the handlers |
 | `calls` | calls handlers within a deadline, apart from the streams |
 | `users` | what ``authenticate`` returns |
 | `sdk` | what `langgraph_sdk.Auth` keeps to itself |

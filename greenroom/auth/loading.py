@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from langgraph_sdk import Auth
 
+from greenroom.auth.authenticator import HandlerAuthenticator
 from greenroom.auth.calls import Apart, Calls, Inline
-from greenroom.auth.guard import HandlerGuard
 from greenroom.auth.ready import ReadyMade, ReadySettings
 from greenroom.core.access import AuthSpec
 from greenroom.core.errors import ConfigurationError
@@ -13,9 +13,9 @@ from greenroom.graphs.configuration import Configuration
 from greenroom.graphs.importing import module_of
 
 
-def load_guard(
+def load_authenticator(
     configuration: Configuration, spec: AuthSpec, *, within_s: float, settings: ReadySettings
-) -> HandlerGuard:
+) -> HandlerAuthenticator:
     """Imports the handlers; blocks meanwhile.
 
     Args:
@@ -31,11 +31,11 @@ def load_guard(
     if isinstance(auth, ReadyMade):
         auth.open(settings)
         calls = Inline()
-    return HandlerGuard(auth, spec, calls)
+    return HandlerAuthenticator(auth, spec, calls)
 
 
 def load_auth(configuration: Configuration, spec: AuthSpec) -> Auth:
-    """Imports the `Auth` object. Raises ConfigurationError as `load_guard` does."""
+    """Imports the `Auth` object. Raises ConfigurationError as `load_authenticator` does."""
     module = module_of(
         spec, configuration.root, configuration.import_paths, configuration.graphs.values()
     )

@@ -10,7 +10,7 @@ from langgraph_sdk import Auth
 Handler = Callable[..., Awaitable[Any]]
 
 
-def authenticator(auth: Auth) -> Callable[..., Any] | None:
+def authenticate_of(auth: Auth) -> Callable[..., Any] | None:
     """Returns the function under ``@auth.authenticate``."""
     return cast(Any, auth)._authenticate_handler
 

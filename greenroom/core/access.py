@@ -1,8 +1,8 @@
 """Who asks, and what they may reach: the ports between the HTTP edge and `greenroom.auth`.
 
-A `Guard` lets a request in and returns its `Gate`. Each route asks the gate once for each thing
-that it does, and passes the answer, a `Scope`, on to the ports. Without ``auth`` there is no guard,
-and the gate of all requests is `OPEN`.
+An `Authenticator` lets a request in and returns its `Gate`. Each route asks the gate once for each
+thing that it does, and passes the answer, a `Scope`, on to the ports. Without ``auth`` there is no
+authenticator, and the gate of all requests is `OPEN`.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Gate(Protocol):
         ...
 
 
-class Guard(Protocol):
+class Authenticator(Protocol):
     """Lets requests in."""
 
     @property

@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from greenroom import tracing
-from greenroom.core.access import Guard
+from greenroom.core.access import Authenticator
 from greenroom.core.ports import Records, Runtime
 from greenroom.core.store import StoreSpec
 from greenroom.http import (
@@ -57,7 +57,7 @@ def create_app(
     broken_graphs: Mapping[str, str] | None = None,
     store: StoreSpec | None = None,
     settings: HttpSettings | None = None,
-    guard: Guard | None = None,
+    authenticator: Authenticator | None = None,
 ) -> FastAPI:
     """Creates the application; its `Edge` is ``app.state.edge``.
 
@@ -70,7 +70,7 @@ def create_app(
         broken_graphs: why graphs of ``graphs`` cannot be loaded, by graph.
         store: the store's index, and the times to live of its items.
         settings: None for the defaults.
-        guard: lets requests in; None: every request is let in, and reaches everything.
+        authenticator: lets requests in; None: every request is let in, and reaches everything.
     """
     app = FastAPI(
         title="Greenroom",
@@ -89,7 +89,7 @@ def create_app(
         store=store or StoreSpec(),
         settings=(settings := settings or HttpSettings()),
         usage=CallerUsage(settings.limits),
-        authenticates=guard is not None,
+        authenticates=authenticator is not None,
     )
     for dialect in DIALECTS:
         # Routes are tried in order, so the most frequent ones come first.
@@ -99,13 +99,13 @@ def create_app(
         ):
             app.include_router(part.router, prefix=dialect.prefix)
     errors.install(app)
-    documents.install(app, guard.openapi if guard is not None else {})
+    documents.install(app, authenticator.openapi if authenticator is not None else {})
     app.add_middleware(answering.Heads)
     if settings.limits.counts_requests or settings.limits.counts_runs:
         app.add_middleware(LimitedCallers, edge=lambda: app.state.edge)
-    if guard is not None:
+    if authenticator is not None:
         # Around the limits, which count by user, and inside what counts bodies.
-        app.add_middleware(Authenticated, guard=guard)
+        app.add_middleware(Authenticated, authenticator=authenticator)
     app.add_middleware(CountedBodies, max_bytes=settings.bodies_max_bytes)
     # The middleware added last is outermost, so an answer of `LastResort` has CORS headers too.
     app.add_middleware(errors.LastResort)

@@ -19,7 +19,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from greenroom.core import scopes
-from greenroom.core.access import Guard, Value
+from greenroom.core.access import Authenticator, Value
 from greenroom.core.errors import GreenroomError, Refused
 from greenroom.core.ports import JsonObject
 from greenroom.http.edge import EDGE, Edge, dialect_of
@@ -39,15 +39,15 @@ _OF_RUN = (
 
 
 class Authenticated:
-    """A middleware that lets requests in by a `Guard`.
+    """A middleware that lets requests in by an `Authenticator`.
 
     It is inside all others: its refusals have CORS headers, and a body that a handler wants is
     counted.
     """
 
-    def __init__(self, app: ASGIApp, guard: Guard) -> None:
+    def __init__(self, app: ASGIApp, authenticator: Authenticator) -> None:
         self._app = app
-        self._guard = guard
+        self._authenticator = authenticator
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket") or _is_open(scope):
@@ -56,7 +56,7 @@ class Authenticated:
         body = _Replayed(receive)
         request = Request(scope if scope["type"] == "http" else {**scope, "type": "http"}, body)
         try:
-            gate = await self._guard.enter(request)
+            gate = await self._authenticator.enter(request)
         except GreenroomError as error:
             if scope["type"] == "websocket":
                 await send({"type": "websocket.close", "code": 1008})  # answered with HTTP 403

@@ -13,22 +13,22 @@ from typer.testing import CliRunner
 
 from greenroom import auth as ready_made
 from greenroom.auth import key_file
+from greenroom.auth.authenticator import HandlerAuthenticator
 from greenroom.auth.calls import Inline
-from greenroom.auth.guard import HandlerGuard
 from greenroom.auth.keys import ApiKeys
 from greenroom.auth.ready import ReadySettings
 from greenroom.cli import app
 from greenroom.core.access import AuthSpec
 from greenroom.core.errors import ConfigurationError, Refused
 from greenroom.core.scopes import SERVER, Scope
-from tests.auth.test_guard import request_of
+from tests.auth.test_authenticator import request_of
 
 
-def opened(data_dir: Path, keys: str | None = None) -> HandlerGuard:
+def opened(data_dir: Path, keys: str | None = None) -> HandlerAuthenticator:
     found: Any = ready_made.api_keys
     assert isinstance(found, ApiKeys)
     found.open(ReadySettings(data_dir=data_dir, api_keys=keys))
-    return HandlerGuard(found, AuthSpec(target="greenroom.auth:api_keys"), Inline())
+    return HandlerAuthenticator(found, AuthSpec(target="greenroom.auth:api_keys"), Inline())
 
 
 def commanded(data_dir: Path, *arguments: str) -> str:
@@ -42,16 +42,16 @@ def made(data_dir: Path, *arguments: str) -> str:
 
 
 async def test_a_key_lets_its_owner_in_until_it_is_revoked(tmp_path: Path) -> None:
-    guard = opened(tmp_path)
+    authenticator = opened(tmp_path)
     key = made(tmp_path, "ada")  # while the server runs
     for headers in ({"x_api_key": key}, {"authorization": f"Bearer {key}"}):
-        assert (await guard.enter(request_of(**headers))).identity == "ada"
+        assert (await authenticator.enter(request_of(**headers))).identity == "ada"
     listed = commanded(tmp_path, "list")
     assert "ada" in listed
     assert key not in listed
     commanded(tmp_path, "revoke", key.split("_")[1])
     with pytest.raises(Refused, match="not valid") as refused:
-        await guard.enter(request_of(x_api_key=key))
+        await authenticator.enter(request_of(x_api_key=key))
     assert refused.value.status_hint == 401
     assert refused.value.headers()["www-authenticate"].startswith("Bearer")
 
@@ -59,10 +59,10 @@ async def test_a_key_lets_its_owner_in_until_it_is_revoked(tmp_path: Path) -> No
 @pytest.mark.parametrize("key", ["", "x", "gr_0_0", "gr_%s_0", "Bearer", "\u00e9"])
 async def test_what_is_no_key_lets_nobody_in(tmp_path: Path, key: str) -> None:
     good = made(tmp_path, "ada")
-    guard = opened(tmp_path)
+    authenticator = opened(tmp_path)
     given = key.replace("%s", good.split("_")[1])
     with pytest.raises(Refused) as refused:
-        await guard.enter(request_of(x_api_key=given) if key.isascii() else request_of())
+        await authenticator.enter(request_of(x_api_key=given) if key.isascii() else request_of())
     assert refused.value.status_hint == 401
 
 
@@ -98,10 +98,10 @@ async def test_keys_of_the_environment(tmp_path: Path) -> None:
 
 async def test_a_broken_file_lets_nobody_in(tmp_path: Path) -> None:
     key = made(tmp_path, "ada")
-    guard = opened(tmp_path)
+    authenticator = opened(tmp_path)
     (tmp_path / key_file.FILE).write_text("{")
     with pytest.raises(Refused):
-        await guard.enter(request_of(x_api_key=key))
+        await authenticator.enter(request_of(x_api_key=key))
     with pytest.raises(ConfigurationError, match="cannot be read"):
         opened(tmp_path)
 

@@ -13,15 +13,15 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jwt.algorithms import RSAAlgorithm
 
 from greenroom.auth import key_sets
+from greenroom.auth.authenticator import HandlerAuthenticator
 from greenroom.auth.calls import Inline
-from greenroom.auth.guard import HandlerGuard
 from greenroom.auth.key_sets import KeySet
 from greenroom.auth.ready import ReadySettings
 from greenroom.auth.tokens import JwtTokens
 from greenroom.core.access import AuthSpec
 from greenroom.core.errors import ConfigurationError, Refused
 from greenroom.core.scopes import SERVER, Scope
-from tests.auth.test_guard import request_of
+from tests.auth.test_authenticator import request_of
 
 ISSUER = "https://id.example"
 OLD, NEW = (rsa.generate_private_key(public_exponent=65537, key_size=2048) for _ in range(2))
@@ -54,11 +54,11 @@ def issuer() -> Issuer:
 
 
 @pytest.fixture
-def guard(issuer: Issuer, tmp_path: Path) -> HandlerGuard:
+def authenticator(issuer: Issuer, tmp_path: Path) -> HandlerAuthenticator:
     tokens = JwtTokens()
     tokens.open(ReadySettings(data_dir=tmp_path, issuer=ISSUER, audience="greenroom", admin="ops"))
     tokens._keys = KeySet(ISSUER, None, httpx.MockTransport(issuer.answer))
-    return HandlerGuard(tokens, AuthSpec(target="greenroom.auth:jwt"), Inline())
+    return HandlerAuthenticator(tokens, AuthSpec(target="greenroom.auth:jwt"), Inline())
 
 
 def token(
@@ -71,13 +71,15 @@ def token(
     return {"authorization": f"Bearer {jwt.encode(given, key, algorithm, headers)}"}
 
 
-async def test_a_token_lets_its_subject_in(guard: HandlerGuard, issuer: Issuer) -> None:
+async def test_a_token_lets_its_subject_in(
+    authenticator: HandlerAuthenticator, issuer: Issuer
+) -> None:
     for _ in range(3):
-        gate = await guard.enter(request_of(**token(name="Ada", scope="read ops2")))
+        gate = await authenticator.enter(request_of(**token(name="Ada", scope="read ops2")))
         assert gate.identity == "ada"
         assert await gate.allow("threads", "read", {}) == Scope.of_filter({"owner": "ada"})
     assert issuer.asked == ["/.well-known/openid-configuration", "/keys"]
-    root = await guard.enter(request_of(**token(scope="read ops")))
+    root = await authenticator.enter(request_of(**token(scope="read ops")))
     assert await root.allow("threads", "read", {}) == SERVER
 
 
@@ -105,43 +107,47 @@ SECRET = "x" * 32
         (token(ec.generate_private_key(ec.SECP256R1()), algorithm="ES256"), "not valid"),
     ],
 )
-async def test_what_lets_nobody_in(guard: HandlerGuard, headers: dict[str, str], said: str) -> None:
+async def test_what_lets_nobody_in(
+    authenticator: HandlerAuthenticator, headers: dict[str, str], said: str
+) -> None:
     with pytest.raises(Refused, match=said) as refused:
-        await guard.enter(request_of(**headers))
+        await authenticator.enter(request_of(**headers))
     assert refused.value.status_hint == 401
     assert refused.value.headers()["www-authenticate"].startswith('Bearer realm="greenroom"')
 
 
-async def test_clocks_may_differ_a_little(guard: HandlerGuard) -> None:
-    gate = await guard.enter(request_of(**token(exp=int(time.time()) - 10)))
+async def test_clocks_may_differ_a_little(authenticator: HandlerAuthenticator) -> None:
+    gate = await authenticator.enter(request_of(**token(exp=int(time.time()) - 10)))
     assert gate.identity == "ada"
 
 
 async def test_keys_roll_and_unknown_ones_do_not_ask_at_will(
-    guard: HandlerGuard, issuer: Issuer, monkeypatch
+    authenticator: HandlerAuthenticator, issuer: Issuer, monkeypatch
 ) -> None:
-    await guard.enter(request_of(**token()))
+    await authenticator.enter(request_of(**token()))
     issuer.keys = {"new": NEW}
     for _ in range(5):
         with pytest.raises(Refused, match="unknown key"):
-            await guard.enter(request_of(**token(NEW, "new")))
+            await authenticator.enter(request_of(**token(NEW, "new")))
     assert len(issuer.asked) == 2
     monkeypatch.setattr(key_sets, "PAUSE_S", 0.0)
-    assert (await guard.enter(request_of(**token(NEW, "new")))).identity == "ada"
+    assert (await authenticator.enter(request_of(**token(NEW, "new")))).identity == "ada"
     assert len(issuer.asked) == 4
 
 
-async def test_an_issuer_that_is_away(guard: HandlerGuard, issuer: Issuer, monkeypatch) -> None:
+async def test_an_issuer_that_is_away(
+    authenticator: HandlerAuthenticator, issuer: Issuer, monkeypatch
+) -> None:
     issuer.down = True
     with pytest.raises(Refused, match="cannot be had") as refused:
-        await guard.enter(request_of(**token()))
+        await authenticator.enter(request_of(**token()))
     assert refused.value.status_hint == 503
     monkeypatch.setattr(key_sets, "PAUSE_S", 0.0)
     issuer.down = False
-    await guard.enter(request_of(**token()))
+    await authenticator.enter(request_of(**token()))
     issuer.down = True
     monkeypatch.setattr(key_sets, "FRESH_S", 0.0)
-    assert (await guard.enter(request_of(**token()))).identity == "ada"
+    assert (await authenticator.enter(request_of(**token()))).identity == "ada"
 
 
 @pytest.mark.parametrize(

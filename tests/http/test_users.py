@@ -18,8 +18,8 @@ import orjson
 import pytest
 from fastapi import FastAPI
 
+from greenroom.auth.authenticator import HandlerAuthenticator
 from greenroom.auth.calls import Inline
-from greenroom.auth.guard import HandlerGuard
 from greenroom.core.access import AuthSpec
 from greenroom.core.identity import system_assistant_id
 from greenroom.http.app import create_app
@@ -254,12 +254,12 @@ def as_user(who: str) -> dict[str, str]:
     return {"authorization": f"Bearer tok-{who}"}
 
 
-def guard() -> HandlerGuard:
-    return HandlerGuard(owners.auth, AuthSpec(target="owners.py:auth"), Inline())
+def authenticator() -> HandlerAuthenticator:
+    return HandlerAuthenticator(owners.auth, AuthSpec(target="owners.py:auth"), Inline())
 
 
 @functools.cache
-def guarded_app() -> FastAPI:
+def app_of_users() -> FastAPI:
     """One for all tests: its routes are made at its first request, in 40 ms."""
     return fresh(MemoryRecords())[0]
 
@@ -271,7 +271,7 @@ def fresh(records: MemoryRecords) -> tuple[FastAPI, MemoryRuntime]:
         records=records,
         graphs=GRAPHS,
         settings=HttpSettings(heartbeat_s=5.0),
-        guard=guard(),
+        authenticator=authenticator(),
     )
     return app, runtime
 
@@ -283,7 +283,7 @@ async def pair(request) -> Any:
 
 @pytest.fixture(params=MOUNTS, ids=["root", "api"])
 async def world(request, pair) -> Any:
-    app, records = guarded_app(), MemoryRecords()
+    app, records = app_of_users(), MemoryRecords()
     made, runtime = fresh(records)
     app.state.edge = made.state.edge
     app.middleware_stack = None
@@ -326,7 +326,7 @@ async def made_by_maker(world: World) -> Ids:
 
 
 def routes() -> set[str]:
-    paths = guarded_app().openapi()["paths"]
+    paths = app_of_users().openapi()["paths"]
     found = {f"{method.upper()} {path}" for path, methods in paths.items() for method in methods}
     return found | set(HIDDEN)
 

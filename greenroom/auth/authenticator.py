@@ -1,4 +1,4 @@
-"""Lets requests in by the handlers of a `langgraph_sdk.Auth`: `core.access.Guard`.
+"""Lets requests in by the handlers of a `langgraph_sdk.Auth`: `core.access.Authenticator`.
 
     request ──> authenticate ──> Gate ──> one handler of @auth.on for each check ──> Scope
 
@@ -38,7 +38,7 @@ _LATE = "The handler that decides about this request takes too long. Try again i
 _BROKEN = "The handler that decides about this request failed; the server's log says why."
 
 
-class HandlerGuard:
+class HandlerAuthenticator:
     """Authenticates by ``@auth.authenticate``.
 
     Args:
@@ -54,7 +54,7 @@ class HandlerGuard:
         self._auth = auth
         self._spec = spec
         self._calls = calls
-        found = sdk.authenticator(auth)
+        found = sdk.authenticate_of(auth)
         if found is None:
             raise ConfigurationError(
                 f"{spec.subject}: {spec.target} has no function under '@auth.authenticate'; add"
@@ -165,8 +165,8 @@ class HandlerGate:
 
     is_open = False
 
-    def __init__(self, guard: HandlerGuard, user: User) -> None:
-        self._guard = guard
+    def __init__(self, authenticator: HandlerAuthenticator, user: User) -> None:
+        self._authenticator = authenticator
         self._user = user
 
     @property
@@ -186,7 +186,7 @@ class HandlerGate:
         return self._user.permissions
 
     async def allow(self, resource: str, action: str, value: Value) -> Scope:
-        return await self._guard.allowed(self._user, resource, action, value)
+        return await self._authenticator.allowed(self._user, resource, action, value)
 
 
 class Kept:

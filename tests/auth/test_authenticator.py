@@ -13,8 +13,8 @@ from langgraph_sdk import Auth
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
+from greenroom.auth.authenticator import PARAMETERS, HandlerAuthenticator
 from greenroom.auth.calls import Apart, Inline
-from greenroom.auth.guard import PARAMETERS, HandlerGuard
 from greenroom.core.access import AuthSpec, CacheSpec
 from greenroom.core.errors import ConfigurationError, Refused
 from greenroom.core.scopes import SERVER, Scope
@@ -37,13 +37,13 @@ def request_of(*, body: bytes = b"", query: bytes = b"", **headers: str) -> Requ
     return Request(scope, receive)
 
 
-def guard_of(
+def authenticator_of(
     authenticate: Callable[..., Any], *, calls: Any = None, cache: CacheSpec | None = None
-) -> HandlerGuard:
+) -> HandlerAuthenticator:
     auth = Auth()
     auth.authenticate(authenticate)
     spec = AuthSpec(target="a.py:auth", cache=cache)
-    return HandlerGuard(auth, spec, calls or Inline())
+    return HandlerAuthenticator(auth, spec, calls or Inline())
 
 
 # --- authenticate --------------------------------------------------------------------------------
@@ -61,7 +61,7 @@ async def test_it_is_given_what_it_declares() -> None:
     asked = request_of(
         body=b'{"a": 1}', query=b"q=1&q=2", authorization="Bearer t", content_type="x"
     )
-    gate = await guard_of(authenticate).enter(asked)
+    gate = await authenticator_of(authenticate).enter(asked)
     assert gate.identity == "ada"
     assert seen["request"] is asked
     assert (seen["path"], seen["method"], seen["path_params"]) == ("/threads", "POST", {})
@@ -73,15 +73,15 @@ async def test_it_is_given_what_it_declares() -> None:
 
 @pytest.mark.parametrize("body", [b"", b"{"])
 async def test_a_body_that_is_no_json_is_none(body: bytes) -> None:
-    gate = await guard_of(lambda body: f"user {body}").enter(request_of(body=body))
+    gate = await authenticator_of(lambda body: f"user {body}").enter(request_of(body=body))
     assert gate.identity == "user None"
 
 
 def test_what_it_cannot_be_given_is_refused_at_the_start() -> None:
     with pytest.raises(ConfigurationError, match=r"a\.py:auth needs banana"):
-        guard_of(lambda banana: "ada")
+        authenticator_of(lambda banana: "ada")
     with pytest.raises(ConfigurationError, match=r"'@auth\.authenticate'"):
-        HandlerGuard(Auth(), SPEC, Inline())
+        HandlerAuthenticator(Auth(), SPEC, Inline())
     assert "scope" in PARAMETERS
 
 
@@ -104,7 +104,7 @@ async def test_each_form_of_a_user() -> None:
         {"identity": "ada", "is_authenticated": False},
     ]
     for form in forms:
-        gate = await guard_of(lambda form=form: form).enter(request_of())
+        gate = await authenticator_of(lambda form=form: form).enter(request_of())
         assert gate.identity == "ada"
         assert gate.user is not None
         assert '"display_name":"ada"' in gate.user
@@ -116,7 +116,7 @@ async def test_each_form_of_a_user() -> None:
     async def on(ctx: Any, value: Any) -> None:
         seen.append(ctx)
 
-    gate = await HandlerGuard(auth, SPEC, Inline()).enter(request_of())
+    gate = await HandlerAuthenticator(auth, SPEC, Inline()).enter(request_of())
     await gate.allow("threads", "read", {})
     (ctx,) = seen
     assert (ctx.user.identity, ctx.user["team"], ctx.user.says()) == ("ada", "x", "hi")
@@ -128,7 +128,7 @@ async def test_each_form_of_a_user() -> None:
 @pytest.mark.parametrize("form", [None, 1, {}, {"identity": ""}, {"name": "ada"}])
 async def test_no_user_is_400(form: Any) -> None:
     with pytest.raises(Refused, match="Expected a BaseUser instance") as refused:
-        await guard_of(lambda: form).enter(request_of())
+        await authenticator_of(lambda: form).enter(request_of())
     assert refused.value.status_hint == 400
 
 
@@ -150,7 +150,7 @@ async def test_what_it_raises_is_a_refusal(error: Exception, status: int, said: 
         raise error
 
     with pytest.raises(Refused) as refused:
-        await guard_of(authenticate).enter(request_of())
+        await authenticator_of(authenticate).enter(request_of())
     assert refused.value.status_hint == status
     assert said in refused.value.message
     assert "t0ps3cret" not in refused.value.message
@@ -161,7 +161,7 @@ async def test_headers_of_a_refusal_are_sent() -> None:
         raise Auth.exceptions.HTTPException(headers={"WWW-Authenticate": "Bearer"})
 
     with pytest.raises(Refused) as refused:
-        await guard_of(authenticate).enter(request_of())
+        await authenticator_of(authenticate).enter(request_of())
     assert refused.value.headers() == {"WWW-Authenticate": "Bearer"}
 
 
@@ -172,7 +172,7 @@ async def allowed(handlers: Callable[[Auth], None], resource: str, action: str) 
     auth = Auth()
     auth.authenticate(lambda: "ada")
     handlers(auth)
-    gate = await HandlerGuard(auth, SPEC, Inline()).enter(request_of())
+    gate = await HandlerAuthenticator(auth, SPEC, Inline()).enter(request_of())
     return await gate.allow(resource, action, {})
 
 
@@ -244,7 +244,7 @@ async def test_a_filter_that_is_not_understood_is_logged_once(caplog) -> None:
     auth = Auth()
     auth.authenticate(lambda: "ada")
     returning({"owner": {"$ne": "a"}})(auth)
-    gate = await HandlerGuard(auth, SPEC, Inline()).enter(request_of())
+    gate = await HandlerAuthenticator(auth, SPEC, Inline()).enter(request_of())
     for _ in range(3):
         with pytest.raises(Refused):
             await gate.allow("threads", "search", {})
@@ -263,9 +263,9 @@ async def test_a_handler_that_blocks_blocks_nobody_and_is_given_up() -> None:
             free.wait(20)  # it blocks its event loop, as a client without asyncio does
         return "ada"
 
-    guard = guard_of(authenticate, calls=Apart(0.3))
+    authenticator = authenticator_of(authenticate, calls=Apart(0.3))
     ticks, began = 0, time.monotonic()
-    slow = asyncio.create_task(guard.enter(request_of(authorization="slow")))
+    slow = asyncio.create_task(authenticator.enter(request_of(authorization="slow")))
     while not slow.done():
         await asyncio.sleep(0.01)
         ticks += 1
@@ -274,7 +274,7 @@ async def test_a_handler_that_blocks_blocks_nobody_and_is_given_up() -> None:
     with pytest.raises(Refused, match="takes too long") as refused:
         await slow
     assert refused.value.status_hint == 503
-    assert (await guard.enter(request_of(authorization="quick"))).identity == "ada"
+    assert (await authenticator.enter(request_of(authorization="quick"))).identity == "ada"
     assert threading.get_ident() not in threads
     assert len(threads) == 2
     free.set()
@@ -289,9 +289,9 @@ async def test_a_function_runs_in_a_thread() -> None:
             free.wait(20)
         return authorization
 
-    guard = guard_of(authenticate, calls=Apart(5))
-    slow = asyncio.create_task(guard.enter(request_of(authorization="slow")))
-    quick = await guard.enter(request_of(authorization="quick"))
+    authenticator = authenticator_of(authenticate, calls=Apart(5))
+    slow = asyncio.create_task(authenticator.enter(request_of(authorization="slow")))
+    quick = await authenticator.enter(request_of(authorization="quick"))
     assert quick.identity == "quick"
     assert not slow.done()
     free.set()
@@ -304,7 +304,7 @@ async def test_a_timeout_of_the_handler_itself_is_its_own_failure() -> None:
         raise TimeoutError
 
     with pytest.raises(Refused) as refused:
-        await guard_of(authenticate, calls=Apart(5)).enter(request_of())
+        await authenticator_of(authenticate, calls=Apart(5)).enter(request_of())
     assert refused.value.status_hint == 500
 
 
@@ -319,25 +319,25 @@ async def test_users_are_kept_by_the_headers_that_were_named() -> None:
         return calls[-1] or "nobody"
 
     cache = CacheSpec(keys=("x-key",), ttl_s=60, most=2)
-    guard = guard_of(authenticate, cache=cache)
+    authenticator = authenticator_of(authenticate, cache=cache)
     for key in ("a", "a", "b", "a"):
-        assert (await guard.enter(request_of(x_key=key, other="x"))).identity == key
+        assert (await authenticator.enter(request_of(x_key=key, other="x"))).identity == key
     assert calls == ["a", "b"]
     for _ in range(2):
-        await guard.enter(request_of())
+        await authenticator.enter(request_of())
     assert calls == ["a", "b", "", ""]  # a request without the headers is always asked about
     for key in ("c", "a"):
-        await guard.enter(request_of(x_key=key))
+        await authenticator.enter(request_of(x_key=key))
     assert calls[-2:] == ["c", "a"]
 
 
 async def test_a_kept_user_is_forgotten() -> None:
     calls: list[int] = []
-    guard = guard_of(
+    authenticator = authenticator_of(
         lambda authorization: calls.append(1) or "ada", cache=CacheSpec(ttl_s=0.000001)
     )
     for _ in range(2):
-        await guard.enter(request_of(authorization="x"))
+        await authenticator.enter(request_of(authorization="x"))
         await asyncio.sleep(0)
         time.sleep(0.001)  # noqa: ASYNC251 - past its time
     assert len(calls) == 2
