@@ -23,6 +23,7 @@ from greenroom.auth.calls import Inline
 from greenroom.core.access import AuthSpec
 from greenroom.core.identity import system_assistant_id
 from greenroom.http.app import create_app
+from greenroom.http.edge import Connections
 from greenroom.http.settings import HttpSettings
 from tests.http import owners
 from tests.http.edge_doubles import GRAPHS, MemoryRecords, MemoryRuntime
@@ -226,7 +227,7 @@ class World:
             sent.append(message)
 
         asking = asyncio.create_task(self.app(scope, receive, send))
-        done, _ = await asyncio.wait((asking,), timeout=0.2)
+        done, _ = await asyncio.wait((asking,), timeout=0.05)
         leaves.set()
         if not done:
             await asyncio.wait_for(asking, 5)
@@ -261,19 +262,14 @@ def authenticator() -> HandlerAuthenticator:
 @functools.cache
 def app_of_users() -> FastAPI:
     """One for all tests: its routes are made at its first request, in 40 ms."""
-    return fresh(MemoryRecords())[0]
-
-
-def fresh(records: MemoryRecords) -> tuple[FastAPI, MemoryRuntime]:
-    runtime = MemoryRuntime(records)
-    app = create_app(
-        runtime=runtime,
+    records = MemoryRecords()
+    return create_app(
+        runtime=MemoryRuntime(records),
         records=records,
         graphs=GRAPHS,
         settings=HttpSettings(heartbeat_s=5.0),
         authenticator=authenticator(),
     )
-    return app, runtime
 
 
 @pytest.fixture(params=[("alice", "bob"), ("bob", "alice")], ids=["alice", "bob"])
@@ -284,8 +280,10 @@ async def pair(request) -> Any:
 @pytest.fixture(params=MOUNTS, ids=["root", "api"])
 async def world(request, pair) -> Any:
     app, records = app_of_users(), MemoryRecords()
-    made, runtime = fresh(records)
-    app.state.edge = made.state.edge
+    runtime = MemoryRuntime(records)
+    app.state.edge = replace(
+        app.state.edge, runtime=runtime, records=records, connections=Connections()
+    )
     app.middleware_stack = None
     runtime.answer = orjson.dumps(CHATS)
     runtime.thread_frames = [b'event: x\r\ndata: "secret of the maker"\r\n\r\n']
@@ -537,4 +535,3 @@ async def test_who_reaches_everything_does(world: World) -> None:
     ids = await made_by_maker(world)
     answer = await world.client.get(f"{world.mount}/threads/{ids.thread}", headers=as_user("root"))
     assert answer.json()["metadata"]["owner"] == world.maker
-    assert replace(ids) == ids
