@@ -71,7 +71,8 @@ class Authenticator(Protocol):
         """Authenticates a request.
 
         Args:
-            request: a request of Starlette, whose body has not been read.
+            request: an ``HTTPConnection`` of Starlette: a request whose body has not been read, or the
+                upgrade to a WebSocket.
 
         Raises:
             Refused: nobody is let in with these credentials.

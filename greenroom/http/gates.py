@@ -14,7 +14,7 @@ from uuid import UUID
 
 import orjson
 from starlette.authentication import AuthCredentials
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -54,7 +54,7 @@ class Authenticated:
             await self._app(scope, receive, send)
             return
         body = _Replayed(receive)
-        request = Request(scope if scope["type"] == "http" else {**scope, "type": "http"}, body)
+        request = Request(scope, body) if scope["type"] == "http" else HTTPConnection(scope)
         try:
             gate = await self._authenticator.enter(request)
         except GreenroomError as error:
