@@ -71,8 +71,8 @@ class Authenticator(Protocol):
         """Authenticates a request.
 
         Args:
-            request: an ``HTTPConnection`` of Starlette: a request whose body has not been read, or the
-                upgrade to a WebSocket.
+            request: an ``HTTPConnection`` of Starlette: a request whose body has not been read, or
+                the upgrade to a WebSocket.
 
         Raises:
             Refused: nobody is let in with these credentials.
