@@ -28,7 +28,16 @@ _RUN_GROUPS = {
 cancel."""
 
 _INSPECTOR_GROUPS = {
-    "execute": ("prepare", "ask", "update", "settle", "prune", "embed_item", "embed_query"),
+    "execute": (
+        "prepare",
+        "ask",
+        "update",
+        "settle",
+        "prune",
+        "embed_item",
+        "embed_query",
+        "open_stored",
+    ),
     "control": ("beat", "adopt", "alive", "leave"),
 }
 """The concurrency groups of an inspector. Graph code runs in lanes, except while it is imported."""

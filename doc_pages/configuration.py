@@ -51,6 +51,8 @@ _TOP = {
     " (default 60), `max_size` (default 1000). `openapi` has `securitySchemes`, `security` and"
     " `paths` for `/openapi.json`. `disable_studio_auth` may be `true`, and is so in any case. An"
     " unknown key is an error. Unset: everybody is let in.",
+    "encryption": "`path` names handlers of yours that encrypt state, a `langgraph_sdk.Encryption`:"
+    " [state at rest](deploy.md#state-at-rest).",
     "greenroom": "The section that this page is about.",
 }
 """The keys of a `langgraph.json` that have an effect, in the words of the page."""

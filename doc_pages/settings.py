@@ -21,7 +21,7 @@ GROUPS = {
         "jwt_permissions_claim",
         "jwt_admin",
     ),
-    "Where it keeps its data": ("data_dir", "database_url"),
+    "Where it keeps its data": ("data_dir", "database_url", "encryption_keys"),
     "Ray": ("ray_address", "ray_namespace", "object_store_mib", "dashboard"),
     "Time": (
         "start_patience_s",

@@ -57,6 +57,7 @@ from langgraph.pregel._io import map_command as _map_command
 # The tasks of a checkpoint that were done: LangGraph reports them again (`graphs.resume`).
 from langgraph.pregel._task_status import read_task_statuses
 from langgraph.types import Command
+from langgraph_sdk import Encryption
 
 # What a graph factory is given as `ServerRuntime`. The classes are private because users must not
 # make them; a server does (`graphs.factories`).
@@ -88,6 +89,8 @@ __all__ = [
     "ExecutionRuntime",
     "ReadRuntime",
     "create_model",
+    "handlers_of",
+    "has_context_handler",
     "keep_allowlist",
     "make_no_eager_tasks",
     "map_command",
@@ -110,3 +113,20 @@ def make_no_eager_tasks() -> None:
     what user code raises (`graphs.containment`).
     """
     setattr(_future, "EAGER_NOT_SUPPORTED", True)  # noqa: B010 - pyright takes it for a constant
+
+
+def handlers_of(encryption: Encryption) -> dict[str, tuple[Any, Any]]:
+    """Returns the handlers that encrypt and decrypt, by the kind of data; None where there is none
+    (`graphs.encryption_section`)."""
+    return {
+        "blob": (
+            encryption._blob_encryptor,  # pyright: ignore[reportPrivateUsage]
+            encryption._blob_decryptor,  # pyright: ignore[reportPrivateUsage]
+        ),
+        "json": (encryption.get_json_encryptor(), encryption.get_json_decryptor()),
+    }
+
+
+def has_context_handler(encryption: Encryption) -> bool:
+    """Whether an encryption wants to see each request's user (`graphs.encryption_section`)."""
+    return encryption._context_handler is not None  # pyright: ignore[reportPrivateUsage]

@@ -145,6 +145,15 @@ class Settings(BaseSettings):
         description="PostgreSQL to use; unset, an embedded one in `data_dir` is started.",
     )
 
+    encryption_keys: str | None = Field(
+        default=None,
+        min_length=1,
+        repr=False,
+        description="Keys with which state is encrypted before it is stored (AES-GCM), such as"
+        " `2027:BASE64,2026:BASE64`: a name and 32 bytes each, the newest first. The first one"
+        " encrypts, all decrypt.",
+    )
+
     ray_address: str | None = Field(
         default=None,
         min_length=1,
@@ -373,7 +382,9 @@ def _sentence(error: ValidationError) -> str:
     if name not in Settings.model_fields:
         return f"{name} is not a setting of Greenroom."
     # A database URL carries a password, and an error message is copied into tickets.
-    value = "" if name == "database_url" else f" is {str(problem['input'])!r}, but"
+    value = (
+        "" if name in ("database_url", "encryption_keys") else f" is {str(problem['input'])!r}, but"
+    )
     return f"{variable(name)}{value} must be {allowed(name, problem)}."
 
 

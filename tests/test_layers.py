@@ -20,12 +20,15 @@ ROOT = Path(__file__).parent.parent
 
 LAYERS: dict[str, tuple[str, ...]] = {
     "greenroom.core": ("greenroom.core",),
-    "greenroom.wire": ("greenroom.core", "greenroom.wire"),
+    # State at rest: whoever stores or shows state seals or opens it.
+    "greenroom.sealing": ("greenroom.core", "greenroom.sealing"),
+    "greenroom.wire": ("greenroom.core", "greenroom.sealing", "greenroom.wire"),
     # Events are encoded once, where they come into being: `wire.encoding` is the JSON of the API
     # and knows nothing of HTTP.
     "greenroom.graphs": (
         "greenroom.core",
         "greenroom.graphs",
+        "greenroom.sealing",
         "greenroom.wire.encoding",
         "greenroom.tracing",
         "greenroom.langgraph_internals",
@@ -34,6 +37,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "greenroom.core",
         "greenroom.machine",
         "greenroom.persistence",
+        "greenroom.sealing",
         "greenroom.langgraph_internals",
     ),
     # One place for both, since neither of the two may import the other.
@@ -43,6 +47,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "greenroom.wire",
         "greenroom.http",
         "greenroom.machine",
+        "greenroom.sealing",
         "greenroom.schedules",
         "greenroom.settings",
         "greenroom.tracing",
@@ -58,6 +63,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "greenroom.core",
         "greenroom.graphs",
         "greenroom.persistence",
+        "greenroom.sealing",
         "greenroom.settings",
         "greenroom.logs",
         "greenroom.environment",

@@ -24,6 +24,7 @@ class RunActorSetup:
         name: its Ray name; also in ``application_name`` of its database connections.
         namespace: the server's Ray namespace.
         dsn: the database.
+        encryption_keys: the keys that seal state (`greenroom.sealing.aes`); None: there are none.
         config_path: the configuration file, on this node.
         configuration: the file's contents; None: the actor reads the file.
         registry: the Ray name of the registry that it reports to.
@@ -40,6 +41,7 @@ class RunActorSetup:
     name: str
     namespace: str
     dsn: str
+    encryption_keys: str | None = field(default=None, repr=False)
     config_path: Path
     configuration: Configuration | None = None
     problems: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -60,12 +62,13 @@ class InspectorSetup:
     Attributes:
         spec: ``spec.graphs`` are the graphs that it loads, ``spec.version`` is their code.
         inspect_s: the time-out of a question in seconds.
-        name, dsn, config_path, configuration, problems, registry_silence_s, logs: as in
-            `RunActorSetup`.
+        name, dsn, encryption_keys, config_path, configuration, problems, registry_silence_s, logs:
+            as in `RunActorSetup`.
     """
 
     name: str
     dsn: str
+    encryption_keys: str | None = field(default=None, repr=False)
     config_path: Path
     configuration: Configuration | None = None
     problems: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -105,6 +108,7 @@ class RegistrySetup:
         shard: this registry's number, and the number of registries.
         url: the server's URL for clients on this machine.
         dsn: the database.
+        seals: whether state is stored sealed.
         embedded: the directory of the embedded database that the registry keeps running, or None.
         config_path: the configuration file, on the registry's node.
         configuration: the file's contents, if they refer to no other file; then no node needs the
@@ -128,8 +132,8 @@ class RegistrySetup:
         item_sweep_s: the least number of seconds between two sweeps for expired items of the store.
         logs: the log settings; None leaves the process's logging unchanged.
         clock: the time by which crons are due.
-        namespace, problems, registry_silence_s, log_max_bytes, actor_log_max_bytes, faults: as in
-            `RunActorSetup`.
+        namespace, encryption_keys, problems, registry_silence_s, log_max_bytes,
+            actor_log_max_bytes, faults: as in `RunActorSetup`.
     """
 
     namespace: str
@@ -138,6 +142,8 @@ class RegistrySetup:
     shard: Shard = WHOLE
     url: str = ""
     dsn: str
+    encryption_keys: str | None = field(default=None, repr=False)
+    seals: bool = False
     embedded: Path | None
     config_path: Path
     configuration: Configuration | None = None

@@ -19,6 +19,7 @@ from actors.registries import find_registries
 from greenroom import tracing
 from greenroom.core.access import Authenticator
 from greenroom.graphs.configuration import Configuration
+from greenroom.graphs.encryption import load_sealing
 from greenroom.http.app import create_app, drain
 from greenroom.http.settings import HttpSettings
 from greenroom.persistence.database import open_pool
@@ -57,6 +58,7 @@ class Gateway:
         configuration = await asyncio.to_thread(configuration_of, setup)
         configuration = configuration.with_auth(settings.auth)
         authenticator = await asyncio.to_thread(authenticator_of, configuration, settings)
+        sealing = await asyncio.to_thread(load_sealing, configuration, settings.encryption_keys)
         freeze_startup_objects()
         runtime = RayRuntime(
             handles,
@@ -64,16 +66,18 @@ class Gateway:
             shards=hello["shards"],
             read_wait_s=settings.read_wait_s,
             fixed_graphs=frozenset(configuration.graphs),
+            sealing=sealing,
         )
         self._app = create_app(
             runtime=runtime,
-            records=PostgresRecords(self._database),
+            records=PostgresRecords(self._database, sealing=sealing),
             graphs=list(configuration.graphs),
             default_graph=configuration.default_graph,
             shipped_graphs=configuration.shipped_graphs,
             broken_graphs=configuration.problems,
             store=configuration.store,
             authenticator=authenticator,
+            sealing=sealing,
             settings=HttpSettings(
                 heartbeat_s=settings.heartbeat_s,
                 send_timeout_s=settings.send_timeout_s,

@@ -55,6 +55,7 @@ from greenroom.persistence import assistant_deletions
 from greenroom.persistence.database import Pool
 from greenroom.persistence.scoped import graph_of, is_run, is_thread, runs_in_flight
 from greenroom.persistence.thread_runs import BegunRun, StoredRuns
+from greenroom.sealing import UNSEALED, Sealing
 
 log = logging.getLogger("greenroom.runtime")
 
@@ -72,6 +73,7 @@ class RayRuntime:
         shards: the number of registries.
         read_wait_s: the wait of one long poll in seconds, before jitter.
         fixed_graphs: the graphs whose code cannot be replaced while the server runs.
+        sealing: opens what is stored sealed.
     """
 
     def __init__(
@@ -82,12 +84,15 @@ class RayRuntime:
         shards: int,
         read_wait_s: float,
         fixed_graphs: frozenset[str],
+        sealing: Sealing = UNSEALED,
     ) -> None:
         self._database = database
         self._registries = Registries(handles, shards)
         self._read_wait_s = read_wait_s
         self._fixed_graphs = fixed_graphs
-        self._streams = Streams(handles, database, self._follow, self._wait_s, self._state)
+        self._streams = Streams(
+            handles, database, self._follow, self._wait_s, self._state, sealing=sealing
+        )
         self._asker = Asker(
             handles,
             Duty.READS,

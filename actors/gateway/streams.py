@@ -29,6 +29,7 @@ from greenroom.core.events import LIVE, READ_MAX_BYTES, Event, first_seq
 from greenroom.core.runs import UNTIL_END, Batch, Outcome, Placement, RunLocation, RunStatus
 from greenroom.persistence import tails
 from greenroom.persistence.database import Pool
+from greenroom.sealing import UNSEALED, Sealing
 from greenroom.wire import sse
 
 REPLAY_PAGE = 1000
@@ -62,6 +63,7 @@ class Streams:
         locate: asks the registry for the location of a run.
         wait_s: returns the wait of the next long poll in seconds.
         state_of: asks an inspector for the state of a thread.
+        sealing: opens what is stored sealed.
     """
 
     def __init__(
@@ -71,12 +73,15 @@ class Streams:
         locate: Locate,
         wait_s: WaitS,
         state_of: StateOf,
+        *,
+        sealing: Sealing = UNSEALED,
     ) -> None:
         self._handles = handles
         self._database = database
         self._locate = locate
         self._wait_s = wait_s
         self._state_of = state_of
+        self._sealing = sealing
         self._shared = SharedReads()
 
     async def events(
@@ -204,7 +209,12 @@ class Streams:
     async def _page(self, run_id: str, after: int, reader: _Reader, before: int) -> Batch:
         """Returns the next events of the tail; a closed batch when there are no more."""
         found = await tails.read(
-            self._database, run_id, after, REPLAY_PAGE, max_bytes=READ_MAX_BYTES
+            self._database,
+            run_id,
+            after,
+            REPLAY_PAGE,
+            max_bytes=READ_MAX_BYTES,
+            sealing=self._sealing,
         )
         events = [event for event in found if event.attempt < before]
         if not events:
@@ -232,11 +242,17 @@ class Streams:
             row = await cursor.fetchone()
         if row is None or row["error"] is None:
             return None
-        error = row["error"].encode()
+        error = await self._opened(row["error"])
         # Later than every event of the last attempt.
         seq = first_seq(row["attempt"] + 1)
         if after >= seq or await tails.has(
-            self._database, run_id, "error", error, whole=True, before=seq
+            self._database,
+            run_id,
+            "error",
+            error,
+            whole=True,
+            before=seq,
+            sealing=self._sealing,
         ):
             return None
         return reader.batch([Event(seq, row["at_ms"], "error", error)], seq)
@@ -315,12 +331,13 @@ class Streams:
         if row is None:
             raise NotFound(RUN_NOT_FOUND)
         status = RunStatus(row["status"])
-        values = (row["values"] or "null").encode()
-        shown = row["output"].encode() if row["output"] is not None else values
-        of_tasks = msgspec.json.decode(row["interrupts"] or "{}", type=dict[str, list[Any]])
+        values = await self._opened(row["values"] or "null")
+        shown = await self._opened(row["output"]) if row["output"] is not None else values
+        interrupts = await self._opened(row["interrupts"] or "{}")
+        of_tasks = msgspec.json.decode(interrupts, type=dict[str, list[Any]])
         waiting = [one for interrupts in of_tasks.values() for one in interrupts]
         if row["error"] is not None:
-            error = row["error"].encode()
+            error = await self._opened(row["error"])
             output = b'{"__error__": %b}' % error
             return Outcome(status=status, output=output, values=values, error=error)
         if row["is_without_thread"]:
@@ -329,6 +346,9 @@ class Streams:
             values, waiting = bytes(state.values), state.interrupts
             shown = await self._output_of(run_id, values) if row["is_cut"] else values
         return Outcome(status=status, output=_with_interrupts(shown, waiting), values=values)
+
+    async def _opened(self, text: str) -> bytes:
+        return await self._sealing.apart(self._sealing.open_json, text.encode())
 
     async def _output_of(self, run_id: str, values: bytes) -> bytes:
         """Returns the part of a state that the output schema of the run's graph shows."""

@@ -19,7 +19,7 @@ import concurrent.futures
 import logging
 import os
 import sys
-from collections.abc import Awaitable, Callable, Generator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -47,6 +47,7 @@ from greenroom.core.runs import Settled
 from greenroom.core.store import StoreSpec, Vectors
 from greenroom.graphs import state as graph_state
 from greenroom.graphs.embedding import Embedder, load_embedder
+from greenroom.graphs.encryption import load_sealing
 from greenroom.graphs.loading import LoadedGraph, load_graph
 from greenroom.graphs.module_path import make_importable
 from greenroom.graphs.state import Head
@@ -58,6 +59,8 @@ from greenroom.persistence.saving import Saving
 from greenroom.persistence.serializing import StateSerializer
 from greenroom.persistence.store import Store
 from greenroom.persistence.values import store_values
+from greenroom.sealing import UNSEALED
+from greenroom.sealing.runs import opened_run
 
 log = logging.getLogger("greenroom.inspector")
 
@@ -83,6 +86,7 @@ class Inspector:
         self._takes_shipped = False
         self._store_spec = StoreSpec()
         self._embedder: Embedder | None = None
+        self._sealing = UNSEALED
         self._serde = StateSerializer()
         self._lanes: dict[str, Lane] = {}
         self._pool: Pool | None = None
@@ -115,7 +119,8 @@ class Inspector:
         if configuration.shipped_graphs:
             make_importable(configuration.import_paths)
         self._takes_shipped = configuration.shipped_graphs
-        self._serde = StateSerializer(configuration.keeping)
+        self._sealing = load_sealing(configuration, self._setup.encryption_keys)
+        self._serde = StateSerializer(configuration.keeping, sealing=self._sealing)
         self._pool = await self._open_pool(min_size=1)
         await name_assistants(
             self._pool, {graph_id: graph.title for graph_id, graph in self._graphs.items()}
@@ -171,8 +176,10 @@ class Inspector:
 
         with self._question():
             done = await self._in_lane(update.graph_id, self._setup.inspect_s, write)
-            await store_values(self._connections, update.thread_id, done.values, held=held)
-        return done.answer, done.interrupts, done.has_next
+            await store_values(
+                self._connections, update.thread_id, done.values, held=held, sealing=self._sealing
+            )
+        return done.answer, await self._sealed(done.interrupts), done.has_next
 
     @repeatable
     async def settle(self, graph_id: str, thread_id: str, held: tuple[int, int]) -> Settled:
@@ -196,10 +203,18 @@ class Inspector:
         with self._question():
             head = await self._in_lane(graph_id, SETTLE_S, read)
             # Outside the lane: there user code could delay it until the next run has begun.
-            await store_values(self._connections, thread_id, head.values, held=held)
+            await store_values(
+                self._connections, thread_id, head.values, held=held, sealing=self._sealing
+            )
         return Settled(
-            interrupts=head.interrupts, has_next=head.has_next, output_keys=head.output_keys
+            interrupts=await self._sealed(head.interrupts),
+            has_next=head.has_next,
+            output_keys=head.output_keys,
         )
+
+    async def _sealed(self, interrupts: bytes) -> bytes:
+        """Seals interrupts for the thread's record, which the caller stores."""
+        return await self._sealing.apart(self._sealing.seal_json, interrupts)
 
     @repeatable
     async def prune(self, thread_id: str) -> None:
@@ -215,6 +230,28 @@ class Inspector:
                 await saver.aprune([thread_id], strategy="keep_latest")
             except NotImplementedError as error:
                 raise BadRequest(str(error)) from None
+
+    @repeatable
+    async def open_stored(self, parts: Mapping[str, bytes]) -> dict[str, bytes]:
+        """Opens sealed JSON of a delivery, which leaves the server.
+
+        Args:
+            parts: encoded JSON; ``kwargs`` are a run's.
+
+        Raises:
+            CannotOpen: a part is sealed and cannot be opened.
+            Replaced: the caller must ask another inspector.
+        """
+        sealing = self._sealing
+
+        def opened() -> dict[str, bytes]:
+            return {
+                name: opened_run(sealing, text) if name == "kwargs" else sealing.open_json(text)
+                for name, text in parts.items()
+            }
+
+        with self._question():
+            return await sealing.apart(opened)
 
     @repeatable
     async def embed_item(self, value: bytes, fields: Sequence[str] | None) -> Vectors:
@@ -328,8 +365,8 @@ class Inspector:
 
     async def _means(self) -> Means:
         pool = await self._open_pool(min_size=0)
-        store = Store(pool, self._store_spec, self._embedder)
-        return Means(pool, Saving(pool), self._serde, store, ShippedGraphs(pool))
+        store = Store(pool, self._store_spec, self._embedder, sealing=self._sealing)
+        return Means(pool, Saving(pool, self._sealing), self._serde, store, ShippedGraphs(pool))
 
     async def _open_pool(self, *, min_size: int) -> Pool:
         return await open_pool(

@@ -6,6 +6,7 @@ for their names.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from actors.calls.answers import ActorGone
@@ -61,6 +62,14 @@ class Inspections:
     async def settle(self, graph_id: str, thread_id: str) -> Settled:
         """Brings a thread's record in line with its checkpoints: `asking.settle`."""
         return await settle(self._askers[Duty.ENDS], graph_id, thread_id, self._held)
+
+    async def open_stored(self, parts: Mapping[str, bytes]) -> dict[str, bytes]:
+        """Opens sealed JSON that leaves the server, through an inspector. Repeatable.
+
+        Raises:
+            CannotOpen: a part is sealed and cannot be opened.
+        """
+        return await self._askers[Duty.READS].ask("", "open_stored", parts)
 
     async def prune(self, thread_id: str) -> None:
         """Deletes a thread's older checkpoints, through an inspector. Repeatable."""

@@ -165,6 +165,9 @@ class Readiness:
         self._embedded = recovered.embedded
         keeper = recovered.keeper
         most = self._setup.max_queued_runs
+        inspections = Inspections(
+            keeper.handles, keeper.inspectors, (recovered.epoch, self._shard.number)
+        )
         context = Context(
             setup=recovered.setup,
             epoch=recovered.epoch,
@@ -176,13 +179,16 @@ class Readiness:
             meter=self._meter,
             tasks=self._tasks,
             keeper=keeper,
-            inspections=Inspections(
-                keeper.handles, keeper.inspectors, (recovered.epoch, self._shard.number)
-            ),
+            inspections=inspections,
             journal=recovered.journal,
             bulk=recovered.bulk,
             database=recovered.database,
-            webhooks=WebhookSender(recovered.database, recovered.setup.webhooks, self._shard),
+            webhooks=WebhookSender(
+                recovered.database,
+                recovered.setup.webhooks,
+                self._shard,
+                open_stored=inspections.open_stored if recovered.setup.seals else None,
+            ),
         )
         parts = self.now = parts_of(context)
         restore(parts, recovered)

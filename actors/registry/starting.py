@@ -73,6 +73,7 @@ class Starter:
             name=name,
             namespace=self._setup.namespace,
             dsn=self._setup.dsn,
+            encryption_keys=self._setup.encryption_keys,
             config_path=self._setup.config_path,
             configuration=self._setup.configuration,
             problems=self._setup.problems,
@@ -94,6 +95,7 @@ class Starter:
         setup = InspectorSetup(
             name=name,
             dsn=self._setup.dsn,
+            encryption_keys=self._setup.encryption_keys,
             config_path=self._setup.config_path,
             configuration=self._setup.configuration,
             problems=self._setup.problems,

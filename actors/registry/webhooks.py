@@ -15,9 +15,12 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+import orjson
 import psycopg
 
 from actors.common.setup import WebhookSettings
@@ -26,12 +29,14 @@ from greenroom.core.sharding import WHOLE, Shard
 from greenroom.core.waiting import cancelled
 from greenroom.persistence import outbox
 from greenroom.persistence.database import Pool
-from greenroom.persistence.outbox import Due
+from greenroom.persistence.outbox import Delivery, Due
 
 if TYPE_CHECKING:
     import httpx
 
 log = logging.getLogger("greenroom.webhooks")
+
+OpenStored = Callable[[Mapping[str, bytes]], Awaitable[Mapping[str, bytes]]]
 
 MAX_AT_ONCE = 32
 MAX_PER_RECEIVER = 4
@@ -48,9 +53,18 @@ class WebhookSender:
         settings: time-outs and retries.
         shard: the shard whose threads' deliveries it sends; no other sender may send them, because
             only this process knows the deliveries in progress.
+        open_stored: opens the parts of a delivery that are sealed; None: none is.
     """
 
-    def __init__(self, pool: Pool, settings: WebhookSettings, shard: Shard = WHOLE) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        settings: WebhookSettings,
+        shard: Shard = WHOLE,
+        *,
+        open_stored: OpenStored | None = None,
+    ) -> None:
+        self._open_stored = open_stored
         self._pool = pool
         self._settings = settings
         self._shard = shard
@@ -136,6 +150,8 @@ class WebhookSender:
         delivery = await outbox.find(self._pool, run_id)
         if delivery is None:
             return
+        if self._open_stored is not None:
+            delivery = await self._plain(delivery, self._open_stored)
         sent_at = delivery.sent_at or datetime.now(UTC)
         from actors.registry.posting import post
 
@@ -157,6 +173,17 @@ class WebhookSender:
         await outbox.postpone(
             self._pool, run_id, sent_at=sent_at, delay_s=delay_s, said=answer.said
         )
+
+    @staticmethod
+    async def _plain(delivery: Delivery, open_stored: OpenStored) -> Delivery:
+        about = delivery.about
+        sealed = {
+            name: orjson.dumps(about[name])
+            for name in ("kwargs", "values", "error")
+            if about[name] is not None
+        }
+        opened = {name: orjson.Fragment(each) for name, each in (await open_stored(sealed)).items()}
+        return replace(delivery, about={**about, **opened})
 
     async def _opened(self) -> httpx.AsyncClient:
         async with self._opening:

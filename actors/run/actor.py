@@ -41,6 +41,7 @@ from greenroom.core.faults import Faults
 from greenroom.core.runs import Batch, Outcome, Report, RunOrder
 from greenroom.graphs.containment import contain
 from greenroom.graphs.embedding import load_embedder
+from greenroom.graphs.encryption import load_sealing
 from greenroom.graphs.loading import LoadedGraph, load_graph
 from greenroom.graphs.module_path import make_importable
 from greenroom.persistence import tails
@@ -124,9 +125,12 @@ class RunActor:
             min_size=1,
             max_size=places * 2,
         )
-        self._saving = Saving(self._pool)
-        self._serde = StateSerializer(configuration.keeping)
-        self._store = Store(self._pool, configuration.store, load_embedder(configuration))
+        self._sealing = load_sealing(configuration, self._setup.encryption_keys)
+        self._saving = Saving(self._pool, self._sealing)
+        self._serde = StateSerializer(configuration.keeping, sealing=self._sealing)
+        self._store = Store(
+            self._pool, configuration.store, load_embedder(configuration), sealing=self._sealing
+        )
         if configuration.shipped_graphs:
             make_importable(configuration.import_paths)
             self._shipped = ShippedGraphs(self._pool)
@@ -174,8 +178,9 @@ class RunActor:
             graph_of=self._graph_of,
             saver_of=self._saver,
             store=self._store,
-            earlier=lambda order: EarlierTail(pool, order),
-            append=functools.partial(tails.append, pool),
+            earlier=lambda order: EarlierTail(pool, order, self._sealing),
+            append=functools.partial(tails.append, pool, sealing=self._sealing),
+            sealing=self._sealing,
             save_values=self._saving.save_values,
             report=self._report,
             grown=self._shelf.trim,

@@ -19,7 +19,7 @@ import logging
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -29,7 +29,7 @@ from langgraph.runtime import RunControl
 from actors.run.node_threads import NodeThreads, executing
 from actors.run.tail import TailWriter, until_done
 from greenroom import tracing
-from greenroom.core.errors import Fenced
+from greenroom.core.errors import Fenced, GreenroomError
 from greenroom.core.events import Event, EventLog
 from greenroom.core.faults import Faults
 from greenroom.core.runs import Outcome, Report, RunOrder, RunStatus, out_of_time
@@ -37,10 +37,13 @@ from greenroom.core.waiting import growing_pauses
 from greenroom.graphs import execution as graph_execution
 from greenroom.graphs import spans
 from greenroom.graphs.loading import LoadedGraph
+from greenroom.graphs.outcomes import outcome_of_failure
 from greenroom.graphs.resume import Tail
 from greenroom.logs import noting
 from greenroom.persistence.fenced_saver import FencedSaver
 from greenroom.persistence.saving import Owner
+from greenroom.sealing import UNSEALED, Sealing
+from greenroom.sealing.runs import opened_run
 from greenroom.wire.encoding import dumps
 
 log = logging.getLogger("greenroom.run")
@@ -76,6 +79,7 @@ class Deps:
         earlier: returns the durable events of the earlier attempts.
         append: stores events of a run and its attempt; may raise `Fenced` and `Unavailable`.
         save_values: stores the thread's values; may raise `Fenced` and `Unavailable`.
+        sealing: opens what a run was given, and seals what its record gets.
         report: reports to the registry; returns False if the attempt is not the current one.
         grown: called after each append to a log.
         finished: called when the report was accepted; shows the end to readers and closes the log.
@@ -95,6 +99,7 @@ class Deps:
     earlier: Callable[[RunOrder], Tail]
     append: Callable[[str, int, list[Event]], Awaitable[None]]
     save_values: Callable[[Owner, str, bytes], Awaitable[None]]
+    sealing: Sealing = UNSEALED
     report: Callable[[Report], Awaitable[bool]]
     grown: Callable[[], None]
     finished: Callable[[Attempt], None]
@@ -123,6 +128,7 @@ class Attempt:
         self._loop = asyncio.get_running_loop()
         self._graph_task: asyncio.Task[Outcome] | None = None
         self._saver = deps.saver_of(order, order.is_first)
+        self._plain: RunOrder | None = None
         self._cancelled = False
         self._keeps_values = True
         self._superseded = False
@@ -214,7 +220,11 @@ class Attempt:
             return outcome
 
     async def _graph(self) -> Outcome:
-        order, deps = self.order, self._deps
+        deps = self._deps
+        try:
+            order = await self._opened()
+        except GreenroomError as error:
+            return outcome_of_failure(error)
         await deps.faults.at("attempt" if order.attempt == 1 else "resume")
         timeout_s = deps.timeouts_s.get(order.graph_id)
         deadline = asyncio.timeout(timeout_s)
@@ -241,6 +251,18 @@ class Attempt:
             outcome = _failed(RunStatus.TIMEOUT, {"error": "TimeoutError", "message": message})
             return await self._with_state(outcome)
 
+    async def _opened(self) -> RunOrder:
+        """Returns the order as the graph needs it.
+
+        Raises:
+            CannotOpen: what the run was given is sealed and cannot be opened.
+        """
+        if self._plain is None:
+            order, sealing = self.order, self._deps.sealing
+            kwargs = await sealing.apart(opened_run, sealing, order.kwargs)
+            self._plain = replace(order, kwargs=kwargs)
+        return self._plain
+
     async def _before_saving(self) -> None:
         await self._flush()
         await self._deps.faults.at("saving")
@@ -251,7 +273,7 @@ class Attempt:
         return await self._with_state(Outcome(status=RunStatus.INTERRUPTED))
 
     async def _with_state(self, outcome: Outcome) -> Outcome:
-        order, deps = self.order, self._deps
+        order, deps = await self._opened(), self._deps
         await self._saver.settled()
         head = await graph_execution.state_after(
             deps.graph_of(order.graph_id),
@@ -304,6 +326,10 @@ class Attempt:
             await deps.faults.at("values")
             await until_done(lambda: deps.save_values(owner, order.thread_id, values))
         await deps.faults.at("report")
+        interrupts, error = outcome.interrupts, outcome.error
+        if (sealing := deps.sealing).is_on:
+            interrupts = await sealing.apart(sealing.seal_json, interrupts)
+            error = error and await sealing.apart(sealing.seal_json, error)
         accepted = await deps.report(
             Report(
                 run_id=order.run_id,
@@ -311,8 +337,8 @@ class Attempt:
                 actor=deps.actor,
                 status=outcome.status,
                 has_next=outcome.has_next,
-                interrupts=outcome.interrupts,
-                error=outcome.error,
+                interrupts=interrupts,
+                error=error,
                 events=self.log.count,
                 first_event_s=self.log.first_event_s,
                 output_keys=outcome.output_keys,

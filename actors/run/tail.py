@@ -16,6 +16,7 @@ from greenroom.core.units import MIB
 from greenroom.core.waiting import happens_within
 from greenroom.persistence import tails
 from greenroom.persistence.database import Pool
+from greenroom.sealing import UNSEALED, Sealing
 
 log = logging.getLogger("greenroom.run")
 
@@ -115,11 +116,20 @@ class EarlierTail:
 
     pool: Pool
     order: RunOrder
+    sealing: Sealing = UNSEALED
 
     async def has(self, name: str, data: bytes, *, whole: bool) -> bool:
         order = self.order
         before = first_seq(order.attempt)
-        return await tails.has(self.pool, order.run_id, name, data, whole=whole, before=before)
+        return await tails.has(
+            self.pool,
+            order.run_id,
+            name,
+            data,
+            whole=whole,
+            before=before,
+            sealing=self.sealing,
+        )
 
 
 async def until_done(write: Callable[[], Awaitable[T]]) -> T:

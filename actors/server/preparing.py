@@ -47,6 +47,8 @@ def registry_setup(
         shard=Shard(0, shards),
         url=settings.url,
         dsn=dsn,
+        encryption_keys=settings.encryption_keys,
+        seals=settings.encryption_keys is not None or configuration.encryption is not None,
         embedded=embedded_directory(settings) if settings.database_url is None else None,
         drain_s=settings.drain_s,
         config_path=settings.config.resolve(),

@@ -24,6 +24,7 @@ from greenroom.core.keeping import Keeping
 from greenroom.core.store import StoreSpec
 from greenroom.core.threads import ThreadTtl
 from greenroom.graphs.auth_section import parse_auth, target_of
+from greenroom.graphs.encryption_section import EncryptionTarget, parse_encryption
 from greenroom.graphs.json_values import an_object, listed, refuse_unknown
 from greenroom.graphs.placements import PlacementSpec, parse_placement
 from greenroom.graphs.serde import keeping_of
@@ -114,6 +115,7 @@ class Configuration:
         thread_ttl: the time to live of threads.
         keeping: which values of states are kept.
         auth: who is let in; None: everybody, and everybody reaches everything.
+        encryption: the handlers that encrypt state; None: there are none.
         warnings: sentences about keys of the file that have no effect.
     """
 
@@ -128,6 +130,7 @@ class Configuration:
     thread_ttl: ThreadTtl = field(default_factory=ThreadTtl)
     keeping: Keeping = field(default_factory=Keeping)
     auth: AuthSpec | None = None
+    encryption: EncryptionTarget | None = None
     warnings: tuple[str, ...] = ()
 
     @property
@@ -193,12 +196,13 @@ NOT_HONOURED = {
     "disabled routes and mount prefixes have no effect.",
     "webhooks": "'webhooks' is set, but Greenroom does not honour it yet: its own rules decide "
     "which webhook URLs are allowed.",
-    "encryption": "'encryption' is set, but Greenroom does not honour it yet: state is stored "
-    "UNENCRYPTED.",
     "ui": "'ui' is set, but Greenroom serves no UI components.",
 }
 
-HONOURED = ("graphs", "dependencies", "env", "store", "checkpointer", "auth", "greenroom")
+HONOURED = (
+    *("graphs", "dependencies", "env", "store", "checkpointer", "auth", "encryption"),
+    "greenroom",
+)
 
 CHECKPOINTER_NOT_HONOURED = {
     "path": "'checkpointer.path' is set, but Greenroom keeps checkpoints in its own PostgreSQL "
@@ -300,6 +304,7 @@ def parse_configuration(content: Any, root: Path) -> Configuration:
         thread_ttl=thread_ttl,
         keeping=keeping_of(checkpointer),
         auth=auth,
+        encryption=parse_encryption(top.get("encryption")),
         warnings=(
             *_warnings(top),
             *auth_notes,

@@ -39,6 +39,7 @@ from greenroom.http.limits import LimitedCallers
 from greenroom.http.mcp import routes as mcp
 from greenroom.http.settings import HttpSettings
 from greenroom.http.usage import CallerUsage
+from greenroom.sealing import UNSEALED, Sealing
 from greenroom.wire.dialects import DIALECTS
 
 _EXPOSED = (
@@ -58,6 +59,7 @@ def create_app(
     store: StoreSpec | None = None,
     settings: HttpSettings | None = None,
     authenticator: Authenticator | None = None,
+    sealing: Sealing = UNSEALED,
 ) -> FastAPI:
     """Creates the application; its `Edge` is ``app.state.edge``.
 
@@ -71,6 +73,7 @@ def create_app(
         store: the store's index, and the times to live of its items.
         settings: None for the defaults.
         authenticator: lets requests in; None: every request is let in, and reaches everything.
+        sealing: seals what clients give runs, before it is stored.
     """
     app = FastAPI(
         title="Greenroom",
@@ -90,6 +93,7 @@ def create_app(
         settings=(settings := settings or HttpSettings()),
         usage=CallerUsage(settings.limits),
         authenticates=authenticator is not None,
+        sealing=sealing,
     )
     for dialect in DIALECTS:
         # Routes are tried in order, so the most frequent ones come first.

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from uuid import UUID
 
 import orjson
@@ -29,6 +30,7 @@ from greenroom.http.gates import creates_run
 from greenroom.http.idempotency import NEW, Ids, deleted
 from greenroom.http.limits import admitting, current_caller
 from greenroom.http.parameters import is_uuid
+from greenroom.sealing.runs import opened_run
 from greenroom.wire import configs
 from greenroom.wire.dialects import Dialect
 from greenroom.wire.encoding import dumps
@@ -192,16 +194,20 @@ async def run_request(
         assistant_id=str(assistant["assistant_id"]),
         run_id=run_id,
     )
-    request = request_of(
-        body,
-        assistant,
-        dialect=dialect,
-        run_id=run_id,
-        thread_id=owned,
-        stateless=thread_id is None,
-        scope=scope,
-        user=edge.gate.user,
-        traceparent=tracing.traceparent(),
+    request = await edge.sealing.apart(
+        partial(
+            request_of,
+            body,
+            assistant,
+            dialect=dialect,
+            run_id=run_id,
+            thread_id=owned,
+            stateless=thread_id is None,
+            scope=scope,
+            user=edge.gate.user,
+            traceparent=tracing.traceparent(),
+            sealing=edge.sealing,
+        )
     )
     return replace(request, once=ids.once, caller=current_caller(edge))
 
@@ -220,18 +226,19 @@ def check_run(edge: Edge, body: RunCreate) -> None:
         raise InvalidRequest("Invalid checkpoint ID")
 
 
-def run_object(run: NewRun) -> JsonObject:
+async def run_object(edge: Edge, run: NewRun) -> JsonObject:
     """Returns the run's record for its creator."""
     if run.stored is not None:
         return run.stored
-    request, created = run.request, run.created
+    request, created, sealing = run.request, run.created, edge.sealing
+    kwargs = await sealing.apart(opened_run, sealing, request.kwargs_with(created.metadata))
     return {
         "run_id": request.run_id,
         "thread_id": request.thread_id,
         "assistant_id": request.assistant_id,
         "metadata": orjson.Fragment(created.metadata),
         "status": "pending",
-        "kwargs": orjson.Fragment(request.kwargs_with(created.metadata)),
+        "kwargs": orjson.Fragment(kwargs),
         "multitask_strategy": request.multitask_strategy,
         "created_at": created.created_at,
         "updated_at": created.created_at,

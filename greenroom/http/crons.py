@@ -31,9 +31,10 @@ from greenroom.http.gates import creates_run, id_value, metadata_of, reads_threa
 from greenroom.http.idempotency import Ids, deleted, once
 from greenroom.http.parameters import is_uuid, new_id, new_run_id, thread_id_of, uuid_of
 from greenroom.schedules import schedule_of
+from greenroom.sealing.runs import sealed_run
 from greenroom.wire import answers
 from greenroom.wire.dialects import Dialect
-from greenroom.wire.encoding import dumps
+from greenroom.wire.encoding import dumps, loads
 from greenroom.wire.models import CronCount, CronCreate, CronOptions, CronPatch, CronSearch
 from greenroom.wire.requests import firing_of, plain
 
@@ -113,7 +114,7 @@ async def _create(
         except Conflict:
             await _require_thread(edge, thread_id, threads)
             raise
-    if not await edge.runtime.save_cron(cron):
+    if not await edge.runtime.save_cron(await _sealed(edge, cron)):
         if thread_id is not None:
             await _require_thread(edge, thread_id, threads)
         raise _assistant_not_found(str(body.assistant_id))
@@ -244,7 +245,7 @@ async def patch(request: Request, cron_id: str) -> Response:
         body = validated(CronPatch, given)
     for _ in range(_TRIES):
         cron = await _changed(edge, cron_id, body, given, scope)
-        if await edge.runtime.save_cron(cron):
+        if await edge.runtime.save_cron(await _sealed(edge, cron)):
             found, _ = await _found(edge, cron_id, SERVER)
             return json(found)
     raise Conflict("Others change this cron all the time. Try again.")
@@ -328,6 +329,14 @@ def _cron(edge: Edge, wanted: _Wanted, payload: JsonObject, *, metadata: JsonObj
         metadata=dumps(metadata),
         next_run_date=None,
     )
+
+
+async def _sealed(edge: Edge, cron: Cron) -> Cron:
+    """Returns a cron as it is stored."""
+    if not edge.sealing.is_on:
+        return cron
+    payload = await edge.sealing.apart(sealed_run, edge.sealing, loads(cron.payload))
+    return replace(cron, payload=dumps(payload))
 
 
 async def _changed(

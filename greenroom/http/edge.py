@@ -18,6 +18,7 @@ from greenroom.core.scopes import SERVER
 from greenroom.core.store import StoreSpec
 from greenroom.http.settings import HttpSettings
 from greenroom.http.usage import CallerUsage
+from greenroom.sealing import UNSEALED, Sealing
 from greenroom.wire.dialects import GATEWAY, PLATFORM, Dialect
 
 log = logging.getLogger(__name__)
@@ -105,6 +106,7 @@ class Edge:
     shipped_graphs: bool = False
     broken_graphs: Mapping[str, str] = field(default_factory=dict[str, str])
     store: StoreSpec = field(default_factory=StoreSpec)
+    sealing: Sealing = UNSEALED
     connections: Connections = field(default_factory=Connections)
     gate: Gate = OPEN
     authenticates: bool = False

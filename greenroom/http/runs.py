@@ -83,7 +83,7 @@ _CREATE_ERRORS = (400, 404, 409)
 async def create(request: Request, thread_id: str) -> Response:
     run = await (await _creating(request, thread_id))
     path = path_of(dialect_of(request), run.thread_id, run.run_id)
-    return json(run_object(run), {"content-location": path})
+    return json(await run_object(edge_of(request), run), {"content-location": path})
 
 
 @router.post(

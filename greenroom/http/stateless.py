@@ -58,7 +58,10 @@ _CREATE_ERRORS = (400, 404, 409)
 )
 async def create(request: Request) -> Response:
     run = await (await _creating(request))
-    return json(run_object(run), {"content-location": _path(dialect_of(request), run)})
+    return json(
+        await run_object(edge_of(request), run),
+        {"content-location": _path(dialect_of(request), run)},
+    )
 
 
 @router.post(
@@ -102,7 +105,7 @@ async def batch(request: Request) -> Response:
     # All runs are checked before the first one is created: a batch with a mistake creates none.
     bodies = [validated(RunCreate, _snake(item)) for item in items]
     runs = await once(request, lambda ids: _create_all(edge, dialect, bodies, ids))
-    return json([run_object(run) for run in runs])
+    return json([await run_object(edge, run) for run in runs])
 
 
 @router.post(

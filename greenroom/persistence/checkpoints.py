@@ -38,6 +38,8 @@ from greenroom.langgraph_internals import CONFIG_KEY_DURABILITY, DeltaSnapshot
 from greenroom.persistence.database import Pool, encode, patiently
 from greenroom.persistence.saving import Owner, Save, Saving
 from greenroom.persistence.serializing import StateSerializer
+from greenroom.sealing import UNSEALED, Sealing
+from greenroom.sealing.runs import PLAIN
 
 T = TypeVar("T")
 
@@ -74,7 +76,10 @@ class PooledSaver(AsyncPostgresSaver):
         thread_id: str | None = None,
         serde: SerializerProtocol | None = None,
     ) -> None:
-        super().__init__(pool, serde=serde or StateSerializer())  # pyright: ignore[reportArgumentType]
+        serde = serde or StateSerializer()
+        super().__init__(pool, serde=serde)  # pyright: ignore[reportArgumentType]
+        self._sealing: Sealing = getattr(serde, "sealing", UNSEALED)
+        self._sealed: set[tuple[str, str, Any]] = set()
         self._pool = pool
         self._thread_id = thread_id
         self._saving = saving or Saving(pool)
@@ -173,13 +178,20 @@ class PooledSaver(AsyncPostgresSaver):
         for channel, value in checkpoint["channel_values"].items():
             if isinstance(value, DeltaSnapshot):
                 inline[channel], apart[channel] = True, value
-            elif _is_plain(value):
+            elif _is_plain(value) and not self._sealing.is_on:
                 inline[channel] = value
             else:
                 apart[channel] = value
         versions = [(name, version) for name, version in new_versions.items() if name in apart]
+        if self._sealing.is_on:
+            versions += self._not_sealed_yet(place["ns"], checkpoint, new_versions, apart)
         dumped = await self._dumped([(name, apart[name]) for name, _ in versions])
         encoded = encode({**checkpoint, "channel_values": inline})
+        stored = _metadata_of(config, metadata)
+        if self._sealing.is_on:
+            # LangGraph puts what a client gave in `configurable` there.
+            given = {k: stored[k] for k in configurable if k in stored and k not in _KNOWN}
+            stored = {**stored, **await self._sealing.apart(self._sealing.seal_values, given)}
         rows: dict[str, list[dict[str, Any]]] = {
             "checkpoints": [
                 {
@@ -187,7 +199,7 @@ class PooledSaver(AsyncPostgresSaver):
                     "id": checkpoint["id"],
                     "parent": configurable.get("checkpoint_id"),
                     "checkpoint": Fragment(encoded),
-                    "metadata": Fragment(encode(_metadata_of(config, metadata))),
+                    "metadata": Fragment(encode(stored)),
                 }
             ]
         }
@@ -250,6 +262,39 @@ class PooledSaver(AsyncPostgresSaver):
         )
         await self._save(item, wait=True)
 
+    def _not_sealed_yet(
+        self,
+        namespace: str,
+        checkpoint: Checkpoint,
+        new_versions: ChannelVersions,
+        apart: Mapping[str, Any],
+    ) -> list[tuple[str, Any]]:
+        """Returns unchanged plain values that may have no blob: a server that sealed nothing wrote
+        them into its checkpoints."""
+        versions = checkpoint["channel_versions"]
+        found: list[tuple[str, Any]] = []
+        for name, value in apart.items():
+            if name in new_versions or name not in versions or not _is_plain(value):
+                continue
+            if (namespace, name, versions[name]) not in self._sealed:
+                found.append((name, versions[name]))
+        self._sealed |= {(namespace, name, version) for name, version in found}
+        self._sealed |= {(namespace, name, version) for name, version in new_versions.items()}
+        return found
+
+    async def _load_checkpoint_tuple(self, value: DictRow) -> CheckpointTuple:
+        channels = value["channel_values"]
+        if self._sealing.is_on:
+            opened = await self._sealing.apart(self._sealing.open_values, value["metadata"])
+            value = {**value, "metadata": opened}
+        if channels and self._sealing.is_slow:
+            # LangGraph reads them on the loop.
+            blobs = await asyncio.to_thread(
+                lambda: [(*names, blob and self._sealing.open(blob)) for *names, blob in channels]
+            )
+            value = {**value, "channel_values": blobs}
+        return await super()._load_checkpoint_tuple(value)
+
     async def _save(self, item: Save, *, wait: bool) -> None:
         await self._saving.save(item)
 
@@ -269,7 +314,7 @@ class PooledSaver(AsyncPostgresSaver):
 
         if not values:
             return []
-        if self._heavy:
+        if self._heavy or self._sealing.is_slow:
             return await asyncio.to_thread(dump)
         begun_s = time.perf_counter()
         dumped = dump()
@@ -293,6 +338,9 @@ class PooledSaver(AsyncPostgresSaver):
         except NotKept as error:
             raise NotKept(f"The value of {name!r} {error.message}") from error.__cause__
 
+
+_KNOWN = frozenset({*PLAIN, "source", "step", "parents"})
+"""Keys of metadata that no client gives, and that are read in the database."""
 
 _FOREIGN = "SELECT thread_id FROM greenroom.threads WHERE thread_id = ANY(%s) LIMIT 1"
 

@@ -30,6 +30,7 @@ from greenroom.persistence.database import Connection, Pool, retrying
 from greenroom.persistence.facets import facets_of
 from greenroom.persistence.fence import superseded
 from greenroom.persistence.journal import may_pass
+from greenroom.sealing import UNSEALED, Sealing
 
 # %b: bytea as bytes, not as hex.
 _SAVE = "SELECT greenroom.save(%s::uuid[], %s::int[], %s, %b::bytea[]) AS held"
@@ -87,10 +88,12 @@ class Saving:
 
     Args:
         pool: one of its connections is held during a write.
+        sealing: seals the values of threads. What a saver saves is sealed already.
     """
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, sealing: Sealing = UNSEALED) -> None:
         self._pool = pool
+        self._sealing = sealing
         self._saves: Batcher[Save, bool] = Batcher(self._send, MAX_ITEMS)
 
     async def save(self, item: Save) -> None:
@@ -118,9 +121,13 @@ class Saving:
             Fenced: the attempt is not the current one.
             DatabaseUnavailable: the values are not saved; the caller may retry.
         """
-        facets = (
-            await asyncio.to_thread(facets_of, values) if len(values) > LARGE else facets_of(values)
-        )
+        facets: dict[str, Any] = {}
+        if self._sealing.is_on:
+            values = await self._sealing.apart(self._sealing.seal_json, values)
+        elif len(values) > LARGE:
+            facets = await asyncio.to_thread(facets_of, values)
+        else:
+            facets = facets_of(values)
         rows = {"values": [{"thread": thread_id, "facets": facets}]}
         try:
             await self.save(

@@ -33,6 +33,7 @@ from greenroom.langgraph_internals import (
     STRICT_MSGPACK,
     msgpack_default,
 )
+from greenroom.sealing import UNSEALED, Sealing
 
 STRICT_VARIABLE = "LANGGRAPH_STRICT_MSGPACK"
 MAX_DEPTH = 20
@@ -46,9 +47,17 @@ class StateSerializer(JsonPlusSerializer):
         keeping: the rules of `langgraph.json`.
         strict: the rules where that says nothing: nothing is pickled, and only types that LangGraph
             knows are kept.
+        sealing: seals what is stored.
     """
 
-    def __init__(self, keeping: Keeping | None = None, *, strict: bool = STRICT_MSGPACK) -> None:
+    def __init__(
+        self,
+        keeping: Keeping | None = None,
+        *,
+        strict: bool = STRICT_MSGPACK,
+        sealing: Sealing = UNSEALED,
+    ) -> None:
+        self.sealing = sealing
         said = keeping or Keeping()
         types = said.types
         if types is None:
@@ -72,6 +81,10 @@ class StateSerializer(JsonPlusSerializer):
         Raises:
             NotKept: the value would not come back; the message names its type.
         """
+        kind, data = self._serialised(obj)
+        return kind, self.sealing.seal(data)
+
+    def _serialised(self, obj: Any) -> tuple[str, bytes]:
         if obj is None or isinstance(obj, bytes | bytearray):
             return super().dumps_typed(obj)
         try:
@@ -86,7 +99,10 @@ class StateSerializer(JsonPlusSerializer):
 
         Raises:
             NotKept: a class of the value is not here any more.
+            CannotOpen: the value is sealed and cannot be opened.
         """
+        if data[1]:  # LangGraph passes None for a value without bytes
+            data = data[0], self.sealing.open(data[1])
         if data[0] == "pickle" and not self._pickles:
             raise NotKept(
                 f"A value of the state was pickled, and {self._forbidden_by} does not allow to read"

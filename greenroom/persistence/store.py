@@ -40,6 +40,7 @@ from greenroom.core.store import (
 )
 from greenroom.persistence.database import Pool, encode
 from greenroom.persistence.records import ItemQueries
+from greenroom.sealing import UNSEALED, Sealing
 
 DEEPEST = 200
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
@@ -60,10 +61,16 @@ class Store(AsyncPostgresStore):
         pool: connections to the database.
         spec: ``store`` of `langgraph.json`.
         embedder: calls the embedding of ``spec.index``; None: there is none.
+        sealing: seals the values of items.
     """
 
     def __init__(
-        self, pool: Pool, spec: StoreSpec | None = None, embedder: Embedder | None = None
+        self,
+        pool: Pool,
+        spec: StoreSpec | None = None,
+        embedder: Embedder | None = None,
+        *,
+        sealing: Sealing = UNSEALED,
     ) -> None:
         spec = spec or StoreSpec()
         super().__init__(
@@ -74,7 +81,7 @@ class Store(AsyncPostgresStore):
                 default_ttl=spec.default_ttl_minutes,
             ),
         )
-        self._items = ItemQueries(pool, raw=False)
+        self._items = ItemQueries(pool, raw=False, sealing=sealing)
         self._embedder = embedder
 
     # Without its queue: each operation is executed by itself.

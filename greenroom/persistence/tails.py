@@ -6,10 +6,16 @@ Appending is fenced and keyed by (run, seq), so a batch may be sent again.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from greenroom.core.events import Event
+from greenroom.core.units import MIB
 from greenroom.persistence.database import Connection, Pool, retrying
 from greenroom.persistence.fence import fenced
+from greenroom.sealing import MARK, UNSEALED, Sealing
+
+_PAGE = 500
+_PAGE_BYTES = 4 * MIB
 
 # One row per array element, however many: one statement, one plan. %b: bytea as bytes, not as hex.
 _APPEND = (
@@ -41,8 +47,15 @@ _EXPIRED = """
     LIMIT %s"""
 
 
-async def append(pool: Pool, run_id: str, attempt: int, events: Sequence[Event]) -> None:
-    """Makes events durable, all or none.
+async def append(
+    pool: Pool,
+    run_id: str,
+    attempt: int,
+    events: Sequence[Event],
+    *,
+    sealing: Sealing = UNSEALED,
+) -> None:
+    """Makes events durable, all or none; seals their data.
 
     Raises:
         Fenced: another attempt owns the run, or the run is over; nothing was written.
@@ -50,11 +63,14 @@ async def append(pool: Pool, run_id: str, attempt: int, events: Sequence[Event])
     """
     if not events:
         return
+    data = [event.data for event in events]
+    if sealing.is_on:
+        data = await sealing.apart(_sealed, sealing, data)
     columns = (
         [event.seq for event in events],
         [event.at_ms for event in events],
         [event.name for event in events],
-        [event.data for event in events],
+        data,
     )
 
     async def write(conn: Connection) -> None:
@@ -64,8 +80,18 @@ async def append(pool: Pool, run_id: str, attempt: int, events: Sequence[Event])
     await retrying(pool, write)
 
 
+def _sealed(sealing: Sealing, data: Sequence[bytes]) -> list[bytes]:
+    return [sealing.seal(each) for each in data]
+
+
 async def read(
-    pool: Pool, run_id: str, after: int, limit: int, *, max_bytes: int | None = None
+    pool: Pool,
+    run_id: str,
+    after: int,
+    limit: int,
+    *,
+    max_bytes: int | None = None,
+    sealing: Sealing = UNSEALED,
 ) -> list[Event]:
     """Returns the first ``limit`` events after the sequence number ``after``, in order.
 
@@ -80,15 +106,31 @@ async def read(
             for row in await cursor.fetchall()
         ]
 
-    return await retrying(pool, select)
+    found = await retrying(pool, select)
+    if not any(each.data.startswith(MARK) for each in found):
+        return found
+    return await sealing.apart(
+        lambda: [replace(each, data=sealing.open(each.data)) for each in found]
+    )
 
 
-async def has(pool: Pool, run_id: str, name: str, data: bytes, *, whole: bool, before: int) -> bool:
+async def has(
+    pool: Pool,
+    run_id: str,
+    name: str,
+    data: bytes,
+    *,
+    whole: bool,
+    before: int,
+    sealing: Sealing = UNSEALED,
+) -> bool:
     """Returns whether a run has an event before the sequence number ``before``.
 
     Args:
         data: the event's data, or, without ``whole``, a part of it.
     """
+    if sealing.is_on:
+        return await _has_sealed(pool, run_id, name, data, whole, before, sealing)
     same = "data = %s::bytea" if whole else "position(%s::bytea in data) > 0"
 
     async def select(conn: Connection) -> bool:
@@ -100,6 +142,22 @@ async def has(pool: Pool, run_id: str, name: str, data: bytes, *, whole: bool, b
         return await cursor.fetchone() is not None
 
     return await retrying(pool, select)
+
+
+async def _has_sealed(
+    pool: Pool, run_id: str, name: str, data: bytes, whole: bool, before: int, sealing: Sealing
+) -> bool:
+    """Like `has`, of events that only this process can read."""
+    after = 0
+    while True:
+        page = await read(pool, run_id, after, _PAGE, max_bytes=_PAGE_BYTES, sealing=sealing)
+        for event in page:
+            is_it = event.seq < before and event.name == name
+            if is_it and (event.data == data if whole else data in event.data):
+                return True
+        if not page or page[-1].seq >= before:
+            return False
+        after = page[-1].seq
 
 
 # Uses an index, and reads only the runs that ended in this period. A scalar instead of EXISTS,

@@ -22,6 +22,8 @@ from greenroom.core import identity
 from greenroom.core.ports import JsonObject
 from greenroom.core.runs import RunFacts, RunRequest
 from greenroom.core.scopes import Scope
+from greenroom.sealing import UNSEALED, Sealing
+from greenroom.sealing.runs import sealed_run
 from greenroom.wire import configs
 from greenroom.wire.dialects import PLATFORM, Dialect
 from greenroom.wire.encoding import dumps
@@ -45,6 +47,7 @@ def request_of(
     user: str | None,
     traceparent: str | None = None,
     cron_id: str | None = None,
+    sealing: Sealing = UNSEALED,
 ) -> RunRequest:
     """Makes the request for a run from a body.
 
@@ -58,6 +61,7 @@ def request_of(
         user: as of `RunFacts`.
         traceparent: as of `RunFacts`.
         cron_id: the cron that the run is a firing of; the graph finds it in ``configurable``.
+        sealing: seals what the client gives the run.
 
     Raises:
         BadRequest: the body contradicts itself (platform API, section 5).
@@ -93,7 +97,7 @@ def request_of(
         assistant_revision=assistant.get("revision"),
         user=user,
     )
-    encoded, metadata_at = _encoded(kwargs, dumps({**defaults, **metadata}))
+    encoded, metadata_at = _encoded(sealed_run(sealing, kwargs), dumps({**defaults, **metadata}))
     return RunRequest(
         facts=facts,
         scope=scope,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -13,10 +13,15 @@ import pytest
 
 from actors.common.setup import WebhookSettings
 from actors.registry import posting
-from actors.registry.webhooks import MAX_PER_RECEIVER, WebhookSender
+from actors.registry.webhooks import MAX_PER_RECEIVER, OpenStored, WebhookSender
 from greenroom.core.addresses import blocked
 from greenroom.core.sharding import Shard
+from greenroom.persistence import values as thread_values
 from greenroom.persistence.database import Pool
+from greenroom.sealing import Sealing
+from greenroom.sealing.aes import AesGcm
+from greenroom.sealing.runs import opened_run, sealed_run
+from greenroom.wire.encoding import dumps
 from tests.persistence.test_outbox import a_run, end
 from tests.receiving import BOUND_S, Receiver, receiving
 from tests.serving import free_port
@@ -29,10 +34,13 @@ async def receiver() -> AsyncIterator[Receiver]:
 
 
 @asynccontextmanager
-async def sending(pool: Pool, **settings: Any) -> AsyncIterator[WebhookSender]:
+async def sending(
+    pool: Pool, *, open_stored: OpenStored | None = None, **settings: Any
+) -> AsyncIterator[WebhookSender]:
     """A sender that is at work; fast, and allowed to reach this machine."""
     given = {"allow_private": True, "first_retry_s": 0.01, "timeout_s": 5.0}
-    sender = WebhookSender(pool, WebhookSettings(**(given | settings)))
+    settings = given | settings
+    sender = WebhookSender(pool, WebhookSettings(**settings), open_stored=open_stored)
     task = asyncio.create_task(sender.send())
     yield sender
     task.cancel()
@@ -74,6 +82,29 @@ def leading_to(*answers: list[str]) -> Callable[[str, int], Any]:
 
 
 # --- what is sent -------------------------------------------------------------------------------
+
+
+async def test_what_is_sealed_is_opened_before_it_leaves(pool: Pool, receiver: Receiver) -> None:
+    sealing = Sealing(AesGcm({"k": b"k" * 32}))
+    asked: list[set[str]] = []
+
+    async def open_stored(parts: Mapping[str, bytes]) -> dict[str, bytes]:
+        asked.append({*parts})
+        return {
+            name: opened_run(sealing, each) if name == "kwargs" else sealing.open_json(each)
+            for name, each in parts.items()
+        }
+
+    kwargs = sealed_run(sealing, {"input": {"a": 1}, "context": {"b": 2}, "webhook": receiver.url})
+    run_id = await a_run(pool, "t", webhook=receiver.url, kwargs=dumps(kwargs))
+    await thread_values.store_values(pool, "t", b'{"a":2}', sealing=sealing)
+    await end(pool, run_id)
+    async with sending(pool, open_stored=open_stored) as sender:
+        sender.wake()
+        body = (await receiver.next()).body
+    assert (body["kwargs"]["input"], body["kwargs"]["context"]) == ({"a": 1}, {"b": 2})
+    assert body["values"] == {"a": 2}
+    assert asked == [{"kwargs", "values"}]
 
 
 async def test_a_delivery_is_posted_once_as_json(pool: Pool, receiver: Receiver) -> None:

@@ -6,6 +6,7 @@ broken one is tolerated, and what fails is seen in the terminal.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from collections.abc import Iterator
@@ -13,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psycopg
 import pytest
 
 from greenroom.graphs.configuration import read_configuration
+from greenroom.persistence.embedded import start_embedded
 from tests.projects.test_projects import CASES, HERE, config_of, parts
 from tests.serving import Served, serving
 
@@ -23,6 +26,40 @@ pytestmark = pytest.mark.slow
 
 ALONE = ("monorepo/apps/one", "monorepo/apps/two")
 """Their folder serves both together."""
+STATE_KEYS = """
+import base64
+import json
+
+from langgraph_sdk import Encryption
+
+encryption = Encryption()
+
+
+@encryption.encrypt.blob
+async def seal(ctx, data):
+    return bytes(each ^ 0x55 for each in data)
+
+
+@encryption.decrypt.blob
+async def unseal(ctx, data):
+    return bytes(each ^ 0x55 for each in data)
+
+
+@encryption.encrypt.json
+async def seal_each(ctx, data):
+    return {
+        k: "sealed:" + base64.b64encode(json.dumps(v).encode()).decode() for k, v in data.items()
+    }
+
+
+@encryption.decrypt.json
+async def unseal_each(ctx, data):
+    return {
+        k: json.loads(base64.b64decode(v[7:])) if str(v).startswith("sealed:") else v
+        for k, v in data.items()
+    }
+"""
+"""Handlers that encrypt all state of the server, as a project has them."""
 SERVED = [case for case in CASES if config_of(case)[0] not in ALONE]
 
 
@@ -46,7 +83,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         env |= configuration.env
     defaults = json.loads(env.pop("LANGGRAPH_CONFIG"))
     env["LANGGRAPH_CONFIG"] = json.dumps({"environment-agent": defaults["agent"]})
-    content = {"graphs": graphs, "dependencies": [*dependencies], "env": env}
+    (root / "state_keys.py").write_text(STATE_KEYS)
+    content: dict[str, Any] = {"graphs": graphs, "dependencies": [*dependencies], "env": env}
+    content["encryption"] = {"path": "./state_keys.py:encryption"}
     (root / "langgraph.json").write_text(json.dumps(content))
     here = os.getcwd()
     os.chdir(HERE / "library_names")
@@ -79,6 +118,24 @@ def test_every_project_is_served(served: Served) -> None:
                 if parts(second, case.then) != case.then:
                     wrong[f"{case.graph} again"] = second
     assert wrong == {}
+
+
+async def test_all_state_went_through_the_handlers(served: Served) -> None:
+    embedded = await asyncio.to_thread(start_embedded, served.data_dir / "pg")
+    try:
+        async with await psycopg.AsyncConnection.connect(embedded.dsn) as database:
+            found = await database.execute(
+                """
+                SELECT count(*), count(*) FILTER (WHERE t."values"::text !~ 'sealed:'),
+                    (SELECT count(*) FROM greenroom.checkpoints
+                        WHERE checkpoint->'channel_values' <> '{}')
+                FROM greenroom.threads t WHERE t."values" IS NOT NULL
+                    AND t."values"::text NOT IN ('{}', 'null')"""
+            )
+            threads, plain, inline = await found.fetchone()  # type: ignore[misc]
+    finally:
+        embedded.release()
+    assert (threads >= len(SERVED) // 2, plain, inline) == (True, 0, 0)
 
 
 def test_assistants_have_the_names_of_their_graphs(served: Served) -> None:

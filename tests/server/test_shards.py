@@ -1,8 +1,9 @@
-"""Four registries that share the threads of one real server."""
+"""Four registries that share the threads of one real server, which encrypts its state."""
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import itertools
 import uuid
 from collections.abc import AsyncIterator, Iterator
@@ -11,6 +12,7 @@ from typing import Any
 
 import httpx
 import psutil
+import psycopg
 import pytest
 from langgraph_sdk import get_client
 from langgraph_sdk.client import LangGraphClient
@@ -18,6 +20,7 @@ from langgraph_sdk.errors import ConflictError, NotFoundError
 
 from actors.calls.names import shard_of
 from greenroom.core.sharding import Shard, hash_slot_of_run, hash_slot_of_thread
+from greenroom.persistence.embedded import start_embedded
 from tests.server.test_metrics import samples
 from tests.serving import Served, serving
 
@@ -26,12 +29,19 @@ SLOW = {"steps": 20, "delay": 0.1}
 LONG = {"steps": 600, "delay": 0.1}
 """Does not end before it is cancelled, however long others take to ask."""
 BOUND_S = 60.0
+KEYS = "test:" + base64.b64encode(b"k" * 32).decode()
+SECRET = "s3cret-of-a-client"
+"""What is given to the server everywhere, and must be nowhere in its database."""
 
 
 @pytest.fixture(scope="module")
 def sharded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     # Without HAProxy it starts sooner; both gateways answer.
-    environment = {"GREENROOM_REGISTRY_SHARDS": str(SHARDS), "GREENROOM_HAPROXY": "false"}
+    environment = {
+        "GREENROOM_REGISTRY_SHARDS": str(SHARDS),
+        "GREENROOM_HAPROXY": "false",
+        "GREENROOM_ENCRYPTION_KEYS": KEYS,
+    }
     with serving(tmp_path_factory.mktemp("sharded"), environment=environment) as served:
         yield served
 
@@ -241,3 +251,124 @@ async def test_a_server_does_not_take_orders_to_call_its_own_network(
     answer = await http.post("/runs", json=body)
     sentence = "Webhook host blocked: loopback IP range"
     assert (answer.status_code, answer.json()) == (422, {"detail": sentence})
+
+
+# --- encrypted ------------------------------------------------------------------------------------
+
+
+async def tables_with(server: Served, text: str) -> list[str]:
+    """The tables of the server's database that have a text somewhere, also as bytes."""
+    found = []
+    embedded = await asyncio.to_thread(start_embedded, server.data_dir / "pg")
+    try:
+        async with await psycopg.AsyncConnection.connect(embedded.dsn) as database:
+            tables = await database.execute(
+                "SELECT format('%I.%I', schemaname, tablename) FROM pg_tables"
+                " WHERE schemaname IN ('public', 'greenroom')"
+            )
+            for (table,) in await tables.fetchall():
+                held = await database.execute(
+                    f"SELECT count(*) FROM {table} AS t WHERE t::text ~ %s",  # type: ignore[arg-type]
+                    (f"{text}|{text.encode().hex()}",),
+                )
+                (count,) = await held.fetchone()  # type: ignore[misc]
+                found += [table] * bool(count)
+    finally:
+        embedded.release()
+    return found
+
+
+async def test_what_clients_give_and_graphs_say_is_nowhere_in_the_database(
+    client: LangGraphClient, http: httpx.AsyncClient, sharded: Served
+) -> None:
+    messages = {"messages": [{"role": "user", "content": SECRET}], "n_tokens": 2}
+    thread_id, asking, *_ = await threads(client)
+    run = await client.runs.create(
+        thread_id,
+        "agent",
+        input=messages,
+        config={"configurable": {"token": SECRET}},
+        metadata={"about": "metadata is searched"},
+        stream_mode=["values", "custom"],
+        stream_resumable=True,
+        durability="sync",
+    )
+    values = await client.runs.join(thread_id, run["run_id"])
+    await client.runs.wait(asking, "approval", input={"question": SECRET})
+    more = {"messages": [{"role": "user", "content": SECRET}]}
+    await client.threads.update_state(thread_id, more)
+    copy = await client.threads.copy(thread_id)
+    failing = await client.threads.create()
+    await client.runs.wait(failing["thread_id"], "fails", input={"x": 5}, raise_error=False)
+    cron = await client.crons.create(
+        "counter", schedule="0 0 1 1 *", input={"log": [SECRET]}, context={"key": SECRET}
+    )
+    await client.store.put_item(["drawer"], "k", {"note": SECRET})
+    assert await tables_with(sharded, "metadata is searched")
+    assert await tables_with(sharded, SECRET) == []
+    assert await tables_with(sharded, "boom: x=6") == []
+
+    # Everybody who may read it finds it.
+    assert SECRET in str(values)
+    assert SECRET in str((await client.threads.get(thread_id))["values"])
+    assert SECRET in str(await client.threads.get_state(copy["thread_id"]))
+    assert SECRET in str(await client.threads.get_history(thread_id))
+    failed = await http.get(f"/threads/{failing['thread_id']}")
+    assert failed.json()["error"] == {"error": "ValueError", "message": "boom: x=6"}
+    (waiting,) = (await client.threads.get(asking))["interrupts"].values()
+    assert waiting[0]["value"] == {"question": SECRET}
+    assert (await client.runs.wait(asking, "approval", command={"resume": SECRET}))["done"]
+    (shown,) = await client.runs.list(thread_id)
+    assert shown["kwargs"]["input"] == messages
+    assert shown["kwargs"]["config"]["configurable"]["token"] == SECRET
+    (found,) = await client.crons.search(assistant_id=cron["assistant_id"])
+    assert found["payload"]["input"] == {"log": [SECRET]}
+    assert found["payload"]["context"] == {"key": SECRET}
+    item = await client.store.get_item(["drawer"], "k")
+    assert item["value"] == {"note": SECRET}
+    (item,) = (await client.store.search_items(["drawer"]))["items"]
+    assert item["value"] == {"note": SECRET}
+    assert await tables_with(sharded, SECRET) == []
+
+    # What cannot be searched is refused, and what can be is found.
+    refused = await http.post("/threads/search", json={"values": {"n_tokens": 2}})
+    assert (refused.status_code, "encrypted" in refused.json()["detail"]) == (422, True)
+    refused = await http.post("/threads/count", json={"values": {"n_tokens": 2}})
+    assert refused.status_code == 422
+    refused = await http.post(
+        "/store/items/search", json={"namespace_prefix": [], "filter": {"note": SECRET}}
+    )
+    assert (refused.status_code, "encrypted" in refused.json()["detail"]) == (422, True)
+    assert len(await client.threads.search(metadata={"graph_id": "approval"})) == 1
+    await client.crons.delete(cron["cron_id"])
+    await client.store.delete_item(["drawer"], "k")
+
+
+async def test_an_encrypted_run_goes_on_where_its_process_died(
+    client: LangGraphClient, sharded: Served
+) -> None:
+    """Its input, its checkpoints and its events are read by another process."""
+    (thread_id, *_) = await threads(client)
+    run = await client.runs.create(
+        thread_id,
+        "slow",
+        input={**SLOW, "tag": SECRET},
+        stream_mode=["values"],
+        stream_resumable=True,
+        durability="sync",
+    )
+    parts: list[Any] = []
+    killed = False
+    stream = client.runs.join_stream(thread_id, run["run_id"], last_event_id="-1")
+    async for part in stream:
+        parts.append(part)
+        if not killed and part.event == "values" and part.data.get("i", 0) >= 3:
+            killed = True
+            for name, process in sharded.actors().items():
+                if name.startswith("RunActor"):
+                    process.kill()
+    assert [p.data["attempt"] for p in parts if p.event == "metadata"] == [1, 2]
+    steps = [p.data["i"] for p in parts if p.event == "values" and "i" in p.data]
+    assert [*dict.fromkeys(steps)] == [*range(SLOW["steps"] + 1)]
+    assert parts[-1].data["trail"] == [f"{SECRET}{n + 1}" for n in range(SLOW["steps"])]
+    assert await tables_with(sharded, SECRET) == []

@@ -27,6 +27,7 @@ from greenroom.persistence.records.queries import (
     within,
 )
 from greenroom.persistence.scoping import named_condition
+from greenroom.sealing import UNSEALED, Sealing
 
 KEPT_S = 5.0
 """How long an assistant is kept for the runs that are created with it, in seconds."""
@@ -79,8 +80,8 @@ RETURNING {", ".join(f"a.{name.strip()}" for name in _COLUMNS.split(","))}"""
 class AssistantRecords(KeyRecords):
     """The queries of assistants."""
 
-    def __init__(self, pool: Pool) -> None:
-        super().__init__(pool)
+    def __init__(self, pool: Pool, *, sealing: Sealing = UNSEALED) -> None:
+        super().__init__(pool, sealing=sealing)
         self._assistants: dict[tuple[str, Scope], tuple[float, JsonObject]] = {}
 
     async def get_assistant(self, assistant_id: str, *, scope: Scope) -> JsonObject | None:

@@ -16,6 +16,7 @@ from greenroom.persistence.records.queries import (
     where_clause,
     within,
 )
+from greenroom.sealing.runs import opened_run
 
 _COLUMNS = (
     "cron_id, assistant_id, thread_id, user_id, end_time, schedule, timezone, payload,"
@@ -46,7 +47,7 @@ class CronRecords(Queries):
             f"SELECT {_COLUMNS}, revision FROM greenroom.crons WHERE cron_id = %s{sql}",
             [cron_id, *values],
         )
-        return (_cron(rows[0]), rows[0]["revision"]) if rows else None
+        return ((await self._shown_crons(rows))[0], rows[0]["revision"]) if rows else None
 
     async def search_crons(
         self,
@@ -64,7 +65,10 @@ class CronRecords(Queries):
             f"SELECT {_COLUMNS} FROM greenroom.crons {sql} {order} LIMIT %s OFFSET %s",
             [*params, limit + 1, offset],
         )
-        return Page(items=[_cron(row) for row in rows[:limit]], has_more=len(rows) > limit)
+        return Page(items=await self._shown_crons(rows[:limit]), has_more=len(rows) > limit)
+
+    async def _shown_crons(self, rows: list[JsonObject]) -> list[JsonObject]:
+        return [_cron(row) for row in await self.opened(rows, "payload", by=opened_run)]
 
     async def count_crons(self, where: CronFilter, *, scope: Scope) -> int:
         sql, params = where_clause(_of_crons(where) + within(scope))

@@ -25,6 +25,7 @@ from greenroom.core.store import ItemQuery, Namespace, NamespaceQuery, Vectors
 from greenroom.persistence.database import Connection, Pool, retrying, rows_of, timestamp
 from greenroom.persistence.records.item_conditions import LIVING, PARTS, below, matching, where_of
 from greenroom.persistence.records.queries import Queries, unstorable
+from greenroom.sealing import UNSEALED, Sealing
 
 FULL_PRECISION_DIMS = 2000
 """Above it a vector has half precision (``halfvec``): pgvector indexes no longer one otherwise."""
@@ -75,10 +76,11 @@ class ItemQueries(Queries):
     Args:
         pool: connections to the database.
         raw: values as JSON text, to be passed on, and not parsed.
+        sealing: seals the values, not their vectors.
     """
 
-    def __init__(self, pool: Pool, *, raw: bool = True) -> None:
-        super().__init__(pool)
+    def __init__(self, pool: Pool, *, raw: bool = True, sealing: Sealing = UNSEALED) -> None:
+        super().__init__(pool, sealing=sealing)
         self._columns = _RAW_COLUMNS if raw else _COLUMNS
         self._has_vectors: bool | None = None
 
@@ -92,6 +94,7 @@ class ItemQueries(Queries):
         ttl_minutes: float | None,
     ) -> None:
         """`core.store.Items.put_item`."""
+        value = await self._sealing.apart(self._sealing.seal_json, value)
         item = {"prefix": ".".join(namespace), "key": key}
         ttl_s = None if ttl_minutes is None else ttl_minutes * 60
         stored = {**item, "value": value.decode(), "ttl_s": ttl_s}
@@ -128,7 +131,8 @@ class ItemQueries(Queries):
                 await _refresh(conn, found)
             return found[0] if found else None
 
-        return await self._done(get)
+        row = await self._done(get)
+        return row and (await self.opened([row], "value"))[0]
 
     async def delete_row(self, namespace: Namespace, key: str) -> None:
         """Deletes an item; its vectors go with it."""
@@ -143,7 +147,16 @@ class ItemQueries(Queries):
         await self._done(delete)
 
     async def search_rows(self, query: ItemQuery) -> list[JsonObject]:
-        """Returns the rows that a search finds, each with its ``score``."""
+        """Returns the rows that a search finds, each with its ``score``.
+
+        Raises:
+            InvalidRequest: there are conditions on values, which are sealed.
+        """
+        if query.conditions and self._sealing.is_on:
+            raise InvalidRequest(
+                "The values of the store are encrypted, so that no filter can look into them:"
+                " search by namespace, or with a query."
+            )
 
         async def search(conn: Connection) -> list[JsonObject]:
             if query.vector is None or not await self._vectors_exist(conn):
@@ -155,7 +168,8 @@ class ItemQueries(Queries):
             return found
 
         async with self._searches:
-            return await self._done(search)
+            rows = await self._done(search)
+        return await self.opened(rows, "value")
 
     async def _unscored(self, conn: Connection, query: ItemQuery) -> list[JsonObject]:
         where, params = where_of(query)

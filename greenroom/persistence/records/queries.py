@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections.abc import Callable
 from typing import Any, LiteralString, cast
 
+import orjson
 import psycopg
 
 from greenroom.core.errors import DatabaseUnavailable, InvalidRequest
 from greenroom.core.ports import JsonObject
 from greenroom.core.scopes import Scope
-from greenroom.persistence.database import Connection, Pool, retrying
+from greenroom.persistence.database import Connection, Pool, decode, retrying
 from greenroom.persistence.scoping import condition
+from greenroom.sealing import UNSEALED, Sealing
 
 Conditions = list[tuple[str, Any]]
 """SQL conditions with one placeholder each, and its value; with several, and `Values`."""
@@ -61,10 +64,12 @@ class Queries:
 
     Args:
         pool: long queries use up to half of its connections.
+        sealing: opens what is stored sealed.
     """
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, *, sealing: Sealing = UNSEALED) -> None:
         self._pool = pool
+        self._sealing = sealing
         self._searches = asyncio.Semaphore(max(1, pool.max_size // 2))
 
     async def ready(self) -> None:
@@ -91,10 +96,41 @@ class Queries:
                 " a smaller offset, or try again when it is less busy."
             ) from None
 
+    async def opened(
+        self,
+        rows: list[JsonObject],
+        *columns: str,
+        by: Callable[[Sealing, bytes], bytes] = Sealing.open_json,
+    ) -> list[JsonObject]:
+        """Opens sealed columns of rows.
+
+        Args:
+            columns: JSON, as `orjson.Fragment` or parsed; it comes back in the same form.
+            by: opens the JSON of a column.
+
+        Raises:
+            CannotOpen: a column is sealed and cannot be opened.
+        """
+        if not self._sealing.is_on or not rows:
+            return rows
+        return await self._sealing.apart(
+            lambda: [
+                {**row, **{name: _opened(by, self._sealing, row[name]) for name in columns}}
+                for row in rows
+            ]
+        )
+
     async def search(self, sql: str, params: list[Any]) -> list[JsonObject]:
         """Like `rows`, for queries that may take long: it leaves connections for other queries."""
         async with self._searches:
             return await self.rows(sql, params)
+
+
+def _opened(opening: Callable[[Sealing, bytes], bytes], sealing: Sealing, value: Any) -> Any:
+    if value is None:
+        return None
+    text = opening(sealing, orjson.dumps(value))
+    return orjson.Fragment(text) if isinstance(value, orjson.Fragment) else decode(text)
 
 
 def where_clause(conditions: Conditions) -> tuple[str, list[Any]]:

@@ -16,6 +16,7 @@ from greenroom.persistence.records.queries import (
     order_clause,
     where_clause,
 )
+from greenroom.sealing.runs import opened_run
 
 _COLUMNS = (
     "run_id, thread_id, assistant_id, metadata, status, kwargs, multitask_strategy, created_at,"
@@ -44,7 +45,7 @@ class RunRecords(Queries):
         )
         if not rows or thread_id not in (None, rows[0]["thread_id"]):
             return None
-        return _run(rows[0])
+        return (await self._shown_runs(rows))[0]
 
     async def list_runs(
         self, thread_id: str, *, limit: int | None, offset: int, status: str | None, scope: Scope
@@ -66,7 +67,7 @@ class RunRecords(Queries):
             known = f"SELECT 1 FROM greenroom.threads WHERE thread_id = %s{sql}"
             if not await self.rows(known, [thread_id, *values]):
                 return None
-        return [_run(row) for row in rows]
+        return await self._shown_runs(rows)
 
     async def search_runs(
         self, where: RunFilter, *, limit: int, offset: int, descending: bool, scope: Scope
@@ -77,7 +78,10 @@ class RunRecords(Queries):
             f"SELECT {_COLUMNS} FROM greenroom.runs {_and_there(sql)} {order} LIMIT %s OFFSET %s",
             [*params, limit + 1, offset],
         )
-        return Page(items=[_run(row) for row in rows[:limit]], has_more=len(rows) > limit)
+        return Page(items=await self._shown_runs(rows[:limit]), has_more=len(rows) > limit)
+
+    async def _shown_runs(self, rows: list[JsonObject]) -> list[JsonObject]:
+        return [_run(row) for row in await self.opened(rows, "kwargs", by=opened_run)]
 
     async def count_runs(self, where: RunFilter, *, scope: Scope) -> int:
         sql, params = where_clause(_of_runs(where, scope))

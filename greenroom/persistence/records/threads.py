@@ -108,7 +108,7 @@ class ThreadRecords(KeyRecords):
         while True:
             rows = await self.rows(sql, given)
             if rows:
-                return _thread(rows[0])
+                return (await self._shown_threads(rows))[0]
             if await self._is_being_deleted(thread_id):
                 raise Conflict(
                     f"Thread with ID {thread_id} is being deleted. Try again when it is gone, or"
@@ -142,7 +142,7 @@ class ThreadRecords(KeyRecords):
             f"SELECT {_COLUMNS} FROM greenroom.threads WHERE thread_id = %s{sql}",
             [thread_id, *values],
         )
-        return _thread(rows[0]) if rows else None
+        return (await self._shown_threads(rows))[0] if rows else None
 
     async def patch_thread(
         self,
@@ -163,7 +163,7 @@ class ThreadRecords(KeyRecords):
             f" WHERE thread_id = %s{sql} RETURNING {_COLUMNS}",
             [Jsonb(dict(metadata or {})), strategy, minutes, thread_id, *values],
         )
-        return _thread(rows[0]) if rows else None
+        return (await self._shown_threads(rows))[0] if rows else None
 
     async def thread_storage(self, thread_id: str, *, scope: Scope) -> JsonObject | None:
         """Returns a thread's size, with JSON counted as text; None if the thread does not exist.
@@ -197,7 +197,7 @@ class ThreadRecords(KeyRecords):
         scope: Scope,
     ) -> Page:
         order = order_clause("thread_id", sort_by, _ORDERS, descending)
-        plain, contained = _of_threads(where, scope)
+        plain, contained = _of_threads(where, scope, is_sealed=self._sealing.is_on)
         rows = None
         if contained:
             rows = await self._walk(plain, contained, order, limit, offset)
@@ -211,7 +211,11 @@ class ThreadRecords(KeyRecords):
             else:
                 query = f"SELECT {_COLUMNS} FROM {source} {sql} {order} LIMIT %s OFFSET %s"
             rows = await self.search(query, [*params, limit + 1, offset])
-        return Page(items=[_thread(row) for row in rows[:limit]], has_more=len(rows) > limit)
+        return Page(items=await self._shown_threads(rows[:limit]), has_more=len(rows) > limit)
+
+    async def _shown_threads(self, rows: list[JsonObject]) -> list[JsonObject]:
+        opened = await self.opened(rows, "values", "error", "interrupts")
+        return [_thread(row) for row in opened]
 
     async def _walk(
         self, plain: Conditions, contained: Conditions, order: str, limit: int, offset: int
@@ -231,14 +235,25 @@ class ThreadRecords(KeyRecords):
         return page if len(page) > limit or rows[0]["seen"] < WALK else None
 
     async def count_threads(self, where: ThreadFilter, *, scope: Scope) -> int:
-        plain, contained = _of_threads(where, scope)
+        plain, contained = _of_threads(where, scope, is_sealed=self._sealing.is_on)
         sql, params = where_clause(plain + contained)
         rows = await self.search(f"SELECT count(*) AS n FROM greenroom.threads {sql}", params)
         return rows[0]["n"]
 
 
-def _of_threads(where: ThreadFilter, scope: Scope) -> tuple[Conditions, Conditions]:
-    """Returns the conditions on columns, and those on the content of JSON."""
+def _of_threads(
+    where: ThreadFilter, scope: Scope, *, is_sealed: bool = False
+) -> tuple[Conditions, Conditions]:
+    """Returns the conditions on columns, and those on the content of JSON.
+
+    Raises:
+        InvalidRequest: there are conditions on values, which are sealed.
+    """
+    if where.values and is_sealed:
+        raise InvalidRequest(
+            "The values of threads are encrypted, so that no search can look into them: leave"
+            " 'values' out, and search by 'metadata', which is not encrypted."
+        )
     plain: Conditions = []
     contained = within(scope)
     if where.ids is not None:
