@@ -65,7 +65,7 @@ class RunFacts:
         assistant_revision: the number of that state of the assistant, which no other state of any
             assistant has; None likewise.
         user: JSON object, the user on whose behalf the run is executed, as the handler of ``auth``
-            returned it; None without ``auth``. No client is shown it.
+            returned it, sealed where state is; None without ``auth``. No client is shown it.
     """
 
     run_id: str

@@ -26,7 +26,7 @@ from greenroom.core.runs import CreatedRun, RunRequest
 from greenroom.core.scopes import SERVER
 from greenroom.http import webhooks
 from greenroom.http.edge import Edge
-from greenroom.http.gates import creates_run
+from greenroom.http.gates import creates_run, user_of_runs
 from greenroom.http.idempotency import NEW, Ids, deleted
 from greenroom.http.limits import admitting, current_caller
 from greenroom.http.parameters import is_uuid
@@ -194,6 +194,7 @@ async def run_request(
         assistant_id=str(assistant["assistant_id"]),
         run_id=run_id,
     )
+    user = await user_of_runs(edge)
     request = await edge.sealing.apart(
         partial(
             request_of,
@@ -204,7 +205,7 @@ async def run_request(
             thread_id=owned,
             stateless=thread_id is None,
             scope=scope,
-            user=edge.gate.user,
+            user=user,
             traceparent=tracing.traceparent(),
             sealing=edge.sealing,
         )

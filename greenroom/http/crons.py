@@ -27,7 +27,13 @@ from greenroom.http.bodies import parse, read_body, validated
 from greenroom.http.creation import assistant_of, check_run
 from greenroom.http.documents import doc
 from greenroom.http.edge import Edge, dialect_of, edge_of
-from greenroom.http.gates import creates_run, id_value, metadata_of, reads_thread
+from greenroom.http.gates import (
+    creates_run,
+    id_value,
+    metadata_of,
+    reads_thread,
+    user_of_runs,
+)
 from greenroom.http.idempotency import Ids, deleted, once
 from greenroom.http.parameters import is_uuid, new_id, new_run_id, thread_id_of, uuid_of
 from greenroom.schedules import schedule_of
@@ -98,7 +104,7 @@ async def _create(
         cron,
         next_run_date=_next(cron),
         once=ids.once,
-        user=edge.gate.user,
+        user=await user_of_runs(edge),
         user_id=edge.gate.identity,
         scope=threads,
     )

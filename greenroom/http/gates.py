@@ -195,6 +195,14 @@ async def creates_run(
     return scope, body.model_copy(update={**changed, "metadata": metadata_of(value)})
 
 
+async def user_of_runs(edge: Edge) -> str | None:
+    """Returns the caller as a run or a cron stores it (`RunFacts.user`): sealed like its input."""
+    user = edge.gate.user
+    if user is None:
+        return None
+    return (await edge.sealing.apart(edge.sealing.seal_json, user.encode())).decode()
+
+
 def _changeable(part: Any) -> Any:
     """Returns a part of a body that a handler may change in place."""
     if isinstance(part, orjson.Fragment):  # of a large body: not parsed before

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -19,6 +20,8 @@ from greenroom.core.identity import system_assistant_id
 from greenroom.core.limits import Limits
 from greenroom.http.app import create_app
 from greenroom.http.settings import HttpSettings
+from greenroom.sealing import UNSEALED, Sealing
+from greenroom.sealing.aes import AesGcm
 from tests.http.edge_doubles import GRAPHS, THREAD, MemoryRecords, MemoryRuntime
 
 COUNTER = system_assistant_id("counter")
@@ -314,3 +317,17 @@ async def test_who_may_only_read_does_not_cancel_by_leaving(http, handlers, reco
     handlers.decide = lambda ctx, value: ctx.action == "read"
     answer = await http.get(path, params={"cancel_on_disconnect": "true"})
     assert answer.status_code == 403
+
+
+@pytest.mark.parametrize("keys", ["", "k:AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE="])
+async def test_the_user_of_a_run_is_stored_as_its_input_is(
+    http, handlers, runtime, served, keys: str
+) -> None:
+    sealing = Sealing(AesGcm.of_text(keys)) if keys else UNSEALED
+    served.state.edge = replace(served.state.edge, sealing=sealing)
+    await http.post("/runs", json=RUN)
+    cron = {"assistant_id": "counter", "schedule": "0 0 * * *"}
+    await http.post("/runs/crons", json=cron)
+    for user in (runtime.requests[0].user, runtime.saved[0].user):
+        assert ('"ada"' in user) is not bool(keys)
+        assert orjson.loads(sealing.open_json(user.encode()))["identity"] == "ada"
