@@ -51,6 +51,8 @@ _TOP = {
     " (default 60), `max_size` (default 1000). `openapi` has `securitySchemes`, `security` and"
     " `paths` for `/openapi.json`. `disable_studio_auth` may be `true`, and is so in any case. An"
     " unknown key is an error. Unset: everybody is let in.",
+    "http": "Of it, `openai: true` serves the routes of OpenAI's API, see"
+    " [OpenAI clients](how-to/openai-client.md).",
     "encryption": "`path` names handlers of yours that encrypt state, a `langgraph_sdk.Encryption`:"
     " [state at rest](deploy.md#state-at-rest).",
     "greenroom": "The section that this page is about.",

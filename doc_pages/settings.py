@@ -7,7 +7,9 @@ from pydantic.fields import FieldInfo
 from greenroom.settings import Settings, allowed, variable
 
 GROUPS = {
-    "Where it listens": ("config", "allow_broken", "host", "port", "gateway_replicas", "haproxy"),
+    "Where it listens": (
+        *("config", "allow_broken", "host", "port", "gateway_replicas", "haproxy", "openai"),
+    ),
     "Who is let in": (
         "auth",
         "auth_timeout_s",

@@ -262,6 +262,12 @@ class Settings(BaseSettings):
         " its share. Unset: no limit.",
     )
 
+    openai: bool = Field(
+        default=False,
+        description="Serve the routes of OpenAI's API, `/v1/chat/completions`, `/v1/responses` and"
+        " `/v1/models`. `http.openai` of `langgraph.json` does the same.",
+    )
+
     limit_by: CallerKind = Field(
         default="auto",
         description="Whose requests and runs are counted together for the limits below: those of an"

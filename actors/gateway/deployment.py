@@ -84,6 +84,9 @@ class Gateway:
                 max_body_bytes=settings.max_body_bytes,
                 bodies_max_bytes=settings.bodies_max_bytes,
                 webhook_allow_private=settings.webhook_allow_private,
+                openai=settings.openai or configuration.openai,
+                thread_ttl=settings.thread_ttl_s is not None
+                or configuration.thread_ttl.default_minutes is not None,
                 limits=settings.limits,
             ),
         )

@@ -158,7 +158,9 @@ class Admissions:
         ticket = lane.find(request.run_id)
         assert ticket is not None
         since_s = time.monotonic() + request.after_s
-        run = Run(facts=request.facts, ticket=ticket, since_s=since_s)
+        # A thread's metadata name no task, so only the request's may.
+        may_be_task = b'"a2a"' in request.metadata
+        run = Run(facts=request.facts, ticket=ticket, since_s=since_s, may_be_task=may_be_task)
         self._runs.add(run)
         if not delayed:
             self._runs.queue(run.run_id)

@@ -9,7 +9,7 @@ from typing import Literal
 from actors.registry.context import Context
 from actors.registry.effects import Effects
 from actors.registry.followers import stored_run
-from actors.registry.in_flight import Run
+from actors.registry.in_flight import BY_A_CLIENT, Run
 from actors.registry.pending import Pending, Remembered, answers
 from greenroom.core.errors import Conflict, NotFound
 from greenroom.core.runs import CancelAction, CancelRequest
@@ -45,6 +45,7 @@ class Cancellations:
         if run is None or run.thread_id != request.thread_id:
             return await self._not_cancellable(request)
         lane = self._lanes.of(run.thread_id)
+        run.cancelled_because = run.cancelled_because or BY_A_CLIENT
         effects = lane.cancel(run.run_id, request.action)
         self._heard.remember(request.name, True)
         await self._effects.perform(lane, effects, journal.note_cancel(request.name))
@@ -77,6 +78,8 @@ class Cancellations:
         """
         chosen = [run for run in self._runs if is_chosen(run)]
         lanes = [self._lanes.of(run.thread_id) for run in chosen]
+        for run in chosen:
+            run.cancelled_because = run.cancelled_because or BY_A_CLIENT
         await asyncio.gather(
             *(
                 self._effects.perform(lane, lane.cancel(run.run_id, action))

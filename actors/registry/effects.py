@@ -15,11 +15,11 @@ from actors.common import metrics
 from actors.registry import in_flight
 from actors.registry.context import Context
 from actors.registry.enforcing import Enforcer
-from actors.registry.in_flight import Run
+from actors.registry.in_flight import DISPLACED, Run
 from greenroom.core.admission import Cancel, Claim, Drop, Effect, EndUnexecuted, Lane
 from greenroom.core.lifecycle import Event
 from greenroom.core.runs import RunStatus
-from greenroom.persistence import journal, outbox
+from greenroom.persistence import journal, outbox, pushes
 from greenroom.persistence.journal import Write
 
 
@@ -75,6 +75,7 @@ class Effects:
         cancels = [effect for effect in effects if isinstance(effect, Cancel | EndUnexecuted)]
         for effect in effects:
             if isinstance(effect, Cancel) and (run := self._runs.find(effect.run_id)) is not None:
+                run.cancelled_because = run.cancelled_because or DISPLACED
                 self._enforcer.cancel(run, effect.action)
         written = [
             *self._drop_writes(effects),
@@ -124,6 +125,8 @@ class Effects:
             else:
                 writes.append(journal.end_run(run.run_id, RunStatus.INTERRUPTED, None))
                 writes.append(outbox.announce(run.run_id))
+                if run.may_be_task:
+                    writes.append(pushes.announce(run.run_id))
             if not self._lanes.has_runs(run.thread_id):
                 rest = journal.leave_thread if run.temporary else journal.reset_thread_status
                 writes.append(rest(run.thread_id))
@@ -153,7 +156,7 @@ class Effects:
 
     def follow_up(self, run: Run) -> None:
         """Begins the work after an end that must not delay it: webhook and deletion."""
-        if run.webhook:
+        if run.webhook or run.may_be_task:
             self._webhooks.wake()
         if run.temporary:
             self._tasks.spawn(self.delete_remains(run.thread_id))

@@ -12,11 +12,11 @@ import psycopg
 from actors.common import metrics
 from actors.registry.context import Context
 from actors.registry.effects import Effects
-from actors.registry.in_flight import Run
+from actors.registry.in_flight import CANCELLED, Run
 from greenroom.core.errors import DatabaseUnavailable
 from greenroom.core.runs import RunStatus
 from greenroom.core.threads import resting_status
-from greenroom.persistence import journal, outbox
+from greenroom.persistence import journal, outbox, pushes
 
 log = logging.getLogger("greenroom.registry")
 
@@ -140,7 +140,18 @@ class Endings:
             journal.end_run(run.run_id, end.status, end.error, end.output_keys),
             journal.leave_thread(run.thread_id)
             if run.temporary and not busy
-            else journal.rest_thread(run.thread_id, rest, end.interrupts, end.error, busy=busy),
+            else journal.rest_thread(
+                run.thread_id, rest, end.interrupts, _error_of_thread(run, end), busy=busy
+            ),
             *([outbox.announce(run.run_id)] if run.webhook else []),
+            *([pushes.announce(run.run_id)] if run.may_be_task else []),
             key=run.thread_id,
         )
+
+
+def _error_of_thread(run: Run, end: End) -> bytes | None:
+    """Returns the error that the thread's record shows: a cancelled run says why."""
+    is_cancelled = end.status is RunStatus.INTERRUPTED and run.life.cancel != "rollback"
+    if end.error is not None or not is_cancelled:
+        return end.error
+    return error_json("UserInterrupt", run.cancelled_because or CANCELLED)

@@ -12,7 +12,7 @@ import logging
 
 from actors.common.setup import RegistrySetup
 from actors.common.tasks import Tasks
-from actors.registry.in_flight import Run
+from actors.registry.in_flight import CANCELLED, KILLED, Run
 from actors.registry.keeper import Keeper
 from greenroom.core.lifecycle import Event
 from greenroom.core.runs import CancelAction
@@ -47,6 +47,7 @@ class Enforcer:
                     "the run ignores its cancellation; its process is killed",
                     extra={"run_id": run.run_id, "actor": actor},
                 )
+                run.cancelled_because = KILLED.format(run.cancelled_because or CANCELLED)
                 self._tasks.spawn(self._keeper.kill(actor))
 
         run.killer = asyncio.get_running_loop().call_later(self._grace_s, kill)

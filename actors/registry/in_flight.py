@@ -20,6 +20,12 @@ LATELY_S = 10.0
 RECENT_SHOWN = 1000
 """How many of the runs that ended lately `info` lists, with their actors."""
 
+CANCELLED = "The run was cancelled."
+BY_A_CLIENT = "interrupt requested via POST /threads/{thread_id}/runs/{run_id}/cancel"
+"""The reference server's words, whose placeholders are literal."""
+DISPLACED = "A newer run of the thread interrupted the run."
+KILLED = "{} The run did not stop, so its process was killed."
+
 
 @dataclass(slots=True)
 class Run(OfRun):
@@ -36,6 +42,9 @@ class Run(OfRun):
         killer: the timer that kills its process if the run ignores its cancel.
         overdue: the timer that kills its process if the run ignores its graph's ``timeout_s``.
         out_of_time: whether ``overdue`` has killed the process.
+        cancelled_because: why it is cancelled, as the thread's record says it; None also if an
+            earlier registry has cancelled it.
+        may_be_task: False: it is no run of an A2A task, so nobody is told about its end.
     """
 
     facts: RunFacts
@@ -47,6 +56,8 @@ class Run(OfRun):
     killer: asyncio.TimerHandle | None = None
     overdue: asyncio.TimerHandle | None = None
     out_of_time: bool = False
+    cancelled_because: str | None = None
+    may_be_task: bool = True
 
     @property
     def life(self) -> Life:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -149,7 +149,14 @@ def open_client(
     )
 
 
-async def post(client: httpx.AsyncClient, url: str, body: bytes, *, timeout_s: float) -> Answer:
+async def post(
+    client: httpx.AsyncClient,
+    url: str,
+    body: bytes,
+    *,
+    timeout_s: float,
+    headers: Mapping[str, str] | None = None,
+) -> Answer:
     """Posts JSON; does not read the answer's body. A failure is an `Answer`, not an exception.
 
     Args:
@@ -157,10 +164,11 @@ async def post(client: httpx.AsyncClient, url: str, body: bytes, *, timeout_s: f
         url: the receiver's URL.
         body: the JSON.
         timeout_s: seconds for the whole request.
+        headers: beside those of the client.
     """
     try:
         async with asyncio.timeout(timeout_s):
-            async with client.stream("POST", url, content=body) as answer:
+            async with client.stream("POST", url, content=body, headers=headers) as answer:
                 status = answer.status_code
     except TimeoutError:
         return Answer(delivered=False, again=True, said=f"no answer within {timeout_s:g} s")

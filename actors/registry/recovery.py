@@ -22,7 +22,7 @@ from actors.common.metering import Meter
 from actors.common.setup import RegistrySetup, configuration_of
 from actors.registry.admitting import learn_shipped
 from actors.registry.endings import End, error_json
-from actors.registry.in_flight import Run
+from actors.registry.in_flight import CANCELLED, Run
 from actors.registry.keeper import Keeper
 from actors.registry.parts import Parts
 from greenroom.core.admission import Effect
@@ -209,6 +209,7 @@ def _take_up(parts: Parts, found: InFlight) -> list[Effect]:
         runs.queue(run.run_id)
     if found.cancel is not None:
         # It was cancelled with a registry before this one; perhaps its actor was not told.
+        run.cancelled_because = CANCELLED
         effects += lane.cancel(run.run_id, found.cancel)
     return effects
 

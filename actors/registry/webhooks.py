@@ -156,7 +156,11 @@ class WebhookSender:
         from actors.registry.posting import post
 
         answer = await post(
-            client, delivery.url, delivery.body(sent_at), timeout_s=self._settings.timeout_s
+            client,
+            delivery.url,
+            delivery.body(sent_at),
+            headers=delivery.headers(),
+            timeout_s=self._settings.timeout_s,
         )
         tried = delivery.attempts + 1
         # The receiver and not the URL, which may carry a secret.

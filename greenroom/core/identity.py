@@ -34,6 +34,10 @@ CHECKPOINT = frozenset({"checkpoint_id", "checkpoint_ns", "checkpoint_map"})
 """The keys that select the checkpoint from which a run begins; a client may set them in
 ``configurable``."""
 
+PROJECT = "__langsmith_project__"
+EXAMPLE = "__langsmith_example_id__"
+"""The keys of ``configurable`` for ``langsmith_tracer``; LangGraph's server has the same."""
+
 _GRAPHS = UUID("6ba7b821-9dad-11d1-80b4-00c04fd430c8")
 
 

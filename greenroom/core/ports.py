@@ -31,6 +31,7 @@ from greenroom.core.questions import Updated as Updated
 from greenroom.core.runs import Batch, CancelRequest, CreatedRun, Outcome, Placement, RunRequest
 from greenroom.core.scopes import Scope
 from greenroom.core.store import Embedding, Items
+from greenroom.core.telling import Feedback, Pushes
 
 
 class Runtime(Embedding, Protocol):
@@ -280,7 +281,7 @@ class RunFilter:
     metadata: Mapping[str, Any] | None = None
 
 
-class Records(Items, Keys, UsageRecords, Protocol):
+class Records(Items, Keys, UsageRecords, Feedback, Pushes, Protocol):
     """The database, as the HTTP edge sees it. Records are dicts in the API's shape."""
 
     async def ready(self) -> None:

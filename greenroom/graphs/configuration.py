@@ -25,6 +25,7 @@ from greenroom.core.store import StoreSpec
 from greenroom.core.threads import ThreadTtl
 from greenroom.graphs.auth_section import parse_auth, target_of
 from greenroom.graphs.encryption_section import EncryptionTarget, parse_encryption
+from greenroom.graphs.http_section import not_honoured, serves_openai
 from greenroom.graphs.json_values import an_object, listed, refuse_unknown
 from greenroom.graphs.placements import PlacementSpec, parse_placement
 from greenroom.graphs.serde import keeping_of
@@ -115,6 +116,7 @@ class Configuration:
         thread_ttl: the time to live of threads.
         keeping: which values of states are kept.
         auth: who is let in; None: everybody, and everybody reaches everything.
+        openai: the OpenAI-compatible routes are served.
         encryption: the handlers that encrypt state; None: there are none.
         warnings: sentences about keys of the file that have no effect.
     """
@@ -130,6 +132,7 @@ class Configuration:
     thread_ttl: ThreadTtl = field(default_factory=ThreadTtl)
     keeping: Keeping = field(default_factory=Keeping)
     auth: AuthSpec | None = None
+    openai: bool = False
     encryption: EncryptionTarget | None = None
     warnings: tuple[str, ...] = ()
 
@@ -192,8 +195,8 @@ BUILD_ONLY = (
 """Keys for `langgraph build`, which makes an image; Greenroom does not use them."""
 
 NOT_HONOURED = {
-    "http": "'http' is set, but Greenroom does not honour it yet: custom routes, CORS rules, "
-    "disabled routes and mount prefixes have no effect.",
+    "http": "'http' is set, but Greenroom honours only 'openai' of it yet: custom routes, CORS "
+    "rules, disabled routes and mount prefixes have no effect.",
     "webhooks": "'webhooks' is set, but Greenroom does not honour it yet: its own rules decide "
     "which webhook URLs are allowed.",
     "ui": "'ui' is set, but Greenroom serves no UI components.",
@@ -304,9 +307,10 @@ def parse_configuration(content: Any, root: Path) -> Configuration:
         thread_ttl=thread_ttl,
         keeping=keeping_of(checkpointer),
         auth=auth,
+        openai=serves_openai(top),
         encryption=parse_encryption(top.get("encryption")),
         warnings=(
-            *_warnings(top),
+            *_warnings({**top, "http": not_honoured(top)}),
             *auth_notes,
             *store_warnings,
             *ttl_warnings,

@@ -36,6 +36,7 @@ from greenroom.graphs.containment import has_escaped
 from greenroom.graphs.contexts import fitting
 from greenroom.graphs.failures import log_failure
 from greenroom.graphs.instructions import Instructions, instructions
+from greenroom.graphs.langsmith_tracer import chosen_tracer
 from greenroom.graphs.loading import Graph, LoadedGraph, Saver
 from greenroom.graphs.messages import AccumulatedMessages, Emit, TupleMessages, with_ids
 from greenroom.graphs.outcomes import (
@@ -108,17 +109,18 @@ async def execute(
             context=todo.context,
         ) as graph:
             try:
-                start = await prepare(graph, saver, order, todo, tail)
-                if start.stopped:
-                    await _stop_again(graph, order, todo, emit, progress, tail)
-                else:
-                    eager = flush is not None
-                    chunks = _chunks(graph, todo, start, emit, room, control, eager=eager)
-                    await _follow(
-                        chunks, todo, emit, room, progress, start.repetition, deciding, checked
-                    )
-                    if all_written is not None:
-                        await all_written()
+                with chosen_tracer(todo.config):
+                    start = await prepare(graph, saver, order, todo, tail)
+                    if start.stopped:
+                        await _stop_again(graph, order, todo, emit, progress, tail)
+                    else:
+                        eager = flush is not None
+                        chunks = _chunks(graph, todo, start, emit, room, control, eager=eager)
+                        await _follow(
+                            chunks, todo, emit, room, progress, start.repetition, deciding, checked
+                        )
+                        if all_written is not None:
+                            await all_written()
             except BaseException as error:  # noqa: BLE001 - user code ran, and may raise anything
                 reraise_signals(error)
                 log_failure(order.graph_id, error)

@@ -12,17 +12,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from greenroom.core.access import Value
-from greenroom.core.errors import RUN_NOT_FOUND, NotFound
 from greenroom.core.identity import system_assistant_id
-from greenroom.core.ports import JsonObject, RunFilter
+from greenroom.core.ports import RunFilter
 from greenroom.core.runs import RunStatus
-from greenroom.core.scopes import SERVER, Scope
+from greenroom.core.scopes import Scope
 from greenroom.http.answering import json, page, selected
 from greenroom.http.bodies import parse
 from greenroom.http.documents import doc
 from greenroom.http.edge import Edge, dialect_of, edge_of
 from greenroom.http.following import cancelling, outcome_answer, run_headers
-from greenroom.http.gates import cancels, id_value, metadata_of
+from greenroom.http.gates import cancels, found_run, metadata_of
 from greenroom.http.parameters import flag, is_uuid, thread_id_of, uuid_of
 from greenroom.wire import answers
 from greenroom.wire.dialects import Dialect
@@ -96,28 +95,6 @@ async def wait(request: Request, run_id: str) -> Response:
     headers = run_headers(dialect, thread_id, run_id, "join")
     over = RunStatus(record["status"]).is_terminal
     return outcome_answer(edge, dialect, run_id, None, headers, leave, over=over)
-
-
-async def found_run(
-    edge: Edge, run_id: str, missing: str = RUN_NOT_FOUND
-) -> tuple[JsonObject, str]:
-    """Returns a run whose thread is not named, and its thread.
-
-    Args:
-        missing: the message of the error.
-
-    Raises:
-        NotFound: the run does not exist.
-    """
-    run = await edge.records.get_run(None, run_id, scope=SERVER)
-    # Also for a run that does not exist, so that the two answers are one.
-    thread_id = None if run is None else str(run["thread_id"])
-    scope = await edge.gate.allow("threads", "read", {"thread_id": id_value(thread_id)})
-    if run is not None and not scope.is_everything:
-        run = await edge.records.get_run(None, run_id, scope=scope)
-    if run is None:
-        raise NotFound(missing)
-    return run, str(run["thread_id"])
 
 
 async def _searched(

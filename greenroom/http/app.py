@@ -21,6 +21,7 @@ from greenroom.http import (
     crons,
     documents,
     errors,
+    feedback,
     runs,
     spans,
     stateless,
@@ -37,6 +38,8 @@ from greenroom.http.edge import Edge
 from greenroom.http.gates import Authenticated
 from greenroom.http.limits import LimitedCallers
 from greenroom.http.mcp import routes as mcp
+from greenroom.http.openai import routes as openai
+from greenroom.http.openai.errors import OpenAiErrors
 from greenroom.http.settings import HttpSettings
 from greenroom.http.usage import CallerUsage
 from greenroom.sealing import UNSEALED, Sealing
@@ -95,11 +98,12 @@ def create_app(
         authenticates=authenticator is not None,
         sealing=sealing,
     )
+    switched = (openai,) if app.state.edge.settings.openai else ()
     for dialect in DIALECTS:
         # Routes are tried in order, so the most frequent ones come first.
         for part in (
-            *(runs, stateless, all_runs, threads, states),
-            *(store_routes, assistants, crons, mcp, a2a, system),
+            *(runs, stateless, all_runs, feedback, threads, states),
+            *(store_routes, assistants, crons, mcp, a2a, *switched, system),
         ):
             app.include_router(part.router, prefix=dialect.prefix)
     errors.install(app)
@@ -113,6 +117,8 @@ def create_app(
     app.add_middleware(CountedBodies, max_bytes=settings.bodies_max_bytes)
     # The middleware added last is outermost, so an answer of `LastResort` has CORS headers too.
     app.add_middleware(errors.LastResort)
+    if settings.openai:
+        app.add_middleware(OpenAiErrors)
     if tracing.is_on():
         app.add_middleware(spans.RequestSpans)
     app.add_middleware(

@@ -48,12 +48,14 @@ class NewRun:
 
     Attributes:
         cancel_on_disconnect: cancel the run when its creator's connection ends.
+        feedback_keys: of the event that ends the stream.
         stored: the run's record, if an earlier request with the same key has created the run.
     """
 
     request: RunRequest
     created: CreatedRun
     cancel_on_disconnect: bool
+    feedback_keys: tuple[str, ...] = ()
     stored: JsonObject | None = None
 
     @property
@@ -158,6 +160,7 @@ async def admit(
         request=request,
         created=created,
         cancel_on_disconnect=(body.on_disconnect or dialect.on_disconnect) == "cancel",
+        feedback_keys=tuple(body.feedback_keys or ()),
         stored=stored,
     )
 
@@ -184,6 +187,11 @@ async def run_request(
         fresh: read the assistant from the database.
     """
     check_run(edge, body)
+    if body.feedback_keys and thread_id is None and body.on_completion != "keep":
+        raise InvalidRequest(
+            "feedback_keys needs a run that is kept: create it on a thread, or with on_completion"
+            ' "keep".'
+        )
     assistant = await assistant_of(edge, dialect, body.assistant_id, fresh=fresh)
     owned = thread_id or own_thread_id or ids.new_id(number)
     run_id = run_id or ids.new_run_id(owned, number)
@@ -217,12 +225,15 @@ def check_run(edge: Edge, body: RunCreate) -> None:
     """Checks what `request_of` takes for granted.
 
     Raises:
-        InvalidRequest: the webhook or the checkpoint's id is wrong, or the config has keys that
-            only the server sets.
+        InvalidRequest: the webhook, or the id of the checkpoint or the example, is wrong, or the
+            config has keys that only the server sets.
     """
     if body.webhook is not None:
         webhooks.checked(body.webhook, allow_private=edge.settings.webhook_allow_private)
     configs.refuse_misplaced(body.config or {})
+    example = (body.langsmith_tracer or {}).get("example_id")
+    if example is not None and not is_uuid(example):
+        raise InvalidRequest("langsmith_tracer.example_id must be a UUID.")
     if body.checkpoint_id is not None and not is_uuid(body.checkpoint_id):
         raise InvalidRequest("Invalid checkpoint ID")
 

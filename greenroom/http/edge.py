@@ -132,3 +132,12 @@ def dialect_of(request: Request) -> Dialect:
     scope = request.scope
     path: str = scope["path"].removeprefix(scope.get("root_path", ""))
     return GATEWAY if path.startswith("/api/") else PLATFORM
+
+
+def base_url(request: Request) -> str:
+    """Returns the address under which the client reached the mount."""
+    url = request.url
+    # A proxy that ends TLS tells the scheme in this header.
+    told = request.headers.get("x-forwarded-proto", "").partition(",")[0].strip().lower()
+    scheme = told if told in ("http", "https") else url.scheme
+    return f"{scheme}://{url.netloc}{dialect_of(request).prefix}"

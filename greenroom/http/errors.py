@@ -35,6 +35,7 @@ _SENTENCES = {
     "greater_than": "{field} must be greater than {gt}, not {input}.",
     "less_than_equal": "{field} must be at most {le}, not {input}.",
     "string_too_short": "{field} must not be empty.",
+    "too_short": "{field} must have at least {min_length} entries, not {actual_length}.",
     "too_long": "{field} must have at most {max_length} entries, not {actual_length}.",
 }
 

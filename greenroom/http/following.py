@@ -15,7 +15,8 @@ from greenroom.core.ports import JsonObject
 from greenroom.core.runs import CancelRequest, Outcome, Placement, RunStatus
 from greenroom.core.scopes import SERVER, Scope
 from greenroom.http.creation import NewRun, plain
-from greenroom.http.edge import Edge
+from greenroom.http.edge import Edge, edge_of
+from greenroom.http.feedback import asking
 from greenroom.http.parameters import modes_of, path_of
 from greenroom.http.streaming import EventStream, LateJson, Leave, bodies, nothing
 from greenroom.wire.dialects import Dialect
@@ -96,8 +97,9 @@ def _left_by(edge: Edge, run: NewRun) -> Leave | None:
     return cancelling(edge, run.thread_id, run.run_id, SERVER)
 
 
-def created_stream(edge: Edge, run: NewRun, headers: dict[str, str]) -> Response:
+def created_stream(request: Request, run: NewRun, headers: dict[str, str]) -> Response:
     """Streams all events of a run to its creator."""
+    edge = edge_of(request)
     batches = edge.runtime.events(
         run.run_id,
         placement=run.created.placement,
@@ -107,7 +109,10 @@ def created_stream(edge: Edge, run: NewRun, headers: dict[str, str]) -> Response
         resumable=run.request.resumable,
     )
     leave = _left_by(edge, run)
-    return _events(edge, bodies(batches), headers, leave)
+    source = bodies(batches)
+    if run.feedback_keys:
+        source = asking(request, source, run.run_id, run.feedback_keys)
+    return _events(edge, source, headers, leave)
 
 
 def created_wait(edge: Edge, dialect: Dialect, run: NewRun, headers: dict[str, str]) -> Response:
@@ -147,7 +152,11 @@ def joined_stream(
         with_ids=resumable,
         resumable=resumable,
     )
-    return _events(edge, bodies(batches), headers, leave)
+    source = bodies(batches)
+    keys = plain(record.get("kwargs")).get("feedback_keys")
+    if keys and modes is None:
+        source = asking(request, source, run_id, keys)
+    return _events(edge, source, headers, leave)
 
 
 def cursor_for(status: str, resumable: bool, last_event_id: str | None) -> int | None:

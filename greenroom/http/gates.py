@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from greenroom.core import scopes
 from greenroom.core.access import Authenticator, Value
-from greenroom.core.errors import GreenroomError, Refused
+from greenroom.core.errors import RUN_NOT_FOUND, GreenroomError, NotFound, Refused
 from greenroom.core.ports import JsonObject
 from greenroom.http.edge import EDGE, Edge, dialect_of
 from greenroom.http.parameters import is_uuid
@@ -122,6 +122,28 @@ async def reads_thread(edge: Edge, thread_id: str) -> scopes.Scope:
     return await edge.gate.allow("threads", "read", {"thread_id": id_value(thread_id)})
 
 
+async def found_run(
+    edge: Edge, run_id: str, missing: str = RUN_NOT_FOUND
+) -> tuple[JsonObject, str]:
+    """Returns a run whose thread is not named, and its thread.
+
+    Args:
+        missing: the message of the error.
+
+    Raises:
+        NotFound: the run does not exist.
+    """
+    run = await edge.records.get_run(None, run_id, scope=scopes.SERVER)
+    # Also for a run that does not exist, so that the two answers are one.
+    thread_id = None if run is None else str(run["thread_id"])
+    scope = await edge.gate.allow("threads", "read", {"thread_id": id_value(thread_id)})
+    if run is not None and not scope.is_everything:
+        run = await edge.records.get_run(None, run_id, scope=scope)
+    if run is None:
+        raise NotFound(missing)
+    return run, str(run["thread_id"])
+
+
 async def updates_thread(edge: Edge, thread_id: str) -> tuple[scopes.Scope, JsonObject]:
     """Returns the threads whose state the caller may change, and metadata of a handler."""
     value: Value = {"thread_id": id_value(thread_id), "metadata": {}}
@@ -193,6 +215,26 @@ async def creates_run(
         changed["context"] = {**changed["context"], **config["configurable"]}
         changed["config"] = {**config, "configurable": {}}
     return scope, body.model_copy(update={**changed, "metadata": metadata_of(value)})
+
+
+async def makes_thread(
+    edge: Edge, *, thread_id: str, assistant_id: str
+) -> tuple[scopes.Scope, JsonObject]:
+    """Returns the threads that a run may be on, and the metadata of a thread that is made for one.
+
+    A handler is not asked about ``threads.create``: what it adds to the run's metadata, the thread
+    gets, as if the run made it.
+    """
+    if edge.gate.is_open:
+        return scopes.SERVER, {}
+    scope, stamped = await creates_run(
+        edge,
+        RunCreate(assistant_id=assistant_id, if_not_exists="create"),
+        thread_id=thread_id,
+        assistant_id=assistant_id,
+        run_id=thread_id,
+    )
+    return scope, dict(stamped.metadata or {})
 
 
 async def user_of_runs(edge: Edge) -> str | None:

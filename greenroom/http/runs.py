@@ -96,7 +96,7 @@ async def create(request: Request, thread_id: str) -> Response:
 async def stream(request: Request, thread_id: str) -> Response:
     run = await created(edge_of(request), await _creating(request, thread_id))
     headers = run_headers(dialect_of(request), run.thread_id, run.run_id, "stream")
-    return created_stream(edge_of(request), run, headers)
+    return created_stream(request, run, headers)
 
 
 @router.post(

@@ -19,6 +19,8 @@ class HttpSettings:
         bodies_max_bytes: the bound for all bodies under way; a body beyond it is answered 503.
         max_body_depth: the deepest nesting of a body's JSON.
         webhook_allow_private: allow webhooks to this machine and to private networks.
+        openai: serve the OpenAI-compatible routes.
+        thread_ttl: threads have a time to live unless they have their own; ``/info`` tells it.
         limits: the limits of each caller.
     """
 
@@ -28,4 +30,6 @@ class HttpSettings:
     bodies_max_bytes: int = 256 * MIB
     max_body_depth: int = 100
     webhook_allow_private: bool = False
+    openai: bool = False
+    thread_ttl: bool = False
     limits: Limits = field(default_factory=Limits)

@@ -14,7 +14,6 @@ from starlette.responses import Response
 from greenroom.core.errors import Conflict, InvalidRequest, NotFound
 from greenroom.core.runs import CancelAction, CancelRequest
 from greenroom.core.scopes import Scope
-from greenroom.http.all_runs import found_run
 from greenroom.http.answering import empty, json
 from greenroom.http.bodies import listed, parse, read_body, validated
 from greenroom.http.creation import NewRun, admit, create_run, run_object, run_request
@@ -28,7 +27,7 @@ from greenroom.http.following import (
     joined_stream,
     run_headers,
 )
-from greenroom.http.gates import cancels
+from greenroom.http.gates import cancels, found_run
 from greenroom.http.idempotency import Ids, once
 from greenroom.http.limits import admitting
 from greenroom.http.parameters import STREAM_MODES, action_of, flag, thread_id_of, uuid_of
@@ -75,7 +74,7 @@ async def stream(request: Request) -> Response:
     run = await created(edge_of(request), await _creating(request))
     path = _path(dialect_of(request), run)
     headers = {"location": f"{path}/stream", "content-location": path}
-    return created_stream(edge_of(request), run, headers)
+    return created_stream(request, run, headers)
 
 
 @router.post(

@@ -27,6 +27,8 @@ T = TypeVar("T")
 SERVICE_S = 3.0
 """How long a service may take to say that it is there."""
 _OK = b'{"ok":true,"services":{}}'
+_PACKAGES = ("greenroom", "langgraph", "langchain-core", "ray", "mcp", "a2a-sdk")
+"""Whose versions ``/info`` tells."""
 _CHECK = {"check_db": {"type": "boolean"}}
 
 
@@ -91,8 +93,15 @@ async def info(request: Request) -> Response:
                 "langsmith_tracing_session_on_runs": False,
                 "strict_resume": True,
                 "shipped_graphs": edge.shipped_graphs,
+                "mcp": True,
+                "a2a": True,
+                "openai": edge.settings.openai,
+                "feedback": True,
+                "store_index": edge.store.index is not None,
+                "thread_ttl": edge.settings.thread_ttl,
                 "auth": edge.authenticates,
             },
+            "versions": {package: package_version(package) for package in _PACKAGES},
             "host": {"kind": "self-hosted"},
             "counts": await _counts(request),
             **({"broken_graphs": dict(broken)} if broken and not edge.authenticates else {}),

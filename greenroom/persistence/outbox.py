@@ -18,6 +18,7 @@ from typing import Any
 import orjson
 
 from greenroom.core.sharding import WHOLE, Shard
+from greenroom.persistence import pushes
 from greenroom.persistence.database import Pool, rows_of, timestamp
 from greenroom.persistence.journal import Write
 from greenroom.persistence.owning import is_of
@@ -87,9 +88,15 @@ class Delivery:
     sent_at: datetime | None
     about: dict[str, Any]
 
+    def headers(self) -> dict[str, str]:
+        """Returns the headers beside those of every delivery."""
+        return pushes.headers(self.about) if self.about["push"] is not None else {}
+
     def body(self, sent_at: datetime) -> bytes:
-        """Returns JSON of the run and its outcome; the same for every try."""
+        """Returns JSON of the run and its outcome, or of a task; the same for every try."""
         row = self.about
+        if row["push"] is not None:
+            return pushes.body(row)
         delivery = {
             "run_id": self.run_id,
             "thread_id": row["thread_id"],
@@ -195,7 +202,8 @@ async def finish(pool: Pool, run_id: str, *, sent_at: datetime, said: str) -> No
         pool,
         "UPDATE greenroom.webhooks SET attempts = attempts + 1, said = %s,"
         " sent_at = coalesce(sent_at, %s), settled_at = clock_timestamp(),"
-        """ kwargs = '{}', "values" = NULL WHERE run_id = %s AND settled_at IS NULL RETURNING 1""",
+        """ kwargs = '{}', "values" = NULL, push = NULL"""
+        " WHERE run_id = %s AND settled_at IS NULL RETURNING 1",
         (said, sent_at, run_id),
     )
 

@@ -105,6 +105,17 @@ class Cron(Answer):
     updated_at: str
 
 
+class Feedback(Answer):
+    feedback_id: str
+    run_id: str
+    key: str
+    score: float | None
+    value: Any
+    comment: str | None
+    correction: Any
+    created_at: str
+
+
 class Stored(Answer):
     count: int
     bytes: int

@@ -78,6 +78,8 @@ RunField = Literal[
 
 MAX_DELAY_S = 10 * 365 * 86_400
 MAX_OFFSET = 2**31 - 1
+MAX_KEY_CHARACTERS = 255
+"""The longest key of feedback."""
 
 Object = dict[str, Any]
 Json = SkipJsonSchema[InstanceOf[orjson.Fragment]]
@@ -88,6 +90,7 @@ Limit = Annotated[int, Field(ge=1, le=1000)]
 Minutes = Annotated[float, Field(gt=0, le=5_256_000, allow_inf_nan=False)]
 Pair = Annotated[list[Any], Field(min_length=2, max_length=2)]
 Name = Annotated[str, StringConstraints(min_length=1)]
+FeedbackKey = Annotated[str, StringConstraints(min_length=1, max_length=MAX_KEY_CHARACTERS)]
 
 
 class Body(BaseModel):
@@ -127,6 +130,15 @@ class Send(TypedDict):
     input: Any
 
 
+class LangsmithTracer(TypedDict, total=False):
+    """The project, or the example of a data set, that the trace of a run is for."""
+
+    __pydantic_config__ = ConfigDict(extra="ignore", strict=True)  # type: ignore[misc]
+
+    project_name: str | None
+    example_id: str | None
+
+
 class Command(TypedDict, total=False):
     """A command that the run gets instead of an input."""
 
@@ -149,7 +161,7 @@ class RunCreate(Body):
     stream_mode: StreamMode | list[StreamMode] | None = None
     stream_subgraphs: bool | None = None
     stream_resumable: bool | None = None
-    feedback_keys: list[str] | None = None
+    feedback_keys: list[FeedbackKey] | None = None
     interrupt_before: Literal["*"] | list[str] | None = None
     interrupt_after: Literal["*"] | list[str] | None = None
     checkpoint: Checkpoint | None = None
@@ -162,7 +174,7 @@ class RunCreate(Body):
     if_not_exists: IfNotExists | None = None
     checkpoint_during: bool | None = None
     durability: Durability | None = None
-    langsmith_tracer: Object | None = None
+    langsmith_tracer: LangsmithTracer | None = None
     strict_resume: bool | None = None
 
 
@@ -211,6 +223,19 @@ class CronSearch(CronCount):
     ) = None
     sort_order: Literal["asc", "desc", "ASC", "DESC"] | None = None
     select: list[CronField] | None = None
+
+
+class Feedback(Body):
+    """What somebody says about a run; at least one field."""
+
+    score: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    value: str | bool | int | float | Object | None = None
+    comment: str | None = None
+    correction: str | Object | None = None
+
+
+class FeedbackCreate(Feedback):
+    key: Name
 
 
 class RunsCancel(Body):
@@ -334,6 +359,8 @@ BODIES: tuple[type[Body], ...] = (
     CronPatch,
     CronCount,
     CronSearch,
+    Feedback,
+    FeedbackCreate,
     RunsCancel,
     RunCount,
     RunSearch,

@@ -229,7 +229,7 @@ def _kwargs(
     # Key by key, and a null of the run's overrides as well.
     configurable = {**base.get("configurable", {}), **own}
     context = {**identity.without(plain(assistant.get("context"))), **_context(own)}
-    configurable |= _identity(body, assistant, run_id, thread_id) | of_cron
+    configurable |= _identity(body, assistant, run_id, thread_id) | _traced(body) | of_cron
     if not body.context:
         # A graph may keep its memory by user, so a client's value stays.
         configurable.setdefault("user_id", "")
@@ -276,6 +276,13 @@ def _checkpoint(body: RunCreate) -> JsonObject:
 
 def _context(configurable: JsonObject) -> JsonObject:
     return {key: value for key, value in configurable.items() if key not in _NOT_CONTEXT}
+
+
+def _traced(body: RunCreate) -> JsonObject:
+    """Returns what LangChain's tracer is told (`greenroom.graphs.langsmith_tracer`)."""
+    given = _given(body.langsmith_tracer)
+    names = {"project_name": identity.PROJECT, "example_id": identity.EXAMPLE}
+    return {key: given[name] for name, key in names.items() if name in given}
 
 
 def _identity(body: RunCreate, assistant: JsonObject, run_id: str, thread_id: str) -> JsonObject:

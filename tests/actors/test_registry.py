@@ -1050,3 +1050,48 @@ async def test_runs_that_wait_show_in_the_metrics_and_end_there_when_they_are_dr
     found = await told(theatre)
     assert ("greenroom_runs", "g", "pending") not in found
     assert found["greenroom_runs_total", "g", "interrupted"] == 1
+
+
+# --- why a thread's run was cancelled -------------------------------------------------------------
+
+
+async def reason(theatre: Theatre) -> Any:
+    sql = "SELECT error::text FROM greenroom.threads WHERE thread_id = 't'"
+    ((error,),) = await theatre.rows(sql)
+    return error and json.loads(error)
+
+
+async def test_a_thread_says_that_a_client_cancelled_its_run(theatre: Theatre) -> None:
+    run = await theatre.create()
+    await theatre.executed(run.run_id)
+    await theatre.cancel(run.run_id)
+    await theatre.finish(run.run_id, RunStatus.INTERRUPTED)
+    assert await reason(theatre) == {"error": "UserInterrupt", "message": in_flight.BY_A_CLIENT}
+    after = await theatre.create()
+    await theatre.finish(after.run_id)
+    assert await reason(theatre) is None
+
+
+async def test_a_thread_says_that_a_newer_run_displaced_its_run(theatre: Theatre) -> None:
+    first = await theatre.create()
+    await theatre.executed(first.run_id)
+    await theatre.create("t", "interrupt")
+    await theatre.finish(first.run_id, RunStatus.INTERRUPTED)
+    assert await reason(theatre) == {"error": "UserInterrupt", "message": in_flight.DISPLACED}
+
+
+async def test_a_thread_says_that_the_process_of_its_run_was_killed(strict: Theatre) -> None:
+    run = await strict.create()
+    await strict.executed(run.run_id)
+    await strict.cancel(run.run_id)
+    await strict.over(run.run_id)
+    message = in_flight.KILLED.format(in_flight.BY_A_CLIENT)
+    assert await reason(strict) == {"error": "UserInterrupt", "message": message}
+
+
+async def test_a_thread_whose_run_was_rolled_back_says_nothing(strict: Theatre) -> None:
+    run = await strict.create()
+    await strict.executed(run.run_id)
+    await strict.cancel(run.run_id, "rollback")
+    await strict.over(run.run_id)
+    assert await reason(strict) is None

@@ -20,11 +20,13 @@ import pytest
 
 from actors.registry import crons as crons_module
 from actors.registry.firings import MOST_MISSED
+from greenroom.core.assistants import AssistantPatch
 from greenroom.core.crons import Cron, run_of_firing, thread_of_firing
 from greenroom.core.identity import system_assistant_id
+from greenroom.core.scopes import SERVER
 from greenroom.core.sharding import Misrouted, Shard
 from greenroom.persistence.database import Pool
-from greenroom.persistence.records import register_assistants
+from greenroom.persistence.records import PostgresRecords, register_assistants
 from tests.actors.doubles import BOUND_S, until
 from tests.actors.test_registry import (
     Theatre,
@@ -367,6 +369,27 @@ async def test_a_firing_that_has_begun_has_the_input_of_a_change_before_it(stage
     await stage.goes_on(cron, NOON + MINUTE)
     (run,) = await stage.runs(cron)
     assert run["kwargs"]["input"] == {"b": 2}
+
+
+async def test_a_firing_that_has_begun_has_the_assistant_of_a_change_before_it(
+    stage: Stage, pool: Pool
+) -> None:
+    """The assistant changes after the firing has read it, and before its run is admitted."""
+    records = PostgresRecords(pool)
+    cron = await stage.cron()
+    stage.gates.close("fire")
+    stage.clock.set(NOON)
+    await until(lambda: stage.gates.reached)
+    patch = AssistantPatch(rest={}, values={"model": "new"})
+    changed = await bounded(records.patch_assistant(ASSISTANT, patch, scope=SERVER))
+    assert changed is not None
+    stage.gates.open("fire")
+    await stage.goes_on(cron, NOON + MINUTE)
+    (run,) = await stage.runs(cron)
+    assert run["kwargs"]["config"]["configurable"]["model"] == "new"
+    sql = "SELECT assistant_version FROM greenroom.runs"
+    assert await stage.theatre.rows(sql) == [(changed["version"],)]
+    assert stage.fired() == {"fired": 1}
 
 
 async def test_a_change_back_to_a_date_that_was_fired_does_not_fire_it_again(stage: Stage) -> None:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from langchain_core.messages import AIMessageChunk
+from langchain_core.messages import AIMessage, AIMessageChunk, ToolMessage
 from langchain_core.outputs import ChatGenerationChunk
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.types import interrupt
@@ -73,3 +73,48 @@ _gated = StateGraph(GatedState)
 _gated.add_node("answer", answer)
 _gated.add_edge(START, "answer")
 gated = _gated.compile()
+
+
+# talkative: what it does is the first word of what it is told ----------------------------------
+class CountingModel(FakeStreamingModel):
+    """Tells the tokens that it took."""
+
+    async def _astream(
+        self, messages: Any, stop: Any = None, run_manager: Any = None, **kwargs: Any
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        async for chunk in super()._astream(messages, stop, run_manager):
+            yield chunk
+        usage = {"input_tokens": len(messages), "output_tokens": 5, "total_tokens": 5}
+        usage["total_tokens"] += len(messages)
+        yield ChatGenerationChunk(message=AIMessageChunk(content="", usage_metadata=usage))
+
+
+async def talk(state: MessagesState) -> dict[str, Any]:
+    messages = state["messages"]
+    if isinstance(messages[-1], ToolMessage):
+        return {"messages": [AIMessage(f"The client says {messages[-1].content}.")]}
+    word, _, rest = str(messages[-1].content).partition(" ")
+    call = {"name": "weather", "args": {"city": "Rome"}, "id": "call-1", "type": "tool_call"}
+    match word:
+        case "ask":
+            return {"messages": [AIMessage(f"You say {interrupt(rest)!r}.")]}
+        case "use":
+            calls = AIMessage("Let me see.", tool_calls=[call])
+            said = ToolMessage("sunny", tool_call_id="call-1", name="weather")
+            return {"messages": [calls, said, AIMessage("It is sunny.")]}
+        case "call":
+            return {"messages": [AIMessage("", tool_calls=[call])]}
+        case "gate":
+            return {"messages": [await GatedModel(gate=rest).ainvoke(messages)]}
+        case "count":
+            return {"messages": [AIMessage(str(len(messages)))]}
+        case "fail":
+            raise ValueError(rest)
+        case _:
+            return {"messages": [await CountingModel().ainvoke(messages)]}
+
+
+_talkative = StateGraph(MessagesState)
+_talkative.add_node("talk", talk)
+_talkative.add_edge(START, "talk")
+talkative = _talkative.compile()

@@ -12,16 +12,17 @@ from typing import Any
 import httpx
 import pytest
 from a2a.client import A2ACardResolver, Client, ClientConfig, ClientFactory
+from a2a.compat.v0_3 import types as v03
 from a2a.helpers import proto_helpers
 from a2a.types import a2a_pb2 as a2a
 from a2a.utils.errors import (
-    PushNotificationNotSupportedError,
     TaskNotCancelableError,
     TaskNotFoundError,
 )
 from google.protobuf.json_format import ParseDict
 
 from greenroom.core.identity import system_assistant_id
+from tests.receiving import receiving
 from tests.reliability.witness import process_of
 from tests.serving import Served
 
@@ -157,14 +158,42 @@ async def test_an_interrupt_is_answered_in_its_task(agent_of):
     asked = proto_helpers.get_data_parts(task.artifacts[0].parts)
     assert asked[0]["value"] == {"question": "sure?"}
     assert (await agent.get(task.id)).status.state == a2a.TASK_STATE_INPUT_REQUIRED
-    with pytest.raises(TaskNotCancelableError):
-        await agent.client.cancel_task(a2a.CancelTaskRequest(id=task.id))
     events = await agent.stream("yes", taskId=task.id, contextId=task.context_id)
     assert events[0].task.id == task.id
     (artifact,) = [e.artifact_update.artifact for e in events if e.HasField("artifact_update")]
     result = proto_helpers.get_data_parts(artifact.parts)
     assert result == [{"question": "sure?", "answer": "yes", "done": True}]
     assert (await agent.get(task.id)).status.state == a2a.TASK_STATE_COMPLETED
+
+
+async def test_a_task_that_waits_is_canceled_and_its_thread_waits_no_more(agent_of, server, http):
+    agent = await agent_of("approval")
+    task = await agent.send({"question": "sure?"})
+    canceled = await agent.client.cancel_task(a2a.CancelTaskRequest(id=task.id))
+    assert canceled.status.state == a2a.TASK_STATE_CANCELED
+    assert (await agent.get(task.id)).status.state == a2a.TASK_STATE_CANCELED
+    thread = (await http.get(f"{server.url}/threads/{task.context_id}")).json()
+    assert (thread["status"], thread["interrupts"]) == ("idle", {})
+    with pytest.raises(TaskNotCancelableError):
+        await agent.client.cancel_task(a2a.CancelTaskRequest(id=task.id))
+    again = await agent.send({"question": "really?"}, contextId=task.context_id)
+    assert again.id != task.id
+    assert again.status.state == a2a.TASK_STATE_INPUT_REQUIRED
+
+
+@pytest.mark.parametrize("version", ["1.0"])
+async def test_the_tasks_of_a_context_are_listed(agent_of):
+    agent = await agent_of("agent")
+    first = await agent.send("hi")
+    second = await agent.send("again", contextId=first.context_id)
+    asked = a2a.ListTasksRequest(context_id=first.context_id, page_size=1, include_artifacts=True)
+    page = await agent.client.list_tasks(asked)
+    assert [task.id for task in page.tasks] == [second.id]
+    assert (page.total_size, page.page_size) == (2, 1)
+    assert texts(page.tasks[0]) == [TOKENS]
+    asked.page_token = page.next_page_token
+    rest = await agent.client.list_tasks(asked)
+    assert ([task.id for task in rest.tasks], rest.next_page_token) == ([first.id], "")
 
 
 async def test_a_task_is_canceled_and_then_no_more(agent_of):
@@ -212,6 +241,59 @@ async def test_the_errors_are_those_of_the_protocol(agent_of):
     agent = await agent_of("agent")
     with pytest.raises(TaskNotFoundError):
         await agent.get(str(uuid.uuid4()))
-    config = a2a.TaskPushNotificationConfig(task_id=str(uuid.uuid4()), url="http://x")
-    with pytest.raises(PushNotificationNotSupportedError):
-        await agent.client._transport.create_task_push_notification_config(config)  # type: ignore[attr-defined]
+    config = a2a.TaskPushNotificationConfig(task_id=str(uuid.uuid4()), url="http://x.example")
+    with pytest.raises(TaskNotFoundError):
+        await agent.client.create_task_push_notification_config(config)
+
+
+async def test_a_receiver_is_told_what_becomes_of_a_task(agent_of, version: str):
+    agent = await agent_of("approval")
+    async with receiving() as receiver:
+        request = sent({"question": "sure?"})
+        about = a2a.AuthenticationInfo(scheme="Bearer", credentials="secret")
+        config = a2a.TaskPushNotificationConfig(
+            id="c1", url=receiver.url, token="mine", authentication=about
+        )
+        request.configuration.task_push_notification_config.CopyFrom(config)
+        async with asyncio.timeout(BOUND_S):
+            async for answer in agent.waiting.send_message(request):
+                task = answer.task
+            told = await receiver.next()
+            assert state_of(told.body, task) == a2a.TASK_STATE_INPUT_REQUIRED
+            assert told.headers["x-a2a-notification-token"] == "mine"
+            assert told.headers["authorization"] == "bearer secret"
+            await agent.send("yes", taskId=task.id, contextId=task.context_id)
+            assert state_of((await receiver.next()).body, task) == a2a.TASK_STATE_COMPLETED
+        named = {"task_id": task.id, "id": "c1"}
+        asked = a2a.GetTaskPushNotificationConfigRequest(**named)
+        found = await agent.client.get_task_push_notification_config(asked)
+        assert (found.url, found.token) == (receiver.url, "mine")
+        delete = a2a.DeleteTaskPushNotificationConfigRequest(**named)
+        await agent.client.delete_task_push_notification_config(delete)
+        of_task = a2a.ListTaskPushNotificationConfigsRequest(task_id=task.id)
+        left = await agent.client.list_task_push_notification_configs(of_task)
+        assert list(left.configs) == []
+
+
+async def test_a_receiver_is_told_in_spite_of_a_killed_process(agent_of, http, server):
+    agent = await agent_of("slow")
+    async with receiving() as receiver, asyncio.timeout(BOUND_S):
+        task = await agent.send({"steps": 10, "delay": 0.2}, at_once=True)
+        config = a2a.TaskPushNotificationConfig(task_id=task.id, url=receiver.url)
+        await agent.client.create_task_push_notification_config(config)
+        async with httpx.AsyncClient(base_url=server.url, timeout=BOUND_S) as based:
+            (await process_of(based, task.id)).kill()
+        assert state_of((await receiver.next()).body, task) == a2a.TASK_STATE_COMPLETED
+        assert receiver.deliveries.empty()
+
+
+def state_of(body: Any, task: a2a.Task) -> Any:
+    """The state that a notification tells of a task, in either version's words."""
+    if "task" in body:
+        found = ParseDict(body, a2a.StreamResponse()).task
+        assert (found.id, found.context_id) == (task.id, task.context_id)
+        return found.status.state
+    old = v03.Task.model_validate({**body, "history": []})
+    assert (old.id, old.context_id) == (task.id, task.context_id)
+    name = f"TASK_STATE_{old.status.state.value.upper().replace('-', '_')}"
+    return a2a.TaskState.Value(name)

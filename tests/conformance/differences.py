@@ -32,9 +32,10 @@ DIFFERENCES: dict[str, str] = {
     "test_framing.py::test_browsers_of_other_origins_may_reconnect": (
         "There, `Location` is not exposed, and pages of other origins never reconnect."
     ),
-    "test_stream_modes.py::test_feedback_keys_do_no_harm": (
-        "There, a run with `feedback_keys` ends with an error without LangSmith; here they have"
-        " no effect."
+    "test_stream_modes.py::test_feedback_keys_end_a_stream_with_an_address_for_each": (
+        "There, a run with `feedback_keys` ends with an error without LangSmith; here the stream"
+        " ends with an address of this server for each, and `/runs/{run_id}/feedback` lists what"
+        " was said."
     ),
     "test_joining.py::test_the_error_of_a_failed_run_is_replayed": (
         "There, the `error` event is missing from a replay, which then looks like a success."

@@ -121,3 +121,28 @@ async def test_who_subscribes_again_gets_the_task(talk: Talk) -> None:
     body["params"] = {"id": task["id"]}
     answer = await talk.post(f"/a2a/{id_of('approval')}", body)
     assert answer.headers["content-type"].startswith("text/event-stream")
+
+
+async def test_a_task_that_waits_is_canceled(talk: Talk) -> None:
+    task = await result(talk, "approval", "message/send", message({"question": "sure?"}))
+    assert task["status"]["state"] == "input-required"
+    canceled = await result(talk, "approval", "tasks/cancel", {"id": task["id"]})
+    assert (canceled["id"], canceled["status"]["state"]) == (task["id"], "canceled")
+
+
+async def test_the_tasks_of_a_context_are_listed_the_newest_first(talk: Talk) -> None:
+    first = await result(talk, "agent", "message/send", message("hi"))
+    again = message("again", contextId=first["contextId"])
+    second = await result(talk, "agent", "message/send", again)
+    params = {"contextId": first["contextId"], "pageSize": 1}
+    page = await result(talk, "agent", "ListTasks", params)
+    assert [task["id"] for task in page["tasks"]] == [second["id"]]
+    assert (page["pageSize"], page["totalSize"]) == (1, 2)
+    rest = await result(talk, "agent", "ListTasks", {**params, "pageToken": page["nextPageToken"]})
+    assert [task["id"] for task in rest["tasks"]] == [first["id"]]
+
+
+async def test_a_list_of_tasks_that_cannot_be_meant_is_refused(talk: Talk) -> None:
+    for params in ({"pageSize": 101}, {"status": "bogus"}):
+        found = await asked(talk, "agent", "ListTasks", params)
+        assert found["error"]["code"] == -32602

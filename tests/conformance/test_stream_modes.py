@@ -235,9 +235,21 @@ async def test_an_unknown_mode_is_refused(talk: Talk, thread_id: str) -> None:
     assert answer.status_code == 422
 
 
-async def test_feedback_keys_do_no_harm(talk: Talk) -> None:
-    frames = await after_metadata(talk, "counter", input=COUNT, feedback_keys=["thumbs"])
-    assert names(frames) == ["values"] * 4
+async def test_feedback_keys_end_a_stream_with_an_address_for_each(talk: Talk) -> None:
+    frames = await after_metadata(talk, "counter", input=COUNT, feedback_keys=["thumbs", "a b"])
+    assert names(frames) == ["values"] * 4 + ["feedback"]
+    addresses = frames[-1].data
+    assert list(addresses) == ["thumbs", "a b"]
+    # A link of a page, or what a page posts to: nothing else is needed.
+    for address, said in ((addresses["thumbs"], {"score": 1}), (addresses["a b"], {"value": "x"})):
+        assert (await talk.http.get(address, params=said)).status_code == 200
+        assert (await talk.http.post(address, json=said)).status_code == 200
+    run_id = addresses["thumbs"].rpartition("/runs/")[2].partition("/")[0]
+    told = (await talk.get(f"/runs/{run_id}/feedback")).json()
+    assert [(each["key"], each["score"], each["value"]) for each in told] == [
+        *[("thumbs", 1, None)] * 2,
+        *[("a b", None, "x")] * 2,
+    ]
 
 
 async def test_ten_megabytes_pass(talk: Talk) -> None:

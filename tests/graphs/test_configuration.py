@@ -219,3 +219,14 @@ def test_an_application_that_cannot_be_meant_is_refused(
 ) -> None:
     with pytest.raises(ConfigurationError, match=sentence):
         parse(greenroom={"applications": {name: target}})
+
+
+def test_the_routes_of_openai_are_switched_on_without_a_word_about_them() -> None:
+    assert not parse().openai
+    found = parse(http={"openai": True})
+    assert found.openai
+    assert found.warnings == ()
+    (warning,) = parse(http={"openai": True, "app": "./app.py:app"}).warnings
+    assert "honours only 'openai'" in warning
+    with pytest.raises(ConfigurationError, match=r"'http.openai' must be true or false"):
+        parse(http={"openai": "yes"})

@@ -46,6 +46,8 @@ class MemoryRecords:
         self.crons: dict[str, tuple[JsonObject, int]] = {}
         self.asked: list[tuple[Any, ...]] = []
         self.down: Exception | None = None
+        self.feedback: dict[str, JsonObject] = {}
+        self.pushes: dict[str, dict[str, JsonObject]] = {}
         self.keys: dict[str, Reservation] = {}
         self.released: list[str] = []
         self.told_usage: list[Any] = []
@@ -205,6 +207,28 @@ class MemoryRecords:
         runs = [r for r in runs if status in (None, r["status"])][offset:]
         return runs if limit is None else runs[:limit]
 
+    async def add_feedback(self, run_id, feedback_id, key, content) -> JsonObject | None:
+        if run_id not in self.runs:
+            return None
+        about = {"feedback_id": feedback_id, "run_id": run_id, "key": key, "created_at": NOW}
+        empty = dict.fromkeys(("score", "value", "comment", "correction"))
+        return self.feedback.setdefault(feedback_id, {**about, **empty, **content})
+
+    async def list_feedback(self, run_id, *, limit, offset) -> list[JsonObject]:
+        found = [each for each in self.feedback.values() if each["run_id"] == run_id]
+        return found[offset : offset + limit]
+
+    async def put_push(self, task_id, thread_id, config_id, content, *, tells) -> bool:
+        self.asked.append(("put_push", task_id, thread_id, tells))
+        self.pushes.setdefault(task_id, {})[config_id] = {**content, "id": config_id}
+        return True
+
+    async def list_pushes(self, task_id) -> list[JsonObject]:
+        return [*self.pushes.get(task_id, {}).values()]
+
+    async def delete_push(self, task_id, config_id) -> None:
+        self.pushes.get(task_id, {}).pop(config_id, None)
+
     async def put_item(self, namespace, key, value, *, vectors, ttl_minutes) -> None:
         self.asked.append(("put_item", namespace, key, vectors, ttl_minutes))
         self.items[namespace, key] = {
@@ -262,6 +286,7 @@ class MemoryRecords:
             run
             for run in self.runs.values()
             if where.thread_id in (None, run["thread_id"])
+            and where.assistant_id in (None, run.get("assistant_id", where.assistant_id))
             and _contains(run.get("metadata", {}), where.metadata or {})
             and (scope.is_everything or self.is_within(run["thread_id"], scope))
         ]

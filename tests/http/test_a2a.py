@@ -14,6 +14,7 @@ from google.protobuf.json_format import ParseDict
 
 from greenroom.core.errors import Conflict, DatabaseUnavailable, Unreachable
 from greenroom.core.identity import system_assistant_id
+from greenroom.core.ports import StateUpdate
 from greenroom.core.runs import RunStatus
 from tests.http.edge_doubles import RUN, THREAD, UNKNOWN, MemoryRuntime
 
@@ -129,7 +130,7 @@ async def test_a_card_is_one_of_both_versions(client, mount):
     assert card["description"] == "counter assistant"
     assert card["url"] == f"http://edge{mount}/a2a/{COUNTER}"
     assert card["capabilities"]["streaming"] is True
-    assert card["capabilities"]["pushNotifications"] is False
+    assert card["capabilities"]["pushNotifications"] is True
     assert card["skills"][0]["metadata"]["inputSchema"] == {
         "required": ["messages"],
         "properties": ["messages"],
@@ -234,7 +235,8 @@ async def test_metadata_are_the_runs_and_cannot_forge_a_task(agent, runtime):
     task = await agent.result("message/send", params)
     metadata = orjson.loads(runtime.requests[0].metadata)
     assert (metadata["m"], metadata["r"]) == (1, 2)
-    about = {"task_id": task["id"], "message_id": "m1", "reference_task_ids": [RUN]}
+    about = {"task_id": task["id"], "message_id": "m1", "is_first": True}
+    about |= {"reference_task_ids": [RUN]}
     assert metadata["a2a"] == about
 
 
@@ -360,10 +362,37 @@ async def test_several_interrupts_are_answered_by_their_ids(agent):
     assert agent.body()["command"] == {"resume": {"i1": "a", "i2": 2}}
 
 
-async def test_a_task_that_waits_is_not_canceled_and_one_of_a_later_run_is_over(agent, runtime):
+async def test_a_task_that_waits_is_canceled(agent, runtime):
     task = await interrupted(agent)
-    code, told = await agent.error("tasks/cancel", {"id": task["id"]})
-    assert (code, "waits for an answer" in told) == (-32002, True)
+    found = await agent.result("tasks/cancel", {"id": task["id"]})
+    assert found["status"]["state"] == "canceled"
+    assert "artifacts" not in found
+    update = next(each for each in runtime.questions if isinstance(each, StateUpdate))
+    assert (update.as_node, update.values) == ("__end__", b"null")
+    # Also before the thread is cleared, and for good.
+    assert (await agent.result("tasks/get", {"id": task["id"]}))["status"]["state"] == "canceled"
+    assert (await agent.error("tasks/cancel", {"id": task["id"]}))[0] == -32002
+    answer = message(taskId=task["id"])
+    assert (await agent.error("message/send", {"message": answer}))[0] == -32004
+    # The next message of the context is another task.
+    again = await agent.begun(text("hi"), contextId=task["contextId"])
+    assert again["id"] != task["id"]
+
+
+async def test_an_answer_that_came_before_a_cancel_wins(agent, runtime):
+    task = await interrupted(agent)
+    runtime.fail = Conflict("a run is in flight")
+    found = await agent.result("tasks/cancel", {"id": task["id"]})
+    assert found["status"]["state"] == "canceled"
+    # The run that answered has another id than the one that the cancel was about.
+    runtime.fail = None
+    thread = runtime.records.threads[task["contextId"]]
+    thread["metadata"] = {f"a2a_canceled_{task['id']}": UNKNOWN}
+    assert (await agent.result("tasks/get", {"id": task["id"]}))["status"]["state"] != "canceled"
+
+
+async def test_a_task_whose_interrupt_a_later_run_went_over_is_over(agent, runtime):
+    task = await interrupted(agent)
     # Another client's run went over the interrupt.
     await agent.client.post(
         f"/threads/{task['contextId']}/runs", json={"assistant_id": "counter", "input": {}}
@@ -539,7 +568,6 @@ async def test_a_message_that_cannot_be_sent_is_refused(agent, runtime, sent, co
 @pytest.mark.parametrize(
     ("configuration", "code"),
     [
-        ({"pushNotificationConfig": {"url": "http://x"}}, -32003),
         ({"acceptedOutputModes": ["audio/mpeg"]}, -32005),
         ({"acceptedOutputModes": ["text/*"], "historyLength": -1}, -32602),
         ({"blocking": "no way"}, -32602),
@@ -550,25 +578,143 @@ async def test_a_configuration_is_honoured_or_refused(agent, configuration, code
     assert (await agent.error("message/send", params))[0] == code
 
 
+PUSH = {"url": "https://example.com/hook", "token": "t"}
+
+
+async def test_push_notifications_are_configured_in_version_03(agent, runtime):
+    task = await agent.begun()
+    given = {**PUSH, "id": "c1", "authentication": {"schemes": ["Bearer"], "credentials": "s"}}
+    params = {"taskId": task["id"], "pushNotificationConfig": given}
+    made = await agent.result("tasks/pushNotificationConfig/set", params)
+    # Nobody reads the credentials back.
+    about = {"authentication": {"schemes": ["Bearer"]}}
+    shown = {"taskId": task["id"], "pushNotificationConfig": {**PUSH, "id": "c1", **about}}
+    assert made == shown
+    assert runtime.records.pushes[task["id"]]["c1"]["credentials"] == "s"
+    of_task = {"id": task["id"]}
+    assert await agent.result("tasks/pushNotificationConfig/get", of_task) == shown
+    assert await agent.result("tasks/pushNotificationConfig/list", of_task) == [shown]
+    params = {**of_task, "pushNotificationConfigId": "c1"}
+    assert await agent.result("tasks/pushNotificationConfig/delete", params) is None
+    assert await agent.result("tasks/pushNotificationConfig/list", of_task) == []
+    assert (await agent.error("tasks/pushNotificationConfig/get", params))[0] == -32001
+    assert (await agent.error("tasks/pushNotificationConfig/delete", of_task))[0] == -32602
+
+
+async def test_push_notifications_are_configured_in_version_10(agent, runtime):
+    task = await agent.begun()
+    about = {"authentication": {"scheme": "Basic", "credentials": "s"}}
+    params = {"taskId": task["id"], **PUSH, **about}
+    made = await agent.result("CreateTaskPushNotificationConfig", params)
+    shown = {**params, "id": made["id"], "authentication": {"scheme": "Basic"}}
+    assert made == shown
+    named = {"taskId": task["id"], "id": made["id"]}
+    assert await agent.result("GetTaskPushNotificationConfig", named) == shown
+    listed = await agent.result("ListTaskPushNotificationConfigs", {"taskId": task["id"]})
+    assert listed == {"configs": [shown], "nextPageToken": ""}
+    assert await agent.result("DeleteTaskPushNotificationConfig", named) == {}
+    assert runtime.records.pushes[task["id"]] == {}
+
+
+async def test_a_message_may_bring_its_configuration(agent, runtime):
+    config = {**PUSH, "authentication": {"scheme": "Basic", "credentials": "s"}}
+    new = {"message": message(), "configuration": {"taskPushNotificationConfig": config}}
+    new["configuration"]["returnImmediately"] = True
+    new["message"]["role"] = "ROLE_USER"
+    task = (await agent.result("SendMessage", new))["task"]
+    assert runtime.records.asked[-1] == ("put_push", task["id"], task["contextId"], True)
+    (stored,) = await runtime.records.list_pushes(task["id"])
+    assert (stored["scheme"], stored["credentials"]) == ("Basic", "s")
+    old = {"message": message(), "configuration": {"pushNotificationConfig": PUSH}}
+    old["configuration"]["blocking"] = False
+    task = await agent.result("message/send", old)
+    (stored,) = await runtime.records.list_pushes(task["id"])
+    assert (stored["url"], stored["version"]) == (PUSH["url"], "0.3")
+
+
 @pytest.mark.parametrize(
-    "method",
+    "config",
     [
-        "tasks/pushNotificationConfig/set",
-        "tasks/pushNotificationConfig/get",
-        "tasks/pushNotificationConfig/list",
-        "tasks/pushNotificationConfig/delete",
-        "CreateTaskPushNotificationConfig",
+        {},
+        {"url": "http://127.0.0.1/x"},
+        {"url": "ftp://example.com"},
+        {"url": "https://example.com", "token": "a\nb"},
+        {"url": "https://example.com", "id": 1},
+        {"url": "https://example.com", "authentication": "Bearer"},
     ],
 )
-async def test_push_notifications_are_refused(agent, method):
-    code, told = await agent.error(method, {"id": RUN})
-    assert code == -32003
-    assert "Stream the task" in told
+async def test_a_configuration_that_cannot_be_used_is_refused(agent, runtime, config):
+    sent = {"message": message(), "configuration": {"pushNotificationConfig": config}}
+    assert (await agent.error("message/send", sent))[0] == -32602
+    assert runtime.requests == []
+    task = await agent.begun()
+    params = {"taskId": task["id"], "pushNotificationConfig": config}
+    assert (await agent.error("tasks/pushNotificationConfig/set", params))[0] == -32602
 
 
-async def test_a_list_of_tasks_is_refused(agent):
-    code, told = await agent.error("ListTasks", {})
-    assert (code, "/runs/search" in told) == (-32004, True)
+async def test_a_task_has_a_bounded_number_of_configurations(agent):
+    task = await agent.begun()
+    for number in range(10):
+        params = {"taskId": task["id"], **PUSH, "id": f"c{number}"}
+        await agent.result("CreateTaskPushNotificationConfig", params)
+    await agent.result("CreateTaskPushNotificationConfig", {**params, "token": "another"})
+    full = await agent.error("CreateTaskPushNotificationConfig", {**params, "id": "more"})
+    assert full[0] == -32602
+    assert (await agent.error("CreateTaskPushNotificationConfig", {"taskId": RUN, **PUSH}))[
+        0
+    ] == -32001
+
+
+async def test_tasks_are_listed_by_pages_the_newest_first(agent):
+    tasks = []
+    for number in range(3):
+        await agent.answered("message/send", {"message": message()}, talk(f"a{number}"))
+        tasks.append(agent.runtime.requests[-1].run_id)
+    await agent.client.post("/runs", json={"assistant_id": "counter", "input": {}})
+    found = await agent.result("ListTasks", {"pageSize": 2})
+    assert [task["id"] for task in found["tasks"]] == tasks[:0:-1]
+    assert (found["pageSize"], found["totalSize"], found["nextPageToken"]) == (2, 3, "2")
+    assert not any({"artifacts", "history"} & task.keys() for task in found["tasks"])
+    params = {"pageSize": 2, "pageToken": "2", "includeArtifacts": True, "historyLength": 1}
+    rest = await agent.result("ListTasks", params)
+    (last,) = rest["tasks"]
+    assert (last["id"], rest["nextPageToken"]) == (tasks[0], "")
+    assert last["artifacts"][0]["parts"] == [{"text": "a0"}]
+    assert len(last["history"]) == 1
+
+
+async def test_a_list_of_tasks_is_filtered(agent, runtime):
+    asked = await interrupted(agent)
+    begun = await agent.begun()
+
+    async def ids(**params: Any) -> list[str]:
+        found = await agent.result("ListTasks", params)
+        return [task["id"] for task in found["tasks"]]
+
+    assert await ids(status="TASK_STATE_INPUT_REQUIRED") == [asked["id"]]
+    assert await ids(status="TASK_STATE_WORKING") == [begun["id"]]
+    assert await ids(contextId=begun["contextId"]) == [begun["id"]]
+    assert await ids(statusTimestampAfter="2999-01-01T00:00:00Z") == []
+    assert await ids(statusTimestampAfter="2020-01-01T00:00:00") == [begun["id"], asked["id"]]
+    runtime.records.runs.clear()
+    assert await ids() == []
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"pageSize": 0},
+        {"pageSize": 101},
+        {"pageSize": True},
+        {"pageToken": "x"},
+        {"status": "bogus"},
+        {"statusTimestampAfter": "yesterday"},
+        {"historyLength": -1},
+        {"contextId": 1},
+    ],
+)
+async def test_a_list_that_cannot_be_meant_is_refused(agent, params):
+    assert (await agent.error("ListTasks", params))[0] == -32602
 
 
 async def test_tasks_of_others_are_not_found(agent, runtime):

@@ -1,7 +1,9 @@
 """Hundreds of runs with viewers that come and go, while processes are killed at random.
 
 Half of the runs are on threads, and their viewers break off and come back. The other half are
-stateless: there is nothing to come back to, so an answer that comes must be the right one.
+stateless: there is nothing to come back to, so an answer that comes must be the right one. Every
+fifth of those on threads is a task of the A2A protocol, whose client asks for it until it is
+completed. Meanwhile crons fire every second.
 
     python -m tests.reliability.chaos --runs 300 --seed 7 --seed 8  (`make chaos`)
     python -m tests.reliability.chaos --minutes 10 --memory        (`make soak`)
@@ -23,9 +25,11 @@ import statistics
 import sys
 import tempfile
 import time
+import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +64,9 @@ KINDS = {
     "HAProxy": 1,
 }
 """What happens, and how often."""
+CRONS = 2
+TASK_EVERY = 5
+"""How many of the runs on threads have one A2A task among them."""
 MOST_KILLS_OF_A_RUN = 2
 """One less than max_attempts: who is killed more often ends in error, as promised."""
 
@@ -71,6 +78,7 @@ class Life:
     number: int
     steps: int
     stateless: bool = False
+    is_task: bool = False
     thread_id: str = ""
     run_id: str = ""
     viewers: list[Seen] = field(default_factory=list)
@@ -91,6 +99,9 @@ class Result:
     stuck: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
+    tasks: int = 0
+    firings: int = 0
+    missed: int = 0
     memory_mib: dict[str, list[float]] = field(default_factory=dict)
 
     @property
@@ -112,6 +123,9 @@ class Result:
                 f"| runs, half of them stateless | {self.runs} in {self.seconds:.0f} s,"
                 f" seed {seed} |",
                 f"| kills, and locks of {LOCK_S:g} s | {killed or 'none'} |",
+                f"| A2A tasks among the runs | {self.tasks} |",
+                f"| dates of crons, each fired once or told by a later run |"
+                f" {self.firings + self.missed}, of which {self.missed} were missed |",
                 f"| connections broken by viewers | {self.broken} |",
                 f"| recovery of a killed run, p50 / p95 / max | {p50:.2f} / "
                 f"{self.recovery(0.95):.2f} / {longest:.2f} s |",
@@ -172,6 +186,7 @@ class Chaos:
         async with httpx.AsyncClient(
             base_url=self._server.url, timeout=STUCK_S, limits=limits
         ) as http:
+            planned = [await self._plan(http) for _ in range(CRONS)]
             killer = asyncio.create_task(self._kill_at_random(http))
 
             async def work() -> None:
@@ -181,15 +196,20 @@ class Chaos:
                     if over or (runs is not None and number >= runs) or until():
                         return
                     steps = self._random.randint(4, 14)
-                    life = Life(number, steps=steps, stateless=self._stateless and number % 2 == 1)
+                    stateless = self._stateless and number % 2 == 1
+                    is_task = not stateless and number % TASK_EVERY == 0
+                    life = Life(number, steps=steps, stateless=stateless, is_task=is_task)
                     self._lives.append(life)
-                    await (self._live_once if life.stateless else self._live)(http, life)
+                    lives = self._live_as_task if is_task else self._live
+                    await (self._live_once if life.stateless else lives)(http, life)
 
             await asyncio.gather(*(work() for _ in range(AT_ONCE)))
             killer.cancel()
             await asyncio.gather(killer, return_exceptions=True)
             self.result.seconds = time.monotonic() - begun_s
             self.result.runs = len(self._lives)
+            for cron in planned:
+                await self._prove_dates(http, cron)
             await self._prove(http)
         return self.result
 
@@ -215,6 +235,55 @@ class Chaos:
             self.result.stuck.append(f"run {life.number} ({life.run_id}) after {STUCK_S:g} s")
         finally:
             self._current.pop(life.run_id, None)
+
+    async def _live_as_task(self, http: httpx.AsyncClient, life: Life) -> None:
+        """A task of A2A: sent without waiting, and asked for until it is completed."""
+        self.result.tasks += 1
+        path = f"/a2a/{self._random.choice(['steps', 'crowd'])}"
+        state = self._effects.input(n=life.steps, delay=self._random.uniform(0.03, 0.15))
+        message = {
+            "role": "user",
+            "messageId": str(uuid.uuid4()),
+            "parts": [{"kind": "data", "data": state}],
+        }
+        try:
+            async with asyncio.timeout(STUCK_S):
+                life.thread_id = (await self._ask(http, "POST", "/threads", {}))["thread_id"]
+                message["contextId"] = life.thread_id
+                params = {"message": message, "configuration": {"blocking": False}}
+                call = {"jsonrpc": "2.0", "id": 1, "method": "message/send", "params": params}
+                # A client that does not know whether its message arrived looks before it sends
+                # it again.
+                known: list[Any] = []
+                while not known:
+                    with contextlib.suppress(httpx.TransportError):
+                        await http.post(path, json=call)
+                    known = await self._ask(http, "GET", f"/threads/{life.thread_id}/runs")
+                life.run_id = known[0]["run_id"]
+                self._current[life.run_id] = life
+                get = {**call, "method": "tasks/get", "params": {"id": life.run_id}}
+                while not life.status:
+                    task = (await self._ask(http, "POST", path, get))["result"]
+                    said = task["status"]["state"]
+                    if said == "completed":
+                        life.status = "success"
+                        (part,) = task["artifacts"][0]["parts"]
+                        if part["data"].get("i") != life.steps:
+                            self.result.wrong.append(f"task {life.number}: {part['data']}")
+                    elif said not in ("submitted", "working"):
+                        life.status = said
+                    await asyncio.sleep(0.1)
+        except TimeoutError:
+            self.result.stuck.append(f"task {life.number} ({life.run_id}) after {STUCK_S:g} s")
+        finally:
+            self._current.pop(life.run_id, None)
+
+    async def _plan(self, http: httpx.AsyncClient) -> dict[str, Any]:
+        """A cron that fires each second, on a thread of its own."""
+        thread_id = (await self._ask(http, "POST", "/threads", {}))["thread_id"]
+        body = {"assistant_id": "crowd", "schedule": "* * * * * *"}
+        body["input"] = self._effects.input(n=1)
+        return await self._ask(http, "POST", f"/threads/{thread_id}/runs/crons", body)
 
     async def _live_once(self, http: httpx.AsyncClient, life: Life) -> None:
         """A stateless run, and again as a new one if its connection breaks."""
@@ -387,7 +456,8 @@ class Chaos:
                 self._prove_effects(life, done)
                 if life.stateless:
                     continue
-                self._prove_streams(life, done)
+                if not life.is_task:
+                    self._prove_streams(life, done)
                 thread = await self._ask(http, "GET", f"/threads/{life.thread_id}")
                 if thread["status"] != "idle":
                     self.result.left.append(f"thread of run {life.number}: {thread['status']}")
@@ -397,6 +467,8 @@ class Chaos:
         name = f"run {life.number} ({life.run_id})"
         if life.status != "success" or set(done) != set(range(1, life.steps + 1)):
             self.result.lost.append(f"{name} {life.status}: steps {done}")
+        if life.is_task:
+            return  # its checkpoints are not awaited, so more than one step may be repeated
         # A step that begins has the checkpoint of the one before it: nobody may go back.
         if done != sorted(done) or len(done) - life.steps > len(life.killed_s):
             self.result.repeated.append(f"{name}, {len(life.killed_s)} kills: steps {done}")
@@ -414,6 +486,48 @@ class Chaos:
                 self.result.repeated.append(f"{name}: {seen.steps}, {states}")
             if seen.numbers != sorted(set(seen.numbers)):
                 self.result.repeated.append(f"{name}: ids {seen.numbers}")
+
+    async def _prove_dates(self, http: httpx.AsyncClient, cron: dict[str, Any]) -> None:
+        """Each date from the first one on is one run, or told by the run after it."""
+        path = f"/runs/crons/{cron['cron_id']}"
+        stopped = await self._ask(http, "PATCH", path, {"enabled": False})
+        thread = f"/threads/{cron['thread_id']}"
+
+        async def rests() -> bool:
+            return (await self._ask(http, "GET", thread))["status"] == "idle"
+
+        try:
+            await until(rests, within_s=STUCK_S)
+        except AssertionError:
+            self.result.stuck.append(f"the runs of a cron: {await self._ask(http, 'GET', thread)}")
+            return
+        found: list[dict[str, Any]] = []
+        while page := await self._ask(http, "GET", f"{thread}/runs?limit=100&offset={len(found)}"):
+            found += page
+        expected = datetime.fromisoformat(cron["next_run_date"])
+        for run in found[::-1]:
+            due = datetime.fromtimestamp((uuid.UUID(run["run_id"]).int >> 80) / 1000, UTC)
+            missed = run["metadata"].get("cron_missed", 0)
+            if due > expected:
+                self.result.lost.append(f"a cron's dates from {expected} to {due}")
+            elif due < expected:
+                self.result.repeated.append(f"a cron's date {due}")
+            if run["status"] != "success":
+                self.result.lost.append(f"a cron's run of {due}: {run['status']}")
+            self.result.firings += 1
+            self.result.missed += missed
+            expected = due + timedelta(seconds=1 + missed)
+        if expected != datetime.fromisoformat(stopped["next_run_date"]):
+            self.result.lost.append(f"a cron's dates from {expected} on")
+        await self._ask_to_delete(http, path)
+
+    async def _ask_to_delete(self, http: httpx.AsyncClient, path: str) -> None:
+        async with asyncio.timeout(STUCK_S):
+            while True:
+                with contextlib.suppress(httpx.TransportError):
+                    if (await http.delete(path)).status_code in (204, 404):
+                        return
+                await asyncio.sleep(0.1)
 
     async def _prove_nothing_is_left(self, http: httpx.AsyncClient) -> None:
         async def at_rest() -> bool:

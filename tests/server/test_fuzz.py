@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from greenroom.http.app import create_app
+from greenroom.http.settings import HttpSettings
 from tests.http.edge_doubles import MemoryRecords, MemoryRuntime
 from tests.serving import Served
 
@@ -17,7 +18,12 @@ ENDLESS = "/threads/{thread_id}/stream"
 ANSWER_WAIT_S = 30.0
 
 RECORDS = MemoryRecords()
-APP = create_app(runtime=MemoryRuntime(RECORDS), records=RECORDS, graphs=["counter"])
+APP = create_app(
+    runtime=MemoryRuntime(RECORDS),
+    records=RECORDS,
+    graphs=["counter"],
+    settings=HttpSettings(openai=True),
+)
 DESCRIPTION = APP.openapi()
 OPERATIONS = [
     (method, path)

@@ -8,7 +8,7 @@ from starlette.requests import Request
 
 from greenroom.core.ports import JsonObject, SchemasQuestion
 from greenroom.http.creation import assistant_of, plain
-from greenroom.http.edge import Edge, dialect_of, edge_of
+from greenroom.http.edge import Edge, base_url, dialect_of, edge_of
 from greenroom.http.system import package_version
 from greenroom.wire.encoding import is_object, loads
 
@@ -34,7 +34,7 @@ async def card(request: Request, name: str) -> JsonObject:
     description = assistant.get("description") or f"{title} assistant"
     schema = await input_schema(edge, assistant)
     properties = sorted(plain(schema.get("properties")))
-    url = f"{_base_url(request)}/a2a/{assistant_id}"
+    url = f"{base_url(request)}/a2a/{assistant_id}"
     return {
         "name": title,
         "description": description,
@@ -45,7 +45,7 @@ async def card(request: Request, name: str) -> JsonObject:
         ],
         "capabilities": {
             "streaming": True,
-            "pushNotifications": False,
+            "pushNotifications": True,
             "stateTransitionHistory": False,
             "extensions": [
                 {
@@ -93,12 +93,3 @@ async def input_schema(edge: Edge, assistant: JsonObject) -> JsonObject:
     schemas: Any = loads(await edge.runtime.ask(question))
     schema: Any = schemas.get("input_schema") if is_object(schemas) else None
     return schema if is_object(schema) else {}
-
-
-def _base_url(request: Request) -> str:
-    """Returns the address under which the client reached the mount."""
-    url = request.url
-    # A proxy that ends TLS tells the scheme in this header.
-    told = request.headers.get("x-forwarded-proto", "").partition(",")[0].strip().lower()
-    scheme = told if told in ("http", "https") else url.scheme
-    return f"{scheme}://{url.netloc}{dialect_of(request).prefix}"

@@ -10,6 +10,8 @@ is loaded in a thread at the first request, so a server that nobody asks for A2A
     calls       a request to a method, and the forms of its answer
     versions    the JSON of versions 0.3 and 1.0 of the protocol
     tasks       tasks as runs, contexts as threads
+    listings    lists of tasks
+    pushes      whom to tell about a task
     views       tasks and events as clients see them
     parts       parts of messages from and to LangChain's messages
 """

@@ -13,6 +13,7 @@ taken for the task's.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,17 +25,25 @@ from a2a.utils.errors import (
     UnsupportedOperationError,
 )
 
+from greenroom.core.access import Value
 from greenroom.core.errors import Conflict, NotFound
-from greenroom.core.ports import JsonObject, RunFilter
+from greenroom.core.ports import JsonObject, RunFilter, StateUpdate
 from greenroom.core.runs import CancelRequest, Placement, RunStatus
 from greenroom.core.scopes import Scope
 from greenroom.http.a2a import parts
 from greenroom.http.a2a.cards import input_schema
+from greenroom.http.a2a.listings import Listed, Listing
 from greenroom.http.a2a.views import State, Turn, View
-from greenroom.http.all_runs import found_run
 from greenroom.http.creation import create_run, plain
 from greenroom.http.edge import Edge
-from greenroom.http.gates import cancels, creates_run, reads_thread
+from greenroom.http.gates import (
+    cancels,
+    found_run,
+    makes_thread,
+    metadata_of,
+    reads_thread,
+    updates_thread,
+)
 from greenroom.http.parameters import is_uuid, new_id, new_run_id, thread_id_of
 from greenroom.http.streaming import close
 from greenroom.wire.dialects import Dialect
@@ -46,7 +55,10 @@ OF_TASK = "a2a"
 
 _TERMINAL = "The task is over and takes no more messages; send this one without a taskId."
 _AT_WORK = "The task is at work; wait for its end, or cancel it, before you send it a message."
-_WAITS = "The task waits for an answer and nothing of it runs; answer it, or leave it as it is."
+END = "__end__"
+"""The node as which an update leaves nothing to do in a thread."""
+_SCANNED = 500
+"""The most tasks that one request for a list looks at."""
 
 Event = a2a.Task | a2a.TaskStatusUpdateEvent | a2a.TaskArtifactUpdateEvent
 
@@ -108,6 +120,8 @@ class Tasks:
                 message_id=message.message_id,
             )
         own: JsonObject = {"task_id": turn.task_id, "message_id": turn.message_id}
+        if waiting is None:
+            own["is_first"] = True
         if message.reference_task_ids:
             own["reference_task_ids"] = message.reference_task_ids
         body |= {
@@ -138,9 +152,12 @@ class Tasks:
     async def cancel(self, task_id: str, context_id: str | None) -> View:
         """Cancels the run of a task; returns when it has ended.
 
+        A task that waits for an answer is canceled by a note at its thread, and the thread waits
+        no more. The note names the run that waited, so an answer that came before it wins.
+
         Raises:
             TaskNotFoundError: as of `get`.
-            TaskNotCancelableError: the task is over, or waits for an answer.
+            TaskNotCancelableError: the task is over.
         """
         turn, run = await self._found(task_id, context_id)
         wanted = CancelRequest(thread_id=turn.context_id, run_id=turn.run_id)
@@ -156,10 +173,56 @@ class Tasks:
         except Conflict:
             view = await self.get(task_id, context_id)
             if view.state is State.input_required:
-                raise TaskNotCancelableError(_WAITS) from None
+                return await self._give_up(view)
             over = f"The task is {view.state.value} and cannot be canceled any more."
             raise TaskNotCancelableError(over) from None
         return await self.get(task_id, context_id)
+
+    async def _give_up(self, waiting: View) -> View:
+        turn = waiting.turn
+        note = {_canceled_key(turn.task_id): turn.run_id}
+        scope, _ = await updates_thread(self._edge, turn.context_id)
+        await self._edge.records.patch_thread(turn.context_id, metadata=note, ttl=None, scope=scope)
+        clear = StateUpdate(
+            graph_id=str(self._assistant["graph_id"]),
+            thread_id=turn.context_id,
+            values=b"null",
+            as_node=END,
+        )
+        # A run in flight: an answer came first, or the thread is at another task already.
+        with suppress(Conflict):
+            await self._edge.runtime.update_state(clear, scope=scope)
+        return await self.get(turn.task_id, turn.context_id)
+
+    async def listed(self, wanted: Listing) -> Listed:
+        """Returns a page of the assistant's tasks, the newest first."""
+        where = RunFilter(
+            thread_id=wanted.context_id,
+            assistant_id=self._assistant_id,
+            metadata={OF_TASK: {"is_first": True}},
+        )
+        found: list[View] = []
+        offset = wanted.offset
+        value: Value = {"metadata": {}, "values": {}, "status": None, "limit": 0, "offset": offset}
+        scope = await self._edge.gate.allow("threads", "search", value)
+        if stamped := metadata_of(value):
+            where = replace(where, metadata={**stamped, **(where.metadata or {})})
+        while True:
+            limit = wanted.size - len(found)
+            page = await self._edge.records.search_runs(
+                where, limit=limit, offset=offset, descending=True, scope=scope
+            )
+            for first in page.items:
+                offset += 1
+                with suppress(TaskNotFoundError):  # deleted meanwhile
+                    view = await self.get(str(first["run_id"]), None)
+                    if wanted.takes(view):
+                        found.append(view)
+            if not page.has_more or len(found) == wanted.size:
+                total = await self._edge.records.count_runs(where, scope=scope)
+                return Listed(found, offset if page.has_more else None, total)
+            if offset - wanted.offset >= _SCANNED:
+                return Listed(found, offset, wanted.offset + _SCANNED)
 
     async def ended(self, sent: Sent) -> View:
         """Waits for the end of a task's run.
@@ -268,13 +331,18 @@ class Tasks:
 
     async def _view(self, turn: Turn, run: JsonObject) -> View:
         changed_at = str(run["updated_at"])
+        scope = await reads_thread(self._edge, turn.context_id)
         if RunStatus(run["status"]).is_terminal:
             try:
                 end = await self._edge.runtime.outcome(turn.run_id, None, over=True)
             except NotFound:
                 raise TaskNotFoundError(not_found(turn.task_id)) from None
-            return View.of_outcome(turn, end, changed_at)
-        scope = await reads_thread(self._edge, turn.context_id)
+            view = View.of_outcome(turn, end, changed_at)
+            if view.state not in (State.completed, State.input_required):
+                return view
+            thread = await self._edge.records.get_thread(turn.context_id, scope=scope)
+            noted = plain((thread or {}).get("metadata")).get(_canceled_key(turn.task_id))
+            return view.canceled() if noted == turn.run_id else view
         thread = await self._edge.records.get_thread(turn.context_id, scope=scope)
         values = plain((thread or {}).get("values"))
         return View.of_run(turn, run["status"], changed_at, values)
@@ -283,19 +351,13 @@ class Tasks:
 
     async def _context(self, context_id: str | None) -> str:
         thread_id = thread_id_of(self._dialect, context_id) if context_id else new_id()
-        # As for a run that makes its thread: what a handler adds to the run's metadata, the thread
-        # gets, and it is not asked about threads.create.
-        scope, stamped = await creates_run(
-            self._edge,
-            RunCreate(assistant_id=self._assistant_id, if_not_exists="create"),
-            thread_id=thread_id,
-            assistant_id=self._assistant_id,
-            run_id=new_run_id(thread_id),
+        scope, metadata = await makes_thread(
+            self._edge, thread_id=thread_id, assistant_id=self._assistant_id
         )
         try:
             await self._edge.records.create_thread(
                 thread_id,
-                metadata=stamped.metadata or {},
+                metadata=metadata,
                 if_exists="do_nothing",
                 ttl=None,
                 scope=scope,
@@ -315,6 +377,11 @@ class Tasks:
                 " text and no files: the input of its graph has no 'messages'. Send a data part"
                 f" with its fields instead: {', '.join(properties) or 'it has none'}."
             )
+
+
+def _canceled_key(task_id: str) -> str:
+    """Returns the key of a thread's metadata that says which waiting run of a task is canceled."""
+    return f"a2a_canceled_{task_id}"
 
 
 def not_found(task_id: str) -> str:

@@ -33,11 +33,13 @@ class Version:
     """One version of the protocol.
 
     Attributes:
+        name: e.g. ``0.3``.
         params: makes parameters of version 0.3 of a request's.
         task: makes the result of a method whose result is always a task, of version 0.3's JSON.
         event: the same for a result, or a stream's event, of several kinds.
     """
 
+    name: str
     params: Callable[[JsonObject], JsonObject]
     task: Callable[[JsonObject], JsonObject]
     event: Callable[[JsonObject], JsonObject]
@@ -59,9 +61,17 @@ def _params(params: JsonObject) -> JsonObject:
         found["configuration"] = {
             **{k: v for k, v in configuration.items() if k != "returnImmediately"},
             "blocking": not at_once if isinstance(at_once, bool | None) else at_once,
-            "pushNotificationConfig": configuration.get("taskPushNotificationConfig"),
+            "pushNotificationConfig": _push_in(configuration.get("taskPushNotificationConfig")),
         }
     return found
+
+
+def _push_in(config: Any) -> Any:
+    about: Any = config.get("authentication") if is_object(config) else None
+    if not is_object(about) or "scheme" not in about:
+        return config
+    rest = {key: value for key, value in about.items() if key != "scheme"}
+    return {**config, "authentication": {**rest, "schemes": [about["scheme"]]}}
 
 
 def _message_in(message: JsonObject) -> JsonObject:
@@ -136,5 +146,5 @@ def _part_out(part: JsonObject) -> JsonObject:
     return {names[key]: value for key, value in part["file"].items()}
 
 
-V03 = Version(params=_same, task=_same, event=_same)
-V10 = Version(params=_params, task=_task_out, event=_event_out)
+V03 = Version(name="0.3", params=_same, task=_same, event=_same)
+V10 = Version(name="1.0", params=_params, task=_task_out, event=_event_out)

@@ -7,7 +7,7 @@ that waited, to one that streams, and to one that asks after a restart.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -103,6 +103,10 @@ class View:
             error=_error(end),
             timestamp=timestamp,
         )
+
+    def canceled(self) -> View:
+        """Returns the task as one that a client has canceled while it waited."""
+        return replace(self, state=State.canceled)
 
     def interrupt_ids(self) -> list[str]:
         """Returns the ids of the interrupts that wait for an answer."""

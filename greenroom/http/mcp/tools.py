@@ -11,28 +11,23 @@ one assistant has it.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from mcp import types
 
-from greenroom.core.errors import GreenroomError
 from greenroom.core.identity import system_assistant_id
-from greenroom.core.ports import AssistantFilter, JsonObject, Page, SchemasQuestion
+from greenroom.core.ports import AssistantFilter, JsonObject, Page
 from greenroom.http.assistants import searched
-from greenroom.http.creation import plain
 from greenroom.http.edge import Edge
 from greenroom.http.mcp.messages import INVALID_PARAMS, RpcError
-from greenroom.wire.encoding import dumps, is_list, is_object, loads
+from greenroom.http.schemas import all_assistants, schemas_of
+from greenroom.wire.encoding import dumps, is_list, is_object
 
 PAGE = 100
 """The tools on a page of ``tools/list``."""
-_SCANNED = 1000
-_QUESTIONS = 8
-"""The most questions about schemas at once: they share the inspector with other clients."""
 
 _LONGEST = 64
 """The longest name that the makers of models take; MCP allows 128 characters."""
@@ -114,12 +109,12 @@ async def find_tool(edge: Edge, name: str) -> JsonObject:
         RpcError: there is no such tool, or several assistants have this name.
     """
     if await edge.serves(name):
-        _, scope = await searched(edge, AssistantFilter(), limit=_SCANNED, offset=0)
+        _, scope = await searched(edge, AssistantFilter(), limit=PAGE, offset=0)
         assistant = await edge.records.get_assistant(system_assistant_id(name), scope=scope)
         if assistant is not None and tool_name(assistant) == name:
             return assistant
     called: list[JsonObject] = []
-    async for assistant in _all_assistants(edge):
+    async for assistant in all_assistants(edge):
         if tool_name(assistant) == name:
             return assistant
         if _cleaned(str(assistant["name"])) == name:
@@ -133,17 +128,6 @@ async def find_tool(edge: Edge, name: str) -> JsonObject:
             f"{len(called)} assistants are called {name[:255]}. Use the name of a tool: {names}.",
         )
     return called[0]
-
-
-async def _all_assistants(edge: Edge) -> AsyncIterator[JsonObject]:
-    offset = 0
-    while True:
-        found = await _assistants(edge, _SCANNED, offset)
-        for assistant in found.items:
-            yield assistant
-        if not found.has_more:
-            return
-        offset += _SCANNED
 
 
 async def _assistants(edge: Edge, limit: int, offset: int) -> Page:
@@ -166,26 +150,8 @@ async def input_schema(edge: Edge, assistant: JsonObject) -> JsonObject:
 
 
 async def _schemas(edge: Edge, assistants: Sequence[JsonObject]) -> list[JsonObject]:
-    room = asyncio.Semaphore(_QUESTIONS)
-
-    async def asked(graph_id: str, config: JsonObject) -> JsonObject:
-        async with room:
-            try:
-                answer = await edge.runtime.ask(SchemasQuestion(graph_id=graph_id, config=config))
-            except GreenroomError as error:
-                if error.status_hint == 503:
-                    raise
-                return {}  # one graph that cannot be loaded takes no other tool away
-        schema: Any = loads(answer).get("input_schema")
-        return schema if is_object(schema) else {}
-
-    # Assistants of one graph mostly have one config, too.
-    questions = [(str(one["graph_id"]), plain(one.get("config"))) for one in assistants]
-    keys = [(graph_id, dumps(config)) for graph_id, config in questions]
-    once = dict(zip(keys, questions, strict=True))
-    answers = await asyncio.gather(*(asked(*question) for question in once.values()))
-    by_key = dict(zip(once, answers, strict=True))
-    return [by_key[key] for key in keys]
+    found = [schemas.get("input_schema") for schemas in await schemas_of(edge, assistants)]
+    return [schema if is_object(schema) else {} for schema in found]
 
 
 def graph_input(schema: JsonObject, arguments: JsonObject) -> Any:

@@ -4,6 +4,8 @@
 |---|---|
 | `queries` | `Queries`: queries PostgreSQL, and translates its errors; shared parts of SQL |
 | `assistants`, `threads`, `runs`, `crons` | questions about one kind of record, and its shape |
+| `feedback` | what people say about runs |
+| `pushes` | who is told about A2A tasks |
 | `keys` | keys of requests that clients may repeat, and what was made under them |
 | `usage` | what gateways have counted of their callers, and the runs of a caller |
 | `system_assistants` | the assistants that every start of a server registers |
@@ -12,11 +14,13 @@
 
 from greenroom.persistence.records.assistants import AssistantRecords
 from greenroom.persistence.records.crons import CronRecords
+from greenroom.persistence.records.feedback import FeedbackRecords
 from greenroom.persistence.records.items import (
     ItemQueries,
     ItemRecords,
     delete_expired_items,
 )
+from greenroom.persistence.records.pushes import PushRecords
 from greenroom.persistence.records.runs import RunRecords
 from greenroom.persistence.records.system_assistants import name_assistants, register_assistants
 from greenroom.persistence.records.threads import WALK, ThreadRecords
@@ -33,6 +37,13 @@ __all__ = [
 
 
 class PostgresRecords(
-    AssistantRecords, ThreadRecords, RunRecords, CronRecords, ItemRecords, UsageQueries
+    AssistantRecords,
+    ThreadRecords,
+    RunRecords,
+    FeedbackRecords,
+    CronRecords,
+    ItemRecords,
+    PushRecords,
+    UsageQueries,
 ):
     """`core.ports.Records` over a pool."""
