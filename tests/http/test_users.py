@@ -24,6 +24,7 @@ from greenroom.core.access import AuthSpec
 from greenroom.core.identity import system_assistant_id
 from greenroom.http.app import create_app
 from greenroom.http.edge import Connections
+from greenroom.http.openai.response_objects import response_id
 from greenroom.http.settings import HttpSettings
 from tests.http import owners
 from tests.http.edge_doubles import GRAPHS, MemoryRecords, MemoryRuntime
@@ -35,7 +36,8 @@ HIDDEN = (
     "GET /a2a/{assistant_id}/.well-known/agent.json",
 )
 """Routes that the OpenAPI document leaves out."""
-CHATS = {"input_schema": {"properties": {"messages": {"type": "array"}}, "required": []}}
+MESSAGES = {"properties": {"messages": {"type": "array"}}, "required": []}
+CHATS = {"input_schema": MESSAGES, "output_schema": MESSAGES}
 
 
 @dataclass(frozen=True)
@@ -45,10 +47,12 @@ class Ids:
     busy: str
     assistant: str
     cron: str
+    response: str = ""
 
     def other(self) -> Ids:
         """Ids of nothing."""
-        return Ids(*(f"656ebb01-2f41-4e1c-8df6-f83b6e2bb98{n}" for n in range(5)))
+        nothing = [f"656ebb01-2f41-4e1c-8df6-f83b6e2bb98{n}" for n in range(6)]
+        return Ids(*nothing[:5], response=response_id(nothing[5]))
 
 
 Body = Callable[[Ids], Any]
@@ -80,6 +84,9 @@ RUN: Body = lambda ids: {  # noqa: E731
     "if_not_exists": "reject",  # else the gateway's mount makes a thread of any free id
 }
 CRON: Body = lambda ids: {"assistant_id": "counter", "schedule": "0 0 * * *"}  # noqa: E731
+
+
+SAID = {"messages": [{"role": "user", "content": "hi"}]}
 
 
 def nothing(ids: Ids) -> Any:
@@ -157,6 +164,20 @@ ROWS: dict[str, Row] = {
     "GET /runs/crons/{cron_id}": Row("same"),
     "PATCH /runs/crons/{cron_id}": Row("same", lambda ids: {"enabled": False}),
     "DELETE /runs/crons/{cron_id}": Row("same"),
+    "POST /runs/{run_id}/feedback": Row("same", lambda ids: {"key": "k", "score": 1}),
+    "GET /runs/{run_id}/feedback": Row("same"),
+    "POST /runs/{run_id}/feedback/{key}": Row("same", lambda ids: {"score": 1}),
+    "GET /runs/{run_id}/feedback/{key}": Row("same", query=lambda ids: {"score": 1}),
+    "POST /v1/chat/completions": Row("same", lambda ids: {"model": ids.assistant, **SAID}),
+    "POST /v1/responses": Row(
+        "same",
+        lambda i: {"model": "counter", "input": "x", "previous_response_id": i.response},
+    ),
+    "GET /v1/responses/{response_id}": Row("same"),
+    "DELETE /v1/responses/{response_id}": Row("same"),
+    "POST /v1/responses/{response_id}/cancel": Row("same"),
+    "GET /v1/models": Row("list"),
+    "GET /v1/models/{model}": Row("same"),
     "POST /mcp": Row("list", rpc("tools/list")),
     "POST /a2a/{assistant_id}": Row("rpc", rpc("agent/getAuthenticatedExtendedCard")),
     "GET /a2a/{assistant_id}": Row("same"),
@@ -191,6 +212,9 @@ class World:
             cron_id=ids.cron,
             checkpoint_id="1f0c0000-0000-6000-8000-000000000000",
             namespace="child",
+            key="k",
+            model=ids.assistant,
+            response_id=ids.response,
         )
         if path.endswith("/stream") and "/runs" not in path:
             return await self._looked_into(who, path)
@@ -267,7 +291,7 @@ def app_of_users() -> FastAPI:
         runtime=MemoryRuntime(records),
         records=records,
         graphs=GRAPHS,
-        settings=HttpSettings(heartbeat_s=5.0),
+        settings=HttpSettings(heartbeat_s=5.0, openai=True),
         authenticator=authenticator(),
     )
 
@@ -320,7 +344,8 @@ async def made_by_maker(world: World) -> Ids:
     cron = await post("/runs/crons", CRON(None))
     item = {"namespace": ["docs"], "key": "k", "value": {"secret": "s"}}
     await post("/store/items", item, "PUT")
-    return Ids(thread, run, busy, assistant["assistant_id"], cron["cron_id"])
+    response = await post("/v1/responses", {"model": "counter", "input": "hi"})
+    return Ids(thread, run, busy, assistant["assistant_id"], cron["cron_id"], response["id"])
 
 
 def routes() -> set[str]:
@@ -373,7 +398,8 @@ async def test_what_one_user_has_made_does_not_exist_for_the_other(
             assert seen(asked, ids) == seen(same, absent)
         case "list":
             assert asked.status_code == 200
-            assert asked.json() in (0, [], None, {"items": []}, {"namespaces": []}) or (
+            empty = ({"items": []}, {"namespaces": []}, {"object": "list", "data": []})
+            assert asked.json() in (0, [], None, *empty) or (
                 asked.json() == {"jsonrpc": "2.0", "id": 1, "result": {"tools": []}}
             )
         case "conflict":
