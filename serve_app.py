@@ -22,8 +22,8 @@ from greenroom.settings import Settings
 
 settings = Settings.read()
 forget_secrets(SERVER_SECRETS)
-configuration = read_configuration(settings.config)
-refuse_exposure(settings, authenticates=False)
+configuration = read_configuration(settings.config).with_auth(settings.auth)
+refuse_exposure(settings, authenticates=configuration.auth is not None)
 for sentence in configuration.warnings:
     logging.getLogger("greenroom.server").warning(sentence)
 if settings.allow_broken:

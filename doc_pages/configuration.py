@@ -43,6 +43,14 @@ _TOP = {
     " node that returned it. `pickle_fallback` says whether a value that msgpack does not give back"
     " is pickled: by default only where all types are allowed. `allowed_json_modules` is about"
     " checkpoints in LangGraph's older JSON format.",
+    "auth": "Who may use the server, and what of it. `path` is `./file.py:attribute` or"
+    " `package.module:attribute` of a `langgraph_sdk.Auth`, see [users](how-to/users.md), or"
+    " [`greenroom.auth:api_keys`](how-to/api-keys.md), or"
+    " [`greenroom.auth:jwt`](how-to/single-sign-on.md). `cache` keeps users: `cache_keys` are the"
+    " names of the headers that decide (default: `authorization` and `x-api-key`), `ttl_seconds`"
+    " (default 60), `max_size` (default 1000). `openapi` has `securitySchemes`, `security` and"
+    " `paths` for `/openapi.json`. `disable_studio_auth` may be `true`, and is so in any case. An"
+    " unknown key is an error. Unset: everybody is let in.",
     "http": "`openai: true` serves the routes of OpenAI's API, see [OpenAI"
     " clients](how-to/openai-client.md). `app` is a Starlette or FastAPI application,"
     " `./file.py:attribute`, whose routes and"
@@ -50,7 +58,7 @@ _TOP = {
     " `configurable_headers` and `logging_headers` select headers by `includes` and `excludes`, for"
     " runs and for the log. `disable_assistants`, `_threads`, `_runs`, `_store`, `_mcp`, `_a2a`,"
     " `_meta`, `_ui` and `_webhooks` switch parts off. `middleware_order` is `middleware_first` or"
-    " `auth_first`; `enable_custom_route_auth` is refused, as there is no authentication. See"
+    " `auth_first`; with `enable_custom_route_auth` your routes need authentication, too. See"
     " [routes of your own](how-to/custom-routes.md). `cors` has Starlette's"
     " keys (`allow_origins`, `allow_origin_regex`, `allow_methods`,"
     " `allow_headers`, `allow_credentials`, `expose_headers`, `max_age`); an absent one has the"

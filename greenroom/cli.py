@@ -1,4 +1,5 @@
-"""The commands: ``greenroom serve``, ``check``, ``new``, ``examples``, ``stop``, ``version``.
+"""The commands: ``greenroom serve``, ``check``, ``new``, ``examples``, ``stop``, ``keys``,
+``version``.
 
 Each failure prints one sentence on standard error and gives an exit code other than 0. A command
 ends everything that it has started, also when it fails. `actors` is imported late: Ray reads its
@@ -21,7 +22,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from greenroom import datadir
-from greenroom.core.errors import GreenroomError
+from greenroom.core.errors import ConfigurationError, GreenroomError
 from greenroom.exposure import refuse_password_on_the_command_line
 from greenroom.graph_check import GraphCheck, GraphReport
 from greenroom.graphs.configuration import Configuration, read_configuration
@@ -127,7 +128,7 @@ def check(config: ConfigOption = None) -> None:
     configuration = read_configuration(settings.config)
     note([*configuration.warnings, *without_effect(os.environ, configuration.env)])
     configuration.webhooks.filled({**os.environ, **configuration.env})
-    with GraphCheck(settings.config, loud=True, factories=True) as graph_check:
+    with GraphCheck(settings.config, loud=True, factories=True, auth=settings.auth) as graph_check:
         with err.status("Importing the graphs ..."):
             reports = graph_check.finish()
     out.print(_table(configuration, reports))
@@ -172,6 +173,69 @@ def stop(data_dir: DataDirOption = None) -> None:
         out.print(f"No server runs in {settings.data_dir}.")
     else:
         out.print(f"The server {owner.url} (process {owner.pid}) has ended.")
+
+
+keys = typer.Typer(
+    help="API keys for 'greenroom.auth:api_keys'.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(keys, name="keys")
+
+
+@keys.command("create")
+def create_key(
+    owner: Annotated[str, typer.Argument(help="Whose key it is: the identity of its user.")],
+    admin: Annotated[
+        bool, typer.Option("--admin", help="Its user reaches everything, of all users.")
+    ] = False,
+    only_print: Annotated[
+        bool,
+        typer.Option(
+            "--print", help="Store nothing; print the entry for GREENROOM_API_KEYS as well."
+        ),
+    ] = False,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Make a key and show it once; the server, running or not, knows it at once."""
+    from greenroom.auth import key_file
+
+    if not owner.isprintable() or not owner.strip():
+        raise ConfigurationError("The owner of a key must be a name of printable characters.")
+    key, entry = key_file.new_key(owner, ("admin",) if admin else ())
+    if only_print:
+        out.print(f"GREENROOM_API_KEYS={key_file.written(entry)}", markup=False, soft_wrap=True)
+    else:
+        key_file.add(Settings.read(data_dir=data_dir).data_dir, entry)
+    out.print(key, markup=False, soft_wrap=True)
+    note(["This is the key. It is not stored and cannot be shown again."])
+
+
+@keys.command("list")
+def list_keys(data_dir: DataDirOption = None) -> None:
+    """Show ids, owners and permissions of the keys, and no key."""
+    from greenroom.auth import key_file
+
+    found = key_file.read(Settings.read(data_dir=data_dir).data_dir).by_id.values()
+    table = Table("id", "owner", "permissions", "created", box=None, pad_edge=False)
+    for key in found:
+        table.add_row(key.key_id, escape(key.owner), ", ".join(key.permissions), key.created_at)
+    out.print(table)
+
+
+@keys.command("revoke")
+def revoke_key(
+    key_id: Annotated[str, typer.Argument(help="The id of the key: its part after 'gr_'.")],
+    data_dir: DataDirOption = None,
+) -> None:
+    """Delete a key. Requests with it are refused from now on; streams that are open go on."""
+    from greenroom.auth import key_file
+
+    folder = Settings.read(data_dir=data_dir).data_dir
+    removed = key_file.remove(folder, key_id)
+    if removed is None:
+        raise ConfigurationError(
+            f"There is no key {key_id!r} in {folder}; 'greenroom keys list' shows the ids."
+        )
+    out.print(f"The key {key_id} of {removed.owner} is revoked.", markup=False)
 
 
 @app.command("version")

@@ -24,6 +24,11 @@ from greenroom.core.errors import ConfigurationError
 from greenroom.graphs.configuration import Configuration, read_configuration
 from greenroom.graphs.store_section import EMBED
 
+AUTH = "auth.path"
+"""The name of ``auth`` among the graphs of a check."""
+_SHARED = (EMBED, AUTH)
+"""What all graphs share; its problem is one of the server."""
+
 FACTORY_S = 30.0
 """The time-out of one call of a factory."""
 
@@ -57,17 +62,25 @@ class GraphCheck:
         loud: pass on the output of the graphs' modules instead of dropping it.
         factories: call each factory once.
         tolerant: report a broken graph instead of refusing it, unless all of them are broken.
+        auth: the setting `auth`, which overrides that of the configuration.
     """
 
     def __init__(
-        self, path: Path, *, loud: bool = False, factories: bool = False, tolerant: bool = False
+        self,
+        path: Path,
+        *,
+        loud: bool = False,
+        factories: bool = False,
+        tolerant: bool = False,
+        auth: str | None = None,
     ) -> None:
         self._path = path
+        self._auth = auth
         self._tolerant = tolerant
         self._loud = loud
         self._factories = factories
         self._reports: list[GraphReport] = []
-        self._embedding: GraphReport | None = None
+        self._shared: dict[str, GraphReport] = {}
         self._ending = threading.Lock()
         self._ended = False
         self._process = self._started([])
@@ -90,11 +103,13 @@ class GraphCheck:
         """Waits for the check; returns one report per graph, in the order of the file.
 
         Raises:
-            ConfigurationError: the embedding of the store, which all graphs share, is broken.
+            ConfigurationError: the embedding of the store, or ``auth``, which all graphs share, is
+                broken.
         """
         self._reader.join()
-        if self._embedding is not None and self._embedding.problem is not None:
-            raise ConfigurationError(self._embedding.problem)
+        for report in self._shared.values():
+            if report.problem is not None:
+                raise ConfigurationError(report.problem)
         return self._reports
 
     def problems(self) -> dict[str, str]:
@@ -131,6 +146,7 @@ class GraphCheck:
             "path": str(self._path),
             "factory_s": FACTORY_S if self._factories else 0.0,
             "done": list(done),
+            "auth": self._auth,
         }
         return subprocess.Popen(
             # -P: without the working directory, whose files could hide the standard library.
@@ -164,21 +180,21 @@ class GraphCheck:
                 if self._ended or announced is None:
                     return
                 done = [report.graph_id for report in self._reports]
-                self._process = self._started([*done, EMBED] if self._embedding else done)
+                self._process = self._started([*done, *self._shared])
 
     def _keep(self, report: GraphReport) -> None:
-        if report.graph_id == EMBED:
-            self._embedding = report
+        if report.graph_id in _SHARED:
+            self._shared[report.graph_id] = report
         else:
             self._reports.append(report)
 
 
 def _ended(graph_id: str, status: int) -> GraphReport:
     how = f"signal {-status}" if status < 0 else f"exit code {status}"
-    if graph_id == EMBED:
+    if graph_id in _SHARED:
         return GraphReport(
             graph_id=graph_id,
-            problem=f"'{EMBED}' ended the interpreter while it was imported ({how});"
+            problem=f"'{graph_id}' ended the interpreter while it was imported ({how});"
             " 'greenroom check' shows what it printed.",
         )
     return GraphReport(
@@ -203,8 +219,11 @@ def _check(order: dict[str, Any]) -> None:
     # Modules print; the pipe is for reports only, so what they print goes to standard error.
     reports = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
-    configuration = read_configuration(Path(order["path"]))
+    configuration = read_configuration(Path(order["path"])).with_auth(order["auth"])
     os.environ.update(configuration.env)
+    if configuration.auth is not None and AUTH not in order["done"]:
+        print(json.dumps({"graph_id": AUTH}), file=reports)
+        print(json.dumps(asdict(_auth_report(configuration))), file=reports)
     if configuration.store.index is not None and EMBED not in order["done"]:
         print(json.dumps({"graph_id": EMBED}), file=reports)
         print(json.dumps(asdict(_embedding_report(configuration))), file=reports)
@@ -247,6 +266,22 @@ def _embedding_report(configuration: Configuration) -> GraphReport:
     except ConfigurationError as error:
         return GraphReport(graph_id=EMBED, problem=str(error))
     return GraphReport(graph_id=EMBED, kind="embedding")
+
+
+def _auth_report(configuration: Configuration) -> GraphReport:
+    import actors  # as above
+    from greenroom.auth.authenticator import HandlerAuthenticator
+    from greenroom.auth.calls import Inline
+    from greenroom.auth.loading import load_auth
+
+    del actors
+    spec = configuration.auth
+    assert spec is not None
+    try:
+        HandlerAuthenticator(load_auth(configuration, spec), spec, Inline())
+    except ConfigurationError as error:
+        return GraphReport(graph_id=AUTH, problem=str(error))
+    return GraphReport(graph_id=AUTH, kind="auth")
 
 
 def _of_graph(report: GraphReport, loaded: Any, graph: Any = None) -> GraphReport:

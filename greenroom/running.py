@@ -72,15 +72,17 @@ def run_server(
         files = raise_open_files()
         check_open_files(files)
         progress("Reading the configuration")
-        configuration = read_configuration(settings.config)
-        refuse_exposure(settings, authenticates=False)
+        configuration = read_configuration(settings.config).with_auth(settings.auth)
+        refuse_exposure(settings, authenticates=configuration.auth is not None)
         note([*configuration.warnings, *exceeded(configuration, settings.registry_shards)])
         note(without_effect(os.environ, configuration.env))
         if settings.haproxy:
             note(few_connections(files))
         with (
             datadir.claim(settings.data_dir, settings.url) as killed,
-            GraphCheck(settings.config, tolerant=settings.allow_broken) as graph_check,
+            GraphCheck(
+                settings.config, tolerant=settings.allow_broken, auth=settings.auth
+            ) as graph_check,
         ):
             progress(f"Checking that port {settings.port} is free")
             _free_port(settings, ORPHANS_PATIENCE_S if killed is not None else 0.0)

@@ -84,6 +84,53 @@ class Settings(BaseSettings):
         " share of every placement's `warm` and `max_actors`, at least one.",
     )
 
+    auth: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Who is let in: `./file.py:attribute` or `package.module:attribute` of a"
+        " `langgraph_sdk.Auth`, or `greenroom.auth:api_keys`, or `greenroom.auth:jwt`. It overrides"
+        " `auth.path` of the configuration file; unset, the file decides.",
+    )
+    auth_timeout_s: PositiveS = Field(
+        default=10.0,
+        description="What a handler of `auth` may take for one decision; then the request is"
+        " answered 503.",
+    )
+    api_keys: str | None = Field(
+        default=None,
+        repr=False,
+        description="API keys for `greenroom.auth:api_keys` beside those of `data_dir`, as"
+        " `greenroom keys create OWNER --print` writes them: hashes, no secrets.",
+    )
+    jwt_issuer: str | None = Field(
+        default=None, min_length=1, description="For `greenroom.auth:jwt`: the issuer of tokens."
+    )
+    jwt_audience: str | None = Field(
+        default=None, min_length=1, description="The audience that a token must name."
+    )
+    jwt_jwks_url: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Where the keys of the issuer are; unset, its discovery document says.",
+    )
+    jwt_algorithms: str = Field(
+        default="RS256,ES256", description="How a token may be signed, with commas between."
+    )
+    jwt_leeway_s: NotNegativeS = Field(
+        default=30.0, description="By how much the clocks of issuer and server may differ."
+    )
+    jwt_identity_claim: str = Field(
+        default="sub", min_length=1, description="The claim of a token that names its user."
+    )
+    jwt_permissions_claim: str = Field(
+        default="scope", min_length=1, description="The claim that has the user's permissions."
+    )
+    jwt_admin: str | None = Field(
+        default=None,
+        min_length=1,
+        description="The permission of a token whose user reaches everything; unset, nobody does.",
+    )
+
     allow_broken: bool = Field(
         default=False,
         description="Start although some graphs cannot be imported. A run of one of those ends in"

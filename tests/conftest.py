@@ -33,6 +33,7 @@ GROUPS = {
     "tests/reliability/": RELIABILITY,
     "tests/cluster/test_two_nodes.py": RELIABILITY,
     "tests/server/test_shards.py": "tests/server/test_shards.py",
+    "tests/server/test_users.py": "tests/server/test_users.py",
     **dict.fromkeys(FOLDERS, ONE_SERVER),
     "tests/models/test_on_a_server.py": "tests/models/",
     "tests/models/test_what_is_seen.py": "tests/models/",

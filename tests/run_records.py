@@ -6,13 +6,15 @@ import dataclasses
 from typing import Any
 
 from greenroom.core.runs import RunFacts, RunOrder, RunRequest
+from greenroom.core.scopes import SERVER
 
 FACTS = {each.name for each in dataclasses.fields(RunFacts)}
 
 
 def request_of(**fields: Any) -> RunRequest:
     """A request; the fields are those of `RunRequest` and of `RunFacts`."""
-    return RunRequest(facts=facts_of(fields), **fields)
+    scope = fields.pop("scope", SERVER)
+    return RunRequest(facts=facts_of(fields), scope=scope, **fields)
 
 
 def order_of(**fields: Any) -> RunOrder:

@@ -190,6 +190,21 @@ def test_a_graph_that_crashes_the_interpreter_is_named(project: Path) -> None:
     assert "signal 11" in bad.problem
 
 
+def test_a_server_whose_auth_is_broken_does_not_start(project: Path) -> None:
+    (project / "auth.py").write_text("from langgraph_sdk import Auth\nauth = Auth()\n")
+    configure(project, good="./graphs.py:graph")
+    for target, said in (
+        ("./auth.py:auth", "no function under '@auth.authenticate'"),
+        ("./auth.py:other", "has no attribute 'other'"),
+        ("./nowhere.py:auth", "there is no file"),
+    ):
+        with GraphCheck(project, auth=target, tolerant=True) as check:
+            with pytest.raises(ConfigurationError, match=said):
+                check.refuse_broken(wait=True)
+    with GraphCheck(project, auth="greenroom.auth:api_keys") as check:
+        assert [report.problem for report in check.finish()] == [None]
+
+
 def test_what_a_graph_prints_is_not_taken_for_a_report(project: Path) -> None:
     (project / "loud.py").write_text("print('{')\nfrom graphs import graph\n")
     configure(project, loud="./loud.py:graph")

@@ -174,9 +174,12 @@ def test_every_command_and_option_that_a_page_names_exists() -> None:
         ):
             name, *words = line.split()
             assert name in commands, f"{page.name}: greenroom {line}"
+            command = commands[name]
+            if words and words[0] in (within := getattr(command, "commands", {})):
+                command = within[words[0]]
             known = {
                 option
-                for parameter in commands[name].params
+                for parameter in command.params
                 for option in (*parameter.opts, *parameter.secondary_opts)
             } | {"--help"}
             assert {word for word in words if word.startswith("--")} <= known, (

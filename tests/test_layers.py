@@ -52,6 +52,13 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "greenroom.settings",
         "greenroom.tracing",
     ),
+    # User code that says who is let in; it knows neither routes nor records.
+    "greenroom.auth": (
+        "greenroom.core",
+        "greenroom.auth",
+        "greenroom.graphs.configuration",
+        "greenroom.graphs.importing",
+    ),
     "actors": (
         "greenroom.core",
         "greenroom.graphs",
@@ -103,7 +110,7 @@ ADAPTERS = {
         "greenroom.models",
     },
     "langgraph": {"greenroom.langgraph_internals"},
-    "langgraph_sdk": {"greenroom.langgraph_internals"},
+    "langgraph_sdk": {"greenroom.langgraph_internals", "greenroom.auth.sdk"},
 }
 """The modules that may use what a library keeps to itself."""
 
@@ -116,6 +123,7 @@ FORBIDDEN: dict[str, tuple[str, ...]] = {
     "greenroom.graphs": ("ray", "fastapi", "psycopg"),
     "greenroom.graphs.configuration": ("langgraph", "langchain_core"),
     "greenroom.persistence": ("ray", "fastapi"),
+    "greenroom.auth": ("ray", "langgraph", "langchain_core", "psycopg", "fastapi"),
     "greenroom.http": ("ray", "langgraph", "langchain_core", "psycopg"),
     "actors.registry": ("langgraph", "langchain_core", "fastapi"),
     "actors.registry.pool": ("langgraph", "langchain_core", "fastapi", "ray"),
@@ -129,7 +137,10 @@ NEVER_LOADED: dict[str, tuple[str, ...]] = {
     "greenroom.graphs.configuration": ("langgraph", "langchain_core", "ray"),
     "greenroom.cli": ("langgraph", "langchain_core", "ray", "actors", "fastapi"),
     # Both protocols are loaded at their first request.
-    "greenroom.http.app": ("ray", "langgraph", "langchain_core", "mcp", "a2a", "google"),
+    "greenroom.http.app": (
+        *("ray", "langgraph", "langchain_core", "mcp", "a2a", "google"),
+        *("langgraph_sdk", "jwt"),
+    ),
     "greenroom.models": ("ray",),
     "greenroom.tracing": ("opentelemetry",),
     "actors.registry.actor": ("langgraph", "langchain_core"),

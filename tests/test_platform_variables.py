@@ -34,5 +34,5 @@ def test_what_is_named_instead_exists() -> None:
     settings = {f"{PREFIX}{name}".upper() for name in Settings.model_fields}
     assert set(re.findall(rf"{PREFIX}[A-Z_]+", told)) <= settings
     placement = set(PlacementSpec.__dataclass_fields__)
-    keys = {*placement, "checkpointer", "encryption", "http", "store", "graphs", "webhooks"}
+    keys = {*placement, "auth", "checkpointer", "encryption", "http", "store", "graphs", "webhooks"}
     assert set(re.findall(r"'([a-z_]+)'", told)) <= keys

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 
 from fastapi import FastAPI
 from ray import serve
@@ -18,6 +19,8 @@ from actors.gateway.routing import Registries
 from actors.gateway.runtime import RayRuntime
 from actors.registries import find_registries
 from greenroom import tracing
+from greenroom.core.access import Authenticator
+from greenroom.graphs.configuration import Configuration
 from greenroom.graphs.encryption import load_sealing
 from greenroom.http.app import create_app, drain
 from greenroom.http.settings import HttpSettings
@@ -59,6 +62,8 @@ class Gateway:
             statement_timeout_s=STATEMENT_TIMEOUT_S,
         )
         configuration = await asyncio.to_thread(configuration_of, setup)
+        configuration = configuration.with_auth(settings.auth)
+        authenticator = await asyncio.to_thread(authenticator_of, configuration, settings)
         sealing = await asyncio.to_thread(load_sealing, configuration, settings.encryption_keys)
         self._custom = custom_app_of(configuration)
         if self._custom is not None:
@@ -80,6 +85,7 @@ class Gateway:
             shipped_graphs=configuration.shipped_graphs,
             broken_graphs=configuration.problems,
             store=configuration.store,
+            authenticator=authenticator,
             sealing=sealing,
             rules=configuration.http,
             webhooks=configuration.webhooks.policy,
@@ -110,6 +116,39 @@ class Gateway:
         await self._database.close()
         if self._custom is not None:
             await asyncio.to_thread(self._custom.stop)
+
+
+def authenticator_of(configuration: Configuration, settings: Settings) -> Authenticator | None:
+    """Loads the handlers of ``auth``, which are user code; None without any.
+
+    Raises:
+        ConfigurationError: they cannot be loaded.
+    """
+    spec = configuration.auth
+    if spec is None:
+        return None
+    # Imported late: a server without `auth` does not pay for the SDK.
+    from greenroom.auth.loading import load_authenticator
+    from greenroom.auth.ready import ReadySettings
+
+    os.environ.update(configuration.env)
+    return load_authenticator(
+        configuration,
+        spec,
+        within_s=settings.auth_timeout_s,
+        settings=ReadySettings(
+            data_dir=settings.data_dir,
+            api_keys=settings.api_keys,
+            issuer=settings.jwt_issuer,
+            audience=settings.jwt_audience,
+            jwks_url=settings.jwt_jwks_url,
+            algorithms=tuple(settings.jwt_algorithms.replace(",", " ").split()),
+            leeway_s=settings.jwt_leeway_s,
+            identity_claim=settings.jwt_identity_claim,
+            permissions_claim=settings.jwt_permissions_claim,
+            admin=settings.jwt_admin,
+        ),
+    )
 
 
 def application(settings: Settings, setup: RegistrySetup, *, nodes: int = 1) -> Application:

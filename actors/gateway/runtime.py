@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
+import json
 import logging
 import random
 import uuid
-from collections.abc import AsyncIterator, Sequence
-from typing import Any, Literal, LiteralString
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, Literal
 
 import ray
 
@@ -24,7 +26,14 @@ from actors.inspector.asking import Asker, Duty
 from actors.registry.activity import Activity
 from greenroom import tracing
 from greenroom.core.crons import Cron
-from greenroom.core.errors import RUN_NOT_FOUND, DatabaseUnavailable, NotFound, Unavailable
+from greenroom.core.errors import (
+    RUN_NOT_FOUND,
+    THREAD_OR_ASSISTANT_NOT_FOUND,
+    Conflict,
+    DatabaseUnavailable,
+    NotFound,
+    Unavailable,
+)
 from greenroom.core.ports import HistoryQuestion, Question, StateQuestion, Update
 from greenroom.core.runs import (
     UNTIL_END,
@@ -38,11 +47,13 @@ from greenroom.core.runs import (
     RunRequest,
     RunStatus,
 )
+from greenroom.core.scopes import SERVER, Scope
 from greenroom.core.sharding import hash_slot_of_run, hash_slot_of_thread
 from greenroom.core.store import Vectors
 from greenroom.graphs.store_section import EMBED
 from greenroom.persistence import assistant_deletions
-from greenroom.persistence.database import Connection, Pool, retrying
+from greenroom.persistence.database import Pool
+from greenroom.persistence.scoped import graph_of, is_run, is_thread, runs_in_flight
 from greenroom.persistence.thread_runs import BegunRun, StoredRuns
 from greenroom.sealing import UNSEALED, Sealing
 
@@ -94,22 +105,52 @@ class RayRuntime:
 
     async def create(self, request: RunRequest) -> CreatedRun:
         with tracing.span("create", kind="client", run_id=request.run_id):
+            if not request.temporary and not await self._is_free(request.thread_id, request.scope):
+                # Before the registry decides: a busy thread of somebody else is not there either.
+                raise NotFound(THREAD_OR_ASSISTANT_NOT_FOUND)
             return await self._registries.answered(request.thread_id, "create_many", request)
 
-    async def cancel(self, request: CancelRequest, *, wait: bool) -> None:
+    async def cancel(self, request: CancelRequest, *, wait: bool, scope: Scope) -> None:
+        if not await self._is_within(request.thread_id, scope):
+            raise NotFound(RUN_NOT_FOUND)
         await self._registries.answered(request.thread_id, "cancel_many", request)
         if wait:
             await self._until_over(request.run_id)
 
     async def cancel_many(
-        self, status: Literal["pending", "running", "all"], action: CancelAction
+        self,
+        status: Literal["pending", "running", "all"],
+        action: CancelAction,
+        *,
+        scope: Scope,
     ) -> int:
+        if not scope.is_everything:
+            return await self._cancel_within(status, action, scope)
         return sum(await self._registries.every("cancel_all", status, action))
 
-    async def delete_assistant(self, assistant_id: str, *, delete_threads: bool) -> None:
+    async def _cancel_within(
+        self, status: Literal["pending", "running", "all"], action: CancelAction, scope: Scope
+    ) -> int:
+        found = await runs_in_flight(self._database, status, scope)
+        wanted = [
+            CancelRequest(thread_id=thread_id, run_id=run_id, action=action)
+            for thread_id, run_id in found
+        ]
+        outcomes = await asyncio.gather(
+            *(self._registries.answered(one.thread_id, "cancel_many", one) for one in wanted),
+            return_exceptions=True,
+        )
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException) and not isinstance(outcome, NotFound | Conflict):
+                raise outcome
+        return sum(not isinstance(outcome, BaseException) for outcome in outcomes)
+
+    async def delete_assistant(
+        self, assistant_id: str, *, threads: Scope | None, scope: Scope
+    ) -> None:
         name = str(uuid.uuid4())
         if not await assistant_deletions.begin(
-            self._database, name, assistant_id, delete_threads=delete_threads
+            self._database, name, assistant_id, threads=threads, scope=scope
         ):
             raise NotFound(f"Assistant with ID {assistant_id} not found")
         try:
@@ -163,7 +204,7 @@ class RayRuntime:
         )
 
     def thread_events(
-        self, thread_id: str, *, after: str | None, modes: frozenset[str]
+        self, thread_id: str, *, after: str | None, modes: frozenset[str], scope: Scope
     ) -> AsyncIterator[bytes]:
         async def poll(number: int | None) -> list[Activity]:
             hash_slot = hash_slot_of_thread(thread_id)
@@ -184,20 +225,13 @@ class RayRuntime:
                 started_us=run.started_us,
             )
 
-        async def state() -> bytes:
-            async with self._database.connection() as connection:
-                cursor = await connection.execute(
-                    "SELECT metadata->>'graph_id' AS graph_id FROM greenroom.threads"
-                    " WHERE thread_id = %s",
-                    (thread_id,),
-                )
-                row = await cursor.fetchone()
-            graph_id = (row or {}).get("graph_id")
-            return await self._state(str(graph_id), thread_id)
+        async def state() -> bytes | None:
+            graph_id = await graph_of(self._database, thread_id, scope)
+            return None if graph_id is None else await self._state(graph_id, thread_id)
 
         return thread_frames(
             poll,
-            StoredRuns(self._database, thread_id),
+            StoredRuns(self._database, thread_id, scope=scope),
             follow,
             self._until_over,
             state,
@@ -237,7 +271,8 @@ class RayRuntime:
     async def embed_query(self, text: str) -> list[float] | None:
         return await self._asker.ask(EMBED, "embed_query", text)
 
-    async def update_state(self, update: Update) -> bytes:
+    async def update_state(self, update: Update, *, scope: Scope) -> bytes:
+        await self._refuse_outside(update.thread_id, scope)
         # The id makes the update repeatable: the inspector looks for it before it applies it.
         update = dataclasses.replace(update, update_id=update.update_id or uuid.uuid4().hex)
         # By reference: the registry only orders the update among the runs and needs no values.
@@ -251,26 +286,31 @@ class RayRuntime:
             within_s=LONG_CALL_S,
         )
 
-    async def copy_thread(self, thread_id: str, copy_id: str) -> None:
+    async def copy_thread(
+        self, thread_id: str, copy_id: str, *, metadata: Mapping[str, Any], scope: Scope
+    ) -> None:
+        await self._refuse_outside(thread_id, scope)
+        asked = [thread_id, copy_id, *([json.dumps(metadata)] if metadata else [])]
         await self._registries.call(
-            hash_slot_of_thread(thread_id), "copy_thread", thread_id, copy_id, within_s=LONG_CALL_S
+            hash_slot_of_thread(thread_id), "copy_thread", *asked, within_s=LONG_CALL_S
         )
 
-    async def delete_thread(self, thread_id: str) -> None:
+    async def delete_thread(self, thread_id: str, *, scope: Scope) -> None:
         # Checked here, because the registry answers a repeated deletion as done.
-        if not await self._is_there("threads WHERE thread_id = %s", thread_id):
+        if not await is_thread(self._database, thread_id, scope):
             raise NotFound(f"Thread with ID {thread_id} not found")
         await self._registries.call(
             hash_slot_of_thread(thread_id), "delete_thread", thread_id, within_s=LONG_CALL_S
         )
 
-    async def prune_thread(self, thread_id: str) -> None:
+    async def prune_thread(self, thread_id: str, *, scope: Scope) -> None:
+        await self._refuse_outside(thread_id, scope)
         await self._registries.call(
             hash_slot_of_thread(thread_id), "prune_thread", thread_id, within_s=LONG_CALL_S
         )
 
-    async def delete_run(self, thread_id: str, run_id: str) -> None:
-        if not await self._is_there("runs WHERE thread_id = %s AND run_id = %s", thread_id, run_id):
+    async def delete_run(self, thread_id: str, run_id: str, *, scope: Scope) -> None:
+        if not await is_run(self._database, thread_id, run_id, scope):
             raise NotFound(RUN_NOT_FOUND)
         await self._registries.call(
             hash_slot_of_thread(thread_id), "delete_run", thread_id, run_id, within_s=LONG_CALL_S
@@ -287,12 +327,19 @@ class RayRuntime:
             hash_slot_of_thread(thread_id), "send_again", delivery_id, thread_id
         )
 
-    async def _is_there(self, which: LiteralString, *ids: str) -> bool:
-        async def select(connection: Connection) -> bool:
-            cursor = await connection.execute(f"SELECT 1 FROM greenroom.{which}", ids)
-            return await cursor.fetchone() is not None
+    async def _is_within(self, thread_id: str, scope: Scope) -> bool:
+        """Returns whether a thread is in the scope; asks nobody if everything is."""
+        return scope.is_everything or await is_thread(self._database, thread_id, scope)
 
-        return await retrying(self._database, select)
+    async def _is_free(self, thread_id: str, scope: Scope) -> bool:
+        """Returns whether a thread does not exist, or is in the scope."""
+        return await self._is_within(thread_id, scope) or not await is_thread(
+            self._database, thread_id, SERVER
+        )
+
+    async def _refuse_outside(self, thread_id: str, scope: Scope) -> None:
+        if not await self._is_within(thread_id, scope):
+            raise NotFound(f"Thread with ID {thread_id} not found")
 
     async def info(self) -> dict[str, Any]:
         first, *others = await self._registries.every("info")

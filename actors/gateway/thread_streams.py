@@ -67,7 +67,7 @@ async def thread_frames(
     runs: ThreadRuns,
     follow: Follow,
     ended: Callable[[str], Awaitable[object]],
-    state: Callable[[], Awaitable[bytes]],
+    state: Callable[[], Awaitable[bytes | None]],
     thread_id: str,
     *,
     after: str | None,
@@ -81,7 +81,7 @@ async def thread_frames(
         runs: the thread's runs in PostgreSQL.
         follow: yields the events of a run.
         ended: waits until a run is over.
-        state: returns the thread's state as JSON.
+        state: returns the thread's state as JSON; None if the thread does not exist.
         after: a ``Last-Event-ID``. The stream continues with the later events of the run that the
             id names, as far as they are kept, and with every later run.
         modes: some of ``run_modes``, ``lifecycle``, ``state_update``.
@@ -113,8 +113,8 @@ async def thread_frames(
                 position = max(position, started_us)
                 async for frame in _run_frames(each, follow, ended, modes):
                     yield frame
-            if changed and "state_update" in modes:
-                body = b'{"state":%b,"thread_id":%b}' % (await state(), dumps(thread_id))
+            if changed and "state_update" in modes and (now := await state()) is not None:
+                body = b'{"state":%b,"thread_id":%b}' % (now, dumps(thread_id))
                 yield sse.event_frame("state_update", body, f"{position}-{DONE}")
     finally:
         asking.cancel()

@@ -332,10 +332,10 @@ class RegistryActor:
         return await parts.operations.update_state(thread_id, update)
 
     @repeatable
-    async def copy_thread(self, thread_id: str, copy_id: str) -> None:
+    async def copy_thread(self, thread_id: str, copy_id: str, metadata: str = "{}") -> None:
         """`ThreadOperations.copy`."""
         parts = await self._ready_for(thread_id)
-        await parts.operations.copy(thread_id, copy_id)
+        await parts.operations.copy(thread_id, copy_id, metadata)
 
     @repeatable
     async def delete_thread(self, thread_id: str) -> None:

@@ -11,6 +11,7 @@ from datetime import datetime
 
 from greenroom.core.crons import Firing, run_of_firing, thread_of_firing
 from greenroom.core.runs import RunRequest
+from greenroom.core.scopes import SERVER, Scope
 from greenroom.persistence.crons import DueCron
 
 LATE_S = 5.0
@@ -82,4 +83,6 @@ def request_of(cron: DueCron, dates: Dates) -> RunRequest:
         thread_id=thread_id,
         stateless=cron.thread_id is None,
         more_metadata=more if dates.is_late else None,
+        user=cron.user,
+        scope=SERVER if cron.scope is None else Scope.from_json(cron.scope),
     )

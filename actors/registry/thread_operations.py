@@ -110,7 +110,7 @@ class ThreadOperations:
         async with self._one(f"update {next(iter(update_id), object())}"):
             return await self._exclusively(thread_id, work)
 
-    async def copy(self, thread_id: str, copy_id: str) -> None:
+    async def copy(self, thread_id: str, copy_id: str, metadata: str) -> None:
         """Copies a thread's record and checkpoints; the copy appears when it is complete.
 
         Repeatable. The copy may belong to another registry: no client knows its id yet.
@@ -118,6 +118,7 @@ class ThreadOperations:
         Args:
             thread_id: the thread.
             copy_id: the id of the new thread.
+            metadata: JSON object, the new thread's own.
 
         Raises:
             Conflict: the thread does not exist, or a run or another operation is in progress.
@@ -126,7 +127,7 @@ class ThreadOperations:
 
         async def work() -> None:
             async with self._one(copy_id):
-                if not await self._bulk.copy_thread(thread_id, copy_id):
+                if not await self._bulk.copy_thread(thread_id, copy_id, metadata):
                     raise Conflict("Conflict")
 
         async with self._one(f"copy {copy_id}"):  # as in `update_state`

@@ -260,7 +260,11 @@ class Attempt:
         if self._plain is None:
             order, sealing = self.order, self._deps.sealing
             kwargs = await sealing.apart(opened_run, sealing, order.kwargs)
-            self._plain = replace(order, kwargs=kwargs)
+            facts = order.facts
+            if facts.user is not None:
+                user = await sealing.apart(sealing.open_json, facts.user.encode())
+                facts = replace(facts, user=user.decode())
+            self._plain = replace(order, kwargs=kwargs, facts=facts)
         return self._plain
 
     async def _before_saving(self) -> None:

@@ -15,6 +15,7 @@ from typing import Literal
 
 from greenroom.core.idempotency import OnceKey
 from greenroom.core.identity import uuid7_of
+from greenroom.core.scopes import SERVER, Scope
 from greenroom.core.sharding import for_thread, hash_slot_of_thread
 
 OnRunCompleted = Literal["delete", "keep"]
@@ -37,6 +38,9 @@ class Cron:
         revision: how often clients have changed it before; None for a new one. A change is refused
             if the stored cron has another number.
         once: the ``Idempotency-Key`` under which a new one is made.
+        user: JSON object, the user of its runs, as of `RunFacts.user`. A change keeps it.
+        user_id: that user's identity, which clients are shown.
+        scope: of the thread of its runs. A change keeps it.
     """
 
     cron_id: str
@@ -52,6 +56,9 @@ class Cron:
     next_run_date: datetime | None
     revision: int | None = None
     once: OnceKey | None = None
+    user: str | None = None
+    user_id: str = ""
+    scope: Scope = SERVER
 
     @property
     def owner(self) -> str:

@@ -64,6 +64,7 @@ class HttpRules:
         app: ``./file.py:attribute`` of the custom application, or None.
         middleware_order: whether the application's middleware sees a request before or after it is
             authenticated.
+        custom_route_auth: authenticate requests for the application's routes as well.
         mount_prefix: the path below which everything is served, without a slash at its end.
         cors: None without a ``cors`` key.
         configurable_headers: the headers that a run gets in ``config.configurable``.
@@ -74,6 +75,7 @@ class HttpRules:
 
     app: str | None = None
     middleware_order: MiddlewareOrder = "middleware_first"
+    custom_route_auth: bool = False
     mount_prefix: str = ""
     cors: Cors | None = None
     configurable_headers: HeaderSelection = field(default_factory=HeaderSelection)

@@ -4,6 +4,7 @@
     ├─ InvalidRequest       422    the request is malformed; the message names the correction
     ├─ BadRequest           400    well-formed, but contradicts itself or the graph
     │   └─ ForeignThread           code of a run or a question accesses another thread
+    ├─ Refused              401, 403, or what a handler of ``auth`` says
     ├─ NotFound             404
     ├─ Conflict             409    the thread is taken, or the id exists
     ├─ AssistantChanged     503    the assistant of a run has changed since it was read; nothing was
@@ -28,6 +29,8 @@ call.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 RUN_NOT_FOUND = "Run not found"
 THREAD_OR_ASSISTANT_NOT_FOUND = "Thread or assistant not found."
@@ -61,6 +64,28 @@ class BadRequest(GreenroomError):
 
 class ForeignThread(BadRequest):
     pass
+
+
+class Refused(GreenroomError):
+    """The caller is not let in, or may not do this.
+
+    Args:
+        status: the status of the answer. 500 is the fault of a handler of ``auth``; its message is
+            for the client all the same.
+        headers: of the answer, e.g. ``www-authenticate``.
+    """
+
+    def __init__(
+        self, message: str, status: int = 403, headers: Mapping[str, str] | None = None
+    ) -> None:
+        Exception.__init__(self, message, status, dict(headers or {}))
+        self.status_hint = status
+
+    def __str__(self) -> str:
+        return self.message
+
+    def headers(self) -> dict[str, str]:
+        return dict(self.args[2])
 
 
 class NotFound(GreenroomError):

@@ -2,6 +2,10 @@
 
 `Runtime` holds the requests to the registry and the actors. `Records` holds the requests to the
 database. `actors.gateway.runtime` and `persistence.records` implement them.
+
+Whatever asks about the records of callers takes a `Scope`, and there is no default: what is outside
+of it does not exist, and is answered as if it did not. `events`, `outcome` and `ask` have none:
+their callers name a run or a thread that a scope has shown them before.
 """
 
 from __future__ import annotations
@@ -25,6 +29,7 @@ from greenroom.core.questions import SuperstepsUpdate as SuperstepsUpdate
 from greenroom.core.questions import Update as Update
 from greenroom.core.questions import Updated as Updated
 from greenroom.core.runs import Batch, CancelRequest, CreatedRun, Outcome, Placement, RunRequest
+from greenroom.core.scopes import Scope
 from greenroom.core.store import Embedding, Items
 from greenroom.core.telling import Feedback, Pushes
 
@@ -41,11 +46,12 @@ class Runtime(Embedding, Protocol):
         """
         ...
 
-    async def cancel(self, request: CancelRequest, *, wait: bool) -> None:
+    async def cancel(self, request: CancelRequest, *, wait: bool, scope: Scope) -> None:
         """Cancels a run.
 
         Args:
             wait: return only when the run has ended.
+            scope: of the run's thread.
 
         Raises:
             NotFound: the run does not exist.
@@ -54,9 +60,13 @@ class Runtime(Embedding, Protocol):
         ...
 
     async def cancel_many(
-        self, status: Literal["pending", "running", "all"], action: Literal["interrupt", "rollback"]
+        self,
+        status: Literal["pending", "running", "all"],
+        action: Literal["interrupt", "rollback"],
+        *,
+        scope: Scope,
     ) -> int:
-        """Cancels every run with a status; returns their number."""
+        """Cancels every run with a status on a thread of the scope; returns their number."""
         ...
 
     def events(
@@ -84,7 +94,7 @@ class Runtime(Embedding, Protocol):
         ...
 
     def thread_events(
-        self, thread_id: str, *, after: str | None, modes: frozenset[str]
+        self, thread_id: str, *, after: str | None, modes: frozenset[str], scope: Scope
     ) -> AsyncIterator[bytes]:
         """Yields SSE frames of all activity on a thread; never ends by itself.
 
@@ -93,6 +103,7 @@ class Runtime(Embedding, Protocol):
         Args:
             after: the id of the last event that the client has; None starts now.
             modes: a subset of ``run_modes``, ``lifecycle``, ``state_update``.
+            scope: outside of it nothing is yielded, as for a thread that does not exist yet.
         """
         ...
 
@@ -119,24 +130,31 @@ class Runtime(Embedding, Protocol):
         """
         ...
 
-    async def update_state(self, update: Update) -> bytes:
+    async def update_state(self, update: Update, *, scope: Scope) -> bytes:
         """Changes a thread's state; returns the answer as JSON.
 
         Raises:
+            NotFound: the thread is outside the scope.
             Conflict: a run is in flight.
             BadRequest: the graph rejects the values or the node.
         """
         ...
 
-    async def copy_thread(self, thread_id: str, copy_id: str) -> None:
+    async def copy_thread(
+        self, thread_id: str, copy_id: str, *, metadata: Mapping[str, Any], scope: Scope
+    ) -> None:
         """Copies a thread's record and checkpoints to a new thread.
+
+        Args:
+            metadata: the copy's own, over those of the thread.
+            scope: of the thread that is copied.
 
         Raises:
             Conflict: the thread does not exist.
         """
         ...
 
-    async def delete_thread(self, thread_id: str) -> None:
+    async def delete_thread(self, thread_id: str, *, scope: Scope) -> None:
         """Cancels the thread's runs, then deletes the runs, the checkpoints and the thread.
 
         Raises:
@@ -144,28 +162,37 @@ class Runtime(Embedding, Protocol):
         """
         ...
 
-    async def prune_thread(self, thread_id: str) -> None:
+    async def prune_thread(self, thread_id: str, *, scope: Scope) -> None:
         """Keeps only the newest checkpoints of a thread.
 
         Raises:
+            NotFound: the thread is outside the scope.
             Conflict: a run is in flight.
             BadRequest: the thread's state is rebuilt from older checkpoints.
         """
         ...
 
-    async def delete_assistant(self, assistant_id: str, *, delete_threads: bool) -> None:
+    async def delete_assistant(
+        self, assistant_id: str, *, threads: Scope | None, scope: Scope
+    ) -> None:
         """Deletes an assistant with its versions, and stops its runs. Durable on return.
 
         Args:
-            delete_threads: delete the threads whose latest run used the assistant, too.
+            threads: delete the threads of this scope whose latest run used the assistant, too;
+                None deletes none.
+            scope: of the assistant.
 
         Raises:
+            BadRequest: ``threads`` is a scope that cannot be stored with the deletion.
             NotFound: the assistant does not exist.
         """
         ...
 
-    async def delete_run(self, thread_id: str, run_id: str) -> None:
+    async def delete_run(self, thread_id: str, run_id: str, *, scope: Scope) -> None:
         """Cancels the run if it is not over, then deletes it and its checkpoints.
+
+        Args:
+            scope: of the thread.
 
         Raises:
             NotFound: the run does not exist.
@@ -286,9 +313,9 @@ class Records(Items, Keys, UsageRecords, Feedback, Pushes, Protocol):
         ...
 
     # assistants
-    async def get_assistant(self, assistant_id: str) -> JsonObject | None: ...
+    async def get_assistant(self, assistant_id: str, *, scope: Scope) -> JsonObject | None: ...
     async def assistant_of_run(
-        self, assistant_id: str, *, fresh: bool = False
+        self, assistant_id: str, *, scope: Scope, fresh: bool = False
     ) -> JsonObject | None:
         """Returns an assistant with its ``revision``, as an admission compares it.
 
@@ -302,27 +329,39 @@ class Records(Items, Keys, UsageRecords, Feedback, Pushes, Protocol):
         new: NewAssistant,
         *,
         if_exists: Literal["raise", "do_nothing"],
+        scope: Scope,
         once: OnceKey | None = None,
     ) -> JsonObject:
         """Creates an assistant, or returns the existing one; ``once`` as of `create_thread`.
 
         Raises:
             NotFound: as of `create_thread`.
-            Conflict: the assistant exists and ``if_exists`` is ``raise``.
+            Conflict: the assistant exists, and ``if_exists`` is ``raise`` or it is outside the
+                scope.
         """
         ...
 
-    async def patch_assistant(self, assistant_id: str, patch: AssistantPatch) -> JsonObject | None:
+    async def patch_assistant(
+        self, assistant_id: str, patch: AssistantPatch, *, scope: Scope
+    ) -> JsonObject | None:
         """Makes a new version of an assistant, which it shows; None if it does not exist."""
         ...
 
     async def assistant_versions(
-        self, assistant_id: str, *, metadata: Mapping[str, Any] | None, limit: int, offset: int
+        self,
+        assistant_id: str,
+        *,
+        metadata: Mapping[str, Any] | None,
+        limit: int,
+        offset: int,
+        scope: Scope,
     ) -> list[JsonObject] | None:
         """Returns versions, newest first; None when the assistant does not exist."""
         ...
 
-    async def show_version(self, assistant_id: str, version: int | None) -> JsonObject | None:
+    async def show_version(
+        self, assistant_id: str, version: int | None, *, scope: Scope
+    ) -> JsonObject | None:
         """Makes an assistant show one of its versions; None when the assistant does not exist.
 
         Raises:
@@ -331,9 +370,16 @@ class Records(Items, Keys, UsageRecords, Feedback, Pushes, Protocol):
         ...
 
     async def search_assistants(
-        self, where: AssistantFilter, *, limit: int, offset: int, sort_by: str, descending: bool
+        self,
+        where: AssistantFilter,
+        *,
+        limit: int,
+        offset: int,
+        sort_by: str,
+        descending: bool,
+        scope: Scope,
     ) -> Page: ...
-    async def count_assistants(self, where: AssistantFilter) -> int: ...
+    async def count_assistants(self, where: AssistantFilter, *, scope: Scope) -> int: ...
 
     # threads
     async def create_thread(
@@ -343,54 +389,76 @@ class Records(Items, Keys, UsageRecords, Feedback, Pushes, Protocol):
         metadata: Mapping[str, Any],
         if_exists: Literal["raise", "do_nothing"],
         ttl: Mapping[str, Any] | None,
+        scope: Scope,
         once: OnceKey | None = None,
     ) -> JsonObject:
         """Creates a thread, or returns the existing one, or the one made under the key ``once``.
 
         Raises:
             NotFound: the key is not reserved any more, or the thread that it made is deleted.
-            Conflict: the thread exists and ``if_exists`` is ``raise``.
+            Conflict: the thread exists, and ``if_exists`` is ``raise`` or it is outside the scope.
         """
         ...
 
-    async def get_thread(self, thread_id: str) -> JsonObject | None: ...
+    async def get_thread(self, thread_id: str, *, scope: Scope) -> JsonObject | None: ...
     async def patch_thread(
-        self, thread_id: str, *, metadata: Mapping[str, Any] | None, ttl: Mapping[str, Any] | None
+        self,
+        thread_id: str,
+        *,
+        metadata: Mapping[str, Any] | None,
+        ttl: Mapping[str, Any] | None,
+        scope: Scope,
     ) -> JsonObject | None: ...
-    async def thread_storage(self, thread_id: str) -> JsonObject | None:
+    async def thread_storage(self, thread_id: str, *, scope: Scope) -> JsonObject | None:
         """Returns a thread's size in the database; None when the thread does not exist."""
         ...
 
     async def search_threads(
-        self, where: ThreadFilter, *, limit: int, offset: int, sort_by: str, descending: bool
+        self,
+        where: ThreadFilter,
+        *,
+        limit: int,
+        offset: int,
+        sort_by: str,
+        descending: bool,
+        scope: Scope,
     ) -> Page: ...
-    async def count_threads(self, where: ThreadFilter) -> int: ...
+    async def count_threads(self, where: ThreadFilter, *, scope: Scope) -> int: ...
 
-    # runs
-    async def get_run(self, thread_id: str | None, run_id: str) -> JsonObject | None: ...
+    # runs; their scope is that of their threads
+    async def get_run(
+        self, thread_id: str | None, run_id: str, *, scope: Scope
+    ) -> JsonObject | None: ...
     async def list_runs(
-        self, thread_id: str, *, limit: int | None, offset: int, status: str | None
+        self, thread_id: str, *, limit: int | None, offset: int, status: str | None, scope: Scope
     ) -> list[JsonObject] | None:
         """Returns a thread's runs, newest first; None when the thread does not exist."""
         ...
 
     # crons
-    async def get_cron(self, cron_id: str) -> tuple[JsonObject, int] | None:
+    async def get_cron(self, cron_id: str, *, scope: Scope) -> tuple[JsonObject, int] | None:
         """Returns a cron and its revision (`Cron.revision`); None if it does not exist."""
         ...
 
     async def search_crons(
-        self, where: CronFilter, *, limit: int, offset: int, sort_by: str, descending: bool
+        self,
+        where: CronFilter,
+        *,
+        limit: int,
+        offset: int,
+        sort_by: str,
+        descending: bool,
+        scope: Scope,
     ) -> Page: ...
-    async def count_crons(self, where: CronFilter) -> int: ...
+    async def count_crons(self, where: CronFilter, *, scope: Scope) -> int: ...
 
     async def search_runs(
-        self, where: RunFilter, *, limit: int, offset: int, descending: bool
+        self, where: RunFilter, *, limit: int, offset: int, descending: bool, scope: Scope
     ) -> Page:
         """Returns runs of all threads in the order of their creation."""
         ...
 
-    async def count_runs(self, where: RunFilter) -> int: ...
+    async def count_runs(self, where: RunFilter, *, scope: Scope) -> int: ...
 
     # webhooks
     async def get_delivery(self, delivery_id: str) -> JsonObject | None: ...

@@ -18,6 +18,7 @@ from pickle import PickleBuffer
 from typing import Any, Literal, SupportsIndex, cast
 
 from greenroom.core.idempotency import OnceKey
+from greenroom.core.scopes import Scope
 from greenroom.core.units import KIB
 
 
@@ -63,6 +64,8 @@ class RunFacts:
             older server admitted the run.
         assistant_revision: the number of that state of the assistant, which no other state of any
             assistant has; None likewise.
+        user: JSON object, the user on whose behalf the run is executed, as the handler of ``auth``
+            returned it, sealed where state is; None without ``auth``. No client is shown it.
     """
 
     run_id: str
@@ -76,6 +79,7 @@ class RunFacts:
     traceparent: str | None = None
     assistant_version: int | None = None
     assistant_revision: int | None = None
+    user: str | None = None
 
     def __reduce__(self) -> Any:
         """Pickles only the values, since facts travel with every create and every order."""
@@ -140,6 +144,10 @@ class OfRun:
     def assistant_revision(self) -> int | None:
         return self.facts.assistant_revision
 
+    @property
+    def user(self) -> str | None:
+        return self.facts.user
+
 
 class _LargeKwargs:
     """Pickles large ``kwargs`` out of band, so that they are not copied."""
@@ -180,10 +188,12 @@ class RunRequest(_LargeKwargs, OfRun):
             the last. None: they have none.
         thread_config: JSON object, the parts of the config that the thread's record shows.
         once: the ``Idempotency-Key`` under which the run is made.
+        scope: of an existing thread; the run is not admitted to another one.
         caller: whose run it is, where the runs of each caller are limited.
     """
 
     facts: RunFacts
+    scope: Scope
     kwargs: bytes
     metadata: bytes
     multitask_strategy: MultitaskStrategy

@@ -18,12 +18,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from greenroom.core.access import AuthSpec
 from greenroom.core.edge_rules import HttpRules
 from greenroom.core.errors import ConfigurationError
 from greenroom.core.keeping import Keeping
 from greenroom.core.store import StoreSpec
 from greenroom.core.threads import ThreadTtl
 from greenroom.core.webhook_rules import WebhookRules
+from greenroom.graphs.auth_section import parse_auth, target_of
 from greenroom.graphs.dependencies import import_paths_of
 from greenroom.graphs.encryption_section import EncryptionTarget, parse_encryption
 from greenroom.graphs.http_section import parse_http
@@ -119,6 +121,7 @@ class Configuration:
         keeping: which values of states are kept.
         http: the rules of the HTTP edge.
         webhooks: which URLs are called, and with which headers.
+        auth: who is let in; None: everybody, and everybody reaches everything.
         encryption: the handlers that encrypt state; None: there are none.
         warnings: sentences about keys of the file that have no effect.
     """
@@ -135,6 +138,7 @@ class Configuration:
     keeping: Keeping = field(default_factory=Keeping)
     http: HttpRules = field(default_factory=HttpRules)
     webhooks: WebhookRules = field(default_factory=WebhookRules)
+    auth: AuthSpec | None = None
     encryption: EncryptionTarget | None = None
     warnings: tuple[str, ...] = ()
 
@@ -149,6 +153,23 @@ class Configuration:
         return {
             name: spec.problem for name, spec in self.graphs.items() if spec.problem is not None
         }
+
+    def with_auth(self, target: str | None) -> Configuration:
+        """Returns the configuration with the ``auth`` of a setting, which overrides the file's.
+
+        Raises:
+            ConfigurationError: the setting names no target; custom routes are to be authenticated,
+                and there is no ``auth``.
+        """
+        if target is not None:
+            target = target_of(target, "GREENROOM_AUTH")
+            return replace(self, auth=replace(self.auth or AuthSpec(target=target), target=target))
+        if self.http.custom_route_auth and self.auth is None:
+            raise ConfigurationError(
+                "'http.enable_custom_route_auth' needs 'auth', which this server does not have: set"
+                " it, or leave the key out."
+            )
+        return self
 
     def with_problems(self, problems: Mapping[str, str]) -> Configuration:
         """Returns the configuration with graphs that are known to be broken."""
@@ -191,14 +212,12 @@ BUILD_ONLY = (
 """Keys for `langgraph build`, which makes an image; Greenroom does not use them."""
 
 NOT_HONOURED = {
-    "auth": "'auth' is set, but Greenroom does not authenticate yet: EVERY request is let in. "
-    "Put a proxy that authenticates in front, or keep the server on 127.0.0.1.",
     "ui": "'ui' is set, but Greenroom serves no UI components.",
 }
 
 HONOURED = (
     *("graphs", "dependencies", "env", "store", "checkpointer", "encryption"),
-    *("http", "webhooks", "greenroom"),
+    *("auth", "http", "webhooks", "greenroom"),
 )
 
 CHECKPOINTER_NOT_HONOURED = {
@@ -288,6 +307,7 @@ def parse_configuration(content: Any, root: Path) -> Configuration:
         )
     checkpointer = an_object(top.get("checkpointer") or {}, "checkpointer")
     thread_ttl, ttl_warnings = ttl_of(checkpointer)
+    auth, auth_notes = parse_auth(top.get("auth"))
     import_paths, dependency_warnings = import_paths_of(top.get("dependencies", []), root)
     return Configuration(
         root=root,
@@ -300,11 +320,13 @@ def parse_configuration(content: Any, root: Path) -> Configuration:
         store=store,
         thread_ttl=thread_ttl,
         keeping=keeping_of(checkpointer),
+        auth=auth,
         http=http,
         webhooks=parse_webhooks(top.get("webhooks")),
         encryption=parse_encryption(top.get("encryption")),
         warnings=(
             *_warnings(top),
+            *auth_notes,
             *store_warnings,
             *http_warnings,
             *ttl_warnings,

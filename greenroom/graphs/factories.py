@@ -54,7 +54,8 @@ class Factory:
         if self.config:
             given[self.config] = config
         if self.runtime:
-            given[self.runtime] = _server_runtime(store, access, context, self.context_schema)
+            user = (config.get("configurable") or {}).get("langgraph_auth_user")
+            given[self.runtime] = _server_runtime(store, access, context, self.context_schema, user)
         positional = [given.pop(name) for name in self.positional]
         graph = self.call(*positional, **given)
         if inspect.isawaitable(graph):
@@ -122,9 +123,9 @@ def _role(parameter: inspect.Parameter) -> str | None:
 
 
 def _server_runtime(
-    store: BaseStore | None, access: AccessContext, context: Any, schema: Any
+    store: BaseStore | None, access: AccessContext, context: Any, schema: Any, user: Any
 ) -> Any:
-    common: dict[str, Any] = {"access_context": access, "user": None, "store": store}
+    common: dict[str, Any] = {"access_context": access, "user": user, "store": store}
     if access != "threads.create_run":
         return cast(Any, ReadRuntime(**common))
     return ExecutionRuntime(**common, context=made(schema, context))

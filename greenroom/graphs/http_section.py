@@ -36,15 +36,11 @@ def parse_http(value: Any) -> tuple[HttpRules, Sequence[str]]:
     """
     given = an_object(value if value is not None else {}, "http")
     refuse_unknown(given, KEYS, "http")
-    if _flag(given, "enable_custom_route_auth", "http"):
-        raise ConfigurationError(
-            "'http.enable_custom_route_auth' needs 'auth', which this server does not have: leave"
-            " the key out, and let the middleware of the application authenticate."
-        )
     cors, warnings = _cors(given.get("cors"))
     rules = HttpRules(
         app=_app(given.get("app")),
         middleware_order=_order(given.get("middleware_order")),
+        custom_route_auth=_flag(given, "enable_custom_route_auth", "http"),
         mount_prefix=_prefix(given.get("mount_prefix")),
         cors=cors,
         configurable_headers=_headers(given.get("configurable_headers"), "configurable_headers")

@@ -14,6 +14,7 @@ from langgraph.types import Command, Send
 from greenroom.core import identity
 from greenroom.core.errors import InvalidRequest
 from greenroom.core.runs import RunOrder
+from greenroom.graphs.users import user_values
 from greenroom.langgraph_internals import CONFIG_KEY_STRICT_RESUME
 from greenroom.wire.encoding import loads
 
@@ -76,7 +77,10 @@ def _config(kwargs: Mapping[str, Any], order: RunOrder) -> RunnableConfig:
         "thread_id": order.thread_id,
         "graph_id": order.graph_id,
         "assistant_id": order.assistant_id,
+        **user_values(order.user),
     }
+    if order.user is not None and not configurable.get("user_id"):
+        configurable["user_id"] = configurable["langgraph_auth_user_id"]
     checkpoint: dict[str, Any] = kwargs.get("checkpoint") or {}
     for key in ("checkpoint_id", "checkpoint_ns", "checkpoint_map"):
         value = checkpoint.get(key) or (kwargs.get(key) if key == "checkpoint_id" else None)

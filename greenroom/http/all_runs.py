@@ -5,19 +5,23 @@ The Platform has none of them; the open agent protocol does.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from greenroom.core.errors import RUN_NOT_FOUND, NotFound
+from greenroom.core.access import Value
 from greenroom.core.identity import system_assistant_id
-from greenroom.core.ports import JsonObject, RunFilter
+from greenroom.core.ports import RunFilter
 from greenroom.core.runs import RunStatus
+from greenroom.core.scopes import Scope
 from greenroom.http.answering import json, page, selected
 from greenroom.http.bodies import parse
 from greenroom.http.documents import doc
 from greenroom.http.edge import Edge, dialect_of, edge_of
 from greenroom.http.following import cancelling, outcome_answer, run_headers
+from greenroom.http.gates import cancels, found_run, metadata_of
 from greenroom.http.parameters import flag, is_uuid, thread_id_of, uuid_of
 from greenroom.wire import answers
 from greenroom.wire.dialects import Dialect
@@ -39,11 +43,13 @@ async def search(request: Request) -> Response:
     edge, dialect = edge_of(request), dialect_of(request)
     body = await parse(request, RunSearch)
     limit, offset = body.limit or 10, body.offset or 0
+    where, scope = await _searched(edge, dialect, body, limit=limit, offset=offset)
     found = await edge.records.search_runs(
-        await _filter(edge, dialect, body),
+        where,
         limit=limit,
         offset=offset,
         descending=(body.sort_order or "desc").lower() == "desc",
+        scope=scope,
     )
     items = [selected(run, body.select) for run in found.items]
     return page(found, items, limit=limit, offset=offset)
@@ -54,8 +60,9 @@ async def search(request: Request) -> Response:
 )
 async def count(request: Request) -> Response:
     edge, dialect = edge_of(request), dialect_of(request)
-    where = await _filter(edge, dialect, await parse(request, RunCount))
-    return json(await edge.records.count_runs(where))
+    body = await parse(request, RunCount)
+    where, scope = await _searched(edge, dialect, body, limit=0, offset=0)
+    return json(await edge.records.count_runs(where, scope=scope))
 
 
 @router.get(
@@ -64,9 +71,7 @@ async def count(request: Request) -> Response:
     **doc({200: answers.Run}, errors=(404,)),
 )
 async def get(request: Request, run_id: str) -> Response:
-    run = await edge_of(request).records.get_run(None, uuid_of(run_id, "run"))
-    if run is None:
-        raise NotFound("Not Found")
+    run, _ = await found_run(edge_of(request), uuid_of(run_id, "run"), "Not Found")
     return json(run)
 
 
@@ -82,19 +87,30 @@ async def get(request: Request, run_id: str) -> Response:
 )
 async def wait(request: Request, run_id: str) -> Response:
     edge, dialect, run_id = edge_of(request), dialect_of(request), uuid_of(run_id, "run")
-    record = await _run(edge, run_id)
-    thread_id = str(record["thread_id"])
-    leave = cancelling(edge, thread_id, run_id) if flag(request, "cancel_on_disconnect") else None
+    record, thread_id = await found_run(edge, run_id)
+    leave = None
+    if flag(request, "cancel_on_disconnect"):
+        scope = await cancels(edge, thread_id, action="interrupt", run_ids=[run_id])
+        leave = cancelling(edge, thread_id, run_id, scope)
     headers = run_headers(dialect, thread_id, run_id, "join")
     over = RunStatus(record["status"]).is_terminal
     return outcome_answer(edge, dialect, run_id, None, headers, leave, over=over)
 
 
-async def _run(edge: Edge, run_id: str) -> JsonObject:
-    run = await edge.records.get_run(None, run_id)
-    if run is None:
-        raise NotFound(RUN_NOT_FOUND)
-    return run
+async def _searched(
+    edge: Edge, dialect: Dialect, body: RunCount, *, limit: int, offset: int
+) -> tuple[RunFilter, Scope]:
+    """Returns the conditions of a search, as a handler has left them, and its scope."""
+    where = await _filter(edge, dialect, body)
+    value: Value = {
+        "metadata": dict(body.metadata or {}),
+        "values": {},
+        "status": body.status,
+        "limit": limit,
+        "offset": offset,
+    }
+    scope = await edge.gate.allow("threads", "search", value)
+    return replace(where, metadata=metadata_of(value) or None), scope
 
 
 async def _filter(edge: Edge, dialect: Dialect, body: RunCount) -> RunFilter:

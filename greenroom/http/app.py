@@ -5,14 +5,17 @@ The edge holds no state, runs no graph and depends on neither Ray nor PostgreSQL
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
 
 from greenroom import tracing
+from greenroom.core.access import Authenticator
 from greenroom.core.edge_rules import HttpRules
 from greenroom.core.ports import Records, Runtime
 from greenroom.core.store import StoreSpec
@@ -43,6 +46,7 @@ from greenroom.http.a2a import routes as a2a
 from greenroom.http.bodies import CountedBodies
 from greenroom.http.custom import CustomApp, CustomRoutes
 from greenroom.http.edge import Edge
+from greenroom.http.gates import Authenticated
 from greenroom.http.limits import LimitedCallers
 from greenroom.http.mcp import routes as mcp
 from greenroom.http.mounting import Mounted
@@ -87,6 +91,7 @@ def create_app(
     webhooks: UrlPolicy | None = None,
     custom: CustomApp | None = None,
     settings: HttpSettings | None = None,
+    authenticator: Authenticator | None = None,
     sealing: Sealing = UNSEALED,
 ) -> FastAPI:
     """Creates the application; its `Edge` is ``app.state.edge``.
@@ -103,6 +108,7 @@ def create_app(
         webhooks: the URLs that runs may name as their webhooks.
         custom: the application of ``http.app``, which was started.
         settings: None for the defaults.
+        authenticator: lets requests in; None: every request is let in, and reaches everything.
         sealing: seals what clients give runs, before it is stored.
     """
     rules = rules or HttpRules()
@@ -127,6 +133,7 @@ def create_app(
         webhooks=webhooks or UrlPolicy(),
         settings=(settings := settings or HttpSettings()),
         usage=CallerUsage(settings.limits),
+        authenticates=authenticator is not None,
         sealing=sealing,
     )
     off = rules.disabled if settings.openai else {*rules.disabled, "openai"}
@@ -135,13 +142,18 @@ def create_app(
             if name not in off:
                 app.include_router(part.router, prefix=dialect.prefix)
     errors.install(app)
-    documents.install(app, custom)
-    for layer in reversed(_layers(app, rules, custom)):
+    documents.install(app, custom, authenticator.openapi if authenticator is not None else None)
+    for layer in reversed(_layers(app, rules, custom, authenticator)):
         app.add_middleware(layer.cls, *layer.args, **layer.kwargs)
     return app
 
 
-def _layers(app: FastAPI, rules: HttpRules, custom: CustomApp | None) -> list[Middleware]:
+def _layers(
+    app: FastAPI,
+    rules: HttpRules,
+    custom: CustomApp | None,
+    authenticator: Authenticator | None,
+) -> list[Middleware]:
     """Returns the middleware, from the outside in."""
     settings: HttpSettings = app.state.edge.settings
     cors = browsers.cors_arguments(rules.cors, settings.hosts)
@@ -158,25 +170,59 @@ def _layers(app: FastAPI, rules: HttpRules, custom: CustomApp | None) -> list[Mi
     layers.append(Middleware(errors.LastResort))
     if settings.hosts is not None:
         layers.append(Middleware(browsers.Neighbours, hosts=settings.hosts, cors=cors))
+
+    def edge() -> Edge:
+        return app.state.edge
+
+    limits: list[Middleware] = []
     if settings.limits.counts_requests or settings.limits.counts_runs:
-        layers.append(Middleware(LimitedCallers, edge=lambda: app.state.edge))
+        limits = [Middleware(LimitedCallers, edge=edge)]
+    # Users are only known behind the authentication.
+    by_user = authenticator is not None and settings.limits.by in ("auto", "owner")
+    if not by_user:
+        layers += limits
     return [
         *layers,
         Middleware(CountedBodies, max_bytes=settings.bodies_max_bytes),
-        *_in_order(rules, custom),
+        *_in_order(rules, custom, authenticator, edge),
+        *(limits if by_user else []),
         Middleware(passing.PassedHeaders, selection=rules.configurable_headers),
         Middleware(answering.Heads),
     ]
 
 
-def _in_order(rules: HttpRules, custom: CustomApp | None) -> list[Middleware]:
+def _in_order(
+    rules: HttpRules,
+    custom: CustomApp | None,
+    authenticator: Authenticator | None,
+    edge: Callable[[], Edge],
+) -> list[Middleware]:
     """Returns the custom application and the authentication in the order of
-    ``http.middleware_order``, from the outside in."""
-    applications = [Middleware(CustomRoutes, custom=custom)] if custom is not None else []
-    authentication: list[Middleware] = []
-    if rules.middleware_order == "auth_first":
-        return [*authentication, *applications]
-    return [*applications, *authentication]
+    ``http.middleware_order``, from the outside in.
+
+    The authentication is always the innermost: whatever a custom middleware makes of a request, no
+    route of the server is reached without it.
+    """
+    guard: Callable[[ASGIApp], ASGIApp] | None = None
+    layers: list[Middleware] = []
+    if authenticator is not None:
+        layers = [Middleware(Authenticated, authenticator=authenticator, edge=edge)]
+    if custom is None:
+        return layers
+    if authenticator is not None:
+        if rules.custom_route_auth:
+            guard = partial(
+                Authenticated, authenticator=authenticator, edge=edge, is_open=lambda _: False
+            )
+        if rules.middleware_order == "auth_first":
+            first = Middleware(
+                Authenticated,
+                authenticator=authenticator,
+                edge=edge,
+                is_open=None if rules.custom_route_auth else custom.is_open,
+            )
+            return [first, Middleware(CustomRoutes, custom=custom, guard=guard), *layers]
+    return [Middleware(CustomRoutes, custom=custom, guard=guard), *layers]
 
 
 def drain(app: FastAPI) -> None:

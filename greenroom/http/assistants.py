@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any
+from uuid import UUID
 
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from greenroom.core.access import Value
 from greenroom.core.assistants import NewAssistant
 from greenroom.core.errors import InvalidRequest, NotFound
 from greenroom.core.identity import system_assistant_id
@@ -19,11 +21,13 @@ from greenroom.core.ports import (
     SchemasQuestion,
     SubgraphsQuestion,
 )
+from greenroom.core.scopes import Scope
 from greenroom.http.answering import empty, encoded, json, page, selected
 from greenroom.http.bodies import parse
 from greenroom.http.creation import plain
 from greenroom.http.documents import doc
 from greenroom.http.edge import Edge, dialect_of, edge_of
+from greenroom.http.gates import metadata_of
 from greenroom.http.idempotency import Ids, deleted, once
 from greenroom.http.parameters import flag, is_uuid, text, uuid_of
 from greenroom.wire import answers, configs
@@ -55,12 +59,15 @@ _MAX_DEPTH = 100
 async def search(request: Request) -> Response:
     body = await parse(request, AssistantSearch)
     limit, offset = body.limit or 10, body.offset or 0
-    found = await edge_of(request).records.search_assistants(
-        await _filter(edge_of(request), body),
+    edge = edge_of(request)
+    where, scope = await searched(edge, await _filter(edge, body), limit=limit, offset=offset)
+    found = await edge.records.search_assistants(
+        where,
         limit=limit,
         offset=offset,
         sort_by=body.sort_by or "created_at",
         descending=(body.sort_order or "desc").lower() == "desc",
+        scope=scope,
     )
     items = [selected(assistant, body.select) for assistant in found.items]
     return page(found, items, limit=limit, offset=offset)
@@ -72,8 +79,24 @@ async def search(request: Request) -> Response:
     **doc({200: int}, body=AssistantCount, errors=(404,)),
 )
 async def count(request: Request) -> Response:
-    where = await _filter(edge_of(request), await parse(request, AssistantCount))
-    return json(await edge_of(request).records.count_assistants(where))
+    edge = edge_of(request)
+    where = await _filter(edge, await parse(request, AssistantCount))
+    where, scope = await searched(edge, where, limit=0, offset=0)
+    return json(await edge.records.count_assistants(where, scope=scope))
+
+
+async def searched(
+    edge: Edge, where: AssistantFilter, *, limit: int, offset: int
+) -> tuple[AssistantFilter, Scope]:
+    """Returns the conditions of a search, as a handler has left them, and its scope."""
+    value: Value = {
+        "graph_id": where.graph_id,
+        "metadata": dict(where.metadata or {}),
+        "limit": limit,
+        "offset": offset,
+    }
+    scope = await edge.gate.allow("assistants", "search", value)
+    return replace(where, metadata=metadata_of(value) or None), scope
 
 
 @router.post(
@@ -89,13 +112,22 @@ async def create(request: Request) -> Response:
 async def _create(edge: Edge, body: AssistantCreate, ids: Ids) -> JsonObject:
     given = body.assistant_id
     assistant_id = uuid_of(given, "assistant") if given is not None else ids.new_id()
+    config, context = configs.of_assistant(body.config, body.context)
+    value: Value = {
+        "assistant_id": UUID(assistant_id),
+        "graph_id": body.graph_id,
+        "config": config,
+        "context": context,
+        "metadata": dict(body.metadata or {}),
+        "name": body.name or UNTITLED,
+    }
+    scope = await edge.gate.allow("assistants", "create", value)
     if ids.has_made(assistant_id):
-        made = await edge.records.get_assistant(assistant_id)
+        made = await edge.records.get_assistant(assistant_id, scope=scope)
         if made is None:
             raise deleted("assistant")
         return made
     await _refuse_unknown(edge, body.graph_id)
-    config, context = configs.of_assistant(body.config, body.context)
     new = NewAssistant(
         assistant_id=assistant_id,
         graph_id=body.graph_id,
@@ -103,10 +135,10 @@ async def _create(edge: Edge, body: AssistantCreate, ids: Ids) -> JsonObject:
         description=body.description,
         config=config,
         context=context,
-        metadata=body.metadata or {},
+        metadata=metadata_of(value),
     )
     if_exists = body.if_exists or "raise"
-    return await edge.records.create_assistant(new, if_exists=if_exists, once=ids.once)
+    return await edge.records.create_assistant(new, if_exists=if_exists, scope=scope, once=ids.once)
 
 
 @router.patch(
@@ -119,14 +151,24 @@ async def patch(request: Request, assistant_id: str) -> Response:
     assistant_id = await _id_of(request, assistant_id)
     body = await parse(request, AssistantChange)
     await _refuse_unknown(edge, body.graph_id)
+    value: Value = {
+        "assistant_id": UUID(assistant_id),
+        "graph_id": body.graph_id,
+        "config": dict(body.config or {}),
+        "context": dict(body.context or {}),
+        "metadata": dict(body.metadata or {}),
+        "name": body.name,
+    }
+    scope = await edge.gate.allow("assistants", "update", value)
     change = replace(
         configs.patch_of(body.config, body.context),
         graph_id=body.graph_id,
         name=body.name,
         description=body.description,
-        metadata=body.metadata,
+        metadata=metadata_of(value) or None,
     )
-    return _known(assistant_id, await edge.records.patch_assistant(assistant_id, change))
+    changed = await edge.records.patch_assistant(assistant_id, change, scope=scope)
+    return _known(assistant_id, changed)
 
 
 @router.delete(
@@ -135,9 +177,13 @@ async def patch(request: Request, assistant_id: str) -> Response:
     **doc({204: None}, query={"delete_threads": {"type": "boolean"}}, errors=(404,)),
 )
 async def delete(request: Request, assistant_id: str) -> Response:
-    await edge_of(request).runtime.delete_assistant(
-        await _id_of(request, assistant_id), delete_threads=flag(request, "delete_threads")
-    )
+    edge = edge_of(request)
+    assistant_id = await _id_of(request, assistant_id)
+    scope = await edge.gate.allow("assistants", "delete", {"assistant_id": UUID(assistant_id)})
+    threads = None
+    if flag(request, "delete_threads"):
+        threads = await edge.gate.allow("threads", "delete", {"thread_id": None, "run_id": None})
+    await edge.runtime.delete_assistant(assistant_id, threads=threads, scope=scope)
     return empty()
 
 
@@ -149,8 +195,14 @@ async def delete(request: Request, assistant_id: str) -> Response:
 async def versions(request: Request, assistant_id: str) -> Response:
     assistant_id = await _id_of(request, assistant_id)
     body = await parse(request, AssistantVersions)
-    found = await edge_of(request).records.assistant_versions(
-        assistant_id, metadata=body.metadata, limit=body.limit or 10, offset=body.offset or 0
+    edge = edge_of(request)
+    scope = await edge.gate.allow("assistants", "read", {"assistant_id": UUID(assistant_id)})
+    found = await edge.records.assistant_versions(
+        assistant_id,
+        metadata=body.metadata,
+        limit=body.limit or 10,
+        offset=body.offset or 0,
+        scope=scope,
     )
     return _known(assistant_id, found)
 
@@ -163,8 +215,11 @@ async def versions(request: Request, assistant_id: str) -> Response:
 async def latest(request: Request, assistant_id: str) -> Response:
     assistant_id = await _id_of(request, assistant_id)
     body = await parse(request, AssistantLatest)
-    records = edge_of(request).records
-    return _known(assistant_id, await records.show_version(assistant_id, body.version))
+    edge = edge_of(request)
+    value: Value = {"assistant_id": UUID(assistant_id), "version": body.version, "metadata": {}}
+    scope = await edge.gate.allow("assistants", "update", value)
+    shown = await edge.records.show_version(assistant_id, body.version, scope=scope)
+    return _known(assistant_id, shown)
 
 
 @router.get(
@@ -246,7 +301,9 @@ async def _assistant(request: Request, assistant_id: str, *, by_name: bool = Fal
         NotFound: the assistant does not exist.
     """
     assistant_id = await _id_of(request, assistant_id, by_name=by_name)
-    assistant = await edge_of(request).records.get_assistant(assistant_id)
+    edge = edge_of(request)
+    scope = await edge.gate.allow("assistants", "read", {"assistant_id": UUID(assistant_id)})
+    assistant = await edge.records.get_assistant(assistant_id, scope=scope)
     if assistant is None:
         raise NotFound("Not Found")
     return assistant

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
+from uuid import UUID
 
 import orjson
 
@@ -22,8 +23,10 @@ from greenroom.core.errors import (
 from greenroom.core.identity import system_assistant_id
 from greenroom.core.ports import JsonObject
 from greenroom.core.runs import CreatedRun, RunRequest
+from greenroom.core.scopes import SERVER
 from greenroom.http import webhooks
 from greenroom.http.edge import Edge
+from greenroom.http.gates import creates_run, user_of_runs
 from greenroom.http.idempotency import NEW, Ids, deleted
 from greenroom.http.limits import admitting, current_caller
 from greenroom.http.parameters import is_uuid
@@ -141,7 +144,7 @@ async def admit(
         if not ids.has_made(request.run_id):
             raise
     if ids.has_made(request.run_id):
-        stored = await edge.records.get_run(request.thread_id, request.run_id)
+        stored = await edge.records.get_run(request.thread_id, request.run_id, scope=request.scope)
         if stored is None and (created is None or not request.temporary):
             # Of a stateless run that is over, the registry and the actor still know the end.
             raise deleted("run")
@@ -192,15 +195,26 @@ async def run_request(
         )
     assistant = await assistant_of(edge, dialect, body.assistant_id, fresh=fresh)
     owned = thread_id or own_thread_id or ids.new_id(number)
+    run_id = run_id or ids.new_run_id(owned, number)
+    scope, body = await creates_run(
+        edge,
+        body,
+        thread_id=thread_id,
+        assistant_id=str(assistant["assistant_id"]),
+        run_id=run_id,
+    )
+    user = await user_of_runs(edge)
     request = await edge.sealing.apart(
         partial(
             request_of,
             body,
             assistant,
             dialect=dialect,
-            run_id=run_id or ids.new_run_id(owned, number),
+            run_id=run_id,
             thread_id=owned,
             stateless=thread_id is None,
+            scope=scope,
+            user=user,
             traceparent=tracing.traceparent(),
             headers=passed_headers(),
             sealing=edge.sealing,
@@ -250,12 +264,16 @@ async def run_object(edge: Edge, run: NewRun) -> JsonObject:
 
 
 async def assistant_of(
-    edge: Edge, dialect: Dialect, name: str | None, *, fresh: bool = False
+    edge: Edge, dialect: Dialect, name: str | None, *, fresh: bool = False, strict: bool = False
 ) -> JsonObject:
     """Returns the assistant that a body names by its id or its graph.
 
+    With ``auth`` the caller must be allowed to read it. The assistants of the graphs themselves
+    have no owner: everybody may run them.
+
     Args:
         fresh: read it from the database.
+        strict: the caller must be allowed to read that of a graph as well.
 
     Raises:
         InvalidRequest: no graph has the name, or there is none and the mount needs one.
@@ -269,10 +287,18 @@ async def assistant_of(
         assistant_id = system_assistant_id(name)
     else:
         raise unknown_graph(edge, name)
-    assistant = await edge.records.assistant_of_run(assistant_id, fresh=fresh)
+    assistant = await edge.records.assistant_of_run(assistant_id, scope=SERVER, fresh=fresh)
+    if not edge.gate.is_open and (strict or assistant is None or not _is_of_graph(assistant)):
+        # Also for one that does not exist, so that the two answers are one.
+        scope = await edge.gate.allow("assistants", "read", {"assistant_id": UUID(assistant_id)})
+        assistant = await edge.records.assistant_of_run(assistant_id, scope=scope, fresh=fresh)
     if assistant is None:
         raise NotFound(THREAD_OR_ASSISTANT_NOT_FOUND)
     return assistant
+
+
+def _is_of_graph(assistant: JsonObject) -> bool:
+    return str(assistant["assistant_id"]) == system_assistant_id(assistant["graph_id"])
 
 
 def _assumed_graph(edge: Edge, dialect: Dialect) -> str:

@@ -9,21 +9,31 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from uuid import UUID
 
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from greenroom.core.access import Value
 from greenroom.core.crons import Cron, owner_of
 from greenroom.core.errors import BadRequest, Conflict, InvalidRequest, NotFound, TooLarge
 from greenroom.core.identity import system_assistant_id
 from greenroom.core.ports import CronFilter, JsonObject
+from greenroom.core.scopes import SERVER, Scope
 from greenroom.core.units import KIB
 from greenroom.http.answering import empty, json, page, selected
 from greenroom.http.bodies import parse, read_body, validated
 from greenroom.http.creation import assistant_of, check_run
 from greenroom.http.documents import doc
 from greenroom.http.edge import Edge, dialect_of, edge_of
+from greenroom.http.gates import (
+    creates_run,
+    id_value,
+    metadata_of,
+    reads_thread,
+    user_of_runs,
+)
 from greenroom.http.idempotency import Ids, deleted, once
 from greenroom.http.parameters import is_uuid, new_id, new_run_id, thread_id_of, uuid_of
 from greenroom.schedules import schedule_of
@@ -78,28 +88,92 @@ async def _create(
 ) -> JsonObject:
     edge, dialect = edge_of(request), dialect_of(request)
     cron_id = ids.new_id()
+    value, scope = await _creates(edge, body, cron_id, thread_id, given)
     if ids.has_made(cron_id):
-        return await _made(edge, cron_id)
+        return await _made(edge, cron_id, scope)
     assistant = await _assistant(edge, dialect, body.assistant_id)
     makes_thread = body.if_not_exists == "create"
-    if thread_id is not None and not makes_thread:
-        await _require_thread(edge, thread_id)
     wanted = _Wanted(cron_id=cron_id, thread_id=thread_id, assistant=assistant)
-    cron = _cron(edge, wanted, _payload(wanted, given), metadata=dict(body.metadata or {}))
-    cron = replace(cron, next_run_date=_next(cron), once=ids.once)
+    payload = _payload(wanted, value["payload"])
+    payload, threads = await _runs(edge, wanted, payload)
+    if thread_id is not None and not makes_thread:
+        threads &= await reads_thread(edge, thread_id)
+        await _require_thread(edge, thread_id, threads)
+    cron = _cron(edge, wanted, payload, metadata=metadata_of(value))
+    cron = replace(
+        cron,
+        next_run_date=_next(cron),
+        once=ids.once,
+        user=await user_of_runs(edge),
+        user_id=edge.gate.identity,
+        scope=threads,
+    )
     if thread_id is not None and makes_thread:
-        await edge.records.create_thread(thread_id, metadata={}, if_exists="do_nothing", ttl=None)
+        try:
+            await edge.records.create_thread(
+                thread_id,
+                metadata={} if edge.gate.is_open else dict(payload.get("metadata") or {}),
+                if_exists="do_nothing",
+                ttl=None,
+                scope=threads,
+            )
+        except Conflict:
+            await _require_thread(edge, thread_id, threads)
+            raise
     if not await edge.runtime.save_cron(await _sealed(edge, cron)):
         if thread_id is not None:
-            await _require_thread(edge, thread_id)
+            await _require_thread(edge, thread_id, threads)
         raise _assistant_not_found(str(body.assistant_id))
-    found, _ = await _found(edge, cron_id)
+    found, _ = await _found(edge, cron_id, SERVER)
     return found
 
 
-async def _made(edge: Edge, cron_id: str) -> JsonObject:
+async def _creates(
+    edge: Edge, body: CronCreate, cron_id: str, thread_id: str | None, given: JsonObject
+) -> tuple[Value, Scope]:
+    """Asks whether the caller may create a cron; returns what a handler has left of it."""
+    value: Value = {
+        "payload": dict(given),
+        "schedule": body.schedule,
+        "cron_id": UUID(cron_id),
+        "thread_id": id_value(thread_id),
+        "user_id": edge.gate.identity,
+        "end_time": body.end_time,
+        "metadata": dict(body.metadata or {}),
+    }
+    scope = await edge.gate.allow("crons", "create", value)
+    if not edge.gate.is_open:
+        value["payload"] = {**value["payload"], "metadata": metadata_of(value)}
+    return value, scope
+
+
+async def _runs(edge: Edge, wanted: _Wanted, payload: JsonObject) -> tuple[JsonObject, Scope]:
+    """Asks whether the caller may create the runs of a cron: nobody is there when it fires.
+
+    Returns:
+        the payload as a handler has left it, and the threads that the runs may be on.
+    """
+    if edge.gate.is_open:
+        return payload, SERVER
+    body = validated(CronCreate, payload)
+    scope, left = await creates_run(
+        edge,
+        body,
+        thread_id=wanted.thread_id,
+        assistant_id=str(wanted.assistant["assistant_id"]),
+        run_id=new_id(),
+    )
+    changed = {
+        name: getattr(left, name)
+        for name in ("input", "metadata", "context", "command")
+        if getattr(left, name) != getattr(body, name)
+    }
+    return {**payload, **changed}, scope
+
+
+async def _made(edge: Edge, cron_id: str, scope: Scope) -> JsonObject:
     """Returns a cron that an earlier request with the same key has created."""
-    found = await edge.records.get_cron(cron_id)
+    found = await edge.records.get_cron(cron_id, scope=scope)
     if found is None:
         raise deleted("cron")
     return found[0]
@@ -117,12 +191,14 @@ async def _made(edge: Edge, cron_id: str) -> JsonObject:
 async def search(request: Request) -> Response:
     body = await parse(request, CronSearch)
     limit, offset = body.limit or 10, body.offset or 0
+    where, scope = await _searched(request, body, limit=limit, offset=offset)
     found = await edge_of(request).records.search_crons(
-        await _filter(request, body),
+        where,
         limit=limit,
         offset=offset,
         sort_by=body.sort_by or "created_at",
         descending=(body.sort_order or "desc").lower() == "desc",
+        scope=scope,
     )
     items = [selected(cron, body.select) for cron in found.items]
     return page(found, items, limit=limit, offset=offset)
@@ -130,8 +206,8 @@ async def search(request: Request) -> Response:
 
 @router.post("/runs/crons/count", summary="Count crons", **doc({200: int}, body=CronCount))
 async def count(request: Request) -> Response:
-    where = await _filter(request, await parse(request, CronCount))
-    return json(await edge_of(request).records.count_crons(where))
+    where, scope = await _searched(request, await parse(request, CronCount), limit=0, offset=0)
+    return json(await edge_of(request).records.count_crons(where, scope=scope))
 
 
 @router.get(
@@ -140,7 +216,9 @@ async def count(request: Request) -> Response:
     **doc({200: answers.Cron}, errors=(404,)),
 )
 async def get(request: Request, cron_id: str) -> Response:
-    found, _ = await _found(edge_of(request), uuid_of(cron_id, "cron"))
+    edge, cron_id = edge_of(request), uuid_of(cron_id, "cron")
+    scope = await edge.gate.allow("crons", "read", {"cron_id": UUID(cron_id)})
+    found, _ = await _found(edge, cron_id, scope)
     return json(found)
 
 
@@ -156,10 +234,25 @@ async def patch(request: Request, cron_id: str) -> Response:
     body = validated(CronPatch, given)
     if not given:
         raise BadRequest("Request body cannot be empty")
+    value: Value = {
+        "cron_id": cron_id,
+        "schedule": body.schedule,
+        "end_time": body.end_time,
+        "enabled": body.enabled,
+        "on_run_completed": body.on_run_completed,
+        "payload": dict(given),
+        "metadata": dict(body.metadata or {}),
+    }
+    scope = await edge.gate.allow("crons", "update", value)
+    if not edge.gate.is_open:
+        given = dict(value["payload"])
+        if metadata := metadata_of(value):
+            given["metadata"] = metadata
+        body = validated(CronPatch, given)
     for _ in range(_TRIES):
-        cron = await _changed(edge, cron_id, body, given)
+        cron = await _changed(edge, cron_id, body, given, scope)
         if await edge.runtime.save_cron(await _sealed(edge, cron)):
-            found, _ = await _found(edge, cron_id)
+            found, _ = await _found(edge, cron_id, SERVER)
             return json(found)
     raise Conflict("Others change this cron all the time. Try again.")
 
@@ -172,7 +265,8 @@ async def patch(request: Request, cron_id: str) -> Response:
 async def delete(request: Request, cron_id: str) -> Response:
     edge = edge_of(request)
     cron_id = uuid_of(cron_id, "cron")
-    found, _ = await _found(edge, cron_id)
+    scope = await edge.gate.allow("crons", "delete", {"cron_id": cron_id})
+    found, _ = await _found(edge, cron_id, scope)
     await edge.runtime.delete_cron(cron_id, owner_of(cron_id, found["thread_id"]))
     return empty()
 
@@ -217,6 +311,8 @@ def _cron(edge: Edge, wanted: _Wanted, payload: JsonObject, *, metadata: JsonObj
         run_id=new_run_id(thread_id),
         thread_id=thread_id,
         stateless=wanted.thread_id is None,
+        scope=SERVER,  # only looked at: it is admitted when it fires
+        user=None,
     )
     schedule_of(body.schedule, body.timezone)
     encoded = dumps(payload)
@@ -249,13 +345,16 @@ async def _sealed(edge: Edge, cron: Cron) -> Cron:
     return replace(cron, payload=dumps(payload))
 
 
-async def _changed(edge: Edge, cron_id: str, body: CronPatch, given: JsonObject) -> Cron:
+async def _changed(
+    edge: Edge, cron_id: str, body: CronPatch, given: JsonObject, scope: Scope
+) -> Cron:
     """Returns a cron with a client's changes, for `Runtime.save_cron`."""
-    found = await edge.records.get_cron(cron_id)
+    found = await edge.records.get_cron(cron_id, scope=scope)
     if found is None:
         raise NotFound(f"Cron '{cron_id}' not found")
     stored, revision = found
-    assistant = await edge.records.get_assistant(stored["assistant_id"])
+    # Named when the cron was made, by who could read it then.
+    assistant = await edge.records.get_assistant(stored["assistant_id"], scope=SERVER)
     if assistant is None:
         raise NotFound(f"Cron '{cron_id}' not found")  # it goes with its assistant
     _refuse_moved(stored, given)
@@ -266,7 +365,13 @@ async def _changed(edge: Edge, cron_id: str, body: CronPatch, given: JsonObject)
     metadata = {**plain(stored["metadata"]), **(body.metadata or {})}
     if body.metadata is not None:
         payload["metadata"] = metadata
-    cron = _cron(edge, wanted, _payload(wanted, payload), metadata=metadata)
+    payload = _payload(wanted, payload)
+    own = payload.get("metadata")
+    payload, _ = await _runs(edge, wanted, payload)
+    if edge.gate.identity != stored["user_id"] and own is not None:
+        # Its runs stay those of the user who has made it.
+        payload["metadata"] = own
+    cron = _cron(edge, wanted, payload, metadata=metadata)
     cron = replace(cron, revision=revision)
     # A cron that has not fired begins again, and does not make up for the time between.
     begins = cron.enabled and not _fires(stored)
@@ -336,19 +441,35 @@ def _assistant_not_found(name: str) -> NotFound:
     return NotFound(f"Assistant '{name[:255]}' not found")
 
 
-async def _require_thread(edge: Edge, thread_id: str) -> None:
-    if await edge.records.get_thread(thread_id) is None:
+async def _require_thread(edge: Edge, thread_id: str, scope: Scope) -> None:
+    if await edge.records.get_thread(thread_id, scope=scope) is None:
         raise NotFound(
             f"Thread with ID '{thread_id}' not found. Please verify the ID is correct and the "
             "thread hasn't been deleted or expired."
         )
 
 
-async def _found(edge: Edge, cron_id: str) -> tuple[JsonObject, int]:
-    found = await edge.records.get_cron(cron_id)
+async def _found(edge: Edge, cron_id: str, scope: Scope) -> tuple[JsonObject, int]:
+    found = await edge.records.get_cron(cron_id, scope=scope)
     if found is None:
         raise NotFound("Not Found")
     return found
+
+
+async def _searched(
+    request: Request, body: CronCount, *, limit: int, offset: int
+) -> tuple[CronFilter, Scope]:
+    """Returns the conditions of a search, as a handler has left them, and its scope."""
+    where = await _filter(request, body)
+    value: Value = {
+        "assistant_id": where.assistant_id,
+        "thread_id": id_value(where.thread_id),
+        "limit": limit,
+        "offset": offset,
+        "metadata": dict(body.metadata or {}),
+    }
+    scope = await edge_of(request).gate.allow("crons", "search", value)
+    return replace(where, metadata=metadata_of(value) or None), scope
 
 
 async def _filter(request: Request, body: CronCount) -> CronFilter:

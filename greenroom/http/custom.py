@@ -29,9 +29,12 @@ from starlette.routing import Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from greenroom.core.errors import ConfigurationError
+from greenroom.http.gates import is_public
 from greenroom.http.mounting import INSIDE, OWN
 
 log = logging.getLogger(__name__)
+
+Guard = Callable[[ASGIApp], ASGIApp]
 
 START_S = 60.0
 STOP_S = 5.0
@@ -132,12 +135,20 @@ class CustomApp:
             raise RuntimeError("The server answers once the lifespan of http.app has begun.")
         await self._server(scope, receive, send)
 
-    def around(self, builtin: ASGIApp) -> ASGIApp:
+    def around(self, builtin: ASGIApp, guard: Guard | None = None) -> ASGIApp:
         """Returns what answers a request: the application's middleware around its routes and the
-        built-in ones. Call it in the event loop of the built-in routes."""
+        built-in ones. Call it in the event loop of the built-in routes.
+
+        Args:
+            guard: returns what lets a request in to a route of the application; it is called in
+                that loop. None: every request is let in.
+        """
         here = asyncio.get_running_loop()
         inner = across(_Inside(builtin), here)
-        custom = across(self._stack(inner), self._loop)
+        own: ASGIApp = self.app.router
+        if guard is not None:
+            own = across(guard(across(own, self._loop)), here)
+        custom = across(self._stack(own, inner), self._loop)
 
         async def answering(scope: Scope, receive: Receive, send: Send) -> None:
             if scope["type"] not in ("http", "websocket") or OWN in scope:
@@ -158,11 +169,15 @@ class CustomApp:
             return False
         return any(route.matches(scope)[0] is Match.FULL for route in self.app.routes)
 
-    def _stack(self, inner: ASGIApp) -> ASGIApp:
+    def is_open(self, scope: Scope) -> bool:
+        """Whether nobody is authenticated for a request, where only built-in routes ask for it."""
+        return is_public(scope) or (OWN not in scope and self.has(scope))
+
+    def _stack(self, own: ASGIApp, inner: ASGIApp) -> ASGIApp:
         app, router = self.app, self.app.router
 
         async def routed(scope: Scope, receive: Receive, send: Send) -> None:
-            await (router if self.has(scope) else inner)(scope, receive, send)
+            await (own if self.has(scope) else inner)(scope, receive, send)
 
         # Starlette builds its middleware around the attribute `router`.
         app.router = routed  # type: ignore[assignment]
@@ -244,17 +259,19 @@ class CustomRoutes:
 
     Args:
         custom: the application; it was started.
+        guard: as of `CustomApp.around`.
     """
 
-    def __init__(self, app: ASGIApp, custom: CustomApp) -> None:
+    def __init__(self, app: ASGIApp, custom: CustomApp, guard: Guard | None = None) -> None:
         self._app = app
         self._custom = custom
+        self._guard = guard
         self._answering: ASGIApp | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._answering is None:
             # At the first request, as only then there is the event loop.
-            self._answering = self._custom.around(self._app)
+            self._answering = self._custom.around(self._app, self._guard)
         await self._answering(scope, receive, send)
 
 

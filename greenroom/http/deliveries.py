@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from greenroom.core.access import Value
 from greenroom.core.errors import InvalidRequest, NotFound
 from greenroom.core.ports import DELIVERY_STATUSES, DeliveryFilter, JsonObject
+from greenroom.core.scopes import Scope
 from greenroom.http.answering import json, page
 from greenroom.http.documents import doc
-from greenroom.http.edge import edge_of
+from greenroom.http.edge import Edge, edge_of
+from greenroom.http.gates import id_value, reads_thread, require_all
 from greenroom.http.parameters import number, text, uuid_of
 from greenroom.wire import answers
 
 router = APIRouter(tags=["Webhooks"])
 
 MOST = 1000
+_MISSING = "Delivery not found"
 _LIST = {
     "status": {"type": "string", "enum": list(DELIVERY_STATUSES)},
     "thread_id": {"type": "string"},
@@ -45,8 +51,13 @@ async def deliveries(request: Request) -> Response:
     limit, offset = number(request, "limit", 10), number(request, "offset", 0)
     if not limit or limit > MOST:
         raise InvalidRequest(f"limit must be between 1 and {MOST}, not {limit}.")
-    where = DeliveryFilter(status=status, thread_id=text(request, "thread_id"))
-    found = await edge_of(request).records.list_deliveries(where, limit=limit, offset=offset or 0)
+    edge, thread_id = edge_of(request), text(request, "thread_id")
+    if thread_id is not None:
+        await _require(edge, thread_id, await reads_thread(edge, thread_id))
+    else:
+        await require_all(edge, "Name a thread of yours (thread_id), or ask")
+    where = DeliveryFilter(status=status, thread_id=thread_id)
+    found = await edge.records.list_deliveries(where, limit=limit, offset=offset or 0)
     return page(found, found.items, limit=limit, offset=offset or 0)
 
 
@@ -56,7 +67,7 @@ async def deliveries(request: Request) -> Response:
     **doc({200: answers.Delivery}, errors=(404,)),
 )
 async def delivery(request: Request, delivery_id: str) -> Response:
-    return json(await _found(request, uuid_of(delivery_id, "delivery")))
+    return json(await _found(edge_of(request), uuid_of(delivery_id, "delivery"), "read"))
 
 
 @router.post(
@@ -66,14 +77,34 @@ async def delivery(request: Request, delivery_id: str) -> Response:
 )
 async def send(request: Request, delivery_id: str) -> Response:
     """A webhook that still waits is sent at once; its attempts are counted anew."""
-    delivery_id = uuid_of(delivery_id, "delivery")
-    found = await _found(request, delivery_id)
-    await edge_of(request).runtime.send_again(delivery_id, found["thread_id"])
-    return json(await _found(request, delivery_id))
+    edge, delivery_id = edge_of(request), uuid_of(delivery_id, "delivery")
+    found = await _found(edge, delivery_id, "update")
+    await edge.runtime.send_again(delivery_id, found["thread_id"])
+    return json(await _found(edge, delivery_id, "read"))
 
 
-async def _found(request: Request, delivery_id: str) -> JsonObject:
-    found = await edge_of(request).records.get_delivery(delivery_id)
-    if found is None:
-        raise NotFound("Delivery not found")
+async def _found(edge: Edge, delivery_id: str, action: Literal["read", "update"]) -> JsonObject:
+    """Returns a delivery of a thread that the caller may read, or change.
+
+    Raises:
+        NotFound: there is none.
+    """
+    found = await edge.records.get_delivery(delivery_id)
+    # Also for a delivery that does not exist, so that the two answers are one.
+    thread_id = None if found is None else str(found["thread_id"])
+    value: Value = {"thread_id": id_value(thread_id)}
+    if action == "update":
+        value["metadata"] = {}
+    scope = await edge.gate.allow("threads", action, value)
+    if found is None or thread_id is None:
+        raise NotFound(_MISSING)
+    await _require(edge, thread_id, scope)
     return found
+
+
+async def _require(edge: Edge, thread_id: str, scope: Scope) -> None:
+    """Raises NotFound if a thread is not in a scope."""
+    if scope.is_everything:
+        return
+    if await edge.records.get_thread(thread_id, scope=scope) is None:
+        raise NotFound(_MISSING)

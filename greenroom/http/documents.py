@@ -110,17 +110,39 @@ def _success(status: int, answer: Any, headers: tuple[str, ...], stream: bool) -
     return found
 
 
-def install(app: FastAPI, custom: CustomApp | None = None) -> None:
+def install(
+    app: FastAPI, custom: CustomApp | None = None, security: Mapping[str, Any] | None = None
+) -> None:
     """Adds the request bodies, which FastAPI does not see, to ``/openapi.json``, and the routes of
-    a custom application."""
+    a custom application.
+
+    Args:
+        security: ``auth.openapi`` of `langgraph.json`: ``securitySchemes``, ``security``, and
+            ``paths``, which have operations with a ``security`` of their own.
+    """
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             schema = _schema(app)
-            app.openapi_schema = schema if custom is None else merged(schema, custom)
+            schema = schema if custom is None else merged(schema, custom)
+            app.openapi_schema = _secured(schema, security or {})
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _secured(schema: dict[str, Any], security: Mapping[str, Any]) -> dict[str, Any]:
+    if schemes := security.get("securitySchemes"):
+        schema.setdefault("components", {})["securitySchemes"] = schemes
+    if security.get("security"):
+        schema["security"] = security["security"]
+    paths: dict[str, dict[str, Any]] = security.get("paths") or {}
+    for path, methods in paths.items():
+        for method, its_own in methods.items():
+            operation = schema["paths"].get(path, {}).get(method.lower())
+            if operation is not None:
+                operation["security"] = its_own
+    return schema
 
 
 def _schema(app: FastAPI) -> dict[str, Any]:

@@ -10,9 +10,11 @@ from typing import Any
 
 from starlette.requests import Request
 
+from greenroom.core.access import OPEN, Gate
 from greenroom.core.errors import Conflict, NotFound
 from greenroom.core.identity import system_assistant_id
 from greenroom.core.ports import Records, Runtime
+from greenroom.core.scopes import SERVER
 from greenroom.core.store import StoreSpec
 from greenroom.core.webhook_rules import UrlPolicy
 from greenroom.http.settings import HttpSettings
@@ -21,6 +23,9 @@ from greenroom.sealing import UNSEALED, Sealing
 from greenroom.wire.dialects import GATEWAY, PLATFORM, Dialect
 
 log = logging.getLogger(__name__)
+
+EDGE = "greenroom.edge"
+"""Where the scope of a request has its own `Edge`."""
 
 
 class Connections:
@@ -91,7 +96,8 @@ async def _logged(work: Coroutine[Any, Any, None]) -> None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Edge:
-    """The application's context for its routes; one per app, in ``app.state.edge``."""
+    """The application's context for its routes; one per app, in ``app.state.edge``. With ``auth``
+    each request has its own, which differs in the gate."""
 
     runtime: Runtime
     records: Records
@@ -104,6 +110,8 @@ class Edge:
     webhooks: UrlPolicy = field(default_factory=UrlPolicy)
     sealing: Sealing = UNSEALED
     connections: Connections = field(default_factory=Connections)
+    gate: Gate = OPEN
+    authenticates: bool = False
     usage: CallerUsage = field(default_factory=CallerUsage)
 
     async def serves(self, graph_id: str) -> bool:
@@ -112,11 +120,13 @@ class Edge:
             return True
         if not self.shipped_graphs:
             return False
-        return await self.records.assistant_of_run(system_assistant_id(graph_id)) is not None
+        # Not a question about a caller's records: graphs are the same for all.
+        assistant_id = system_assistant_id(graph_id)
+        return await self.records.assistant_of_run(assistant_id, scope=SERVER) is not None
 
 
 def edge_of(request: Request) -> Edge:
-    return request.app.state.edge
+    return request.scope.get(EDGE) or request.app.state.edge
 
 
 def dialect_of(request: Request) -> Dialect:

@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from greenroom.core.errors import GreenroomError, InvalidRequest
+from greenroom.core.errors import GreenroomError, InvalidRequest, Refused
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ def error_object(error: GreenroomError) -> dict[str, str]:
 
 async def _domain_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, GreenroomError)
-    if error.status_hint == 500:
+    if error.status_hint == 500 and not isinstance(error, Refused):
         log.error("A request failed: %s", error, exc_info=error)
         return internal_error()
     return JSONResponse({"detail": error.message}, error.status_hint, headers=error.headers())

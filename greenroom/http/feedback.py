@@ -16,10 +16,12 @@ from starlette.responses import Response
 
 from greenroom.core.errors import RUN_NOT_FOUND, InvalidRequest, NotFound
 from greenroom.core.ports import JsonObject
+from greenroom.core.scopes import SERVER
 from greenroom.http.answering import json
 from greenroom.http.bodies import parse, parse_optional, validated
 from greenroom.http.documents import doc
 from greenroom.http.edge import base_url, edge_of
+from greenroom.http.gates import found_run
 from greenroom.http.idempotency import once
 from greenroom.http.parameters import number, text, uuid_of
 from greenroom.http.streaming import close
@@ -57,8 +59,7 @@ async def create(request: Request, run_id: str) -> Response:
 )
 async def list_feedback(request: Request, run_id: str) -> Response:
     records, run_id = edge_of(request).records, uuid_of(run_id, "run")
-    if await records.get_run(None, run_id) is None:
-        raise NotFound(RUN_NOT_FOUND)
+    await found_run(edge_of(request), run_id)
     limit = number(request, "limit", _LISTED) or 0
     offset = number(request, "offset", 0) or 0
     return json(await records.list_feedback(run_id, limit=limit, offset=offset))
@@ -109,6 +110,8 @@ async def _added(request: Request, run_id: str, key: str, said: Feedback) -> Jso
     content = said.model_dump(exclude_none=True, exclude={"key"})
     if not content:
         raise InvalidRequest("Feedback needs a score, a value, a comment or a correction.")
+    if not edge_of(request).gate.is_open:
+        await found_run(edge_of(request), run_id)
     found = await once(
         request, lambda ids: records.add_feedback(run_id, ids.new_id(), key, content)
     )
@@ -127,7 +130,8 @@ async def asking(
     try:
         async for frames in source:
             yield frames
-        if await edge_of(request).records.get_run(None, run_id) is not None:
+        # Of the stream that the reader has: it was asked for before.
+        if await edge_of(request).records.get_run(None, run_id, scope=SERVER) is not None:
             yield event_frame("feedback", dumps(_addresses(request, run_id, keys)))
     finally:
         await close(source)

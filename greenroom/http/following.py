@@ -13,6 +13,7 @@ from greenroom.core.errors import GreenroomError
 from greenroom.core.events import LIVE
 from greenroom.core.ports import JsonObject
 from greenroom.core.runs import CancelRequest, Outcome, Placement, RunStatus
+from greenroom.core.scopes import SERVER, Scope
 from greenroom.http.creation import NewRun, plain
 from greenroom.http.edge import Edge, edge_of
 from greenroom.http.feedback import asking
@@ -30,11 +31,16 @@ NEVER = 2**62
 """A cursor after all events: its reader gets no event, and waits for the end of the stream."""
 
 
-def cancelling(edge: Edge, thread_id: str, run_id: str) -> Leave:
-    """Returns a function that cancels the run, for a client that disconnects."""
+def cancelling(edge: Edge, thread_id: str, run_id: str, scope: Scope) -> Leave:
+    """Returns a function that cancels the run, for a client that disconnects.
+
+    Args:
+        scope: `SERVER` for the client that has created the run.
+    """
 
     async def cancel() -> None:
-        await edge.runtime.cancel(CancelRequest(thread_id=thread_id, run_id=run_id), wait=False)
+        wanted = CancelRequest(thread_id=thread_id, run_id=run_id)
+        await edge.runtime.cancel(wanted, wait=False, scope=scope)
 
     return cancel
 
@@ -67,7 +73,7 @@ async def _left(edge: Edge, admitting: asyncio.Future[NewRun], *, stays: bool) -
     except GreenroomError:
         return  # the run was refused
     if run.cancel_on_disconnect and not stays:
-        await cancelling(edge, run.thread_id, run.run_id)()
+        await cancelling(edge, run.thread_id, run.run_id, SERVER)()
 
 
 async def joined(edge: Edge, looking_up: Awaitable[T], leave: Leave | None) -> T:
@@ -84,6 +90,13 @@ async def joined(edge: Edge, looking_up: Awaitable[T], leave: Leave | None) -> T
         raise
 
 
+def _left_by(edge: Edge, run: NewRun) -> Leave | None:
+    """Returns what happens when the creator of a run leaves."""
+    if not run.cancel_on_disconnect:
+        return None
+    return cancelling(edge, run.thread_id, run.run_id, SERVER)
+
+
 def created_stream(request: Request, run: NewRun, headers: dict[str, str]) -> Response:
     """Streams all events of a run to its creator."""
     edge = edge_of(request)
@@ -95,7 +108,7 @@ def created_stream(request: Request, run: NewRun, headers: dict[str, str]) -> Re
         with_ids=run.request.resumable,
         resumable=run.request.resumable,
     )
-    leave = cancelling(edge, run.thread_id, run.run_id) if run.cancel_on_disconnect else None
+    leave = _left_by(edge, run)
     source = bodies(batches)
     if run.feedback_keys:
         source = asking(request, source, run.run_id, run.feedback_keys)
@@ -104,7 +117,7 @@ def created_stream(request: Request, run: NewRun, headers: dict[str, str]) -> Re
 
 def created_wait(edge: Edge, dialect: Dialect, run: NewRun, headers: dict[str, str]) -> Response:
     """Answers a run's creator with the run's outcome."""
-    leave = cancelling(edge, run.thread_id, run.run_id) if run.cancel_on_disconnect else None
+    leave = _left_by(edge, run)
     return outcome_answer(edge, dialect, run.run_id, run.created.placement, headers, leave)
 
 

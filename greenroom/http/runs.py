@@ -10,9 +10,11 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from greenroom.core.access import Value
 from greenroom.core.errors import RUN_NOT_FOUND, Conflict, InvalidRequest, NotFound
 from greenroom.core.ports import JsonObject
 from greenroom.core.runs import CancelRequest, RunStatus
+from greenroom.core.scopes import Scope
 from greenroom.http.answering import empty, encoded, json, selected
 from greenroom.http.bodies import parse
 from greenroom.http.creation import NewRun, create_run, run_object
@@ -28,6 +30,7 @@ from greenroom.http.following import (
     outcome_answer,
     run_headers,
 )
+from greenroom.http.gates import cancels, id_value, reads_thread
 from greenroom.http.idempotency import once
 from greenroom.http.parameters import (
     STREAM_MODES,
@@ -136,11 +139,13 @@ async def list_runs(request: Request, thread_id: str) -> Response:
     dialect = dialect_of(request)
     thread_id = thread_id_of(dialect, thread_id)
     fields = chosen(request, "select", RUN_FIELDS)
-    found = await edge_of(request).records.list_runs(
-        thread_id,
-        limit=number(request, "limit", dialect.runs_listed),
-        offset=number(request, "offset", 0) or 0,
-        status=text(request, "status"),
+    limit, offset = number(request, "limit", dialect.runs_listed), number(request, "offset", 0) or 0
+    edge = edge_of(request)
+    scope = await reads_thread(edge, thread_id)
+    searched: Value = {"thread_id": id_value(thread_id), "metadata": {}}
+    scope &= await edge.gate.allow("threads", "search", searched)
+    found = await edge.records.list_runs(
+        thread_id, limit=limit, offset=offset, status=text(request, "status"), scope=scope
     )
     if found is None and not dialect.unknown_thread_is_empty:
         raise thread_not_found(thread_id)
@@ -154,10 +159,11 @@ async def list_runs(request: Request, thread_id: str) -> Response:
 )
 async def get(request: Request, thread_id: str, run_id: str) -> Response:
     edge, thread_id, run_id = _addressed(request, thread_id, run_id)
-    run = await edge.records.get_run(thread_id, run_id)
+    scope = await reads_thread(edge, thread_id)
+    run = await edge.records.get_run(thread_id, run_id, scope=scope)
     if run is not None:
         return json(run)
-    if await edge.records.get_thread(thread_id) is None:
+    if await edge.records.get_thread(thread_id, scope=scope) is None:
         raise thread_not_found(thread_id)
     raise NotFound("Not Found")
 
@@ -169,8 +175,10 @@ async def get(request: Request, thread_id: str, run_id: str) -> Response:
 )
 async def delete(request: Request, thread_id: str, run_id: str) -> Response:
     edge, thread_id, run_id = _addressed(request, thread_id, run_id)
+    value: Value = {"thread_id": id_value(thread_id), "run_id": id_value(run_id)}
+    scope = await edge.gate.allow("threads", "delete", value)
     try:
-        await edge.runtime.delete_run(thread_id, run_id)
+        await edge.runtime.delete_run(thread_id, run_id, scope=scope)
     except NotFound:
         raise NotFound(RUN_NOT_FOUND) from None
     return empty()
@@ -184,8 +192,9 @@ async def delete(request: Request, thread_id: str, run_id: str) -> Response:
 async def join(request: Request, thread_id: str, run_id: str) -> Response:
     edge, thread_id, run_id = _addressed(request, thread_id, run_id)
     dialect = dialect_of(request)
-    leave = _leave(request, edge, thread_id, run_id)
-    record = await joined(edge, _run(edge, thread_id, run_id), leave)
+    scope = await reads_thread(edge, thread_id)
+    leave = await _leave(request, edge, thread_id, run_id)
+    record = await joined(edge, _run(edge, thread_id, run_id, scope), leave)
     headers = run_headers(dialect, thread_id, run_id, "join")
     if dialect.join_streams and "application/json" not in request.headers.get("accept", ""):
         whole = dialect.joins_from_first
@@ -225,10 +234,12 @@ async def cancel_and_stream(request: Request, thread_id: str, run_id: str) -> Re
     if action not in ("interrupt", "rollback"):
         raise InvalidRequest(f"action must be interrupt or rollback, not {action[:80]!r}.")
     wanted = CancelRequest(thread_id=thread_id, run_id=run_id, action=action_of(request))
+    scope = await reads_thread(edge, thread_id)
+    scope &= await cancels(edge, thread_id, action=wanted.action, run_ids=[run_id])
     # Looked up before the cancel, since a rolled-back run may be deleted right after.
-    record = await _run(edge, thread_id, run_id)
+    record = await _run(edge, thread_id, run_id, scope)
     waits = flag(request, "wait")
-    await _cancel(edge, wanted, over_is_conflict=True, wait=waits)
+    await _cancel(edge, wanted, scope, over_is_conflict=True, wait=waits)
     if waits:
         return empty()
     headers = run_headers(dialect_of(request), thread_id, run_id, "stream")
@@ -250,23 +261,26 @@ async def cancel(request: Request, thread_id: str, run_id: str) -> Response:
     dialect = dialect_of(request)
     wanted = CancelRequest(thread_id=thread_id, run_id=run_id, action=action_of(request))
     conflict = dialect.over_is_conflict
+    scope = await cancels(edge, thread_id, action=wanted.action, run_ids=[run_id])
     if not flag(request, "wait"):
-        await _cancel(edge, wanted, over_is_conflict=conflict, wait=False)
+        await _cancel(edge, wanted, scope, over_is_conflict=conflict, wait=False)
         return empty(202)
     if not dialect.cancel_answers_json:
-        await _cancel(edge, wanted, over_is_conflict=conflict, wait=True)
+        await _cancel(edge, wanted, scope, over_is_conflict=conflict, wait=True)
         return empty()
-    return await _cancel_with_news(edge, dialect, wanted)
+    return await _cancel_with_news(edge, dialect, wanted, scope)
 
 
-async def _cancel_with_news(edge: Edge, dialect: Dialect, wanted: CancelRequest) -> Response:
+async def _cancel_with_news(
+    edge: Edge, dialect: Dialect, wanted: CancelRequest, scope: Scope
+) -> Response:
     """Cancels a run and waits for its end; new lines keep the connection alive.
 
     Answers 404 when there is no run to cancel. The status must be known before the first new line
     is sent. The registry answers that at once, so the headers wait no longer than the first tick.
     """
     stopping = asyncio.ensure_future(
-        _cancel(edge, wanted, over_is_conflict=dialect.over_is_conflict, wait=True)
+        _cancel(edge, wanted, scope, over_is_conflict=dialect.over_is_conflict, wait=True)
     )
     headers = run_headers(dialect, wanted.thread_id, wanted.run_id, "join")
     try:
@@ -291,9 +305,11 @@ async def _cancel_with_news(edge: Edge, dialect: Dialect, wanted: CancelRequest)
     )
 
 
-async def _cancel(edge: Edge, wanted: CancelRequest, *, over_is_conflict: bool, wait: bool) -> None:
+async def _cancel(
+    edge: Edge, wanted: CancelRequest, scope: Scope, *, over_is_conflict: bool, wait: bool
+) -> None:
     try:
-        await edge.runtime.cancel(wanted, wait=wait)
+        await edge.runtime.cancel(wanted, wait=wait, scope=scope)
     except NotFound:
         if over_is_conflict:
             raise NotFound(f"Run {wanted.run_id} not found") from None
@@ -301,32 +317,36 @@ async def _cancel(edge: Edge, wanted: CancelRequest, *, over_is_conflict: bool, 
     except Conflict:
         if not over_is_conflict:
             raise NotFound(NO_MATCHING_RUNS) from None
-        record = await _run(edge, wanted.thread_id, wanted.run_id)
+        record = await _run(edge, wanted.thread_id, wanted.run_id, scope)
         raise Conflict(
             f"Run {wanted.run_id} is not cancellable (status: {record['status']})"
         ) from None
 
 
 async def _joined(request: Request, edge: Edge, thread_id: str, run_id: str) -> Response:
-    leave = _leave(request, edge, thread_id, run_id)
-    record = await joined(edge, _run(edge, thread_id, run_id), leave)
+    scope = await reads_thread(edge, thread_id)
+    leave = await _leave(request, edge, thread_id, run_id)
+    record = await joined(edge, _run(edge, thread_id, run_id, scope), leave)
     dialect = dialect_of(request)
     headers = run_headers(dialect, thread_id, run_id, "stream")
     whole = dialect.joins_from_first
     return joined_stream(edge, request, record, headers, leave, from_first=whole)
 
 
-async def _run(edge: Edge, thread_id: str, run_id: str) -> JsonObject:
-    run = await edge.records.get_run(thread_id, run_id)
+async def _run(edge: Edge, thread_id: str, run_id: str, scope: Scope) -> JsonObject:
+    run = await edge.records.get_run(thread_id, run_id, scope=scope)
     if run is None:
         raise NotFound(RUN_NOT_FOUND)
     return run
 
 
-def _leave(request: Request, edge: Edge, thread_id: str, run_id: str) -> Leave | None:
+async def _leave(request: Request, edge: Edge, thread_id: str, run_id: str) -> Leave | None:
     """Returns the action for a joiner that disconnects: a cancel only if the joiner asked for it,
     since a second viewer must not cancel the first viewer's run."""
-    return cancelling(edge, thread_id, run_id) if flag(request, "cancel_on_disconnect") else None
+    if not flag(request, "cancel_on_disconnect"):
+        return None
+    scope = await cancels(edge, thread_id, action="interrupt", run_ids=[run_id])
+    return cancelling(edge, thread_id, run_id, scope)
 
 
 def _addressed(request: Request, thread_id: str, run_id: str) -> tuple[Edge, str, str]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from greenroom.core.errors import GreenroomError
 from greenroom.core.ports import AssistantFilter, JsonObject, SchemasQuestion
+from greenroom.http.assistants import searched
 from greenroom.http.creation import plain
 from greenroom.http.edge import Edge
 from greenroom.wire.encoding import dumps, is_object, loads
@@ -48,12 +49,16 @@ async def all_assistants(
     """Yields all assistants that a filter selects, the newest first."""
     offset = 0
     while True:
+        wanted, scope = await searched(
+            edge, where or AssistantFilter(), limit=_SCANNED, offset=offset
+        )
         found = await edge.records.search_assistants(
-            where or AssistantFilter(),
+            wanted,
             limit=_SCANNED,
             offset=offset,
             sort_by="created_at",
             descending=True,
+            scope=scope,
         )
         for assistant in found.items:
             yield assistant

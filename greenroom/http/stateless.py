@@ -11,8 +11,9 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from greenroom.core.errors import RUN_NOT_FOUND, Conflict, InvalidRequest, NotFound
+from greenroom.core.errors import Conflict, InvalidRequest, NotFound
 from greenroom.core.runs import CancelAction, CancelRequest
+from greenroom.core.scopes import Scope
 from greenroom.http.answering import empty, json
 from greenroom.http.bodies import listed, parse, read_body, validated
 from greenroom.http.creation import NewRun, admit, create_run, run_object, run_request
@@ -26,6 +27,7 @@ from greenroom.http.following import (
     joined_stream,
     run_headers,
 )
+from greenroom.http.gates import cancels, found_run
 from greenroom.http.idempotency import Ids, once
 from greenroom.http.limits import admitting
 from greenroom.http.parameters import STREAM_MODES, action_of, flag, thread_id_of, uuid_of
@@ -120,11 +122,14 @@ async def cancel(request: Request) -> Response:
     body = await parse(request, RunsCancel)
     action = action_of(request)
     if body.status is not None and body.thread_id is None and body.run_ids is None:
-        if not await edge.runtime.cancel_many(body.status, action):
+        scope = await cancels(edge, None, action=action, run_ids=None, status=body.status)
+        if not await edge.runtime.cancel_many(body.status, action, scope=scope):
             raise NotFound(NO_RUNS)
     elif body.status is None and body.thread_id is not None and body.run_ids:
         thread_id = thread_id_of(dialect, body.thread_id)
-        await _cancel_all(edge, thread_id, [uuid_of(r, "run") for r in body.run_ids], action)
+        run_ids = [uuid_of(each, "run") for each in body.run_ids]
+        scope = await cancels(edge, thread_id, action=action, run_ids=run_ids)
+        await _cancel_all(edge, thread_id, run_ids, action, scope)
     else:
         raise InvalidRequest("Give either thread_id and run_ids, or status.")
     return empty()
@@ -150,14 +155,13 @@ async def cancel(request: Request) -> Response:
 async def join_stream(request: Request, run_id: str) -> Response:
     edge = edge_of(request)
     run_id = uuid_of(run_id, "run")
-    record = await edge.records.get_run(None, run_id)
-    if record is None:
-        raise NotFound(RUN_NOT_FOUND)
+    record, thread_id = await found_run(edge, run_id)
     path = f"{dialect_of(request).prefix}/runs/{run_id}"
     headers = {"location": f"{path}/stream", "content-location": path}
     leave = None
     if flag(request, "cancel_on_disconnect"):
-        leave = cancelling(edge, str(record["thread_id"]), run_id)
+        scope = await cancels(edge, thread_id, action="interrupt", run_ids=[run_id])
+        leave = cancelling(edge, thread_id, run_id, scope)
     whole = dialect_of(request).joins_from_first
     return joined_stream(edge, request, record, headers, leave, from_first=whole)
 
@@ -198,13 +202,16 @@ def _snake(item: Any) -> Any:
     return {**renamed, **{key: value for key, value in found.items() if key in renamed}}
 
 
-async def _cancel_all(edge: Edge, thread_id: str, run_ids: list[str], action: CancelAction) -> None:
+async def _cancel_all(
+    edge: Edge, thread_id: str, run_ids: list[str], action: CancelAction, scope: Scope
+) -> None:
     wanted = [
         CancelRequest(thread_id=thread_id, run_id=run_id, action=action)
         for run_id in dict.fromkeys(run_ids)
     ]
     outcomes = await asyncio.gather(
-        *(edge.runtime.cancel(one, wait=False) for one in wanted), return_exceptions=True
+        *(edge.runtime.cancel(one, wait=False, scope=scope) for one in wanted),
+        return_exceptions=True,
     )
     for outcome in outcomes:
         if isinstance(outcome, BaseException) and not isinstance(outcome, NotFound | Conflict):

@@ -10,12 +10,14 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from greenroom.core.access import Value
 from greenroom.core.errors import BadRequest, InvalidRequest
 from greenroom.core.ports import HistoryQuestion, StateQuestion, StateUpdate
 from greenroom.http.answering import encoded, json, selected_state
 from greenroom.http.bodies import parse, parse_optional
 from greenroom.http.documents import doc
 from greenroom.http.edge import dialect_of, edge_of
+from greenroom.http.gates import id_value, metadata_of, reads_thread, updates_thread
 from greenroom.http.parameters import flag, is_uuid, text, texts, thread_id_of
 from greenroom.http.threads import (
     existing_thread,
@@ -124,7 +126,9 @@ async def update_state(request: Request, thread_id: str) -> Response:
     edge = edge_of(request)
     thread_id = thread_id_of(dialect_of(request), thread_id)
     body = await parse(request, StateWrite)
-    graph_id = graph_of(await existing_thread(edge, thread_id))
+    scope, _ = await updates_thread(edge, thread_id)
+    scope &= await reads_thread(edge, thread_id)
+    graph_id = graph_of(await existing_thread(edge, thread_id, scope))
     if graph_id is None:
         raise BadRequest(no_graph(thread_id))
     answer = await edge.runtime.update_state(
@@ -134,7 +138,8 @@ async def update_state(request: Request, thread_id: str) -> Response:
             values=dumps(body.values),
             as_node=body.as_node,
             checkpoint=_checkpoint(body.checkpoint, body.checkpoint_id),
-        )
+        ),
+        scope=scope,
     )
     return encoded(answer)
 
@@ -147,8 +152,11 @@ async def update_state(request: Request, thread_id: str) -> Response:
 async def patch_state(request: Request, thread_id: str) -> Response:
     thread_id = thread_id_of(dialect_of(request), thread_id)
     body = await parse(request, StatePatch)
-    thread = await edge_of(request).records.patch_thread(
-        thread_id, metadata=body.metadata, ttl=None
+    edge = edge_of(request)
+    value: Value = {"thread_id": id_value(thread_id), "metadata": dict(body.metadata or {})}
+    scope = await edge.gate.allow("threads", "update", value)
+    thread = await edge.records.patch_thread(
+        thread_id, metadata=metadata_of(value), ttl=None, scope=scope
     )
     if thread is None:
         raise thread_not_found(thread_id)

@@ -14,6 +14,7 @@ from greenroom.core.errors import Unavailable
 from greenroom.http.answering import json
 from greenroom.http.documents import doc
 from greenroom.http.edge import edge_of
+from greenroom.http.gates import require_all
 from greenroom.http.health import CHECK, ok
 from greenroom.http.parameters import text
 from greenroom.wire import answers
@@ -53,12 +54,12 @@ async def info(request: Request) -> Response:
                 "feedback": True,
                 "store_index": edge.store.index is not None,
                 "thread_ttl": edge.settings.thread_ttl,
-                "auth": False,
+                "auth": edge.authenticates,
             },
             "versions": {package: package_version(package) for package in _PACKAGES},
             "host": {"kind": "self-hosted"},
             "counts": await _counts(request),
-            **({"broken_graphs": dict(broken)} if broken else {}),
+            **({"broken_graphs": dict(broken)} if broken and not edge.authenticates else {}),
         }
     )
 
@@ -69,7 +70,11 @@ async def info(request: Request) -> Response:
     **doc({200: object}, query={"format": {"type": "string", "enum": ["prometheus", "json"]}}),
 )
 async def metrics(request: Request) -> Response:
-    runtime = edge_of(request).runtime
+    """With ``auth`` for callers only to whom a handler shows all threads: the numbers are of all
+    users."""
+    edge = edge_of(request)
+    await require_all(edge)
+    runtime = edge.runtime
     if text(request, "format") == "json":
         return json(await runtime.info())
     return PlainTextResponse(await runtime.metrics(), media_type="text/plain; version=0.0.4")
@@ -77,6 +82,8 @@ async def metrics(request: Request) -> Response:
 
 async def _counts(request: Request) -> dict[str, Any] | None:
     # Clients probe this route first, so it answers even while a registry restarts.
+    if edge_of(request).authenticates:
+        return None  # nobody is authenticated here, and they count the runs of all users
     try:
         return await edge_of(request).runtime.info()
     except Unavailable:

@@ -8,13 +8,16 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from greenroom.core.access import Value
 from greenroom.core.errors import Conflict, GreenroomError, InvalidRequest, NotFound, Unavailable
 from greenroom.core.ports import JsonObject, SuperstepsUpdate, ThreadFilter
+from greenroom.core.scopes import SERVER, Scope
 from greenroom.http.answering import empty, extracted, extraction, json, page, selected
 from greenroom.http.bodies import parse
 from greenroom.http.creation import plain
 from greenroom.http.documents import doc
 from greenroom.http.edge import Edge, dialect_of, edge_of
+from greenroom.http.gates import id_value, metadata_of, reads_thread, updates_thread
 from greenroom.http.idempotency import Ids, deleted, once
 from greenroom.http.parameters import texts, thread_id_of
 from greenroom.http.streaming import EventStream
@@ -72,19 +75,26 @@ async def _create(request: Request, body: ThreadCreate, ids: Ids) -> Response:
     given = body.thread_id
     thread_id = thread_id_of(dialect, given) if given is not None else ids.new_id()
     if_exists = body.if_exists or "raise"
+    value: Value = {
+        "thread_id": id_value(thread_id),
+        "metadata": dict(body.metadata or {}),
+        "if_exists": if_exists,
+    }
+    scope = await edge.gate.allow("threads", "create", value)
     if ids.has_made(thread_id):
-        thread = await _made(edge, thread_id)
+        thread = await _made(edge, thread_id, scope)
     else:
         if if_exists == "do_nothing" and body.supersteps:
-            existing = await edge.records.get_thread(thread_id)
+            existing = await edge.records.get_thread(thread_id, scope=scope)
             if existing is not None:
                 return json(_shown(request, existing))
         try:
             thread = await edge.records.create_thread(
                 thread_id,
-                metadata=body.metadata or {},
+                metadata=metadata_of(value),
                 if_exists=if_exists,
                 ttl=_ttl(body),
+                scope=scope,
                 once=ids.once,
             )
         except Conflict:
@@ -94,9 +104,9 @@ async def _create(request: Request, body: ThreadCreate, ids: Ids) -> Response:
     return json(_shown(request, thread))
 
 
-async def _made(edge: Edge, thread_id: str) -> JsonObject:
+async def _made(edge: Edge, thread_id: str, scope: Scope) -> JsonObject:
     """Returns a thread that an earlier request with the same key has created."""
-    thread = await edge.records.get_thread(thread_id)
+    thread = await edge.records.get_thread(thread_id, scope=scope)
     if thread is None:
         raise deleted("thread")
     return thread
@@ -111,6 +121,8 @@ async def _with_supersteps(
     request: Request, edge: Edge, thread: JsonObject, body: ThreadCreate, ids: Ids
 ) -> Response:
     thread_id = str(thread["thread_id"])
+    # Of this request: what it has made may be outside of what its caller may update later.
+    await updates_thread(edge, thread_id)
     try:
         await edge.runtime.update_state(
             SuperstepsUpdate(
@@ -118,7 +130,8 @@ async def _with_supersteps(
                 thread_id=thread_id,
                 supersteps=dumps(body.supersteps),
                 update_id=ids.once.seed if ids.once is not None else "",
-            )
+            ),
+            scope=SERVER,
         )
     except Unavailable:
         raise
@@ -128,7 +141,7 @@ async def _with_supersteps(
         return json({"detail": problem + error.message}, status=201)
     if ids.once is not None:
         await edge.records.note_made(ids.once, _state_of(thread_id))
-    return json(_shown(request, await edge.records.get_thread(thread_id) or thread))
+    return json(_shown(request, await edge.records.get_thread(thread_id, scope=SERVER) or thread))
 
 
 async def _graph_for_supersteps(edge: Edge, thread: JsonObject) -> str:
@@ -152,12 +165,14 @@ async def search(request: Request) -> Response:
     body = await parse(request, ThreadSearch)
     limit, offset = body.limit or 10, body.offset or 0
     wanted = extraction(body.extract)
+    where, scope = await _searched(edge, dialect, body, limit=limit, offset=offset)
     found = await edge.records.search_threads(
-        _filter(dialect, body),
+        where,
         limit=limit,
         offset=offset,
         sort_by=body.sort_by or "updated_at",
         descending=(body.sort_order or "desc").lower() == "desc",
+        scope=scope,
     )
     items: list[JsonObject] = []
     for thread in found.items:
@@ -176,8 +191,9 @@ async def search(request: Request) -> Response:
 )
 async def count(request: Request) -> Response:
     body = await parse(request, ThreadCount)
-    where = _filter(dialect_of(request), body)
-    return json(await edge_of(request).records.count_threads(where))
+    edge = edge_of(request)
+    where, scope = await _searched(edge, dialect_of(request), body, limit=0, offset=0)
+    return json(await edge.records.count_threads(where, scope=scope))
 
 
 @router.post(
@@ -189,24 +205,47 @@ async def prune(request: Request) -> Response:
     edge, dialect = edge_of(request), dialect_of(request)
     body = await parse(request, ThreadsPrune)
     one = _keep_latest if body.strategy == "keep_latest" else _delete
-    ids = dict.fromkeys(thread_id_of(dialect, t) for t in body.thread_ids)
-    return json({"pruned_count": sum([await one(edge, thread_id) for thread_id in ids])})
+    ids = list(dict.fromkeys(thread_id_of(dialect, t) for t in body.thread_ids))
+    scopes = await _prunes(edge, ids)
+    return json({"pruned_count": sum([await one(edge, each, scopes[each]) for each in ids])})
 
 
-async def _delete(edge: Edge, thread_id: str) -> bool:
+async def _prunes(edge: Edge, ids: list[str]) -> dict[str, Scope]:
+    """Returns the scope in which each of several threads may be pruned.
+
+    Raises:
+        NotFound: with ``auth``, one of them is outside of it; nothing is pruned.
+    """
+    if edge.gate.is_open:
+        return dict.fromkeys(ids, SERVER)
+    whole = await edge.gate.allow("threads", "delete", {"thread_ids": list(ids)})
+    found: dict[str, Scope] = {}
+    for thread_id in ids:
+        found[thread_id] = whole & await _deletes(edge, thread_id)
+        if await edge.records.get_thread(thread_id, scope=found[thread_id]) is None:
+            raise NotFound("At least one thread not found or not authorized")
+    return found
+
+
+async def _deletes(edge: Edge, thread_id: str) -> Scope:
+    value: Value = {"thread_id": id_value(thread_id), "run_id": None}
+    return await edge.gate.allow("threads", "delete", value)
+
+
+async def _delete(edge: Edge, thread_id: str, scope: Scope) -> bool:
     try:
-        await edge.runtime.delete_thread(thread_id)
+        await edge.runtime.delete_thread(thread_id, scope=scope)
     except NotFound:
         return False
     return True
 
 
-async def _keep_latest(edge: Edge, thread_id: str) -> bool:
+async def _keep_latest(edge: Edge, thread_id: str, scope: Scope) -> bool:
     """Prunes a thread. A busy thread is skipped, since its runs may need older checkpoints."""
-    if await edge.records.get_thread(thread_id) is None:
+    if await edge.records.get_thread(thread_id, scope=scope) is None:
         return False
     try:
-        await edge.runtime.prune_thread(thread_id)
+        await edge.runtime.prune_thread(thread_id, scope=scope)
     except (Conflict, NotFound):
         return False
     return True
@@ -223,7 +262,9 @@ async def _keep_latest(edge: Edge, thread_id: str) -> bool:
 )
 async def get(request: Request, thread_id: str) -> Response:
     thread_id = thread_id_of(dialect_of(request), thread_id)
-    return json(_shown(request, await existing_thread(edge_of(request), thread_id)))
+    edge = edge_of(request)
+    scope = await reads_thread(edge, thread_id)
+    return json(_shown(request, await existing_thread(edge, thread_id, scope)))
 
 
 @router.patch(
@@ -234,8 +275,11 @@ async def get(request: Request, thread_id: str) -> Response:
 async def patch(request: Request, thread_id: str) -> Response:
     thread_id = thread_id_of(dialect_of(request), thread_id)
     body = await parse(request, ThreadPatch)
-    thread = await edge_of(request).records.patch_thread(
-        thread_id, metadata=body.metadata, ttl=_ttl(body)
+    edge = edge_of(request)
+    value: Value = {"thread_id": id_value(thread_id), "metadata": dict(body.metadata or {})}
+    scope = await edge.gate.allow("threads", "update", value)
+    thread = await edge.records.patch_thread(
+        thread_id, metadata=metadata_of(value), ttl=_ttl(body), scope=scope
     )
     if thread is None:
         raise NotFound("Not Found")
@@ -251,8 +295,10 @@ async def patch(request: Request, thread_id: str) -> Response:
 )
 async def delete(request: Request, thread_id: str) -> Response:
     thread_id = thread_id_of(dialect_of(request), thread_id)
+    edge = edge_of(request)
+    scope = await _deletes(edge, thread_id)
     try:
-        await edge_of(request).runtime.delete_thread(thread_id)
+        await edge.runtime.delete_thread(thread_id, scope=scope)
     except NotFound:
         raise thread_not_found(thread_id) from None
     return empty()
@@ -272,17 +318,20 @@ async def copy(request: Request, thread_id: str) -> Response:
 
 async def _copy(edge: Edge, thread_id: str, ids: Ids) -> JsonObject:
     copy_id = ids.new_id()
+    scope = await reads_thread(edge, thread_id)
+    value: Value = {"thread_id": id_value(copy_id), "metadata": {}}
+    created = await edge.gate.allow("threads", "create", value)
     if ids.has_made(copy_id):
-        return await _made(edge, copy_id)
+        return await _made(edge, copy_id, created)
     try:
-        await edge.runtime.copy_thread(thread_id, copy_id)
+        await edge.runtime.copy_thread(thread_id, copy_id, metadata=metadata_of(value), scope=scope)
     except (Conflict, NotFound):
         raise Conflict("Conflict") from None  # the whole message of LangGraph's server
     if ids.once is not None and not await edge.records.note_made(ids.once, copy_id):
         # A request with the key was refused and has freed it: no repetition would find this copy.
-        await edge.runtime.delete_thread(copy_id)
+        await edge.runtime.delete_thread(copy_id, scope=SERVER)
         raise Conflict("Conflict")
-    return await existing_thread(edge, copy_id)
+    return await existing_thread(edge, copy_id, SERVER)
 
 
 @router.get(
@@ -292,7 +341,9 @@ async def _copy(edge: Edge, thread_id: str, ids: Ids) -> JsonObject:
 )
 async def storage(request: Request, thread_id: str) -> Response:
     thread_id = thread_id_of(dialect_of(request), thread_id)
-    stored = await edge_of(request).records.thread_storage(thread_id)
+    edge = edge_of(request)
+    scope = await reads_thread(edge, thread_id)
+    stored = await edge.records.thread_storage(thread_id, scope=scope)
     if stored is None:
         raise thread_not_found(thread_id)
     return json(stored)
@@ -314,7 +365,8 @@ async def stream(request: Request, thread_id: str) -> Response:
     for mode in modes:
         if mode not in _STREAM_MODES:
             raise InvalidRequest(f"Invalid stream mode: {mode[:80]}")
-    frames = edge.runtime.thread_events(thread_id, after=_after(request), modes=frozenset(modes))
+    after, scope = _after(request), await reads_thread(edge, thread_id)
+    frames = edge.runtime.thread_events(thread_id, after=after, modes=frozenset(modes), scope=scope)
     # Awaited before the answer begins, so that a run that the reader then creates is not missed.
     await anext(frames)
     return EventStream(
@@ -342,29 +394,43 @@ async def readable_thread(request: Request, thread_id: str) -> JsonObject:
     Raises:
         NotFound: the thread does not exist, and the mount requires it.
     """
-    thread = await edge_of(request).records.get_thread(thread_id)
+    edge = edge_of(request)
+    scope = await reads_thread(edge, thread_id)
+    thread = await edge.records.get_thread(thread_id, scope=scope)
     if thread is None and not dialect_of(request).unknown_thread_is_empty:
         raise thread_not_found(thread_id)
     return thread or {}
 
 
-async def existing_thread(edge: Edge, thread_id: str) -> JsonObject:
+async def existing_thread(edge: Edge, thread_id: str, scope: Scope) -> JsonObject:
     """Returns a thread's record. Raises NotFound."""
-    thread = await edge.records.get_thread(thread_id)
+    thread = await edge.records.get_thread(thread_id, scope=scope)
     if thread is None:
         raise thread_not_found(thread_id)
     return thread
 
 
-def _filter(dialect: Dialect, body: ThreadCount) -> ThreadFilter:
+async def _searched(
+    edge: Edge, dialect: Dialect, body: ThreadCount, *, limit: int, offset: int
+) -> tuple[ThreadFilter, Scope]:
+    """Returns the conditions of a search, as a handler has left them, and its scope."""
     ids = None if body.ids is None else [thread_id_of(dialect, t) for t in body.ids]
-    return ThreadFilter(
-        metadata=body.metadata,
+    value: Value = {
+        "metadata": dict(body.metadata or {}),
+        "values": dict(body.values or {}),
+        "status": body.status,
+        "limit": limit,
+        "offset": offset,
+    }
+    scope = await edge.gate.allow("threads", "search", value)
+    where = ThreadFilter(
+        metadata=metadata_of(value) or None,
         values=body.values,
         status=body.status,
         ids=ids,
         uuids_only=dialect.uuid_thread_ids,
     )
+    return where, scope
 
 
 def _ttl(body: ThreadCreate | ThreadPatch) -> dict[str, Any] | None:

@@ -14,11 +14,15 @@ in the first transaction, by ``ON DELETE CASCADE``.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
+from greenroom.core.errors import BadRequest
+from greenroom.core.scopes import Scope
 from greenroom.core.sharding import WHOLE, Shard
 from greenroom.persistence.database import Pool, rows_of
 from greenroom.persistence.owning import is_of
+from greenroom.persistence.scoping import document, named_condition
 
 KEPT_S = 60.0
 """How long a mark is kept at least. An admission that did not see it yet is over by then: a
@@ -31,15 +35,16 @@ OF_DELETED_ASSISTANT = """EXISTS (
 
 _BEGIN = """
 WITH gone AS (
-    DELETE FROM greenroom.assistants WHERE assistant_id = %(assistant)s
+    DELETE FROM greenroom.assistants WHERE assistant_id = %(assistant)s AND {scope}
     RETURNING assistant_id, revision)
-INSERT INTO greenroom.assistant_deletions (name, assistant_id, revision, delete_threads)
-SELECT %(name)s, assistant_id, revision, %(delete_threads)s FROM gone
+INSERT INTO greenroom.assistant_deletions (name, assistant_id, revision, delete_threads, threads)
+SELECT %(name)s, assistant_id, revision, %(delete_threads)s, %(threads)s::jsonb FROM gone
 RETURNING true"""
 
 _MARKED = "SELECT 1 FROM greenroom.assistant_deletions WHERE name = %(name)s"
 
 _ITS_THREADS = """t.metadata @> jsonb_build_object('assistant_id', d.assistant_id)
+    AND t.metadata @> d.threads
     AND t.created_at <= d.deleted_at
     AND NOT EXISTS (SELECT 1 FROM greenroom.runs r WHERE r.thread_id = t.thread_id
         AND r.assistant_id = d.assistant_id AND r.assistant_revision > d.revision)"""
@@ -68,14 +73,38 @@ class Deletion:
         return (revision or 0) <= self.revision
 
 
-async def begin(pool: Pool, name: str, assistant_id: str, *, delete_threads: bool) -> bool:
+async def begin(
+    pool: Pool, name: str, assistant_id: str, *, threads: Scope | None, scope: Scope
+) -> bool:
     """Deletes an assistant's record, and marks what is to follow. Repeatable by its name.
+
+    Args:
+        threads: the scope of the threads that go, too; None: none do.
+        scope: of the assistant.
 
     Returns:
         whether there was such an assistant.
+
+    Raises:
+        BadRequest: ``threads`` is more than one object of metadata says.
     """
-    given = {"name": name, "assistant": assistant_id, "delete_threads": delete_threads}
-    return bool(await rows_of(pool, _BEGIN, given)) or bool(await rows_of(pool, _MARKED, given))
+    sql, values = named_condition(scope)
+    contained = document(threads) if threads is not None else {}
+    if contained is None:
+        raise BadRequest(
+            "delete_threads cannot be used with the filter that decides which threads are yours;"
+            " delete the assistant without it, and the threads one by one."
+        )
+    given = {
+        **values,
+        "name": name,
+        "assistant": assistant_id,
+        "delete_threads": threads is not None,
+        "threads": json.dumps(contained),
+    }
+    return bool(await rows_of(pool, _BEGIN.replace("{scope}", sql), given)) or bool(
+        await rows_of(pool, _MARKED, given)
+    )
 
 
 async def unfinished(pool: Pool, name: str | None = None, *, limit: int = 1000) -> list[Deletion]:

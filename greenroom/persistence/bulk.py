@@ -126,8 +126,11 @@ class Bulk:
         await self._delete_rows(thread_id)
         await self._write(operation_done(thread_id))
 
-    async def copy_thread(self, thread_id: str, copy_id: str) -> bool:
+    async def copy_thread(self, thread_id: str, copy_id: str, metadata: str = "{}") -> bool:
         """Copies a thread's record and checkpoints. May be repeated: an existing copy stays as is.
+
+        Args:
+            metadata: JSON object, which lies over the metadata of the thread.
 
         Returns:
             whether the thread exists.
@@ -136,7 +139,7 @@ class Bulk:
             DatabaseUnavailable: the database is away, or lacks space or memory, for longer than a
                 client waits. The partial copy is deleted later, as the mark stays.
         """
-        params = {"thread": thread_id, "copy": copy_id}
+        params = {"thread": thread_id, "copy": copy_id, "metadata": metadata}
         ((begun,),) = await self._write(
             Write(slices.BEGIN_COPY, params), patience_s=COPY_PATIENCE_S
         )

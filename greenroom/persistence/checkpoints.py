@@ -14,7 +14,7 @@ import math
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -365,6 +365,9 @@ def _metadata_of(config: RunnableConfig, metadata: CheckpointMetadata) -> Mappin
     leaves out.
     """
     stored = get_serializable_checkpoint_metadata(config, metadata)
+    if stored.get("langgraph_auth_user_id"):
+        # Whoever reads a state need not know on whose behalf each of its runs was.
+        del cast("dict[str, Any]", stored)["langgraph_auth_user_id"]
     if not config.get("configurable", {}).get("checkpoint_ns"):
         return stored
     known = config.get("metadata", {})

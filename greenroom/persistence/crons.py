@@ -25,6 +25,8 @@ class DueCron:
         due: the date.
         payload: JSON object, the body of its runs.
         assistant: the fields of the assistant's record that a run takes over.
+        user: as in `Cron`.
+        scope: `Scope.to_json` of that in `Cron`; None for everything.
         thread_id, schedule, timezone, end_time, on_run_completed, revision: as in `Cron`.
     """
 
@@ -38,6 +40,8 @@ class DueCron:
     due: datetime
     revision: int
     assistant: dict[str, Any]
+    user: str | None = None
+    scope: str | None = None
 
 
 async def due_crons(
@@ -62,6 +66,7 @@ async def due_crons(
                 ORDER BY next_run_date, cron_id LIMIT %s)
             SELECT cron_id::text, thread_id, schedule, timezone, end_time, on_run_completed,
                 payload::text, next_run_date AS due, found.revision,
+                auth_user::text AS "user", scope::text AS scope,
                 jsonb_build_object('assistant_id', a.assistant_id, 'graph_id', a.graph_id,
                     'config', a.config, 'context', a.context, 'metadata', a.metadata,
                     'version', a.version, 'revision', a.revision) AS assistant

@@ -33,7 +33,8 @@ SELECT CASE WHEN EXISTS (SELECT 1 FROM copied) THEN 'copied'
 COPY_RECORD = """
 INSERT INTO greenroom.threads (thread_id, status, resting, metadata, config, "values", facets,
     interrupts, error, ever_ran)
-SELECT %(copy)s, resting, resting, metadata, config, "values", facets, interrupts, error, ever_ran
+SELECT %(copy)s, resting, resting, metadata || %(metadata)s::jsonb, config, "values", facets,
+    interrupts, error, ever_ran
 FROM greenroom.threads WHERE thread_id = %(thread)s
 ON CONFLICT (thread_id) DO NOTHING"""
 

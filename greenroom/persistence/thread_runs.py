@@ -8,9 +8,11 @@ thread.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import LiteralString
+from typing import Any
 
-from greenroom.persistence.database import Connection, Pool, retrying
+from greenroom.core.scopes import Scope
+from greenroom.persistence.database import Connection, Pool, retrying, rows_of
+from greenroom.persistence.scoping import named_condition
 
 _STARTED_US = "(extract(epoch FROM started_at) * 1000000)::bigint"
 _NOW_US = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
@@ -39,25 +41,36 @@ class BegunRun:
 
 
 class StoredRuns:
-    """The runs of one thread."""
+    """The runs of one thread.
 
-    def __init__(self, pool: Pool, thread_id: str) -> None:
+    Args:
+        scope: outside of it the thread has no runs, whoever owns it at the time of a question.
+    """
+
+    def __init__(self, pool: Pool, thread_id: str, *, scope: Scope) -> None:
         self._pool = pool
         self._thread_id = thread_id
+        self._within, self._values = "", dict[str, Any]()
+        if not scope.is_everything:
+            sql, self._values = named_condition(scope, "t.metadata")
+            self._within = (
+                " AND EXISTS (SELECT 1 FROM greenroom.threads t"
+                f" WHERE t.thread_id = runs.thread_id AND {sql})"
+            )
 
     async def find(self, run_id: str) -> BegunRun | None:
         """Returns one run; None when it has not begun, or was deleted."""
-        found = await self._select(f"{_SELECT} thread_id = %s AND run_id = %s", run_id)
+        found = await self._select("AND run_id = %(value)s", run_id)
         return found[0] if found else None
 
     async def begun_from(self, started_us: int) -> list[BegunRun]:
         """Returns the runs that began at that time or later, in order."""
-        later = f"{_SELECT} thread_id = %s AND {_STARTED_US} >= %s ORDER BY started_at"
+        later = f"AND {_STARTED_US} >= %(value)s ORDER BY started_at"
         return await self._select(later, started_us)
 
     async def newest(self) -> BegunRun | None:
         """Returns the run that began last."""
-        found = await self._select(f"{_SELECT} thread_id = %s ORDER BY started_at DESC LIMIT 1")
+        found = await self._select("ORDER BY started_at DESC LIMIT 1")
         return found[0] if found else None
 
     async def now_us(self) -> int:
@@ -71,9 +84,7 @@ class StoredRuns:
 
         return await retrying(self._pool, select)
 
-    async def _select(self, sql: LiteralString, *values: object) -> list[BegunRun]:
-        async def select(connection: Connection) -> list[BegunRun]:
-            cursor = await connection.execute(sql, (self._thread_id, *values))
-            return [BegunRun(**row) for row in await cursor.fetchall()]
-
-        return await retrying(self._pool, select)
+    async def _select(self, which: str, value: object = None) -> list[BegunRun]:
+        given = {**self._values, "thread": self._thread_id, "value": value}
+        sql = f"{_SELECT} thread_id = %(thread)s{self._within} {which}"
+        return [BegunRun(**row) for row in await rows_of(self._pool, sql, given)]

@@ -21,6 +21,7 @@ from uuid_utils import uuid7
 from greenroom.core import identity
 from greenroom.core.ports import JsonObject
 from greenroom.core.runs import RunFacts, RunRequest
+from greenroom.core.scopes import Scope
 from greenroom.sealing import UNSEALED, Sealing
 from greenroom.sealing.runs import sealed_run
 from greenroom.wire import configs
@@ -42,6 +43,8 @@ def request_of(
     run_id: str,
     thread_id: str,
     stateless: bool,
+    scope: Scope,
+    user: str | None,
     traceparent: str | None = None,
     cron_id: str | None = None,
     headers: Mapping[str, str] | None = None,
@@ -55,6 +58,8 @@ def request_of(
         assistant: the assistant's record, with its ``revision`` if the admission is to compare it.
         dialect: the defaults of fields that the body leaves out.
         stateless: the thread is the run's own.
+        scope: as of `RunRequest`.
+        user: as of `RunFacts`.
         traceparent: as of `RunFacts`.
         cron_id: the cron that the run is a firing of; the graph finds it in ``configurable``.
         headers: headers that go into ``configurable`` in place of the body's values.
@@ -93,10 +98,12 @@ def request_of(
         traceparent=traceparent,
         assistant_version=assistant.get("version"),
         assistant_revision=assistant.get("revision"),
+        user=user,
     )
     encoded, metadata_at = _encoded(sealed_run(sealing, kwargs), dumps({**defaults, **metadata}))
     return RunRequest(
         facts=facts,
+        scope=scope,
         kwargs=encoded,
         metadata=dumps(metadata),
         defaults=dumps(defaults),
@@ -116,6 +123,8 @@ def firing_of(
     run_id: str,
     thread_id: str,
     stateless: bool,
+    scope: Scope,
+    user: str | None,
     more_metadata: JsonObject | None = None,
 ) -> RunRequest:
     """Makes the request for the run of a cron, by the Platform's defaults on both mounts.
@@ -123,7 +132,7 @@ def firing_of(
     Args:
         payload: the cron's.
         more_metadata: metadata of this run only.
-        assistant, cron_id, run_id, thread_id, stateless: as in `request_of`.
+        assistant, cron_id, run_id, thread_id, stateless, scope, user: as in `request_of`.
 
     Raises:
         pydantic.ValidationError: the payload is no body of a run.
@@ -151,6 +160,8 @@ def firing_of(
         run_id=run_id,
         thread_id=thread_id,
         stateless=stateless,
+        scope=scope,
+        user=user,
         cron_id=cron_id,
     )
 

@@ -20,6 +20,7 @@ from actors.registry import assistant_deletions as carrying_out
 from greenroom.core.assistants import NewAssistant
 from greenroom.core.errors import AssistantChanged, DatabaseUnavailable, NotFound
 from greenroom.core.runs import CreatedRun, RunRequest, RunStatus
+from greenroom.core.scopes import SERVER
 from greenroom.core.sharding import Shard
 from greenroom.persistence import assistant_deletions
 from greenroom.persistence.records import PostgresRecords
@@ -48,8 +49,8 @@ async def an_assistant(theatre: Theatre, assistant_id: str | None = None) -> dic
         context={},
         metadata={},
     )
-    await records.create_assistant(new, if_exists="raise")
-    known = await records.assistant_of_run(new.assistant_id)
+    await records.create_assistant(new, if_exists="raise", scope=SERVER)
+    known = await records.assistant_of_run(new.assistant_id, scope=SERVER)
     assert known is not None
     return {
         "assistant_id": known["assistant_id"],
@@ -62,7 +63,11 @@ async def marked(theatre: Theatre, facts: dict[str, Any], *, delete_threads: boo
     """Deletes the record, as a gateway does that dies then; returns the name of the deletion."""
     name = str(uuid.uuid4())
     assert await assistant_deletions.begin(
-        theatre.pool, name, facts["assistant_id"], delete_threads=delete_threads
+        theatre.pool,
+        name,
+        facts["assistant_id"],
+        threads=SERVER if delete_threads else None,
+        scope=SERVER,
     )
     return name
 
@@ -149,10 +154,10 @@ async def test_a_gateway_deletes_an_assistant_once(strict: Theatre) -> None:
     # A call whose answer is lost is made again.
     strict.cluster.lose("delete_assistant", executed=True)
     runtime = gateway(strict)
-    await bounded(runtime.delete_assistant(mine["assistant_id"], delete_threads=True))
+    await bounded(runtime.delete_assistant(mine["assistant_id"], threads=SERVER, scope=SERVER))
     assert await strict.status(run.run_id) is None
     with pytest.raises(NotFound, match=f"Assistant with ID {mine['assistant_id']} not found"):
-        await runtime.delete_assistant(mine["assistant_id"], delete_threads=False)
+        await runtime.delete_assistant(mine["assistant_id"], threads=None, scope=SERVER)
     await strict.nothing_is_left()
 
 
@@ -165,7 +170,9 @@ async def test_a_deletion_is_acknowledged_once_it_is_durable(
     run = await strict.create(**mine)
     await strict.executed(run.run_id)
     await strict.kill(strict.registry)
-    await bounded(gateway(strict).delete_assistant(mine["assistant_id"], delete_threads=False))
+    await bounded(
+        gateway(strict).delete_assistant(mine["assistant_id"], threads=None, scope=SERVER)
+    )
     await strict.open()
     assert await strict.over(run.run_id) == "interrupted"
     await strict.nothing_is_left()
@@ -331,7 +338,11 @@ async def test_each_registry_sees_to_its_own_threads(
     own = next(f"t{n}" for n in range(99) if shards[0].has(f"t{n}"))
     others = next(f"t{n}" for n in range(99) if shards[1].has(f"t{n}"))
     await PostgresRecords(theatre.pool).create_thread(
-        others, metadata={"assistant_id": mine["assistant_id"]}, if_exists="raise", ttl=None
+        others,
+        metadata={"assistant_id": mine["assistant_id"]},
+        if_exists="raise",
+        ttl=None,
+        scope=SERVER,
     )
     await theatre.finish((await theatre.create(own, **mine)).run_id)
     assert await delete(theatre, mine, delete_threads=True)

@@ -23,6 +23,7 @@ from actors.registry.firings import MOST_MISSED
 from greenroom.core.assistants import AssistantPatch
 from greenroom.core.crons import Cron, run_of_firing, thread_of_firing
 from greenroom.core.identity import system_assistant_id
+from greenroom.core.scopes import SERVER
 from greenroom.core.sharding import Misrouted, Shard
 from greenroom.persistence.database import Pool
 from greenroom.persistence.records import PostgresRecords, register_assistants
@@ -380,7 +381,7 @@ async def test_a_firing_that_has_begun_has_the_assistant_of_a_change_before_it(
     stage.clock.set(NOON)
     await until(lambda: stage.gates.reached)
     patch = AssistantPatch(rest={}, values={"model": "new"})
-    changed = await bounded(records.patch_assistant(ASSISTANT, patch))
+    changed = await bounded(records.patch_assistant(ASSISTANT, patch, scope=SERVER))
     assert changed is not None
     stage.gates.open("fire")
     await stage.goes_on(cron, NOON + MINUTE)

@@ -18,6 +18,7 @@ from actors.registry import losses
 from actors.registry.sweeping import Sweeper
 from greenroom.core.errors import BadRequest, Conflict
 from greenroom.core.runs import UNTIL_END, RunStatus
+from greenroom.core.scopes import SERVER
 from greenroom.core.sharding import Misrouted, Shard, hash_slot_of_thread
 from greenroom.core.store import ItemQuery
 from greenroom.persistence.database import Pool
@@ -222,9 +223,11 @@ async def test_expired_threads_are_pruned_once_and_again_after_a_run(
         # The state of one is rebuilt from its older checkpoints: it is not tried again and again.
         stages.cluster.scripts["prune"] = [BadRequest("Thread has delta channels.")]
         ttl = {"ttl": 0.0005, "strategy": "keep_latest"}
-        await records.create_thread(other, metadata={}, if_exists="raise", ttl=ttl)
+        await records.create_thread(other, metadata={}, if_exists="raise", ttl=ttl, scope=SERVER)
         await until_pruned(other)
-        await records.create_thread(thread_id, metadata={}, if_exists="raise", ttl=ttl)
+        await records.create_thread(
+            thread_id, metadata={}, if_exists="raise", ttl=ttl, scope=SERVER
+        )
         await until_pruned(thread_id, other)
         inspectors = stages.cluster.inspectors()
         assert [each for actor in inspectors for each in actor.pruned] == [thread_id]
@@ -245,7 +248,7 @@ async def test_a_sweep_ends_no_more_threads_than_its_limit(
     records = PostgresRecords(pool)
     for number in range(5):
         await records.create_thread(
-            f"t{number}", metadata={}, if_exists="raise", ttl={"ttl": 0.0001}
+            f"t{number}", metadata={}, if_exists="raise", ttl={"ttl": 0.0001}, scope=SERVER
         )
     stages = await opened(dsn, pool, config, 1, sweep_interval_s=3600.0, thread_sweep_limit=2)
     try:

@@ -24,6 +24,7 @@ from greenroom.core.errors import (
 )
 from greenroom.core.ports import StateUpdate
 from greenroom.core.runs import CancelRequest, RunLocation, RunRequest, RunStatus
+from greenroom.core.scopes import SERVER
 from greenroom.core.sharding import Misrouted, Shard, for_thread, hash_slot_of_thread
 from greenroom.persistence.database import Pool
 from tests.actors.doubles import BOUND_S, Cluster, FakeHandles
@@ -134,7 +135,7 @@ async def test_runs_find_their_registry_when_there_are_others_than_before(
     found = await create(runtime, threads)
     assert found == [(hash_slot_of_thread(each) % after, each) for each in threads]
     asked = CancelRequest(thread_id="t7", run_id=for_thread(RUN, "t7"))
-    await runtime.cancel(asked, wait=False)
+    await runtime.cancel(asked, wait=False, scope=SERVER)
     assert registries.asked[-1][0] == hash_slot_of_thread("t7") % after
 
 
@@ -186,7 +187,7 @@ async def test_an_answered_unavailable_is_the_askers_own_and_closes_nothing(
     """B5: it was asked 27 times in 3 s, and each time the connection was closed for everybody."""
     registries.failures = [refusal]
     with pytest.raises(Unavailable) as raised:
-        await runtime_of(registries, 4).copy_thread("t", "u")
+        await runtime_of(registries, 4).copy_thread("t", "u", metadata={}, scope=SERVER)
     assert raised.value is refusal
     assert registries.calls == 1
     assert registries.forgotten == []
@@ -195,7 +196,7 @@ async def test_an_answered_unavailable_is_the_askers_own_and_closes_nothing(
 async def test_what_must_not_be_done_twice_is_not_asked_again(registries: Registries) -> None:
     registries.failures = [Uncertain("Nobody knows.")]
     with pytest.raises(Uncertain):
-        await runtime_of(registries, 4).copy_thread("t", "u")
+        await runtime_of(registries, 4).copy_thread("t", "u", metadata={}, scope=SERVER)
     assert registries.calls == 1
 
 
@@ -212,7 +213,7 @@ async def test_an_update_that_was_refused_is_not_asked_for_again(
     monkeypatch.setattr("ray.put", lambda value: value)
     registries.answers["update_state"] = die
     with pytest.raises(Unavailable, match="died over this update"):
-        await runtime_of(registries, 4).update_state(UPDATE)
+        await runtime_of(registries, 4).update_state(UPDATE, scope=SERVER)
     assert len(applied) == 1
 
 
@@ -231,8 +232,8 @@ async def test_an_update_whose_answer_was_lost_is_asked_for_again_by_its_id(
     cluster.serve("registry", Applies())
     cluster.lose("update_state", times=2, executed=True)
     runtime = runtime_of(cast(Registries, FakeHandles(cluster)), 1)
-    assert await runtime.update_state(UPDATE) == b"{}"
-    assert await runtime.update_state(UPDATE) == b"{}"
+    assert await runtime.update_state(UPDATE, scope=SERVER) == b"{}"
+    assert await runtime.update_state(UPDATE, scope=SERVER) == b"{}"
     first, *again, other = updates
     assert first.update_id
     assert again == [first, first]
@@ -266,7 +267,9 @@ async def test_creates_and_cancels_are_asked_again_for_the_same_runs(seed: int) 
     made = [for_thread(RUN, thread_id) for thread_id in threads]
     for thread_id, run_id in zip(threads, made, strict=True):
         assert await create(runtime, [thread_id]) == [run_id]
-        await runtime.cancel(CancelRequest(thread_id=thread_id, run_id=run_id), wait=False)
+        await runtime.cancel(
+            CancelRequest(thread_id=thread_id, run_id=run_id), wait=False, scope=SERVER
+        )
     assert created == cancelled == set(made)
     assert len(names) == len(made)
     assert cluster.happened
@@ -296,7 +299,7 @@ async def test_what_is_said_of_all_is_put_together(registries: Registries) -> No
     registries.answers["cancel_all"] = lambda number, *_: number
     runtime = runtime_of(registries, 4)
     assert await runtime.info() == {"running": 6, "pool": [0, 1, 2, 3]}
-    assert await runtime.cancel_many("all", "interrupt") == 6
+    assert await runtime.cancel_many("all", "interrupt", scope=SERVER) == 6
     registries.change(2)
     assert await runtime.info() == {"running": 1, "pool": [0, 1]}
 
@@ -307,4 +310,4 @@ async def test_refusals_are_the_askers_own(registries: Registries) -> None:
 
     registries.answers["copy_thread"] = refuse
     with pytest.raises(Conflict):
-        await runtime_of(registries, 4).copy_thread("t", "u")
+        await runtime_of(registries, 4).copy_thread("t", "u", metadata={}, scope=SERVER)

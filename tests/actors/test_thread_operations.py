@@ -13,6 +13,7 @@ import pytest
 from actors.registry import in_flight
 from greenroom.core.errors import Conflict, NotFound
 from greenroom.core.runs import RunStatus
+from greenroom.core.scopes import SERVER
 from greenroom.persistence.journal import thread_writes
 from greenroom.persistence.records import PostgresRecords
 from tests.actors.doubles import BOUND_S
@@ -109,16 +110,18 @@ async def test_a_thread_that_is_being_deleted_is_gone_for_everybody(theatre: The
     run_id = await large_thread(theatre)
     records = PostgresRecords(theatre.pool)
     async with in_the_middle(theatre, "checkpoint_blobs", "DELETE", deleting(theatre)):
-        assert await records.get_thread("t") is None
-        assert await records.get_run("t", run_id) is None
-        assert await records.list_runs("t", limit=None, offset=0, status=None) is None
-        assert await records.patch_thread("t", metadata={"a": 1}, ttl=None) is None
+        assert await records.get_thread("t", scope=SERVER) is None
+        assert await records.get_run("t", run_id, scope=SERVER) is None
+        assert await records.list_runs("t", limit=None, offset=0, status=None, scope=SERVER) is None
+        assert await records.patch_thread("t", metadata={"a": 1}, ttl=None, scope=SERVER) is None
         with pytest.raises(NotFound):
             await theatre.create()
         with pytest.raises(Conflict, match="is being deleted"):
-            await records.create_thread("t", metadata={}, if_exists="do_nothing", ttl=None)
+            await records.create_thread(
+                "t", metadata={}, if_exists="do_nothing", ttl=None, scope=SERVER
+            )
     await theatre.nothing_is_left()
-    assert await records.create_thread("t", metadata={}, if_exists="raise", ttl=None)
+    assert await records.create_thread("t", metadata={}, if_exists="raise", ttl=None, scope=SERVER)
 
 
 async def test_the_next_run_does_not_start_before_the_rollback_is_complete(

@@ -156,6 +156,46 @@ CASES = (
         test="tests/graphs/test_metadata.py::test_a_state_names_its_thread_and_is_found_by_metadata",
     ),
     Case(
+        id="U1",
+        what="A filter of an `@auth.on` handler with an unknown operator or a nested object; there"
+        " it matches everything",
+        right="It matches nothing: 500 with a sentence, and the log says why.",
+        test="tests/core/test_scopes.py::test_what_is_not_understood_is_an_error",
+    ),
+    Case(
+        id="U2",
+        what="Refusals of `@auth.authenticate`; there headers are dropped, and statuses but 401 and"
+        " 403 are 500",
+        right="Status and headers are sent; a `ValueError` is 400 without its text.",
+        test="tests/auth/test_authenticator.py::test_headers_of_a_refusal_are_sent",
+    ),
+    Case(
+        id="U3",
+        what="What a handler returns about a user, with tokens in it; there `GET run` shows all of"
+        " it",
+        right="The graph gets it, on each attempt and from crons; no route shows it.",
+        test="tests/http/test_users.py::test_what_a_stateless_run_makes_is_its_creators",
+    ),
+    Case(
+        id="U4",
+        what="`x-auth-scheme: langsmith`; there it lets everybody in as Studio",
+        right="It has no effect.",
+        test="tests/graphs/test_auth_section.py"
+        "::test_nobody_is_let_in_for_saying_that_it_is_studio",
+    ),
+    Case(
+        id="U5",
+        what="`auth.cache`; there it has no effect",
+        right="Users are kept by the headers that are named.",
+        test="tests/auth/test_authenticator.py::test_users_are_kept_by_the_headers_that_were_named",
+    ),
+    Case(
+        id="U6",
+        what="`Idempotency-Key`, and a session of MCP, of another user",
+        right="Both belong to their user.",
+        test="tests/http/test_users.py::test_a_key_of_one_user_is_not_that_of_another",
+    ),
+    Case(
         id="Y4",
         what="A client that sends `langgraph_auth_user` and the like",
         right="The server's values win, none is in `context`, none in a checkpoint's metadata.",

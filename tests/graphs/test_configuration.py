@@ -101,7 +101,7 @@ def test_what_cannot_be_meant_is_refused_with_what_is_allowed(content: Any, sent
         parse(**content)
 
 
-@pytest.mark.parametrize("key", ["auth", "ui"])
+@pytest.mark.parametrize("key", ["ui"])
 def test_what_has_no_effect_is_said_loudly(key: str) -> None:
     [warning] = parse(**{key: {"path": "./x.py:y"}}).warnings
     assert warning.startswith(f"'{key}' is set, but ")

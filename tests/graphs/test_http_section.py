@@ -52,7 +52,6 @@ def test_everything_is_read() -> None:
         ({"apps": 1}, "'http.apps' is unknown"),
         ({"app": "./app.py"}, "'http.app' is './app.py'; it must be"),
         ({"middleware_order": "auth_last"}, "must be one of 'middleware_first', 'auth_first'"),
-        ({"enable_custom_route_auth": True}, "needs 'auth'"),
         ({"mount_prefix": "my"}, "must be a path that starts with '/'"),
         ({"mount_prefix": "/a b"}, "must be a path"),
         ({"mount_prefix": "/api"}, "second mount"),

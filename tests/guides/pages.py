@@ -8,6 +8,8 @@ A page is written for people, and this is how it is read by the tests:
   lines where it is a line of its own.
 - ``<!-- background -->`` above a block starts it and leaves it running, as in a terminal of its
   own; above a ``text`` it says that this appears in that terminal.
+- ``<!-- own server -->`` above a `greenroom serve` starts one for the rest of the page; elsewhere
+  the one server of the tests has the graphs of the page.
 - ``<!-- hidden python`` ... ``-->`` is executed and not shown: it makes what a reader has already.
 - ``<!-- browser: ADDRESS shows: TEXT -->`` opens a page, presses its button, waits for the text.
 """
@@ -37,6 +39,7 @@ class Block:
         line: where it begins.
         file: the file that it is, or None.
         background: it runs in a terminal of its own, or is what appears there.
+        own_server: it is a server that is started.
     """
 
     page: str
@@ -45,6 +48,7 @@ class Block:
     text: str
     file: str | None = None
     background: bool = False
+    own_server: bool = False
 
     def __str__(self) -> str:
         return f"{self.page}, line {self.line}:\n{self.text}"
@@ -67,6 +71,7 @@ def blocks(page: Path) -> Iterator[Block]:
                 text="\n".join([*text, ""]),
                 file=file[1] if file and end == "```" else None,
                 background=above == "<!-- background -->",
+                own_server=above == "<!-- own server -->",
             )
             end, above, text = "", "", []
         elif opened := _FENCE.match(line) or _HIDDEN.match(line):

@@ -59,6 +59,8 @@ def write_site(folder: Path) -> Site:
         graphs[OTHERWISE_NAMED.get(name, name)] = str((ROOT / "examples" / target).resolve())
     for page in PAGES:
         own = folder / page.stem
+        if any(block.own_server for block in blocks(page)):
+            continue
         for block in blocks(page):
             if block.file:
                 (own / block.file).parent.mkdir(parents=True, exist_ok=True)

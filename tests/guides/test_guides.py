@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -22,8 +23,8 @@ import pytest
 from greenroom.graphs.configuration import FILE_NAME, parse_configuration, read_configuration
 from tests.clients import npm
 from tests.guides.pages import PAGES, ROOT, Block, blocks, shows
-from tests.guides.site import OTHERWISE_NAMED
-from tests.serving import Served, free_port
+from tests.guides.site import OTHERWISE_NAMED, environment_of
+from tests.serving import Served, free_port, serving
 
 COMMAND_PATIENCE_S = 60.0
 TERMINAL_PATIENCE_S = 60.0
@@ -173,7 +174,18 @@ class Reader:
         asyncio.run(browser.play("press", page=address, expected=text))
 
     def _served(self, block: Block) -> None:
-        """The server of the tests has the graphs that this one would have."""
+        """The server of the tests has the graphs that this one would have, if it needs no own."""
+        if block.own_server:
+            quick = {"GREENROOM_HAPROXY": "false", "GREENROOM_GATEWAY_REPLICAS": "1"}
+            given = environment_of(replace(block, text=self._here(block.text)))
+            self._server = self._terminals.enter_context(
+                serving(
+                    self._folder / ".greenroom",
+                    self._folder / FILE_NAME,
+                    environment=quick | given,
+                )
+            )
+            return
         assert len(block.text.splitlines()) == 1, f"It does not come back: {block}"
         if not (self._folder / FILE_NAME).exists():
             return  # the reader's own, or the examples

@@ -32,7 +32,9 @@ from greenroom.core.runs import (
     RunRequest,
     RunStatus,
 )
+from greenroom.core.scopes import Scope
 from greenroom.wire.sse import frame, passes
+from tests.scopes import admits
 
 NOW = "2026-11-22T06:43:18.074624+00:00"
 THREAD = "01a201fe-afa1-7456-8017-e33a3d351f09"
@@ -110,88 +112,116 @@ class MemoryRecords:
         if self.down:
             raise self.down
 
-    async def get_assistant(self, assistant_id: str) -> JsonObject | None:
+    async def get_assistant(self, assistant_id: str, *, scope: Scope) -> JsonObject | None:
         if self.down:
             raise self.down
-        return self.assistants.get(assistant_id)
+        return _within(scope, self.assistants.get(assistant_id))
 
-    async def assistant_of_run(self, assistant_id, *, fresh=False) -> JsonObject | None:
+    async def assistant_of_run(self, assistant_id, *, scope, fresh=False) -> JsonObject | None:
         self.asked.append(("assistant_of_run", assistant_id, fresh))
-        found = await self.get_assistant(assistant_id)
+        found = await self.get_assistant(assistant_id, scope=scope)
         return {**found, "revision": self.revisions.get(assistant_id, 1)} if found else None
 
-    async def create_assistant(self, new, *, if_exists, once=None) -> JsonObject:
+    async def create_assistant(self, new, *, if_exists, scope, once=None) -> JsonObject:
         if new.assistant_id in self.assistants:
-            if if_exists == "raise":
+            found = await self.get_assistant(new.assistant_id, scope=scope)
+            if if_exists == "raise" or found is None:
                 raise Conflict(f"Assistant {new.assistant_id} already exists")
-            return self.assistants[new.assistant_id]
+            return found
         self.assistants[new.assistant_id] = {**_assistant(new.graph_id), **asdict(new)}
         if once is not None:
             await self.note_made(once, new.assistant_id)
         return self.assistants[new.assistant_id]
 
-    async def patch_assistant(self, assistant_id, patch) -> JsonObject | None:
+    async def patch_assistant(self, assistant_id, patch, *, scope) -> JsonObject | None:
         self.asked.append(("patch_assistant", assistant_id, patch))
-        return self.assistants.get(assistant_id)
+        return _within(scope, self.assistants.get(assistant_id))
 
-    async def assistant_versions(self, assistant_id, *, metadata, limit, offset):
+    async def assistant_versions(self, assistant_id, *, metadata, limit, offset, scope):
         self.asked.append(("assistant_versions", metadata, limit, offset))
-        known = self.assistants.get(assistant_id)
+        known = _within(scope, self.assistants.get(assistant_id))
         return None if known is None else [known]
 
-    async def show_version(self, assistant_id, version) -> JsonObject | None:
-        if assistant_id in self.assistants and version != 1:
+    async def show_version(self, assistant_id, version, *, scope) -> JsonObject | None:
+        found = _within(scope, self.assistants.get(assistant_id))
+        if found is not None and version != 1:
             raise NotFound(f"Version {version} not found for assistant {assistant_id}")
-        return self.assistants.get(assistant_id)
+        return found
 
-    async def search_assistants(self, where, *, limit, offset, sort_by, descending) -> Page:
-        found = [a for a in self.assistants.values() if where.graph_id in (None, a["graph_id"])]
-        return _page(found, limit, offset)
+    async def search_assistants(self, where, *, limit, offset, sort_by, descending, scope) -> Page:
+        return _page(self._assistants_of(where, scope), limit, offset)
 
-    async def count_assistants(self, where) -> int:
-        return len(self.assistants)
+    async def count_assistants(self, where, *, scope) -> int:
+        return len(self._assistants_of(where, scope))
 
-    async def create_thread(self, thread_id, *, metadata, if_exists, ttl, once=None) -> JsonObject:
+    def _assistants_of(self, where, scope) -> list[JsonObject]:
+        return [
+            each
+            for each in self.assistants.values()
+            if where.graph_id in (None, each["graph_id"])
+            and _contains(each["metadata"], where.metadata or {})
+            and admits(scope, each["metadata"])
+        ]
+
+    async def create_thread(
+        self, thread_id, *, metadata, if_exists, ttl, scope, once=None
+    ) -> JsonObject:
         self.asked.append(("create_thread", thread_id, ttl))
         if thread_id in self.threads:
-            if if_exists == "raise":
+            found = _within(scope, self.threads[thread_id])
+            if if_exists == "raise" or found is None:
                 raise Conflict("exists")
-            return self.threads[thread_id]
+            return found
         self.threads[thread_id] = _thread(thread_id, metadata)
         if once is not None:
             await self.note_made(once, thread_id)
         return self.threads[thread_id]
 
-    async def get_thread(self, thread_id: str) -> JsonObject | None:
-        return self.threads.get(thread_id)
+    async def get_thread(self, thread_id: str, *, scope: Scope) -> JsonObject | None:
+        return _within(scope, self.threads.get(thread_id))
 
-    async def patch_thread(self, thread_id, *, metadata, ttl) -> JsonObject | None:
-        thread = self.threads.get(thread_id)
+    async def patch_thread(self, thread_id, *, metadata, ttl, scope) -> JsonObject | None:
+        thread = _within(scope, self.threads.get(thread_id))
         if thread is not None:
             thread["metadata"] = {**thread["metadata"], **(metadata or {})}
         return thread
 
-    async def thread_storage(self, thread_id: str) -> JsonObject | None:
-        if thread_id not in self.threads:
+    async def thread_storage(self, thread_id: str, *, scope: Scope) -> JsonObject | None:
+        if _within(scope, self.threads.get(thread_id)) is None:
             return None
         nothing = {"count": 0, "bytes": 0}
         return {"thread_id": thread_id, "total_bytes": 0, "checkpoints": nothing}
 
-    async def search_threads(self, where, *, limit, offset, sort_by, descending) -> Page:
+    async def search_threads(self, where, *, limit, offset, sort_by, descending, scope) -> Page:
         self.asked.append(("search_threads", where, sort_by, descending))
-        found = [t for t in self.threads.values() if where.status in (None, t["status"])]
-        return _page(found, limit, offset)
+        return _page(self._threads_of(where, scope), limit, offset)
 
-    async def count_threads(self, where) -> int:
-        return len(self.threads)
+    async def count_threads(self, where, *, scope) -> int:
+        return len(self._threads_of(where, scope))
 
-    async def get_run(self, thread_id: str | None, run_id: str) -> JsonObject | None:
+    def _threads_of(self, where, scope) -> list[JsonObject]:
+        return [
+            each
+            for each in self.threads.values()
+            if where.status in (None, each["status"]) and admits(scope, each["metadata"])
+        ]
+
+    def is_within(self, thread_id: str, scope: Scope) -> bool:
+        return _within(scope, self.threads.get(thread_id)) is not None
+
+    async def get_run(
+        self, thread_id: str | None, run_id: str, *, scope: Scope
+    ) -> JsonObject | None:
         run = self.runs.get(run_id)
-        return dict(run) if run and thread_id in (None, run["thread_id"]) else None
+        if run is None or not (scope.is_everything or self.is_within(run["thread_id"], scope)):
+            return None
+        return dict(run) if thread_id in (None, run["thread_id"]) else None
 
-    async def list_runs(self, thread_id, *, limit, offset, status) -> list[JsonObject] | None:
+    async def list_runs(
+        self, thread_id, *, limit, offset, status, scope
+    ) -> list[JsonObject] | None:
         self.asked.append(("list_runs", thread_id, limit, offset, status))
-        if thread_id not in self.threads:
+        if not self.is_within(thread_id, scope):
             return None
         runs = [r for r in self.runs.values() if r["thread_id"] == thread_id][::-1]
         runs = [r for r in runs if status in (None, r["status"])][offset:]
@@ -238,38 +268,48 @@ class MemoryRecords:
 
     async def search_items(self, query) -> list[JsonObject]:
         self.asked.append(("search_items", query))
-        return [{**item, "score": None} for item in self.items.values()]
+        return [
+            {**item, "score": None}
+            for (namespace, _), item in self.items.items()
+            if namespace[: len(query.prefix)] == query.prefix
+        ]
 
     async def list_namespaces(self, query) -> list[list[str]]:
         self.asked.append(("list_namespaces", query))
-        return [list(namespace) for namespace, _ in self.items]
+        prefix = query.prefix if "*" not in query.prefix else ()
+        return [list(found) for found, _ in self.items if found[: len(prefix)] == prefix]
 
-    async def get_cron(self, cron_id: str) -> tuple[JsonObject, int] | None:
-        return self.crons.get(cron_id)
+    async def get_cron(self, cron_id: str, *, scope: Scope) -> tuple[JsonObject, int] | None:
+        found = self.crons.get(cron_id)
+        return found if found is not None and admits(scope, found[0]["metadata"]) else None
 
-    async def search_crons(self, where, *, limit, offset, sort_by, descending) -> Page:
+    async def search_crons(self, where, *, limit, offset, sort_by, descending, scope) -> Page:
         self.asked.append(("search_crons", where, sort_by, descending))
-        return _page([cron for cron, _ in self.crons.values()], limit, offset)
+        found = [cron for cron, _ in self.crons.values() if admits(scope, cron["metadata"])]
+        return _page(found, limit, offset)
 
-    async def count_crons(self, where) -> int:
+    async def count_crons(self, where, *, scope) -> int:
         self.asked.append(("count_crons", where))
-        return len(self.crons)
+        return sum(admits(scope, cron["metadata"]) for cron, _ in self.crons.values())
 
-    async def search_runs(self, where, *, limit, offset, descending) -> Page:
+    async def search_runs(self, where, *, limit, offset, descending, scope) -> Page:
         self.asked.append(("search_runs", where, descending))
-        found = [
+        found = self._runs_of(where, scope)
+        return _page(found[::-1] if descending else found, limit, offset)
+
+    async def count_runs(self, where, *, scope) -> int:
+        self.asked.append(("count_runs", where))
+        return len(self._runs_of(where, scope))
+
+    def _runs_of(self, where, scope) -> list[JsonObject]:
+        return [
             run
             for run in self.runs.values()
             if where.thread_id in (None, run["thread_id"])
             and where.assistant_id in (None, run.get("assistant_id", where.assistant_id))
             and _contains(run.get("metadata", {}), where.metadata or {})
+            and (scope.is_everything or self.is_within(run["thread_id"], scope))
         ]
-        return _page(found[::-1] if descending else found, limit, offset)
-
-    async def count_runs(self, where) -> int:
-        self.asked.append(("count_runs", where))
-        metadata = where.metadata or {}
-        return sum(_contains(run.get("metadata", {}), metadata) for run in self.runs.values())
 
     def add_thread(self, thread_id: str = THREAD, **metadata: Any) -> None:
         self.threads[thread_id] = _thread(thread_id, metadata)
@@ -334,7 +374,9 @@ class MemoryRuntime:
         if request.thread_id not in self.records.threads:
             if not request.create_thread:
                 raise NotFound("no such thread")
-            self.records.add_thread(request.thread_id)
+            self.records.add_thread(request.thread_id, **orjson.loads(request.metadata))
+        elif not self.records.is_within(request.thread_id, request.scope):
+            raise NotFound("no such thread")
         self.requests.append(request)
         self.records.callers[request.run_id] = request.caller
         self.records.runs[request.run_id] = {
@@ -379,19 +421,24 @@ class MemoryRuntime:
         )
         self.logs[run_id].close()
 
-    async def cancel(self, request: CancelRequest, *, wait: bool) -> None:
+    async def cancel(self, request: CancelRequest, *, wait: bool, scope: Scope) -> None:
         self.cancels.append((request, wait))
         self.cancelled.set()
         run = self.records.runs.get(request.run_id)
         if run is None or run["thread_id"] != request.thread_id:
+            raise NotFound("no such run")
+        if not self.records.is_within(request.thread_id, scope):
             raise NotFound("no such run")
         if RunStatus(run["status"]).is_terminal:
             raise Conflict(f"the run is {run['status']}")
         await self.stopped.wait()
         run["status"] = "interrupted"
 
-    async def cancel_many(self, status, action) -> int:
-        return sum(status in ("all", run["status"]) for run in self.records.runs.values())
+    async def cancel_many(self, status, action, *, scope) -> int:
+        return sum(
+            status in ("all", run["status"]) and self.records.is_within(run["thread_id"], scope)
+            for run in self.records.runs.values()
+        )
 
     async def events(
         self, run_id, *, placement, after, modes, with_ids, resumable
@@ -419,14 +466,15 @@ class MemoryRuntime:
             self.open -= 1
             self.closed.set()
 
-    async def thread_events(self, thread_id, *, after, modes) -> AsyncIterator[bytes]:
+    async def thread_events(self, thread_id, *, after, modes, scope) -> AsyncIterator[bytes]:
         self.follows.append({"thread_id": thread_id, "after": after, "modes": modes})
         self.open += 1
         self.opened.set()
         try:
             yield b""
             for body in self.thread_frames:
-                yield body
+                if scope.is_everything or self.records.is_within(thread_id, scope):
+                    yield body
             await asyncio.Event().wait()
         finally:
             self.open -= 1
@@ -461,33 +509,38 @@ class MemoryRuntime:
             raise self.fail
         return [0.0, 1.0]
 
-    async def update_state(self, update: StateUpdate | SuperstepsUpdate) -> bytes:
+    async def update_state(self, update: StateUpdate | SuperstepsUpdate, *, scope: Scope) -> bytes:
+        if not self.records.is_within(update.thread_id, scope):
+            raise NotFound("no such thread")
         self.questions.append(update)
         if self.fail:
             raise self.fail
         return b'{"checkpoint_id":"c1"}'
 
-    async def copy_thread(self, thread_id: str, copy_id: str) -> None:
-        if thread_id not in self.records.threads:
+    async def copy_thread(self, thread_id, copy_id, *, metadata, scope) -> None:
+        if not self.records.is_within(thread_id, scope):
             raise Conflict("unknown")
-        self.records.add_thread(copy_id)
+        self.records.add_thread(copy_id, **metadata)
 
-    async def delete_thread(self, thread_id: str) -> None:
-        if self.records.threads.pop(thread_id, None) is None:
+    async def delete_thread(self, thread_id: str, *, scope: Scope) -> None:
+        if not self.records.is_within(thread_id, scope):
             raise NotFound("no such thread")
+        del self.records.threads[thread_id]
 
-    async def delete_assistant(self, assistant_id: str, *, delete_threads: bool) -> None:
-        if self.records.assistants.pop(assistant_id, None) is None:
+    async def delete_assistant(self, assistant_id, *, threads, scope) -> None:
+        if await self.records.get_assistant(assistant_id, scope=scope) is None:
             raise NotFound(f"Assistant with ID {assistant_id} not found")
-        self.deleted_assistants.append((assistant_id, delete_threads))
+        del self.records.assistants[assistant_id]
+        self.deleted_assistants.append((assistant_id, threads is not None))
 
-    async def prune_thread(self, thread_id: str) -> None:
+    async def prune_thread(self, thread_id: str, *, scope: Scope) -> None:
         if self.fail:
             raise self.fail
         self.pruned.append(thread_id)
 
-    async def delete_run(self, thread_id: str, run_id: str) -> None:
-        if self.records.runs.pop(run_id, None) is None:
+    async def delete_run(self, thread_id: str, run_id: str, *, scope: Scope) -> None:
+        within = scope.is_everything or self.records.is_within(thread_id, scope)
+        if not within or self.records.runs.pop(run_id, None) is None:
             raise NotFound("no such run")
 
     async def save_cron(self, cron: Cron) -> bool:
@@ -505,7 +558,7 @@ class MemoryRuntime:
                 "cron_id": cron.cron_id,
                 "assistant_id": cron.assistant_id,
                 "thread_id": cron.thread_id,
-                "user_id": "",
+                "user_id": cron.user_id,
                 "end_time": cron.end_time.isoformat() if cron.end_time else None,
                 "schedule": cron.schedule,
                 "timezone": cron.timezone,
@@ -535,6 +588,10 @@ class MemoryRuntime:
         if self.fail:
             raise self.fail
         return self.told
+
+
+def _within(scope: Scope, record: JsonObject | None) -> JsonObject | None:
+    return record if record is not None and admits(scope, record["metadata"]) else None
 
 
 def _page(found: list[JsonObject], limit: int, offset: int) -> Page:

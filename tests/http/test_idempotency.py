@@ -185,8 +185,8 @@ async def test_a_copy_whose_key_was_freed_meanwhile_is_not_left_behind(client, r
     """Another request with the key was refused, since a run was on the thread; this one was not."""
     copy, copies = runtime.copy_thread, []
 
-    async def freed(thread_id, copy_id):
-        await copy(thread_id, copy_id)
+    async def freed(thread_id, copy_id, **given):
+        await copy(thread_id, copy_id, **given)
         copies.append(copy_id)
         if len(copies) == 1:
             assert await records.release(records.keys["k"].once)

@@ -303,7 +303,7 @@ class TestWithoutHeartbeats:
         given = 0
         chunk = b": x\r\n\r\n" * 10_000
 
-        async def endless(thread_id, *, after, modes):
+        async def endless(thread_id, *, after, modes, scope):
             nonlocal given
             runtime.open += 1
             try:
@@ -553,7 +553,7 @@ async def test_a_joiner_that_leaves_while_its_run_is_looked_up_has_left_it(
     records.add_run()
     looking = asyncio.Event()
 
-    async def for_ever(thread_id, run_id):
+    async def for_ever(thread_id, run_id, *, scope):
         looking.set()
         await asyncio.Event().wait()
 

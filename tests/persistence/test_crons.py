@@ -13,6 +13,7 @@ import pytest
 from greenroom.core.crons import Cron, Firing
 from greenroom.core.identity import system_assistant_id
 from greenroom.core.ports import CronFilter
+from greenroom.core.scopes import SERVER
 from greenroom.core.sharding import Shard
 from greenroom.persistence import journal
 from greenroom.persistence.crons import due_crons, next_due
@@ -77,7 +78,7 @@ async def due_ids(pool: Pool, now: datetime = NOON, **changes: Any) -> list[str]
 
 async def test_a_cron_comes_back_as_it_was_stored(pool: Pool, records: PostgresRecords) -> None:
     cron = await stored(pool, end_time=NOON + MINUTE, metadata=b'{"m": 1}', timezone="EST")
-    found = await records.get_cron(cron.cron_id)
+    found = await records.get_cron(cron.cron_id, scope=SERVER)
     assert found is not None
     shown, revision = found
     assert revision == 0
@@ -92,16 +93,16 @@ async def test_a_cron_comes_back_as_it_was_stored(pool: Pool, records: PostgresR
     assert shown["next_run_date"] == "2027-01-01T12:00:00+00:00"
     assert shown["end_time"] == "2027-01-01T12:01:00+00:00"
     assert (shown["user_id"], shown["metadata"]) == ("", {"m": 1})
-    assert await records.get_cron(str(uuid.uuid4())) is None
-    assert await records.get_cron("nope") is None
+    assert await records.get_cron(str(uuid.uuid4()), scope=SERVER) is None
+    assert await records.get_cron("nope", scope=SERVER) is None
 
 
 async def test_a_cron_that_is_stored_twice_is_one(pool: Pool, records: PostgresRecords) -> None:
     cron = await stored(pool)
     ((again,),) = await committed(pool, journal.store_cron(replace(cron, schedule="0 0 * * *")))
     assert str(again[0]) == cron.cron_id
-    assert await records.count_crons(CronFilter()) == 1
-    found = await records.get_cron(cron.cron_id)
+    assert await records.count_crons(CronFilter(), scope=SERVER) == 1
+    found = await records.get_cron(cron.cron_id, scope=SERVER)
     assert found is not None
     assert found[0]["schedule"] == "* * * * *"
 
@@ -111,7 +112,7 @@ async def test_a_cron_needs_its_thread_and_its_assistant(
 ) -> None:
     for changes in ({"thread_id": "gone"}, {"assistant_id": str(uuid.uuid4())}):
         assert await committed(pool, journal.store_cron(a_cron(**changes))) == [[]]
-    assert await records.count_crons(CronFilter()) == 0
+    assert await records.count_crons(CronFilter(), scope=SERVER) == 0
 
 
 async def test_a_change_of_another_revision_is_refused(
@@ -122,7 +123,7 @@ async def test_a_change_of_another_revision_is_refused(
     ((row,),) = await committed(pool, journal.change_cron(change))
     assert str(row[0]) == cron.cron_id
     assert await committed(pool, journal.change_cron(change)) == [[]]
-    found = await records.get_cron(cron.cron_id)
+    found = await records.get_cron(cron.cron_id, scope=SERVER)
     assert found is not None
     shown, revision = found
     assert (shown["enabled"], revision) == (False, 1)
@@ -131,13 +132,13 @@ async def test_a_change_of_another_revision_is_refused(
 
 
 async def test_a_search_by_every_field(pool: Pool, records: PostgresRecords) -> None:
-    await records.create_thread("t", metadata={}, if_exists="raise", ttl=None)
+    await records.create_thread("t", metadata={}, if_exists="raise", ttl=None, scope=SERVER)
     on_thread = await stored(pool, thread_id="t", metadata=b'{"a": {"b": 1, "c": 2}}')
     off = await stored(pool, enabled=False, assistant_id=system_assistant_id("h"))
 
     async def found(**where: Any) -> list[str]:
-        page = await records.search_crons(CronFilter(**where), **NEWEST)
-        assert await records.count_crons(CronFilter(**where)) == len(page.items)
+        page = await records.search_crons(CronFilter(**where), **NEWEST, scope=SERVER)
+        assert await records.count_crons(CronFilter(**where), scope=SERVER) == len(page.items)
         return [cron["cron_id"] for cron in page.items]
 
     assert await found() == [off.cron_id, on_thread.cron_id]
@@ -145,10 +146,14 @@ async def test_a_search_by_every_field(pool: Pool, records: PostgresRecords) -> 
     assert await found(assistant_id=ASSISTANT) == [on_thread.cron_id]
     assert await found(enabled=False) == [off.cron_id]
     assert await found(metadata={"a": {"b": 1}}) == [on_thread.cron_id]
-    page = await records.search_crons(CronFilter(), **(NEWEST | {"limit": 1, "offset": 1}))
+    page = await records.search_crons(
+        CronFilter(), **(NEWEST | {"limit": 1, "offset": 1}), scope=SERVER
+    )
     assert ([c["cron_id"] for c in page.items], page.has_more) == ([on_thread.cron_id], False)
     for sort_by in ("cron_id", "assistant_id", "thread_id", "next_run_date", "end_time"):
-        page = await records.search_crons(CronFilter(), **(NEWEST | {"sort_by": sort_by}))
+        page = await records.search_crons(
+            CronFilter(), **(NEWEST | {"sort_by": sort_by}), scope=SERVER
+        )
         assert len(page.items) == 2
 
 
@@ -158,7 +163,7 @@ async def test_a_search_by_every_field(pool: Pool, records: PostgresRecords) -> 
 @pytest.mark.parametrize("rows", [500, 0])
 async def test_a_cron_goes_with_its_thread(pool: Pool, records: PostgresRecords, rows: int) -> None:
     """Also with a large one, of which only the record goes at once."""
-    await records.create_thread("t", metadata={}, if_exists="raise", ttl=None)
+    await records.create_thread("t", metadata={}, if_exists="raise", ttl=None, scope=SERVER)
     await stored(pool, thread_id="t")
     other = await stored(pool)
     async with pool.connection() as connection:
@@ -209,7 +214,7 @@ async def test_a_due_cron_has_its_assistant_as_it_is_now(
     (found,) = await due_crons(pool, NOON, but=(), limit=1)
     assert (found.due, found.revision) == (NOON, 0)
     assert found.payload == cron.payload.decode()
-    known = await records.assistant_of_run(ASSISTANT)
+    known = await records.assistant_of_run(ASSISTANT, scope=SERVER)
     assert known is not None
     assert found.assistant == {
         "assistant_id": ASSISTANT,
@@ -228,7 +233,9 @@ async def test_each_cron_belongs_to_one_registry(
 ) -> None:
     crons = [await stored(pool) for _ in range(10)]
     for number in range(10):
-        await records.create_thread(f"t{number}", metadata={}, if_exists="raise", ttl=None)
+        await records.create_thread(
+            f"t{number}", metadata={}, if_exists="raise", ttl=None, scope=SERVER
+        )
         crons.append(await stored(pool, thread_id=f"t{number}"))
     for number in range(of):
         shard = Shard(number, of)
@@ -289,13 +296,13 @@ async def fired(pool: Pool, firing: Firing, **changes: Any) -> bool:
 async def test_a_date_is_fired_once(
     pool: Pool, records: PostgresRecords, create_thread: bool
 ) -> None:
-    await records.create_thread("t", metadata={}, if_exists="raise", ttl=None)
+    await records.create_thread("t", metadata={}, if_exists="raise", ttl=None, scope=SERVER)
     cron = await stored(pool)
     changes = {"thread_id": "t", "create_thread": create_thread}
     assert await fired(pool, firing_of(cron), **changes)
     assert not await fired(pool, firing_of(cron), **changes)
     assert await next_due(pool, but=()) == NOON + MINUTE
-    runs = await records.list_runs("t", limit=None, offset=0, status=None)
+    runs = await records.list_runs("t", limit=None, offset=0, status=None, scope=SERVER)
     assert runs is not None
     assert len(runs) == 1
 

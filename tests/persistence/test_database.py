@@ -17,6 +17,7 @@ from langgraph.store.postgres.aio import AsyncPostgresStore
 
 from greenroom.core.errors import ConfigurationError, DatabaseUnavailable
 from greenroom.core.ports import ThreadFilter
+from greenroom.core.scopes import SERVER
 from greenroom.persistence import database
 from greenroom.persistence.database import (
     Connection,
@@ -96,7 +97,7 @@ async def test_work_waits_while_the_server_is_away_and_goes_on(own_server: Path)
     config: Any = {"configurable": {"thread_id": "t", "checkpoint_ns": "", "checkpoint_id": "c"}}
     await asyncio.to_thread(server.stop)
     waiting = asyncio.gather(
-        PostgresRecords(pool).count_threads(ThreadFilter()),
+        PostgresRecords(pool).count_threads(ThreadFilter(), scope=SERVER),
         saver.aput_writes(config, [("x", 1)], "task"),
         retrying(pool, one),
     )

@@ -12,6 +12,7 @@ import pytest
 from greenroom.core.assistants import NewAssistant
 from greenroom.core.errors import Conflict, NotFound
 from greenroom.core.idempotency import OnceKey
+from greenroom.core.scopes import SERVER
 from greenroom.http.parameters import new_id
 from greenroom.persistence.database import Pool
 from greenroom.persistence.records import PostgresRecords
@@ -56,7 +57,10 @@ async def test_a_thread_is_made_once(records: PostgresRecords) -> None:
     held = (await records.reserve(once(), b"d")).once
     thread_id = held.new_id()
     made = await asyncio.gather(
-        *(records.create_thread(thread_id, if_exists="raise", once=held, **NEW) for _ in range(10))
+        *(
+            records.create_thread(thread_id, if_exists="raise", once=held, **NEW, scope=SERVER)
+            for _ in range(10)
+        )
     )
     assert [each["created_at"] for each in made] == [made[0]["created_at"]] * 10
     assert (await records.reserve(once(), b"d")).made == {thread_id}
@@ -64,11 +68,13 @@ async def test_a_thread_is_made_once(records: PostgresRecords) -> None:
 
 async def test_a_thread_of_somebody_else_is_not_made_by_a_key(records: PostgresRecords) -> None:
     thread_id = new_id()
-    await records.create_thread(thread_id, if_exists="raise", **NEW)
+    await records.create_thread(thread_id, if_exists="raise", **NEW, scope=SERVER)
     held = (await records.reserve(once(), b"d")).once
     with pytest.raises(Conflict):
-        await records.create_thread(thread_id, if_exists="raise", once=held, **NEW)
-    assert await records.create_thread(thread_id, if_exists="do_nothing", once=held, **NEW)
+        await records.create_thread(thread_id, if_exists="raise", once=held, **NEW, scope=SERVER)
+    assert await records.create_thread(
+        thread_id, if_exists="do_nothing", once=held, **NEW, scope=SERVER
+    )
     assert await records.release(held)
 
 
@@ -79,14 +85,18 @@ async def test_nothing_is_made_with_a_key_that_was_freed_or_has_made_it(
     freed = (await records.reserve(once(), b"d")).once
     await records.release(freed)
     with pytest.raises(NotFound):
-        await records.create_thread(freed.new_id(), if_exists=if_exists, once=freed, **NEW)
+        await records.create_thread(
+            freed.new_id(), if_exists=if_exists, once=freed, **NEW, scope=SERVER
+        )
     held = (await records.reserve(once(), b"d")).once
-    await records.create_thread(held.new_id(), if_exists=if_exists, once=held, **NEW)
+    await records.create_thread(held.new_id(), if_exists=if_exists, once=held, **NEW, scope=SERVER)
     async with pool.connection() as connection:
         await connection.execute("DELETE FROM greenroom.threads")
     with pytest.raises(NotFound):
-        await records.create_thread(held.new_id(), if_exists=if_exists, once=held, **NEW)
-    assert await records.get_thread(held.new_id()) is None
+        await records.create_thread(
+            held.new_id(), if_exists=if_exists, once=held, **NEW, scope=SERVER
+        )
+    assert await records.get_thread(held.new_id(), scope=SERVER) is None
 
 
 @pytest.mark.parametrize("if_exists", ["raise", "do_nothing"])
@@ -99,18 +109,19 @@ async def test_an_assistant_is_made_once(
         assistant_id=held.new_id(), graph_id="g", name="n", description=None, **given
     )
     first, *others = [
-        await records.create_assistant(new, if_exists=if_exists, once=held) for _ in range(3)
+        await records.create_assistant(new, if_exists=if_exists, once=held, scope=SERVER)
+        for _ in range(3)
     ]
     assert others == [first] * 2
     async with pool.connection() as connection:
         await connection.execute("DELETE FROM greenroom.assistants")
     with pytest.raises(NotFound):
-        await records.create_assistant(new, if_exists=if_exists, once=held)
+        await records.create_assistant(new, if_exists=if_exists, once=held, scope=SERVER)
     theirs = (await records.reserve(once("other"), b"d")).once
-    await records.create_assistant(new, if_exists=if_exists)
+    await records.create_assistant(new, if_exists=if_exists, scope=SERVER)
     if if_exists == "raise":
         with pytest.raises(Conflict):
-            await records.create_assistant(new, if_exists=if_exists, once=theirs)
+            await records.create_assistant(new, if_exists=if_exists, once=theirs, scope=SERVER)
 
 
 async def test_a_release_waits_for_what_is_being_made(

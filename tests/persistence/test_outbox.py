@@ -11,6 +11,7 @@ import pytest
 
 from greenroom.core.ports import DeliveryFilter
 from greenroom.core.runs import RunRequest, RunStatus
+from greenroom.core.scopes import SERVER
 from greenroom.core.threads import ThreadStatus
 from greenroom.persistence import journal, outbox, upkeep
 from greenroom.persistence import values as thread_values
@@ -280,7 +281,7 @@ async def test_finished_deliveries_are_kept_for_a_while(pool: Pool) -> None:
 async def a_thread(pool: Pool, thread_id: str, minutes: float | None = None) -> dict[str, Any]:
     ttl = {"ttl": minutes} if minutes else None
     return await PostgresRecords(pool).create_thread(
-        thread_id, metadata={}, if_exists="raise", ttl=ttl
+        thread_id, metadata={}, if_exists="raise", ttl=ttl, scope=SERVER
     )
 
 
@@ -330,7 +331,7 @@ async def test_whoever_uses_a_thread_refreshes_its_time_to_live(pool: Pool, use:
             rest = journal.rest_thread("t", ThreadStatus.IDLE, None, None)
             await commit(pool, journal.end_run(run_id, RunStatus.SUCCESS, None), rest)
         case "patch":
-            await PostgresRecords(pool).patch_thread("t", metadata={"a": 1}, ttl=None)
+            await PostgresRecords(pool).patch_thread("t", metadata={"a": 1}, ttl=None, scope=SERVER)
         case _:
             await store_values(pool, "t", "{}")
     assert not await upkeep.is_expired(pool, "t", None)
@@ -349,7 +350,9 @@ async def test_a_thread_tells_its_time_to_live(pool: Pool) -> None:
     )
     assert lives.total_seconds() == 300
     assert "ttl" not in await a_thread(pool, "u")
-    patched = await PostgresRecords(pool).patch_thread("u", metadata=None, ttl={"ttl": 0.5})
+    patched = await PostgresRecords(pool).patch_thread(
+        "u", metadata=None, ttl={"ttl": 0.5}, scope=SERVER
+    )
     assert patched is not None
     assert patched["ttl"]["ttl_minutes"] == 0.5
 
@@ -357,14 +360,14 @@ async def test_a_thread_tells_its_time_to_live(pool: Pool) -> None:
 async def test_error_and_interrupts_are_told_once_the_first_run_has_ended(pool: Pool) -> None:
     records = PostgresRecords(pool)
     run_id = await a_run(pool, "t")
-    running = await records.get_thread("t")
+    running = await records.get_thread("t", scope=SERVER)
     assert running is not None
     assert running["status"] == "busy"
     assert {"error", "interrupts"} & set(running) == set()
     rest = journal.rest_thread("t", ThreadStatus.IDLE, b"{}", None)
     await commit(pool, journal.end_run(run_id, RunStatus.SUCCESS, None), rest)
     await a_run(pool, "t")
-    assert {"error", "interrupts"} <= set(await records.get_thread("t") or {})
+    assert {"error", "interrupts"} <= set(await records.get_thread("t", scope=SERVER) or {})
 
 
 # --- what can be looked at, and sent again ------------------------------------------------------

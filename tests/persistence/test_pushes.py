@@ -9,6 +9,7 @@ import orjson
 import pytest
 
 from greenroom.core.runs import RunStatus
+from greenroom.core.scopes import SERVER
 from greenroom.core.threads import ThreadStatus
 from greenroom.http.parameters import new_id
 from greenroom.persistence import journal, outbox, pushes
@@ -28,7 +29,7 @@ async def a_task(pool: Pool, thread_id: str = "t", task_id: str | None = None) -
     """The ids of a task and of its new run."""
     # First, as for each A2A context: a thread takes over the metadata of the run that creates it.
     await PostgresRecords(pool).create_thread(
-        thread_id, metadata={}, if_exists="do_nothing", ttl=None
+        thread_id, metadata={}, if_exists="do_nothing", ttl=None, scope=SERVER
     )
     run_id = new_id()
     task_id = task_id or run_id

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 
+from greenroom.core.scopes import SERVER
 from greenroom.persistence.database import Pool
 from greenroom.persistence.thread_runs import StoredRuns
 
@@ -25,7 +26,7 @@ async def test_runs_come_in_the_order_in_which_they_began(pool: Pool) -> None:
     first = await add(pool, "t", "2026-01-01 00:00:01+00")
     await add(pool, "other", "2026-01-01 00:00:04+00")
     waiting = await add(pool, "t", None, "pending")
-    runs = StoredRuns(pool, "t")
+    runs = StoredRuns(pool, "t", scope=SERVER)
     found = await runs.begun_from(0)
     assert [run.run_id for run in found] == [first, last]
     assert [run.is_over for run in found] == [True, False]
@@ -38,6 +39,6 @@ async def test_runs_come_in_the_order_in_which_they_began(pool: Pool) -> None:
 
 
 async def test_a_thread_without_runs_has_none(pool: Pool) -> None:
-    runs = StoredRuns(pool, "t")
+    runs = StoredRuns(pool, "t", scope=SERVER)
     assert (await runs.newest(), await runs.begun_from(0)) == (None, [])
     assert await runs.find(await add(pool, "other", "2026-01-01 00:00:01+00")) is None

@@ -9,6 +9,7 @@ from langgraph.channels.delta import DeltaChannel
 from langgraph.graph import START, StateGraph
 from typing_extensions import TypedDict
 
+from greenroom.core.scopes import SERVER
 from greenroom.core.threads import ThreadTtl
 from greenroom.persistence import journal, upkeep
 from greenroom.persistence.checkpoints import PooledSaver
@@ -28,7 +29,9 @@ async def rows(pool: Pool, sql: str, *params: Any) -> list[Any]:
 
 
 async def make(pool: Pool, thread_id: str, ttl: Any = None) -> None:
-    await PostgresRecords(pool).create_thread(thread_id, metadata={}, if_exists="raise", ttl=ttl)
+    await PostgresRecords(pool).create_thread(
+        thread_id, metadata={}, if_exists="raise", ttl=ttl, scope=SERVER
+    )
 
 
 async def ttls(pool: Pool) -> dict[str, tuple[float | None, str | None]]:
@@ -53,7 +56,7 @@ async def test_new_threads_have_the_default_however_they_are_made(pool: Pool) ->
     await make(pool, "requested")
     await make(pool, "own", ttl={"ttl": 5})
     await commit(pool, journal.admit(a_request("of-a-run", create_thread=True), actor="a"))
-    await rows(pool, COPY_RECORD, {"copy": "copy", "thread": "before"})
+    await rows(pool, COPY_RECORD, {"copy": "copy", "thread": "before", "metadata": "{}"})
     assert await ttls(pool) == {
         "before": (None, None),
         "requested": (1440, "keep_latest"),
@@ -85,11 +88,11 @@ async def test_a_pruned_thread_expires_again_after_its_next_change(pool: Pool) -
     await age(pool, 120)
     assert await upkeep.expired_threads(pool, None, limit=10) == []
     records = PostgresRecords(pool)
-    thread = await records.get_thread("t")
+    thread = await records.get_thread("t", scope=SERVER)
     assert thread is not None
     assert thread["ttl"] == {"strategy": "keep_latest", "ttl_minutes": 1, "expires_at": None}
-    await records.patch_thread("t", metadata={"a": 1}, ttl=None)
-    thread = await records.get_thread("t")
+    await records.patch_thread("t", metadata={"a": 1}, ttl=None, scope=SERVER)
+    thread = await records.get_thread("t", scope=SERVER)
     assert thread is not None
     assert thread["ttl"]["expires_at"] is not None
     await age(pool, 120)

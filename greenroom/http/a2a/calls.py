@@ -25,6 +25,7 @@ from greenroom.core.errors import (
     GreenroomError,
     InvalidRequest,
     NotFound,
+    Refused,
     Unavailable,
 )
 from greenroom.core.ports import JsonObject
@@ -66,7 +67,7 @@ class Call:
 
     async def tasks(self) -> Tasks:
         dialect = dialect_of(self.request)
-        assistant = await assistant_of(self.edge, dialect, self.assistant_id)
+        assistant = await assistant_of(self.edge, dialect, self.assistant_id, strict=True)
         return Tasks(self.edge, dialect, assistant)
 
     def parsed(self, model: type[M]) -> M:
@@ -160,7 +161,7 @@ def as_a2a(error: A2AError | GreenroomError) -> A2AError:
     match error:
         case A2AError():
             return error
-        case InvalidRequest() | BadRequest() | NotFound():
+        case InvalidRequest() | BadRequest() | NotFound() | Refused():
             return InvalidParamsError(error.message)
         case Conflict():
             return UnsupportedOperationError(error.message)

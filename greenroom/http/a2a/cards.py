@@ -28,7 +28,7 @@ async def card(request: Request, name: str) -> JsonObject:
         NotFound: no assistant has the id.
     """
     edge = edge_of(request)
-    assistant = await assistant_of(edge, dialect_of(request), name, fresh=True)
+    assistant = await assistant_of(edge, dialect_of(request), name, fresh=True, strict=True)
     assistant_id = str(assistant["assistant_id"])
     title = str(assistant["name"])
     description = assistant.get("description") or f"{title} assistant"

@@ -25,15 +25,25 @@ from a2a.utils.errors import (
     UnsupportedOperationError,
 )
 
+from greenroom.core.access import Value
 from greenroom.core.errors import Conflict, NotFound
 from greenroom.core.ports import JsonObject, RunFilter, StateUpdate
 from greenroom.core.runs import CancelRequest, Placement, RunStatus
+from greenroom.core.scopes import Scope
 from greenroom.http.a2a import parts
 from greenroom.http.a2a.cards import input_schema
 from greenroom.http.a2a.listings import Listed, Listing
 from greenroom.http.a2a.views import State, Turn, View
 from greenroom.http.creation import create_run, plain
 from greenroom.http.edge import Edge
+from greenroom.http.gates import (
+    cancels,
+    found_run,
+    makes_thread,
+    metadata_of,
+    reads_thread,
+    updates_thread,
+)
 from greenroom.http.parameters import is_uuid, new_id, new_run_id, thread_id_of
 from greenroom.http.streaming import close
 from greenroom.wire.dialects import Dialect
@@ -151,10 +161,13 @@ class Tasks:
         """
         turn, run = await self._found(task_id, context_id)
         wanted = CancelRequest(thread_id=turn.context_id, run_id=turn.run_id)
+        scope = await cancels(
+            self._edge, turn.context_id, action="interrupt", run_ids=[turn.run_id]
+        )
         try:
             if RunStatus(run["status"]).is_terminal:
                 raise Conflict("The run is over.")
-            await self._edge.runtime.cancel(wanted, wait=True)
+            await self._edge.runtime.cancel(wanted, wait=True, scope=scope)
         except NotFound:
             raise TaskNotFoundError(not_found(task_id)) from None
         except Conflict:
@@ -168,7 +181,8 @@ class Tasks:
     async def _give_up(self, waiting: View) -> View:
         turn = waiting.turn
         note = {_canceled_key(turn.task_id): turn.run_id}
-        await self._edge.records.patch_thread(turn.context_id, metadata=note, ttl=None)
+        scope, _ = await updates_thread(self._edge, turn.context_id)
+        await self._edge.records.patch_thread(turn.context_id, metadata=note, ttl=None, scope=scope)
         clear = StateUpdate(
             graph_id=str(self._assistant["graph_id"]),
             thread_id=turn.context_id,
@@ -177,7 +191,7 @@ class Tasks:
         )
         # A run in flight: an answer came first, or the thread is at another task already.
         with suppress(Conflict):
-            await self._edge.runtime.update_state(clear)
+            await self._edge.runtime.update_state(clear, scope=scope)
         return await self.get(turn.task_id, turn.context_id)
 
     async def listed(self, wanted: Listing) -> Listed:
@@ -189,10 +203,14 @@ class Tasks:
         )
         found: list[View] = []
         offset = wanted.offset
+        value: Value = {"metadata": {}, "values": {}, "status": None, "limit": 0, "offset": offset}
+        scope = await self._edge.gate.allow("threads", "search", value)
+        if stamped := metadata_of(value):
+            where = replace(where, metadata={**stamped, **(where.metadata or {})})
         while True:
             limit = wanted.size - len(found)
             page = await self._edge.records.search_runs(
-                where, limit=limit, offset=offset, descending=True
+                where, limit=limit, offset=offset, descending=True, scope=scope
             )
             for first in page.items:
                 offset += 1
@@ -201,7 +219,7 @@ class Tasks:
                     if wanted.takes(view):
                         found.append(view)
             if not page.has_more or len(found) == wanted.size:
-                total = await self._edge.records.count_runs(where)
+                total = await self._edge.records.count_runs(where, scope=scope)
                 return Listed(found, offset if page.has_more else None, total)
             if offset - wanted.offset >= _SCANNED:
                 return Listed(found, offset, wanted.offset + _SCANNED)
@@ -264,10 +282,11 @@ class Tasks:
         if not message.context_id:
             return None
         thread_id = thread_id_of(self._dialect, message.context_id)
-        thread = await self._edge.records.get_thread(thread_id)
+        scope = await reads_thread(self._edge, thread_id)
+        thread = await self._edge.records.get_thread(thread_id, scope=scope)
         if thread is None or thread["status"] != "interrupted":
             return None
-        newest = await self._newest(thread_id)
+        newest = await self._newest(thread_id, scope)
         if newest is None or (task_id := _of_task(newest).get("task_id")) is None:
             return None
         if str(newest["assistant_id"]) != self._assistant_id:
@@ -277,16 +296,24 @@ class Tasks:
 
     async def _found(self, task_id: str, context_id: str | None) -> tuple[Turn, JsonObject]:
         """Returns a task and the record of its newest run; raises as `get` does."""
-        first = await self._edge.records.get_run(None, task_id) if is_uuid(task_id) else None
-        if first is None or str(first["assistant_id"]) != self._assistant_id:
+        if not is_uuid(task_id):
             raise TaskNotFoundError(not_found(task_id))
-        own, thread_id = _of_task(first), str(first["thread_id"])
+        try:
+            first, thread_id = await found_run(self._edge, task_id)
+        except NotFound:
+            raise TaskNotFoundError(not_found(task_id)) from None
+        if str(first["assistant_id"]) != self._assistant_id:
+            raise TaskNotFoundError(not_found(task_id))
+        scope = await reads_thread(self._edge, thread_id)
+        own = _of_task(first)
         if own.get("task_id") != first["run_id"] or context_id not in (None, "", thread_id):
             raise TaskNotFoundError(not_found(task_id))
         of_task = RunFilter(thread_id=thread_id, metadata={OF_TASK: {"task_id": own["task_id"]}})
-        page = await self._edge.records.search_runs(of_task, limit=1, offset=0, descending=True)
+        page = await self._edge.records.search_runs(
+            of_task, limit=1, offset=0, descending=True, scope=scope
+        )
         run = page.items[0] if page.items else first
-        newest = await self._newest(thread_id)
+        newest = await self._newest(thread_id, scope)
         turn = Turn(
             task_id=own["task_id"],
             context_id=thread_id,
@@ -296,12 +323,15 @@ class Tasks:
         )
         return turn, run
 
-    async def _newest(self, thread_id: str) -> JsonObject | None:
-        runs = await self._edge.records.list_runs(thread_id, limit=1, offset=0, status=None)
+    async def _newest(self, thread_id: str, scope: Scope) -> JsonObject | None:
+        runs = await self._edge.records.list_runs(
+            thread_id, limit=1, offset=0, status=None, scope=scope
+        )
         return runs[0] if runs else None
 
     async def _view(self, turn: Turn, run: JsonObject) -> View:
         changed_at = str(run["updated_at"])
+        scope = await reads_thread(self._edge, turn.context_id)
         if RunStatus(run["status"]).is_terminal:
             try:
                 end = await self._edge.runtime.outcome(turn.run_id, None, over=True)
@@ -310,10 +340,10 @@ class Tasks:
             view = View.of_outcome(turn, end, changed_at)
             if view.state not in (State.completed, State.input_required):
                 return view
-            thread = await self._edge.records.get_thread(turn.context_id)
+            thread = await self._edge.records.get_thread(turn.context_id, scope=scope)
             noted = plain((thread or {}).get("metadata")).get(_canceled_key(turn.task_id))
             return view.canceled() if noted == turn.run_id else view
-        thread = await self._edge.records.get_thread(turn.context_id)
+        thread = await self._edge.records.get_thread(turn.context_id, scope=scope)
         values = plain((thread or {}).get("values"))
         return View.of_run(turn, run["status"], changed_at, values)
 
@@ -321,9 +351,21 @@ class Tasks:
 
     async def _context(self, context_id: str | None) -> str:
         thread_id = thread_id_of(self._dialect, context_id) if context_id else new_id()
-        await self._edge.records.create_thread(
-            thread_id, metadata={}, if_exists="do_nothing", ttl=None
+        scope, metadata = await makes_thread(
+            self._edge, thread_id=thread_id, assistant_id=self._assistant_id
         )
+        try:
+            await self._edge.records.create_thread(
+                thread_id,
+                metadata=metadata,
+                if_exists="do_nothing",
+                ttl=None,
+                scope=scope,
+            )
+        except Conflict as error:
+            if scope.is_everything:
+                raise UnsupportedOperationError(error.message) from None
+            raise InvalidParamsError("Access denied to assistant or thread") from None
         return thread_id
 
     async def _check_conversational(self) -> None:

@@ -22,10 +22,12 @@ from starlette.responses import Response
 from greenroom.core.errors import Conflict, GreenroomError, NotFound
 from greenroom.core.ports import JsonObject
 from greenroom.core.runs import CancelRequest, Outcome, RunStatus
+from greenroom.core.scopes import SERVER
 from greenroom.http.bodies import validated
 from greenroom.http.creation import NewRun, create_run
 from greenroom.http.edge import Edge
 from greenroom.http.following import cancelling, created
+from greenroom.http.gates import cancels
 from greenroom.http.mcp.messages import (
     INTERNAL_ERROR,
     INVALID_REQUEST,
@@ -72,7 +74,7 @@ async def admitted(
             "multitask_strategy": "reject",
         },
     )
-    thread_id = None if session_id is None else _thread_id(session_id, request_id)
+    thread_id = None if session_id is None else _thread_id(edge, session_id, request_id)
     try:
         return await created(edge, create_run(edge, dialect, body, None, own_thread_id=thread_id))
     except Conflict:
@@ -83,21 +85,24 @@ async def admitted(
         ) from None
 
 
-def _thread_id(session_id: str, request_id: Id) -> str:
-    # As JSON, since the ids 1 and "1" are two.
-    return str(uuid5(NAMESPACE_URL, f"mcp:{session_id}:{dumps(request_id).decode()}"))
+def _thread_id(edge: Edge, session_id: str, request_id: Id) -> str:
+    # As JSON, since the ids 1 and "1" are two. A user who knows another one's session reaches
+    # nothing with it.
+    of_user = f"{edge.gate.identity}:" if edge.gate.identity else ""
+    return str(uuid5(NAMESPACE_URL, f"mcp:{of_user}{session_id}:{dumps(request_id).decode()}"))
 
 
 async def cancel(edge: Edge, session_id: str, request_id: Id) -> None:
     """Cancels the run of a call; does nothing if there is none, or it is over."""
-    thread_id = _thread_id(session_id, request_id)
-    runs = await edge.records.list_runs(thread_id, limit=None, offset=0, status=None)
+    thread_id = _thread_id(edge, session_id, request_id)
+    scope = await cancels(edge, thread_id, action="interrupt", run_ids=None)
+    runs = await edge.records.list_runs(thread_id, limit=None, offset=0, status=None, scope=scope)
     for run in runs or ():
         if RunStatus(run["status"]).is_terminal:
             continue
         wanted = CancelRequest(thread_id=thread_id, run_id=str(run["run_id"]))
         try:
-            await edge.runtime.cancel(wanted, wait=False)
+            await edge.runtime.cancel(wanted, wait=False, scope=scope)
         except (NotFound, Conflict):
             continue  # it ended meanwhile
 
@@ -114,7 +119,7 @@ def late_json(edge: Edge, run: NewRun, request_id: Id) -> Response:
         idle_s=edge.settings.heartbeat_s,
         send_timeout_s=edge.settings.send_timeout_s,
         headers={},
-        on_leave=cancelling(edge, run.thread_id, run.run_id),
+        on_leave=cancelling(edge, run.thread_id, run.run_id, SERVER),
     )
 
 
@@ -130,7 +135,7 @@ def event_stream(edge: Edge, run: NewRun, request_id: Id, token: str | int | Non
         idle_s=edge.settings.heartbeat_s,
         send_timeout_s=edge.settings.send_timeout_s,
         headers={},
-        on_leave=cancelling(edge, run.thread_id, run.run_id),
+        on_leave=cancelling(edge, run.thread_id, run.run_id, SERVER),
     )
 
 
@@ -200,7 +205,7 @@ async def _answer(edge: Edge, run: NewRun, request_id: Id) -> bytes:
         return result_body(request_id, _failure("The run was deleted before it ended."))
     except GreenroomError as error:
         # The client gets no other answer, so the run must not go on without it.
-        edge.connections.spawn(cancelling(edge, run.thread_id, run.run_id)())
+        edge.connections.spawn(cancelling(edge, run.thread_id, run.run_id, SERVER)())
         return error_body(request_id, RpcError(INTERNAL_ERROR, error.message))
     return result_body(request_id, result_of(end))
 

@@ -20,6 +20,7 @@ from mcp import types
 
 from greenroom.core.identity import system_assistant_id
 from greenroom.core.ports import AssistantFilter, JsonObject, Page
+from greenroom.http.assistants import searched
 from greenroom.http.edge import Edge
 from greenroom.http.mcp.messages import INVALID_PARAMS, RpcError
 from greenroom.http.schemas import all_assistants, schemas_of
@@ -108,7 +109,8 @@ async def find_tool(edge: Edge, name: str) -> JsonObject:
         RpcError: there is no such tool, or several assistants have this name.
     """
     if await edge.serves(name):
-        assistant = await edge.records.get_assistant(system_assistant_id(name))
+        _, scope = await searched(edge, AssistantFilter(), limit=PAGE, offset=0)
+        assistant = await edge.records.get_assistant(system_assistant_id(name), scope=scope)
         if assistant is not None and tool_name(assistant) == name:
             return assistant
     called: list[JsonObject] = []
@@ -129,8 +131,14 @@ async def find_tool(edge: Edge, name: str) -> JsonObject:
 
 
 async def _assistants(edge: Edge, limit: int, offset: int) -> Page:
+    where, scope = await searched(edge, AssistantFilter(), limit=limit, offset=offset)
     return await edge.records.search_assistants(
-        AssistantFilter(), limit=limit, offset=offset, sort_by="created_at", descending=True
+        where,
+        limit=limit,
+        offset=offset,
+        sort_by="created_at",
+        descending=True,
+        scope=scope,
     )
 
 

@@ -13,6 +13,7 @@ from starlette.types import Message
 
 from greenroom.core.errors import GreenroomError, NotFound, Unavailable
 from greenroom.core.ports import JsonObject
+from greenroom.core.scopes import SERVER
 from greenroom.http.answering import json
 from greenroom.http.bodies import parse
 from greenroom.http.creation import NewRun
@@ -66,7 +67,7 @@ async def create(request: Request) -> Response:
         ),
     )
     completion = Completion(edge=edge, run=run, model=asked.model, after=_after(run))
-    leave = cancelling(edge, run.thread_id, run.run_id)
+    leave = cancelling(edge, run.thread_id, run.run_id, SERVER)
     if not asked.stream:
         return LateAnswer(
             completion.whole,

@@ -8,8 +8,10 @@ from typing import Any
 from greenroom.core.errors import GreenroomError, NotFound
 from greenroom.core.ports import JsonObject
 from greenroom.core.runs import Outcome, RunStatus
+from greenroom.core.scopes import SERVER
 from greenroom.http.creation import plain
 from greenroom.http.edge import Edge
+from greenroom.http.gates import found_run, reads_thread
 from greenroom.http.openai import states
 from greenroom.http.openai.errors import RunCancelled, failure_of
 from greenroom.http.openai.items import items
@@ -147,16 +149,20 @@ async def found(edge: Edge, value: str) -> Record:
     Raises:
         NotFound: there is none with this id.
     """
-    run = await edge.records.get_run(None, run_id_of(value))
-    record = Record.of(run) if run is not None else None
-    if record is None or record.own.get("object") != RESPONSE:
+    try:
+        run, _ = await found_run(edge, run_id_of(value))
+    except NotFound:
+        raise unknown_response(value) from None
+    record = Record.of(run)
+    if record.own.get("object") != RESPONSE:
         raise unknown_response(value)
     return record
 
 
 async def reread(edge: Edge, record: Record) -> Record:
     """Returns the record as it is now; as it was, for a run that is gone."""
-    run = await edge.records.get_run(record.thread_id, record.run_id)
+    # Its caller has been shown it before.
+    run = await edge.records.get_run(record.thread_id, record.run_id, scope=SERVER)
     return Record.of(run) if run is not None else record
 
 
@@ -169,7 +175,10 @@ async def current(edge: Edge, record: Record) -> JsonObject:
     if not record.status.is_terminal:
         return record.shown(status=record.status)
     end = await edge.runtime.outcome(record.run_id, None, over=True)
-    runs = await edge.records.list_runs(record.thread_id, limit=1, offset=0, status=None)
+    scope = await reads_thread(edge, record.thread_id)
+    runs = await edge.records.list_runs(
+        record.thread_id, limit=1, offset=0, status=None, scope=scope
+    )
     if not runs or str(runs[0]["run_id"]) == record.run_id:
         return ended(record, end)
     graph_id = plain(record.run.get("metadata")).get("graph_id")

@@ -14,14 +14,17 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from greenroom.core.access import Value
 from greenroom.core.errors import BadRequest, Conflict, InvalidRequest, NotFound
 from greenroom.core.ports import JsonObject
 from greenroom.core.runs import CancelRequest, RunStatus
+from greenroom.core.scopes import SERVER
 from greenroom.http.answering import json
 from greenroom.http.bodies import parse
 from greenroom.http.creation import NewRun, plain
 from greenroom.http.edge import Edge, dialect_of, edge_of
 from greenroom.http.following import cancelling
+from greenroom.http.gates import cancels, id_value, reads_thread
 from greenroom.http.openai import states
 from greenroom.http.openai.chat import LateAnswer
 from greenroom.http.openai.errors import RunFailed, refusal
@@ -87,7 +90,7 @@ async def create(request: Request) -> Response:
         ),
     )
     record = _record(run)
-    leave = None if asked.background else cancelling(edge, run.thread_id, run.run_id)
+    leave = None if asked.background else cancelling(edge, run.thread_id, run.run_id, SERVER)
     if asked.stream:
         return _stream(edge, Events(edge=edge, record=record, placement=run.created.placement),
                        leave=leave)  # fmt: skip
@@ -164,7 +167,10 @@ async def _after(edge: Edge, previous: str, model: Model) -> tuple[Place, bool]:
         ) from None
     is_ours = bool(record.own.get("made_thread"))
     place = await place_of(edge, record.thread_id)
-    runs = await edge.records.list_runs(record.thread_id, limit=1, offset=0, status=None)
+    scope = await reads_thread(edge, record.thread_id)
+    runs = await edge.records.list_runs(
+        record.thread_id, limit=1, offset=0, status=None, scope=scope
+    )
     if not runs or str(runs[0]["run_id"]) == record.run_id or not record.status.is_terminal:
         return place, is_ours
     # As with OpenAI, two responses may go on from one: each is a branch of the thread's states.
@@ -220,8 +226,9 @@ async def cancel(request: Request, value: str) -> Response:
     record = await found(edge, value)
     if not record.status.is_terminal:
         wanted = CancelRequest(thread_id=record.thread_id, run_id=record.run_id)
+        scope = await cancels(edge, record.thread_id, action="interrupt", run_ids=[record.run_id])
         with suppress(Conflict):  # it ended meanwhile
-            await edge.runtime.cancel(wanted, wait=True)
+            await edge.runtime.cancel(wanted, wait=True, scope=scope)
         record = await found(edge, value)
     return json(await current(edge, record))
 
@@ -234,10 +241,17 @@ async def delete(request: Request, value: str) -> Response:
     """
     edge = edge_of(request)
     record = await found(edge, value)
-    await edge.runtime.delete_run(record.thread_id, record.run_id)
+    value_of_check: Value = {
+        "thread_id": id_value(record.thread_id),
+        "run_id": id_value(record.run_id),
+    }
+    scope = await edge.gate.allow("threads", "delete", value_of_check)
+    await edge.runtime.delete_run(record.thread_id, record.run_id, scope=scope)
     if record.own.get("made_thread"):
-        runs = await edge.records.list_runs(record.thread_id, limit=1, offset=0, status=None)
+        runs = await edge.records.list_runs(
+            record.thread_id, limit=1, offset=0, status=None, scope=scope
+        )
         if runs == []:
-            await edge.runtime.delete_thread(record.thread_id)
+            await edge.runtime.delete_thread(record.thread_id, scope=scope)
     deleted = {"id": response_id(run_id_of(value)), "object": RESPONSE, "deleted": True}
     return json(deleted)

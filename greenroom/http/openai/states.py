@@ -9,6 +9,7 @@ from typing import Any
 from greenroom.core.ports import HistoryQuestion, JsonObject
 from greenroom.http.creation import plain
 from greenroom.http.edge import Edge
+from greenroom.http.gates import reads_thread
 from greenroom.wire.encoding import is_list, is_object, loads
 
 INTERRUPT = "__interrupt__"
@@ -60,7 +61,8 @@ def of_output(output: Any) -> State:
 
 async def of_thread(edge: Edge, thread_id: str) -> tuple[State, str] | None:
     """Returns a thread's state and its status; None if the thread does not exist."""
-    thread = await edge.records.get_thread(thread_id)
+    scope = await reads_thread(edge, thread_id)
+    thread = await edge.records.get_thread(thread_id, scope=scope)
     if thread is None:
         return None
     return _of(thread), str(thread["status"])

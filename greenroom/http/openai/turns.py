@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 
 from starlette.requests import Request
 
-from greenroom.core.errors import BadRequest
+from greenroom.core.errors import THREAD_OR_ASSISTANT_NOT_FOUND, BadRequest, Conflict, NotFound
 from greenroom.core.ports import JsonObject
 from greenroom.http.creation import NewRun, create_run
 from greenroom.http.edge import Edge, dialect_of, edge_of
 from greenroom.http.following import created
+from greenroom.http.gates import makes_thread
 from greenroom.http.idempotency import Ids, once
 from greenroom.http.openai import inputs, states
 from greenroom.http.openai.outputs import INTERRUPT_TOOL
@@ -172,7 +173,17 @@ async def begun(request: Request, turn: Turn) -> NewRun:
                 edge, dialect, body, None, own_thread_id=thread_id, ids=ids, run_id=run_id
             )
         # Without the run's metadata, which a thread hands to all later runs.
-        await edge.records.create_thread(thread_id, metadata={}, if_exists="do_nothing", ttl=None)
+        scope, metadata = await makes_thread(
+            edge, thread_id=thread_id, assistant_id=turn.model.assistant_id
+        )
+        try:
+            await edge.records.create_thread(
+                thread_id, metadata=metadata, if_exists="do_nothing", ttl=None, scope=scope
+            )
+        except Conflict:
+            if scope.is_everything:
+                raise
+            raise NotFound(THREAD_OR_ASSISTANT_NOT_FOUND) from None
         return await create_run(edge, dialect, body, thread_id, ids=ids, run_id=run_id)
 
     return await created(edge, once(request, create))

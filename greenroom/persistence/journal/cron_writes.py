@@ -11,9 +11,11 @@ from greenroom.persistence.making_once import HELD, MAY_MAKE, NOTED, params_of
 _STORE = """
 WITH made AS (
     INSERT INTO greenroom.crons (cron_id, assistant_id, thread_id, schedule, timezone, end_time,
-        enabled, on_run_completed, payload, metadata, next_run_date, created_at, updated_at)
+        enabled, on_run_completed, payload, metadata, next_run_date, created_at, updated_at,
+        user_id, auth_user, scope)
     SELECT %(cron)s, a.assistant_id, %(thread)s::text, %(schedule)s, %(timezone)s, %(end)s,
-        %(enabled)s, %(on_run_completed)s, %(payload)s::json, %(metadata)s::jsonb, %(next)s, t, t
+        %(enabled)s, %(on_run_completed)s, %(payload)s::json, %(metadata)s::jsonb, %(next)s, t, t,
+        %(user_id)s, %(user)s::json, %(scope)s::json
     FROM greenroom.assistants a, (SELECT clock_timestamp() AS t) AS now
     WHERE a.assistant_id = %(assistant)s AND (%(thread)s::text IS NULL
         OR EXISTS (SELECT 1 FROM greenroom.threads WHERE thread_id = %(thread)s))
@@ -101,4 +103,7 @@ def _params(cron: Cron) -> dict[str, object]:
         "metadata": cron.metadata.decode(),
         "next": cron.next_run_date,
         "revision": cron.revision,
+        "user_id": cron.user_id,
+        "user": cron.user,
+        "scope": None if cron.scope.is_everything else cron.scope.to_json(),
     }

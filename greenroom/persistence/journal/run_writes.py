@@ -9,6 +9,7 @@ from greenroom.core.crons import Firing
 from greenroom.core.runs import CancelAction, RunRequest, RunStatus
 from greenroom.persistence.journal.group_commit import Write
 from greenroom.persistence.making_once import FORGET, HELD, MAY_MAKE, NOTED, params_of
+from greenroom.persistence.scoping import named_condition
 
 Requeued = Literal["died", "not ordered", "drained", "cut off"]
 """Why a run is pending again: its process died; its actor never had the order, since the registry
@@ -25,6 +26,7 @@ _MADE_THREAD = """
         metadata = threads.metadata || %(thread_metadata)s::jsonb,
         config = threads.config || %(config)s::jsonb,
         updated_at = clock_timestamp()
+    WHERE {scope}
     RETURNING thread_id, metadata"""
 
 _FOUND_THREAD = """
@@ -33,7 +35,7 @@ _FOUND_THREAD = """
         config = threads.config || %(config)s::jsonb,
         updated_at = clock_timestamp()
     WHERE thread_id = %(thread)s AND NOT EXISTS (SELECT 1 FROM known)
-        AND EXISTS (SELECT 1 FROM fresh)
+        AND EXISTS (SELECT 1 FROM fresh) AND {scope}
     RETURNING thread_id, metadata"""
 
 _ADMIT = """
@@ -53,7 +55,8 @@ merged AS (
 made AS (
     INSERT INTO greenroom.runs (run_id, thread_id, assistant_id, graph_id, status, attempt,
         actor, kwargs, metadata, multitask_strategy, temporary, resumable, resumes, webhook,
-        due_at, started_at, assistant_version, assistant_revision, caller)
+        due_at, started_at, assistant_version, assistant_revision, caller,
+        auth_user)
     SELECT %(run)s, thread_id, %(assistant)s, %(graph)s, %(status)s, %(attempt)s, %(actor)s,
         (%(kwargs)s::text || coalesce(metadata::text || %(more_kwargs)s::text, ''))::json,
         metadata, %(strategy)s, %(temporary)s, %(resumable)s,
@@ -61,7 +64,7 @@ made AS (
         CASE WHEN %(after_s)s::float8 > 0
             THEN clock_timestamp() + make_interval(secs => %(after_s)s::float8) END,
         CASE WHEN %(actor)s::text IS NOT NULL THEN clock_timestamp() END,
-        %(version)s, %(state)s, %(caller)s
+        %(version)s, %(state)s, %(caller)s, %(user)s::json
     FROM merged
     ON CONFLICT (run_id) DO NOTHING
     RETURNING created_at, metadata)
@@ -131,9 +134,10 @@ def admit(request: RunRequest, *, actor: str | None, firing: Firing | None = Non
     """Adds a new run and makes its thread ``busy``.
 
     The write gives ``(created_at, is_current, is_first, metadata)``, or no row when the thread does
-    not exist. A run that is there already stays as it is, and so does its thread; ``is_current`` is
-    false if that run is over. ``is_first`` says that the thread has no checkpoint. ``metadata`` is
-    the run's: what it was given over its thread's, over the request's ``defaults``. A row whose
+    not exist, or is outside the request's scope. A run that is there already stays as it is, and so
+    does its thread; ``is_current`` is false if that run is over. ``is_first`` says that the thread
+    has no checkpoint. ``metadata`` is the run's: what it was given over its thread's, over the
+    request's ``defaults``. A row whose
     ``created_at`` is None says that the assistant is not any more in the state that the request was
     made from; nothing was added.
 
@@ -152,6 +156,7 @@ def admit(request: RunRequest, *, actor: str | None, firing: Firing | None = Non
         else {"graph_id": request.graph_id, "assistant_id": request.assistant_id}
     )
     kwargs, more_kwargs = request.kwargs_around()
+    scope, values = named_condition(request.scope, "threads.metadata")
     making, finding = _ADMIT_MAKING_THREAD, _ADMIT_ON_THREAD
     due: dict[str, object] = {}
     if firing is not None:
@@ -160,10 +165,13 @@ def admit(request: RunRequest, *, actor: str | None, firing: Firing | None = Non
     if request.once is not None:
         making, finding = _ONCE_MAKING_THREAD, _ONCE_ON_THREAD
         due = params_of(request.once, request.run_id)
+    sql = making if request.create_thread else finding
     return Write(
-        making if request.create_thread else finding,
+        sql.replace("{scope}", scope),
         {
             **due,
+            **values,
+            "user": request.user,
             "run": request.run_id,
             "thread": request.thread_id,
             "assistant": request.assistant_id,

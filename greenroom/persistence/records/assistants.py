@@ -13,16 +13,20 @@ from greenroom.core.assistants import AssistantPatch, NewAssistant
 from greenroom.core.errors import Conflict, NotFound
 from greenroom.core.idempotency import OnceKey
 from greenroom.core.ports import AssistantFilter, JsonObject, Page
+from greenroom.core.scopes import SERVER, Scope
 from greenroom.persistence.database import Pool, timestamp
 from greenroom.persistence.making_once import HELD, MAY_MAKE, NOTED, params_of
 from greenroom.persistence.records.keys import KeyRecords
 from greenroom.persistence.records.queries import (
     Conditions,
+    and_within,
     is_uuid,
     order_clause,
     pattern_of,
     where_clause,
+    within,
 )
+from greenroom.persistence.scoping import named_condition
 from greenroom.sealing import UNSEALED, Sealing
 
 KEPT_S = 5.0
@@ -53,13 +57,13 @@ _PATCH = f"""
 UPDATE greenroom.assistants SET
     graph_id = coalesce(%(graph_id)s, graph_id), name = coalesce(%(name)s, name),
     description = coalesce(%(description)s, description),
-    metadata = metadata || coalesce(%(metadata)s::jsonb, '{{}}'),
+    metadata = metadata || coalesce(%(metadata)s::jsonb, '{{{{}}}}'),
     config = coalesce(%(rest)s::jsonb, config - 'configurable')
-        || CASE WHEN coalesce(%(values)s::jsonb, context) = '{{}}' THEN '{{}}'::jsonb
+        || CASE WHEN coalesce(%(values)s::jsonb, context) = '{{{{}}}}' THEN '{{{{}}}}'::jsonb
             ELSE jsonb_build_object('configurable', coalesce(%(values)s::jsonb, context)) END,
     context = coalesce(%(values)s::jsonb, context),
     version = newest + 1, newest = newest + 1, change = %(change)s, updated_at = clock_timestamp()
-WHERE assistant_id = %(assistant)s AND NOT EXISTS (
+WHERE assistant_id = %(assistant)s AND {{scope}} AND NOT EXISTS (
     SELECT 1 FROM greenroom.assistant_versions
     WHERE assistant_id = %(assistant)s AND change = %(change)s)
 RETURNING {_COLUMNS}"""
@@ -69,7 +73,7 @@ UPDATE greenroom.assistants a SET graph_id = v.graph_id, name = v.name,
     description = v.description, config = v.config, context = v.context, metadata = v.metadata,
     version = v.version, updated_at = clock_timestamp()
 FROM greenroom.assistant_versions v
-WHERE a.assistant_id = %s AND v.assistant_id = a.assistant_id AND v.version = %s
+WHERE a.assistant_id = %s AND v.assistant_id = a.assistant_id AND v.version = %s{{scope}}
 RETURNING {", ".join(f"a.{name.strip()}" for name in _COLUMNS.split(","))}"""
 
 
@@ -78,36 +82,40 @@ class AssistantRecords(KeyRecords):
 
     def __init__(self, pool: Pool, *, sealing: Sealing = UNSEALED) -> None:
         super().__init__(pool, sealing=sealing)
-        self._assistants: dict[str, tuple[float, JsonObject]] = {}
+        self._assistants: dict[tuple[str, Scope], tuple[float, JsonObject]] = {}
 
-    async def get_assistant(self, assistant_id: str) -> JsonObject | None:
-        found = await self._find_assistant(assistant_id, _COLUMNS)
+    async def get_assistant(self, assistant_id: str, *, scope: Scope) -> JsonObject | None:
+        found = await self._find_assistant(assistant_id, _COLUMNS, scope)
         return _shown(found) if found is not None else None
 
     async def assistant_of_run(
-        self, assistant_id: str, *, fresh: bool = False
+        self, assistant_id: str, *, scope: Scope, fresh: bool = False
     ) -> JsonObject | None:
         """Returns an assistant with its ``revision``, unless ``fresh`` at most `KEPT_S` old: every
         create of a run needs one. The admission of the run refuses an old one."""
-        kept = self._assistants.get(assistant_id)
+        key = (assistant_id, scope)
+        kept = self._assistants.get(key)
         if not fresh and kept is not None and time.monotonic() < kept[0]:
             return kept[1]
-        self._assistants.pop(assistant_id, None)
-        found = await self._find_assistant(assistant_id, f"{_COLUMNS}, revision")
+        self._assistants.pop(key, None)
+        found = await self._find_assistant(assistant_id, f"{_COLUMNS}, revision", scope)
         if found is None:
             return None
         found = _shown(found)
         if len(self._assistants) >= MOST_KEPT:
             self._assistants.clear()
-        self._assistants[assistant_id] = (time.monotonic() + KEPT_S, found)
+        self._assistants[key] = (time.monotonic() + KEPT_S, found)
         return found
 
-    async def _find_assistant(self, assistant_id: str, columns: str) -> JsonObject | None:
+    async def _find_assistant(
+        self, assistant_id: str, columns: str, scope: Scope
+    ) -> JsonObject | None:
         if not is_uuid(assistant_id):
             return None
+        sql, values = and_within(scope)
         rows = await self.rows(
-            f"SELECT {columns} FROM greenroom.assistants WHERE assistant_id = %s",
-            [assistant_id],
+            f"SELECT {columns} FROM greenroom.assistants WHERE assistant_id = %s{sql}",
+            [assistant_id, *values],
         )
         return rows[0] if rows else None
 
@@ -116,15 +124,18 @@ class AssistantRecords(KeyRecords):
         new: NewAssistant,
         *,
         if_exists: Literal["raise", "do_nothing"],
+        scope: Scope,
         once: OnceKey | None = None,
     ) -> JsonObject:
         """Creates an assistant; with ``do_nothing``, returns an existing one unchanged.
 
         Args:
+            scope: of an existing assistant that is returned.
             once: the key under which it is made; the assistant that was made under it is returned.
 
         Raises:
-            Conflict: the assistant exists and ``if_exists`` is ``raise``.
+            Conflict: the assistant exists, and ``if_exists`` is ``raise`` or it is outside the
+                scope.
             NotFound: the key is not reserved any more, or the assistant that it made is deleted.
             InvalidRequest: a value cannot be stored.
         """
@@ -145,7 +156,7 @@ class AssistantRecords(KeyRecords):
             rows = await self.rows(sql, given)
             if rows:
                 return _shown(rows[0])
-            found = await self._find_assistant(made_id, f"{_COLUMNS}, change")
+            found = await self._find_assistant(made_id, f"{_COLUMNS}, change", SERVER)
             state = "free" if once is None else await self.key_state(once, made_id)
             if state == "gone" or (state == "made" and found is None):
                 raise NotFound(f"Assistant {made_id} not found")
@@ -153,19 +164,26 @@ class AssistantRecords(KeyRecords):
             if found is None:
                 continue
             # A statement that is repeated after a lost connection finds its own row.
-            if found.pop("change") != change and state == "free" and if_exists == "raise":
+            if found.pop("change") == change:
+                return _shown(found)
+            refused = state == "free" and if_exists == "raise"
+            if refused or await self._find_assistant(made_id, "1", scope) is None:
                 raise Conflict(f"Assistant {made_id} already exists")
             return _shown(found)
 
-    async def patch_assistant(self, assistant_id: str, patch: AssistantPatch) -> JsonObject | None:
+    async def patch_assistant(
+        self, assistant_id: str, patch: AssistantPatch, *, scope: Scope
+    ) -> JsonObject | None:
         """Makes a new version of an assistant, and returns the assistant, which shows it.
 
         Raises:
             InvalidRequest: a value cannot be stored.
         """
+        sql, values = named_condition(scope)
         rows = await self.rows(
-            _PATCH,
+            _PATCH.format(scope=sql),
             {
+                **values,
                 "assistant": assistant_id,
                 "change": uuid.uuid4(),
                 "graph_id": patch.graph_id,
@@ -179,12 +197,20 @@ class AssistantRecords(KeyRecords):
         if rows:
             return _shown(rows[0])
         # A statement that is repeated after a lost connection changes nothing more.
-        return await self.get_assistant(assistant_id)
+        return await self.get_assistant(assistant_id, scope=scope)
 
     async def assistant_versions(
-        self, assistant_id: str, *, metadata: Mapping[str, Any] | None, limit: int, offset: int
+        self,
+        assistant_id: str,
+        *,
+        metadata: Mapping[str, Any] | None,
+        limit: int,
+        offset: int,
+        scope: Scope,
     ) -> list[JsonObject] | None:
         """Returns versions, newest first; None when the assistant does not exist."""
+        if await self._find_assistant(assistant_id, "assistant_id", scope) is None:
+            return None
         conditions: Conditions = [("assistant_id = %s", assistant_id)]
         if metadata:
             conditions.append(("metadata @> %s", Jsonb(dict(metadata))))
@@ -194,37 +220,45 @@ class AssistantRecords(KeyRecords):
             " ORDER BY version DESC LIMIT %s OFFSET %s",
             [*params, limit, offset],
         )
-        if not rows and await self._find_assistant(assistant_id, "assistant_id") is None:
-            return None
         return [_shown(row) for row in rows]
 
-    async def show_version(self, assistant_id: str, version: int | None) -> JsonObject | None:
+    async def show_version(
+        self, assistant_id: str, version: int | None, *, scope: Scope
+    ) -> JsonObject | None:
         """Makes an assistant show one of its versions, whole. Makes no new version.
 
         Raises:
             NotFound: the version does not exist.
         """
-        rows = await self.rows(_SHOW, [assistant_id, version])
+        sql, values = and_within(scope, "a.metadata")
+        rows = await self.rows(_SHOW.format(scope=sql), [assistant_id, version, *values])
         if rows:
             return _shown(rows[0])
-        if await self._find_assistant(assistant_id, "assistant_id") is None:
+        if await self._find_assistant(assistant_id, "assistant_id", scope) is None:
             return None
         raise NotFound(f"Version {version} not found for assistant {assistant_id}")
 
     async def search_assistants(
-        self, where: AssistantFilter, *, limit: int, offset: int, sort_by: str, descending: bool
+        self,
+        where: AssistantFilter,
+        *,
+        limit: int,
+        offset: int,
+        sort_by: str,
+        descending: bool,
+        scope: Scope,
     ) -> Page:
         order = order_clause("assistant_id", sort_by, _ORDERS, descending)
         order = order.replace("ORDER BY name", "ORDER BY lower(name)")
-        sql, params = where_clause(_of_assistants(where))
+        sql, params = where_clause(_of_assistants(where) + within(scope))
         rows = await self.search(
             f"SELECT {_COLUMNS} FROM greenroom.assistants {sql} {order} LIMIT %s OFFSET %s",
             [*params, limit + 1, offset],
         )
         return Page(items=[_shown(row) for row in rows[:limit]], has_more=len(rows) > limit)
 
-    async def count_assistants(self, where: AssistantFilter) -> int:
-        sql, params = where_clause(_of_assistants(where))
+    async def count_assistants(self, where: AssistantFilter, *, scope: Scope) -> int:
+        sql, params = where_clause(_of_assistants(where) + within(scope))
         rows = await self.search(f"SELECT count(*) AS n FROM greenroom.assistants {sql}", params)
         return rows[0]["n"]
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 from psycopg.types.json import Jsonb
 
 from greenroom.core.ports import CronFilter, JsonObject, Page
+from greenroom.core.scopes import Scope
 from greenroom.persistence.database import timestamp
 from greenroom.persistence.records.queries import (
     Conditions,
     Queries,
+    and_within,
     is_uuid,
     order_clause,
     where_clause,
+    within,
 )
 from greenroom.sealing.runs import opened_run
 
@@ -35,20 +38,29 @@ _ORDERS = frozenset(
 class CronRecords(Queries):
     """The queries of crons."""
 
-    async def get_cron(self, cron_id: str) -> tuple[JsonObject, int] | None:
+    async def get_cron(self, cron_id: str, *, scope: Scope) -> tuple[JsonObject, int] | None:
         """Returns a cron and its revision; None if it does not exist."""
         if not is_uuid(cron_id):
             return None
+        sql, values = and_within(scope)
         rows = await self.rows(
-            f"SELECT {_COLUMNS}, revision FROM greenroom.crons WHERE cron_id = %s", [cron_id]
+            f"SELECT {_COLUMNS}, revision FROM greenroom.crons WHERE cron_id = %s{sql}",
+            [cron_id, *values],
         )
         return ((await self._shown_crons(rows))[0], rows[0]["revision"]) if rows else None
 
     async def search_crons(
-        self, where: CronFilter, *, limit: int, offset: int, sort_by: str, descending: bool
+        self,
+        where: CronFilter,
+        *,
+        limit: int,
+        offset: int,
+        sort_by: str,
+        descending: bool,
+        scope: Scope,
     ) -> Page:
         order = order_clause("cron_id", sort_by, _ORDERS, descending)
-        sql, params = where_clause(_of_crons(where))
+        sql, params = where_clause(_of_crons(where) + within(scope))
         rows = await self.search(
             f"SELECT {_COLUMNS} FROM greenroom.crons {sql} {order} LIMIT %s OFFSET %s",
             [*params, limit + 1, offset],
@@ -58,8 +70,8 @@ class CronRecords(Queries):
     async def _shown_crons(self, rows: list[JsonObject]) -> list[JsonObject]:
         return [_cron(row) for row in await self.opened(rows, "payload", by=opened_run)]
 
-    async def count_crons(self, where: CronFilter) -> int:
-        sql, params = where_clause(_of_crons(where))
+    async def count_crons(self, where: CronFilter, *, scope: Scope) -> int:
+        sql, params = where_clause(_of_crons(where) + within(scope))
         rows = await self.search(f"SELECT count(*) AS n FROM greenroom.crons {sql}", params)
         return rows[0]["n"]
 

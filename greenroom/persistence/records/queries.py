@@ -12,11 +12,51 @@ import psycopg
 
 from greenroom.core.errors import DatabaseUnavailable, InvalidRequest
 from greenroom.core.ports import JsonObject
+from greenroom.core.scopes import Scope
 from greenroom.persistence.database import Connection, Pool, decode, retrying
+from greenroom.persistence.scoping import condition
 from greenroom.sealing import UNSEALED, Sealing
 
 Conditions = list[tuple[str, Any]]
-"""SQL conditions with one placeholder each, and its value."""
+"""SQL conditions with one placeholder each, and its value; with several, and `Values`."""
+
+
+class Values(tuple[Any, ...]):
+    """The values of a condition with several placeholders, or none."""
+
+    __slots__ = ()
+
+
+def within(scope: Scope, column: str = "metadata") -> Conditions:
+    """Returns the conditions of a scope; none for everything."""
+    if scope.is_everything:
+        return []
+    sql, values = condition(scope, column)
+    return [(sql, Values(values))]
+
+
+def and_within(scope: Scope, column: str = "metadata") -> tuple[str, list[Any]]:
+    """Returns ``AND ...`` for a scope, and its values; nothing for everything."""
+    if scope.is_everything:
+        return "", []
+    sql, values = condition(scope, column)
+    return f" AND {sql}", values
+
+
+def of_thread(scope: Scope, thread: str) -> Conditions:
+    """Returns the conditions that a thread is within a scope.
+
+    Args:
+        thread: the SQL of its id, e.g. ``runs.thread_id``.
+    """
+    if scope.is_everything:
+        return []
+    sql, values = condition(scope, "of_scope.metadata")
+    exists = (
+        "EXISTS (SELECT 1 FROM greenroom.threads of_scope"
+        f" WHERE of_scope.thread_id = {thread} AND {sql})"
+    )
+    return [(exists, Values(values))]
 
 
 class Queries:
@@ -96,7 +136,10 @@ def _opened(opening: Callable[[Sealing, bytes], bytes], sealing: Sealing, value:
 def where_clause(conditions: Conditions) -> tuple[str, list[Any]]:
     if not conditions:
         return "", []
-    return "WHERE " + " AND ".join(sql for sql, _ in conditions), [value for _, value in conditions]
+    values: list[Any] = []
+    for _, value in conditions:
+        values += value if isinstance(value, Values) else [value]
+    return "WHERE " + " AND ".join(sql for sql, _ in conditions), values
 
 
 def order_clause(key: str, sort_by: str, allowed: frozenset[str], descending: bool) -> str:

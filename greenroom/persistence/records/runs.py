@@ -5,11 +5,14 @@ from __future__ import annotations
 from psycopg.types.json import Jsonb
 
 from greenroom.core.ports import JsonObject, Page, RunFilter
+from greenroom.core.scopes import Scope
 from greenroom.persistence.database import timestamp
 from greenroom.persistence.records.queries import (
     Conditions,
     Queries,
+    and_within,
     is_uuid,
+    of_thread,
     order_clause,
     where_clause,
 )
@@ -31,21 +34,25 @@ _NOT_DELETED = (
 class RunRecords(Queries):
     """The queries of runs."""
 
-    async def get_run(self, thread_id: str | None, run_id: str) -> JsonObject | None:
+    async def get_run(
+        self, thread_id: str | None, run_id: str, *, scope: Scope
+    ) -> JsonObject | None:
         if not is_uuid(run_id):
             return None
+        sql, params = where_clause([("run_id = %s", run_id), *of_thread(scope, "runs.thread_id")])
         rows = await self.rows(
-            f"SELECT {_COLUMNS} FROM greenroom.runs WHERE run_id = %s AND {_NOT_DELETED}", [run_id]
+            f"SELECT {_COLUMNS} FROM greenroom.runs {sql} AND {_NOT_DELETED}", params
         )
         if not rows or thread_id not in (None, rows[0]["thread_id"]):
             return None
         return (await self._shown_runs(rows))[0]
 
     async def list_runs(
-        self, thread_id: str, *, limit: int | None, offset: int, status: str | None
+        self, thread_id: str, *, limit: int | None, offset: int, status: str | None, scope: Scope
     ) -> list[JsonObject] | None:
         """Returns a thread's runs, newest first; None when the thread does not exist."""
         conditions: Conditions = [("thread_id = %s", thread_id)]
+        conditions += of_thread(scope, "runs.thread_id")
         if status is not None:
             conditions.append(("status = %s", status))
         sql, params = where_clause(conditions)
@@ -55,16 +62,17 @@ class RunRecords(Queries):
             " LIMIT %s OFFSET %s",
             [*params, limit, offset],
         )
-        if not rows and not await self.rows(
-            "SELECT 1 FROM greenroom.threads WHERE thread_id = %s", [thread_id]
-        ):
-            return None
+        if not rows:
+            sql, values = and_within(scope)
+            known = f"SELECT 1 FROM greenroom.threads WHERE thread_id = %s{sql}"
+            if not await self.rows(known, [thread_id, *values]):
+                return None
         return await self._shown_runs(rows)
 
     async def search_runs(
-        self, where: RunFilter, *, limit: int, offset: int, descending: bool
+        self, where: RunFilter, *, limit: int, offset: int, descending: bool, scope: Scope
     ) -> Page:
-        sql, params = where_clause(_of_runs(where))
+        sql, params = where_clause(_of_runs(where, scope))
         order = order_clause("run_id", "created_at", _ORDERS, descending)
         rows = await self.search(
             f"SELECT {_COLUMNS} FROM greenroom.runs {_and_there(sql)} {order} LIMIT %s OFFSET %s",
@@ -75,15 +83,15 @@ class RunRecords(Queries):
     async def _shown_runs(self, rows: list[JsonObject]) -> list[JsonObject]:
         return [_run(row) for row in await self.opened(rows, "kwargs", by=opened_run)]
 
-    async def count_runs(self, where: RunFilter) -> int:
-        sql, params = where_clause(_of_runs(where))
+    async def count_runs(self, where: RunFilter, *, scope: Scope) -> int:
+        sql, params = where_clause(_of_runs(where, scope))
         rows = await self.search(
             f"SELECT count(*) AS n FROM greenroom.runs {_and_there(sql)}", params
         )
         return rows[0]["n"]
 
 
-def _of_runs(where: RunFilter) -> Conditions:
+def _of_runs(where: RunFilter, scope: Scope) -> Conditions:
     columns = {
         "thread_id": where.thread_id,
         "assistant_id": where.assistant_id,
@@ -94,7 +102,7 @@ def _of_runs(where: RunFilter) -> Conditions:
     ]
     if where.metadata:
         conditions.append(("metadata @> %s", Jsonb(dict(where.metadata))))
-    return conditions
+    return conditions + of_thread(scope, "runs.thread_id")
 
 
 def _and_there(where: str) -> str:

@@ -17,11 +17,18 @@ from psycopg.types.json import Jsonb
 from greenroom.core.errors import Conflict, InvalidRequest, NotFound
 from greenroom.core.idempotency import OnceKey
 from greenroom.core.ports import JsonObject, Page, ThreadFilter
+from greenroom.core.scopes import SERVER, Scope
 from greenroom.persistence.database import timestamp
 from greenroom.persistence.facets import is_facet, without_nul
 from greenroom.persistence.making_once import HELD, MAY_MAKE, NOTED, params_of
 from greenroom.persistence.records.keys import KeyRecords
-from greenroom.persistence.records.queries import Conditions, order_clause, where_clause
+from greenroom.persistence.records.queries import (
+    Conditions,
+    and_within,
+    order_clause,
+    where_clause,
+    within,
+)
 
 WALK = 2000
 """The rows that the first method reads."""
@@ -79,15 +86,18 @@ class ThreadRecords(KeyRecords):
         metadata: Mapping[str, Any],
         if_exists: Literal["raise", "do_nothing"],
         ttl: Mapping[str, Any] | None,
+        scope: Scope,
         once: OnceKey | None = None,
     ) -> JsonObject:
         """Creates a thread; with ``do_nothing``, returns an existing one unchanged.
 
         Args:
+            scope: of an existing thread that is returned.
             once: the key under which it is made; the thread that was made under it is returned.
 
         Raises:
-            Conflict: the thread exists and ``if_exists`` is ``raise``, or it is being deleted.
+            Conflict: the thread exists, and ``if_exists`` is ``raise`` or it is outside the scope;
+                or it is being deleted.
             NotFound: the key is not reserved any more, or the thread that it made is deleted.
             InvalidRequest: the metadata or the ttl cannot be stored.
         """
@@ -104,15 +114,21 @@ class ThreadRecords(KeyRecords):
                     f"Thread with ID {thread_id} is being deleted. Try again when it is gone, or"
                     " choose another ID."
                 )
-            found = await self.get_thread(thread_id)
+            found = await self.get_thread(thread_id, scope=SERVER)
             state = "free" if once is None else await self.key_state(once, thread_id)
             if state == "gone" or (state == "made" and found is None):
                 raise NotFound(f"Thread with ID {thread_id} not found")
             if state == "free" and if_exists == "raise":
                 raise Conflict(f"Thread with ID {thread_id} already exists")
             # None when the thread was deleted in between; then it can be created.
-            if found is not None:
-                return found
+            if found is None or scope.is_everything:
+                if found is not None:
+                    return found
+                continue
+            found = await self.get_thread(thread_id, scope=scope)
+            if found is None:
+                raise Conflict(f"Thread with ID {thread_id} already exists")
+            return found
 
     async def _is_being_deleted(self, thread_id: str) -> bool:
         """Returns whether the thread's record is deleted but its checkpoints are not."""
@@ -120,32 +136,42 @@ class ThreadRecords(KeyRecords):
             await self.rows("SELECT 1 FROM greenroom.operations WHERE subject = %s", [thread_id])
         )
 
-    async def get_thread(self, thread_id: str) -> JsonObject | None:
+    async def get_thread(self, thread_id: str, *, scope: Scope) -> JsonObject | None:
+        sql, values = and_within(scope)
         rows = await self.rows(
-            f"SELECT {_COLUMNS} FROM greenroom.threads WHERE thread_id = %s", [thread_id]
+            f"SELECT {_COLUMNS} FROM greenroom.threads WHERE thread_id = %s{sql}",
+            [thread_id, *values],
         )
         return (await self._shown_threads(rows))[0] if rows else None
 
     async def patch_thread(
-        self, thread_id: str, *, metadata: Mapping[str, Any] | None, ttl: Mapping[str, Any] | None
+        self,
+        thread_id: str,
+        *,
+        metadata: Mapping[str, Any] | None,
+        ttl: Mapping[str, Any] | None,
+        scope: Scope,
     ) -> JsonObject | None:
         """Merges metadata, shallowly; a ttl counts from now. None if the thread does not exist."""
         minutes, strategy = _ttl(ttl)
+        sql, values = and_within(scope)
         rows = await self.rows(
             "UPDATE greenroom.threads SET metadata = metadata || %s,"
             " updated_at = clock_timestamp(), ttl_minutes = coalesce(m, ttl_minutes),"
             " ttl_strategy = coalesce(%s, ttl_strategy)"
-            f" FROM (SELECT %s::float8 AS m) AS given WHERE thread_id = %s RETURNING {_COLUMNS}",
-            [Jsonb(dict(metadata or {})), strategy, minutes, thread_id],
+            " FROM (SELECT %s::float8 AS m) AS given"
+            f" WHERE thread_id = %s{sql} RETURNING {_COLUMNS}",
+            [Jsonb(dict(metadata or {})), strategy, minutes, thread_id, *values],
         )
         return (await self._shown_threads(rows))[0] if rows else None
 
-    async def thread_storage(self, thread_id: str) -> JsonObject | None:
+    async def thread_storage(self, thread_id: str, *, scope: Scope) -> JsonObject | None:
         """Returns a thread's size, with JSON counted as text; None if the thread does not exist.
 
         A channel's values count once per version, both in blobs and in the checkpoint itself.
         """
-        rows = await self.search(_STORAGE, [thread_id] * 5)
+        sql, values_of_scope = and_within(scope, "t.metadata")
+        rows = await self.search(f"{_STORAGE}{sql}", [*[thread_id] * 5, *values_of_scope])
         if not rows:
             return None
         row = rows[0]
@@ -161,10 +187,17 @@ class ThreadRecords(KeyRecords):
         }
 
     async def search_threads(
-        self, where: ThreadFilter, *, limit: int, offset: int, sort_by: str, descending: bool
+        self,
+        where: ThreadFilter,
+        *,
+        limit: int,
+        offset: int,
+        sort_by: str,
+        descending: bool,
+        scope: Scope,
     ) -> Page:
         order = order_clause("thread_id", sort_by, _ORDERS, descending)
-        plain, contained = _of_threads(where, is_sealed=self._sealing.is_on)
+        plain, contained = _of_threads(where, scope, is_sealed=self._sealing.is_on)
         rows = None
         if contained:
             rows = await self._walk(plain, contained, order, limit, offset)
@@ -201,14 +234,16 @@ class ThreadRecords(KeyRecords):
         page = [row for row in rows if row["thread_id"] is not None]
         return page if len(page) > limit or rows[0]["seen"] < WALK else None
 
-    async def count_threads(self, where: ThreadFilter) -> int:
-        plain, contained = _of_threads(where, is_sealed=self._sealing.is_on)
+    async def count_threads(self, where: ThreadFilter, *, scope: Scope) -> int:
+        plain, contained = _of_threads(where, scope, is_sealed=self._sealing.is_on)
         sql, params = where_clause(plain + contained)
         rows = await self.search(f"SELECT count(*) AS n FROM greenroom.threads {sql}", params)
         return rows[0]["n"]
 
 
-def _of_threads(where: ThreadFilter, *, is_sealed: bool = False) -> tuple[Conditions, Conditions]:
+def _of_threads(
+    where: ThreadFilter, scope: Scope, *, is_sealed: bool = False
+) -> tuple[Conditions, Conditions]:
     """Returns the conditions on columns, and those on the content of JSON.
 
     Raises:
@@ -220,7 +255,7 @@ def _of_threads(where: ThreadFilter, *, is_sealed: bool = False) -> tuple[Condit
             " 'values' out, and search by 'metadata', which is not encrypted."
         )
     plain: Conditions = []
-    contained: Conditions = []
+    contained = within(scope)
     if where.ids is not None:
         plain.append(("thread_id = ANY(%s)", list(where.ids)))
     if where.status is not None:
