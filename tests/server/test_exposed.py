@@ -22,6 +22,7 @@ from tests.serving import Served, serving
 MARK = "m4rked-p4ssw0rd"
 TOKEN = "m4rked" + "0" * 58
 SECRET = "whsec_" + base64.b64encode(b"m4rked" * 5).decode()
+KEY = base64.b64encode(b"m4rked-encryption-keys-of-server".ljust(32, b"s")).decode()
 GRAPH = """
 import os, pathlib, subprocess
 from typing import TypedDict
@@ -61,6 +62,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
             "GREENROOM_DATABASE_URL": dsn,
             "RAY_AUTH_TOKEN_PATH": str(token),
             "GREENROOM_WEBHOOK_SECRETS": SECRET,
+            "GREENROOM_ENCRYPTION_KEYS": f"old:{KEY}",
             "LG_WEBHOOK_TOKEN": f"token-{MARK}",
             "GREENROOM_LOG_LEVEL": "debug",
             "GREENROOM_LOG_FILE": str(folder / "lines.log"),
@@ -72,7 +74,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 
 def secret_in(text: str) -> bool:
-    return any(mark in text for mark in (MARK, quote(MARK), TOKEN, SECRET))
+    return any(mark in text for mark in (MARK, quote(MARK), TOKEN, SECRET, KEY))
 
 
 @pytest.mark.slow
