@@ -10,8 +10,7 @@ their callers name a run or a thread that a scope has shown them before.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, Literal, Protocol
 
 from greenroom.core.assistants import AssistantPatch, NewAssistant
@@ -30,6 +29,14 @@ from greenroom.core.questions import Update as Update
 from greenroom.core.questions import Updated as Updated
 from greenroom.core.runs import Batch, CancelRequest, CreatedRun, Outcome, Placement, RunRequest
 from greenroom.core.scopes import Scope
+from greenroom.core.searches import (
+    AssistantFilter,
+    CronFilter,
+    DeliveryFilter,
+    Page,
+    RunFilter,
+    ThreadFilter,
+)
 from greenroom.core.store import Embedding, Items
 from greenroom.core.telling import Feedback, Pushes
 
@@ -236,69 +243,6 @@ class Runtime(Embedding, Protocol):
 
 JsonObject = dict[str, Any]
 """A record before its encoding; parts may be pre-encoded JSON."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Page:
-    """One page of a search's results; ``has_more`` tells whether another page follows."""
-
-    items: list[JsonObject]
-    has_more: bool
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ThreadFilter:
-    """The conditions of `POST /threads/search` and ``/count``; None selects all.
-
-    Attributes:
-        uuids_only: leaves out threads with other ids, which the mount cannot address.
-    """
-
-    metadata: Mapping[str, Any] | None = None
-    values: Mapping[str, Any] | None = None
-    status: str | None = None
-    ids: Sequence[str] | None = None
-    uuids_only: bool = False
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class AssistantFilter:
-    """The conditions of `POST /assistants/search` and ``/count``; None selects all."""
-
-    metadata: Mapping[str, Any] | None = None
-    graph_id: str | None = None
-    name: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CronFilter:
-    """The conditions of `POST /runs/crons/search` and ``/count``; None selects all."""
-
-    assistant_id: str | None = None
-    thread_id: str | None = None
-    enabled: bool | None = None
-    metadata: Mapping[str, Any] | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RunFilter:
-    """The conditions of `POST /runs/search` and ``/count``; None selects all."""
-
-    thread_id: str | None = None
-    assistant_id: str | None = None
-    status: str | None = None
-    metadata: Mapping[str, Any] | None = None
-
-
-DELIVERY_STATUSES = ("pending", "delivered", "failed")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DeliveryFilter:
-    """The conditions of `GET /webhooks/deliveries`; None selects all."""
-
-    status: str | None = None
-    thread_id: str | None = None
 
 
 class Records(Items, Keys, UsageRecords, Feedback, Pushes, Protocol):

@@ -13,9 +13,11 @@ from starlette.responses import Response
 
 from greenroom.core.access import Value
 from greenroom.core.identity import system_assistant_id
-from greenroom.core.ports import RunFilter
 from greenroom.core.runs import RunStatus
 from greenroom.core.scopes import Scope
+from greenroom.core.searches import (
+    RunFilter,
+)
 from greenroom.http.answering import json, page, selected
 from greenroom.http.bodies import parse
 from greenroom.http.documents import doc

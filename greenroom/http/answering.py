@@ -11,7 +11,12 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from greenroom.core.errors import InvalidRequest
-from greenroom.core.ports import JsonObject, Page
+from greenroom.core.ports import (
+    JsonObject,
+)
+from greenroom.core.searches import (
+    Page,
+)
 from greenroom.http.sending import Pieces
 from greenroom.wire.encoding import dumps, is_list, is_object
 

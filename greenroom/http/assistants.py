@@ -15,13 +15,15 @@ from greenroom.core.assistants import NewAssistant
 from greenroom.core.errors import InvalidRequest, NotFound
 from greenroom.core.identity import system_assistant_id
 from greenroom.core.ports import (
-    AssistantFilter,
     DrawQuestion,
     JsonObject,
     SchemasQuestion,
     SubgraphsQuestion,
 )
 from greenroom.core.scopes import Scope
+from greenroom.core.searches import (
+    AssistantFilter,
+)
 from greenroom.http.answering import empty, encoded, json, page, selected
 from greenroom.http.bodies import parse
 from greenroom.http.creation import plain

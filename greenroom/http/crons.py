@@ -1,14 +1,12 @@
 """Routes of crons: runs that are created again and again by a clock.
 
-The body of a cron is that of a run, with a schedule. It becomes a run's request here already, so
-that a mistake is refused when the cron is made and not when it fires. The registry that fires the
-cron stores it (`Runtime.save_cron`).
+The body of a cron is that of a run, with a schedule; `greenroom.http.cron_making` makes the cron of
+it. The registry that fires the cron stores it (`Runtime.save_cron`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import replace
 from uuid import UUID
 
 from fastapi import APIRouter
@@ -16,45 +14,45 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from greenroom.core.access import Value
-from greenroom.core.crons import Cron, owner_of
-from greenroom.core.errors import BadRequest, Conflict, InvalidRequest, NotFound, TooLarge
+from greenroom.core.crons import owner_of
+from greenroom.core.errors import BadRequest, Conflict, InvalidRequest, NotFound
 from greenroom.core.identity import system_assistant_id
-from greenroom.core.ports import CronFilter, JsonObject
+from greenroom.core.ports import (
+    JsonObject,
+)
 from greenroom.core.scopes import SERVER, Scope
-from greenroom.core.units import KIB
+from greenroom.core.searches import (
+    CronFilter,
+)
 from greenroom.http.answering import empty, json, page, selected
 from greenroom.http.bodies import parse, read_body, validated
-from greenroom.http.creation import assistant_of, check_run
+from greenroom.http.creation import assistant_of
+from greenroom.http.cron_making import (
+    Wanted,
+    as_stored,
+    changed_cron,
+    creates_runs,
+    cron_of,
+    next_date,
+    payload_of,
+)
 from greenroom.http.documents import doc
 from greenroom.http.edge import Edge, dialect_of, edge_of
 from greenroom.http.gates import (
-    creates_run,
     id_value,
     metadata_of,
     reads_thread,
     user_of_runs,
 )
 from greenroom.http.idempotency import Ids, deleted, once
-from greenroom.http.parameters import is_uuid, new_id, new_run_id, thread_id_of, uuid_of
-from greenroom.schedules import schedule_of
-from greenroom.sealing.runs import sealed_run
+from greenroom.http.parameters import is_uuid, thread_id_of, uuid_of
 from greenroom.wire import answers
 from greenroom.wire.dialects import Dialect
-from greenroom.wire.encoding import dumps, loads
-from greenroom.wire.models import CronCount, CronCreate, CronOptions, CronPatch, CronSearch
-from greenroom.wire.requests import firing_of, plain
+from greenroom.wire.models import CronCount, CronCreate, CronPatch, CronSearch
 
 router = APIRouter(tags=["Crons"])
 
-MAX_PAYLOAD_BYTES = 1024 * KIB
-"""The largest body of a cron. Its registry reads it at each firing, and decides nothing else
-meanwhile."""
 
-_MISPLACED = {
-    "on_completion": "give 'on_run_completed'",
-    "on_disconnect": "nobody waits for its runs",
-}
-"""Fields of a run that a cron does not have, and the reason."""
 _TRIES = 10
 """How often a change is made again when another one came before it."""
 
@@ -93,16 +91,16 @@ async def _create(
         return await _made(edge, cron_id, scope)
     assistant = await _assistant(edge, dialect, body.assistant_id)
     makes_thread = body.if_not_exists == "create"
-    wanted = _Wanted(cron_id=cron_id, thread_id=thread_id, assistant=assistant)
-    payload = _payload(wanted, value["payload"])
-    payload, threads = await _runs(edge, wanted, payload)
+    wanted = Wanted(cron_id=cron_id, thread_id=thread_id, assistant=assistant)
+    payload = payload_of(wanted, value["payload"])
+    payload, threads = await creates_runs(edge, wanted, payload)
     if thread_id is not None and not makes_thread:
         threads &= await reads_thread(edge, thread_id)
         await _require_thread(edge, thread_id, threads)
-    cron = _cron(edge, wanted, payload, metadata=metadata_of(value))
+    cron = cron_of(edge, wanted, payload, metadata=metadata_of(value))
     cron = replace(
         cron,
-        next_run_date=_next(cron),
+        next_run_date=next_date(cron),
         once=ids.once,
         user=await user_of_runs(edge),
         user_id=edge.gate.identity,
@@ -120,7 +118,7 @@ async def _create(
         except Conflict:
             await _require_thread(edge, thread_id, threads)
             raise
-    if not await edge.runtime.save_cron(await _sealed(edge, cron)):
+    if not await edge.runtime.save_cron(await as_stored(edge, cron)):
         if thread_id is not None:
             await _require_thread(edge, thread_id, threads)
         raise _assistant_not_found(str(body.assistant_id))
@@ -145,30 +143,6 @@ async def _creates(
     if not edge.gate.is_open:
         value["payload"] = {**value["payload"], "metadata": metadata_of(value)}
     return value, scope
-
-
-async def _runs(edge: Edge, wanted: _Wanted, payload: JsonObject) -> tuple[JsonObject, Scope]:
-    """Asks whether the caller may create the runs of a cron: nobody is there when it fires.
-
-    Returns:
-        the payload as a handler has left it, and the threads that the runs may be on.
-    """
-    if edge.gate.is_open:
-        return payload, SERVER
-    body = validated(CronCreate, payload)
-    scope, left = await creates_run(
-        edge,
-        body,
-        thread_id=wanted.thread_id,
-        assistant_id=str(wanted.assistant["assistant_id"]),
-        run_id=new_id(),
-    )
-    changed = {
-        name: getattr(left, name)
-        for name in ("input", "metadata", "context", "command")
-        if getattr(left, name) != getattr(body, name)
-    }
-    return {**payload, **changed}, scope
 
 
 async def _made(edge: Edge, cron_id: str, scope: Scope) -> JsonObject:
@@ -250,8 +224,8 @@ async def patch(request: Request, cron_id: str) -> Response:
             given["metadata"] = metadata
         body = validated(CronPatch, given)
     for _ in range(_TRIES):
-        cron = await _changed(edge, cron_id, body, given, scope)
-        if await edge.runtime.save_cron(await _sealed(edge, cron)):
+        cron = await changed_cron(edge, cron_id, body, given, scope)
+        if await edge.runtime.save_cron(await as_stored(edge, cron)):
             found, _ = await _found(edge, cron_id, SERVER)
             return json(found)
     raise Conflict("Others change this cron all the time. Try again.")
@@ -269,163 +243,6 @@ async def delete(request: Request, cron_id: str) -> Response:
     found, _ = await _found(edge, cron_id, scope)
     await edge.runtime.delete_cron(cron_id, owner_of(cron_id, found["thread_id"]))
     return empty()
-
-
-# --- what is stored ------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Wanted:
-    """What of a cron no client can change: its id, its thread, and its assistant's record."""
-
-    cron_id: str
-    thread_id: str | None
-    assistant: JsonObject
-
-
-def _payload(wanted: _Wanted, given: JsonObject) -> JsonObject:
-    """Returns a body as its cron keeps it: with the ids of the assistant and the cron."""
-    payload = {key: value for key, value in given.items() if value is not None}
-    payload["assistant_id"] = wanted.assistant["assistant_id"]
-    config = plain(payload.get("config"))
-    configurable = plain(config.get("configurable")) | {"cron_id": wanted.cron_id}
-    return payload | {"config": {**config, "configurable": configurable}}
-
-
-def _cron(edge: Edge, wanted: _Wanted, payload: JsonObject, *, metadata: JsonObject) -> Cron:
-    """Checks a cron's payload, and makes the cron of it, without its next date.
-
-    Raises:
-        InvalidRequest, BadRequest: a run would be refused with this body, or a field of the cron is
-            wrong.
-        TooLarge: the payload is larger than `MAX_PAYLOAD_BYTES`.
-    """
-    body = validated(CronCreate, payload)
-    _refuse_misplaced(body, wanted.thread_id)
-    check_run(edge, body)
-    thread_id = wanted.thread_id or new_id()
-    firing_of(
-        payload,
-        wanted.assistant,
-        cron_id=wanted.cron_id,
-        run_id=new_run_id(thread_id),
-        thread_id=thread_id,
-        stateless=wanted.thread_id is None,
-        scope=SERVER,  # only looked at: it is admitted when it fires
-        user=None,
-    )
-    schedule_of(body.schedule, body.timezone)
-    encoded = dumps(payload)
-    if len(encoded) > MAX_PAYLOAD_BYTES:
-        raise TooLarge(
-            f"The body of a cron must not be longer than {MAX_PAYLOAD_BYTES} bytes; put the rest "
-            "where its graph finds it."
-        )
-    stateless = wanted.thread_id is None
-    return Cron(
-        cron_id=wanted.cron_id,
-        assistant_id=str(wanted.assistant["assistant_id"]),
-        thread_id=wanted.thread_id,
-        schedule=body.schedule,
-        timezone=body.timezone,
-        end_time=_end_time(body.end_time),
-        enabled=body.enabled is not False,
-        on_run_completed=(body.on_run_completed or "delete") if stateless else None,
-        payload=encoded,
-        metadata=dumps(metadata),
-        next_run_date=None,
-    )
-
-
-async def _sealed(edge: Edge, cron: Cron) -> Cron:
-    """Returns a cron as it is stored."""
-    if not edge.sealing.is_on:
-        return cron
-    payload = await edge.sealing.apart(sealed_run, edge.sealing, loads(cron.payload))
-    return replace(cron, payload=dumps(payload))
-
-
-async def _changed(
-    edge: Edge, cron_id: str, body: CronPatch, given: JsonObject, scope: Scope
-) -> Cron:
-    """Returns a cron with a client's changes, for `Runtime.save_cron`."""
-    found = await edge.records.get_cron(cron_id, scope=scope)
-    if found is None:
-        raise NotFound(f"Cron '{cron_id}' not found")
-    stored, revision = found
-    # Named when the cron was made, by who could read it then.
-    assistant = await edge.records.get_assistant(stored["assistant_id"], scope=SERVER)
-    if assistant is None:
-        raise NotFound(f"Cron '{cron_id}' not found")  # it goes with its assistant
-    _refuse_moved(stored, given)
-    wanted = _Wanted(cron_id=cron_id, thread_id=stored["thread_id"], assistant=assistant)
-    payload = {**plain(stored["payload"]), **{k: v for k, v in given.items() if v is not None}}
-    if "end_time" in given and given["end_time"] is None:
-        payload.pop("end_time", None)
-    metadata = {**plain(stored["metadata"]), **(body.metadata or {})}
-    if body.metadata is not None:
-        payload["metadata"] = metadata
-    payload = _payload(wanted, payload)
-    own = payload.get("metadata")
-    payload, _ = await _runs(edge, wanted, payload)
-    if edge.gate.identity != stored["user_id"] and own is not None:
-        # Its runs stay those of the user who has made it.
-        payload["metadata"] = own
-    cron = _cron(edge, wanted, payload, metadata=metadata)
-    cron = replace(cron, revision=revision)
-    # A cron that has not fired begins again, and does not make up for the time between.
-    begins = cron.enabled and not _fires(stored)
-    if body.schedule is not None or body.timezone is not None or begins:
-        return replace(cron, next_run_date=_next(cron))
-    return cron
-
-
-def _fires(stored: JsonObject) -> bool:
-    end_time = stored["end_time"]
-    due = datetime.fromisoformat(stored["next_run_date"])
-    return stored["enabled"] and (end_time is None or due <= datetime.fromisoformat(end_time))
-
-
-def _next(cron: Cron) -> datetime:
-    return schedule_of(cron.schedule, cron.timezone).next_after(datetime.now(UTC))
-
-
-def _end_time(value: str | None) -> datetime | None:
-    if value is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(value)
-        # Without an offset it is UTC, as a schedule is without a time zone.
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
-    except (ValueError, OverflowError):
-        raise InvalidRequest(
-            f"end_time must be a date and time such as '2027-01-31T18:00:00+01:00', not "
-            f"{value[:80]!r}."
-        ) from None
-
-
-# --- what is refused -----------------------------------------------------------------------------
-
-
-def _refuse_misplaced(body: CronOptions, thread_id: str | None) -> None:
-    for name, reason in _MISPLACED.items():
-        if getattr(body, name) is not None:
-            raise InvalidRequest(f"A cron has no '{name}': {reason}.")
-    if thread_id is not None and body.on_run_completed == "delete":
-        raise InvalidRequest(
-            "on_run_completed must not be 'delete' for a cron on a thread: its runs keep the "
-            "thread."
-        )
-
-
-def _refuse_moved(stored: JsonObject, given: JsonObject) -> None:
-    for name in ("assistant_id", "thread_id"):
-        value = given.get(name)
-        if value is not None and value != stored[name]:
-            raise InvalidRequest(
-                f"The {name} of a cron cannot be changed; remove it from the body, or create "
-                "another cron."
-            )
 
 
 async def _assistant(edge: Edge, dialect: Dialect, name: str | None) -> JsonObject:

@@ -10,8 +10,14 @@ from starlette.responses import Response
 
 from greenroom.core.access import Value
 from greenroom.core.errors import InvalidRequest, NotFound
-from greenroom.core.ports import DELIVERY_STATUSES, DeliveryFilter, JsonObject
+from greenroom.core.ports import (
+    JsonObject,
+)
 from greenroom.core.scopes import Scope
+from greenroom.core.searches import (
+    DELIVERY_STATUSES,
+    DeliveryFilter,
+)
 from greenroom.http.answering import json, page
 from greenroom.http.documents import doc
 from greenroom.http.edge import Edge, edge_of

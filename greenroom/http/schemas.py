@@ -7,7 +7,13 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from greenroom.core.errors import GreenroomError
-from greenroom.core.ports import AssistantFilter, JsonObject, SchemasQuestion
+from greenroom.core.ports import (
+    JsonObject,
+    SchemasQuestion,
+)
+from greenroom.core.searches import (
+    AssistantFilter,
+)
 from greenroom.http.assistants import searched
 from greenroom.http.creation import plain
 from greenroom.http.edge import Edge

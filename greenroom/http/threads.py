@@ -10,8 +10,14 @@ from starlette.responses import Response
 
 from greenroom.core.access import Value
 from greenroom.core.errors import Conflict, GreenroomError, InvalidRequest, NotFound, Unavailable
-from greenroom.core.ports import JsonObject, SuperstepsUpdate, ThreadFilter
+from greenroom.core.ports import (
+    JsonObject,
+    SuperstepsUpdate,
+)
 from greenroom.core.scopes import SERVER, Scope
+from greenroom.core.searches import (
+    ThreadFilter,
+)
 from greenroom.http.answering import empty, extracted, extraction, json, page, selected
 from greenroom.http.bodies import parse
 from greenroom.http.creation import plain

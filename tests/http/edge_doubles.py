@@ -16,9 +16,7 @@ from greenroom.core.idempotency import OnceKey, Reservation
 from greenroom.core.identity import system_assistant_id
 from greenroom.core.limits import RunsOfCaller
 from greenroom.core.ports import (
-    DeliveryFilter,
     JsonObject,
-    Page,
     Question,
     StateUpdate,
     SuperstepsUpdate,
@@ -33,6 +31,10 @@ from greenroom.core.runs import (
     RunStatus,
 )
 from greenroom.core.scopes import Scope
+from greenroom.core.searches import (
+    DeliveryFilter,
+    Page,
+)
 from greenroom.wire.sse import frame, passes
 from tests.scopes import admits
 

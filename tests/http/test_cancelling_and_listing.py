@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from greenroom.core.identity import system_assistant_id
-from greenroom.core.ports import RunFilter
+from greenroom.core.searches import (
+    RunFilter,
+)
 from greenroom.http.runs import NO_MATCHING_RUNS, NO_RUNS
 from tests.http.edge_doubles import RUN, THREAD, UNKNOWN
 

@@ -12,7 +12,9 @@ import pytest
 
 from greenroom.core.crons import Cron
 from greenroom.core.identity import system_assistant_id
-from greenroom.core.ports import CronFilter
+from greenroom.core.searches import (
+    CronFilter,
+)
 from tests.http.edge_doubles import THREAD, UNKNOWN, MemoryRecords
 
 COUNTER = system_assistant_id("counter")

@@ -13,9 +13,11 @@ import pytest
 from greenroom.core.assistants import AssistantPatch, NewAssistant
 from greenroom.core.errors import Conflict, InvalidRequest, NotFound
 from greenroom.core.identity import system_assistant_id
-from greenroom.core.ports import AssistantFilter
 from greenroom.core.runs import RunRequest
 from greenroom.core.scopes import SERVER
+from greenroom.core.searches import (
+    AssistantFilter,
+)
 from greenroom.core.sharding import Shard
 from greenroom.persistence import assistant_deletions, journal
 from greenroom.persistence.database import Pool

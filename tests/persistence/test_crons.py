@@ -12,8 +12,10 @@ import pytest
 
 from greenroom.core.crons import Cron, Firing
 from greenroom.core.identity import system_assistant_id
-from greenroom.core.ports import CronFilter
 from greenroom.core.scopes import SERVER
+from greenroom.core.searches import (
+    CronFilter,
+)
 from greenroom.core.sharding import Shard
 from greenroom.persistence import journal
 from greenroom.persistence.crons import due_crons, next_due

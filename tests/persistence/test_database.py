@@ -16,8 +16,10 @@ import pytest
 from langgraph.store.postgres.aio import AsyncPostgresStore
 
 from greenroom.core.errors import ConfigurationError, DatabaseUnavailable
-from greenroom.core.ports import ThreadFilter
 from greenroom.core.scopes import SERVER
+from greenroom.core.searches import (
+    ThreadFilter,
+)
 from greenroom.persistence import database
 from greenroom.persistence.database import (
     Connection,

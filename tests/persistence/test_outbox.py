@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
-from greenroom.core.ports import DeliveryFilter
 from greenroom.core.runs import RunRequest, RunStatus
 from greenroom.core.scopes import SERVER
+from greenroom.core.searches import (
+    DeliveryFilter,
+)
 from greenroom.core.threads import ThreadStatus
 from greenroom.persistence import journal, outbox, upkeep
 from greenroom.persistence import values as thread_values

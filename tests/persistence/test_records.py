@@ -12,8 +12,13 @@ import pytest
 
 from greenroom.core.errors import Conflict, DatabaseUnavailable, InvalidRequest
 from greenroom.core.identity import system_assistant_id
-from greenroom.core.ports import AssistantFilter, Page, RunFilter, ThreadFilter
 from greenroom.core.scopes import SERVER
+from greenroom.core.searches import (
+    AssistantFilter,
+    Page,
+    RunFilter,
+    ThreadFilter,
+)
 from greenroom.persistence.database import Pool, open_pool
 from greenroom.persistence.records import (
     WALK,

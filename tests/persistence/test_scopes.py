@@ -15,8 +15,13 @@ from greenroom.core.assistants import AssistantPatch, NewAssistant
 from greenroom.core.crons import Cron
 from greenroom.core.errors import BadRequest, Conflict
 from greenroom.core.identity import system_assistant_id
-from greenroom.core.ports import AssistantFilter, CronFilter, RunFilter, ThreadFilter
 from greenroom.core.scopes import SERVER, Scope
+from greenroom.core.searches import (
+    AssistantFilter,
+    CronFilter,
+    RunFilter,
+    ThreadFilter,
+)
 from greenroom.persistence import assistant_deletions, journal, scoped
 from greenroom.persistence.crons import due_crons
 from greenroom.persistence.database import Pool, rows_of

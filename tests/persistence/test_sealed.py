@@ -13,7 +13,9 @@ from typing_extensions import TypedDict
 
 from greenroom.core.errors import InvalidRequest
 from greenroom.core.events import Event
-from greenroom.core.ports import ThreadFilter
+from greenroom.core.searches import (
+    ThreadFilter,
+)
 from greenroom.persistence import journal, tails
 from greenroom.persistence.checkpoints import PooledSaver
 from greenroom.persistence.database import Pool

@@ -27,9 +27,15 @@ from a2a.utils.errors import (
 
 from greenroom.core.access import Value
 from greenroom.core.errors import Conflict, NotFound
-from greenroom.core.ports import JsonObject, RunFilter, StateUpdate
+from greenroom.core.ports import (
+    JsonObject,
+    StateUpdate,
+)
 from greenroom.core.runs import CancelRequest, Placement, RunStatus
 from greenroom.core.scopes import Scope
+from greenroom.core.searches import (
+    RunFilter,
+)
 from greenroom.http.a2a import parts
 from greenroom.http.a2a.cards import input_schema
 from greenroom.http.a2a.listings import Listed, Listing

@@ -19,7 +19,13 @@ from typing import Any
 from mcp import types
 
 from greenroom.core.identity import system_assistant_id
-from greenroom.core.ports import AssistantFilter, JsonObject, Page
+from greenroom.core.ports import (
+    JsonObject,
+)
+from greenroom.core.searches import (
+    AssistantFilter,
+    Page,
+)
 from greenroom.http.assistants import searched
 from greenroom.http.edge import Edge
 from greenroom.http.mcp.messages import INVALID_PARAMS, RpcError

@@ -13,7 +13,12 @@ from typing import Any
 
 from greenroom.core.errors import BadRequest, InvalidRequest, NotFound
 from greenroom.core.identity import system_assistant_id
-from greenroom.core.ports import AssistantFilter, JsonObject
+from greenroom.core.ports import (
+    JsonObject,
+)
+from greenroom.core.searches import (
+    AssistantFilter,
+)
 from greenroom.http.creation import assistant_of
 from greenroom.http.edge import Edge
 from greenroom.http.openai.errors import UnknownModel

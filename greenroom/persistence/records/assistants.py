@@ -12,8 +12,14 @@ from psycopg.types.json import Jsonb
 from greenroom.core.assistants import AssistantPatch, NewAssistant
 from greenroom.core.errors import Conflict, NotFound
 from greenroom.core.idempotency import OnceKey
-from greenroom.core.ports import AssistantFilter, JsonObject, Page
+from greenroom.core.ports import (
+    JsonObject,
+)
 from greenroom.core.scopes import SERVER, Scope
+from greenroom.core.searches import (
+    AssistantFilter,
+    Page,
+)
 from greenroom.persistence.database import Pool, timestamp
 from greenroom.persistence.making_once import HELD, MAY_MAKE, NOTED, params_of
 from greenroom.persistence.records.keys import KeyRecords

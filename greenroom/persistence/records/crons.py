@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from psycopg.types.json import Jsonb
 
-from greenroom.core.ports import CronFilter, JsonObject, Page
+from greenroom.core.ports import (
+    JsonObject,
+)
 from greenroom.core.scopes import Scope
+from greenroom.core.searches import (
+    CronFilter,
+    Page,
+)
 from greenroom.persistence.database import timestamp
 from greenroom.persistence.records.queries import (
     Conditions,

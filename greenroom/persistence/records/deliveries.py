@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from greenroom.core.ports import DeliveryFilter, JsonObject, Page
+from greenroom.core.ports import (
+    JsonObject,
+)
+from greenroom.core.searches import (
+    DeliveryFilter,
+    Page,
+)
 from greenroom.persistence.database import timestamp
 from greenroom.persistence.records.queries import Conditions, Queries, is_uuid, where_clause
 

@@ -16,8 +16,14 @@ from psycopg.types.json import Jsonb
 
 from greenroom.core.errors import Conflict, InvalidRequest, NotFound
 from greenroom.core.idempotency import OnceKey
-from greenroom.core.ports import JsonObject, Page, ThreadFilter
+from greenroom.core.ports import (
+    JsonObject,
+)
 from greenroom.core.scopes import SERVER, Scope
+from greenroom.core.searches import (
+    Page,
+    ThreadFilter,
+)
 from greenroom.persistence.database import timestamp
 from greenroom.persistence.facets import is_facet, without_nul
 from greenroom.persistence.making_once import HELD, MAY_MAKE, NOTED, params_of
