@@ -65,7 +65,7 @@ def token(
     key: Any = OLD, kid: str | None = "old", algorithm: str = "RS256", **claims: Any
 ) -> dict[str, str]:
     now = int(time.time())
-    given = {"iss": ISSUER, "aud": "greenroom", "sub": "ada", "exp": now + 60} | claims
+    given = {"iss": ISSUER, "aud": "greenroom", "sub": "ada", "exp": now + 3600} | claims
     given = {name: value for name, value in given.items() if value is not None}
     headers = {} if kid is None else {"kid": kid}
     return {"authorization": f"Bearer {jwt.encode(given, key, algorithm, headers)}"}

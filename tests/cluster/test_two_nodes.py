@@ -102,7 +102,9 @@ async def test_a_run_of_a_node_that_is_lost_goes_on_elsewhere_and_so_does_its_st
     (tmp_path / "go").touch()
     async with asyncio.timeout(120):
         await viewer
-    assert seen.attempts == [1, 2]
+    # An attempt is lost if another actor of that node gets it before Ray knows that it is dead.
+    first, second = seen.attempts
+    assert (first, second > 1) == (1, True)
     told_as_done(seen, effects.of(run_id), 20)
     # Death is Ray's notice, and then the run waits for nothing but its new actor.
     print(f"a lost node: the longest silence was {seen.gap_s:.1f} s")

@@ -197,7 +197,8 @@ async def test_silence_is_broken_every_five_seconds(talk: Talk) -> None:
             run_id = own.heard[0].data["run_id"]
             async with talk.joining(threads[0], run_id) as joined:
                 await asyncio.gather(own.rest(), joined.rest())
-                assert own.heartbeats == joined.heartbeats == 1
+                # A busy machine takes its time over the run, too.
+                assert 1 <= joined.heartbeats <= own.heartbeats
 
     async def wait() -> None:
         path = f"/threads/{threads[1]}/runs/wait"

@@ -135,7 +135,9 @@ async def test_a_configuration_goes_with_its_task(pool: Pool, records: PostgresR
     assert await records.list_pushes(task_id) == []
 
 
-async def test_what_was_told_keeps_no_credentials(pool: Pool, records: PostgresRecords) -> None:
+async def test_what_was_told_is_told_again_with_its_credentials(
+    pool: Pool, records: PostgresRecords
+) -> None:
     task_id, run_id = await a_task(pool)
     secret = {**CONTENT, "token": "mine", "scheme": "Basic", "credentials": "s"}
     await records.put_push(task_id, "t", "c", secret, tells=False)
@@ -143,11 +145,11 @@ async def test_what_was_told_keeps_no_credentials(pool: Pool, records: PostgresR
     (due,) = await outbox.due(pool, 10)
     delivery = await outbox.find(pool, due.run_id)
     assert delivery is not None
-    assert delivery.headers() == {
-        "x-a2a-notification-token": "mine",
-        "authorization": "Basic s",
-    }
-    await outbox.finish(pool, due.run_id, sent_at=NOW, said="200")
-    async with pool.connection() as conn:
-        rows = await (await conn.execute("SELECT push FROM greenroom.webhooks")).fetchall()
-    assert [row["push"] for row in rows] == [None]
+    wanted = {"x-a2a-notification-token": "mine", "authorization": "Basic s"}
+    assert delivery.headers({"x-of-webhooks": "1"}) == wanted
+    await outbox.finish(pool, due.run_id, sent_at=NOW, said="200", delivered=True)
+    assert await outbox.find(pool, due.run_id) is None
+    assert await outbox.send_again(pool, due.run_id)
+    again = await outbox.find(pool, due.run_id)
+    assert again is not None
+    assert again.headers({}) == wanted

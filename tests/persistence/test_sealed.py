@@ -13,9 +13,8 @@ from typing_extensions import TypedDict
 
 from greenroom.core.errors import InvalidRequest
 from greenroom.core.events import Event
-from greenroom.core.searches import (
-    ThreadFilter,
-)
+from greenroom.core.scopes import SERVER
+from greenroom.core.searches import ThreadFilter
 from greenroom.persistence import journal, tails
 from greenroom.persistence.checkpoints import PooledSaver
 from greenroom.persistence.database import Pool
@@ -129,11 +128,11 @@ async def test_items_are_sealed_for_graphs_and_clients(pool: Pool) -> None:
 async def test_values_are_shown_and_not_searched(pool: Pool) -> None:
     records = PostgresRecords(pool, sealing=SEALING)
     thread_id = str(uuid.uuid4())
-    await records.create_thread(thread_id, metadata={}, if_exists="raise", ttl=None)
+    await records.create_thread(thread_id, metadata={}, if_exists="raise", ttl=None, scope=SERVER)
     await store_values(pool, thread_id, b'{"name":"the word"}', sealing=SEALING)
     assert SECRET not in await column(pool, 'SELECT "values", facets FROM greenroom.threads')
-    thread = await records.get_thread(thread_id)
+    thread = await records.get_thread(thread_id, scope=SERVER)
     assert thread is not None
     assert "the word" in str(orjson.dumps(thread["values"]))
     with pytest.raises(InvalidRequest, match="search by 'metadata'"):
-        await records.count_threads(ThreadFilter(values={"name": SECRET}))
+        await records.count_threads(ThreadFilter(values={"name": SECRET}), scope=SERVER)

@@ -87,6 +87,11 @@ class Life:
     status: str = ""
 
 
+def _most_kills(life: Life) -> int:
+    # A stateless run is known a moment after it began: by then it may have died with a neighbour.
+    return MOST_KILLS_OF_A_RUN - life.stateless
+
+
 @dataclass
 class Result:
     runs: int = 0
@@ -435,7 +440,9 @@ class Chaos:
         answer = await http.get("/info", timeout=5.0)
         for member in self._random.sample(pool := answer.json()["counts"]["pool"], len(pool)):
             lives = [self._current[run] for run in member["runs"] if run in self._current]
-            tired = any(len(life.killed_s) >= MOST_KILLS_OF_A_RUN for life in lives)
+            if len(lives) < len(member["runs"]):
+                continue  # a death of one that is not known yet would not be counted
+            tired = any(len(life.killed_s) >= _most_kills(life) for life in lives)
             if lives and not tired and member["pid"]:
                 psutil.Process(member["pid"]).kill()
                 for life in lives:

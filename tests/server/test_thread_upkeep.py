@@ -217,7 +217,7 @@ async def test_error_and_interrupts_are_shown_once_the_first_run_has_ended(
     assert {"error", "interrupts"} & set(busy) == set()
     await http.post(f"{run}/cancel?wait=1")
     ended = (await http.get(thread)).json()
-    assert (ended["error"], ended["interrupts"]) == (None, {})
+    assert (ended["error"]["error"], ended["interrupts"]) == ("UserInterrupt", {})
 
 
 # --- runs that are deleted ----------------------------------------------------------------------
