@@ -224,3 +224,36 @@ async def test_an_administrator_sees_the_numbers(users: Served) -> None:
         for who, status in (("alice", 403), ("root", 200)):
             answer = await http.get("/metrics", headers={"authorization": f"Bearer tok-{who}"})
             assert answer.status_code == status
+
+
+# --- whatever a user sends ------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_no_request_of_a_user_meets_a_5xx(users: Served) -> None:
+    import schemathesis
+    from hypothesis import HealthCheck, given, settings
+    from schemathesis.checks import not_a_server_error
+
+    description = httpx.get(f"{users.url}/openapi.json").json()
+    schema = schemathesis.openapi.from_dict(description)
+    asked = 0
+    for path, methods in description["paths"].items():
+        for method in methods:
+            if path.endswith("/threads/{thread_id}/stream"):
+                continue  # it never ends by itself
+
+            @settings(max_examples=5, database=None, suppress_health_check=list(HealthCheck))
+            @given(case=schema[path][method].as_strategy())
+            def send(case: Any) -> None:
+                case.call_and_validate(
+                    base_url=users.url,
+                    headers={"authorization": "Bearer tok-alice"},
+                    checks=[not_a_server_error],
+                    timeout=60.0,
+                )
+
+            send()
+            asked += 1
+    assert asked > 120
