@@ -33,6 +33,9 @@ log = logging.getLogger(__name__)
 Graph = Pregel[Any, Any, Any, Any]
 Saver = BaseCheckpointSaver[Any]
 
+LISTENS = "greenroom_listens"
+"""The attribute of a graph that takes what is said to its runs itself; also a channel of its state
+that says so (`greenroom.graphs.taking`)."""
 UNNAMED = "LangGraph"
 """The name that LangGraph gives a graph whose author gives none."""
 
@@ -160,6 +163,8 @@ def _equipped(
         update["config"] = _bound(graph.config)
     copy = graph.copy(update=update)
     keep_allowlist(copy, graph)
+    if getattr(graph, LISTENS, False):
+        setattr(copy, LISTENS, True)
     return copy
 
 
