@@ -228,9 +228,9 @@ current_inbox: ContextVar[RunInbox | None] = ContextVar("greenroom_inbox", defau
 def _config_of_node() -> Mapping[str, Any]:
     """Raises RuntimeError outside of a node."""
     try:
-        config = cast("Mapping[str, Any]", get_config())
+        config: Mapping[str, Any] = cast(Any, get_config())
     except RuntimeError:
-        config = {}
+        config = dict[str, Any]()
     if not config.get("configurable", {}).get("checkpoint_ns"):
         raise RuntimeError("Only a node or a tool of a graph can read the inbox of its run.")
     return config

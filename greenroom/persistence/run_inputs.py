@@ -148,12 +148,16 @@ async def addressed_run(pool: Pool, run_id: str) -> Addressed | None:
     return await retrying(pool, read)
 
 
-async def runs_with_waiting(connection: Connection, shard: Shard = WHOLE) -> list[tuple[str, bool]]:
-    """Returns the runs of a shard that have inputs to take, and whether each is over."""
+async def runs_with_inputs(connection: Connection, shard: Shard = WHOLE) -> list[tuple[str, bool]]:
+    """Returns the runs in flight to which something was said, and those that are over and have not
+    taken all of it; with each, whether it is over."""
     cursor = await connection.execute(
         f"""
-        SELECT DISTINCT run_id::text, status NOT IN ('pending', 'running') AS is_over
-        FROM greenroom.runs WHERE {is_of(shard)} AND run_id IN (
+        SELECT run_id::text, false AS is_over FROM greenroom.runs r
+        WHERE status IN ('pending', 'running') AND {is_of(shard)} AND EXISTS (
+            SELECT 1 FROM greenroom.run_inputs i WHERE i.for_run = r.run_id)
+        UNION ALL SELECT run_id::text, true FROM greenroom.runs r
+        WHERE status NOT IN ('pending', 'running') AND {is_of(shard)} AND run_id IN (
             SELECT for_run FROM greenroom.run_inputs WHERE status = 'waiting')"""
     )
     return [(row["run_id"], row["is_over"]) for row in await cursor.fetchall()]
