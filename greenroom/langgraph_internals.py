@@ -35,6 +35,9 @@ from langgraph._internal._constants import (
 # (`graphs.state`).
 from langgraph._internal._pydantic import create_model
 
+# What a channel without a value is made from (`graphs.input_check`).
+from langgraph._internal._typing import MISSING
+
 # What LangGraph allows to be read back, and how it encodes a value that msgpack does not know
 # (`persistence.serializing`).
 from langgraph.checkpoint.serde._msgpack import STRICT_MSGPACK_ENABLED
@@ -85,6 +88,7 @@ __all__ = [
     "CONFIG_KEY_DURABILITY",
     "CONFIG_KEY_STRICT_RESUME",
     "INPUT",
+    "MISSING",
     "MSGPACK_KEYWORDS",
     "MSGPACK_MODEL",
     "MSGPACK_OPTION",

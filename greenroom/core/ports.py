@@ -16,9 +16,11 @@ from typing import Any, Literal, Protocol
 from greenroom.core.assistants import AssistantPatch, NewAssistant
 from greenroom.core.crons import Cron
 from greenroom.core.idempotency import Keys, OnceKey
+from greenroom.core.inputs import NewInput, SaidInput
 from greenroom.core.limits import UsageRecords
 from greenroom.core.questions import DrawQuestion as DrawQuestion
 from greenroom.core.questions import HistoryQuestion as HistoryQuestion
+from greenroom.core.questions import InputQuestion as InputQuestion
 from greenroom.core.questions import Question as Question
 from greenroom.core.questions import SchemasQuestion as SchemasQuestion
 from greenroom.core.questions import StateQuestion as StateQuestion
@@ -63,6 +65,18 @@ class Runtime(Embedding, Protocol):
         Raises:
             NotFound: the run does not exist.
             Conflict: the run is over; the message names its status.
+        """
+        ...
+
+    async def say(self, new: NewInput, *, scope: Scope) -> SaidInput:
+        """Says something to a run; it is durable on return.
+
+        Args:
+            scope: of the run's thread.
+
+        Raises:
+            NotFound: the run does not exist.
+            Conflict: the run is over, and ``if_over`` is ``reject``.
         """
         ...
 
@@ -377,6 +391,12 @@ class Records(Items, Keys, UsageRecords, Feedback, Pushes, Protocol):
         self, thread_id: str, *, limit: int | None, offset: int, status: str | None, scope: Scope
     ) -> list[JsonObject] | None:
         """Returns a thread's runs, newest first; None when the thread does not exist."""
+        ...
+
+    async def list_inputs(
+        self, thread_id: str, run_id: str, *, scope: Scope
+    ) -> list[JsonObject] | None:
+        """Returns what was said to a run, and what is for it, in order; None without such a run."""
         ...
 
     # crons

@@ -20,13 +20,14 @@ from greenroom.core.inputs import (
 )
 from greenroom.core.runs import RunStatus
 from tests.actors.doubles import BOUND_S, until
-from tests.actors.test_registry import (  # noqa: F401 - fixtures
-    ASSISTANT,
+from tests.actors.test_registry import (
     Theatre,
-    make,
+    make,  # noqa: F401 - fixtures
     request,
-    theatre,
+    theatre,  # noqa: F401
 )
+
+# ruff: noqa: F811 - fixtures are named as arguments
 
 KWARGS = json.dumps(
     {
@@ -324,4 +325,3 @@ async def test_inject_refuses_what_the_active_run_cannot_take(theatre: Theatre) 
     assert isinstance(refused, InvalidRequest)
     other = await theatre.ask(with_injection(assistant_id=str(uuid.uuid4())))
     assert isinstance(other, Conflict)
-    assert ASSISTANT
