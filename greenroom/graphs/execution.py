@@ -40,7 +40,7 @@ from greenroom.graphs.failures import log_failure
 from greenroom.graphs.inbox import RunInbox
 from greenroom.graphs.instructions import Instructions, instructions
 from greenroom.graphs.langsmith_tracer import chosen_tracer
-from greenroom.graphs.loading import Graph, LoadedGraph, Saver
+from greenroom.graphs.loading import Graph, LoadedGraph, Saver, listens
 from greenroom.graphs.messages import AccumulatedMessages, Emit, TupleMessages, with_ids
 from greenroom.graphs.outcomes import (
     Progress,
@@ -60,7 +60,7 @@ from greenroom.graphs.resume import (
 )
 from greenroom.graphs.savers import Checked, checking, emitting_first, with_clock
 from greenroom.graphs.state import Head, checkpoint_of, head_state
-from greenroom.graphs.taking import SteeredControl, listens, take_all, taking_of_nodes
+from greenroom.graphs.taking import SteeredControl, take_all, taking_of_nodes
 from greenroom.wire.encoding import dumps
 
 log = logging.getLogger(__name__)

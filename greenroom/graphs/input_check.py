@@ -19,10 +19,8 @@ from pydantic import TypeAdapter, ValidationError
 from greenroom.core.errors import InvalidRequest
 from greenroom.core.raised import message_of
 from greenroom.graphs.instructions import parse_command
-from greenroom.graphs.loading import Graph
-from greenroom.graphs.outcomes import reraise_signals
+from greenroom.graphs.loading import LISTENS, Graph, listens
 from greenroom.graphs.schemas import unqualified
-from greenroom.graphs.taking import listens
 from greenroom.langgraph_internals import MISSING
 
 ROOT = "__root__"
@@ -52,7 +50,9 @@ def check_input(
             update = _as_object(cast(list[list[Any]], update))
     _refuse_if_listening(graph, graph_id, as_node, command)
     names = graph.stream_channels_asis
-    if isinstance(names, str):
+    if not isinstance(names, str):
+        names = [name for name in names if name != LISTENS]
+    else:
         if names != ROOT:
             raise InvalidRequest(
                 f"Graph {graph_id!r} has no state that an update could change while it runs. Create"
@@ -107,8 +107,7 @@ def _refuse_value(graph: Graph, what: str, name: str, value: Any) -> None:
         raise InvalidRequest(f"{what} is managed by LangGraph and takes no value.")
     try:
         cast(Any, channel).from_checkpoint(MISSING).update([value])
-    except BaseException as error:
-        reraise_signals(error)  # a reducer is user code
+    except Exception as error:  # a reducer is user code
         raise InvalidRequest(f"{what} cannot take this value: {message_of(error)[:500]}") from error
     if isinstance(channel, LastValue | AnyValue):
         _refuse_type(what, unqualified(cast(Any, channel).ValueType), value)

@@ -35,7 +35,7 @@ Saver = BaseCheckpointSaver[Any]
 
 LISTENS = "greenroom_listens"
 """The attribute of a graph that takes what is said to its runs itself; also a channel of its state
-that says so (`greenroom.graphs.taking`)."""
+that says so (`listens`)."""
 UNNAMED = "LangGraph"
 """The name that LangGraph gives a graph whose author gives none."""
 
@@ -145,6 +145,11 @@ def load_graph(configuration: Configuration, graph_id: str) -> LoadedGraph:
             "graph, a StateGraph, or a function that returns one."
         )
     return LoadedGraph(spec=spec, factory=factory_of(value, spec))
+
+
+def listens(graph: Graph) -> bool:
+    """Whether a graph takes what is said to its runs itself (`greenroom.listening`)."""
+    return bool(getattr(graph, LISTENS, False)) or LISTENS in cast(Any, graph).channels
 
 
 def _compiled(value: Any) -> Graph | None:

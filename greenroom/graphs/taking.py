@@ -33,7 +33,7 @@ from greenroom.core.inputs import INPUT_EVENT, TAKEN, HeardInput, Taking
 from greenroom.core.raised import message_of
 from greenroom.graphs.inbox import RunInbox
 from greenroom.graphs.instructions import parse_command
-from greenroom.graphs.loading import LISTENS, Graph, Saver
+from greenroom.graphs.loading import Graph, Saver
 from greenroom.graphs.messages import Emit
 from greenroom.graphs.outcomes import reraise_signals
 from greenroom.graphs.savers import allowing
@@ -78,11 +78,6 @@ class SteeredControl(RunControl):
 def _is_within_node() -> bool:
     config: Any = var_child_runnable_config.get()
     return bool(config and config.get("configurable", {}).get("checkpoint_ns"))
-
-
-def listens(graph: Graph) -> bool:
-    """Whether a graph takes what was said itself."""
-    return bool(getattr(graph, LISTENS, False)) or LISTENS in cast(Any, graph).channels
 
 
 # --- between two supersteps -----------------------------------------------------------------------
