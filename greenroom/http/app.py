@@ -181,11 +181,12 @@ def _layers(
     by_user = authenticator is not None and settings.limits.by in ("auto", "owner")
     if not by_user:
         layers += limits
+    within = limits if by_user else []
     return [
         *layers,
         Middleware(CountedBodies, max_bytes=settings.bodies_max_bytes),
-        *_in_order(rules, custom, authenticator, edge),
-        *(limits if by_user else []),
+        *_in_order(rules, custom, authenticator, edge, within),
+        *within,
         Middleware(passing.PassedHeaders, selection=rules.configurable_headers),
         Middleware(answering.Heads),
     ]
@@ -196,33 +197,47 @@ def _in_order(
     custom: CustomApp | None,
     authenticator: Authenticator | None,
     edge: Callable[[], Edge],
+    limits: Sequence[Middleware],
 ) -> list[Middleware]:
     """Returns the custom application and the authentication in the order of
     ``http.middleware_order``, from the outside in.
 
     The authentication is always the innermost: whatever a custom middleware makes of a request, no
     route of the server is reached without it.
+
+    Args:
+        limits: what counts the requests that end here: those of custom routes, and those that
+            nobody let in.
     """
-    guard: Callable[[ASGIApp], ASGIApp] | None = None
-    layers: list[Middleware] = []
-    if authenticator is not None:
-        layers = [Middleware(Authenticated, authenticator=authenticator, edge=edge)]
+
+    def authenticated(**more: Any) -> Middleware:
+        return Middleware(
+            Authenticated,
+            authenticator=authenticator,
+            edge=edge,
+            refusing=partial(_within, limits),
+            **more,
+        )
+
+    layers = [authenticated()] if authenticator is not None else []
     if custom is None:
         return layers
-    if authenticator is not None:
-        if rules.custom_route_auth:
-            guard = partial(
-                Authenticated, authenticator=authenticator, edge=edge, is_open=lambda _: False
-            )
-        if rules.middleware_order == "auth_first":
-            first = Middleware(
-                Authenticated,
-                authenticator=authenticator,
-                edge=edge,
-                is_open=None if rules.custom_route_auth else custom.is_open,
-            )
-            return [first, Middleware(CustomRoutes, custom=custom, guard=guard), *layers]
-    return [Middleware(CustomRoutes, custom=custom, guard=guard), *layers]
+    guards = list(limits)
+    if authenticator is not None and rules.custom_route_auth:
+        guards.insert(0, authenticated(is_open=lambda _: False))
+    guard = partial(_within, guards) if guards else None
+    layers.insert(0, Middleware(CustomRoutes, custom=custom, guard=guard))
+    if authenticator is not None and rules.middleware_order == "auth_first":
+        is_open = None if rules.custom_route_auth else custom.is_open
+        layers.insert(0, authenticated(is_open=is_open))
+    return layers
+
+
+def _within(layers: Sequence[Middleware], app: ASGIApp) -> ASGIApp:
+    """Returns an application within middleware, which is given from the outside in."""
+    for layer in reversed(layers):
+        app = layer.cls(app, *layer.args, **layer.kwargs)
+    return app
 
 
 def drain(app: FastAPI) -> None:

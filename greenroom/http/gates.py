@@ -48,6 +48,7 @@ class Authenticated:
         authenticator: asks who the caller is.
         edge: returns the application's context.
         is_open: whether nobody is authenticated for a request.
+        refusing: returns what gives a refusal to its caller, e.g. counts it.
     """
 
     def __init__(
@@ -56,11 +57,13 @@ class Authenticated:
         authenticator: Authenticator,
         edge: Callable[[], Edge],
         is_open: Callable[[Scope], bool] | None = None,
+        refusing: Callable[[ASGIApp], ASGIApp] = lambda app: app,
     ) -> None:
         self._app = app
         self._authenticator = authenticator
         self._edge = edge
         self._is_open = is_open or is_public
+        self._refusing = refusing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket") or EDGE in scope or self._is_open(scope):
@@ -75,7 +78,7 @@ class Authenticated:
                 await send({"type": "websocket.close", "code": 1008})  # answered with HTTP 403
                 return
             answer = JSONResponse({"detail": error.message}, error.status_hint, error.headers())
-            await answer(scope, body.again, send)
+            await self._refusing(answer)(scope, body.again, send)
             return
         of_caller = {
             EDGE: replace(self._edge(), gate=gate),
