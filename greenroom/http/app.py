@@ -12,7 +12,7 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Scope
 
 from greenroom import tracing
 from greenroom.core.access import Authenticator
@@ -46,7 +46,7 @@ from greenroom.http.a2a import routes as a2a
 from greenroom.http.bodies import CountedBodies
 from greenroom.http.custom import CustomApp, CustomRoutes
 from greenroom.http.edge import Edge
-from greenroom.http.gates import Authenticated
+from greenroom.http.gates import Authenticated, is_public
 from greenroom.http.limits import LimitedCallers
 from greenroom.http.mcp import routes as mcp
 from greenroom.http.mounting import Mounted
@@ -210,27 +210,35 @@ def _in_order(
             nobody let in.
     """
 
-    def authenticated(**more: Any) -> Middleware:
-        return Middleware(
-            Authenticated,
-            authenticator=authenticator,
-            edge=edge,
-            refusing=partial(_within, limits),
-            **more,
-        )
+    refusing = partial(_within, limits)
 
-    layers = [authenticated()] if authenticator is not None else []
+    def authenticated(is_open: Callable[[Scope], bool]) -> list[Middleware]:
+        if authenticator is None:
+            return []
+        return [
+            Middleware(
+                Authenticated,
+                authenticator=authenticator,
+                edge=edge,
+                is_open=is_open,
+                refusing=refusing,
+            )
+        ]
+
+    layers = authenticated(is_public)
     if custom is None:
         return layers
-    guards = list(limits)
-    if authenticator is not None and rules.custom_route_auth:
-        guards.insert(0, authenticated(is_open=lambda _: False))
+    guards = [*(authenticated(_never) if rules.custom_route_auth else []), *limits]
     guard = partial(_within, guards) if guards else None
-    layers.insert(0, Middleware(CustomRoutes, custom=custom, guard=guard))
-    if authenticator is not None and rules.middleware_order == "auth_first":
-        is_open = None if rules.custom_route_auth else custom.is_open
-        layers.insert(0, authenticated(is_open=is_open))
+    layers = [Middleware(CustomRoutes, custom=custom, guard=guard), *layers]
+    if rules.middleware_order == "auth_first":
+        is_open = is_public if rules.custom_route_auth else custom.is_open
+        layers = [*authenticated(is_open), *layers]
     return layers
+
+
+def _never(scope: Scope) -> bool:
+    return False
 
 
 def _within(layers: Sequence[Middleware], app: ASGIApp) -> ASGIApp:
