@@ -27,13 +27,13 @@ from pathlib import Path
 from types import ModuleType
 
 from greenroom.core.errors import ConfigurationError
-from greenroom.graphs.configuration import Importable
+from greenroom.core.targets import Target
 from greenroom.graphs.import_errors import import_failed
 from greenroom.graphs.module_path import OURS, make_importable
 
 
 def module_of(
-    spec: Importable, root: Path, import_paths: Sequence[Path], others: Iterable[Importable]
+    spec: Target, root: Path, import_paths: Sequence[Path], others: Iterable[Target]
 ) -> ModuleType:
     """Imports the module of a graph, or of another target of the configuration.
 
@@ -87,7 +87,7 @@ class _Place:
         return [self.directory] if plain else [self.directory, self.file.parent]
 
 
-def _place(spec: Importable, root: Path) -> _Place | None:
+def _place(spec: Target, root: Path) -> _Place | None:
     """Returns the place of a graph's file, or None for a module."""
     if not (spec.source.endswith(".py") or "/" in spec.source or "\\" in spec.source):
         return None
@@ -171,7 +171,7 @@ _by_path = _ByPath()
 sys.meta_path.append(_by_path)
 
 
-def _imported(spec: Importable, name: str, root: Path) -> ModuleType:
+def _imported(spec: Target, name: str, root: Path) -> ModuleType:
     try:
         return importlib.import_module(name)
     except KeyboardInterrupt:

@@ -95,7 +95,7 @@ async def _cancel(call: Call) -> Response:
 async def _subscribe(call: Call) -> Response:
     params = call.parsed(a2a.TaskIdParams)
     tasks = await call.tasks()
-    view = await tasks.get(params.id, _context_id(call))
+    view = await tasks.records.get(params.id, _context_id(call))
     task = view.task(call.history(None))
     if view.state in (State.submitted, State.working):
         return call.stream(task, tasks, Sent(turn=view.turn, placement=None))
@@ -178,7 +178,7 @@ async def _list(call: Call) -> Response:
     history = call.history(_number(params, "historyLength", 0, 0, MAX_OFFSET))
     context_id = _context_id(call)
     tasks = await call.tasks()
-    found = await tasks.listed(
+    found = await tasks.records.listed(
         Listing(
             size=size,
             offset=int(token),
