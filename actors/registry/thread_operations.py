@@ -8,12 +8,12 @@ commit (`greenroom.persistence.bulk`). A new registry continues unfinished opera
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 from actors.registry.context import Context
 from actors.registry.effects import Effects
+from actors.registry.exclusion import Exclusion
 from actors.registry.followers import Followers, stored_run
 from actors.registry.turns import Turns
 from greenroom.core.admission import Lane
@@ -24,8 +24,6 @@ from greenroom.persistence import journal, upkeep
 from greenroom.persistence.bulk import Operation, operation_done
 
 log = logging.getLogger("greenroom.thread_operations")
-
-T = TypeVar("T")
 
 
 class ThreadOperations:
@@ -48,27 +46,8 @@ class ThreadOperations:
         self._thread_ttl_s = context.setup.thread_ttl_s
         self._effects = effects
         self._followers = followers
+        self._exclusion = Exclusion(context, effects)
         self.turns = Turns()
-
-    async def _exclusively(self, thread_id: str, work: Callable[[], Awaitable[T]]) -> T:
-        """Performs ``work`` while no run is on the thread.
-
-        Raises:
-            Conflict: a run or another operation is in progress.
-        """
-        lane = self._lanes.of(thread_id)
-        operation = os.urandom(8).hex()
-        lane.begin_exclusive(operation)
-        return await self._and_give_back(lane, operation, work)
-
-    async def _and_give_back(
-        self, lane: Lane, operation: str, work: Callable[[], Awaitable[T]]
-    ) -> T:
-        try:
-            return await work()
-        finally:
-            await self._effects.perform(lane, lane.end_exclusive(operation))
-            self._waiters.tell(operation)
 
     async def _rest(
         self, thread_id: str, interrupts: bytes | None, *writes: journal.Write, has_next: bool
@@ -110,7 +89,7 @@ class ThreadOperations:
             return reply
 
         async with self.turns.of(f"update {next(iter(update_id), object())}"):
-            return await self._exclusively(thread_id, work)
+            return await self._exclusion.during(thread_id, work)
 
     async def copy(self, thread_id: str, copy_id: str, metadata: str) -> None:
         """Copies a thread's record and checkpoints; the copy appears when it is complete.
@@ -133,7 +112,7 @@ class ThreadOperations:
                     raise Conflict("Conflict")
 
         async with self.turns.of(f"copy {copy_id}"):  # as in `update_state`
-            await self._exclusively(thread_id, work)
+            await self._exclusion.during(thread_id, work)
 
     async def prune(self, thread_id: str) -> None:
         """Deletes all but the newest checkpoint of each namespace. Repeatable.
@@ -142,7 +121,7 @@ class ThreadOperations:
             Conflict: a run or another operation is in progress.
             BadRequest: the thread's state depends on older checkpoints.
         """
-        await self._exclusively(thread_id, lambda: self._inspections.prune(thread_id))
+        await self._exclusion.during(thread_id, lambda: self._inspections.prune(thread_id))
 
     # --- delete --------------------------------------------------------------------------------
 
@@ -190,7 +169,7 @@ class ThreadOperations:
                 self._reopen(lane)
             return True
 
-        return await self._exclusively(thread_id, work)
+        return await self._exclusion.during(thread_id, work)
 
     async def prune_expired(self, thread_id: str) -> str | None:
         """Prunes a thread whose time to live is over, unless it was used again meanwhile.
@@ -218,7 +197,7 @@ class ThreadOperations:
             await self._journal.commit(journal.note_pruned(thread_id), key=thread_id)
             return outcome
 
-        return await self._exclusively(thread_id, work)
+        return await self._exclusion.during(thread_id, work)
 
     async def delete_remains(self, thread_id: str) -> None:
         """Deletes the remains of a stateless run; its thread's record went with the run's end."""
@@ -266,7 +245,7 @@ class ThreadOperations:
             await self._journal.commit(*journal.delete_run(run_id), key=thread_id)
             return
         graph_id = found.graph_id
-        await self._exclusively(thread_id, lambda: self._forget(thread_id, run_id, graph_id))
+        await self._exclusion.during(thread_id, lambda: self._forget(thread_id, run_id, graph_id))
 
     async def _forget(self, thread_id: str, run_id: str, graph_id: str) -> None:
         async with self.turns.of(run_id):
@@ -332,7 +311,7 @@ class ThreadOperations:
                 await self._delete_copy(subject)
             case "forget":
                 graph_id = operation.graph_id or ""
-                await self._and_give_back(
+                await self._exclusion.go_on(
                     lane, subject, lambda: self._forget(thread_id, subject, graph_id)
                 )
 
