@@ -182,7 +182,15 @@ class Records(Items, Keys, UsageRecords, Feedback, Pushes, Protocol):
     async def count_runs(self, where: RunFilter, *, scope: Scope) -> int: ...
 
     # webhooks
-    async def get_delivery(self, delivery_id: str) -> JsonObject | None: ...
-    async def list_deliveries(self, where: DeliveryFilter, *, limit: int, offset: int) -> Page:
-        """Returns deliveries of webhooks, of the newest run first."""
+    async def get_delivery(self, delivery_id: str, *, scope: Scope) -> JsonObject | None:
+        """Returns a delivery whose thread is in the scope.
+
+        Where the thread is gone, as that of a stateless run is, the run's metadata decide.
+        """
+        ...
+
+    async def list_deliveries(
+        self, where: DeliveryFilter, *, limit: int, offset: int, scope: Scope
+    ) -> Page:
+        """Returns deliveries of webhooks as `get_delivery` does, of the newest run first."""
         ...

@@ -64,7 +64,12 @@ class RunFilter:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DeliveryFilter:
-    """The conditions of `GET /webhooks/deliveries`; None selects all."""
+    """The conditions of `GET /webhooks/deliveries`; None selects all.
+
+    Attributes:
+        metadata: of the thread; of the run where the thread is gone.
+    """
 
     status: str | None = None
     thread_id: str | None = None
+    metadata: Mapping[str, Any] | None = None
