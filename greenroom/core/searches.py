@@ -6,17 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from greenroom.core.questions import DrawQuestion as DrawQuestion
-from greenroom.core.questions import HistoryQuestion as HistoryQuestion
-from greenroom.core.questions import Question as Question
-from greenroom.core.questions import SchemasQuestion as SchemasQuestion
-from greenroom.core.questions import StateQuestion as StateQuestion
-from greenroom.core.questions import StateUpdate as StateUpdate
-from greenroom.core.questions import SubgraphsQuestion as SubgraphsQuestion
-from greenroom.core.questions import SuperstepsUpdate as SuperstepsUpdate
-from greenroom.core.questions import Update as Update
-from greenroom.core.questions import Updated as Updated
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Page:

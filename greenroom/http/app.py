@@ -17,7 +17,8 @@ from starlette.types import ASGIApp, Scope
 from greenroom import tracing
 from greenroom.core.access import Authenticator
 from greenroom.core.edge_rules import HttpRules
-from greenroom.core.ports import Records, Runtime
+from greenroom.core.ports import Runtime
+from greenroom.core.records import Records
 from greenroom.core.store import StoreSpec
 from greenroom.core.webhook_rules import UrlPolicy
 from greenroom.http import (
