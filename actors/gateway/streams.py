@@ -14,19 +14,17 @@ sequence number that grows across attempts, so each hop continues where the last
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol
 
-import msgspec
-
 from actors.calls.answers import POLL_MARGIN_S, ActorGone, repeat
 from actors.calls.directory import Handles
+from actors.gateway.ended_runs import EndedRuns, StateOf
 from actors.gateway.sharing import SharedReads
 from actors.run.reading import NotYetHere
-from greenroom.core.errors import RUN_NOT_FOUND, NotFound, Unreachable
-from greenroom.core.events import LIVE, READ_MAX_BYTES, Event, first_seq
-from greenroom.core.runs import UNTIL_END, Batch, Outcome, Placement, RunLocation, RunStatus
+from greenroom.core.errors import NotFound, Unreachable
+from greenroom.core.events import LIVE, READ_MAX_BYTES, Event
+from greenroom.core.runs import UNTIL_END, Batch, Outcome, Placement, RunLocation
 from greenroom.persistence import tails
 from greenroom.persistence.database import Pool
 from greenroom.sealing import UNSEALED, Sealing
@@ -40,12 +38,6 @@ class Locate(Protocol):
     """Waits for the run's next attempt after ``attempt``, or for its end."""
 
     def __call__(self, run_id: str, attempt: int, /) -> Awaitable[RunLocation]: ...
-
-
-class StateOf(Protocol):
-    """Returns the state of a graph's thread as the JSON of ``GET /threads/{t}/state``."""
-
-    def __call__(self, graph_id: str, thread_id: str, /) -> Awaitable[bytes]: ...
 
 
 class WaitS(Protocol):
@@ -80,8 +72,8 @@ class Streams:
         self._database = database
         self._locate = locate
         self._wait_s = wait_s
-        self._state_of = state_of
         self._sealing = sealing
+        self._ended = EndedRuns(database, state_of, sealing=sealing)
         self._shared = SharedReads()
 
     async def events(
@@ -135,11 +127,11 @@ class Streams:
                 if batch.body:
                     yield batch
         if resumable or executed:
-            batch = await self._untold_error(run_id, after, reader)
-            if batch is None and not resumable:
-                batch = await self._untold_values(run_id, reader)
-            if batch is not None:
-                yield batch
+            event = await self._ended.untold_error(run_id, after)
+            if event is None and not resumable:
+                event = await self._ended.untold_values(run_id)
+            if event is not None:
+                yield reader.batch([event], event.seq)
 
     async def _live(
         self, run_id: str, placement: Placement, after: int, reader: _Reader
@@ -229,64 +221,18 @@ class Streams:
                 told.append(last)
         return reader.batch(told, cursor)
 
-    async def _untold_error(self, run_id: str, after: int, reader: _Reader) -> Batch | None:
-        """Returns the ``error`` event of a failed run if no actor has emitted it, else None."""
-        async with self._database.connection() as connection:
-            cursor = await connection.execute(
-                """
-                SELECT attempt, error::text AS error,
-                    (extract(epoch FROM updated_at) * 1000)::bigint AS at_ms
-                FROM greenroom.runs WHERE run_id = %s AND status IN ('error', 'timeout')""",
-                (run_id,),
-            )
-            row = await cursor.fetchone()
-        if row is None or row["error"] is None:
-            return None
-        error = await self._opened(row["error"])
-        # Later than every event of the last attempt.
-        seq = first_seq(row["attempt"] + 1)
-        if after >= seq or await tails.has(
-            self._database,
-            run_id,
-            "error",
-            error,
-            whole=True,
-            before=seq,
-            sealing=self._sealing,
-        ):
-            return None
-        return reader.batch([Event(seq, row["at_ms"], "error", error)], seq)
-
-    async def _untold_values(self, run_id: str, reader: _Reader) -> Batch | None:
-        """Returns the last ``values`` of a run whose actor died between the run's end and its last
-        events, which only the actor held. A reader may get these values twice."""
-        async with self._database.connection() as connection:
-            cursor = await connection.execute(
-                """
-                SELECT attempt, (extract(epoch FROM updated_at) * 1000)::bigint AS at_ms
-                FROM greenroom.runs WHERE run_id = %s AND status IN ('success', 'interrupted')
-                    AND (kwargs->'stream_mode')::jsonb ? 'values'""",
-                (run_id,),
-            )
-            row = await cursor.fetchone()
-        if row is None:
-            return None
-        seq = first_seq(row["attempt"] + 1)
-        output = (await self._stored_outcome(run_id)).output
-        return reader.batch([Event(seq, row["at_ms"], "values", output)], seq)
-
     async def outcome(
         self, run_id: str, placement: Placement | None, *, over: bool = False
     ) -> Outcome:
         """As `ports.Runtime.outcome`."""
         if over:
-            return await self._stored_outcome(run_id)
+            return await self._ended.outcome(run_id)
         attempt = 0
         while True:
             if placement is None:
                 found = await self._locate(run_id, attempt)
                 if found.placement is None:
-                    return await self._stored_outcome(run_id)
+                    return await self._ended.outcome(run_id)
                 placement = found.placement
             attempt = placement.attempt
             try:
@@ -306,69 +252,6 @@ class Streams:
             )
             if outcome is not None:
                 return outcome
-
-    async def _stored_outcome(self, run_id: str) -> Outcome:
-        """Builds the outcome of a run that no actor holds: from the records of the run and its
-        thread; of a stateless run, whose thread record is gone, from its checkpoints.
-
-        Raises:
-            NotFound: the run has no record.
-        """
-        async with self._database.connection() as connection:
-            cursor = await connection.execute(
-                """
-                SELECT r.status, r.error::text AS error, t."values"::text AS "values",
-                    -- A state may be large: what is not cut comes once.
-                    r.output_keys IS NOT NULL AS is_cut, CASE WHEN r.output_keys IS NOT NULL
-                        THEN greenroom.output_of(t."values", r.output_keys)::text END AS output,
-                    t.interrupts::text AS interrupts, r.thread_id, r.graph_id,
-                    r.attempt > 0 AND t.thread_id IS NULL AS is_without_thread
-                FROM greenroom.runs r LEFT JOIN greenroom.threads t USING (thread_id)
-                WHERE r.run_id = %s""",
-                (run_id,),
-            )
-            row = await cursor.fetchone()
-        if row is None:
-            raise NotFound(RUN_NOT_FOUND)
-        status = RunStatus(row["status"])
-        values = await self._opened(row["values"] or "null")
-        shown = await self._opened(row["output"]) if row["output"] is not None else values
-        interrupts = await self._opened(row["interrupts"] or "{}")
-        of_tasks = msgspec.json.decode(interrupts, type=dict[str, list[Any]])
-        waiting = [one for interrupts in of_tasks.values() for one in interrupts]
-        if row["error"] is not None:
-            error = await self._opened(row["error"])
-            output = b'{"__error__": %b}' % error
-            return Outcome(status=status, output=output, values=values, error=error)
-        if row["is_without_thread"]:
-            answer = await self._state_of(row["graph_id"], row["thread_id"])
-            state = msgspec.json.decode(answer, type=_State)
-            values, waiting = bytes(state.values), state.interrupts
-            shown = await self._output_of(run_id, values) if row["is_cut"] else values
-        return Outcome(status=status, output=_with_interrupts(shown, waiting), values=values)
-
-    async def _opened(self, text: str) -> bytes:
-        return await self._sealing.apart(self._sealing.open_json, text.encode())
-
-    async def _output_of(self, run_id: str, values: bytes) -> bytes:
-        """Returns the part of a state that the output schema of the run's graph shows."""
-        async with self._database.connection() as connection:
-            cursor = await connection.execute(
-                "SELECT greenroom.output_of(%s::json, output_keys)::text AS output"
-                " FROM greenroom.runs WHERE run_id = %s",
-                (values.decode(), run_id),
-            )
-            row = await cursor.fetchone()
-        if row is None:
-            raise NotFound(RUN_NOT_FOUND)
-        return row["output"].encode()
-
-
-class _State(msgspec.Struct):
-    """The parts of a state that an outcome needs; the values stay encoded."""
-
-    values: msgspec.Raw
-    interrupts: list[Any]
 
 
 class _Reader:
@@ -391,13 +274,3 @@ class _Reader:
             if sse.passes(event.name, modes)
         )
         return Batch(body=b"".join(frames), cursor=cursor, closed=False)
-
-
-def _with_interrupts(values: bytes, waiting: list[Any]) -> bytes:
-    """Returns a state as ``wait`` answers it: its encoded values, and its interrupts."""
-    if not waiting:
-        return values
-    state: dict[str, Any] = {}
-    with suppress(msgspec.ValidationError):  # the graph's state is not a JSON object
-        state = msgspec.json.decode(values, type=dict[str, msgspec.Raw])
-    return msgspec.json.encode({**state, "__interrupt__": waiting})

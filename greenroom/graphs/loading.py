@@ -25,7 +25,7 @@ from greenroom.core import identity
 from greenroom.core.errors import ConfigurationError
 from greenroom.graphs.configuration import Configuration, GraphSpec
 from greenroom.graphs.factories import Factory, factory_of
-from greenroom.graphs.importing import module_of
+from greenroom.graphs.importing import load_target
 from greenroom.langgraph_internals import keep_allowlist
 
 log = logging.getLogger(__name__)
@@ -121,16 +121,7 @@ def load_graph(configuration: Configuration, graph_id: str) -> LoadedGraph:
     spec = configuration.graph(graph_id)
     if spec.problem is not None:
         return LoadedGraph(spec=spec)
-    module = module_of(
-        spec, configuration.root, configuration.import_paths, configuration.graphs.values()
-    )
-    try:
-        value = getattr(module, spec.attribute)
-    except AttributeError:
-        raise ConfigurationError(
-            f"Graph {spec.graph_id!r}: {spec.source} has no attribute {spec.attribute!r}"
-            f"{_suggestion(module)}. Correct 'graphs.{spec.graph_id}'."
-        ) from None
+    value = load_target(spec, configuration, suggestion=_suggestion)
     try:
         graph = _compiled(value)
     except Exception as error:  # compiling validates the user's graph and may raise any error

@@ -44,7 +44,7 @@ from greenroom.http.parameters import (
     uuid_of,
 )
 from greenroom.http.streaming import LateJson, Leave
-from greenroom.http.threads import thread_not_found
+from greenroom.http.thread_lookups import thread_not_found
 from greenroom.wire import answers
 from greenroom.wire.dialects import Dialect
 from greenroom.wire.models import RUN_FIELDS, RunCreate

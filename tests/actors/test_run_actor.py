@@ -154,7 +154,7 @@ from pathlib import Path
 import numpy as np
 from actors.common.placement import PoolSpec
 from actors.common.setup import InspectorSetup
-from actors.inspector.actor import Inspector
+from actors.inspector.loaded import loaded
 from greenroom.core.errors import NotKept
 from tests.actors.test_run_actor import an_order, made
 
@@ -162,12 +162,10 @@ given = {"dsn": sys.argv[1], "config_path": Path(sys.argv[2]), "spec": PoolSpec(
 
 async def savers():
     executes = made(**given)
-    asks = Inspector(
-        InspectorSetup(name="reads", inspect_s=1.0, registry_silence_s=3600.0, **given)
-    )
+    asks = InspectorSetup(name="reads", inspect_s=1.0, registry_silence_s=3600.0, **given)
     await executes.prepare()
-    await asks.prepare()
-    for saver in (executes._saver(an_order(), True), (await asks._means()).saver("t")):
+    means = await (await loaded(asks)).means()
+    for saver in (executes._saver(an_order(), True), means.saver("t")):
         try:
             saver.serde.dumps_typed(np.float64(1.5))
         except NotKept as refused:

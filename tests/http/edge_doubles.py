@@ -85,14 +85,23 @@ class MemoryRecords:
         self.keys[once.key] = replace(held, made=held.made | {made_id})
         return True
 
-    async def get_delivery(self, delivery_id: str) -> JsonObject | None:
-        return self.deliveries.get(delivery_id)
+    def _delivery_within(self, scope: Scope, delivery: JsonObject) -> bool:
+        thread = self.threads.get(delivery["thread_id"])
+        about = {"metadata": delivery.get("metadata", {})} if thread is None else thread
+        return _within(scope, about) is not None
 
-    async def list_deliveries(self, where: DeliveryFilter, *, limit: int, offset: int) -> Page:
+    async def get_delivery(self, delivery_id: str, *, scope: Scope) -> JsonObject | None:
+        found = self.deliveries.get(delivery_id)
+        return found if found is not None and self._delivery_within(scope, found) else None
+
+    async def list_deliveries(
+        self, where: DeliveryFilter, *, limit: int, offset: int, scope: Scope
+    ) -> Page:
         found = [
             each
             for each in self.deliveries.values()
-            if where.status in (None, each["status"])
+            if self._delivery_within(scope, each)
+            and where.status in (None, each["status"])
             and where.thread_id in (None, each["thread_id"])
         ]
         return Page(items=found[offset : offset + limit], has_more=len(found) > offset + limit)

@@ -119,7 +119,7 @@ ROWS: dict[str, Row] = {
     "POST /runs/batch": Row("same", lambda ids: [{"assistant_id": ids.assistant, "input": {}}]),
     "POST /runs/cancel": Row("same", lambda ids: {"thread_id": ids.thread, "run_ids": [ids.busy]}),
     "GET /runs/{run_id}/stream": Row("same"),
-    "GET /webhooks/deliveries": Row("refused"),
+    "GET /webhooks/deliveries": Row("list"),
     "GET /webhooks/deliveries/{delivery_id}": Row("same"),
     "POST /webhooks/deliveries/{delivery_id}/send": Row("same"),
     "POST /runs/search": Row("list", nothing),

@@ -1,4 +1,4 @@
-"""Records, as the HTTP edge reads them: `core.ports.Records` over a pool.
+"""Records, as the HTTP edge reads them: `core.records.Records` over a pool.
 
 | module | contents |
 |---|---|
@@ -51,4 +51,4 @@ class PostgresRecords(
     PushRecords,
     UsageQueries,
 ):
-    """`core.ports.Records` over a pool."""
+    """`core.records.Records` over a pool."""
