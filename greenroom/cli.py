@@ -118,7 +118,7 @@ def serve(
         log_format=log_format,
     )
     configure_logs(settings.log_level, settings.log_format)
-    run_server(settings, _make_server)
+    run_server(settings, make_server)
 
 
 @app.command()
@@ -265,7 +265,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(0)
 
 
-def _make_server(settings: Settings, configuration: Configuration) -> RunningServer:
+def make_server(settings: Settings, configuration: Configuration) -> RunningServer:
     from actors.server.server import Server  # imports ray, whose environment is set by now
 
     # Serve says on the terminal what our own steps say already, with another look.

@@ -115,7 +115,7 @@ class RayRuntime:
             raise NotFound(RUN_NOT_FOUND)
         await self._registries.answered(request.thread_id, "cancel_many", request)
         if wait:
-            await self._until_over(request.run_id)
+            await self.until_over(request.run_id)
 
     async def cancel_many(
         self,
@@ -177,7 +177,7 @@ class RayRuntime:
             bound_s=REGISTRY_PATIENCE_S,
         )
 
-    async def _until_over(self, run_id: str) -> RunStatus | None:
+    async def until_over(self, run_id: str) -> RunStatus | None:
         return (await self._follow(run_id, UNTIL_END)).status
 
     def _wait_s(self) -> float:
@@ -233,7 +233,7 @@ class RayRuntime:
             poll,
             StoredRuns(self._database, thread_id, scope=scope),
             follow,
-            self._until_over,
+            self.until_over,
             state,
             thread_id,
             after=after,

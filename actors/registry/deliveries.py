@@ -24,6 +24,9 @@ class Deliveries:
     Args:
         holds: whether an actor belongs to this registry and is not known to be dead.
         cancel_s: for how many seconds a cancel is delivered again; the grace of a cancelled run.
+
+    Attributes:
+        starters: what gathers the orders of an actor, by its name.
     """
 
     def __init__(
@@ -33,12 +36,12 @@ class Deliveries:
         self._tasks = tasks
         self._holds = holds
         self._cancel_s = cancel_s
-        self._starters: dict[str, Batcher[RunOrder, None]] = {}
+        self.starters: dict[str, Batcher[RunOrder, None]] = {}
         self.epoch = 0
 
     def __len__(self) -> int:
         """The number of live actors that have received orders."""
-        return len(self._starters)
+        return len(self.starters)
 
     def start(self, actor: str, order: RunOrder) -> None:
         """Delivers an order. If the actor dies meanwhile, the keeper's ``lost`` reports it."""
@@ -47,11 +50,9 @@ class Deliveries:
     async def _start(self, actor: str, order: RunOrder) -> None:
         if not self._holds(actor):
             return  # it died, and `lost` was told
-        starter = self._starters.get(actor)
+        starter = self.starters.get(actor)
         if starter is None:
-            starter = self._starters[actor] = Batcher(
-                lambda orders: self._start_many(actor, orders)
-            )
+            starter = self.starters[actor] = Batcher(lambda orders: self._start_many(actor, orders))
         with suppress(ActorGone):
             await starter.submit(order)
 
@@ -85,4 +86,4 @@ class Deliveries:
 
     def forget(self, actor: str) -> None:
         """Forgets a dead actor."""
-        self._starters.pop(actor, None)
+        self.starters.pop(actor, None)

@@ -59,7 +59,7 @@ class Keeper:
 
     Args:
         handles, spawn: call actors, and make them.
-        tasks: the keeper's own tasks, which `close` ends.
+        tasks: the keeper's own, which `close` ends.
         meter: counts starts and deaths of actors.
         granted, lost, unstartable: see the types.
 
@@ -68,6 +68,7 @@ class Keeper:
         slots: gives slots on these actors to runs.
         deliveries: sends orders and cancels to these actors.
         inspectors: the inspectors of this registry; None if another registry keeps them.
+        notes, pids: the reasons of actors for their own deaths, and process ids, by name.
     """
 
     def __init__(
@@ -85,7 +86,7 @@ class Keeper:
     ) -> None:
         self.handles = handles
         self._setup = setup
-        self._tasks = tasks
+        self.tasks = tasks
         self._meter = meter
         self._lost = lost
         self._unstartable = unstartable
@@ -95,8 +96,8 @@ class Keeper:
         self.deliveries = Deliveries(
             handles, tasks, holds=self.holds, cancel_s=setup.cancel_grace_s
         )
-        self._notes: dict[str, str] = {}
-        self._pids: dict[str, int] = {}
+        self.notes: dict[str, str] = {}
+        self.pids: dict[str, int] = {}
         self._epoch = 0
         self._shard = setup.shard
         self._max_starts = setup.shard.share(setup.max_starts)
@@ -110,7 +111,7 @@ class Keeper:
         spec = inspector_spec(tuple(configuration.graphs), self._setup)
         return Inspectors(
             self.handles,
-            self._tasks,
+            self.tasks,
             spec=spec,
             make=lambda name: self._starter.start_inspector(name, spec),
             inspect_s=self._setup.inspect_s,
@@ -126,7 +127,7 @@ class Keeper:
         self._closed = True
         if self._retry is not None:
             self._retry.cancel()
-        await self._tasks.close()
+        await self.tasks.close()
         for name in self.pools.actors:
             self.handles.forget(name)
 
@@ -158,7 +159,7 @@ class Keeper:
             return {}
         try:
             async with asyncio.timeout(ADOPT_WAIT_S):
-                spec, self._pids[name], runs = await repeat(
+                spec, self.pids[name], runs = await repeat(
                     lambda: self.handles.call(name, "adopt", self._epoch),
                     on=(Unreachable,),
                     bound_s=None,  # the time-out around it is the bound
@@ -176,7 +177,7 @@ class Keeper:
             return {}
         pool.adopt(name, [run_id for run_id, _ in runs], now_s=time.monotonic())
         self.pools.add_actor(name, pool)
-        self._tasks.spawn(self._watch(name))
+        self.tasks.spawn(self._watch(name))
         return {run_id: (name, attempt) for run_id, attempt in runs}
 
     async def drain(self) -> None:
@@ -201,7 +202,7 @@ class Keeper:
             # Several times within what an actor takes for the registry's death.
             await asyncio.sleep(min(KEEP_INTERVAL_S, self._setup.registry_silence_s / 4))
             for name in self.pools.actors:
-                self._tasks.spawn(self._beat(name))
+                self.tasks.spawn(self._beat(name))
             if self.inspectors is not None:
                 self.inspectors.beat(self._epoch)
             now_s = time.monotonic()
@@ -214,7 +215,7 @@ class Keeper:
             retired = pool.members[name].state is MemberState.RETIRING
             pool.stopped(name)  # at once: another one may have its place
             self.pools.remove_actor(name)
-            self._tasks.spawn(self._see_off(name) if retired else self.kill(name))
+            self.tasks.spawn(self._see_off(name) if retired else self.kill(name))
 
     async def _see_off(self, name: str) -> None:
         """Ends a retired actor after its readers have received the end of its last run."""
@@ -246,7 +247,7 @@ class Keeper:
 
     def counts(self) -> dict[str, Any]:
         """Returns the numbers of actors and slots, for operators."""
-        return self.pools.counts(self._pids)
+        return self.pools.counts(self.pids)
 
     # --- actors --------------------------------------------------------------------------------
 
@@ -260,7 +261,7 @@ class Keeper:
 
     def note(self, actor: str, reason: str) -> None:
         """Notes the reason that an actor gives for its own death."""
-        self._notes[actor] = reason
+        self.notes[actor] = reason
 
     async def _watch(self, name: str) -> None:
         # Without a bound: nothing but a death ends it, or the death would never be heard.
@@ -293,8 +294,8 @@ class Keeper:
     def _bury(self, name: str, *, blameless: bool = False) -> None:
         self.handles.forget(name)
         self.deliveries.forget(name)
-        self._pids.pop(name, None)
-        note = self._notes.pop(name, None)
+        self.pids.pop(name, None)
+        note = self.notes.pop(name, None)
         pool = self.pools.remove_actor(name)
         if pool is None:
             return
@@ -324,7 +325,7 @@ class Keeper:
                 name = new_run_actor_name(self._shard.number)
                 pool.starting(name)
                 self.pools.add_actor(name, pool)
-                self._tasks.spawn(self._start_actor(name, pool))
+                self.tasks.spawn(self._start_actor(name, pool))
             retry_s = pool.retry_after_s(now_s=now_s)
             if retry_s is not None:
                 retries_s.append(retry_s)
@@ -339,9 +340,9 @@ class Keeper:
         outcome = "failed" if isinstance(started, Problem) else "ready"
         self._meter.count(metrics.ACTOR_STARTS, pool.label, outcome)
         if not isinstance(started, Problem):
-            self._pids[name] = started
+            self.pids[name] = started
             log.info("An actor is ready.", extra={"action": "actor_ready", "actor": name})
-            self._tasks.spawn(self._watch(name))
+            self.tasks.spawn(self._watch(name))
             self.handles.connect(name)
             self.slots.grant(pool.ready(name, now_s=time.monotonic()))
             self.wake()

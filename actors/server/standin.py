@@ -38,13 +38,17 @@ class StandIn:
     Args:
         folder: the directory; only this server's HAProxy has its configuration below it.
         look_s: seconds between two looks, see `LOOK_S`.
+
+    Attributes:
+        command: starts an HAProxy like Serve's; empty until that was seen.
+        process: the stand-in that takes connections; None: there is none.
     """
 
     def __init__(self, folder: Path, *, look_s: float = LOOK_S) -> None:
         self._mark = f"{folder}/"
         self._look_s = look_s
-        self._command: list[str] = []
-        self._process: subprocess.Popen[bytes] | None = None
+        self.command: list[str] = []
+        self.process: subprocess.Popen[bytes] | None = None
         self._leaving: list[subprocess.Popen[bytes]] = []
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="standin", daemon=True)
@@ -68,32 +72,32 @@ class StandIn:
             theirs = self._theirs()
             if theirs:
                 seen += 1
-                self._command = next(iter(theirs.values()))
-                if self._process is not None and seen >= SETTLED_LOOKS:
+                self.command = next(iter(theirs.values()))
+                if self.process is not None and seen >= SETTLED_LOOKS:
                     self._leave()
                 wait_until_one_ends([*theirs], self._look_s)
                 continue
             seen = 0
-            if self._command and (self._process is None or self._process.poll() is not None):
+            if self.command and (self.process is None or self.process.poll() is not None):
                 self._stand_in()
             self._over.wait(self._look_s)
 
     def _stand_in(self) -> None:
         log.warning("HAProxy is gone; another one stands in until Ray Serve has made a new one.")
         with suppress(OSError):  # the configuration is gone: the server is stopping
-            self._process = subprocess.Popen(
-                self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            self.process = subprocess.Popen(
+                self.command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
             )
 
     def _leave(self) -> None:
         """Makes the stand-in take no new connections; it ends itself when it has none left."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGUSR1)
+        assert self.process is not None
+        self.process.send_signal(signal.SIGUSR1)
         self._leaving = [each for each in self._ours() if each.poll() is None]
-        self._process = None
+        self.process = None
 
     def _ours(self) -> list[subprocess.Popen[bytes]]:
-        return [*self._leaving, *([self._process] if self._process is not None else [])]
+        return [*self._leaving, *([self.process] if self.process is not None else [])]
 
     def _theirs(self) -> dict[int, list[str]]:
         """Returns Serve's HAProxies: the command that starts an equal one, by process id."""
