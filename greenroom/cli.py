@@ -1,5 +1,5 @@
-"""The commands: ``greenroom serve``, ``check``, ``new``, ``examples``, ``stop``, ``keys``,
-``version``.
+"""The commands: ``greenroom serve``, ``dev``, ``check``, ``new``, ``examples``, ``stop``,
+``keys``, ``version``.
 
 Each failure prints one sentence on standard error and gives an exit code other than 0. A command
 ends everything that it has started, also when it fails. `actors` is imported late: Ray reads its
@@ -119,6 +119,44 @@ def serve(
     )
     configure_logs(settings.log_level, settings.log_format)
     run_server(settings, make_server)
+
+
+@app.command()
+def dev(
+    config: ConfigOption = None,
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on. [127.0.0.1]", show_default=False)
+    ] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on. [8000]")] = None,
+    database_url: Annotated[
+        str | None, typer.Option(help="PostgreSQL to use instead of an embedded one.")
+    ] = None,
+    data_dir: DataDirOption = None,
+    browser: Annotated[
+        bool, typer.Option("--browser/--no-browser", help="Open the server's page. [on]")
+    ] = True,
+    log_level: Annotated[
+        str | None, typer.Option(help="debug, info, warning or error. [info]")
+    ] = None,
+) -> None:
+    """Serve the graphs, and execute the next run with what has changed in the project."""
+    refuse_password_on_the_command_line(database_url)
+    settings = Settings.read(
+        config=config,
+        host=host,
+        port=port,
+        database_url=database_url,
+        data_dir=data_dir,
+        log_level=log_level,
+        reload=True,
+    )
+    if settings.ray_address is not None:
+        raise ConfigurationError(
+            "'greenroom dev' watches the files of this machine and starts a Ray of its own; unset"
+            " GREENROOM_RAY_ADDRESS, or use 'greenroom serve'."
+        )
+    configure_logs(settings.log_level, settings.log_format)
+    run_server(settings, _make_server, browser=browser)
 
 
 @app.command()

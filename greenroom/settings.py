@@ -64,6 +64,11 @@ class Settings(AccessSettings, CallerLimits, WebhookSettings):
         " such as that of a proxy in front. Requests with another `Host` are refused; where `host`"
         " is not loopback, none is.",
     )
+    reload: bool = Field(
+        default=False,
+        description="Execute new runs with changed code, without a restart: what `greenroom dev`"
+        " switches on. It costs a spare process for each placement.",
+    )
     port: int = Field(default=8000, ge=1, le=65535, description="Port to listen on.")
     gateway_replicas: int = Field(
         default=2,

@@ -168,6 +168,12 @@ class RegistryActor:
         return await parts.context.keeper.is_warm(wait_s)
 
     @repeatable
+    async def renew(self) -> list[str]:
+        """Has the next runs executed by the code of the graphs as it is now: `Keeper.renew`."""
+        parts = await self._readiness.parts()
+        return await parts.context.keeper.renew()
+
+    @repeatable
     async def drain(self, wait_s: float, *, relieved: bool = False) -> int:
         """Starts no more attempts, and waits until running runs have stopped after their superstep.
 

@@ -23,11 +23,12 @@ from actors.calls.directory import Handles
 from actors.calls.names import INSPECTOR, is_run_actor, new_run_actor_name, shard_of
 from actors.common import metrics
 from actors.common.metering import Meter
+from actors.common.placement import PoolSpec
 from actors.common.setup import RegistrySetup
 from actors.common.tasks import Tasks
 from actors.registry.deliveries import Deliveries
 from actors.registry.inspecting import Inspectors
-from actors.registry.pool import ActorPool, MemberState
+from actors.registry.pool import ActorPool, MemberState, Renewal
 from actors.registry.pool_specs import inspector_spec
 from actors.registry.pools import IDLE_S, ActorPools
 from actors.registry.slots import Granted, Slots
@@ -44,6 +45,7 @@ DRAIN_WAIT_S = 1.0
 MAX_FAILED_STARTS = 3
 SEE_OFF_S = 60.0
 """The longest that an actor stays for those who read what it has executed."""
+RENEW_LOOK_S = 0.02
 RECONNECT_S = 0.1
 """The pause before an actor is watched again whose watch was broken off."""
 
@@ -105,6 +107,7 @@ class Keeper:
         self._growing = self._draining = self._closed = False
         self._retry: asyncio.TimerHandle | None = None
         self._problem = ""
+        self._spares: dict[PoolSpec, str] = {}
         self.inspectors = self._own_inspectors(configuration) if setup.shard.is_first else None
 
     def _own_inspectors(self, configuration: Configuration) -> Inspectors:
@@ -195,13 +198,18 @@ class Keeper:
 
     async def keep(self) -> None:
         """Keeps the pools at their size, and sends heartbeats to the actors; never ends."""
+        if self._setup.reloads:
+            # Adopted actors may have loaded the code of any time.
+            for pool in self.pools.distinct:
+                if pool.members:
+                    pool.renew()
         self.wake()
         if self.inspectors is not None:
             self.inspectors.keep()
         while True:
             # Several times within what an actor takes for the registry's death.
             await asyncio.sleep(min(KEEP_INTERVAL_S, self._setup.registry_silence_s / 4))
-            for name in self.pools.actors:
+            for name in (*self.pools.actors, *self._spares.values()):
                 self.tasks.spawn(self._beat(name))
             if self.inspectors is not None:
                 self.inspectors.beat(self._epoch)
@@ -209,6 +217,8 @@ class Keeper:
             for pool in self.pools.distinct:
                 self._shrink(pool, now_s)
             self.wake()
+            if self._setup.reloads and not self.pools.is_cold(now_s=now_s):
+                await self.make_spares()
 
     def _shrink(self, pool: ActorPool, now_s: float) -> None:
         for name in pool.surplus(now_s=now_s, idle_s=IDLE_S):
@@ -244,6 +254,45 @@ class Keeper:
             if now_s > deadline_s:
                 return False
             await asyncio.sleep(0.02)
+
+    async def renew(self) -> list[str]:
+        """Replaces all actors, since the code of the graphs has changed; waits for the first new
+        one of each pool.
+
+        Runs that are under way end on the old ones. A pool whose new actor does not start keeps
+        its old ones, so the old code goes on.
+
+        Returns:
+            the reasons why actors do not start.
+        """
+        self._problem = ""
+        pools = self.pools.distinct
+        for pool in pools:
+            pool.renew()
+        self.wake()
+        while any(pool.renewal is Renewal.UNDER_WAY for pool in pools):  # noqa: ASYNC110 - of pools
+            await asyncio.sleep(RENEW_LOOK_S)
+        if any(pool.renewal is Renewal.FAILED for pool in pools):
+            return [self._problem]
+        self.tasks.spawn(self._renew_the_rest())
+        return []
+
+    async def _renew_the_rest(self) -> None:
+        """What runs do not wait for."""
+        if self.inspectors is not None:
+            await self.inspectors.renew()
+        await self.make_spares()
+
+    async def make_spares(self) -> None:
+        """Makes a process for the next `renew` of each pool, which has loaded all but the graphs.
+
+        Loading the graphs takes a fraction of the time that a process takes.
+        """
+        for pool in self.pools.distinct:
+            if pool.spec in self._spares or pool.spec.is_scarce:
+                continue
+            name = self._spares[pool.spec] = new_run_actor_name(self._shard.number)
+            await self._starter.make_spare(name, pool.spec)
 
     def counts(self) -> dict[str, Any]:
         """Returns the numbers of actors and slots, for operators."""
@@ -322,10 +371,12 @@ class Keeper:
                 # One after the other: perhaps the next is not wanted any more by then.
                 wanted = min(wanted, max(0, self._max_starts - pool.starts))
             for _ in range(wanted):
-                name = new_run_actor_name(self._shard.number)
+                renews = pool.renewal is Renewal.UNDER_WAY
+                spare = self._spares.pop(pool.spec, None) if renews else None
+                name = spare or new_run_actor_name(self._shard.number)
                 pool.starting(name)
                 self.pools.add_actor(name, pool)
-                self.tasks.spawn(self._start_actor(name, pool))
+                self.tasks.spawn(self._start_actor(name, pool, is_made=spare is not None))
             retry_s = pool.retry_after_s(now_s=now_s)
             if retry_s is not None:
                 retries_s.append(retry_s)
@@ -334,9 +385,9 @@ class Keeper:
         loop = asyncio.get_running_loop()
         self._retry = loop.call_later(min(retries_s), self.wake) if retries_s else None
 
-    async def _start_actor(self, name: str, pool: ActorPool) -> None:
+    async def _start_actor(self, name: str, pool: ActorPool, *, is_made: bool) -> None:
         turns = self._starts if pool.has_ready and self._starts else nullcontext()
-        started = await self._starter.start_run_actor(name, pool.spec, turns)
+        started = await self._starter.start_run_actor(name, pool.spec, turns, is_made=is_made)
         outcome = "failed" if isinstance(started, Problem) else "ready"
         self._meter.count(metrics.ACTOR_STARTS, pool.label, outcome)
         if not isinstance(started, Problem):
@@ -348,8 +399,10 @@ class Keeper:
             self.wake()
             return
         self._problem = started.reason
-        log.error("an actor did not start", extra={"actor": name, "reason": started.reason})
         self._bury(name, blameless=started.blameless)
+        if pool.serves_old_code:
+            return  # `renew` returns the problem, and waiting runs get their slots there
+        log.error("an actor did not start", extra={"actor": name, "reason": started.reason})
         if started.hopeless or pool.failed_starts >= MAX_FAILED_STARTS:
             for run_id in [*pool.waiting]:
                 pool.leave(run_id)

@@ -530,3 +530,43 @@ def test_placements_that_differ_in_the_kind_of_node_have_pools_of_their_own() ->
     configuration = graphs(**{f"g{n}": PlacementSpec(**kind) for n, kind in enumerate(kinds)})  # type: ignore[arg-type]
     specs = pool_specs(configuration, setup_of())
     assert [spec.graphs for spec in specs] == [("g0",), ("g1",), ("g2",), ("g3",)]
+
+
+# --- changed code ---------------------------------------------------------------------------------
+
+
+async def test_changed_code_executes_the_next_run_and_a_spare_process_waits_for_the_next_change(
+    stage: Stage,
+) -> None:
+    await stage.warm()
+    old = {actor.name for actor in stage.cluster.workers()}
+    inspector = await stage.inspector()
+    under_way = stage.keeper.slots.claim("under way", "g")
+    assert under_way in old
+    assert await stage.keeper.renew() == []
+    assert stage.keeper.slots.claim("next", "g") not in {*old, None}
+    await until(lambda: {a.name for a in stage.cluster.workers()} & old == {under_way})
+    stage.keeper.slots.release("under way", "g", under_way)
+    await until(lambda: not {a.name for a in stage.cluster.workers()} & old)
+    await until(lambda: inspector not in stage.cluster.actors)
+
+    known = {member["actor"] for member in stage.keeper.counts()["pool"]}
+    await until(lambda: {a.name for a in stage.cluster.workers()} - known)
+    (spare,) = {a.name for a in stage.cluster.workers()} - known
+    await until(lambda: stage.cluster.actors[spare].beats > 1)
+    assert await stage.keeper.renew() == []
+    assert spare in {member["actor"] for member in stage.keeper.counts()["pool"]}
+
+
+async def test_changed_code_that_does_not_load_is_told_and_the_old_code_goes_on(
+    stage: Stage,
+) -> None:
+    await stage.warm()
+    old = {actor.name for actor in stage.cluster.workers()}
+    inspector = await stage.inspector()
+    stage.cluster.scripts["prepare"] = [ConfigurationError("SyntaxError in g.py")]
+    assert await stage.keeper.renew() == ["SyntaxError in g.py"]
+    assert stage.keeper.slots.claim("next", "g") in old
+    assert stage.unstartable == []
+    assert await stage.inspector() == inspector
+    assert await stage.keeper.is_warm(BOUND_S)
