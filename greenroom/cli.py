@@ -156,7 +156,7 @@ def dev(
             " GREENROOM_RAY_ADDRESS, or use 'greenroom serve'."
         )
     configure_logs(settings.log_level, settings.log_format)
-    run_server(settings, _make_server, browser=browser)
+    run_server(settings, make_server, browser=browser)
 
 
 @app.command()

@@ -170,7 +170,7 @@ class RegistryActor:
     @repeatable
     async def renew(self) -> list[str]:
         """Has the next runs executed by the code of the graphs as it is now: `Keeper.renew`."""
-        parts = await self._readiness.parts()
+        parts = await self.readiness.parts()
         return await parts.context.keeper.renew()
 
     @repeatable

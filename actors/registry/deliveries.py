@@ -1,4 +1,4 @@
-"""Delivers orders and cancels to run actors."""
+"""Delivers orders, cancels and heartbeats to run actors."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from actors.calls.answers import ActorGone, repeat
 from actors.calls.directory import Handles
 from actors.common.tasks import Tasks
 from greenroom.core.batching import Batcher
-from greenroom.core.errors import Unavailable, Unreachable
+from greenroom.core.errors import GreenroomError, Unavailable, Unreachable
 from greenroom.core.runs import RunOrder
 
+BEAT_S = 5.0
+DRAIN_WAIT_S = 1.0
 ASK_WAIT_S = 1.0
 """The time in which an actor must confirm a cancel."""
 RECONNECT_S = 0.1
@@ -83,6 +85,21 @@ class Deliveries:
                 bound_s=self._cancel_s,
                 pause_s=RECONNECT_S,
             )
+
+    async def beat(self, actor: str) -> None:
+        """Sends a heartbeat; after a failure the next one follows soon."""
+        with suppress(GreenroomError):
+            await self._handles.call(actor, "beat", self.epoch, within_s=BEAT_S)
+
+    async def drain(self, actor: str) -> None:
+        """Asks an actor to stop its runs after their superstep."""
+        with suppress(GreenroomError):
+            await self._handles.call(actor, "drain", within_s=DRAIN_WAIT_S)
+
+    async def until_read(self, actor: str, within_s: float) -> None:
+        """Waits until readers have received the end of an actor's last run."""
+        with suppress(GreenroomError):
+            await self._handles.call(actor, "retire", within_s=within_s)
 
     def forget(self, actor: str) -> None:
         """Forgets a dead actor."""
