@@ -13,6 +13,7 @@ import os
 import re
 import resource
 import select
+import socket
 import sys
 import tempfile
 import time
@@ -64,6 +65,10 @@ class ResidentMemory:
         return int(os.pread(self._statm, 200, 0).split()[1]) * resource.getpagesize()
 
 
+_reserved: list[socket.socket] = []
+"""What `reserve` holds."""
+
+
 def descriptors() -> Iterator[int]:
     """The open descriptors of this process; one may be closed by the time that it is used.
 
@@ -73,6 +78,24 @@ def descriptors() -> Iterator[int]:
         with contextlib.suppress(OSError):
             yield from [int(name) for name in os.listdir(folder)]
             return
+
+
+def reserve(name: str) -> bool:
+    """Reserves a name among the processes of this machine, until this process ends.
+
+    Returns:
+        False if the name is reserved already. Only Linux has such names; elsewhere always True.
+    """
+    if sys.platform != "linux":
+        return True
+    held = socket.socket(socket.AF_UNIX)
+    try:
+        held.bind(f"\0greenroom: {name}")
+    except OSError:
+        held.close()
+        return False
+    _reserved.append(held)
+    return True
 
 
 def adopt_orphans() -> bool:

@@ -23,14 +23,14 @@ from actors.calls.directory import Handles
 from actors.calls.names import INSPECTOR, is_run_actor, new_run_actor_name, shard_of
 from actors.common import metrics
 from actors.common.metering import Meter
-from actors.common.placement import PoolSpec
 from actors.common.setup import RegistrySetup
 from actors.common.tasks import Tasks
 from actors.registry.deliveries import Deliveries
 from actors.registry.inspecting import Inspectors
-from actors.registry.pool import ActorPool, MemberState, Renewal
+from actors.registry.pool import ActorPool, MemberState
 from actors.registry.pool_specs import inspector_spec
 from actors.registry.pools import IDLE_S, ActorPools
+from actors.registry.renewing import Renewals
 from actors.registry.slots import Granted, Slots
 from actors.registry.starting import Problem, Starter
 from actors.spawn import Spawn
@@ -45,7 +45,6 @@ DRAIN_WAIT_S = 1.0
 MAX_FAILED_STARTS = 3
 SEE_OFF_S = 60.0
 """The longest that an actor stays for those who read what it has executed."""
-RENEW_LOOK_S = 0.02
 RECONNECT_S = 0.1
 """The pause before an actor is watched again whose watch was broken off."""
 
@@ -54,6 +53,26 @@ Lost = Callable[[str, str, str | None], object]
 has got another one: the receiver compares the actor with the run's."""
 Unstartable = Callable[[str, str], object]
 """Called with a waiting run, and the reason why no actor starts for it."""
+
+
+def own_inspectors(
+    handles: Handles,
+    tasks: Tasks,
+    starter: Starter,
+    configuration: Configuration,
+    setup: RegistrySetup,
+) -> Inspectors | None:
+    """Returns the inspectors of a registry; None if another registry keeps them."""
+    if not setup.shard.is_first:
+        return None
+    spec = inspector_spec(tuple(configuration.graphs), setup)
+    return Inspectors(
+        handles,
+        tasks,
+        spec=spec,
+        make=lambda name: starter.start_inspector(name, spec),
+        inspect_s=setup.inspect_s,
+    )
 
 
 class Keeper:
@@ -70,6 +89,7 @@ class Keeper:
         slots: gives slots on these actors to runs.
         deliveries: sends orders and cancels to these actors.
         inspectors: the inspectors of this registry; None if another registry keeps them.
+        renewals: replaces the actors when the code of the graphs has changed.
     """
 
     def __init__(
@@ -105,18 +125,9 @@ class Keeper:
         self._starts = asyncio.Semaphore(self._max_starts) if self._max_starts else None
         self._growing = self._draining = self._closed = False
         self._retry: asyncio.TimerHandle | None = None
-        self._problem = ""
-        self._spares: dict[PoolSpec, str] = {}
-        self.inspectors = self._own_inspectors(configuration) if setup.shard.is_first else None
-
-    def _own_inspectors(self, configuration: Configuration) -> Inspectors:
-        spec = inspector_spec(tuple(configuration.graphs), self._setup)
-        return Inspectors(
-            self.handles,
-            self._tasks,
-            spec=spec,
-            make=lambda name: self._starter.start_inspector(name, spec),
-            inspect_s=self._setup.inspect_s,
+        self.inspectors = own_inspectors(handles, tasks, self._starter, configuration, setup)
+        self.renewals = Renewals(
+            self.pools, self._starter, self.inspectors, tasks, setup.shard.number, wake=self.wake
         )
 
     # --- life ----------------------------------------------------------------------------------
@@ -198,17 +209,14 @@ class Keeper:
     async def keep(self) -> None:
         """Keeps the pools at their size, and sends heartbeats to the actors; never ends."""
         if self._setup.reloads:
-            # Adopted actors may have loaded the code of any time.
-            for pool in self.pools.distinct:
-                if pool.members:
-                    pool.renew()
+            self.renewals.renew_adopted()
         self.wake()
         if self.inspectors is not None:
             self.inspectors.keep()
         while True:
             # Several times within what an actor takes for the registry's death.
             await asyncio.sleep(min(KEEP_INTERVAL_S, self._setup.registry_silence_s / 4))
-            for name in (*self.pools.actors, *self._spares.values()):
+            for name in (*self.pools.actors, *self.renewals.spares):
                 self._tasks.spawn(self._beat(name))
             if self.inspectors is not None:
                 self.inspectors.beat(self._epoch)
@@ -217,7 +225,7 @@ class Keeper:
                 self._shrink(pool, now_s)
             self.wake()
             if self._setup.reloads and not self.pools.is_cold(now_s=now_s):
-                await self.make_spares()
+                await self.renewals.make_spares()
 
     def _shrink(self, pool: ActorPool, now_s: float) -> None:
         for name in pool.surplus(now_s=now_s, idle_s=IDLE_S):
@@ -245,7 +253,7 @@ class Keeper:
         deadline_s = time.monotonic() + wait_s
         while True:
             if self.pools.has_failed_starts:
-                raise ConfigurationError(f"An actor does not start: {self._problem}")
+                raise ConfigurationError(f"An actor does not start: {self.pools.problem}")
             now_s = time.monotonic()
             is_cold = self.pools.is_cold(now_s=now_s)
             if not is_cold and (self.inspectors is None or self.inspectors.is_there):
@@ -253,45 +261,6 @@ class Keeper:
             if now_s > deadline_s:
                 return False
             await asyncio.sleep(0.02)
-
-    async def renew(self) -> list[str]:
-        """Replaces all actors, since the code of the graphs has changed; waits for the first new
-        one of each pool.
-
-        Runs that are under way end on the old ones. A pool whose new actor does not start keeps
-        its old ones, so the old code goes on.
-
-        Returns:
-            the reasons why actors do not start.
-        """
-        self._problem = ""
-        pools = self.pools.distinct
-        for pool in pools:
-            pool.renew()
-        self.wake()
-        while any(pool.renewal is Renewal.UNDER_WAY for pool in pools):  # noqa: ASYNC110 - of pools
-            await asyncio.sleep(RENEW_LOOK_S)
-        if any(pool.renewal is Renewal.FAILED for pool in pools):
-            return [self._problem]
-        self._tasks.spawn(self._renew_the_rest())
-        return []
-
-    async def _renew_the_rest(self) -> None:
-        """What runs do not wait for."""
-        if self.inspectors is not None:
-            await self.inspectors.renew()
-        await self.make_spares()
-
-    async def make_spares(self) -> None:
-        """Makes a process for the next `renew` of each pool, which has loaded all but the graphs.
-
-        Loading the graphs takes a fraction of the time that a process takes.
-        """
-        for pool in self.pools.distinct:
-            if pool.spec in self._spares or pool.spec.is_scarce:
-                continue
-            name = self._spares[pool.spec] = new_run_actor_name(self._shard.number)
-            await self._starter.make_spare(name, pool.spec)
 
     def counts(self) -> dict[str, Any]:
         """Returns the numbers of actors and slots, for operators."""
@@ -370,8 +339,7 @@ class Keeper:
                 # One after the other: perhaps the next is not wanted any more by then.
                 wanted = min(wanted, max(0, self._max_starts - pool.starts))
             for _ in range(wanted):
-                renews = pool.renewal is Renewal.UNDER_WAY
-                spare = self._spares.pop(pool.spec, None) if renews else None
+                spare = self.renewals.take_spare(pool)
                 name = spare or new_run_actor_name(self._shard.number)
                 pool.starting(name)
                 self.pools.add_actor(name, pool)
@@ -397,7 +365,7 @@ class Keeper:
             self.slots.grant(pool.ready(name, now_s=time.monotonic()))
             self.wake()
             return
-        self._problem = started.reason
+        self.pools.problem = started.reason
         self._bury(name, blameless=started.blameless)
         if pool.serves_old_code:
             return  # `renew` returns the problem, and waiting runs get their slots there
