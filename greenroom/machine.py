@@ -109,8 +109,8 @@ def adopt_orphans() -> bool:
     return ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
 
 
-def wait_until_one_ends(pids: Sequence[int], limit_s: float) -> None:
-    """Returns when one of the processes has ended, or after ``limit_s``.
+def wait_until_one_ends(pids: Sequence[int], limit_s: float) -> bool:
+    """Returns when one of the processes has ended, or after ``limit_s``; whether one has.
 
     On Linux the kernel reports the end at once; elsewhere psutil looks again and again.
     """
@@ -122,13 +122,13 @@ def wait_until_one_ends(pids: Sequence[int], limit_s: float) -> None:
             try:
                 descriptor = os.pidfd_open(pid)
             except ProcessLookupError:
-                return
+                return True
             opened.callback(os.close, descriptor)
             poll.register(descriptor, select.POLLIN)
-        poll.poll(limit_s * 1000)
+        return bool(poll.poll(limit_s * 1000))
 
 
-def _look_until_one_ends(pids: Sequence[int], limit_s: float) -> None:
+def _look_until_one_ends(pids: Sequence[int], limit_s: float) -> bool:
     import psutil
 
     deadline_s = time.monotonic() + limit_s
@@ -137,8 +137,9 @@ def _look_until_one_ends(pids: Sequence[int], limit_s: float) -> None:
         processes = [psutil.Process(pid) for pid in pids]
         while all(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in processes):
             if time.monotonic() >= deadline_s:
-                return
+                return False
             time.sleep(LOOK_S)
+    return True
 
 
 def effective_capabilities() -> int | None:
