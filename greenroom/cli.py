@@ -131,7 +131,7 @@ def dev(
     database_url: DatabaseUrlOption = None,
     data_dir: DataDirOption = None,
     browser: Annotated[
-        bool, typer.Option("--browser/--no-browser", help="Open the server's page. [on]")
+        bool, typer.Option("--browser/--no-browser", help="Open its page. [on]", show_default=False)
     ] = True,
     log_level: LogLevelOption = None,
 ) -> None:
