@@ -169,9 +169,9 @@ class RegistryActor:
 
     @repeatable
     async def renew(self) -> list[str]:
-        """Has the next runs executed by the code of the graphs as it is now: `Keeper.renew`."""
+        """Has the next runs executed by the code of the graphs as it is now: `Renewals.renew`."""
         parts = await self.readiness.parts()
-        return await parts.context.keeper.renew()
+        return await parts.context.keeper.renewals.renew()
 
     @repeatable
     async def drain(self, wait_s: float, *, relieved: bool = False) -> int:

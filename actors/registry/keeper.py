@@ -27,7 +27,7 @@ from actors.common.setup import RegistrySetup
 from actors.common.tasks import Tasks
 from actors.registry.deliveries import Deliveries
 from actors.registry.inspecting import Inspectors
-from actors.registry.pool import ActorPool, MemberState, Renewal
+from actors.registry.pool import ActorPool, MemberState
 from actors.registry.pool_specs import inspector_spec
 from actors.registry.pools import IDLE_S, ActorPools
 from actors.registry.renewing import Renewals
@@ -53,6 +53,26 @@ Lost = Callable[[str, str, str | None], object]
 has got another one: the receiver compares the actor with the run's."""
 Unstartable = Callable[[str, str], object]
 """Called with a waiting run, and the reason why no actor starts for it."""
+
+
+def own_inspectors(
+    handles: Handles,
+    tasks: Tasks,
+    starter: Starter,
+    configuration: Configuration,
+    setup: RegistrySetup,
+) -> Inspectors | None:
+    """Returns the inspectors of a registry; None if another registry keeps them."""
+    if not setup.shard.is_first:
+        return None
+    spec = inspector_spec(tuple(configuration.graphs), setup)
+    return Inspectors(
+        handles,
+        tasks,
+        spec=spec,
+        make=lambda name: starter.start_inspector(name, spec),
+        inspect_s=setup.inspect_s,
+    )
 
 
 class Keeper:
@@ -106,12 +126,9 @@ class Keeper:
         self._starts = asyncio.Semaphore(self._max_starts) if self._max_starts else None
         self._growing = self._draining = self._closed = False
         self._retry: asyncio.TimerHandle | None = None
-        self._problem = ""
-        self.renewals = Renewals(self.pools, self._starter, setup.shard)
-        self.inspectors = (
-            _inspectors(configuration, setup, handles, tasks, self._starter)
-            if setup.shard.is_first
-            else None
+        self.inspectors = own_inspectors(handles, tasks, self._starter, configuration, setup)
+        self.renewals = Renewals(
+            self.pools, self._starter, self.inspectors, tasks, setup.shard.number, wake=self.wake
         )
 
     # --- life ----------------------------------------------------------------------------------
@@ -189,17 +206,14 @@ class Keeper:
     async def keep(self) -> None:
         """Keeps the pools at their size, and sends heartbeats to the actors; never ends."""
         if self._setup.reloads:
-            # Adopted actors may have loaded the code of any time.
-            for pool in self.pools.distinct:
-                if pool.members:
-                    pool.renew()
+            self.renewals.renew_adopted()
         self.wake()
         if self.inspectors is not None:
             self.inspectors.keep()
         while True:
             # Several times within what an actor takes for the registry's death.
             await asyncio.sleep(min(KEEP_INTERVAL_S, self._setup.registry_silence_s / 4))
-            for name in (*self.pools.actors, *self.renewals.spares.values()):
+            for name in (*self.pools.actors, *self.renewals.spares):
                 self.tasks.spawn(self.deliveries.beat(name))
             if self.inspectors is not None:
                 self.inspectors.beat(self._epoch)
@@ -231,7 +245,7 @@ class Keeper:
         deadline_s = time.monotonic() + wait_s
         while True:
             if self.pools.has_failed_starts:
-                raise ConfigurationError(f"An actor does not start: {self._problem}")
+                raise ConfigurationError(f"An actor does not start: {self.pools.problem}")
             now_s = time.monotonic()
             is_cold = self.pools.is_cold(now_s=now_s)
             if not is_cold and (self.inspectors is None or self.inspectors.is_there):
@@ -239,18 +253,6 @@ class Keeper:
             if now_s > deadline_s:
                 return False
             await asyncio.sleep(0.02)
-
-    async def renew(self) -> list[str]:
-        """Replaces all actors, since the code of the graphs has changed: `Renewals.begin`.
-
-        Returns:
-            the reasons why actors do not start.
-        """
-        self._problem = ""
-        if not await self.renewals.begin(self.wake):
-            return [self._problem]
-        self.tasks.spawn(self.renewals.end(self.inspectors))
-        return []
 
     def counts(self) -> dict[str, Any]:
         """Returns the numbers of actors and slots, for operators."""
@@ -315,8 +317,7 @@ class Keeper:
                 # One after the other: perhaps the next is not wanted any more by then.
                 wanted = min(wanted, max(0, self._max_starts - pool.starts))
             for _ in range(wanted):
-                renews = pool.renewal is Renewal.UNDER_WAY
-                spare = self.renewals.spares.pop(pool.spec, None) if renews else None
+                spare = self.renewals.take_spare(pool)
                 name = spare or new_run_actor_name(self._shard.number)
                 pool.starting(name)
                 self.pools.add_actor(name, pool)
@@ -342,7 +343,7 @@ class Keeper:
             self.slots.grant(pool.ready(name, now_s=time.monotonic()))
             self.wake()
             return
-        self._problem = started.reason
+        self.pools.problem = started.reason
         self._bury(name, blameless=started.blameless)
         if pool.serves_old_code:
             return  # `renew` returns the problem, and waiting runs get their slots there
@@ -351,20 +352,3 @@ class Keeper:
             for run_id in [*pool.waiting]:
                 pool.leave(run_id)
                 self._unstartable(run_id, started.reason)
-
-
-def _inspectors(
-    configuration: Configuration,
-    setup: RegistrySetup,
-    handles: Handles,
-    tasks: Tasks,
-    starter: Starter,
-) -> Inspectors:
-    spec = inspector_spec(tuple(configuration.graphs), setup)
-    return Inspectors(
-        handles,
-        tasks,
-        spec=spec,
-        make=lambda name: starter.start_inspector(name, spec),
-        inspect_s=setup.inspect_s,
-    )

@@ -17,6 +17,7 @@ import logging
 import signal
 import subprocess
 import threading
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -28,6 +29,8 @@ log = logging.getLogger("greenroom.standin")
 
 LOOK_S = 0.5
 """The seconds between two looks for unknown processes."""
+QUIET_LOOKS = 20
+"""The number of looks that are left out while HAProxy is well."""
 SETTLED_LOOKS = 2
 """The number of successive looks that must find Serve's HAProxy before the stand-in leaves."""
 
@@ -75,12 +78,20 @@ class StandIn:
                 self.command = next(iter(theirs.values()))
                 if self.process is not None and seen >= SETTLED_LOOKS:
                     self._leave()
-                wait_until_one_ends([*theirs], self._look_s)
+                # A look reads the command of every process of the machine.
+                looks = QUIET_LOOKS if self.process is None else 1
+                self._wait(theirs, looks)
                 continue
             seen = 0
             if self.command and (self.process is None or self.process.poll() is not None):
                 self._stand_in()
             self._over.wait(self._look_s)
+
+    def _wait(self, theirs: Iterable[int], looks: int) -> None:
+        """Returns when one of the processes has ended, or when a new look is due."""
+        for _ in range(looks):
+            if self._over.is_set() or wait_until_one_ends([*theirs], self._look_s):
+                return
 
     def _stand_in(self) -> None:
         log.warning("HAProxy is gone; another one stands in until Ray Serve has made a new one.")

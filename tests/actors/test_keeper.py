@@ -543,7 +543,7 @@ async def test_changed_code_executes_the_next_run_and_a_spare_process_waits_for_
     inspector = await stage.inspector()
     under_way = stage.keeper.slots.claim("under way", "g")
     assert under_way in old
-    assert await stage.keeper.renew() == []
+    assert await stage.keeper.renewals.renew() == []
     assert stage.keeper.slots.claim("next", "g") not in {*old, None}
     await until(lambda: {a.name for a in stage.cluster.workers()} & old == {under_way})
     stage.keeper.slots.release("under way", "g", under_way)
@@ -554,7 +554,7 @@ async def test_changed_code_executes_the_next_run_and_a_spare_process_waits_for_
     await until(lambda: {a.name for a in stage.cluster.workers()} - known)
     (spare,) = {a.name for a in stage.cluster.workers()} - known
     await until(lambda: stage.cluster.actors[spare].beats > 1)
-    assert await stage.keeper.renew() == []
+    assert await stage.keeper.renewals.renew() == []
     assert spare in {member["actor"] for member in stage.keeper.counts()["pool"]}
 
 
@@ -565,7 +565,7 @@ async def test_changed_code_that_does_not_load_is_told_and_the_old_code_goes_on(
     old = {actor.name for actor in stage.cluster.workers()}
     inspector = await stage.inspector()
     stage.cluster.scripts["prepare"] = [ConfigurationError("SyntaxError in g.py")]
-    assert await stage.keeper.renew() == ["SyntaxError in g.py"]
+    assert await stage.keeper.renewals.renew() == ["SyntaxError in g.py"]
     assert stage.keeper.slots.claim("next", "g") in old
     assert stage.unstartable == []
     assert await stage.inspector() == inspector
