@@ -31,6 +31,7 @@ TEXTS = frozenset({".json", ".yaml", ".yml", ".toml", ".md", ".txt", ".j2", ".ji
 """Files that code reads, such as prompts. A node that writes such a file has the code renewed."""
 QUIET_MS = 100
 """A change is taken up when no other follows for so long: editors write several files."""
+STOP_S = 1.0
 SHOWN = 3
 OURS = "greenroom.auth:"
 """How the names of ready-made handlers begin: they are no code of the project."""
@@ -88,7 +89,8 @@ def reloading(
         yield
     finally:
         stop.set()
-        thread.join()
+        # A change that is being taken up ends with the server.
+        thread.join(STOP_S)
 
 
 class TakingUp:

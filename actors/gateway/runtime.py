@@ -116,7 +116,7 @@ class RayRuntime:
             raise NotFound(RUN_NOT_FOUND)
         await self._registries.answered(request.thread_id, "cancel_many", request)
         if wait:
-            await self._until_over(request.run_id)
+            await self.until_over(request.run_id)
 
     async def say(self, new: NewInput, *, scope: Scope) -> SaidInput:
         if not await self._is_within(new.thread_id, scope):
@@ -183,7 +183,7 @@ class RayRuntime:
             bound_s=REGISTRY_PATIENCE_S,
         )
 
-    async def _until_over(self, run_id: str) -> RunStatus | None:
+    async def until_over(self, run_id: str) -> RunStatus | None:
         return (await self._follow(run_id, UNTIL_END)).status
 
     def _wait_s(self) -> float:
@@ -239,7 +239,7 @@ class RayRuntime:
             poll,
             StoredRuns(self._database, thread_id, scope=scope),
             follow,
-            self._until_over,
+            self.until_over,
             state,
             thread_id,
             after=after,

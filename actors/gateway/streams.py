@@ -74,7 +74,7 @@ class Streams:
         self._wait_s = wait_s
         self._sealing = sealing
         self._ended = EndedRuns(database, state_of, sealing=sealing)
-        self._shared = SharedReads()
+        self.shared = SharedReads()
 
     async def events(
         self,
@@ -159,7 +159,7 @@ class Streams:
 
         if after == LIVE:
             return await read()  # `LIVE` is another position for each reader
-        return await self._shared.read((actor, run_id, attempt, after, *reader.arguments), read)
+        return await self.shared.read((actor, run_id, attempt, after, *reader.arguments), read)
 
     async def _polled(
         self, actor: str, method: str, args: Callable[[float], tuple[Any, ...]]
@@ -192,7 +192,7 @@ class Streams:
         while True:
             place = ("tail", run_id, after, before, *reader.arguments)
             page = partial(self._page, run_id, after, reader, before)
-            batch = await self._shared.read(place, page)
+            batch = await self.shared.read(place, page)
             after = batch.cursor
             yield batch
             if batch.closed:

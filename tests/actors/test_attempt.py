@@ -14,7 +14,8 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, StateGraph
 from typing_extensions import TypedDict
 
-from actors.run.attempt import EXIT_FENCED, Attempt, Deps
+from actors.run.attempt import EXIT_FENCED, Attempt
+from actors.run.deps import Deps
 from actors.run.node_threads import NodeThreads
 from greenroom.core.errors import DatabaseUnavailable, Fenced, NotFound
 from greenroom.core.events import Event, EventLog
@@ -53,10 +54,10 @@ class Saver(InMemorySaver):
         self._actor.note(config)
 
     async def settled(self) -> None:
-        await self._actor._does("settled")
+        await self._actor.does("settled")
 
     async def all_written(self) -> None:
-        await self._actor._does("all written")
+        await self._actor.does("all written")
 
 
 class Actor:
@@ -117,7 +118,7 @@ class Actor:
     async def _first(self, state: State) -> State:
         return {"y": 1}
 
-    async def _does(self, name: str, answer: Any = None) -> Any:
+    async def does(self, name: str, answer: Any = None) -> Any:
         self.happened.append(name)
         script = self.scripts.get(name, [])
         if script:
@@ -131,19 +132,19 @@ class Actor:
         return answer
 
     async def at(self, place: str) -> None:
-        await self._does(f"at {place}")
+        await self.does(f"at {place}")
 
     async def _append(self, run_id: str, attempt: int, events: list[Event]) -> None:
-        await self._does("append")
+        await self.does("append")
         self.kept.extend(events)
 
     async def _save_values(self, owner: Any, thread_id: str, values: bytes) -> None:
-        await self._does("values")
+        await self.does("values")
         self.values.append(values)
 
-    async def _report(self, report: Report) -> bool:
+    async def report(self, report: Report) -> bool:
         self.reports.append(report)
-        return await self._does("report", True)
+        return await self.does("report", True)
 
     def _left(self, attempt: Attempt, *, whole: bool) -> None:
         self.gone.append(attempt)
@@ -174,6 +175,9 @@ class Actor:
             "resumable": False,
         }
         order = order_of(**(given | changes))
+        return Attempt(order, EventLog(order.attempt, 1_000_000), self.deps())
+
+    def deps(self) -> Deps:
         deps: dict[str, Any] = {
             "actor": "run-1",
             "isolated": False,
@@ -188,13 +192,13 @@ class Actor:
             "save_values": self._save_values,
             "inputs_for": self._inputs_for,
             "note_input": self._note_input,
-            "report": self._report,
+            "report": self.report,
             "finished": self._finished,
             "grown": lambda: None,
             "left": self._left,
             "leave_process": self._leave,
         }
-        return Attempt(order, EventLog(order.attempt, 1_000_000), Deps(**(deps | self.changes)))
+        return Deps(**(deps | self.changes))
 
     def _leave(self, code: int) -> None:
         self.left_with.append(code)
@@ -258,7 +262,7 @@ async def test_the_log_closes_only_after_the_report_was_accepted() -> None:
     actor.scripts["report"] = [accepted]
 
     async def answer(report: Report) -> bool:
-        await actor._report(report)
+        await actor.report(report)
         return True
 
     actor.changes["report"] = answer
@@ -283,7 +287,7 @@ async def test_an_error_is_seen_when_it_is_committed_and_not_before(resumable: b
 
     async def answer(report: Report) -> bool:
         seen.append(names(attempt))
-        return await actor._report(report)
+        return await actor.report(report)
 
     actor.changes["report"] = answer
     attempt = actor.attempt(resumable=resumable)
