@@ -157,6 +157,7 @@ async def test_a_run_that_is_not_there_takes_nothing(theatre: Theatre, if_over: 
 
 
 async def test_what_nobody_took_starts_the_next_run(theatre: Theatre) -> None:
+    await theatre.rows("INSERT INTO greenroom.threads (thread_id) VALUES ('t') RETURNING 1")
     metadata = json.dumps({"a2a": {"task_id": "t"}, "cron_missed": 1, "team": "blue"}).encode()
     run = await theatre.create(kwargs=KWARGS, webhook="http://x.test", metadata=metadata)
     await theatre.executed(run.run_id)
@@ -259,7 +260,7 @@ async def test_what_a_registry_could_not_hand_on_the_next_one_does(theatre: Thea
     run = await theatre.create(kwargs=KWARGS)
     await theatre.executed(run.run_id)
     said = await say(theatre, run.run_id)
-    theatre.registry._readiness.now.admissions.end(relieved=False)  # type: ignore[union-attr]
+    theatre.registry.readiness.now.admissions.end(relieved=False)  # type: ignore[union-attr]
     await theatre.finish(run.run_id)
     assert await theatre.status(run.run_id) == "success"
     assert [row[2] for row in await inputs(theatre)] == ["waiting"]
