@@ -49,6 +49,7 @@ def nothing_is_remembered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             "creating": len(parts.admissions.pending),
             "cancelling": len(parts.cancellations.pending),
             "hearing": len(parts.reports.pending),
+            "saying": len(parts.inputs.pending),
             "unwritten": parts.context.journal.unwritten,
             "notes": parts.context.keeper.notes,
         }
