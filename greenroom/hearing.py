@@ -14,6 +14,7 @@ Where a graph is not executed by Greenroom nobody says anything, and the same co
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -73,6 +74,7 @@ class Inbox:
         """
         of_run = self._refuse_for_ever(timeout_s)
         if of_run is None:
+            time.sleep(timeout_s or 0.0)
             return []
         of_run.look()  # refuses those who may not ask, and what an earlier try took waits again
         return self.take() if of_run.wait(timeout_s) else []
@@ -81,6 +83,7 @@ class Inbox:
         """As `hear`, for nodes and tools that are async."""
         of_run = self._refuse_for_ever(timeout_s)
         if of_run is None:
+            await asyncio.sleep(timeout_s or 0.0)
             return []
         of_run.look()
         return self.take() if await of_run.arrival(timeout_s) else []

@@ -157,6 +157,11 @@ def _equipped(
         update["name"] = spec.graph_id
     if graph.config:
         update["config"] = _bound(graph.config)
+    return copy_of(graph, update)
+
+
+def copy_of(graph: Graph, update: dict[str, Any]) -> Graph:
+    """Returns a copy of a graph with other attributes; it keeps what `Pregel.copy` forgets."""
     copy = graph.copy(update=update)
     keep_allowlist(copy, graph)
     if getattr(graph, LISTENS, False):

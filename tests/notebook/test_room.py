@@ -180,6 +180,20 @@ def test_many_runs_are_all_over_and_a_picture_shows_them(room: greenroom.Room) -
     assert "3 runs" in repr(greenroom.timeline(records))
 
 
+def test_a_run_can_be_spoken_to(room: greenroom.Room, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    greenroom.open({"gated": gated("x", gate)})
+    run = room.start({"log": []}, graph="gated")
+    run.wait_for(in_second, WAIT_S)
+    with pytest.raises(Exception, match="no key 'lgo'"):
+        run.say({"lgo": ["said"]})
+    input_id = run.say({"log": ["said"]})
+    gate.touch()
+    run.wait(WAIT_S)
+    # It was in its last superstep: what is said starts the next run.
+    assert [(each["input_id"], each["status"]) for each in run.said()] == [(input_id, "started")]
+
+
 def test_a_run_can_be_cancelled(room: greenroom.Room, tmp_path: Path) -> None:
     greenroom.open({"gated": gated("x", tmp_path / "never")})
     run = room.start({"log": []}, graph="gated")
