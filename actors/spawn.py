@@ -20,7 +20,7 @@ from greenroom.core.units import MIB
 
 RUN_GROUPS = {
     "execute": ("prepare", "start_many", "drain"),
-    "control": ("cancel", "beat", "adopt"),
+    "control": ("cancel", "hear", "beat", "adopt"),
     "read": ("read", "outcome", "alive", "address", "retire"),
 }
 """The concurrency groups of a run actor, each with its own thread and loop: a node that blocks

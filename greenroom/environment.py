@@ -19,11 +19,14 @@ import sys
 from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from greenroom.core.errors import ConfigurationError
 from greenroom.haproxy_wrapper import find_haproxy, write_wrapper
 from greenroom.machine import open_files, reserve, short_directory
-from greenroom.settings import Settings
+
+if TYPE_CHECKING:  # every actor imports this module, and none of them the settings
+    from greenroom.settings import Settings
 
 BLOCKS = (20_000, 30_000)
 PORTS = 32

@@ -34,7 +34,8 @@ from greenroom.core.errors import (
     NotFound,
     Unavailable,
 )
-from greenroom.core.ports import HistoryQuestion, Question, StateQuestion, Update
+from greenroom.core.inputs import NewInput, SaidInput
+from greenroom.core.ports import HistoryQuestion, InputQuestion, Question, StateQuestion, Update
 from greenroom.core.runs import (
     UNTIL_END,
     Batch,
@@ -116,6 +117,11 @@ class RayRuntime:
         await self._registries.answered(request.thread_id, "cancel_many", request)
         if wait:
             await self.until_over(request.run_id)
+
+    async def say(self, new: NewInput, *, scope: Scope) -> SaidInput:
+        if not await self._is_within(new.thread_id, scope):
+            raise NotFound(RUN_NOT_FOUND)
+        return await self._registries.answered(new.thread_id, "say_many", new)
 
     async def cancel_many(
         self,
@@ -248,7 +254,7 @@ class RayRuntime:
     # --- graphs and state ----------------------------------------------------------------------
 
     async def ask(self, question: Question) -> bytes:
-        asks_state = isinstance(question, StateQuestion | HistoryQuestion)
+        asks_state = isinstance(question, StateQuestion | HistoryQuestion | InputQuestion)
         if asks_state or question.graph_id not in self._fixed_graphs:
             return await self._ask(question)
         # The shape of a graph does not change while its code is loaded.

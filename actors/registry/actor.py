@@ -51,6 +51,7 @@ from actors.registry.parts import Parts
 from actors.registry.readiness import Readiness, measure
 from actors.spawn import Spawn
 from greenroom.core.crons import Cron
+from greenroom.core.inputs import NewInput, SaidInput
 from greenroom.core.lifecycle import Event
 from greenroom.core.runs import (
     CancelAction,
@@ -105,6 +106,7 @@ class RegistryActor:
             {
                 "create_many": self.create_many,
                 "cancel_many": self.cancel_many,
+                "say_many": self.say_many,
                 "finished_many": self.finished_many,
                 "follow": self.follow,
                 "activity": self.activity,
@@ -233,6 +235,16 @@ class RegistryActor:
         """
         parts = await self._ready_for(*(request.thread_id for request in requests))
         return await parts.cancellations.cancel(requests)
+
+    @repeatable
+    async def say_many(self, said: list[NewInput]) -> list[SaidInput | Exception | None]:
+        """Takes what is said to runs, in order; it is durable on return.
+
+        A refusal is the result of its input. None means that it is still being stored: send it
+        again by the same id.
+        """
+        parts = await self._ready_for(*(each.thread_id for each in said))
+        return await parts.inputs.say(said)
 
     @repeatable
     async def cancel_all(

@@ -39,6 +39,7 @@ class Deliveries:
         self._holds = holds
         self._cancel_s = cancel_s
         self.starters: dict[str, Batcher[RunOrder, None]] = {}
+        self._tellers: dict[str, Batcher[tuple[str, int], None]] = {}
         self.epoch = 0
 
     def __len__(self) -> int:
@@ -68,6 +69,29 @@ class Deliveries:
             pause_s=RECONNECT_S,
         )
         return [None] * len(orders)
+
+    def hear(self, actor: str, run_id: str, attempt: int) -> None:
+        """Tells an actor that something was said to a run; the attempt reads it."""
+        self._tasks.spawn(self._hear(actor, run_id, attempt))
+
+    async def _hear(self, actor: str, run_id: str, attempt: int) -> None:
+        if not self._holds(actor):
+            return  # the next attempt looks by itself
+        teller = self._tellers.get(actor)
+        if teller is None:
+            teller = self._tellers[actor] = Batcher(lambda runs: self._hear_many(actor, runs))
+        with suppress(ActorGone):
+            await teller.submit((run_id, attempt))
+
+    async def _hear_many(self, actor: str, runs: list[tuple[str, int]]) -> list[None]:
+        # Without a bound, as an order: the sender was told that the run takes it.
+        await repeat(
+            lambda: self._handles.call(actor, "hear", runs),
+            on=(Unreachable, Unavailable),
+            bound_s=None,
+            pause_s=RECONNECT_S,
+        )
+        return [None] * len(runs)
 
     async def cancel(self, actor: str, run_id: str, attempt: int, *, keep_values: bool) -> None:
         """Asks an actor to stop an attempt; an actor that does not react is killed after its grace.
@@ -104,3 +128,4 @@ class Deliveries:
     def forget(self, actor: str) -> None:
         """Forgets a dead actor."""
         self.starters.pop(actor, None)
+        self._tellers.pop(actor, None)

@@ -47,7 +47,7 @@ from greenroom.graphs.embedding import load_embedder
 from greenroom.graphs.encryption import load_sealing
 from greenroom.graphs.loading import LoadedGraph, load_graph
 from greenroom.graphs.module_path import make_importable
-from greenroom.persistence import tails
+from greenroom.persistence import run_inputs, tails
 from greenroom.persistence.database import Pool, open_pool
 from greenroom.persistence.fenced_saver import FencedSaver
 from greenroom.persistence.saving import Saving
@@ -57,7 +57,7 @@ from greenroom.persistence.store import Store
 log = logging.getLogger("greenroom.run")
 
 EARLY_KEPT = 256
-"""The number of remembered cancels whose attempt has not arrived."""
+"""The number of remembered cancels, and of remembered notices, whose attempt has not arrived."""
 
 
 class RunActor:
@@ -90,6 +90,7 @@ class RunActor:
         # Starts and cancels arrive on different loops, in any order.
         self._arriving = threading.Lock()
         self.cancelled_early: OrderedDict[tuple[str, int], bool] = OrderedDict()
+        self._said_early: OrderedDict[tuple[str, int], bool] = OrderedDict()
         self._hearing = threading.Lock()
         self._epoch = 0
         self._execute_loop: asyncio.AbstractEventLoop | None = None
@@ -102,6 +103,7 @@ class RunActor:
                 "read": self.shelf.read,
                 "outcome": self.shelf.outcome,
                 "start_many": self._start_from_here,
+                "hear": self.hear,
             }
         )
         # At once: if the registry dies right after it made this actor, no registry knows of it.
@@ -176,6 +178,9 @@ class RunActor:
         with self._arriving:
             self.shelf.add(attempt)
             keep_values = self.cancelled_early.pop((order.run_id, order.attempt), None)
+            was_said = self._said_early.pop((order.run_id, order.attempt), False)
+        if was_said:
+            attempt.hear()
         if keep_values is not None:
             attempt.cancel(keep_values)
         # The loop holds its tasks only weakly.
@@ -199,6 +204,8 @@ class RunActor:
             append=functools.partial(tails.append, pool, sealing=self._sealing),
             sealing=self._sealing,
             save_values=self._saving.save_values,
+            inputs_for=functools.partial(run_inputs.inputs_for, pool, sealing=self._sealing),
+            note_input=functools.partial(run_inputs.note, self._saving),
             report=self._report,
             grown=self.shelf.trim,
             finished=self.finish,
@@ -279,6 +286,25 @@ class RunActor:
                 return
         if known.order.attempt == attempt:
             known.cancel(keep_values)
+
+    @repeatable
+    async def hear(self, runs: list[tuple[str, int]]) -> None:
+        """Has attempts look for what was said to their runs.
+
+        Args:
+            runs: ``(run, attempt)`` pairs. An attempt whose start has not arrived yet is remembered
+                and looks when it begins.
+        """
+        for run_id, attempt in runs:
+            with self._arriving:
+                known = self.shelf.find(run_id)
+                if known is None or known.order.attempt < attempt:
+                    self._said_early[run_id, attempt] = True
+                    while len(self._said_early) > EARLY_KEPT:
+                        self._said_early.popitem(last=False)
+                    continue
+            if known.order.attempt == attempt:
+                known.hear()
 
     @repeatable
     async def beat(self, epoch: int) -> None:

@@ -21,9 +21,9 @@ from dataclasses import replace
 from functools import partial
 
 from langgraph.errors import GraphDrained
-from langgraph.runtime import RunControl
 
 from actors.run.deps import Deps
+from actors.run.hearing import Hearing
 from actors.run.node_threads import executing
 from actors.run.reports import Reports
 from actors.run.tail import TailWriter
@@ -34,7 +34,10 @@ from greenroom.core.runs import Outcome, RunOrder, RunStatus, out_of_time
 from greenroom.core.waiting import growing_pauses
 from greenroom.graphs import execution as graph_execution
 from greenroom.graphs import spans
+from greenroom.graphs.inbox import RunInbox, current_inbox
 from greenroom.graphs.outcomes import outcome_of_failure
+from greenroom.graphs.resume import Tail
+from greenroom.graphs.taking import SteeredControl
 from greenroom.logs import noting
 from greenroom.sealing.runs import opened_run
 from greenroom.wire.encoding import dumps
@@ -69,7 +72,9 @@ class Attempt:
         self.outcome: Outcome | None = None
         self._deps = deps
         self._reports = Reports(order, event_log, deps)
-        self._control = RunControl()
+        note = partial(deps.note_input, (order.run_id, order.attempt))
+        self._hearing = Hearing(order, RunInbox(order.attempt, note), deps.inputs_for)
+        self._control = SteeredControl(self._hearing.inbox)
         self._loop = asyncio.get_running_loop()
         self._graph_task: asyncio.Task[Outcome] | None = None
         self._saver = deps.saver_of(order, order.is_first)
@@ -98,6 +103,10 @@ class Attempt:
         if self._graph_task is not None:
             self._graph_task.cancel()
 
+    def hear(self) -> None:
+        """Has the attempt look for what was said to its run. Thread-safe."""
+        self._loop.call_soon_threadsafe(self._hearing.look)
+
     def drain(self) -> None:
         """Asks the attempt to stop after its superstep; another attempt continues the run."""
         self._control.request_drain("the server is stopping")
@@ -105,7 +114,10 @@ class Attempt:
     async def run(self) -> None:
         """Executes the attempt until its log is closed. A cancel reaches the graph's task only."""
         try:
-            await self._execute()
+            try:
+                await self._execute()
+            finally:
+                self._hearing.end()
         except Fenced:
             self._step_down()
         except Exception:  # a bug of ours must end the run, or it stays running for ever
@@ -116,6 +128,7 @@ class Attempt:
         order = self.order
         self._emit("metadata", dumps({"run_id": order.run_id, "attempt": order.attempt}))
         executing.set(order.run_id)
+        current_inbox.set(self._hearing.inbox)
         noting(run_id=order.run_id, thread_id=order.thread_id, attempt=order.attempt)
         self._graph_task = asyncio.create_task(self._traced())
         if self._cancelled:
@@ -168,6 +181,8 @@ class Attempt:
         deps = self._deps
         try:
             order = await self._opened()
+            if order.has_inputs:
+                await self._hearing.begin(self._emit, self._earlier)
         except GreenroomError as error:
             return outcome_of_failure(error)
         await deps.faults.at("attempt" if order.attempt == 1 else "resume")
@@ -183,9 +198,10 @@ class Attempt:
                     all_written=self._saver.all_written,
                     store=deps.store,
                     control=self._control,
+                    inbox=self._hearing.inbox,
                     flush=self._before_saving if order.resumable else None,
                     room=self._tail.room if self._tail is not None else None,
-                    tail=deps.earlier(order) if order.resumable else None,
+                    tail=self._earlier,
                 )
         except TimeoutError:
             if not deadline.expired():
@@ -195,6 +211,10 @@ class Attempt:
             message = out_of_time(timeout_s or 0.0)
             outcome = _failed(RunStatus.TIMEOUT, {"error": "TimeoutError", "message": message})
             return await self._with_state(outcome)
+
+    @property
+    def _earlier(self) -> Tail | None:
+        return self._deps.earlier(self.order) if self.order.resumable else None
 
     async def _opened(self) -> RunOrder:
         """Returns the order as the graph needs it.

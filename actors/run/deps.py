@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 from actors.run.node_threads import NodeThreads
 from greenroom.core.events import Event
 from greenroom.core.faults import Faults
+from greenroom.core.inputs import Taking
 from greenroom.core.runs import Report, RunOrder
 from greenroom.graphs.loading import LoadedGraph
 from greenroom.graphs.resume import Tail
 from greenroom.persistence.fenced_saver import FencedSaver
+from greenroom.persistence.run_inputs import ForAttempt
 from greenroom.persistence.saving import Owner
 from greenroom.sealing import UNSEALED, Sealing
 
@@ -43,6 +45,8 @@ class Deps:
         append: stores events of a run and its attempt; may raise `Fenced` and `Unavailable`.
         save_values: stores the thread's values; may raise `Fenced` and `Unavailable`.
         sealing: opens what a run was given, and seals what its record gets.
+        inputs_for: reads what was said to a run.
+        note_input: stores that the state refused an input; may raise `Fenced` and `Unavailable`.
         report: reports to the registry; returns False if the attempt is not the current one.
         grown: called after each append to a log.
         finished: called when the report was accepted; shows the end to readers and closes the log.
@@ -62,6 +66,8 @@ class Deps:
     earlier: Callable[[RunOrder], Tail]
     append: Callable[[str, int, list[Event]], Awaitable[None]]
     save_values: Callable[[Owner, str, bytes], Awaitable[None]]
+    inputs_for: Callable[[str], Awaitable[ForAttempt]]
+    note_input: Callable[[Owner, Taking], Awaitable[None]]
     sealing: Sealing = UNSEALED
     report: Callable[[Report], Awaitable[bool]]
     grown: Callable[[], None]

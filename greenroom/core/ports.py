@@ -14,8 +14,10 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any, Literal, Protocol
 
 from greenroom.core.crons import Cron
+from greenroom.core.inputs import NewInput, SaidInput
 from greenroom.core.questions import DrawQuestion as DrawQuestion
 from greenroom.core.questions import HistoryQuestion as HistoryQuestion
+from greenroom.core.questions import InputQuestion as InputQuestion
 from greenroom.core.questions import Question as Question
 from greenroom.core.questions import SchemasQuestion as SchemasQuestion
 from greenroom.core.questions import StateQuestion as StateQuestion
@@ -51,6 +53,18 @@ class Runtime(Embedding, Protocol):
         Raises:
             NotFound: the run does not exist.
             Conflict: the run is over; the message names its status.
+        """
+        ...
+
+    async def say(self, new: NewInput, *, scope: Scope) -> SaidInput:
+        """Says something to a run; it is durable on return.
+
+        Args:
+            scope: of the run's thread.
+
+        Raises:
+            NotFound: the run does not exist.
+            Conflict: the run is over, and ``if_over`` is ``reject``.
         """
         ...
 

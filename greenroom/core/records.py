@@ -156,6 +156,12 @@ class Records(Items, Keys, UsageRecords, Feedback, Pushes, Protocol):
         """Returns a thread's runs, newest first; None when the thread does not exist."""
         ...
 
+    async def list_inputs(
+        self, thread_id: str, run_id: str, *, scope: Scope
+    ) -> list[JsonObject] | None:
+        """Returns what was said to a run, and what is for it, in order; None without such a run."""
+        ...
+
     # crons
     async def get_cron(self, cron_id: str, *, scope: Scope) -> tuple[JsonObject, int] | None:
         """Returns a cron and its revision (`Cron.revision`); None if it does not exist."""

@@ -25,19 +25,22 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
+from dataclasses import dataclass, field
 from typing import Any, cast
 
-from langgraph.runtime import RunControl
+from langgraph.errors import GraphDrained
 from langgraph.store.base import BaseStore
 
+from greenroom.core.inputs import next_run_id
 from greenroom.core.raised import Escaped
 from greenroom.core.runs import Outcome, RunOrder
 from greenroom.graphs.containment import has_escaped
 from greenroom.graphs.contexts import fitting
 from greenroom.graphs.failures import log_failure
+from greenroom.graphs.inbox import RunInbox
 from greenroom.graphs.instructions import Instructions, instructions
 from greenroom.graphs.langsmith_tracer import chosen_tracer
-from greenroom.graphs.loading import Graph, LoadedGraph, Saver
+from greenroom.graphs.loading import Graph, LoadedGraph, Saver, listens
 from greenroom.graphs.messages import AccumulatedMessages, Emit, TupleMessages, with_ids
 from greenroom.graphs.outcomes import (
     Progress,
@@ -51,10 +54,13 @@ from greenroom.graphs.resume import (
     Repetition,
     Start,
     Tail,
+    going_on,
     prepare,
+    stopped_at,
 )
 from greenroom.graphs.savers import Checked, checking, emitting_first, with_clock
 from greenroom.graphs.state import Head, checkpoint_of, head_state
+from greenroom.graphs.taking import SteeredControl, take_all, taking_of_nodes
 from greenroom.wire.encoding import dumps
 
 log = logging.getLogger(__name__)
@@ -71,7 +77,8 @@ async def execute(
     checkpointer: Saver,
     store: BaseStore | None,
     all_written: Callable[[], Awaitable[None]] | None = None,
-    control: RunControl | None = None,
+    control: SteeredControl | None = None,
+    inbox: RunInbox | None = None,
     flush: Callable[[], Awaitable[None]] | None = None,
     room: Callable[[], Awaitable[None]] | None = None,
     tail: Tail | None = None,
@@ -83,6 +90,7 @@ async def execute(
     Args:
         all_written: returns when the saver has committed all checkpoints; raises why it has not.
         control: requests the graph to stop after the current superstep (``request_drain``).
+        inbox: what is said to the run; its control ends a superstep for it.
         flush: makes the emitted events durable; called before each write of the saver.
         room: returns when there is room for more events; the graph's stream waits for it.
         tail: the durable events of earlier attempts.
@@ -96,6 +104,8 @@ async def execute(
     try:
         todo = instructions(order)
         saver = with_clock(checkpointer)
+        if inbox is not None:
+            saver = taking_of_nodes(saver, inbox, emit)
         deciding = asyncio.Lock()
         if flush is not None:
             saver = emitting_first(saver, flush, deciding)
@@ -108,16 +118,20 @@ async def execute(
             access="threads.create_run",
             context=todo.context,
         ) as graph:
+            if inbox is not None and listens(graph):
+                inbox.listens = True
+                todo = todo.saved_at_each_step()
             try:
                 with chosen_tracer(todo.config):
                     start = await prepare(graph, saver, order, todo, tail)
                     if start.stopped:
                         await _stop_again(graph, order, todo, emit, progress, tail)
                     else:
-                        eager = flush is not None
-                        chunks = _chunks(graph, todo, start, emit, room, control, eager=eager)
-                        await _follow(
-                            chunks, todo, emit, room, progress, start.repetition, deciding, checked
+                        following = _Following(
+                            emit, room, progress, deciding, checked, eager=flush is not None
+                        )
+                        await _steered(
+                            graph, saver, order, todo, start, following, control, inbox, tail
                         )
                         if all_written is not None:
                             await all_written()
@@ -151,20 +165,87 @@ async def state_after(
 # --- following the stream -------------------------------------------------------------------------
 
 
+@dataclass(slots=True)
+class _Following:
+    """What is done with an execution's chunks.
+
+    Attributes:
+        emit, room: as of `execute`.
+        deciding, checked: as of `emitting_first` and `checking`.
+        newest: the root's last checkpoint that an event was about, by the event's kind: an
+            execution that goes on repeats it.
+    """
+
+    emit: Emit
+    room: Callable[[], Awaitable[None]] | None
+    progress: Progress
+    deciding: asyncio.Lock
+    checked: Checked
+    eager: bool
+    newest: dict[str, str] = field(default_factory=dict[str, str])
+
+    def repeats(self, namespace: tuple[str, ...], mode: str, payload: Any) -> bool:
+        """Returns whether this attempt has had the checkpoint of an event before."""
+        if mode == "debug":
+            payload = payload["payload"] if payload["type"] == "checkpoint" else None
+        if namespace or payload is None or mode not in ("checkpoints", "debug"):
+            return False
+        checkpoint_id: str = payload["config"]["configurable"]["checkpoint_id"]
+        before, self.newest[mode] = self.newest.get(mode), checkpoint_id
+        return before == checkpoint_id
+
+
+async def _steered(
+    graph: Graph,
+    saver: Saver,
+    order: RunOrder,
+    todo: Instructions,
+    start: Start,
+    following: _Following,
+    control: SteeredControl | None,
+    inbox: RunInbox | None,
+    tail: Tail | None,
+) -> None:
+    """Executes the graph to its end, with a pause wherever something said is taken."""
+    if inbox is not None and control is not None:
+        if _starts_with_update(order, start, inbox):
+            await take_all(graph, start.config, inbox, following.emit)
+        control.spare_first()
+    while True:
+        try:
+            chunks = _chunks(graph, todo, start, following, control)
+            await _follow(chunks, todo, start.repetition, following)
+            return
+        except GraphDrained:
+            if inbox is None or control is None or control.is_draining:
+                raise
+        start = going_on(start)
+        await take_all(graph, start.config, inbox, following.emit)
+        head = await saver.aget_tuple(start.config)
+        if head is not None and await stopped_at(graph, head, todo):
+            await _stop_again(graph, order, todo, following.emit, following.progress, tail)
+            return
+
+
+def _starts_with_update(order: RunOrder, start: Start, inbox: RunInbox) -> bool:
+    """Whether the run was started by an update in the name of a node, which nobody took before."""
+    first = inbox.first()
+    if first is None or first.as_node is None or start.repetition is not None:
+        return False
+    return order.run_id == next_run_id(first.input_id, order.thread_id) and inbox.is_due
+
+
 async def _chunks(
     graph: Graph,
     todo: Instructions,
     start: Start,
-    emit: Emit,
-    room: Callable[[], Awaitable[None]] | None,
-    control: RunControl | None,
-    *,
-    eager: bool,
+    following: _Following,
+    control: SteeredControl | None,
 ) -> AsyncIterator[Chunk]:
     """Yields the graph's stream; with the mode ``events``, emits those events meanwhile."""
     config = start.config
     modes = {"messages" if mode == "messages-tuple" else mode for mode in todo.modes}
-    if eager:
+    if following.eager:
         # Otherwise LangGraph yields a step's chunks only once the step's checkpoint is saved.
         modes.add("custom")
     asked: dict[str, Any] = {
@@ -187,9 +268,9 @@ async def _chunks(
                     yield chunk if todo.subgraphs else ((), *chunk)
                 else:
                     with_ids(event)
-                    emit("events", dumps(event))
-                    if room is not None:
-                        await room()
+                    following.emit("events", dumps(event))
+                    if following.room is not None:
+                        await following.room()
         return
     async with aclosing(cast(Any, graph).astream(start.input, config, **asked)) as stream:
         if todo.subgraphs:
@@ -222,14 +303,12 @@ async def _stop_again(
 async def _follow(
     chunks: AsyncIterator[Chunk],
     todo: Instructions,
-    emit: Emit,
-    room: Callable[[], Awaitable[None]] | None,
-    progress: Progress,
     repetition: Repetition | None,
-    deciding: asyncio.Lock,
-    checked: Checked,
+    following: _Following,
 ) -> None:
     wanted = todo.modes
+    emit, room, progress = following.emit, following.room, following.progress
+    deciding, checked = following.deciding, following.checked
     messages = TupleMessages(emit) if "messages-tuple" in wanted else AccumulatedMessages(emit)
     async with aclosing(cast(Any, chunks)) as stream:
         async for namespace, mode, payload in stream:
@@ -247,6 +326,8 @@ async def _follow(
                     if mode == "values" and not namespace:
                         progress.values, progress.seen = payload, True
                     continue
+            if following.repeats(namespace, mode, payload):
+                continue
             if mode == "messages":
                 messages.add(namespace, *payload)
                 continue

@@ -33,6 +33,9 @@ log = logging.getLogger(__name__)
 Graph = Pregel[Any, Any, Any, Any]
 Saver = BaseCheckpointSaver[Any]
 
+LISTENS = "greenroom_listens"
+"""The attribute of a graph that takes what is said to its runs itself; also a channel of its state
+that says so (`listens`)."""
 UNNAMED = "LangGraph"
 """The name that LangGraph gives a graph whose author gives none."""
 
@@ -135,6 +138,11 @@ def load_graph(configuration: Configuration, graph_id: str) -> LoadedGraph:
     return LoadedGraph(spec=spec, factory=factory_of(value, spec))
 
 
+def listens(graph: Graph) -> bool:
+    """Whether a graph takes what is said to its runs itself (`greenroom.listening`)."""
+    return bool(getattr(graph, LISTENS, False)) or LISTENS in cast(Any, graph).channels
+
+
 def _compiled(value: Any) -> Graph | None:
     if isinstance(value, StateGraph):
         return cast(Graph, cast(Any, value).compile())
@@ -151,6 +159,8 @@ def _equipped(
         update["config"] = _bound(graph.config)
     copy = graph.copy(update=update)
     keep_allowlist(copy, graph)
+    if getattr(graph, LISTENS, False):
+        setattr(copy, LISTENS, True)
     return copy
 
 

@@ -32,6 +32,7 @@ from greenroom.http import (
     errors,
     feedback,
     health,
+    inputs,
     passing,
     runs,
     spans,
@@ -61,6 +62,7 @@ from greenroom.wire.dialects import DIALECTS
 _PARTS: tuple[tuple[str, Any], ...] = (
     # Routes are tried in order, so the most frequent ones come first.
     ("runs", runs),
+    ("runs", inputs),
     ("runs", stateless),
     ("runs", all_runs),
     ("runs", feedback),

@@ -100,15 +100,16 @@ def _left_by(edge: Edge, run: NewRun) -> Leave | None:
 
 
 def created_stream(request: Request, run: NewRun, headers: dict[str, str]) -> Response:
-    """Streams all events of a run to its creator."""
+    """Streams all events of a run to its creator; to who has spoken to it, those from now on."""
     edge = edge_of(request)
+    is_kept = run.request.resumable if run.is_new else is_resumable(run.stored or {})
     batches = edge.runtime.events(
         run.run_id,
         placement=run.created.placement,
-        after=0,
+        after=0 if run.is_new else LIVE,
         modes=None,
-        with_ids=run.request.resumable,
-        resumable=run.request.resumable,
+        with_ids=is_kept,
+        resumable=is_kept,
     )
     leave = _left_by(edge, run)
     source = bodies(batches)

@@ -203,7 +203,7 @@ async def cancels(
 
 
 async def creates_run(
-    edge: Edge, body: RunCreate, *, thread_id: str | None, assistant_id: str, run_id: str
+    edge: Edge, body: RunCreate, *, thread_id: str | None, assistant_id: str | None, run_id: str
 ) -> tuple[scopes.Scope, RunCreate]:
     """Returns the threads on which the caller may create a run, and the body that a handler has
     left of it."""

@@ -84,7 +84,8 @@ _CREATE_ERRORS = (400, 404, 409)
 async def create(request: Request, thread_id: str) -> Response:
     run = await (await _creating(request, thread_id))
     path = path_of(dialect_of(request), run.thread_id, run.run_id)
-    return json(await run_object(edge_of(request), run), {"content-location": path})
+    headers = {"content-location": path, **run.headers}
+    return json(await run_object(edge_of(request), run), headers)
 
 
 @router.post(
@@ -97,7 +98,7 @@ async def create(request: Request, thread_id: str) -> Response:
 async def stream(request: Request, thread_id: str) -> Response:
     run = await created(edge_of(request), await _creating(request, thread_id))
     headers = run_headers(dialect_of(request), run.thread_id, run.run_id, "stream")
-    return created_stream(request, run, headers)
+    return created_stream(request, run, headers | run.headers)
 
 
 @router.post(
@@ -109,7 +110,7 @@ async def wait(request: Request, thread_id: str) -> Response:
     run = await created(edge_of(request), await _creating(request, thread_id))
     dialect = dialect_of(request)
     headers = run_headers(dialect, run.thread_id, run.run_id, "join")
-    return created_wait(edge_of(request), dialect, run, headers)
+    return created_wait(edge_of(request), dialect, run, headers | run.headers)
 
 
 async def _creating(request: Request, thread_id: str) -> Coroutine[Any, Any, NewRun]:

@@ -19,9 +19,11 @@ from actors.run.deps import Deps
 from actors.run.node_threads import NodeThreads
 from greenroom.core.errors import DatabaseUnavailable, Fenced, NotFound
 from greenroom.core.events import Event, EventLog
+from greenroom.core.inputs import TAKEN, HeardInput, Taking
 from greenroom.core.runs import Report, RunStatus
 from greenroom.graphs.configuration import GraphSpec
 from greenroom.graphs.loading import LoadedGraph
+from greenroom.persistence.run_inputs import ForAttempt
 from tests.actors.doubles import BOUND_S, until
 from tests.run_records import order_of
 
@@ -41,6 +43,15 @@ class Saver(InMemorySaver):
     def __init__(self, actor: Actor) -> None:
         super().__init__()
         self._actor = actor
+
+    async def aput(self, config: Any, *args: Any) -> Any:
+        saved = await super().aput(config, *args)
+        self._actor.note(config)
+        return saved
+
+    async def aput_writes(self, config: Any, *args: Any) -> None:
+        await super().aput_writes(config, *args)
+        self._actor.note(config)
 
     async def settled(self) -> None:
         await self._actor.does("settled")
@@ -79,7 +90,30 @@ class Actor:
         self.ended: list[Attempt] = []
         self.gone: list[Attempt] = []
         self.left_with: list[int] = []
+        self.said: list[HeardInput] = []
+        self.takings: list[Taking] = []
         self.changes = changes
+
+    def say(self, attempt: Attempt, **content: Any) -> str:
+        """Says something to a run; returns its id. The registry then tells the attempt."""
+        heard = HeardInput(input_id=str(uuid.uuid4()), number=len(self.said) + 1, **content)
+        self.said.append(heard)
+        attempt.hear()
+        return heard.input_id
+
+    def note(self, config: Any) -> None:
+        self.takings += config["configurable"].get(TAKEN) or []
+
+    async def _inputs_for(self, run_id: str) -> ForAttempt:
+        await self._does("inputs")
+        done = {taking.input_id for taking in self.takings}
+        waiting = [each for each in self.said if each.input_id not in done]
+        taken = [each for each in self.takings if each.reason is None]
+        return ForAttempt(waiting=waiting, taken=taken)
+
+    async def _note_input(self, owner: Any, taking: Taking) -> None:
+        await self._does("note")
+        self.takings.append(taking)
 
     async def _first(self, state: State) -> State:
         return {"y": 1}
@@ -156,6 +190,8 @@ class Actor:
             "earlier": lambda order: self,
             "append": self._append,
             "save_values": self._save_values,
+            "inputs_for": self._inputs_for,
+            "note_input": self._note_input,
             "report": self.report,
             "finished": self._finished,
             "grown": lambda: None,

@@ -109,6 +109,10 @@ ROWS: dict[str, Row] = {
     "GET /threads/{thread_id}/runs/{run_id}/stream": Row("same"),
     "POST /threads/{thread_id}/runs/{run_id}/stream": Row("same"),
     "POST /threads/{thread_id}/runs/{run_id}/cancel": Row("same", busy=True),
+    "POST /threads/{thread_id}/runs/{run_id}/input": Row(
+        "same", lambda ids: {"input": {"x": 1}}, busy=True
+    ),
+    "GET /threads/{thread_id}/runs/{run_id}/input": Row("same", busy=True),
     "POST /runs": Row("same", lambda ids: {"assistant_id": ids.assistant, "input": {}}),
     "POST /runs/stream": Row("same", lambda ids: {"assistant_id": ids.assistant, "input": {}}),
     "POST /runs/wait": Row("same", lambda ids: {"assistant_id": ids.assistant, "input": {}}),

@@ -1,0 +1,105 @@
+"""Measures how long it takes until a run takes what is said to it.
+
+    python -m benchmarks.said
+
+A graph goes around, one superstep of `STEP_S` after the other, and a client says something at
+random times. What is measured begins before the request and ends when the client has the ``input``
+event of the run's stream. The bound is one superstep and 20 ms: something that comes right after a
+superstep has begun waits for its end. In the second graph a node listens: it takes it at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import operator
+import random
+import statistics
+import time
+from typing import Annotated, Any
+
+import httpx
+from langgraph.graph import END, START, StateGraph
+from typing_extensions import TypedDict
+
+import greenroom
+
+STEP_S = 0.05
+TIMES = 200
+
+
+class State(TypedDict, total=False):
+    said: Annotated[list[int], operator.add]
+    rounds: int
+
+
+async def go_around(state: State) -> State:
+    await asyncio.sleep(STEP_S)
+    return {"rounds": state.get("rounds", 0) + 1}
+
+
+async def hear(state: State) -> State:
+    heard = await greenroom.inbox().ahear()
+    return {"said": [number for each in heard for number in each.update["said"]]}
+
+
+def again(state: State) -> str:
+    return END if -1 in state.get("said", []) else "node"
+
+
+def graph_of(node: Any) -> Any:
+    builder = StateGraph(State).add_node("node", node).add_edge(START, "node")
+    return builder.add_conditional_edges("node", again, ["node", END]).compile()
+
+
+async def measured(url: str, graph: str) -> list[float]:
+    """The seconds from each request to its event."""
+    told: dict[str, asyncio.Future[float]] = {}
+    loop = asyncio.get_running_loop()
+    async with httpx.AsyncClient(base_url=url, timeout=60) as http:
+        thread_id = (await http.post("/threads", json={})).json()["thread_id"]
+        config = {"recursion_limit": 100_000}
+        body = {"assistant_id": graph, "input": {"rounds": 0}, "config": config}
+        runs = f"/threads/{thread_id}/runs"
+        begun: asyncio.Future[str] = loop.create_future()
+
+        async def follow() -> None:
+            name = ""
+            async with http.stream("POST", f"{runs}/stream", json=body) as stream:
+                begun.set_result(stream.headers["content-location"])
+                async for line in stream.aiter_lines():
+                    key, _, value = line.partition(": ")
+                    name = value if key == "event" else name
+                    if key == "data" and name == "input":
+                        input_id = json.loads(value)["input_id"]
+                        future = told.setdefault(input_id, loop.create_future())
+                        future.set_result(time.perf_counter())
+
+        following = asyncio.create_task(follow())
+        path = await begun
+        took: list[float] = []
+        for number in [*range(TIMES), -1]:
+            await asyncio.sleep(random.uniform(0.0, 2 * STEP_S))
+            began_s = time.perf_counter()
+            said = await http.post(f"{path}/input", json={"input": {"said": [number]}})
+            future = told.setdefault(said.json()["input_id"], loop.create_future())
+            took.append(await future - began_s)
+        await following
+    return took[:-1]
+
+
+def main() -> None:
+    graphs = {"goes_around": graph_of(go_around), "listens": greenroom.listening(graph_of(hear))}
+    print("| graph | superstep | p50 ms | p95 ms | max ms |\n|---|---|---|---|---|")
+    with greenroom.open(graphs) as room:
+        for graph, step in (("goes_around", f"{STEP_S * 1e3:g} ms"), ("listens", "waits")):
+            took = asyncio.run(measured(room.url, graph))
+            p = statistics.quantiles(took, n=20)
+            print(
+                f"| {graph} | {step} | {p[9] * 1e3:.1f} | {p[18] * 1e3:.1f}"
+                f" | {max(took) * 1e3:.1f} |"
+            )
+
+
+if __name__ == "__main__":
+    main()
