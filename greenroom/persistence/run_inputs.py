@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
+from langchain_core.runnables import RunnableConfig
 
-from greenroom.core.inputs import HeardInput, InputStatus, Taking
+from greenroom.core.inputs import TAKEN, HeardInput, InputStatus, Taking
 from greenroom.core.runs import RunFacts
 from greenroom.core.sharding import WHOLE, Shard
 from greenroom.persistence.database import Connection, Pool, retrying, rows_of, timestamp
@@ -30,6 +31,12 @@ def row_of(taking: Taking) -> dict[str, Any]:
         "checkpoint": taking.checkpoint_id,
         "reason": taking.reason,
     }
+
+
+def notes_of(config: RunnableConfig) -> dict[str, list[dict[str, Any]]]:
+    """Returns the rows that note which inputs a checkpoint, or a task, contains."""
+    takings: list[Taking] = config.get("configurable", {}).get(TAKEN) or []
+    return {"taken": [row_of(taking) for taking in takings]} if takings else {}
 
 
 async def note(saving: Saving, owner: Owner, taking: Taking) -> None:
