@@ -6,10 +6,9 @@ The registry's writes are in `greenroom.persistence.journal.input_writes`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
-from langchain_core.runnables import RunnableConfig
 
 from greenroom.core.inputs import TAKEN, HeardInput, InputStatus, Taking
 from greenroom.core.runs import RunFacts
@@ -19,6 +18,9 @@ from greenroom.persistence.owning import is_of
 from greenroom.persistence.saving import Owner, Save, Saving
 from greenroom.sealing import UNSEALED, Sealing
 from greenroom.sealing.runs import opened_run
+
+if TYPE_CHECKING:  # a registry does not load LangGraph
+    from langchain_core.runnables import RunnableConfig
 
 
 def row_of(taking: Taking) -> dict[str, Any]:
