@@ -207,6 +207,7 @@ class Attempt:
             if not deadline.expired():
                 raise
             # A node in a thread continues although its task is cancelled.
+            self._hearing.inbox.close()  # a node on a thread may wait for something to be said
             await deps.threads.quiet(order.run_id)
             message = out_of_time(timeout_s or 0.0)
             outcome = _failed(RunStatus.TIMEOUT, {"error": "TimeoutError", "message": message})
@@ -238,6 +239,7 @@ class Attempt:
 
     async def _after_cancel(self) -> Outcome:
         # A node in a thread continues although its task is cancelled: the run has not stopped yet.
+        self._hearing.inbox.close()  # a node on a thread may wait for something to be said
         await self._deps.threads.quiet(self.order.run_id)
         return await self._with_state(Outcome(status=RunStatus.INTERRUPTED))
 
