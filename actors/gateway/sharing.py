@@ -63,6 +63,6 @@ class SharedReads:
             reading = self._under_way.get(place)
             if reading is not None and reading.task is task:
                 del self._under_way[place]
-        if batch.body:
+        if batch:
             self._batches[place] = batch
         return batch

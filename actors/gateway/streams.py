@@ -13,8 +13,8 @@ sequence number that grows across attempts, so each hop continues where the last
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol
 
@@ -23,16 +23,20 @@ import msgspec
 from actors.calls.answers import POLL_MARGIN_S, ActorGone, repeat
 from actors.calls.directory import Handles
 from actors.gateway.sharing import SharedReads
+from actors.gateway.stored_outcomes import StateOf, StoredOutcomes
 from actors.run.reading import NotYetHere
-from greenroom.core.errors import RUN_NOT_FOUND, NotFound, Unreachable
-from greenroom.core.events import LIVE, READ_MAX_BYTES, Event, first_seq
+from greenroom.core.errors import NotFound, Unreachable
+from greenroom.core.events import ATTEMPT_SHIFT, LIVE, READ_MAX_BYTES, Event, first_seq
 from greenroom.core.runs import UNTIL_END, Batch, Outcome, Placement, RunLocation, RunStatus
+from greenroom.core.thread_log import END, end_of, is_logged
 from greenroom.persistence import tails
 from greenroom.persistence.database import Pool
 from greenroom.sealing import UNSEALED, Sealing
 from greenroom.wire import sse
 
 REPLAY_PAGE = 1000
+ENDS = frozenset({"error", END})
+"""The names of the events that end a run."""
 UNREACHABLE_PAUSE_S = 0.2
 
 
@@ -40,12 +44,6 @@ class Locate(Protocol):
     """Waits for the run's next attempt after ``attempt``, or for its end."""
 
     def __call__(self, run_id: str, attempt: int, /) -> Awaitable[RunLocation]: ...
-
-
-class StateOf(Protocol):
-    """Returns the state of a graph's thread as the JSON of ``GET /threads/{t}/state``."""
-
-    def __call__(self, graph_id: str, thread_id: str, /) -> Awaitable[bytes]: ...
 
 
 class WaitS(Protocol):
@@ -80,7 +78,7 @@ class Streams:
         self._database = database
         self._locate = locate
         self._wait_s = wait_s
-        self._state_of = state_of
+        self._stored = StoredOutcomes(database, state_of, sealing)
         self._sealing = sealing
         self._shared = SharedReads()
 
@@ -102,6 +100,45 @@ class Streams:
                 (`sse.frame`).
         """
         reader = _Reader(modes, with_ids, started_us)
+        async for batch in self._batches(run_id, placement, after, reader, resumable=resumable):
+            yield batch
+
+    async def logged(
+        self, run_id: str, *, placement: Placement | None, after: int, is_over: bool
+    ) -> AsyncIterator[Batch]:
+        """Yields the events of a run for the log of its thread, until its end.
+
+        The last event is the one that ends the run; also if no actor has said it.
+
+        Args:
+            placement: the current or last one, if it is known.
+            after: a sequence number; 0 for all kept events.
+            is_over: the run was over when it was looked up: its tail has all of it.
+        """
+        reader = _Reader(None, with_ids=True, started_us=None, of_log=True)
+        last: Event | None = None
+        if is_over:
+            batches = self._replayed(run_id, after, reader, before=UNTIL_END)
+        else:
+            batches = self._batches(run_id, placement, after, reader, resumable=True)
+        async for batch in batches:
+            if batch.events:
+                last = batch.events[-1]
+                yield batch
+        if last is None or last.name != END:
+            batch = await self._untold_end(run_id, after, last)
+            if batch is not None:
+                yield batch
+
+    async def _batches(
+        self,
+        run_id: str,
+        placement: Placement | None,
+        after: int,
+        reader: _Reader,
+        *,
+        resumable: bool,
+    ) -> AsyncIterator[Batch]:
         attempt = 0
         executed = False
         while True:
@@ -116,12 +153,12 @@ class Streams:
                 before = placement.attempt
                 async for batch in self._replayed(run_id, after, reader, before=before):
                     after = batch.cursor
-                    if batch.body:
+                    if batch:
                         yield batch
             attempt = placement.attempt
             async for batch in self._live(run_id, placement, after, reader):
                 after = batch.cursor
-                if batch.body:
+                if batch:
                     yield batch
                 if batch.closed and batch.known:
                     return
@@ -132,9 +169,9 @@ class Streams:
         if resumable and after != LIVE:
             async for batch in self._replayed(run_id, after, reader, before=UNTIL_END):
                 after = batch.cursor
-                if batch.body:
+                if batch:
                     yield batch
-        if resumable or executed:
+        if (resumable or executed) and not reader.of_log:
             batch = await self._untold_error(run_id, after, reader)
             if batch is None and not resumable:
                 batch = await self._untold_values(run_id, reader)
@@ -192,8 +229,8 @@ class Streams:
     ) -> AsyncIterator[Batch]:
         """Yields the durable events of the attempts before ``before``.
 
-        Leaves out an ``error`` that another event follows: its attempt died before it reported
-        this end.
+        Leaves out an end that another attempt follows: its attempt died before it reported this
+        end.
         """
         if before <= 1:
             return  # there is no attempt before the first
@@ -219,15 +256,55 @@ class Streams:
         events = [event for event in found if event.attempt < before]
         if not events:
             return Batch(body=b"", cursor=after, closed=True)
-        cursor = events[-1].seq
-        told = [event for event in events if event.name != "error"]
-        # An error is the run's end only if it is the last event of the tail.
-        last = events[-1]
-        if last.name == "error" and before == UNTIL_END:
-            behind = await tails.read(self._database, run_id, cursor, 1, max_bytes=1)
-            if not behind:
-                told.append(last)
+        cursor, told = events[-1].seq, events
+        if any(event.name in ENDS for event in events):
+            last = await self._last_attempt(run_id, found) if before == UNTIL_END else 0
+            told = [e for e in events if e.name not in ENDS or e.attempt == last]
         return reader.batch(told, cursor)
+
+    async def _last_attempt(self, run_id: str, found: list[Event]) -> int:
+        """Returns the last attempt of which a tail has events, whose newest ones are given."""
+        last = found[-1].attempt
+        while behind := await tails.read(
+            self._database, run_id, first_seq(last + 1) - 1, 1, max_bytes=1
+        ):
+            last = behind[0].attempt
+        return last
+
+    async def _untold_end(self, run_id: str, after: int, last: Event | None) -> Batch | None:
+        """Returns the end of a run of a thread's log that no actor has told; None if the reader
+        had it before.
+
+        Args:
+            last: the last event that was told.
+        """
+        if last is None and await tails.has(
+            self._database, run_id, END, b"", whole=False, before=after + 1, sealing=self._sealing
+        ):
+            return None
+        async with self._database.connection() as connection:
+            cursor = await connection.execute(
+                """
+                SELECT attempt, status, error::text AS error, graph_id,
+                    (extract(epoch FROM updated_at) * 1000)::bigint AS at_ms
+                FROM greenroom.runs WHERE run_id = %s""",
+                (run_id,),
+            )
+            row = await cursor.fetchone()
+        if row is None:
+            # Rolled back, or deleted: there is no more of it than that it does not go on.
+            now_ms = time.time_ns() // 1_000_000
+            attempt = last.attempt if last is not None else after >> ATTEMPT_SHIFT
+            row = {"attempt": attempt, "status": "interrupted", "error": None, "at_ms": now_ms}
+        error = None if row["error"] is None else await self._opened(row["error"])
+        status, message = end_of(RunStatus(row["status"]), error, stopped=False)
+        told = {"event": status, "graph_name": row.get("graph_id"), "error": message}
+        data = msgspec.json.encode({name: value for name, value in told.items() if value})
+        # Later than every event of the last attempt.
+        event = Event(first_seq(row["attempt"] + 1), row["at_ms"], END, data)
+        if event.seq <= after:
+            return None
+        return Batch(body=b"", events=(event,), cursor=event.seq, closed=True)
 
     async def _untold_error(self, run_id: str, after: int, reader: _Reader) -> Batch | None:
         """Returns the ``error`` event of a failed run if no actor has emitted it, else None."""
@@ -272,7 +349,7 @@ class Streams:
         if row is None:
             return None
         seq = first_seq(row["attempt"] + 1)
-        output = (await self._stored_outcome(run_id)).output
+        output = (await self._stored.of(run_id)).output
         return reader.batch([Event(seq, row["at_ms"], "values", output)], seq)
 
     async def outcome(
@@ -280,13 +357,13 @@ class Streams:
     ) -> Outcome:
         """As `ports.Runtime.outcome`."""
         if over:
-            return await self._stored_outcome(run_id)
+            return await self._stored.of(run_id)
         attempt = 0
         while True:
             if placement is None:
                 found = await self._locate(run_id, attempt)
                 if found.placement is None:
-                    return await self._stored_outcome(run_id)
+                    return await self._stored.of(run_id)
                 placement = found.placement
             attempt = placement.attempt
             try:
@@ -307,68 +384,8 @@ class Streams:
             if outcome is not None:
                 return outcome
 
-    async def _stored_outcome(self, run_id: str) -> Outcome:
-        """Builds the outcome of a run that no actor holds: from the records of the run and its
-        thread; of a stateless run, whose thread record is gone, from its checkpoints.
-
-        Raises:
-            NotFound: the run has no record.
-        """
-        async with self._database.connection() as connection:
-            cursor = await connection.execute(
-                """
-                SELECT r.status, r.error::text AS error, t."values"::text AS "values",
-                    -- A state may be large: what is not cut comes once.
-                    r.output_keys IS NOT NULL AS is_cut, CASE WHEN r.output_keys IS NOT NULL
-                        THEN greenroom.output_of(t."values", r.output_keys)::text END AS output,
-                    t.interrupts::text AS interrupts, r.thread_id, r.graph_id,
-                    r.attempt > 0 AND t.thread_id IS NULL AS is_without_thread
-                FROM greenroom.runs r LEFT JOIN greenroom.threads t USING (thread_id)
-                WHERE r.run_id = %s""",
-                (run_id,),
-            )
-            row = await cursor.fetchone()
-        if row is None:
-            raise NotFound(RUN_NOT_FOUND)
-        status = RunStatus(row["status"])
-        values = await self._opened(row["values"] or "null")
-        shown = await self._opened(row["output"]) if row["output"] is not None else values
-        interrupts = await self._opened(row["interrupts"] or "{}")
-        of_tasks = msgspec.json.decode(interrupts, type=dict[str, list[Any]])
-        waiting = [one for interrupts in of_tasks.values() for one in interrupts]
-        if row["error"] is not None:
-            error = await self._opened(row["error"])
-            output = b'{"__error__": %b}' % error
-            return Outcome(status=status, output=output, values=values, error=error)
-        if row["is_without_thread"]:
-            answer = await self._state_of(row["graph_id"], row["thread_id"])
-            state = msgspec.json.decode(answer, type=_State)
-            values, waiting = bytes(state.values), state.interrupts
-            shown = await self._output_of(run_id, values) if row["is_cut"] else values
-        return Outcome(status=status, output=_with_interrupts(shown, waiting), values=values)
-
     async def _opened(self, text: str) -> bytes:
         return await self._sealing.apart(self._sealing.open_json, text.encode())
-
-    async def _output_of(self, run_id: str, values: bytes) -> bytes:
-        """Returns the part of a state that the output schema of the run's graph shows."""
-        async with self._database.connection() as connection:
-            cursor = await connection.execute(
-                "SELECT greenroom.output_of(%s::json, output_keys)::text AS output"
-                " FROM greenroom.runs WHERE run_id = %s",
-                (values.decode(), run_id),
-            )
-            row = await cursor.fetchone()
-        if row is None:
-            raise NotFound(RUN_NOT_FOUND)
-        return row["output"].encode()
-
-
-class _State(msgspec.Struct):
-    """The parts of a state that an outcome needs; the values stay encoded."""
-
-    values: msgspec.Raw
-    interrupts: list[Any]
 
 
 class _Reader:
@@ -376,28 +393,29 @@ class _Reader:
 
     Args:
         modes, with_ids, started_us: as in `Streams.events`.
+        of_log: as in `Shelf.read`.
     """
 
     def __init__(
-        self, modes: frozenset[str] | None, with_ids: bool, started_us: int | None
+        self,
+        modes: frozenset[str] | None,
+        with_ids: bool,
+        started_us: int | None,
+        *,
+        of_log: bool = False,
     ) -> None:
-        self.arguments = (modes, with_ids, started_us)
+        self.of_log = of_log
+        self._modes, self._with_ids, self._started_us = modes, with_ids, started_us
+        self.arguments = (modes, with_ids, started_us, *([True] if of_log else []))
 
     def batch(self, events: list[Event], cursor: int) -> Batch:
-        modes, with_ids, started_us = self.arguments
+        modes, with_ids, started_us = self._modes, self._with_ids, self._started_us
+        if self.of_log:
+            told = tuple(event for event in events if is_logged(event.name))
+            return Batch(body=b"", events=told, cursor=cursor, closed=False)
         frames = (
             sse.frame(event, with_ids, started_us)
             for event in events
             if sse.passes(event.name, modes)
         )
         return Batch(body=b"".join(frames), cursor=cursor, closed=False)
-
-
-def _with_interrupts(values: bytes, waiting: list[Any]) -> bytes:
-    """Returns a state as ``wait`` answers it: its encoded values, and its interrupts."""
-    if not waiting:
-        return values
-    state: dict[str, Any] = {}
-    with suppress(msgspec.ValidationError):  # the graph's state is not a JSON object
-        state = msgspec.json.decode(values, type=dict[str, msgspec.Raw])
-    return msgspec.json.encode({**state, "__interrupt__": waiting})

@@ -222,10 +222,12 @@ class Admissions:
         if not rows:
             await self._effects.withdraw(run)
             return NotFound(THREAD_OR_ASSISTANT_NOT_FOUND)
-        ((created_at, is_current, is_first, metadata),) = rows
+        ((created_at, is_current, is_first, metadata, logged),) = rows
         if created_at is None:
             await self._effects.withdraw(run)
             return AssistantChanged("The assistant is being changed. Try again in a moment.")
+        if logged:
+            run.facts = replace(run.facts, logged=True, resumable=True)
         if not is_current:
             # A retried create of a run that is over by now: the same answer, nothing happens again.
             await self._effects.withdraw(run)

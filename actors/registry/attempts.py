@@ -61,7 +61,9 @@ class Attempts:
         await self._faults.at("start")
         heads = [journal.keep_heads(run.run_id)] if run.resumes else []
         rows, *_ = await self._journal.commit(
-            journal.start(run.run_id, attempt, actor), *heads, key=run.thread_id
+            journal.start(run.run_id, attempt, actor, log_of=run.thread_id if run.logged else None),
+            *heads,
+            key=run.thread_id,
         )
         await self._faults.at("started")
         if rows:

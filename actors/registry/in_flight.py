@@ -32,7 +32,7 @@ class Run(OfRun):
     """A run that is not over.
 
     Attributes:
-        facts: the facts of the run, which never change.
+        facts: the facts of the run, which do not change once its admission is stored.
         ticket: the run's position in its lane, and its state.
         deaths: the number of its actors that died; also in the database.
         kwargs: JSON from the request, or from the database, for the actor.

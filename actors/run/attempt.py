@@ -33,6 +33,7 @@ from greenroom.core.errors import Fenced, GreenroomError
 from greenroom.core.events import Event, EventLog
 from greenroom.core.faults import Faults
 from greenroom.core.runs import Outcome, Report, RunOrder, RunStatus, out_of_time
+from greenroom.core.thread_log import END, RUNNING, end_of
 from greenroom.core.waiting import growing_pauses
 from greenroom.graphs import execution as graph_execution
 from greenroom.graphs import spans
@@ -49,7 +50,7 @@ from greenroom.wire.encoding import dumps
 log = logging.getLogger("greenroom.run")
 
 EXIT_FENCED = 75
-REEMITTED_MODES = frozenset({"values", "checkpoints", "debug"})
+REEMITTED_MODES = frozenset({"values", "checkpoints", "debug", "@checkpoints", "@values"})
 """The stream modes that LangGraph emits again when an attempt resumes. For resumable runs their
 events are shown only once they are durable, so the next attempt knows what readers have seen."""
 
@@ -133,6 +134,7 @@ class Attempt:
         self._keeps_values = True
         self._superseded = False
         self._said: Outcome | None = None
+        self._told_end: Outcome | None = None
         self._accepted: Outcome | None = None
         append = partial(deps.append, order.run_id, order.attempt)
         self._tail = TailWriter(event_log, append, self._step_down) if order.resumable else None
@@ -170,6 +172,8 @@ class Attempt:
     async def _execute(self) -> None:
         order = self.order
         self._emit("metadata", dumps({"run_id": order.run_id, "attempt": order.attempt}))
+        if order.logged:
+            await self._tell_begin()
         executing.set(order.run_id)
         noting(run_id=order.run_id, thread_id=order.thread_id, attempt=order.attempt)
         self._graph_task = asyncio.create_task(self._traced())
@@ -185,6 +189,12 @@ class Attempt:
             await self._hand_back()
             return
         await self._finish(outcome)
+
+    async def _tell_begin(self) -> None:
+        """Says that the run has begun, unless an attempt before has said so."""
+        begun, earlier = self._lifecycle("running"), self._deps.earlier
+        if self.order.attempt == 1 or not await earlier(self.order).has(RUNNING, begun, whole=True):
+            self._emit(RUNNING, begun)
 
     async def _fail(self) -> None:
         """Ends the run in spite of an internal error; retries without a limit."""
@@ -304,6 +314,15 @@ class Attempt:
             self._tail.add(event, at_once=repeated)
         self._deps.grown()
 
+    def _lifecycle(self, event: str, **more: str) -> bytes:
+        return dumps({"event": event, "graph_name": self.order.graph_id, **more})
+
+    def _end_of(self, outcome: Outcome) -> bytes:
+        event, message = end_of(
+            outcome.status, outcome.error, stopped=outcome.has_next or outcome.interrupts != b"{}"
+        )
+        return self._lifecycle(event, **({"error": message} if message else {}))
+
     async def _flush(self) -> None:
         if self._tail is not None:
             await self._tail.flush()
@@ -329,6 +348,12 @@ class Attempt:
             assert values is not None
             await deps.faults.at("values")
             await until_done(lambda: deps.save_values(owner, order.thread_id, values))
+        if order.logged and self._told_end is not outcome:
+            self._told_end = self._said = outcome
+            held = self.log.hold(END, self._end_of(outcome), _now_ms())
+            if self._tail is not None:
+                self._tail.hold(held)
+            await self._flush()
         await deps.faults.at("report")
         interrupts, error = outcome.interrupts, outcome.error
         if (sealing := deps.sealing).is_on:

@@ -23,9 +23,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import aclosing
-from typing import Any, cast
+from collections.abc import Awaitable, Callable
 
 from langgraph.runtime import RunControl
 from langgraph.store.base import BaseStore
@@ -33,12 +31,12 @@ from langgraph.store.base import BaseStore
 from greenroom.core.raised import Escaped
 from greenroom.core.runs import Outcome, RunOrder
 from greenroom.graphs.containment import has_escaped
-from greenroom.graphs.contexts import fitting
 from greenroom.graphs.failures import log_failure
-from greenroom.graphs.instructions import Instructions, instructions
+from greenroom.graphs.instructions import instructions
 from greenroom.graphs.langsmith_tracer import chosen_tracer
-from greenroom.graphs.loading import Graph, LoadedGraph, Saver
-from greenroom.graphs.messages import AccumulatedMessages, Emit, TupleMessages, with_ids
+from greenroom.graphs.loading import LoadedGraph, Saver
+from greenroom.graphs.log_events import OF_A_LOG, LogEvents
+from greenroom.graphs.messages import Emit
 from greenroom.graphs.outcomes import (
     Progress,
     failure,
@@ -46,21 +44,19 @@ from greenroom.graphs.outcomes import (
     reraise_signals,
     success,
 )
-from greenroom.graphs.resume import (
-    INTERRUPT,
-    Repetition,
-    Start,
-    Tail,
-    prepare,
-)
+from greenroom.graphs.resume import OF_A_RUN, Tail, prepare
 from greenroom.graphs.savers import Checked, checking, emitting_first, with_clock
-from greenroom.graphs.state import Head, checkpoint_of, head_state
-from greenroom.wire.encoding import dumps
+from greenroom.graphs.state import Head, head_state
+from greenroom.graphs.streaming import (
+    Following,
+    chunks_of,
+    follow,
+    parts_of,
+    sink_of,
+    stop_again,
+)
 
 log = logging.getLogger(__name__)
-
-Chunk = tuple[tuple[str, ...], str, Any]
-"""A namespace, a stream mode of LangGraph, and the payload."""
 
 
 async def execute(
@@ -110,15 +106,27 @@ async def execute(
         ) as graph:
             try:
                 with chosen_tracer(todo.config):
-                    start = await prepare(graph, saver, order, todo, tail)
+                    sink = sink_of(graph, order, todo, emit, progress, tail)
+                    told = OF_A_LOG if isinstance(sink, LogEvents) else OF_A_RUN
+                    start = await prepare(graph, saver, order, todo, tail, told)
                     if start.stopped:
-                        await _stop_again(graph, order, todo, emit, progress, tail)
+                        await stop_again(graph, order, todo, emit, progress, tail)
                     else:
-                        eager = flush is not None
-                        chunks = _chunks(graph, todo, start, emit, room, control, eager=eager)
-                        await _follow(
-                            chunks, todo, emit, room, progress, start.repetition, deciding, checked
+                        if isinstance(sink, LogEvents):
+                            await sink.begin(start.input)
+                            chunks = parts_of(graph, todo, start, control)
+                        else:
+                            eager = flush is not None
+                            chunks = chunks_of(graph, todo, start, emit, room, control, eager=eager)
+                        following = Following(
+                            sink=sink,
+                            progress=progress,
+                            room=room,
+                            repetition=start.repetition,
+                            deciding=deciding,
+                            checked=checked,
                         )
+                        await follow(chunks, following)
                         if all_written is not None:
                             await all_written()
             except BaseException as error:  # noqa: BLE001 - user code ran, and may raise anything
@@ -146,137 +154,3 @@ async def state_after(
         if has_escaped(error):
             raise Escaped(error) from error
         raise
-
-
-# --- following the stream -------------------------------------------------------------------------
-
-
-async def _chunks(
-    graph: Graph,
-    todo: Instructions,
-    start: Start,
-    emit: Emit,
-    room: Callable[[], Awaitable[None]] | None,
-    control: RunControl | None,
-    *,
-    eager: bool,
-) -> AsyncIterator[Chunk]:
-    """Yields the graph's stream; with the mode ``events``, emits those events meanwhile."""
-    config = start.config
-    modes = {"messages" if mode == "messages-tuple" else mode for mode in todo.modes}
-    if eager:
-        # Otherwise LangGraph yields a step's chunks only once the step's checkpoint is saved.
-        modes.add("custom")
-    asked: dict[str, Any] = {
-        "stream_mode": [*(modes - {"events", "values", "updates"}), "values", "updates"],
-        "output_keys": graph.output_channels,
-        "subgraphs": todo.subgraphs,
-        "context": fitting(graph.context_schema, todo.context),
-        "control": control,
-        **todo.options,
-    }
-    if "events" in modes:
-        async with aclosing(
-            cast(Any, graph).astream_events(start.input, config, version="v2", **asked)
-        ) as events:
-            async for event in events:
-                if event["event"] == "on_chain_stream" and event["run_id"] == str(
-                    config.get("run_id")
-                ):
-                    chunk = event["data"]["chunk"]
-                    yield chunk if todo.subgraphs else ((), *chunk)
-                else:
-                    with_ids(event)
-                    emit("events", dumps(event))
-                    if room is not None:
-                        await room()
-        return
-    async with aclosing(cast(Any, graph).astream(start.input, config, **asked)) as stream:
-        if todo.subgraphs:
-            async for chunk in stream:
-                yield chunk
-        else:
-            async for mode, payload in stream:
-                yield (), mode, payload
-
-
-async def _stop_again(
-    graph: Graph,
-    order: RunOrder,
-    todo: Instructions,
-    emit: Emit,
-    progress: Progress,
-    tail: Tail | None,
-) -> None:
-    """Reports the stop at a breakpoint for an earlier attempt that died after it."""
-    progress.stopped = True
-    if "values" in todo.modes and (tail is not None or not order.resumable):
-        # As `Repetition` does.
-        output = (await head_state(graph, todo.config)).output or b"null"
-        if tail is None or not await tail.has("values", output, whole=True):
-            emit("values", output)
-    if "updates" in todo.modes:
-        emit("updates", dumps({INTERRUPT: []}))
-
-
-async def _follow(
-    chunks: AsyncIterator[Chunk],
-    todo: Instructions,
-    emit: Emit,
-    room: Callable[[], Awaitable[None]] | None,
-    progress: Progress,
-    repetition: Repetition | None,
-    deciding: asyncio.Lock,
-    checked: Checked,
-) -> None:
-    wanted = todo.modes
-    messages = TupleMessages(emit) if "messages-tuple" in wanted else AccumulatedMessages(emit)
-    async with aclosing(cast(Any, chunks)) as stream:
-        async for namespace, mode, payload in stream:
-            if mode == "updates":
-                # No further node begins before it is certain that what these returned can be kept:
-                # LangGraph executes a superstep only when the chunks before it are taken.
-                async with deciding:  # the event of a write that waits for it is still to come
-                    await checked.all_kept()
-            if room is not None:
-                await room()
-            if repetition is not None:
-                async with deciding:
-                    repeated = await repetition.drops(namespace, mode, payload)
-                if repeated:
-                    if mode == "values" and not namespace:
-                        progress.values, progress.seen = payload, True
-                    continue
-            if mode == "messages":
-                messages.add(namespace, *payload)
-                continue
-            if mode == "values":
-                if not namespace:
-                    progress.note(payload)
-            elif mode == "updates":
-                if not namespace and INTERRUPT in payload:
-                    progress.stopped = True
-            elif mode == "debug" and payload["type"] == "checkpoint":
-                payload = {**payload, "payload": _debug_checkpoint(payload["payload"])}
-            if mode in wanted:
-                data = dumps(payload)
-                emit("|".join((mode, *namespace)), data)
-                if progress.values is payload:
-                    progress.encoded = data
-
-
-def _debug_checkpoint(payload: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        **payload,
-        "tasks": [_debug_task(task) for task in payload["tasks"]],
-        "checkpoint": checkpoint_of(payload["config"]),
-        "parent_checkpoint": checkpoint_of(payload["parent_config"]),
-    }
-
-
-def _debug_task(task: Mapping[str, Any]) -> Mapping[str, Any]:
-    state = task.get("state")
-    if not isinstance(state, Mapping) or "configurable" not in state:
-        return task
-    rest = {key: value for key, value in task.items() if key != "state"}
-    return {**rest, "checkpoint": checkpoint_of(cast(Mapping[str, Any], state))}

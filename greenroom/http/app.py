@@ -46,6 +46,7 @@ from greenroom.http.a2a import routes as a2a
 from greenroom.http.bodies import CountedBodies
 from greenroom.http.custom import CustomApp, CustomRoutes
 from greenroom.http.edge import Edge
+from greenroom.http.event_streaming import routes as event_streaming
 from greenroom.http.gates import Authenticated
 from greenroom.http.limits import LimitedCallers
 from greenroom.http.mcp import routes as mcp
@@ -64,6 +65,7 @@ _PARTS: tuple[tuple[str, Any], ...] = (
     ("runs", all_runs),
     ("runs", feedback),
     ("threads", threads),
+    ("threads", event_streaming),
     ("threads", states),
     ("store", store_routes),
     ("assistants", assistants),

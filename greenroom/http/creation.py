@@ -77,6 +77,7 @@ async def create_run(
     own_thread_id: str | None = None,
     ids: Ids = NEW,
     run_id: str | None = None,
+    logged: bool = False,
 ) -> NewRun:
     """Validates and admits a run.
 
@@ -85,6 +86,7 @@ async def create_run(
         own_thread_id: the id of that new thread; None for any.
         ids: the ids of the run, and of its new thread without an ``own_thread_id``.
         run_id: of `new_run_id` for the thread; None takes one of ``ids``.
+        logged: as of `request_of`.
 
     Raises:
         InvalidRequest, BadRequest: the body is wrong (platform API, section 5).
@@ -100,6 +102,7 @@ async def create_run(
         own_thread_id=own_thread_id,
         ids=ids,
         run_id=run_id,
+        logged=logged,
     )
     return await admit(edge, dialect, body, thread_id, request, ids=ids)
 
@@ -134,6 +137,7 @@ async def admit(
                     number=number,
                     run_id=request.run_id,
                     fresh=True,
+                    logged=request.logged,
                 )
         else:
             raise Unavailable("The assistant changes all the time. Try again in a moment.")
@@ -177,6 +181,7 @@ async def run_request(
     number: int = 0,
     run_id: str | None = None,
     fresh: bool = False,
+    logged: bool = False,
 ) -> RunRequest:
     """Makes the request for a run from a body; admits nothing. Raises as `create_run` does.
 
@@ -186,6 +191,7 @@ async def run_request(
         number: which of several runs of one request.
         run_id: as of `create_run`.
         fresh: read the assistant from the database.
+        logged: as of `request_of`.
     """
     check_run(edge, body)
     if body.feedback_keys and thread_id is None and body.on_completion != "keep":
@@ -218,6 +224,7 @@ async def run_request(
             traceparent=tracing.traceparent(),
             headers=passed_headers(),
             sealing=edge.sealing,
+            logged=logged,
         )
     )
     return replace(request, once=ids.once, caller=current_caller(edge))
