@@ -199,7 +199,14 @@ class _Questions:
         for interrupt in interrupts:
             if interrupt.id not in self._asked:
                 self._asked.add(interrupt.id)
-                body = dumps({"interrupt_id": interrupt.id, "payload": interrupt.value})
+                body = dumps(
+                    # The protocol says `payload`; the Python SDK reads `value`.
+                    {
+                        "interrupt_id": interrupt.id,
+                        "payload": interrupt.value,
+                        "value": interrupt.value,
+                    }
+                )
                 await self.once(event_name(INPUT_REQUESTED, namespace), body)
 
     async def answered(self, resume: Any) -> None:

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.websockets import WebSocket
 
-from greenroom.core.errors import BadRequest
+from greenroom.core.errors import BadRequest, InvalidRequest
 from greenroom.core.ports import JsonObject
 from greenroom.core.thread_log import DROPPED, LogFilter, LogPart, filter_of, since_of
 from greenroom.http.answering import json
@@ -50,7 +50,10 @@ async def command(request: Request, thread_id: str) -> Response:
         number = value.get("id") if is_object(value) else None
         return json(error_of(number, "invalid_argument", error.message), status=400)
     edge, dialect = edge_of(request), dialect_of(request)
-    thread_id = thread_id_of(dialect, thread_id)
+    try:
+        thread_id = thread_id_of(dialect, thread_id)
+    except InvalidRequest as error:
+        return json(error_of(envelope.id, "invalid_argument", error.message))
 
     async def perform(ids: Ids) -> JsonObject:
         asked = Asked(
