@@ -62,9 +62,16 @@ class LogEvents:
         graph: the graph that is executed.
         emit: appends an event to the run's log.
         tail: the durable events of the attempts before; None for the first one.
+        goes_back: the run begins at an earlier checkpoint of the thread. Then its checkpoints do
+            not say their step: clients (`@langchain/react` 1.1.0) take a step that is lower than
+            one before for a repetition, and go on showing the messages that the run has left
+            behind.
     """
 
-    def __init__(self, graph: Graph, emit: Emit, tail: Tail | None) -> None:
+    def __init__(
+        self, graph: Graph, emit: Emit, tail: Tail | None, *, goes_back: bool = False
+    ) -> None:
+        self._tells_step = not goes_back
         factories = [LifecycleTransformer, *(cast(Any, graph).stream_transformers or ())]
         self._mux = make_mux(factories)
         self._emit = emit
@@ -148,7 +155,8 @@ class LogEvents:
     def _checkpoint(self, namespace: _Namespace, data: Mapping[str, Any]) -> None:
         if self._held is not None and self._held[0] != namespace:
             self._flush()
-        self._emit(event_name("checkpoints", namespace), dumps(_summary(data)))
+        summary = _summary(data, with_step=self._tells_step)
+        self._emit(event_name("checkpoints", namespace), dumps(summary))
         self._flush()
 
     def _flush(self) -> None:
@@ -263,13 +271,15 @@ def _message(message: BaseMessage) -> dict[str, Any]:
     return kept
 
 
-def _summary(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-    found = {"id": _checkpoint_id(checkpoint.get("config"))}
-    parent_id = _checkpoint_id(checkpoint.get("parent_config"))
-    if parent_id is not None:
-        found["parent_id"] = parent_id
+def _summary(checkpoint: Mapping[str, Any], *, with_step: bool) -> dict[str, Any]:
     metadata: Mapping[str, Any] = checkpoint.get("metadata") or {}
-    return {**found, "step": metadata.get("step"), "source": metadata.get("source")}
+    found = {
+        "id": _checkpoint_id(checkpoint.get("config")),
+        "parent_id": _checkpoint_id(checkpoint.get("parent_config")),
+        "step": metadata.get("step") if with_step else None,
+        "source": metadata.get("source"),
+    }
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _checkpoint_id(config: Mapping[str, Any] | None) -> str | None:

@@ -220,7 +220,8 @@ def sink_of(
     """Returns what makes the events of a run."""
     earlier = tail if order.attempt > 1 else None
     if todo.streams_log:
-        return LogEvents(graph, emit, earlier)
+        goes_back = "checkpoint_id" in todo.config.get("configurable", {})
+        return LogEvents(graph, emit, earlier, goes_back=goes_back)
     log = PlainLogEvents(emit, earlier, todo.modes) if order.logged else None
     return ModeEvents(todo, emit, progress, log)
 
