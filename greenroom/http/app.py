@@ -58,7 +58,7 @@ from greenroom.http.usage import CallerUsage
 from greenroom.sealing import UNSEALED, Sealing
 from greenroom.wire.dialects import DIALECTS
 
-_PARTS: tuple[tuple[str, Any], ...] = (
+PARTS: tuple[tuple[str, Any], ...] = (
     # Routes are tried in order, so the most frequent ones come first.
     ("runs", runs),
     ("runs", stateless),
@@ -140,7 +140,7 @@ def create_app(
     )
     off = rules.disabled if settings.openai else {*rules.disabled, "openai"}
     for dialect in DIALECTS:
-        for name, part in _PARTS:
+        for name, part in PARTS:
             if name not in off:
                 app.include_router(part.router, prefix=dialect.prefix)
     errors.install(app)

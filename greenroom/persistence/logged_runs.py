@@ -16,7 +16,7 @@ _RUNS = """
         r.status NOT IN ('pending', 'running') AS is_over
     FROM greenroom.runs r JOIN greenroom.threads t USING (thread_id)
     WHERE r.thread_id = %(thread)s AND r.log_number >= %(number)s AND {scope}
-        AND (r.log_number + 1) << 32 > t.log_dropped
+        AND ((r.log_number + 1) << 32) - 1 > t.log_dropped
     ORDER BY r.log_number"""
 
 _OPEN = """
