@@ -33,7 +33,7 @@ from greenroom.core.errors import Fenced, GreenroomError
 from greenroom.core.events import Event, EventLog
 from greenroom.core.faults import Faults
 from greenroom.core.runs import Outcome, Report, RunOrder, RunStatus, out_of_time
-from greenroom.core.thread_log import END, RUNNING, end_of
+from greenroom.core.thread_log import END, QUESTION, RUNNING, end_of
 from greenroom.core.waiting import growing_pauses
 from greenroom.graphs import execution as graph_execution
 from greenroom.graphs import spans
@@ -308,6 +308,10 @@ class Attempt:
     # --- events --------------------------------------------------------------------------------
 
     def _emit(self, name: str, data: bytes) -> None:
+        if name.startswith(QUESTION):
+            # A client may answer at once, so the thread must wait for it by then.
+            self._hold(name, data)
+            return
         repeated = self._tail is not None and name.partition("|")[0] in REEMITTED_MODES
         event = self.log.append(name, data, _now_ms(), shown=not repeated)
         if self._tail is not None:
@@ -323,6 +327,12 @@ class Attempt:
         )
         return self._lifecycle(event, **({"error": message} if message else {}))
 
+    def _hold(self, name: str, data: bytes) -> None:
+        """Has an event shown when the end is stored."""
+        held = self.log.hold(name, data, _now_ms())
+        if self._tail is not None:
+            self._tail.hold(held)
+
     async def _flush(self) -> None:
         if self._tail is not None:
             await self._tail.flush()
@@ -337,9 +347,7 @@ class Attempt:
         """
         order, deps = self.order, self._deps
         if outcome.error is not None and self._said is None:
-            held = self.log.hold("error", outcome.error, _now_ms())
-            if self._tail is not None:
-                self._tail.hold(held)
+            self._hold("error", outcome.error)
             self._said = outcome
         await self._flush()
         keeps = outcome.values is not None and not order.temporary and self._keeps_values
@@ -350,9 +358,7 @@ class Attempt:
             await until_done(lambda: deps.save_values(owner, order.thread_id, values))
         if order.logged and self._told_end is not outcome:
             self._told_end = self._said = outcome
-            held = self.log.hold(END, self._end_of(outcome), _now_ms())
-            if self._tail is not None:
-                self._tail.hold(held)
+            self._hold(END, self._end_of(outcome))
             await self._flush()
         await deps.faults.at("report")
         interrupts, error = outcome.interrupts, outcome.error

@@ -39,6 +39,8 @@ RUNNING = "@lifecycle"
 END = "@end"
 """The name of a run's last event, which says how the run ended; its method is ``lifecycle``."""
 INPUT_REQUESTED = "input.requested"
+QUESTION = MARK + INPUT_REQUESTED
+"""The begin of the names of events that ask a client."""
 INPUT_ANSWERED = "input.answered"
 DROPPED = "log.dropped"
 """The method of the event that tells a client that events it asked for are not kept any more."""

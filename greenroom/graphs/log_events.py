@@ -13,7 +13,7 @@ see `greenroom.core.thread_log`):
     checkpoints   their ids, step and source, not the state, which is in ``values``
     messages      every event has the id of its message. Two messages of one node do not mix: only
                   then can a client tell their blocks apart
-    interrupts    an event ``input.requested`` for each, once
+    interrupts    an event ``input.requested`` for each, once, at the end of the run
     tasks         LangGraph takes them out of its own log
 """
 # pyright: reportMissingTypeStubs=false
@@ -102,9 +102,7 @@ class LogEvents:
         await self._take()
         if mode == "tasks":
             self._emit("|".join(("tasks", *namespace)), dumps(event["params"]["data"]))
-        if interrupts:
-            self._flush()
-            await self._questions.ask(namespace, interrupts)
+        self._questions.ask(namespace, interrupts)
 
     async def end(self, error: BaseException | None) -> None:
         """Says how the subgraphs ended that are still open, and what is held back."""
@@ -114,6 +112,8 @@ class LogEvents:
             await self._take()
             self._flush()
             self._messages.flush()
+            if error is None:
+                await self._questions.tell()
 
     async def _take(self) -> None:
         for event in taken(self._mux):
@@ -191,31 +191,37 @@ class PlainLogEvents:
         state, interrupts = parted(payload)
         if self._emits_values and (state or not interrupts):
             self._emit(event_name("values", namespace), encoded_values(state))
-        await self._questions.ask(namespace, interrupts)
+        self._questions.ask(namespace, interrupts)
+
+    async def end(self, error: BaseException | None) -> None:
+        """Takes the end of the graph's stream."""
+        if error is None:
+            await self._questions.tell()
 
 
 class _Questions:
-    """What may be told once only, also if an attempt before has told it."""
+    """What may be told once only, also if an attempt before has told it.
+
+    An interrupt is told at the end of the run, though LangGraph reports it when a node raises it:
+    a client that answers at once must find a thread that waits for the answer.
+    """
 
     def __init__(self, emit: Emit, tail: Tail | None) -> None:
         self._emit = emit
         self._tail = tail
-        self._asked: set[str] = set()
+        self._asked: dict[str, tuple[_Namespace, Any]] = {}
 
-    async def ask(self, namespace: _Namespace, interrupts: Any) -> None:
-        """Emits an event for each interrupt; the graph around a graph reports the same ones."""
+    def ask(self, namespace: _Namespace, interrupts: Any) -> None:
+        """Takes interrupts; the graph around a graph reports the same ones."""
         for interrupt in interrupts:
-            if interrupt.id not in self._asked:
-                self._asked.add(interrupt.id)
-                body = dumps(
-                    # The protocol says `payload`; the Python SDK reads `value`.
-                    {
-                        "interrupt_id": interrupt.id,
-                        "payload": interrupt.value,
-                        "value": interrupt.value,
-                    }
-                )
-                await self.once(event_name(INPUT_REQUESTED, namespace), body)
+            self._asked.setdefault(interrupt.id, (namespace, interrupt.value))
+
+    async def tell(self) -> None:
+        """Emits an event for each interrupt."""
+        for interrupt_id, (namespace, value) in self._asked.items():
+            # The protocol says `payload`; the Python SDK reads `value`.
+            body = dumps({"interrupt_id": interrupt_id, "payload": value, "value": value})
+            await self.once(event_name(INPUT_REQUESTED, namespace), body)
 
     async def answered(self, resume: Any) -> None:
         ids = [*cast("dict[str, Any]", resume)] if isinstance(resume, dict) else []

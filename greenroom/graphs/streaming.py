@@ -206,7 +206,8 @@ class ModeEvents:
             await self._log.add(namespace, mode, payload)
 
     async def end(self, error: BaseException | None) -> None:
-        del error  # the attempt tells it
+        if self._log is not None:
+            await self._log.end(error)
 
 
 def sink_of(

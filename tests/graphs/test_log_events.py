@@ -139,7 +139,8 @@ async def test_an_interrupt_is_asked_once_and_its_answer_is_told() -> None:
     first = logged(input={"n": 1})
     asked = await run(graph, first, saver)
     (question,) = asked.of("@input.requested")
-    assert question["payload"] == {"n": 1}
+    assert question["payload"] == question["value"] == {"n": 1}
+    assert asked.names[-1] == "@input.requested"  # the thread must wait for the answer by then
     assert all("__interrupt__" not in values for values in asked.of("values"))
     answers = {question["interrupt_id"]: "yes"}
     told = await run(
