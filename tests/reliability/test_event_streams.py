@@ -37,10 +37,10 @@ class Log:
 
 @contextlib.asynccontextmanager
 async def listening(url: str, thread_id: str, transport: Any = "sse") -> AsyncIterator[Any]:
-    client = get_client(url=url)
-    async with client.threads.stream(
-        thread_id, assistant_id="steps", transport=transport
-    ) as stream:
+    async with (
+        get_client(url=url) as client,
+        client.threads.stream(thread_id, assistant_id="steps", transport=transport) as stream,
+    ):
         log = Log()
 
         async def listen() -> None:

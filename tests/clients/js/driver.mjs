@@ -66,7 +66,7 @@ const contentOf = ({ content }) =>
   typeof content === "string" ? content : content.map(({ text }) => text).join("");
 
 const SCENARIOS = {
-  async threadStream({ transport }) {
+  async eventStream({ transport }) {
     const thread = client.threads.stream({ assistantId: "talkative", transport });
     const texts = [];
     const values = [];
@@ -86,7 +86,7 @@ const SCENARIOS = {
     await Promise.allSettled(reading);
   },
 
-  async threadInterrupt({ transport }) {
+  async eventInterrupt({ transport }) {
     const thread = client.threads.stream({ assistantId: "trip", transport });
     await thread.run.start({ input: { place: "Oslo" } });
     while (!thread.interrupts.length) await new Promise((r) => setTimeout(r, 20));
