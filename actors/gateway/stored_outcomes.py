@@ -58,13 +58,13 @@ class StoredOutcomes:
         if row is None:
             raise NotFound(RUN_NOT_FOUND)
         status = RunStatus(row["status"])
-        values = await self._opened(row["values"] or "null")
-        shown = await self._opened(row["output"]) if row["output"] is not None else values
-        interrupts = await self._opened(row["interrupts"] or "{}")
+        values = await self.opened(row["values"] or "null")
+        shown = await self.opened(row["output"]) if row["output"] is not None else values
+        interrupts = await self.opened(row["interrupts"] or "{}")
         of_tasks = msgspec.json.decode(interrupts, type=dict[str, list[Any]])
         waiting = [one for interrupts in of_tasks.values() for one in interrupts]
         if row["error"] is not None:
-            error = await self._opened(row["error"])
+            error = await self.opened(row["error"])
             output = b'{"__error__": %b}' % error
             return Outcome(status=status, output=output, values=values, error=error)
         if row["is_without_thread"]:
@@ -74,7 +74,8 @@ class StoredOutcomes:
             shown = await self._output_of(run_id, values) if row["is_cut"] else values
         return Outcome(status=status, output=_with_interrupts(shown, waiting), values=values)
 
-    async def _opened(self, text: str) -> bytes:
+    async def opened(self, text: str) -> bytes:
+        """Returns JSON of a record, opened if it is sealed."""
         return await self._sealing.apart(self._sealing.open_json, text.encode())
 
     async def _output_of(self, run_id: str, values: bytes) -> bytes:

@@ -13,22 +13,20 @@ sequence number that grows across attempts, so each hop continues where the last
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import Any, Protocol
 
-import msgspec
-
 from actors.calls.answers import POLL_MARGIN_S, ActorGone, repeat
 from actors.calls.directory import Handles
+from actors.gateway.ends import Ends
 from actors.gateway.sharing import SharedReads
 from actors.gateway.stored_outcomes import StateOf, StoredOutcomes
 from actors.run.reading import NotYetHere
 from greenroom.core.errors import NotFound, Unreachable
-from greenroom.core.events import ATTEMPT_SHIFT, LIVE, READ_MAX_BYTES, Event, first_seq
-from greenroom.core.runs import UNTIL_END, Batch, Outcome, Placement, RunLocation, RunStatus
-from greenroom.core.thread_log import END, end_of, is_logged
+from greenroom.core.events import LIVE, READ_MAX_BYTES, Event, first_seq
+from greenroom.core.runs import UNTIL_END, Batch, Outcome, Placement, RunLocation
+from greenroom.core.thread_log import END, is_logged
 from greenroom.persistence import tails
 from greenroom.persistence.database import Pool
 from greenroom.sealing import UNSEALED, Sealing
@@ -79,6 +77,7 @@ class Streams:
         self._locate = locate
         self._wait_s = wait_s
         self._stored = StoredOutcomes(database, state_of, sealing)
+        self._ends = Ends(database, self._stored, sealing)
         self._sealing = sealing
         self._shared = SharedReads()
 
@@ -126,9 +125,9 @@ class Streams:
                 last = batch.events[-1]
                 yield batch
         if last is None or last.name != END:
-            batch = await self._untold_end(run_id, after, last)
-            if batch is not None:
-                yield batch
+            event = await self._ends.untold_end(run_id, after, last)
+            if event is not None:
+                yield reader.batch([event], event.seq)
 
     async def _batches(
         self,
@@ -172,11 +171,11 @@ class Streams:
                 if batch:
                     yield batch
         if (resumable or executed) and not reader.of_log:
-            batch = await self._untold_error(run_id, after, reader)
-            if batch is None and not resumable:
-                batch = await self._untold_values(run_id, reader)
-            if batch is not None:
-                yield batch
+            event = await self._ends.untold_error(run_id, after)
+            if event is None and not resumable:
+                event = await self._ends.untold_values(run_id)
+            if event is not None:
+                yield reader.batch([event], event.seq)
 
     async def _live(
         self, run_id: str, placement: Placement, after: int, reader: _Reader
@@ -271,87 +270,6 @@ class Streams:
             last = behind[0].attempt
         return last
 
-    async def _untold_end(self, run_id: str, after: int, last: Event | None) -> Batch | None:
-        """Returns the end of a run of a thread's log that no actor has told; None if the reader
-        had it before.
-
-        Args:
-            last: the last event that was told.
-        """
-        if last is None and await tails.has(
-            self._database, run_id, END, b"", whole=False, before=after + 1, sealing=self._sealing
-        ):
-            return None
-        async with self._database.connection() as connection:
-            cursor = await connection.execute(
-                """
-                SELECT attempt, status, error::text AS error, graph_id,
-                    (extract(epoch FROM updated_at) * 1000)::bigint AS at_ms
-                FROM greenroom.runs WHERE run_id = %s""",
-                (run_id,),
-            )
-            row = await cursor.fetchone()
-        if row is None:
-            # Rolled back, or deleted: there is no more of it than that it does not go on.
-            now_ms = time.time_ns() // 1_000_000
-            attempt = last.attempt if last is not None else after >> ATTEMPT_SHIFT
-            row = {"attempt": attempt, "status": "interrupted", "error": None, "at_ms": now_ms}
-        error = None if row["error"] is None else await self._opened(row["error"])
-        status, message = end_of(RunStatus(row["status"]), error, stopped=False)
-        told = {"event": status, "graph_name": row.get("graph_id"), "error": message}
-        data = msgspec.json.encode({name: value for name, value in told.items() if value})
-        # Later than every event of the last attempt.
-        event = Event(first_seq(row["attempt"] + 1), row["at_ms"], END, data)
-        if event.seq <= after:
-            return None
-        return Batch(body=b"", events=(event,), cursor=event.seq, closed=True)
-
-    async def _untold_error(self, run_id: str, after: int, reader: _Reader) -> Batch | None:
-        """Returns the ``error`` event of a failed run if no actor has emitted it, else None."""
-        async with self._database.connection() as connection:
-            cursor = await connection.execute(
-                """
-                SELECT attempt, error::text AS error,
-                    (extract(epoch FROM updated_at) * 1000)::bigint AS at_ms
-                FROM greenroom.runs WHERE run_id = %s AND status IN ('error', 'timeout')""",
-                (run_id,),
-            )
-            row = await cursor.fetchone()
-        if row is None or row["error"] is None:
-            return None
-        error = await self._opened(row["error"])
-        # Later than every event of the last attempt.
-        seq = first_seq(row["attempt"] + 1)
-        if after >= seq or await tails.has(
-            self._database,
-            run_id,
-            "error",
-            error,
-            whole=True,
-            before=seq,
-            sealing=self._sealing,
-        ):
-            return None
-        return reader.batch([Event(seq, row["at_ms"], "error", error)], seq)
-
-    async def _untold_values(self, run_id: str, reader: _Reader) -> Batch | None:
-        """Returns the last ``values`` of a run whose actor died between the run's end and its last
-        events, which only the actor held. A reader may get these values twice."""
-        async with self._database.connection() as connection:
-            cursor = await connection.execute(
-                """
-                SELECT attempt, (extract(epoch FROM updated_at) * 1000)::bigint AS at_ms
-                FROM greenroom.runs WHERE run_id = %s AND status IN ('success', 'interrupted')
-                    AND (kwargs->'stream_mode')::jsonb ? 'values'""",
-                (run_id,),
-            )
-            row = await cursor.fetchone()
-        if row is None:
-            return None
-        seq = first_seq(row["attempt"] + 1)
-        output = (await self._stored.of(run_id)).output
-        return reader.batch([Event(seq, row["at_ms"], "values", output)], seq)
-
     async def outcome(
         self, run_id: str, placement: Placement | None, *, over: bool = False
     ) -> Outcome:
@@ -383,9 +301,6 @@ class Streams:
             )
             if outcome is not None:
                 return outcome
-
-    async def _opened(self, text: str) -> bytes:
-        return await self._sealing.apart(self._sealing.open_json, text.encode())
 
 
 class _Reader:
