@@ -19,7 +19,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve stop test test-lowest test-newest notebooks chaos cluster-test soak wheel-test lint check bench settings constraints conformance-reference clean
+.PHONY: help install serve dev stop test test-lowest test-newest notebooks chaos cluster-test soak wheel-test lint check bench settings constraints conformance-reference clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-21s %s\n", $$1, $$2 }' Makefile
@@ -31,6 +31,9 @@ install: $(VENV)/.installed ## Create .venv and install what serving needs
 
 serve: $(VENV)/.installed ## Serve the examples (Ctrl-C ends everything)
 	@exec $(BIN)/greenroom serve --config $(CONFIG) --host $(HOST) --port $(PORT) $(ARGS)
+
+dev: $(VENV)/.installed ## The same, and the next run has what was changed
+	@exec $(BIN)/greenroom dev --config $(CONFIG) --host $(HOST) --port $(PORT) $(ARGS)
 
 stop: $(VENV)/.installed ## End the server that `make serve` has started here
 	@$(BIN)/greenroom stop
@@ -47,8 +50,9 @@ test-lowest: .venv-lowest/.installed ## Run the tests with the lowest versions t
 test-newest: .venv-newest/.installed ## Run the tests with the newest versions that pyproject.toml allows
 	@.venv-newest/bin/python -m pytest $(SPREAD) $(ARGS)
 
-# No notebook kills a gateway, so that none needs to stand by.
+# No notebook kills a gateway or HAProxy, so that none needs to stand by, and Serve's proxy is enough.
 notebooks: export GREENROOM_GATEWAY_REPLICAS ?= 1
+notebooks: export GREENROOM_HAPROXY ?= false
 
 notebooks: $(VENV)/.installed-dev ## Run all notebooks from top to bottom
 	@$(BIN)/python -m pytest --nbmake --nbmake-timeout=300 -o addopts= -p no:randomly --timeout=600 \

@@ -18,16 +18,16 @@ from actors.common.placement import PoolSpec
 from actors.common.setup import InspectorSetup
 from greenroom.core.units import MIB
 
-_RUN_GROUPS = {
+RUN_GROUPS = {
     "execute": ("prepare", "start_many", "drain"),
-    "control": ("cancel", "beat", "adopt"),
+    "control": ("cancel", "hear", "beat", "adopt"),
     "read": ("read", "outcome", "alive", "address", "retire"),
 }
 """The concurrency groups of a run actor, each with its own thread and loop: a node that blocks
 `execute` delays neither cancels nor readers, and thousands of pending reads do not delay a
 cancel."""
 
-_INSPECTOR_GROUPS = {
+INSPECTOR_GROUPS = {
     "execute": (
         "prepare",
         "ask",
@@ -43,8 +43,8 @@ _INSPECTOR_GROUPS = {
 """The concurrency groups of an inspector. Graph code runs in lanes, except while it is imported."""
 
 _GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
-    "RunActor": _RUN_GROUPS,
-    "Inspector": _INSPECTOR_GROUPS,
+    "RunActor": RUN_GROUPS,
+    "Inspector": INSPECTOR_GROUPS,
 }
 
 _GROUP_LIMITS = {"execute": 100_000, "control": 1_000, "read": 100_000}
@@ -69,7 +69,7 @@ class Spawn:
             spec: the resources that Ray reserves.
         """
         handle: Any = (
-            _run_actor_class()
+            run_actor_class()
             .options(
                 name=name,
                 namespace=self._handles.namespace,
@@ -90,7 +90,7 @@ class Spawn:
     def make_inspector(self, name: str, setup: InspectorSetup) -> None:
         """Starts an inspector; its `prepare` returns when it has loaded its graphs. Blocks."""
         handle: Any = (
-            _inspector_class()
+            inspector_class()
             .options(
                 name=name,
                 namespace=self._handles.namespace,
@@ -106,7 +106,7 @@ class Spawn:
 
 
 @functools.cache
-def _run_actor_class() -> Any:
+def run_actor_class() -> Any:
     """`actors.run.actor.RunActor` as a Ray actor class."""
 
     def make(setup: Any) -> Any:
@@ -118,7 +118,7 @@ def _run_actor_class() -> Any:
 
 
 @functools.cache
-def _inspector_class() -> Any:
+def inspector_class() -> Any:
     """`actors.inspector.actor.Inspector` as a Ray actor class."""
 
     def make(setup: Any) -> Any:

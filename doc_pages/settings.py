@@ -14,6 +14,7 @@ GROUPS = {
         "port",
         "open",
         "allowed_hosts",
+        "reload",
         "gateway_replicas",
         "haproxy",
         "openai",

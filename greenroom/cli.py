@@ -1,5 +1,5 @@
-"""The commands: ``greenroom serve``, ``check``, ``new``, ``examples``, ``stop``, ``keys``,
-``version``.
+"""The commands: ``greenroom serve``, ``dev``, ``check``, ``new``, ``examples``, ``stop``,
+``keys``, ``version``.
 
 Each failure prints one sentence on standard error and gives an exit code other than 0. A command
 ends everything that it has started, also when it fails. `actors` is imported late: Ray reads its
@@ -51,6 +51,14 @@ app = typer.Typer(
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", help="Configuration file. [langgraph.json]")
 ]
+HostOption = Annotated[
+    str | None, typer.Option(help="Address to listen on. [127.0.0.1]", show_default=False)
+]
+PortOption = Annotated[int | None, typer.Option(help="Port to listen on. [8000]")]
+DatabaseUrlOption = Annotated[
+    str | None, typer.Option(help="PostgreSQL to use instead of an embedded one.")
+]
+LogLevelOption = Annotated[str | None, typer.Option(help="debug, info, warning or error. [info]")]
 DataDirOption = Annotated[
     Path | None, typer.Option("--data-dir", help="Embedded database and own files. [.greenroom]")
 ]
@@ -59,19 +67,15 @@ DataDirOption = Annotated[
 @app.command()
 def serve(
     config: ConfigOption = None,
-    host: Annotated[
-        str | None, typer.Option(help="Address to listen on. [127.0.0.1]", show_default=False)
-    ] = None,
-    port: Annotated[int | None, typer.Option(help="Port to listen on. [8000]")] = None,
+    host: HostOption = None,
+    port: PortOption = None,
     open_: Annotated[
         bool | None,
         typer.Option(
             "--open/--no-open", help="Let other machines in although nobody is authenticated. [off]"
         ),
     ] = None,
-    database_url: Annotated[
-        str | None, typer.Option(help="PostgreSQL to use instead of an embedded one.")
-    ] = None,
+    database_url: DatabaseUrlOption = None,
     address: Annotated[
         str | None, typer.Option(help="Existing Ray cluster to join instead of an own local Ray.")
     ] = None,
@@ -94,9 +98,7 @@ def serve(
             help="Start although some graphs cannot be imported. [off]",
         ),
     ] = None,
-    log_level: Annotated[
-        str | None, typer.Option(help="debug, info, warning or error. [info]")
-    ] = None,
+    log_level: LogLevelOption = None,
     log_format: Annotated[str | None, typer.Option(help="auto, json or plain. [auto]")] = None,
 ) -> None:
     """Serve the graphs of a configuration until Ctrl-C or SIGTERM."""
@@ -118,7 +120,39 @@ def serve(
         log_format=log_format,
     )
     configure_logs(settings.log_level, settings.log_format)
-    run_server(settings, _make_server)
+    run_server(settings, make_server)
+
+
+@app.command()
+def dev(
+    config: ConfigOption = None,
+    host: HostOption = None,
+    port: PortOption = None,
+    database_url: DatabaseUrlOption = None,
+    data_dir: DataDirOption = None,
+    browser: Annotated[
+        bool, typer.Option("--browser/--no-browser", help="Open its page. [on]", show_default=False)
+    ] = True,
+    log_level: LogLevelOption = None,
+) -> None:
+    """Serve the graphs, and execute the next run with what has changed in the project."""
+    refuse_password_on_the_command_line(database_url)
+    settings = Settings.read(
+        config=config,
+        host=host,
+        port=port,
+        database_url=database_url,
+        data_dir=data_dir,
+        log_level=log_level,
+        reload=True,
+    )
+    if settings.ray_address is not None:
+        raise ConfigurationError(
+            "'greenroom dev' watches the files of this machine and starts a Ray of its own; unset"
+            " GREENROOM_RAY_ADDRESS, or use 'greenroom serve'."
+        )
+    configure_logs(settings.log_level, settings.log_format)
+    run_server(settings, make_server, browser=browser)
 
 
 @app.command()
@@ -265,7 +299,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(0)
 
 
-def _make_server(settings: Settings, configuration: Configuration) -> RunningServer:
+def make_server(settings: Settings, configuration: Configuration) -> RunningServer:
     from actors.server.server import Server  # imports ray, whose environment is set by now
 
     # Serve says on the terminal what our own steps say already, with another look.

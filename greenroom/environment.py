@@ -19,11 +19,14 @@ import sys
 from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from greenroom.core.errors import ConfigurationError
 from greenroom.haproxy_wrapper import find_haproxy, write_wrapper
-from greenroom.machine import open_files, short_directory
-from greenroom.settings import Settings
+from greenroom.machine import open_files, reserve, short_directory
+
+if TYPE_CHECKING:  # every actor imports this module, and none of them the settings
+    from greenroom.settings import Settings
 
 BLOCKS = (20_000, 30_000)
 PORTS = 32
@@ -69,6 +72,10 @@ def ray_environment(settings: Settings) -> dict[str, str]:
         "RAY_worker_register_timeout_seconds": "300",
         # Called in every process that answers HTTP, with HAProxy in front or without.
         "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "actors.gateway.impatience.cut_half_requests",
+        # Serve exports its metrics ten times a second, and looks at its event loops every five
+        # seconds: a tenth of what an idle server costs.
+        "RAY_SERVE_METRICS_EXPORT_INTERVAL_MS": "5000",
+        "RAY_SERVE_EVENT_LOOP_MONITORING_INTERVAL_S": "60",
         # Serve's lines go to its log files; the terminal is for the server's own.
         "RAY_SERVE_LOG_TO_STDERR": "0",
     }
@@ -183,19 +190,20 @@ def free_block(size: int) -> range:
     """Returns neighbouring ports on which no process listens.
 
     The ports lie below the range of outgoing connections: one of those could take a port before
-    HAProxy binds it. The block is chosen at random, so that servers that start together do not
-    collide.
+    HAProxy binds it. This process reserves the block until it ends, so that servers that start
+    together do not collide.
 
     Raises:
         ConfigurationError: there is no free block of this size.
     """
     for _ in range(100):
-        first = random.randrange(*BLOCKS, size)
+        first = random.randrange(*BLOCKS, max(size, PORTS))
         block = range(first, first + size)
         with ExitStack() as held, suppress(OSError):
             for port in block:
                 held.enter_context(socket.socket()).bind(("", port))
-            return block
+            if reserve(f"ports from {first}"):
+                return block
     raise ConfigurationError(f"There are no {size} neighbouring ports free for Ray Serve.")
 
 

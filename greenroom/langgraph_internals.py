@@ -23,15 +23,23 @@ from langgraph._internal._constants import (
     # The key in `configurable` with which LangGraph refuses an answer to an interrupt that does
     # not wait, before it writes anything (`graphs.instructions`).
     CONFIG_KEY_STRICT_RESUME,
+    # The node name under which `update_state` takes values for the input channels, and leaves alone
+    # what is next (`graphs.taking`).
+    INPUT,
     # The task id of writes that a command makes, before there is a task (`graphs.resume`).
     NULL_TASK_ID,
     # The channel of an answer to an interrupt: it is sent again, not compared (`graphs.resume`).
     RESUME,
+    # The channel of `Send`s (`graphs.taking`).
+    TASKS,
 )
 
 # Makes the schema of a state from its channels, as LangGraph does for input and output
 # (`graphs.state`).
 from langgraph._internal._pydantic import create_model
+
+# What a channel without a value is made from (`graphs.input_check`).
+from langgraph._internal._typing import MISSING
 
 # What LangGraph allows to be read back, and how it encodes a value that msgpack does not know
 # (`persistence.serializing`).
@@ -86,12 +94,15 @@ __all__ = [
     "CONFIG_KEY_DURABILITY",
     "CONFIG_KEY_STREAM_MESSAGES_V2",
     "CONFIG_KEY_STRICT_RESUME",
+    "INPUT",
+    "MISSING",
     "MSGPACK_KEYWORDS",
     "MSGPACK_MODEL",
     "MSGPACK_OPTION",
     "NULL_TASK_ID",
     "RESUME",
     "STRICT_MSGPACK",
+    "TASKS",
     "DeltaSnapshot",
     "ExecutionRuntime",
     "ReadRuntime",

@@ -13,6 +13,7 @@ import os
 import re
 import resource
 import select
+import socket
 import sys
 import tempfile
 import time
@@ -64,6 +65,10 @@ class ResidentMemory:
         return int(os.pread(self._statm, 200, 0).split()[1]) * resource.getpagesize()
 
 
+_reserved: list[socket.socket] = []
+"""What `reserve` holds."""
+
+
 def descriptors() -> Iterator[int]:
     """The open descriptors of this process; one may be closed by the time that it is used.
 
@@ -73,6 +78,24 @@ def descriptors() -> Iterator[int]:
         with contextlib.suppress(OSError):
             yield from [int(name) for name in os.listdir(folder)]
             return
+
+
+def reserve(name: str) -> bool:
+    """Reserves a name among the processes of this machine, until this process ends.
+
+    Returns:
+        False if the name is reserved already. Only Linux has such names; elsewhere always True.
+    """
+    if sys.platform != "linux":
+        return True
+    held = socket.socket(socket.AF_UNIX)
+    try:
+        held.bind(f"\0greenroom: {name}")
+    except OSError:
+        held.close()
+        return False
+    _reserved.append(held)
+    return True
 
 
 def adopt_orphans() -> bool:
@@ -86,8 +109,8 @@ def adopt_orphans() -> bool:
     return ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
 
 
-def wait_until_one_ends(pids: Sequence[int], limit_s: float) -> None:
-    """Returns when one of the processes has ended, or after ``limit_s``.
+def wait_until_one_ends(pids: Sequence[int], limit_s: float) -> bool:
+    """Returns when one of the processes has ended, or after ``limit_s``; whether one has.
 
     On Linux the kernel reports the end at once; elsewhere psutil looks again and again.
     """
@@ -99,13 +122,13 @@ def wait_until_one_ends(pids: Sequence[int], limit_s: float) -> None:
             try:
                 descriptor = os.pidfd_open(pid)
             except ProcessLookupError:
-                return
+                return True
             opened.callback(os.close, descriptor)
             poll.register(descriptor, select.POLLIN)
-        poll.poll(limit_s * 1000)
+        return bool(poll.poll(limit_s * 1000))
 
 
-def _look_until_one_ends(pids: Sequence[int], limit_s: float) -> None:
+def _look_until_one_ends(pids: Sequence[int], limit_s: float) -> bool:
     import psutil
 
     deadline_s = time.monotonic() + limit_s
@@ -114,8 +137,9 @@ def _look_until_one_ends(pids: Sequence[int], limit_s: float) -> None:
         processes = [psutil.Process(pid) for pid in pids]
         while all(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in processes):
             if time.monotonic() >= deadline_s:
-                return
+                return False
             time.sleep(LOOK_S)
+    return True
 
 
 def effective_capabilities() -> int | None:

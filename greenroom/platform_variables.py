@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 _PLACEMENT = "of a placement in langgraph.json"
-_INSTEAD = {
+INSTEAD = {
     "BG_JOB_HEARTBEAT": "GREENROOM_REGISTRY_SILENCE_S bounds what a lost registry costs",
     "BG_JOB_INTERVAL": "runs start at once; nothing polls for them",
     "BG_JOB_ISOLATED_LOOPS": "every run has a process of its own, unless 'runs_per_actor'"
@@ -45,7 +45,7 @@ def without_effect(*environments: Mapping[str, str]) -> Iterator[str]:
         environments: the server's own, and that of `langgraph.json`.
     """
     for name in sorted({name for environment in environments for name in environment}):
-        if name in _INSTEAD:
-            yield f"{name} is set and has no effect on the server: {_INSTEAD[name]}."
+        if name in INSTEAD:
+            yield f"{name} is set and has no effect on the server: {INSTEAD[name]}."
         elif name.startswith(_FAMILIES):
             yield f"{name} is set and has no effect on the server: there is no such queue."

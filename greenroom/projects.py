@@ -41,11 +41,15 @@ class _Content:
         shows: a sentence for its README.
         modules: of the examples; the first one has the graph.
         request: what a first run is asked, without its assistant.
+        expects: what the project's test expects of the output of that run.
+        needs: a variable without which that test is skipped; empty for none.
     """
 
     shows: str
     modules: tuple[str, ...]
     request: Mapping[str, Any]
+    expects: str
+    needs: str = ""
 
 
 CONTENTS: Mapping[Template, _Content] = {
@@ -53,6 +57,7 @@ CONTENTS: Mapping[Template, _Content] = {
         shows="A conversation. Its model is a fake one, which needs no key and streams words.",
         modules=("chat", "fake_model"),
         request=HELLO,
+        expects="""assert "You said: 'Hello'" in output["messages"][-1].content""",
     ),
     Template.TOOLS: _Content(
         shows="An agent with real tools. Its model is a fake one, which needs no key.",
@@ -65,17 +70,21 @@ CONTENTS: Mapping[Template, _Content] = {
             },
             "stream_mode": "messages-tuple",
         },
+        expects="""assert any(message.content == "42" for message in output["messages"])""",
     ),
     Template.APPROVAL: _Content(
         shows="A refund that a human approves: the run stops at a question, another one answers.",
         modules=("approval",),
         request={"input": {"customer": "Ada", "amount": 250}, "stream_mode": "updates"},
+        expects="""assert "Refund 250 to Ada?" in output["__interrupt__"][0].value["question"]""",
     ),
     Template.OPENAI: _Content(
         shows="A conversation with a real model: put OPENAI_API_KEY, or the OPENAI_BASE_URL of a"
         " server of yours, into .env.",
         modules=("openai",),
         request=HELLO,
+        expects="""assert output["messages"][-1].content""",
+        needs="OPENAI_API_KEY",
     ),
 }
 
@@ -94,7 +103,10 @@ In the environment in which Greenroom is installed:
 pip install -e .      # what else the project needs, once there is any
 greenroom check       # imports the graph, and says what is wrong with it
 greenroom serve       # until Ctrl-C; the data stays in .greenroom/
+greenroom dev         # the same while you write: the next run has what you have saved
 ```
+
+`tests/test_agent.py` asks the graph without a server: `pip install pytest`, `python -m pytest`.
 
 ## Talk to it
 
@@ -114,6 +126,21 @@ The API is LangGraph's: its SDKs and clients work as they are. A running server 
 - Packages that it imports belong into `dependencies` of `pyproject.toml`.
 - How many processes it may have, with how many CPUs, is said in `langgraph.json`:
   `"greenroom": {{"graphs": {{"agent": {{"warm": 2, "max_actors": 8}}}}}}`
+"""
+
+TEST = """\
+\"\"\"The graph, without a server.\"\"\"
+
+import asyncio
+{imports}
+from agent.{module} import graph
+
+GIVEN = {given}
+
+
+{mark}def test_it_answers() -> None:
+    output = asyncio.run(graph.ainvoke(GIVEN))
+    {expects}
 """
 
 ENVIRONMENT = """\
@@ -141,6 +168,9 @@ dependencies = ["greenroom", "langgraph"]
 
 [tool.setuptools]
 packages = ["agent"]
+
+[tool.pytest.ini_options]
+pythonpath = ["."]
 """
 
 
@@ -169,11 +199,26 @@ def project_files(name: str, template: Template) -> dict[str, str]:
         # Without it every command would note that it is missing.
         ".env": ENVIRONMENT,
         "agent/__init__.py": "",
+        "tests/test_agent.py": _test(content),
         **{
             f"agent/{each}.py": (examples / f"{each}.py").read_text(encoding="utf-8")
             for each in content.modules
         },
     }
+
+
+def _test(content: _Content) -> str:
+    skips = content.needs and (
+        f'@pytest.mark.skipif(not os.environ.get("{content.needs}"), reason="needs'
+        f' {content.needs}")\n'
+    )
+    return TEST.format(
+        imports="import os\n\nimport pytest\n" if skips else "",
+        module=content.modules[0],
+        mark=skips,
+        given=json.dumps(content.request["input"], indent=4),
+        expects=content.expects,
+    )
 
 
 def example_files() -> dict[str, str]:

@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import time
+import webbrowser
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from importlib.metadata import PackageNotFoundError, version
@@ -53,15 +54,23 @@ class RunningServer(Protocol):
 
     def stop(self) -> None: ...
 
+    def renew(self) -> Sequence[str]: ...
+
+    def redeploy(self, configuration: Configuration) -> None: ...
+
 
 def run_server(
-    settings: Settings, make_server: Callable[[Settings, Configuration], RunningServer]
+    settings: Settings,
+    make_server: Callable[[Settings, Configuration], RunningServer],
+    *,
+    browser: bool = False,
 ) -> None:
     """Starts a server, shows its progress, and ends it when a signal asks for that.
 
     Args:
         settings: the server's settings.
         make_server: makes the server; called after Ray's environment is set.
+        browser: opens its page in the user's browser.
 
     Raises:
         GreenroomError: the server cannot start; the message is one sentence. Nothing is left
@@ -129,6 +138,13 @@ def run_server(
                 progress("")
                 note(sentence for report in reports for sentence in report.warnings)
                 _banner(settings, configuration, reports)
+                if settings.reload:
+                    # Imported late: only `greenroom dev` needs it.
+                    from greenroom.reloading import reloading
+
+                    shown.enter_context(reloading(settings, configuration, server))
+                if browser:
+                    webbrowser.open(f"{settings.url}/docs")
                 signals.wait()
             finally:
                 progress("Stopping")

@@ -32,6 +32,7 @@ GROUPS = {
     # Though it has several servers: what kills and what is timed does not meet its like.
     "tests/reliability/": RELIABILITY,
     "tests/cluster/test_two_nodes.py": RELIABILITY,
+    "tests/server/test_dev.py": "tests/server/test_dev.py",
     "tests/server/test_shards.py": "tests/server/test_shards.py",
     "tests/server/test_users.py": "tests/server/test_users.py",
     **dict.fromkeys(FOLDERS, ONE_SERVER),

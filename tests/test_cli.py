@@ -49,7 +49,7 @@ class Server:
         print("stopped", flush=True)
         {stop}
 
-cli._make_server = Server
+cli.make_server = Server
 cli.main(sys.argv[1:])
 """
 

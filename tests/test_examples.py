@@ -119,6 +119,11 @@ async def test_slow_tells_its_progress_and_checkpoints_every_step() -> None:
     assert len([state async for state in slow.aget_state_history(THREAD)]) == 5
 
 
+async def test_errands_are_run_where_nobody_changes_their_mind() -> None:
+    state = await graph("errands").ainvoke({"errand": "bread", "steps": 2, "step_s": 0.001}, THREAD)
+    assert state["diary"] == ["1 steps from the bread", "0 steps from the bread"]
+
+
 @pytest.mark.parametrize("how", ["sleep", "spin"])
 async def test_blocking_holds_its_thread_for_as_long_as_it_says(how: str) -> None:
     began = time.monotonic()

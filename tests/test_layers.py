@@ -81,7 +81,12 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "greenroom.models": ("greenroom.models",),
     # Dates of crons: a gateway refuses schedules, a registry fires by them.
     "greenroom.schedules": ("greenroom.core",),
-    "greenroom.settings": ("greenroom.core", "greenroom.setting_values"),
+    "greenroom.settings": (
+        "greenroom.core",
+        "greenroom.setting_groups",
+        "greenroom.setting_values",
+    ),
+    "greenroom.setting_groups": ("greenroom.core", "greenroom.setting_values"),
     "greenroom.setting_values": ("greenroom.core",),
     "greenroom.logs": ("greenroom.settings",),
     "greenroom.tracing": ("greenroom.tracing",),

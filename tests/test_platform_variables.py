@@ -28,9 +28,9 @@ def test_what_has_an_effect_or_is_nobodys_is_not_named(name: str) -> None:
 
 
 def test_what_is_named_instead_exists() -> None:
-    from greenroom.platform_variables import _INSTEAD
+    from greenroom.platform_variables import INSTEAD
 
-    told = " ".join(without_effect(dict.fromkeys(_INSTEAD, "1")))
+    told = " ".join(without_effect(dict.fromkeys(INSTEAD, "1")))
     settings = {f"{PREFIX}{name}".upper() for name in Settings.model_fields}
     assert set(re.findall(rf"{PREFIX}[A-Z_]+", told)) <= settings
     placement = set(PlacementSpec.__dataclass_fields__)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -42,6 +45,24 @@ def test_a_new_project_is_served_without_a_note(template: Template, tmp_path: Pa
     with GraphCheck(folder, factories=True) as graph_check:
         [report] = graph_check.finish()
     assert (report.graph_id, report.problem, report.warnings) == ("agent", None, ())
+
+
+@pytest.mark.parametrize("template", Template)
+def test_the_test_of_a_project_passes_or_says_what_it_needs(
+    template: Template, tmp_path: Path
+) -> None:
+    write_files(tmp_path, project_files("x", template))
+    environment = {name: text for name, text in os.environ.items() if name != "OPENAI_API_KEY"}
+    ended = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    expected = "1 skipped" if template is Template.OPENAI else "1 passed"
+    assert expected in ended.stdout, ended.stdout
 
 
 @pytest.mark.parametrize("template", Template)

@@ -241,6 +241,21 @@ def test_a_block_of_ports_is_free_and_below_those_of_outgoing_connections() -> N
             probe.bind(("127.0.0.1", port))
 
 
+def test_blocks_of_ports_are_never_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even while nobody listens there yet, as when two servers start together."""
+    monkeypatch.setattr(environment, "BLOCKS", (31_000, 31_000 + 3 * environment.PORTS))
+    found: set[int] = set()
+    for _ in range(4):
+        try:
+            block = free_block(environment.PORTS)
+        except ConfigurationError:
+            break
+        assert not found & {*block}
+        found |= {*block}
+    else:
+        raise AssertionError("four blocks of three")
+
+
 def test_the_folder_of_haproxy_belongs_to_one_data_directory(tmp_path: Path) -> None:
     assert haproxy_dir(tmp_path / "a") == haproxy_dir(tmp_path / "b" / ".." / "a")
     assert haproxy_dir(tmp_path / "a") != haproxy_dir(tmp_path / "b")

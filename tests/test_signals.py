@@ -91,7 +91,7 @@ def serve(
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
 
     def run(server: Server) -> str:
-        monkeypatch.setattr("greenroom.cli._make_server", server)
+        monkeypatch.setattr("greenroom.cli.make_server", server)
         with pytest.raises(SystemExit) as ended:
             main(
                 [

@@ -42,13 +42,18 @@ class Handles:
 
     Args:
         namespace: the Ray namespace, which separates the servers of a cluster.
+
+    Attributes:
+        known: the cached handles, by name.
+        connections: the open connections, by name.
+        connecting: the tasks that open and hold connections, or pause after one, by name.
     """
 
     def __init__(self, namespace: str) -> None:
         self.namespace = namespace
-        self._known: dict[str, ray.actor.ActorHandle] = {}
-        self._clients: dict[str, RpcClient] = {}
-        self._connecting: dict[str, asyncio.Task[None]] = {}
+        self.known: dict[str, ray.actor.ActorHandle] = {}
+        self.connections: dict[str, RpcClient] = {}
+        self.connecting: dict[str, asyncio.Task[None]] = {}
 
     def get(self, name: str) -> ray.actor.ActorHandle:
         """Returns the handle of an actor. Blocks if the name is not cached.
@@ -57,7 +62,7 @@ class Handles:
             ActorGone: there is no actor of this name.
             Unreachable: the look-up failed; the actor was not called.
         """
-        handle = self._known.get(name)
+        handle = self.known.get(name)
         if handle is None:
             try:
                 handle = ray.get_actor(name, namespace=self.namespace)
@@ -65,27 +70,27 @@ class Handles:
                 raise ActorGone(name) from None
             except RayError as error:
                 raise no_answer(error, name) from None
-            self._known[name] = handle
+            self.known[name] = handle
         return handle
 
     def keep(self, name: str, handle: ray.actor.ActorHandle) -> None:
         """Caches the handle of a new actor; its maker calls this."""
-        self._known[name] = handle
+        self.known[name] = handle
 
     async def find(self, name: str) -> ray.actor.ActorHandle:
         """Like `get`, but looks up an uncached name in a thread, without blocking the loop."""
-        if name in self._known:
-            return self._known[name]
+        if name in self.known:
+            return self.known[name]
         return await asyncio.to_thread(self.get, name)
 
     def forget(self, name: str) -> None:
         """Drops an actor's cached handle, its connection and the task that holds the connection.
         Thread-safe."""
-        self._known.pop(name, None)
-        client = self._clients.pop(name, None)
+        self.known.pop(name, None)
+        client = self.connections.pop(name, None)
         if client is not None:
             client.close()
-        connecting = self._connecting.pop(name, None)
+        connecting = self.connecting.pop(name, None)
         if connecting is not None:
             with contextlib.suppress(RuntimeError):  # its loop is closed, and the task with it
                 connecting.get_loop().call_soon_threadsafe(connecting.cancel)
@@ -125,7 +130,7 @@ class Handles:
             ) from None
 
     async def _call(self, name: str, method: str, args: tuple[Any, ...]) -> Any:
-        client = self._clients.get(name)
+        client = self.connections.get(name)
         if client is None:
             self.connect(name)
         elif method in client.methods:
@@ -143,7 +148,7 @@ class Handles:
             self._refuse_to_repeat(name, method)
             raise
         except Unreachable:
-            self._known.pop(name, None)
+            self.known.pop(name, None)
             self._refuse_to_repeat(name, method)
             raise
 
@@ -158,13 +163,13 @@ class Handles:
     def connect(self, name: str) -> None:
         """Opens a connection to an actor in the background, unless there is one or one was lost
         within `RECONNECT_S`. Does nothing where Ray encrypts its traffic."""
-        if name in self._connecting or _encrypted():
+        if name in self.connecting or _encrypted():
             return
-        task = self._connecting[name] = asyncio.create_task(self._connected(name))
+        task = self.connecting[name] = asyncio.create_task(self._connected(name))
 
         def done(task: asyncio.Task[None]) -> None:
-            if self._connecting.get(name) is task:
-                del self._connecting[name]
+            if self.connecting.get(name) is task:
+                del self.connecting[name]
 
         task.add_done_callback(done)
 
@@ -174,7 +179,7 @@ class Handles:
         try:
             pause_s = await self._hold_connection(name)
         except ActorGone:
-            self._known.pop(name, None)
+            self.known.pop(name, None)
             if not is_registry(name):
                 return  # its name is never used again
         except Exception as error:  # noqa: BLE001 - after any failure calls go through Ray
@@ -194,7 +199,7 @@ class Handles:
         if address is None:
             return NO_ADDRESS_S
         client = await RpcClient.connect(address)
-        self._clients[name] = client
+        self.connections[name] = client
         watched: list[asyncio.Future[Any]] = [asyncio.ensure_future(client.until_lost())]
         try:
             if not is_registry(name):
@@ -206,8 +211,8 @@ class Handles:
         finally:
             await cancelled(watched)
             client.close()
-            if self._clients.get(name) is client:
-                del self._clients[name]
+            if self.connections.get(name) is client:
+                del self.connections[name]
         return RECONNECT_S
 
     def names(self) -> list[str]:

@@ -176,6 +176,16 @@ class RpcClient:
             self._protocol.leave(number)
             raise
 
+    @property
+    def connection(self) -> asyncio.Transport:
+        """The connection."""
+        return self._protocol.connection
+
+    @property
+    def kept(self) -> int:
+        """The number of calls that wait until the server reads on."""
+        return len(self._protocol.kept)
+
     async def until_lost(self) -> None:
         """Returns when the connection is gone."""
         await asyncio.shield(self._protocol.lost)
@@ -284,11 +294,15 @@ class _Calling(Frames):
         self._nonce = os.urandom(NONCE_BYTES)
         self._number = 0
         self._calls: dict[int, asyncio.Future[Any]] = {}
-        self._kept: dict[int, Pickled] = {}
+        self.kept: dict[int, Pickled] = {}
         self._paused = False
         self._expected: bytes | None = None
         self.ready: asyncio.Future[None] = loop.create_future()
         self.lost: asyncio.Future[None] = loop.create_future()
+
+    @property
+    def connection(self) -> asyncio.Transport:
+        return self._transport
 
     def handshake(self, part: bytes) -> None:
         if self._expected is None:
@@ -306,9 +320,9 @@ class _Calling(Frames):
 
     def resume_writing(self) -> None:
         self._paused = False
-        while self._kept and not self._paused:
-            number = next(iter(self._kept))
-            self.send_call(number, self._kept.pop(number))
+        while self.kept and not self._paused:
+            number = next(iter(self.kept))
+            self.send_call(number, self.kept.pop(number))
 
     def call(self, method: str, args: tuple[Any, ...]) -> tuple[int, asyncio.Future[Any]]:
         if self._transport.is_closing():
@@ -320,7 +334,7 @@ class _Calling(Frames):
         number = self._number
         future = self._calls[number] = asyncio.get_running_loop().create_future()
         if self._paused:
-            self._kept[number] = call
+            self.kept[number] = call
         else:
             self.send_call(number, call)
         return number, future
@@ -328,7 +342,7 @@ class _Calling(Frames):
     def leave(self, number: int) -> None:
         """Drops a call whose caller has left; tells the server."""
         left = self._calls.pop(number, None) is not None
-        if left and self._kept.pop(number, None) is None and not self._transport.is_closing():
+        if left and self.kept.pop(number, None) is None and not self._transport.is_closing():
             self.send(LEFT, number)
 
     def message(self, kind: int, number: int, message: Any, problem: Exception | None) -> None:
@@ -348,9 +362,9 @@ class _Calling(Frames):
         calls, self._calls = self._calls, {}
         for number, future in calls.items():
             if not future.done():
-                lost = NotSent if number in self._kept else Lost
+                lost = NotSent if number in self.kept else Lost
                 future.set_exception(lost(str(exc or "the connection was closed")))
-        self._kept.clear()
+        self.kept.clear()
         if not self.ready.done():
             self.ready.set_exception(Lost(str(exc or "the connection was closed")))
         with contextlib.suppress(asyncio.InvalidStateError):

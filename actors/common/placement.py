@@ -58,6 +58,12 @@ class PoolSpec:
     memory_mib: int = 0
     max_runs: int = 0
 
+    @property
+    def is_scarce(self) -> bool:
+        """Whether an actor needs something of which a node has only so much, such as a GPU."""
+        others = [name for name, _ in self.resources if name != HEAD]
+        return bool(self.num_gpus or self.accelerator_type or others or self.memory_mib)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Node:

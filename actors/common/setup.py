@@ -121,6 +121,8 @@ class RegistrySetup:
         url: the server's URL for clients on this machine.
         dsn: the database.
         seals: whether state is stored sealed.
+        reloads: whether the code of the graphs changes while the server runs
+            (`RegistryActor.renew`).
         embedded: the directory of the embedded database that the registry keeps running, or None.
         config_path: the configuration file, on the registry's node.
         configuration: the file's contents, if they refer to no other file; then no node needs the
@@ -158,6 +160,7 @@ class RegistrySetup:
     dsn: str = field(repr=False)  # it may have a password
     encryption_keys: str | None = field(default=None, repr=False)
     seals: bool = False
+    reloads: bool = False
     embedded: Path | None
     config_path: Path
     configuration: Configuration | None = None

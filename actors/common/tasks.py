@@ -29,10 +29,13 @@ class Tasks:
 
     Args:
         on_broken: called when vital work has failed.
+
+    Attributes:
+        running: the tasks that are not done.
     """
 
     def __init__(self, on_broken: Callable[[], None] = end_process) -> None:
-        self._running: set[asyncio.Task[Any]] = set()
+        self.running: set[asyncio.Task[Any]] = set()
         self._on_broken = on_broken
 
     def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
@@ -58,13 +61,13 @@ class Tasks:
 
     async def close(self) -> None:
         """Cancels all running tasks except the caller's and waits until they have ended."""
-        while running := [task for task in self._running if task is not asyncio.current_task()]:
+        while running := [task for task in self.running if task is not asyncio.current_task()]:
             await cancelled(running)
 
     def _run(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.get_running_loop().create_task(work)
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        self.running.add(task)
+        task.add_done_callback(self.running.discard)
         return task
 
     def _log_failure(self, task: asyncio.Task[Any]) -> None:

@@ -5,24 +5,20 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
-from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
 from starlette.types import ASGIApp
 
-from greenroom.core.errors import ConfigurationError
+from greenroom.core.targets import Target
 from greenroom.environment import SECRETS, forget_secrets
 from greenroom.graphs.configuration import Configuration
-from greenroom.graphs.importing import module_of
+from greenroom.graphs.importing import load_target
 from greenroom.http.custom import CustomApp
 
 
-@dataclass(frozen=True, slots=True)
-class _Target:
-    """``http.app``, as `greenroom.graphs.importing` takes it."""
-
-    target: str
+class _CustomTarget(Target):
+    """``http.app``."""
 
     @property
     def subject(self) -> str:
@@ -31,10 +27,6 @@ class _Target:
     @property
     def key(self) -> str:
         return "http.app"
-
-    @property
-    def source(self) -> str:
-        return self.target.rpartition(":")[0]
 
 
 def custom_app_of(configuration: Configuration) -> CustomApp | None:
@@ -47,17 +39,7 @@ def custom_app_of(configuration: Configuration) -> CustomApp | None:
         _be_found_by_the_sdk(custom.call)
         forget_secrets({*SECRETS, *configuration.webhooks.variables})
         os.environ.update(configuration.env_of_graphs)
-        spec = _Target(target)
-        module = module_of(
-            spec, configuration.root, configuration.import_paths, configuration.graphs.values()
-        )
-        name = target.rpartition(":")[2]
-        if not hasattr(module, name):
-            raise ConfigurationError(
-                f"{spec.subject}: {spec.source} has no {name!r}. Correct 'http.app', which is"
-                f" {target!r}."
-            )
-        return getattr(module, name)
+        return load_target(_CustomTarget(target=target), configuration)
 
     custom = CustomApp(load, target)
     return custom

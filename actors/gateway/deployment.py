@@ -74,7 +74,7 @@ class Gateway:
             self._database,
             shards=hello["shards"],
             read_wait_s=settings.read_wait_s,
-            fixed_graphs=frozenset(configuration.graphs),
+            fixed_graphs=frozenset() if settings.reload else frozenset(configuration.graphs),
             sealing=sealing,
         )
         self._app = create_app(

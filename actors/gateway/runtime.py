@@ -35,7 +35,8 @@ from greenroom.core.errors import (
     NotFound,
     Unavailable,
 )
-from greenroom.core.ports import HistoryQuestion, Question, StateQuestion, Update
+from greenroom.core.inputs import NewInput, SaidInput
+from greenroom.core.ports import HistoryQuestion, InputQuestion, Question, StateQuestion, Update
 from greenroom.core.runs import (
     UNTIL_END,
     Batch,
@@ -118,7 +119,12 @@ class RayRuntime:
             raise NotFound(RUN_NOT_FOUND)
         await self._registries.answered(request.thread_id, "cancel_many", request)
         if wait:
-            await self._until_over(request.run_id)
+            await self.until_over(request.run_id)
+
+    async def say(self, new: NewInput, *, scope: Scope) -> SaidInput:
+        if not await self._is_within(new.thread_id, scope):
+            raise NotFound(RUN_NOT_FOUND)
+        return await self._registries.answered(new.thread_id, "say_many", new)
 
     async def cancel_many(
         self,
@@ -180,7 +186,7 @@ class RayRuntime:
             bound_s=REGISTRY_PATIENCE_S,
         )
 
-    async def _until_over(self, run_id: str) -> RunStatus | None:
+    async def until_over(self, run_id: str) -> RunStatus | None:
         return (await self._follow(run_id, UNTIL_END)).status
 
     def _wait_s(self) -> float:
@@ -235,7 +241,7 @@ class RayRuntime:
             poll,
             StoredRuns(self._database, thread_id, scope=scope),
             follow,
-            self._until_over,
+            self.until_over,
             state,
             thread_id,
             after=after,
@@ -256,7 +262,7 @@ class RayRuntime:
     # --- graphs and state ----------------------------------------------------------------------
 
     async def ask(self, question: Question) -> bytes:
-        asks_state = isinstance(question, StateQuestion | HistoryQuestion)
+        asks_state = isinstance(question, StateQuestion | HistoryQuestion | InputQuestion)
         if asks_state or question.graph_id not in self._fixed_graphs:
             return await self._ask(question)
         # The shape of a graph does not change while its code is loaded.

@@ -23,11 +23,16 @@ class _Reading:
 
 
 class SharedReads:
-    """The reads in progress and the batches that a reader still holds."""
+    """The reads in progress and the batches that a reader still holds.
+
+    Attributes:
+        batches: those batches, by their positions.
+        under_way: those reads.
+    """
 
     def __init__(self) -> None:
-        self._batches: WeakValueDictionary[Hashable, Batch] = WeakValueDictionary()
-        self._under_way: dict[Hashable, _Reading] = {}
+        self.batches: WeakValueDictionary[Hashable, Batch] = WeakValueDictionary()
+        self.under_way: dict[Hashable, _Reading] = {}
 
     async def read(self, place: Hashable, read: Callable[[], Coroutine[Any, Any, Batch]]) -> Batch:
         """Returns the batch at a position.
@@ -38,13 +43,13 @@ class SharedReads:
             read: reads the batch. Its exception goes to every waiting reader; it is cancelled when
                 the last one has left.
         """
-        batch = self._batches.get(place)
+        batch = self.batches.get(place)
         if batch is not None:
             return batch
-        reading = self._under_way.get(place)
+        reading = self.under_way.get(place)
         if reading is None:
             task = asyncio.get_running_loop().create_task(self._kept(place, read))
-            reading = self._under_way[place] = _Reading(task)
+            reading = self.under_way[place] = _Reading(task)
         reading.readers += 1
         try:
             return await asyncio.shield(reading.task)
@@ -52,17 +57,17 @@ class SharedReads:
             reading.readers -= 1
             if not reading.readers and not reading.task.done():
                 reading.task.cancel()
-                if self._under_way.get(place) is reading:
-                    del self._under_way[place]
+                if self.under_way.get(place) is reading:
+                    del self.under_way[place]
 
     async def _kept(self, place: Hashable, read: Callable[[], Coroutine[Any, Any, Batch]]) -> Batch:
         task = asyncio.current_task()
         try:
             batch = await read()
         finally:
-            reading = self._under_way.get(place)
+            reading = self.under_way.get(place)
             if reading is not None and reading.task is task:
-                del self._under_way[place]
+                del self.under_way[place]
         if batch:
-            self._batches[place] = batch
+            self.batches[place] = batch
         return batch

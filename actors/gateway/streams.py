@@ -19,9 +19,8 @@ from typing import Any, Protocol
 
 from actors.calls.answers import POLL_MARGIN_S, ActorGone, repeat
 from actors.calls.directory import Handles
-from actors.gateway.ends import Ends
+from actors.gateway.ended_runs import EndedRuns, StateOf
 from actors.gateway.sharing import SharedReads
-from actors.gateway.stored_outcomes import StateOf, StoredOutcomes
 from actors.run.reading import NotYetHere
 from greenroom.core.errors import NotFound, Unreachable
 from greenroom.core.events import LIVE, READ_MAX_BYTES, Event, first_seq
@@ -76,10 +75,9 @@ class Streams:
         self._database = database
         self._locate = locate
         self._wait_s = wait_s
-        self._stored = StoredOutcomes(database, state_of, sealing)
-        self._ends = Ends(database, self._stored, sealing)
         self._sealing = sealing
-        self._shared = SharedReads()
+        self._ended = EndedRuns(database, state_of, sealing=sealing)
+        self.shared = SharedReads()
 
     async def events(
         self,
@@ -125,7 +123,7 @@ class Streams:
                 last = batch.events[-1]
                 yield batch
         if last is None or last.name != END:
-            event = await self._ends.untold_end(run_id, after, last)
+            event = await self._ended.untold_end(run_id, after, last)
             if event is not None:
                 yield reader.batch([event], event.seq)
 
@@ -171,9 +169,9 @@ class Streams:
                 if batch:
                     yield batch
         if (resumable or executed) and not reader.of_log:
-            event = await self._ends.untold_error(run_id, after)
+            event = await self._ended.untold_error(run_id, after)
             if event is None and not resumable:
-                event = await self._ends.untold_values(run_id)
+                event = await self._ended.untold_values(run_id)
             if event is not None:
                 yield reader.batch([event], event.seq)
 
@@ -203,7 +201,7 @@ class Streams:
 
         if after == LIVE:
             return await read()  # `LIVE` is another position for each reader
-        return await self._shared.read((actor, run_id, attempt, after, *reader.arguments), read)
+        return await self.shared.read((actor, run_id, attempt, after, *reader.arguments), read)
 
     async def _polled(
         self, actor: str, method: str, args: Callable[[float], tuple[Any, ...]]
@@ -236,7 +234,7 @@ class Streams:
         while True:
             place = ("tail", run_id, after, before, *reader.arguments)
             page = partial(self._page, run_id, after, reader, before)
-            batch = await self._shared.read(place, page)
+            batch = await self.shared.read(place, page)
             after = batch.cursor
             yield batch
             if batch.closed:
@@ -275,13 +273,13 @@ class Streams:
     ) -> Outcome:
         """As `ports.Runtime.outcome`."""
         if over:
-            return await self._stored.of(run_id)
+            return await self._ended.outcome(run_id)
         attempt = 0
         while True:
             if placement is None:
                 found = await self._locate(run_id, attempt)
                 if found.placement is None:
-                    return await self._stored.of(run_id)
+                    return await self._ended.outcome(run_id)
                 placement = found.placement
             attempt = placement.attempt
             try:

@@ -29,46 +29,31 @@ from actors.calls.answers import long_poll, repeatable
 from actors.common.garbage import freeze_startup_objects
 from actors.common.guard import Guard
 from actors.common.placement import PoolSpec
-from actors.common.setup import InspectorSetup, configuration_of
-from actors.common.shipped import ShippedGraphs
+from actors.common.setup import InspectorSetup
 from actors.inspector.asking import SETTLE_S, Replaced
-from actors.inspector.lanes import Lane, Means
+from actors.inspector.lanes import Lanes
+from actors.inspector.loaded import Loaded, Means, loaded
 from greenroom import tracing
 from greenroom.core.errors import (
     BadRequest,
-    DatabaseUnavailable,
     Fenced,
     NotFound,
-    Unanswered,
     Unavailable,
 )
 from greenroom.core.ports import Question, Update
 from greenroom.core.runs import Settled
-from greenroom.core.store import StoreSpec, Vectors
-from greenroom.environment import SECRETS, forget_secrets
+from greenroom.core.store import Vectors
 from greenroom.graphs import state as graph_state
-from greenroom.graphs.embedding import Embedder, load_embedder
-from greenroom.graphs.encryption import load_sealing
-from greenroom.graphs.loading import LoadedGraph, load_graph
-from greenroom.graphs.module_path import make_importable
+from greenroom.graphs.embedding import Embedder
+from greenroom.graphs.loading import LoadedGraph
 from greenroom.graphs.state import Head
 from greenroom.graphs.store_section import EMBED
 from greenroom.persistence.checkpoints import PooledSaver
-from greenroom.persistence.database import Pool, decode, open_pool
-from greenroom.persistence.records import name_assistants
-from greenroom.persistence.saving import Saving
-from greenroom.persistence.serializing import StateSerializer
-from greenroom.persistence.store import Store
+from greenroom.persistence.database import decode
 from greenroom.persistence.values import store_values
-from greenroom.sealing import UNSEALED
 from greenroom.sealing.runs import opened_run
 
 log = logging.getLogger("greenroom.inspector")
-
-LANE_CONNECTIONS = 4
-"""The limit of one lane's connections; an unused lane closes them after some minutes."""
-MOST_LANES = 64
-PROBE_S = 1.0
 
 T = TypeVar("T")
 
@@ -76,25 +61,24 @@ T = TypeVar("T")
 class Inspector:
     """Answers questions and settles threads.
 
-    `prepare` does the work that may fail: an actor whose ``__init__`` raises is dead for good.
+    Args:
+        setup: what the inspector is told when it is made.
+        here: its graphs and connections; None: `prepare` loads them, which may fail, and an actor
+            whose ``__init__`` raises is dead for good.
+
+    Attributes:
+        lanes: the threads of the graphs.
     """
 
-    def __init__(self, setup: InspectorSetup) -> None:
+    def __init__(self, setup: InspectorSetup, here: Loaded | None = None) -> None:
         # While user code computes, a control call waits for the interpreter's switch interval.
         sys.setswitchinterval(0.0005)
         self._setup = setup
-        self._graphs: dict[str, LoadedGraph] = {}
-        self._takes_shipped = False
-        self._store_spec = StoreSpec()
-        self._embedder: Embedder | None = None
-        self._sealing = UNSEALED
-        self._serde = StateSerializer()
-        self._lanes: dict[str, Lane] = {}
-        self._pool: Pool | None = None
+        self._loaded = here
         self._epoch = 0
         self._stuck: concurrent.futures.Future[None] = concurrent.futures.Future()
+        self.lanes = Lanes(self._stuck)
         self._leaving = False
-        self._probe: asyncio.Future[None] | None = None
         self._under_way = 0
         # At once: if the registry dies right after it made this actor, no registry knows of it.
         self._guard = Guard(silence_s=setup.registry_silence_s)
@@ -111,22 +95,7 @@ class Inspector:
         if self._setup.logs is not None:
             self._setup.logs.apply(actor=self._setup.name)
         tracing.configure("actor", self._setup.name)
-        configuration = configuration_of(self._setup)
-        forget_secrets({*SECRETS, *configuration.webhooks.variables})
-        os.environ.update(configuration.env_of_graphs)
-        for graph_id in self._setup.spec.graphs:
-            self._graphs[graph_id] = load_graph(configuration, graph_id)
-        self._store_spec = configuration.store
-        self._embedder = load_embedder(configuration)
-        if configuration.shipped_graphs:
-            make_importable(configuration.import_paths)
-        self._takes_shipped = configuration.shipped_graphs
-        self._sealing = load_sealing(configuration, self._setup.encryption_keys)
-        self._serde = StateSerializer(configuration.keeping, sealing=self._sealing)
-        self._pool = await self._open_pool(min_size=1)
-        await name_assistants(
-            self._pool, {graph_id: graph.title for graph_id, graph in self._graphs.items()}
-        )
+        self._loaded = await loaded(self._setup)
         freeze_startup_objects()
         return os.getpid()
 
@@ -179,7 +148,11 @@ class Inspector:
         with self._question():
             done = await self._in_lane(update.graph_id, self._setup.inspect_s, write)
             await store_values(
-                self._connections, update.thread_id, done.values, held=held, sealing=self._sealing
+                self._ready.pool,
+                update.thread_id,
+                done.values,
+                held=held,
+                sealing=self._ready.sealing,
             )
         return done.answer, await self._sealed(done.interrupts), done.has_next
 
@@ -206,7 +179,7 @@ class Inspector:
             head = await self._in_lane(graph_id, SETTLE_S, read)
             # Outside the lane: there user code could delay it until the next run has begun.
             await store_values(
-                self._connections, thread_id, head.values, held=held, sealing=self._sealing
+                self._ready.pool, thread_id, head.values, held=held, sealing=self._ready.sealing
             )
         return Settled(
             interrupts=await self._sealed(head.interrupts),
@@ -216,7 +189,7 @@ class Inspector:
 
     async def _sealed(self, interrupts: bytes) -> bytes:
         """Seals interrupts for the thread's record, which the caller stores."""
-        return await self._sealing.apart(self._sealing.seal_json, interrupts)
+        return await self._ready.sealing.apart(self._ready.sealing.seal_json, interrupts)
 
     @repeatable
     async def prune(self, thread_id: str) -> None:
@@ -228,7 +201,7 @@ class Inspector:
         """
         with self._question():
             try:
-                saver = PooledSaver(self._connections, thread_id=thread_id)
+                saver = PooledSaver(self._ready.pool, thread_id=thread_id)
                 await saver.aprune([thread_id], strategy="keep_latest")
             except NotImplementedError as error:
                 raise BadRequest(str(error)) from None
@@ -244,7 +217,7 @@ class Inspector:
             CannotOpen: a part is sealed and cannot be opened.
             Replaced: the caller must ask another inspector.
         """
-        sealing = self._sealing
+        sealing = self._ready.sealing
 
         def opened() -> dict[str, bytes]:
             return {
@@ -279,16 +252,17 @@ class Inspector:
         return await self._embedded(lambda embedder: embedder.of_query(text))
 
     async def _embedded(self, work: Callable[[Embedder], Awaitable[T]]) -> T:
-        embedder = self._embedder
+        embedder = self._ready.embedder
         if embedder is None:
             raise NotFound("The configuration has no 'store.index'.")
         with self._question():
             try:
-                return await self._done_in_lane(
-                    EMBED, self._setup.inspect_s, lambda _: work(embedder)
+                return await self.lanes.do(
+                    EMBED, self._ready, self._setup.inspect_s, lambda _: work(embedder)
                 )
             finally:
-                self._note_stuck(EMBED, is_stuck=embedder.is_hung)
+                if embedder.is_hung:
+                    self.lanes.note_stuck(EMBED)
 
     @contextmanager
     def _question(self) -> Generator[None, None, None]:
@@ -311,77 +285,19 @@ class Inspector:
         within_s: float,
         work: Callable[[LoadedGraph, Means], Awaitable[T]],
     ) -> T:
-        if graph_id not in self._graphs and not self._takes_shipped:
+        here = self._ready
+        if graph_id not in here.graphs and not here.takes_shipped:
             raise NotFound(f"Graph '{graph_id}' is not served here.")
-        return await self._done_in_lane(
-            graph_id, within_s, lambda means: work(self._graph(graph_id, means), means)
-        )
 
-    async def _done_in_lane(
-        self, name: str, within_s: float, work: Callable[[Means], Awaitable[T]]
-    ) -> T:
-        lane = self._lane(name)
-        try:
-            return await lane.do(work, within_s)
-        except Unanswered:
-            if not await self._database_answers():
-                # The graph is not to blame: a repeated question gets its answer later.
-                raise DatabaseUnavailable("PostgreSQL does not answer.") from None
-            raise
-        finally:
-            self._note_stuck(name, is_stuck=lane.is_stuck)
+        def on_graph(means: Means) -> Awaitable[T]:
+            return work(here.graphs.get(graph_id) or means.shipped.graph(graph_id), means)
 
-    def _note_stuck(self, graph_id: str, *, is_stuck: bool) -> None:
-        if is_stuck and not self._stuck.done():
-            log.error(
-                "A graph's code does not come back: the inspector is to be replaced.",
-                extra={"action": "inspector_stuck", "graph_id": graph_id},
-            )
-            self._stuck.set_result(None)
-
-    async def _database_answers(self) -> bool:
-        async def ask() -> None:
-            async with self._connections.connection() as connection:
-                await connection.execute("SELECT 1")
-
-        # Not cancelled: the cancellation of a query needs the server, which may be down. Shared by
-        # all questions: the probe holds a connection until the server is back.
-        if self._probe is None or self._probe.done():
-            self._probe = asyncio.ensure_future(ask())
-        probe = self._probe
-        await asyncio.wait({probe}, timeout=PROBE_S)
-        return probe.done() and probe.exception() is None
-
-    def _graph(self, graph_id: str, means: Means) -> LoadedGraph:
-        return self._graphs.get(graph_id) or means.shipped.graph(graph_id)
-
-    def _lane(self, graph_id: str) -> Lane:
-        lane = self._lanes.pop(graph_id, None) or Lane(graph_id, self._means)
-        self._lanes[graph_id] = lane  # in the order of last use
-        if len(self._lanes) > MOST_LANES:
-            idle = next((each for each in self._lanes.values() if each.is_idle), None)
-            if idle is not None and idle is not lane:
-                del self._lanes[idle.graph_id]
-                idle.close()
-        return lane
-
-    async def _means(self) -> Means:
-        pool = await self._open_pool(min_size=0)
-        store = Store(pool, self._store_spec, self._embedder, sealing=self._sealing)
-        return Means(pool, Saving(pool, self._sealing), self._serde, store, ShippedGraphs(pool))
-
-    async def _open_pool(self, *, min_size: int) -> Pool:
-        return await open_pool(
-            self._setup.dsn,
-            application_name=f"greenroom:{self._setup.name}",
-            min_size=min_size,
-            max_size=LANE_CONNECTIONS,
-        )
+        return await self.lanes.do(graph_id, here, within_s, on_graph)
 
     @property
-    def _connections(self) -> Pool:
-        assert self._pool is not None
-        return self._pool
+    def _ready(self) -> Loaded:
+        assert self._loaded is not None
+        return self._loaded
 
     # --- control -------------------------------------------------------------------------------
 
@@ -409,7 +325,7 @@ class Inspector:
             Fenced: the caller is an older registry.
         """
         await self.beat(epoch)
-        if self._pool is None or self._stuck.done():
+        if self._loaded is None or self._stuck.done():
             raise Unavailable("This inspector cannot be taken over.")
         return self._setup.spec, os.getpid(), []
 

@@ -9,43 +9,28 @@ exceeds its time-out is cancelled; a lane that stays blocked then is stuck for g
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import logging
 import threading
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import TypeVar
 
-from actors.common.shipped import ShippedGraphs
 from actors.inspector.asking import subject_of
-from greenroom.core.errors import Unanswered
+from actors.inspector.loaded import Loaded, Means
+from greenroom.core.errors import DatabaseUnavailable, Unanswered
 from greenroom.graphs.store_section import EMBED
-from greenroom.persistence.checkpoints import PooledSaver
 from greenroom.persistence.database import Pool
-from greenroom.persistence.saving import Saving
-from greenroom.persistence.serializing import StateSerializer
-from greenroom.persistence.store import Store
 
 log = logging.getLogger("greenroom.inspector")
 
 CANCEL_S = 1.0
 """The seconds that cancelled code gets to end."""
 
+MOST_LANES = 64
+PROBE_S = 1.0
+"""The seconds in which a database answers that answers at all."""
+
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Means:
-    """A lane's connections, saver and stores; all of them belong to the lane's loop."""
-
-    pool: Pool
-    saving: Saving
-    serde: StateSerializer
-    store: Store
-    shipped: ShippedGraphs
-
-    def saver(self, thread_id: str) -> PooledSaver:
-        """Returns a saver for a thread; the id is empty for a question about a graph."""
-        return PooledSaver(self.pool, self.saving, thread_id=thread_id, serde=self.serde)
 
 
 class Lane:
@@ -165,3 +150,85 @@ class Lane:
             self._loop.stop()
 
         asyncio.run_coroutine_threadsafe(end(), self._loop)
+
+
+class Lanes:
+    """The lanes of an inspector; each is made for its first question.
+
+    Args:
+        stuck: gets done when a lane is stuck for good: the process is to be replaced.
+    """
+
+    def __init__(self, stuck: concurrent.futures.Future[None]) -> None:
+        self._stuck = stuck
+        self._lanes: dict[str, Lane] = {}
+        self._probe: asyncio.Future[None] | None = None
+
+    @property
+    def names(self) -> list[str]:
+        """The graphs that have a lane, in the order of their last questions."""
+        return list(self._lanes)
+
+    async def do(
+        self, name: str, here: Loaded, within_s: float, work: Callable[[Means], Awaitable[T]]
+    ) -> T:
+        """Executes work in a lane; returns its result.
+
+        Args:
+            name: the graph, or `EMBED`.
+            here: makes the lane's `Means`, and has a connection to the database.
+            within_s, work: as of `Lane.do`.
+
+        Raises:
+            DatabaseUnavailable: the work exceeded its time-out, and PostgreSQL does not answer
+                either.
+            Unanswered, Exception: as of `Lane.do`.
+        """
+        lane = self._lane(name, here)
+        try:
+            return await lane.do(work, within_s)
+        except Unanswered:
+            if not await self._answers(here.pool):
+                # The graph is not to blame: a repeated question gets its answer later.
+                raise DatabaseUnavailable("PostgreSQL does not answer.") from None
+            raise
+        finally:
+            if lane.is_stuck:
+                self.note_stuck(name)
+
+    def note_stuck(self, name: str) -> None:
+        """Notes that the code of a lane does not come back."""
+        if not self._stuck.done():
+            log.error(
+                "A graph's code does not come back: the inspector is to be replaced.",
+                extra={"action": "inspector_stuck", "graph_id": name},
+            )
+            self._stuck.set_result(None)
+
+    async def _answers(self, database: Pool) -> bool:
+        async def ask() -> None:
+            async with database.connection() as connection:
+                await connection.execute("SELECT 1")
+
+        # Not cancelled: the cancellation of a query needs the server, which may be down. Shared by
+        # all questions: the probe holds a connection until the server is back.
+        if self._probe is None or self._probe.done():
+            self._probe = asyncio.ensure_future(ask())
+        probe = self._probe
+        await asyncio.wait({probe}, timeout=PROBE_S)
+        return probe.done() and probe.exception() is None
+
+    def _lane(self, name: str, here: Loaded) -> Lane:
+        lane = self._lanes.pop(name, None) or Lane(name, here.means)
+        self._lanes[name] = lane  # in the order of last use
+        if len(self._lanes) > MOST_LANES:
+            idle = next((each for each in self._lanes.values() if each.is_idle), None)
+            if idle is not None and idle is not lane:
+                del self._lanes[idle.graph_id]
+                idle.close()
+        return lane
+
+    def close(self) -> None:
+        """Ends the threads, also those that had been given up. Call it when none is at work."""
+        for lane in self._lanes.values():
+            lane.close()

@@ -35,7 +35,7 @@ class Activity:
 
 
 @dataclass(slots=True)
-class _Watched:
+class Watched:
     """A watched thread.
 
     Attributes:
@@ -58,13 +58,16 @@ class ThreadActivity:
         clock: returns seconds; a thread without a poll for `FORGET_AFTER_S` is no longer watched.
         origin: the number before the first one. The default is the start time of this registry in
             nanoseconds, so that no number of an earlier registry is valid here.
+
+    Attributes:
+        threads: the watched threads, by id.
     """
 
     def __init__(
         self, clock: Callable[[], float] = time.monotonic, origin: int | None = None
     ) -> None:
         self._clock = clock
-        self._threads: dict[str, _Watched] = {}
+        self.threads: dict[str, Watched] = {}
         self._number = time.time_ns() if origin is None else origin
         self._looked_s = clock()
 
@@ -72,7 +75,7 @@ class ThreadActivity:
         self, thread_id: str, kind: Literal["run", "state"], run_id: str | None = None
     ) -> None:
         """Notes an activity, and answers the polls that wait for it."""
-        watched = self._threads.get(thread_id)
+        watched = self.threads.get(thread_id)
         if watched is None:
             return
         self._number += 1
@@ -89,9 +92,9 @@ class ThreadActivity:
         if now_s - self._looked_s < FORGET_AFTER_S / 4:
             return
         self._looked_s = now_s
-        self._threads = {
+        self.threads = {
             thread_id: watched
-            for thread_id, watched in self._threads.items()
+            for thread_id, watched in self.threads.items()
             if watched.waiting or now_s - watched.asked_s <= FORGET_AFTER_S
         }
 
@@ -108,9 +111,9 @@ class ThreadActivity:
             the number to continue from.
         """
         self._forget_the_unwatched()
-        watched = self._threads.get(thread_id)
+        watched = self.threads.get(thread_id)
         if watched is None:
-            watched = self._threads[thread_id] = _Watched(self._clock(), self._number)
+            watched = self.threads[thread_id] = Watched(self._clock(), self._number)
         watched.asked_s = self._clock()
         if number is None or not watched.since <= number <= self._number:
             return [Activity(number=self._number, kind="joined")]

@@ -51,6 +51,7 @@ from actors.registry.parts import Parts
 from actors.registry.readiness import Readiness, measure
 from actors.spawn import Spawn
 from greenroom.core.crons import Cron
+from greenroom.core.inputs import NewInput, SaidInput
 from greenroom.core.lifecycle import Event
 from greenroom.core.runs import (
     CancelAction,
@@ -77,6 +78,10 @@ class RegistryActor:
     Args:
         make_handles: makes the directory of a namespace's actors.
         make_spawn: makes the object that makes actors.
+
+    Attributes:
+        tasks: all its work.
+        readiness: has the registry's parts once it has recovered.
     """
 
     def __init__(
@@ -86,11 +91,11 @@ class RegistryActor:
         make_spawn: Callable[[Handles], Spawn] = Spawn,
     ) -> None:
         self._shard = setup.shard
-        self._tasks = Tasks(self._broken)
+        self.tasks = Tasks(self._broken)
         self._meter = Meter(metrics.ALL)
-        self._readiness = Readiness(
+        self.readiness = Readiness(
             setup,
-            self._tasks,
+            self.tasks,
             self._meter,
             make_handles=make_handles,
             make_spawn=make_spawn,
@@ -101,19 +106,20 @@ class RegistryActor:
             {
                 "create_many": self.create_many,
                 "cancel_many": self.cancel_many,
+                "say_many": self.say_many,
                 "finished_many": self.finished_many,
                 "follow": self.follow,
                 "activity": self.activity,
             }
         )
-        self._readiness.begin()
+        self.readiness.begin()
 
     async def _ready_for(self, *thread_ids: str) -> Parts:
         """Raises Misrouted unless all the threads belong to this registry.
 
         A gateway may still use the number of registries from before the last redeploy.
         """
-        parts = await self._readiness.parts()
+        parts = await self.readiness.parts()
         if not all(map(self._shard.has, thread_ids)):
             raise Misrouted("Another registry decides about this thread.", self._shard.of)
         return parts
@@ -131,7 +137,7 @@ class RegistryActor:
     @repeatable
     async def hello(self) -> dict[str, Any]:
         """Describes this registry to other processes; answers once it has recovered."""
-        context = (await self._readiness.parts()).context
+        context = (await self.readiness.parts()).context
         setup = context.setup
         return {
             "url": setup.url,
@@ -145,7 +151,7 @@ class RegistryActor:
     @repeatable
     async def dsn(self) -> str:
         """Returns the database, which may have a password: never part of a log line or a page."""
-        return (await self._readiness.parts()).context.setup.dsn
+        return (await self.readiness.parts()).context.setup.dsn
 
     @repeatable
     async def address(self) -> RpcAddress | None:
@@ -160,8 +166,14 @@ class RegistryActor:
         Raises:
             ConfigurationError: an actor cannot be started; the message names the reason.
         """
-        parts = await self._readiness.parts()
+        parts = await self.readiness.parts()
         return await parts.context.keeper.is_warm(wait_s)
+
+    @repeatable
+    async def renew(self) -> list[str]:
+        """Has the next runs executed by the code of the graphs as it is now: `Renewals.renew`."""
+        parts = await self.readiness.parts()
+        return await parts.context.keeper.renewals.renew()
 
     @repeatable
     async def drain(self, wait_s: float, *, relieved: bool = False) -> int:
@@ -175,7 +187,7 @@ class RegistryActor:
             the number of runs that did not stop in time. Their processes cannot write any more, and
             the next server continues the runs from their last checkpoint.
         """
-        parts = await self._readiness.parts()
+        parts = await self.readiness.parts()
         context = parts.context
         parts.admissions.end(relieved=relieved)
         await context.keeper.drain()
@@ -225,17 +237,27 @@ class RegistryActor:
         return await parts.cancellations.cancel(requests)
 
     @repeatable
+    async def say_many(self, said: list[NewInput]) -> list[SaidInput | Exception | None]:
+        """Takes what is said to runs, in order; it is durable on return.
+
+        A refusal is the result of its input. None means that it is still being stored: send it
+        again by the same id.
+        """
+        parts = await self._ready_for(*(each.thread_id for each in said))
+        return await parts.inputs.say(said)
+
+    @repeatable
     async def cancel_all(
         self, status: Literal["pending", "running", "all"], action: CancelAction
     ) -> int:
         """Cancels all runs of this registry with the status; returns their number."""
-        parts = await self._readiness.parts()
+        parts = await self.readiness.parts()
         return await parts.cancellations.cancel_all(status, action)
 
     @repeatable
     async def delete_assistant(self, name: str, wait_s: float) -> bool:
         """`AssistantDeletions.carry_out`, for the runs and threads of this registry."""
-        parts = await self._readiness.parts()
+        parts = await self.readiness.parts()
         return await parts.assistant_deletions.carry_out(name, wait_s)
 
     @repeatable
@@ -245,13 +267,13 @@ class RegistryActor:
         The result is True for an accepted report, False if the attempt is not the current one, and
         None if the end is still being stored: send that report again.
         """
-        parts = await self._readiness.parts()
+        parts = await self.readiness.parts()
         return await parts.reports.take(reports)
 
     @repeatable
     async def exhausted(self, actor: str, resident_mib: int, limit_mib: int) -> None:
         """Notes that an actor will end itself, because it exceeds its placement's memory limit."""
-        parts = await self._readiness.parts()
+        parts = await self.readiness.parts()
         parts.context.keeper.note(
             actor,
             f"The run's process used {resident_mib} MiB of memory; its graph's memory_mib allows"
@@ -283,7 +305,7 @@ class RegistryActor:
     @long_poll
     async def follow(self, run_id: str, attempt: int, wait_s: float) -> RunLocation | None:
         """Returns the location of the attempt after ``attempt``, or the end: `Followers.follow`."""
-        parts = await self._readiness.parts()
+        parts = await self.readiness.parts()
         return await parts.followers.follow(run_id, attempt, wait_s)
 
     @long_poll
@@ -295,19 +317,19 @@ class RegistryActor:
     @repeatable
     async def inspector(self, duty: Duty = Duty.READS) -> str:
         """Returns the name of the inspector of a duty; waits while the inspector starts."""
-        parts = await self._readiness.parts()
+        parts = await self.readiness.parts()
         return await parts.context.inspections.inspector(duty)
 
     @repeatable
     async def ask_apart(self, duty: Duty, graph_id: str, method: str, args: tuple[Any, ...]) -> Any:
         """Asks the inspector apart a question that may have ended the usual inspector."""
-        parts = await self._readiness.parts()
+        parts = await self.readiness.parts()
         return await parts.context.inspections.ask_apart(duty, graph_id, method, args)
 
     @repeatable
     async def info(self) -> dict[str, Any]:
         """Returns the numbers of runs, actors and slots."""
-        context = (await self._readiness.parts()).context
+        context = (await self.readiness.parts()).context
         running = len(context.runs.executed())
         recent = context.runs.recent_placements()
         return {
@@ -320,7 +342,7 @@ class RegistryActor:
     @repeatable
     async def counted(self) -> Counted:
         """Returns all metrics of this registry."""
-        measure((await self._readiness.parts()).context)
+        measure((await self.readiness.parts()).context)
         return self._meter.counted()
 
     # --- exclusive operations ------------------------------------------------------------------

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from actors.common import metrics
@@ -18,6 +19,7 @@ from actors.registry.attempts import Attempts
 from actors.registry.context import Context
 from actors.registry.effects import Effects
 from actors.registry.in_flight import Run
+from actors.registry.inputs import Inputs
 from actors.registry.pending import Pending, Remembered, answers
 from actors.registry.pools import ActorPools
 from greenroom.core.admission import Claim
@@ -28,17 +30,19 @@ from greenroom.core.errors import (
     Conflict,
     DatabaseUnavailable,
     GreenroomError,
+    InvalidRequest,
     NotFound,
     Restarting,
     TooManyRequests,
     Unavailable,
 )
+from greenroom.core.inputs import NewInput
 from greenroom.core.lifecycle import Event
 from greenroom.core.runs import CreatedRun, RunRequest
 from greenroom.graphs.configuration import GraphSpec, PlacementSpec
 from greenroom.persistence import journal, shipped
 from greenroom.persistence.database import Pool
-from greenroom.persistence.journal import Superseded
+from greenroom.persistence.journal import Superseded, Write
 
 log = logging.getLogger("greenroom.registry")
 
@@ -63,7 +67,10 @@ class _Admission:
 class Admissions:
     """Admits runs, and puts delayed runs into the queue when they are due."""
 
-    def __init__(self, context: Context, attempts: Attempts, effects: Effects) -> None:
+    def __init__(
+        self, context: Context, attempts: Attempts, effects: Effects, inputs: Inputs
+    ) -> None:
+        self._inputs = inputs
         self._runs = context.runs
         self._lanes = context.lanes
         self._meter = context.meter
@@ -130,6 +137,19 @@ class Admissions:
             return decided
         return await self.pending.begin(request.run_id, self._create(request, decided))
 
+    async def follow(self, request: RunRequest, writes: Sequence[Write]) -> CreatedRun | Exception:
+        """Admits the run that takes over what another run of the thread has not taken.
+
+        Args:
+            writes: for the same commit. They may be about the run.
+        """
+        decided = self._decide(request, more=writes)
+        if isinstance(decided, GreenroomError):
+            return decided
+        if decided is not None and (run := self._runs.find(request.run_id)) is not None:
+            run.has_inputs = True
+        return await self.pending.begin(request.run_id, self._create(request, decided))
+
     def _with_webhook(self, request: RunRequest) -> RunRequest:
         """The run without its webhook, where ``http.disable_webhooks`` says so; its record keeps
         it."""
@@ -141,12 +161,72 @@ class Admissions:
         under_way = self.pending.get(request.run_id)
         if under_way is not None:
             return under_way
+        if (run := self._listener(request)) is not None:
+            return self.pending.begin(request.run_id, self._inject(request, run))
         return self.pending.begin(request.run_id, self._create(request, self._decide(request)))
 
+    def _listener(self, request: RunRequest) -> Run | None:
+        """Returns the run that takes a request with the strategy ``inject``, or None."""
+        if request.injection is None or request.run_id in self._created:
+            return None
+        lane = self._lanes.find(request.thread_id)
+        if lane is None or lane.active is None or lane.closing:
+            return None
+        run = self._runs.find(lane.active.run_id)
+        return run if run is not None and run.can_hear and run.run_id != request.run_id else None
+
+    async def _inject(self, request: RunRequest, run: Run) -> CreatedRun | Exception:
+        """Says what a new run would begin with to the active run of its thread."""
+        injection = request.injection
+        assert injection is not None
+        if run.assistant_id != request.assistant_id:
+            return Conflict(
+                "The thread's run is of another assistant, which cannot take this input. Name that"
+                " assistant, or choose a different multitask strategy."
+            )
+        if injection.refusal is not None:
+            return InvalidRequest(injection.refusal)
+        new = NewInput(
+            input_id=injection.input_id,
+            thread_id=run.thread_id,
+            run_id=run.run_id,
+            content=injection.content,
+        )
+        said = await asyncio.shield(self._inputs.begin(new))
+        return said if isinstance(said, Exception) else await self._injected(request, said.run_id)
+
+    async def _injected(self, request: RunRequest, run_id: str) -> CreatedRun | Exception:
+        """Returns the answer to a request that was said to a run, which may be over by now."""
+        assert request.injection is not None
+        (rows,) = await self._journal.commit(journal.created(run_id), key=request.thread_id)
+        if not rows:
+            return NotFound(THREAD_OR_ASSISTANT_NOT_FOUND)
+        ((created_at, metadata),) = rows
+        run = self._runs.find(run_id)
+        created = CreatedRun(
+            run_id=run_id,
+            thread_id=request.thread_id,
+            created_at=created_at.isoformat(),
+            metadata=metadata.encode(),
+            placement=run.placement if run is not None else None,
+            injected=request.injection.input_id,
+        )
+        self._created.remember(request.run_id, created)
+        return created
+
     def _decide(
-        self, request: RunRequest, firing: Firing | None = None
+        self,
+        request: RunRequest,
+        firing: Firing | None = None,
+        *,
+        more: Sequence[Write] | None = None,
     ) -> _Admission | GreenroomError | None:
-        """Reserves lane and slot in one synchronous step; returns None if the run is known."""
+        """Reserves lane and slot in one synchronous step; returns None if the run is known.
+
+        Args:
+            more: writes for the commit of a run that is decided already: what it takes over was
+                acknowledged.
+        """
         if self._draining:
             return Unavailable("The server is stopping. Try again in a moment.")
         if request.run_id in self._runs or request.run_id in self._created:
@@ -154,7 +234,7 @@ class Admissions:
         if not self._pools.knows(request.graph_id):
             return NotFound(THREAD_OR_ASSISTANT_NOT_FOUND)
         delayed = request.after_s > 0
-        if not delayed and self._runs.is_full:
+        if not delayed and more is None and self._runs.is_full:
             return TooManyRequests(
                 f"{self._runs.most_queued} runs are waiting already (max_queued_runs)."
                 " Try again in a moment."
@@ -186,6 +266,9 @@ class Admissions:
         patience_s = ADMISSION_PATIENCE_S
         if firing is not None:
             writes.append(journal.advance_cron(firing, request.run_id))
+            patience_s = None
+        if more is not None:
+            writes += more
             patience_s = None
         rows = self._journal.write(*writes, key=run.thread_id, patience_s=patience_s)
         return _Admission(run=run, actor=actor, rows=rows)
@@ -221,6 +304,12 @@ class Admissions:
             return Unavailable(f"The run could not be stored: {type(error).__name__}. Try again.")
         if not rows:
             await self._effects.withdraw(run)
+            if request.injection is not None:
+                # Perhaps it was said to a run when it was asked for first.
+                find = journal.find_input(request.injection.input_id)
+                (said,) = await self._journal.commit(find, key=request.thread_id)
+                if said:
+                    return await self._injected(request, said[0][0])
             return NotFound(THREAD_OR_ASSISTANT_NOT_FOUND)
         ((created_at, is_current, is_first, metadata, logged),) = rows
         if created_at is None:

@@ -29,7 +29,11 @@ AT_ONCE = 8
 
 
 class AssistantDeletions:
-    """The deletions of assistants, as far as this registry's runs and threads are concerned."""
+    """The deletions of assistants, as far as this registry's runs and threads are concerned.
+
+    Attributes:
+        under_way: those that delete threads, by name.
+    """
 
     def __init__(
         self, context: Context, cancellations: Cancellations, operations: ThreadOperations
@@ -39,7 +43,7 @@ class AssistantDeletions:
         self._tasks = context.tasks
         self._cancellations = cancellations
         self._operations = operations
-        self._under_way: dict[str, asyncio.Task[bool]] = {}
+        self.under_way: dict[str, asyncio.Task[bool]] = {}
 
     async def carry_out(self, name: str, wait_s: float) -> bool:
         """Stops the runs of a deleted assistant, and deletes its threads if that was asked for.
@@ -102,11 +106,11 @@ class AssistantDeletions:
 
     def _deleting(self, deletion: Deletion) -> asyncio.Task[bool]:
         """Returns the one task that deletes the threads of a deletion."""
-        task = self._under_way.get(deletion.name)
+        task = self.under_way.get(deletion.name)
         if task is None:
             task = self._tasks.spawn(self._delete_threads(deletion))
-            self._under_way[deletion.name] = task
-            task.add_done_callback(lambda _: self._under_way.pop(deletion.name, None))
+            self.under_way[deletion.name] = task
+            task.add_done_callback(lambda _: self.under_way.pop(deletion.name, None))
         return task
 
     async def _delete_threads(self, deletion: Deletion) -> bool:

@@ -92,7 +92,13 @@ class Attempts:
     def _order(self, run: Run, *, is_first: bool) -> None:
         assert run.actor is not None
         assert run.kwargs is not None
-        order = RunOrder(facts=run.facts, attempt=run.attempt, kwargs=run.kwargs, is_first=is_first)
+        order = RunOrder(
+            facts=run.facts,
+            attempt=run.attempt,
+            kwargs=run.kwargs,
+            is_first=is_first,
+            has_inputs=run.has_inputs,
+        )
         run.kwargs = None  # a later attempt reads them from the database
         run.ordered_s = time.monotonic()
         if run.since_s is not None and run.attempt == 1:

@@ -48,7 +48,11 @@ PAUSE_S = 1.0
 
 
 class Crons:
-    """The crons of a registry."""
+    """The crons of a registry.
+
+    Attributes:
+        firing: the ids of the crons whose firing is in progress.
+    """
 
     def __init__(self, context: Context, admissions: Admissions) -> None:
         self._journal = context.journal
@@ -60,7 +64,7 @@ class Crons:
         self._faults = context.setup.faults
         self._admissions = admissions
         self._awake = asyncio.Event()
-        self._firing: set[str] = set()
+        self.firing: set[str] = set()
         self._is_loaded = False
 
     # --- what clients want ---------------------------------------------------------------------
@@ -122,22 +126,22 @@ class Crons:
 
         The end of a firing is a reason for a look as well.
         """
-        while len(self._firing) < MAX_AT_ONCE:
+        while len(self.firing) < MAX_AT_ONCE:
             found = await due_crons(
                 self._database,
                 self._clock.now(),
-                but=self._firing,
+                but=self.firing,
                 limit=BATCH,
                 shard=self._shard,
             )
             if not found:
-                return await next_due(self._database, but=self._firing, shard=self._shard)
+                return await next_due(self._database, but=self.firing, shard=self._shard)
             if not self._is_loaded:
                 # In a thread: the loop has other work for the 0.2 s that this takes.
                 await asyncio.to_thread(load)
                 self._is_loaded = True
             for cron in found:
-                self._firing.add(cron.cron_id)
+                self.firing.add(cron.cron_id)
                 self._tasks.spawn(self._fire_once(cron))
         return None
 
@@ -145,7 +149,7 @@ class Crons:
         try:
             await self._fire(cron)
         finally:
-            self._firing.discard(cron.cron_id)
+            self.firing.discard(cron.cron_id)
             self._awake.set()
 
     async def _fire(self, cron: DueCron) -> None:

@@ -1,4 +1,4 @@
-"""Delivers orders and cancels to run actors."""
+"""Delivers orders, cancels and heartbeats to run actors."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from actors.calls.answers import ActorGone, repeat
 from actors.calls.directory import Handles
 from actors.common.tasks import Tasks
 from greenroom.core.batching import Batcher
-from greenroom.core.errors import Unavailable, Unreachable
+from greenroom.core.errors import GreenroomError, Unavailable, Unreachable
 from greenroom.core.runs import RunOrder
 
+BEAT_S = 5.0
+DRAIN_WAIT_S = 1.0
 ASK_WAIT_S = 1.0
 """The time in which an actor must confirm a cancel."""
 RECONNECT_S = 0.1
@@ -24,6 +26,9 @@ class Deliveries:
     Args:
         holds: whether an actor belongs to this registry and is not known to be dead.
         cancel_s: for how many seconds a cancel is delivered again; the grace of a cancelled run.
+
+    Attributes:
+        starters: what gathers the orders of an actor, by its name.
     """
 
     def __init__(
@@ -33,12 +38,13 @@ class Deliveries:
         self._tasks = tasks
         self._holds = holds
         self._cancel_s = cancel_s
-        self._starters: dict[str, Batcher[RunOrder, None]] = {}
+        self.starters: dict[str, Batcher[RunOrder, None]] = {}
+        self._tellers: dict[str, Batcher[tuple[str, int], None]] = {}
         self.epoch = 0
 
     def __len__(self) -> int:
         """The number of live actors that have received orders."""
-        return len(self._starters)
+        return len(self.starters)
 
     def start(self, actor: str, order: RunOrder) -> None:
         """Delivers an order. If the actor dies meanwhile, the keeper's ``lost`` reports it."""
@@ -47,11 +53,9 @@ class Deliveries:
     async def _start(self, actor: str, order: RunOrder) -> None:
         if not self._holds(actor):
             return  # it died, and `lost` was told
-        starter = self._starters.get(actor)
+        starter = self.starters.get(actor)
         if starter is None:
-            starter = self._starters[actor] = Batcher(
-                lambda orders: self._start_many(actor, orders)
-            )
+            starter = self.starters[actor] = Batcher(lambda orders: self._start_many(actor, orders))
         with suppress(ActorGone):
             await starter.submit(order)
 
@@ -65,6 +69,29 @@ class Deliveries:
             pause_s=RECONNECT_S,
         )
         return [None] * len(orders)
+
+    def hear(self, actor: str, run_id: str, attempt: int) -> None:
+        """Tells an actor that something was said to a run; the attempt reads it."""
+        self._tasks.spawn(self._hear(actor, run_id, attempt))
+
+    async def _hear(self, actor: str, run_id: str, attempt: int) -> None:
+        if not self._holds(actor):
+            return  # the next attempt looks by itself
+        teller = self._tellers.get(actor)
+        if teller is None:
+            teller = self._tellers[actor] = Batcher(lambda runs: self._hear_many(actor, runs))
+        with suppress(ActorGone):
+            await teller.submit((run_id, attempt))
+
+    async def _hear_many(self, actor: str, runs: list[tuple[str, int]]) -> list[None]:
+        # Without a bound, as an order: the sender was told that the run takes it.
+        await repeat(
+            lambda: self._handles.call(actor, "hear", runs),
+            on=(Unreachable, Unavailable),
+            bound_s=None,
+            pause_s=RECONNECT_S,
+        )
+        return [None] * len(runs)
 
     async def cancel(self, actor: str, run_id: str, attempt: int, *, keep_values: bool) -> None:
         """Asks an actor to stop an attempt; an actor that does not react is killed after its grace.
@@ -83,6 +110,22 @@ class Deliveries:
                 pause_s=RECONNECT_S,
             )
 
+    async def beat(self, actor: str) -> None:
+        """Sends a heartbeat; after a failure the next one follows soon."""
+        with suppress(GreenroomError):
+            await self._handles.call(actor, "beat", self.epoch, within_s=BEAT_S)
+
+    async def drain(self, actor: str) -> None:
+        """Asks an actor to stop its runs after their superstep."""
+        with suppress(GreenroomError):
+            await self._handles.call(actor, "drain", within_s=DRAIN_WAIT_S)
+
+    async def until_read(self, actor: str, within_s: float) -> None:
+        """Waits until readers have received the end of an actor's last run."""
+        with suppress(GreenroomError):
+            await self._handles.call(actor, "retire", within_s=within_s)
+
     def forget(self, actor: str) -> None:
         """Forgets a dead actor."""
-        self._starters.pop(actor, None)
+        self.starters.pop(actor, None)
+        self._tellers.pop(actor, None)

@@ -30,6 +30,7 @@ class Effects:
         granted: called with a run and the actor that has a slot for it.
         end_unexecuted: ends a cancelled run that no actor executes.
         delete_remains: deletes the data that a stateless run has left on its thread.
+        hand_on: hands on what a run has not taken (`Inputs.hand_on`).
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Effects:
         granted: Callable[[str, str], None],
         end_unexecuted: Callable[[Run], Coroutine[Any, Any, None]],
         delete_remains: Callable[[str], Coroutine[Any, Any, None]],
+        hand_on: Callable[[Run], Coroutine[Any, Any, None]],
     ) -> None:
         self._runs = context.runs
         self._lanes = context.lanes
@@ -56,6 +58,7 @@ class Effects:
         self._granted = granted
         self._end_unexecuted = end_unexecuted
         self._delete_stored_remains = delete_remains
+        self._hand_on = hand_on
 
     async def perform(self, lane: Lane, effects: Sequence[Effect], *writes: Write) -> None:
         """Makes effects durable and performs them, even if the caller is cancelled meanwhile."""
@@ -78,6 +81,9 @@ class Effects:
             if isinstance(effect, Cancel) and (run := self._runs.find(effect.run_id)) is not None:
                 run.cancelled_because = run.cancelled_because or DISPLACED
                 self._enforcer.cancel(run, effect.action)
+        for effect in effects:
+            if isinstance(effect, Drop) and (run := self._runs.find(effect.run_id)) is not None:
+                await self._hand_on(run)  # before it is gone
         written = [
             *self._drop_writes(effects),
             *(journal.store_cancel(cancel.run_id, cancel.action) for cancel in cancels),

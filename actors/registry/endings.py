@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
+from typing import Any
 
 import psycopg
 
@@ -45,9 +47,20 @@ def error_json(name: str, message: str) -> bytes:
 
 
 class Endings:
-    """Stores the ends of runs whose state is `State.ENDING`."""
+    """Stores the ends of runs whose state is `State.ENDING`.
 
-    def __init__(self, context: Context, effects: Effects) -> None:
+    Args:
+        hand_on: hands on what a run has not taken (`Inputs.hand_on`).
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        effects: Effects,
+        *,
+        hand_on: Callable[[Run], Coroutine[Any, Any, None]],
+    ) -> None:
+        self._hand_on = hand_on
         self._lanes = context.lanes
         self._meter = context.meter
         self._tasks = context.tasks
@@ -61,6 +74,7 @@ class Endings:
     async def end(self, run: Run, end: End) -> None:
         """Stores the end of a run, frees its slot, and starts the next run of its thread."""
         lane = self._lanes.of(run.thread_id)
+        await self._hand_on(run)
         if run.life.cancel == "rollback":
             end = await self._roll_back(run)
         await self._faults.at("end")

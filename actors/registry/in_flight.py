@@ -45,6 +45,7 @@ class Run(OfRun):
         cancelled_because: why it is cancelled, as the thread's record says it; None also if an
             earlier registry has cancelled it.
         may_be_task: False: it is no run of an A2A task, so nobody is told about its end.
+        has_inputs: something was said to it, so that it may end with inputs that it has not taken.
     """
 
     facts: RunFacts
@@ -58,6 +59,7 @@ class Run(OfRun):
     out_of_time: bool = False
     cancelled_because: str | None = None
     may_be_task: bool = True
+    has_inputs: bool = False
 
     @property
     def life(self) -> Life:
@@ -75,6 +77,11 @@ class Run(OfRun):
     @property
     def is_ending(self) -> bool:
         return self.ticket.life.state is State.ENDING
+
+    @property
+    def can_hear(self) -> bool:
+        """Whether the run may still take what is said to it: it is neither ending nor cancelled."""
+        return not self.is_ending and self.life.cancel is None
 
     @property
     def placement(self) -> Placement | None:

@@ -101,6 +101,7 @@ class Inspectors:
         self._spec = spec
         self._make = make
         self._inspect_s = inspect_s
+        self._renewing = asyncio.Lock()
         self._together = {duty: _Post(f"{INSPECTOR}-{duty}", is_lasting=True) for duty in Duty}
         self._apart = {duty: _Post(f"{INSPECTOR}-apart-{duty}", is_lasting=False) for duty in Duty}
 
@@ -143,6 +144,34 @@ class Inspectors:
             await self._kill(name)
         else:
             self._fill_with(post, name)
+
+    async def renew(self) -> None:
+        """Replaces the inspectors, since the code of the graphs has changed.
+
+        Each goes when its replacement is ready; if that does not start, it stays.
+        """
+        async with self._renewing:
+            await self._renew()
+
+    async def _renew(self) -> None:
+        for post in self._apart.values():
+            if post.name is not None and not post.turn.locked():
+                self._tasks.spawn(self._kill(post.name))
+                post.empty()
+        for post in self._together.values():
+            old = post.name
+            if old is None:
+                continue  # the next one is starting
+            name = self._new_name(post)
+            problem = await self._make(name)
+            if problem is not None:
+                log.warning("an inspector was not renewed", extra={"reason": problem})
+                return
+            if post.name not in (old, None):
+                self._tasks.spawn(self._kill(name))  # the old one died meanwhile, and was replaced
+                continue
+            self._fill_with(post, name)
+            self._tasks.spawn(self._see_off(post, old))
 
     def beat(self, epoch: int) -> None:
         """Sends heartbeats; kills inspectors that do not answer or are no longer needed."""
@@ -231,7 +260,7 @@ class Inspectors:
 
     async def _fill(self, post: _Post) -> None:
         while True:
-            name = f"{post.prefix}-{uuid.uuid4().hex[:12]}"
+            name = self._new_name(post)
             problem = await self._make(name)
             if problem is None:
                 break
@@ -239,6 +268,10 @@ class Inspectors:
             await asyncio.sleep(PAUSE_S)
         post.is_filling = False
         self._fill_with(post, name)
+
+    @staticmethod
+    def _new_name(post: _Post) -> str:
+        return f"{post.prefix}-{uuid.uuid4().hex[:12]}"
 
     def _fill_with(self, post: _Post, name: str) -> None:
         post.name = name
@@ -258,11 +291,13 @@ class Inspectors:
                 break
             except Exception:  # noqa: BLE001 - a connection error of Ray is not a death
                 await asyncio.sleep(RECONNECT_S)
-        log.warning(
-            "An inspector is replaced." if replaced else "An inspector has died.",
-            extra={"action": "inspector_replaced" if replaced else "inspector_died", "actor": name},
-        )
         self._handles.forget(name)
+        if replaced or post.name == name:  # else another one had its position already
+            action = "inspector_replaced" if replaced else "inspector_died"
+            log.warning(
+                "An inspector is replaced." if replaced else "An inspector has died.",
+                extra={"action": action, "actor": name},
+            )
         if post.name == name:
             post.empty()
             if post.is_lasting:

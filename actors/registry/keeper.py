@@ -15,10 +15,10 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from typing import Any
 
-from actors.calls.answers import ActorGone, repeat
+from actors.calls.answers import repeat
 from actors.calls.directory import Handles
 from actors.calls.names import INSPECTOR, is_run_actor, new_run_actor_name, shard_of
 from actors.common import metrics
@@ -30,17 +30,18 @@ from actors.registry.inspecting import Inspectors
 from actors.registry.pool import ActorPool, MemberState
 from actors.registry.pool_specs import inspector_spec
 from actors.registry.pools import IDLE_S, ActorPools
+from actors.registry.renewing import Renewals
 from actors.registry.slots import Granted, Slots
 from actors.registry.starting import Problem, Starter
+from actors.registry.watching import until_dead
 from actors.spawn import Spawn
-from greenroom.core.errors import ConfigurationError, Fenced, GreenroomError, Unreachable
+from greenroom.core.errors import ConfigurationError, Fenced, Unreachable
 from greenroom.graphs.configuration import Configuration
 
 log = logging.getLogger("greenroom.keeper")
 
 KEEP_INTERVAL_S = 5.0
 ADOPT_WAIT_S = 10.0
-DRAIN_WAIT_S = 1.0
 MAX_FAILED_STARTS = 3
 SEE_OFF_S = 60.0
 """The longest that an actor stays for those who read what it has executed."""
@@ -54,12 +55,32 @@ Unstartable = Callable[[str, str], object]
 """Called with a waiting run, and the reason why no actor starts for it."""
 
 
+def own_inspectors(
+    handles: Handles,
+    tasks: Tasks,
+    starter: Starter,
+    configuration: Configuration,
+    setup: RegistrySetup,
+) -> Inspectors | None:
+    """Returns the inspectors of a registry; None if another registry keeps them."""
+    if not setup.shard.is_first:
+        return None
+    spec = inspector_spec(tuple(configuration.graphs), setup)
+    return Inspectors(
+        handles,
+        tasks,
+        spec=spec,
+        make=lambda name: starter.start_inspector(name, spec),
+        inspect_s=setup.inspect_s,
+    )
+
+
 class Keeper:
     """The actors of one registry.
 
     Args:
         handles, spawn: call actors, and make them.
-        tasks: the keeper's own tasks, which `close` ends.
+        tasks: the keeper's own, which `close` ends.
         meter: counts starts and deaths of actors.
         granted, lost, unstartable: see the types.
 
@@ -67,7 +88,9 @@ class Keeper:
         pools: the actors of each graph.
         slots: gives slots on these actors to runs.
         deliveries: sends orders and cancels to these actors.
+        renewals: replaces the actors when the code of the graphs has changed.
         inspectors: the inspectors of this registry; None if another registry keeps them.
+        notes, pids: the reasons of actors for their own deaths, and process ids, by name.
     """
 
     def __init__(
@@ -85,7 +108,7 @@ class Keeper:
     ) -> None:
         self.handles = handles
         self._setup = setup
-        self._tasks = tasks
+        self.tasks = tasks
         self._meter = meter
         self._lost = lost
         self._unstartable = unstartable
@@ -95,25 +118,17 @@ class Keeper:
         self.deliveries = Deliveries(
             handles, tasks, holds=self.holds, cancel_s=setup.cancel_grace_s
         )
-        self._notes: dict[str, str] = {}
-        self._pids: dict[str, int] = {}
+        self.notes: dict[str, str] = {}
+        self.pids: dict[str, int] = {}
         self._epoch = 0
         self._shard = setup.shard
         self._max_starts = setup.shard.share(setup.max_starts)
         self._starts = asyncio.Semaphore(self._max_starts) if self._max_starts else None
         self._growing = self._draining = self._closed = False
         self._retry: asyncio.TimerHandle | None = None
-        self._problem = ""
-        self.inspectors = self._own_inspectors(configuration) if setup.shard.is_first else None
-
-    def _own_inspectors(self, configuration: Configuration) -> Inspectors:
-        spec = inspector_spec(tuple(configuration.graphs), self._setup)
-        return Inspectors(
-            self.handles,
-            self._tasks,
-            spec=spec,
-            make=lambda name: self._starter.start_inspector(name, spec),
-            inspect_s=self._setup.inspect_s,
+        self.inspectors = own_inspectors(handles, tasks, self._starter, configuration, setup)
+        self.renewals = Renewals(
+            self.pools, self._starter, self.inspectors, tasks, setup.shard.number, wake=self.wake
         )
 
     # --- life ----------------------------------------------------------------------------------
@@ -126,7 +141,7 @@ class Keeper:
         self._closed = True
         if self._retry is not None:
             self._retry.cancel()
-        await self._tasks.close()
+        await self.tasks.close()
         for name in self.pools.actors:
             self.handles.forget(name)
 
@@ -158,7 +173,7 @@ class Keeper:
             return {}
         try:
             async with asyncio.timeout(ADOPT_WAIT_S):
-                spec, self._pids[name], runs = await repeat(
+                spec, self.pids[name], runs = await repeat(
                     lambda: self.handles.call(name, "adopt", self._epoch),
                     on=(Unreachable,),
                     bound_s=None,  # the time-out around it is the bound
@@ -176,7 +191,7 @@ class Keeper:
             return {}
         pool.adopt(name, [run_id for run_id, _ in runs], now_s=time.monotonic())
         self.pools.add_actor(name, pool)
-        self._tasks.spawn(self._watch(name))
+        self.tasks.spawn(self._watch(name))
         return {run_id: (name, attempt) for run_id, attempt in runs}
 
     async def drain(self) -> None:
@@ -186,45 +201,40 @@ class Keeper:
         for name in names:
             if (pool := self.pools.of_actor(name)) is not None:
                 pool.retire(name)
-        await asyncio.gather(*(self._drain(name) for name in names))
-
-    async def _drain(self, name: str) -> None:
-        with suppress(GreenroomError):
-            await self.handles.call(name, "drain", within_s=DRAIN_WAIT_S)
+        await asyncio.gather(*(self.deliveries.drain(name) for name in names))
 
     async def keep(self) -> None:
         """Keeps the pools at their size, and sends heartbeats to the actors; never ends."""
+        if self._setup.reloads:
+            self.renewals.renew_adopted()
         self.wake()
         if self.inspectors is not None:
             self.inspectors.keep()
         while True:
             # Several times within what an actor takes for the registry's death.
             await asyncio.sleep(min(KEEP_INTERVAL_S, self._setup.registry_silence_s / 4))
-            for name in self.pools.actors:
-                self._tasks.spawn(self._beat(name))
+            for name in (*self.pools.actors, *self.renewals.spares):
+                self.tasks.spawn(self.deliveries.beat(name))
             if self.inspectors is not None:
                 self.inspectors.beat(self._epoch)
             now_s = time.monotonic()
             for pool in self.pools.distinct:
                 self._shrink(pool, now_s)
             self.wake()
+            if self._setup.reloads and not self.pools.is_cold(now_s=now_s):
+                await self.renewals.make_spares()
 
     def _shrink(self, pool: ActorPool, now_s: float) -> None:
         for name in pool.surplus(now_s=now_s, idle_s=IDLE_S):
             retired = pool.members[name].state is MemberState.RETIRING
             pool.stopped(name)  # at once: another one may have its place
             self.pools.remove_actor(name)
-            self._tasks.spawn(self._see_off(name) if retired else self.kill(name))
+            self.tasks.spawn(self._see_off(name) if retired else self.kill(name))
 
     async def _see_off(self, name: str) -> None:
         """Ends a retired actor after its readers have received the end of its last run."""
-        with suppress(GreenroomError):
-            await self.handles.call(name, "retire", within_s=SEE_OFF_S)
+        await self.deliveries.until_read(name, SEE_OFF_S)
         await self.kill(name)
-
-    async def _beat(self, name: str) -> None:
-        with suppress(GreenroomError):  # the next beat follows soon
-            await self.handles.call(name, "beat", self._epoch, within_s=KEEP_INTERVAL_S)
 
     async def is_warm(self, wait_s: float) -> bool:
         """Waits until every pool has a ready actor and the inspector is ready.
@@ -235,7 +245,7 @@ class Keeper:
         deadline_s = time.monotonic() + wait_s
         while True:
             if self.pools.has_failed_starts:
-                raise ConfigurationError(f"An actor does not start: {self._problem}")
+                raise ConfigurationError(f"An actor does not start: {self.pools.problem}")
             now_s = time.monotonic()
             is_cold = self.pools.is_cold(now_s=now_s)
             if not is_cold and (self.inspectors is None or self.inspectors.is_there):
@@ -246,7 +256,7 @@ class Keeper:
 
     def counts(self) -> dict[str, Any]:
         """Returns the numbers of actors and slots, for operators."""
-        return self.pools.counts(self._pids)
+        return self.pools.counts(self.pids)
 
     # --- actors --------------------------------------------------------------------------------
 
@@ -260,12 +270,15 @@ class Keeper:
 
     def note(self, actor: str, reason: str) -> None:
         """Notes the reason that an actor gives for its own death."""
-        self._notes[actor] = reason
+        self.notes[actor] = reason
 
     async def _watch(self, name: str) -> None:
         # Without a bound: nothing but a death ends it, or the death would never be heard.
         await repeat(
-            lambda: self._until_dead(name), on=(Unreachable,), bound_s=None, pause_s=RECONNECT_S
+            lambda: until_dead(self.handles, name),
+            on=(Unreachable,),
+            bound_s=None,
+            pause_s=RECONNECT_S,
         )
         pool = self.pools.of_actor(name)
         if pool is not None and not self._draining:
@@ -273,28 +286,11 @@ class Keeper:
             log.warning("An actor has died.", extra={"action": "actor_died", "actor": name})
         self._bury(name)
 
-    async def _until_dead(self, name: str) -> None:
-        """Waits until Ray reports the death of an actor.
-
-        Raises:
-            Unreachable: the waiting call was broken off, which is not a death.
-        """
-        try:
-            await self.handles.call(name, "alive", within_s=None)
-        except ActorGone:
-            return
-        except Unreachable:
-            raise
-        except Exception as error:  # an actor of other code may answer anything
-            log.warning("an actor's watch broke off", extra={"actor": name}, exc_info=True)
-            raise Unreachable(f"Actor {name} is not watched: {error}") from error
-        raise Unreachable(f"Actor {name} answered what is never answered.")
-
     def _bury(self, name: str, *, blameless: bool = False) -> None:
         self.handles.forget(name)
         self.deliveries.forget(name)
-        self._pids.pop(name, None)
-        note = self._notes.pop(name, None)
+        self.pids.pop(name, None)
+        note = self.notes.pop(name, None)
         pool = self.pools.remove_actor(name)
         if pool is None:
             return
@@ -321,10 +317,11 @@ class Keeper:
                 # One after the other: perhaps the next is not wanted any more by then.
                 wanted = min(wanted, max(0, self._max_starts - pool.starts))
             for _ in range(wanted):
-                name = new_run_actor_name(self._shard.number)
+                spare = self.renewals.take_spare(pool)
+                name = spare or new_run_actor_name(self._shard.number)
                 pool.starting(name)
                 self.pools.add_actor(name, pool)
-                self._tasks.spawn(self._start_actor(name, pool))
+                self.tasks.spawn(self._start_actor(name, pool, is_made=spare is not None))
             retry_s = pool.retry_after_s(now_s=now_s)
             if retry_s is not None:
                 retries_s.append(retry_s)
@@ -333,22 +330,24 @@ class Keeper:
         loop = asyncio.get_running_loop()
         self._retry = loop.call_later(min(retries_s), self.wake) if retries_s else None
 
-    async def _start_actor(self, name: str, pool: ActorPool) -> None:
+    async def _start_actor(self, name: str, pool: ActorPool, *, is_made: bool) -> None:
         turns = self._starts if pool.has_ready and self._starts else nullcontext()
-        started = await self._starter.start_run_actor(name, pool.spec, turns)
+        started = await self._starter.start_run_actor(name, pool.spec, turns, is_made=is_made)
         outcome = "failed" if isinstance(started, Problem) else "ready"
         self._meter.count(metrics.ACTOR_STARTS, pool.label, outcome)
         if not isinstance(started, Problem):
-            self._pids[name] = started
+            self.pids[name] = started
             log.info("An actor is ready.", extra={"action": "actor_ready", "actor": name})
-            self._tasks.spawn(self._watch(name))
+            self.tasks.spawn(self._watch(name))
             self.handles.connect(name)
             self.slots.grant(pool.ready(name, now_s=time.monotonic()))
             self.wake()
             return
-        self._problem = started.reason
-        log.error("an actor did not start", extra={"actor": name, "reason": started.reason})
+        self.pools.problem = started.reason
         self._bury(name, blameless=started.blameless)
+        if pool.serves_old_code:
+            return  # `renew` returns the problem, and waiting runs get their slots there
+        log.error("an actor did not start", extra={"actor": name, "reason": started.reason})
         if started.hopeless or pool.failed_starts >= MAX_FAILED_STARTS:
             for run_id in [*pool.waiting]:
                 pool.leave(run_id)

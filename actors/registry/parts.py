@@ -1,12 +1,14 @@
 """Puts the parts of a registry together, once it has recovered.
 
+    Inputs ──> Admissions; Endings, Effects ──> Inputs
     Reports ──> Losses ──> Attempts ──> Effects ──> Enforcer
        └──────────┴──────> Endings ───────^
     Crons ──> Admissions, Cancellations, ThreadOperations ──> Effects
     AssistantDeletions ──> Cancellations, ThreadOperations
 
-An arrow is a call. `Effects` has three callbacks in the other direction, because an effect begins
-an attempt, an end or a deletion, and these may have effects of their own.
+An arrow is a call. `Effects` has callbacks in the other direction, because an effect begins an
+attempt, an end or a deletion, and these may have effects of their own. So has `Endings`: the end of
+a run may admit the next one, for what was said to it.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from actors.registry.endings import Endings
 from actors.registry.enforcing import Enforcer
 from actors.registry.followers import Followers
 from actors.registry.in_flight import Run
+from actors.registry.inputs import Inputs
 from actors.registry.losses import Losses
 from actors.registry.reports import Reports
 from actors.registry.thread_operations import ThreadOperations
@@ -44,6 +47,7 @@ class Parts:
     followers: Followers
     reports: Reports
     admissions: Admissions
+    inputs: Inputs
     cancellations: Cancellations
     crons: Crons
     operations: ThreadOperations
@@ -62,6 +66,9 @@ def parts_of(context: Context) -> Parts:
     def delete_remains(thread_id: str) -> Coroutine[Any, Any, None]:
         return operations.delete_remains(thread_id)
 
+    def hand_on(run: Run) -> Coroutine[Any, Any, None]:
+        return inputs.hand_on(run)
+
     enforcer = Enforcer(context.keeper, context.tasks, context.setup)
     effects = Effects(
         context,
@@ -69,13 +76,15 @@ def parts_of(context: Context) -> Parts:
         granted=granted,
         end_unexecuted=end_unexecuted,
         delete_remains=delete_remains,
+        hand_on=hand_on,
     )
     attempts = Attempts(context, enforcer, effects)
-    endings = Endings(context, effects)
+    endings = Endings(context, effects, hand_on=hand_on)
     losses = Losses(context, attempts, endings)
     followers = Followers(context)
     operations = ThreadOperations(context, effects, followers)
-    admissions = Admissions(context, attempts, effects)
+    inputs = Inputs(context, admit=lambda request, writes: admissions.follow(request, writes))
+    admissions = Admissions(context, attempts, effects, inputs)
     cancellations = Cancellations(context, effects)
     return Parts(
         context=context,
@@ -87,6 +96,7 @@ def parts_of(context: Context) -> Parts:
         followers=followers,
         reports=Reports(context, followers, endings, losses),
         admissions=admissions,
+        inputs=inputs,
         cancellations=cancellations,
         crons=Crons(context, admissions),
         operations=operations,

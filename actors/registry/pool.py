@@ -9,6 +9,10 @@ performs the decisions of `wanted` and `surplus`, and reports the results to the
 
 A run without a slot waits, first come first served per placement. A failed start is repeated after
 a growing pause, so that a graph that kills its process cannot keep a machine busy with starts.
+
+`ActorPool.renew` begins a new generation, since the code of the graphs has changed. The actors of
+the old one execute runs until an actor of the new one is ready, and stop after their last run. If
+no new one starts, because the new code is broken, they stay.
 """
 
 from __future__ import annotations
@@ -30,11 +34,20 @@ class MemberState(StrEnum):
     RETIRING = "retiring"
 
 
+class Renewal(StrEnum):
+    """The state of the newest generation: its first actor starts, is ready, or did not start."""
+
+    UNDER_WAY = "under way"
+    DONE = "done"
+    FAILED = "failed"
+
+
 @dataclass(slots=True)
 class Member:
     """One actor of a pool.
 
     Attributes:
+        generation: the code that it has loaded, as counted by `ActorPool.renew`.
         runs: the ids of the runs that occupy its slots.
         served: the number of runs that have left it.
         idle_since_s: the time since which it has no run.
@@ -42,6 +55,7 @@ class Member:
 
     name: str
     state: MemberState
+    generation: int = 0
     runs: set[str] = field(default_factory=set)
     served: int = 0
     idle_since_s: float = 0.0
@@ -82,6 +96,8 @@ class ActorPool:
         self.waiting: deque[str] = deque()
         self.failed_starts = 0
         self._not_before_s = 0.0
+        self._generation = 0
+        self._renewal: Renewal | None = None
 
     @property
     def starts(self) -> int:
@@ -102,6 +118,16 @@ class ActorPool:
         """The number of runs that could start now."""
         ready = (each for each in self.members.values() if each.state is MemberState.READY)
         return sum(max(0, self._slots_of(member) - len(member.runs)) for member in ready)
+
+    @property
+    def renewal(self) -> Renewal | None:
+        """How the newest generation is getting on; None without `renew`."""
+        return self._renewal
+
+    @property
+    def serves_old_code(self) -> bool:
+        """Whether actors of an older generation still take runs."""
+        return any(m.state is MemberState.READY and self._is_old(m) for m in self.members.values())
 
     # --- runs ----------------------------------------------------------------------------------
 
@@ -214,6 +240,11 @@ class ActorPool:
         live = [m for m in self.members.values() if m.state is not MemberState.RETIRING]
         room = self.spec.max_actors - len(self.members)
         starting = self.starts
+        if self._renewal is Renewal.UNDER_WAY:
+            # One at first, beyond the limit if need be: the actors of the old code leave for it.
+            return 0 if any(not self._is_old(m) for m in live) else 1
+        if self._renewal is Renewal.FAILED and self.serves_old_code:
+            return 0  # waiting runs get the slots of the old code
         for_waiting = -(-len(self.waiting) // self.spec.runs_per_actor)
         free = sum(1 for m in live if m.state is MemberState.READY and not m.runs)
         missing = max(0, min(room, for_waiting + self.warm(now_s=now_s) - free - starting))
@@ -243,8 +274,23 @@ class ActorPool:
         remaining_s = self._short_since_s + self._patience_s - now_s
         return remaining_s if remaining_s > 0 else None
 
+    def renew(self) -> None:
+        """Begins a new generation: the code of the graphs has changed."""
+        self._generation += 1
+        self._renewal = Renewal.UNDER_WAY
+        if self.spec.is_scarce:
+            # There may be no room for one more, so the old ones leave first.
+            for member in self.members.values():
+                if member.state is MemberState.READY:
+                    member.state = MemberState.RETIRING
+        self.failed_starts = 0
+        self._not_before_s = 0.0
+
+    def _is_old(self, member: Member) -> bool:
+        return member.generation < self._generation
+
     def starting(self, name: str) -> None:
-        self.members[name] = Member(name, MemberState.STARTING)
+        self.members[name] = Member(name, MemberState.STARTING, self._generation)
 
     def ready(self, name: str, *, now_s: float) -> list[tuple[str, str]]:
         """Marks an actor that has loaded its graphs; returns ``(run, actor)`` pairs to start."""
@@ -253,6 +299,12 @@ class ActorPool:
             member.state = MemberState.READY
             member.idle_since_s = now_s
             self.failed_starts = 0
+            if self._renewal is not None and not self._is_old(member):
+                self._renewal = Renewal.DONE
+            if self._renewal is Renewal.DONE:
+                for each in self.members.values():
+                    if each.state is MemberState.READY and self._is_old(each):
+                        each.state = MemberState.RETIRING
         return self.grants()
 
     def died(self, name: str, *, now_s: float, blameless: bool = False) -> set[str]:
@@ -265,6 +317,10 @@ class ActorPool:
         if member is None:
             return set()
         if member.state is MemberState.STARTING and not blameless:
+            if self._renewal is Renewal.UNDER_WAY and not self._is_old(member):
+                self._renewal = Renewal.FAILED
+                if self.serves_old_code:
+                    return member.runs
             self.failed_starts += 1
             step = min(self.failed_starts, len(START_BACKOFF_S) - 1)
             self._not_before_s = now_s + START_BACKOFF_S[step]

@@ -24,10 +24,12 @@ class ActorPools:
 
     Attributes:
         timeouts_s: the time-out of an attempt in seconds, by graph; an absent graph has none.
+        problem: why the last actor that did not start did not; empty for none.
     """
 
     def __init__(self, configuration: Configuration, setup: RegistrySetup) -> None:
         self._setup = setup
+        self.problem = ""
         self.timeouts_s = {
             graph_id: graph.placement.timeout_s
             for graph_id, graph in configuration.graphs.items()

@@ -35,6 +35,7 @@ from greenroom.persistence.bulk import AT_ONCE, Bulk, Operation
 from greenroom.persistence.database import Pool, open_pool
 from greenroom.persistence.embedded import Embedded, start_embedded
 from greenroom.persistence.journal import InFlight, Journal
+from greenroom.persistence.run_inputs import runs_with_inputs
 
 log = logging.getLogger("greenroom.registry")
 
@@ -49,6 +50,7 @@ class Recovered:
         takes_shipped: as in `Context`.
         half_done: the unfinished operations of earlier registries.
         found: the runs that are not over.
+        with_inputs: the runs to which something was said, and whether each is over.
         with_remains: the ids of threads that stateless runs have left with data.
         executed: the attempts that living actors execute: run → actor and attempt.
     """
@@ -63,6 +65,7 @@ class Recovered:
     bulk: Bulk
     half_done: list[Operation]
     found: list[InFlight]
+    with_inputs: list[tuple[str, bool]]
     with_remains: list[str]
     executed: Mapping[str, tuple[str, int]]
 
@@ -104,6 +107,7 @@ async def recover(
             epoch = await journal.take_epoch(connection, setup.generation, shard)
             found = await journal.in_flight(connection, shard)
             with_remains = await journal.threads_with_remains(connection, shard)
+            with_inputs = await runs_with_inputs(connection, shard)
         pen = Journal(
             database,
             epoch,
@@ -131,6 +135,7 @@ async def recover(
         bulk=bulk,
         half_done=half_done,
         found=found,
+        with_inputs=with_inputs,
         with_remains=with_remains,
         executed=executed,
     )
@@ -158,6 +163,12 @@ def restore(parts: Parts, recovered: Recovered) -> None:
             # An actor that lives and does not know the run never had the order.
             keeper.slots.release(run.run_id, run.graph_id, actor)
             tasks.vital(parts.losses.lost(run.run_id, actor, None, died=not holds))
+    for run_id, is_over in recovered.with_inputs:
+        if is_over:
+            tasks.vital(parts.inputs.take_up(run_id))
+        elif (said_to := context.runs.find(run_id)) is not None:
+            said_to.has_inputs = True
+            parts.inputs.tell(said_to)  # perhaps its actor was not told
     parts.operations.take_up(recovered.half_done)
     # What was displaced before the restart and had not ended is displaced now.
     for thread_id, effects in displaced:

@@ -59,16 +59,34 @@ class Starter:
         self._timeouts_s = timeouts_s
 
     async def start_run_actor(
-        self, name: str, spec: PoolSpec, turns: AbstractAsyncContextManager[None] | None
+        self,
+        name: str,
+        spec: PoolSpec,
+        turns: AbstractAsyncContextManager[None] | None,
+        *,
+        is_made: bool = False,
     ) -> int | Problem:
         """Starts a run actor.
 
         Args:
             turns: limits the number of concurrent starts, because running runs need the CPU more.
+            is_made: whether `make_spare` has made its process.
 
         Returns:
             the actor's process id, or the problem.
         """
+
+        def create() -> None:
+            if not is_made:
+                self._make(name, spec)
+
+        return await self._start(name, spec, create, turns)
+
+    async def make_spare(self, name: str, spec: PoolSpec) -> None:
+        """Makes the process of a run actor, which loads no graphs yet."""
+        await asyncio.to_thread(self._make, name, spec)
+
+    def _make(self, name: str, spec: PoolSpec) -> None:
         setup = RunActorSetup(
             name=name,
             namespace=self._setup.namespace,
@@ -86,9 +104,7 @@ class Starter:
             logs=self._setup.logs,
             faults=self._setup.faults,
         )
-        return await self._start(
-            name, spec, lambda: self._spawn.make_run_actor(name, setup, spec), turns
-        )
+        self._spawn.make_run_actor(name, setup, spec)
 
     async def start_inspector(self, name: str, spec: PoolSpec) -> str | None:
         """Starts an inspector; returns the reason if it does not start, else None."""

@@ -7,17 +7,15 @@ commit (`greenroom.persistence.bulk`). A new registry continues unfinished opera
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 from actors.registry.context import Context
 from actors.registry.effects import Effects
+from actors.registry.exclusion import Exclusion
 from actors.registry.followers import Followers, stored_run
+from actors.registry.turns import Turns
 from greenroom.core.admission import Lane
 from greenroom.core.errors import RUN_NOT_FOUND, BadRequest, Conflict, GreenroomError, NotFound
 from greenroom.core.runs import RunStatus
@@ -27,11 +25,13 @@ from greenroom.persistence.bulk import Operation, operation_done
 
 log = logging.getLogger("greenroom.thread_operations")
 
-T = TypeVar("T")
-
 
 class ThreadOperations:
-    """Performs the operations on a registry's threads."""
+    """Performs the operations on a registry's threads.
+
+    Attributes:
+        turns: the operations under way.
+    """
 
     def __init__(self, context: Context, effects: Effects, followers: Followers) -> None:
         self._runs = context.runs
@@ -46,27 +46,8 @@ class ThreadOperations:
         self._thread_ttl_s = context.setup.thread_ttl_s
         self._effects = effects
         self._followers = followers
-        self._under_way: dict[str, _Turn] = {}
-
-    async def _exclusively(self, thread_id: str, work: Callable[[], Awaitable[T]]) -> T:
-        """Performs ``work`` while no run is on the thread.
-
-        Raises:
-            Conflict: a run or another operation is in progress.
-        """
-        lane = self._lanes.of(thread_id)
-        operation = os.urandom(8).hex()
-        lane.begin_exclusive(operation)
-        return await self._and_give_back(lane, operation, work)
-
-    async def _and_give_back(
-        self, lane: Lane, operation: str, work: Callable[[], Awaitable[T]]
-    ) -> T:
-        try:
-            return await work()
-        finally:
-            await self._effects.perform(lane, lane.end_exclusive(operation))
-            self._waiters.tell(operation)
+        self._exclusion = Exclusion(context, effects)
+        self.turns = Turns()
 
     async def _rest(
         self, thread_id: str, interrupts: bytes | None, *writes: journal.Write, has_next: bool
@@ -107,8 +88,8 @@ class ThreadOperations:
             self._activity.note(thread_id, "state")
             return reply
 
-        async with self._one(f"update {next(iter(update_id), object())}"):
-            return await self._exclusively(thread_id, work)
+        async with self.turns.of(f"update {next(iter(update_id), object())}"):
+            return await self._exclusion.during(thread_id, work)
 
     async def copy(self, thread_id: str, copy_id: str, metadata: str) -> None:
         """Copies a thread's record and checkpoints; the copy appears when it is complete.
@@ -126,12 +107,12 @@ class ThreadOperations:
         """
 
         async def work() -> None:
-            async with self._one(copy_id):
+            async with self.turns.of(copy_id):
                 if not await self._bulk.copy_thread(thread_id, copy_id, metadata):
                     raise Conflict("Conflict")
 
-        async with self._one(f"copy {copy_id}"):  # as in `update_state`
-            await self._exclusively(thread_id, work)
+        async with self.turns.of(f"copy {copy_id}"):  # as in `update_state`
+            await self._exclusion.during(thread_id, work)
 
     async def prune(self, thread_id: str) -> None:
         """Deletes all but the newest checkpoint of each namespace. Repeatable.
@@ -140,7 +121,7 @@ class ThreadOperations:
             Conflict: a run or another operation is in progress.
             BadRequest: the thread's state depends on older checkpoints.
         """
-        await self._exclusively(thread_id, lambda: self._inspections.prune(thread_id))
+        await self._exclusion.during(thread_id, lambda: self._inspections.prune(thread_id))
 
     # --- delete --------------------------------------------------------------------------------
 
@@ -188,7 +169,7 @@ class ThreadOperations:
                 self._reopen(lane)
             return True
 
-        return await self._exclusively(thread_id, work)
+        return await self._exclusion.during(thread_id, work)
 
     async def prune_expired(self, thread_id: str) -> str | None:
         """Prunes a thread whose time to live is over, unless it was used again meanwhile.
@@ -216,7 +197,7 @@ class ThreadOperations:
             await self._journal.commit(journal.note_pruned(thread_id), key=thread_id)
             return outcome
 
-        return await self._exclusively(thread_id, work)
+        return await self._exclusion.during(thread_id, work)
 
     async def delete_remains(self, thread_id: str) -> None:
         """Deletes the remains of a stateless run; its thread's record went with the run's end."""
@@ -231,7 +212,7 @@ class ThreadOperations:
             journal.delete_thread(thread_id), key=thread_id
         )
         if not is_gone:
-            async with self._one(thread_id):
+            async with self.turns.of(thread_id):
                 await self._bulk.delete_thread(thread_id)
 
     def _reopen(self, lane: Lane) -> None:
@@ -264,10 +245,10 @@ class ThreadOperations:
             await self._journal.commit(*journal.delete_run(run_id), key=thread_id)
             return
         graph_id = found.graph_id
-        await self._exclusively(thread_id, lambda: self._forget(thread_id, run_id, graph_id))
+        await self._exclusion.during(thread_id, lambda: self._forget(thread_id, run_id, graph_id))
 
     async def _forget(self, thread_id: str, run_id: str, graph_id: str) -> None:
-        async with self._one(run_id):
+        async with self.turns.of(run_id):
             is_newest = await self._bulk.forget_run(run_id, thread_id, graph_id)
             *_, left = await self._journal.commit(
                 *journal.delete_run(run_id), journal.newest_graph(thread_id), key=thread_id
@@ -300,7 +281,7 @@ class ThreadOperations:
             DatabaseUnavailable, psycopg.Error: the database fails.
         """
         for operation in await self._bulk.unfinished():
-            if operation.subject in self._under_way:
+            if operation.subject in self.turns:
                 continue
             try:
                 match operation.kind:
@@ -322,7 +303,7 @@ class ThreadOperations:
         match operation.kind:
             case "delete":
                 try:
-                    async with self._one(subject):
+                    async with self.turns.of(subject):
                         await self._bulk.delete_thread(subject)
                 finally:
                     self._reopen(lane)
@@ -330,35 +311,10 @@ class ThreadOperations:
                 await self._delete_copy(subject)
             case "forget":
                 graph_id = operation.graph_id or ""
-                await self._and_give_back(
+                await self._exclusion.go_on(
                     lane, subject, lambda: self._forget(thread_id, subject, graph_id)
                 )
 
     async def _delete_copy(self, copy_id: str) -> None:
-        async with self._one(copy_id):
+        async with self.turns.of(copy_id):
             await self._bulk.delete_thread(copy_id)
-
-    @asynccontextmanager
-    async def _one(self, subject: str) -> AsyncIterator[None]:
-        """Excludes other work on the same subject."""
-        turn = self._under_way.setdefault(subject, _Turn())
-        turn.users += 1
-        try:
-            async with turn.lock:
-                yield
-        finally:
-            turn.users -= 1
-            if not turn.users:
-                del self._under_way[subject]
-
-
-@dataclass(slots=True)
-class _Turn:
-    """The work on one subject: one at a time.
-
-    Attributes:
-        users: those who have the lock or wait for it; while there are any, all use this lock.
-    """
-
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    users: int = 0

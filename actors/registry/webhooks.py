@@ -63,6 +63,9 @@ class WebhookSender:
         shard: the shard whose threads' deliveries it sends; no other sender may send them, because
             only this process knows the deliveries in progress.
         open_stored: opens the parts of a delivery that are sealed; None: none is.
+
+    Attributes:
+        sending: the deliveries in progress, by their runs.
     """
 
     def __init__(
@@ -79,7 +82,7 @@ class WebhookSender:
         self._shard = shard
         self._most_per_receiver = shard.share(MAX_PER_RECEIVER)
         self._awake = asyncio.Event()
-        self._sending: dict[str, asyncio.Task[None]] = {}
+        self.sending: dict[str, asyncio.Task[None]] = {}
         self._busy: Counter[str] = Counter()
         self._clients: _Clients | None = None
         self._opening = asyncio.Lock()
@@ -93,7 +96,7 @@ class WebhookSender:
         while True:
             self._awake.clear()
             try:
-                wait_s = await self._send_due()
+                wait_s = await self.send_due()
             except (DatabaseUnavailable, psycopg.Error) as error:
                 log.warning("webhooks wait for the database", extra={"reason": str(error)[:200]})
                 wait_s = DATABASE_PAUSE_S
@@ -118,20 +121,20 @@ class WebhookSender:
 
     async def close(self) -> None:
         """Cancels the deliveries in progress; they stay in the database."""
-        await cancelled(self._sending.values())
+        await cancelled(self.sending.values())
         if self._clients is not None:
             await self._clients.own.aclose()
             await self._clients.others.aclose()
 
-    async def _send_due(self) -> float:
+    async def send_due(self) -> float:
         """Begins the due deliveries within the limits; returns the seconds until the next look."""
-        while (free := MAX_AT_ONCE - len(self._sending)) > 0:
+        while (free := MAX_AT_ONCE - len(self.sending)) > 0:
             found = await outbox.due(
-                self._pool, free, but=self._sending, not_to=self._full(), shard=self._shard
+                self._pool, free, but=self.sending, not_to=self._full(), shard=self._shard
             )
             if not found:
                 due_in_s = await outbox.next_due_s(
-                    self._pool, but=self._sending, not_to=self._full(), shard=self._shard
+                    self._pool, but=self.sending, not_to=self._full(), shard=self._shard
                 )
                 return IDLE_S if due_in_s is None else min(max(due_in_s, 0.0), IDLE_S)
             for each in found:
@@ -145,10 +148,10 @@ class WebhookSender:
     def _begin(self, delivery: Due) -> None:
         self._busy[delivery.receiver] += 1
         task = asyncio.get_running_loop().create_task(self._deliver(delivery))
-        self._sending[delivery.run_id] = task
+        self.sending[delivery.run_id] = task
 
         def done(_: asyncio.Task[None]) -> None:
-            del self._sending[delivery.run_id]
+            del self.sending[delivery.run_id]
             self._busy[delivery.receiver] -= 1
             if not self._busy[delivery.receiver]:
                 del self._busy[delivery.receiver]

@@ -18,6 +18,7 @@ import os
 import sys
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -30,7 +31,8 @@ from actors.common.guard import Guard
 from actors.common.placement import PoolSpec
 from actors.common.setup import RunActorSetup, configuration_of
 from actors.common.shipped import ShippedGraphs
-from actors.run.attempt import Attempt, Deps
+from actors.run.attempt import Attempt
+from actors.run.deps import Deps
 from actors.run.node_threads import NodeThreads
 from actors.run.reading import Shelf
 from actors.run.tail import EarlierTail
@@ -45,7 +47,7 @@ from greenroom.graphs.embedding import load_embedder
 from greenroom.graphs.encryption import load_sealing
 from greenroom.graphs.loading import LoadedGraph, load_graph
 from greenroom.graphs.module_path import make_importable
-from greenroom.persistence import tails
+from greenroom.persistence import run_inputs, tails
 from greenroom.persistence.database import Pool, open_pool
 from greenroom.persistence.fenced_saver import FencedSaver
 from greenroom.persistence.saving import Saving
@@ -55,27 +57,40 @@ from greenroom.persistence.store import Store
 log = logging.getLogger("greenroom.run")
 
 EARLY_KEPT = 256
-"""The number of remembered cancels whose attempt has not arrived."""
+"""The number of remembered cancels, and of remembered notices, whose attempt has not arrived."""
 
 
 class RunActor:
     """Executes up to ``spec.runs_per_actor`` runs at once; the registry chooses them.
 
     `prepare` does the work that may fail: an actor whose ``__init__`` raises is dead for good.
+
+    Args:
+        setup: what the actor is told when it is made.
+        deps: makes the `Deps` of an attempt of this actor; by default of what it has loaded.
+
+    Attributes:
+        shelf: the attempts and their events.
+        cancelled_early: whether to keep the values, by run and attempt, of cancels that came before
+            the start.
     """
 
-    def __init__(self, setup: RunActorSetup) -> None:
+    def __init__(
+        self, setup: RunActorSetup, deps: Callable[[RunActor], Deps] | None = None
+    ) -> None:
         # While a node computes, a control call waits for the interpreter's switch interval.
         sys.setswitchinterval(0.0005)
         self._setup = setup
         self._faults = setup.faults
         self._handles = Handles(setup.namespace)
         self._graphs: dict[str, LoadedGraph] = {}
-        self._shelf: Shelf[Attempt] = Shelf(setup.log_max_bytes, setup.actor_log_max_bytes)
+        self._deps = deps or RunActor.deps
+        self.shelf: Shelf[Attempt] = Shelf(setup.log_max_bytes, setup.actor_log_max_bytes)
         self._lives: set[asyncio.Task[None]] = set()
         # Starts and cancels arrive on different loops, in any order.
         self._arriving = threading.Lock()
-        self._cancelled_early: OrderedDict[tuple[str, int], bool] = OrderedDict()
+        self.cancelled_early: OrderedDict[tuple[str, int], bool] = OrderedDict()
+        self._said_early: OrderedDict[tuple[str, int], bool] = OrderedDict()
         self._hearing = threading.Lock()
         self._epoch = 0
         self._execute_loop: asyncio.AbstractEventLoop | None = None
@@ -85,9 +100,10 @@ class RunActor:
         self._reports: Batcher[Report, bool | None] = Batcher(self._send_reports)
         self._rpc = RpcServer(
             {
-                "read": self._shelf.read,
-                "outcome": self._shelf.outcome,
+                "read": self.shelf.read,
+                "outcome": self.shelf.outcome,
                 "start_many": self._start_from_here,
+                "hear": self.hear,
             }
         )
         # At once: if the registry dies right after it made this actor, no registry knows of it.
@@ -154,14 +170,17 @@ class RunActor:
         """
         self._hear(epoch)
         for order in orders:
-            if not self._shelf.has_had(order.run_id, order.attempt):
+            if not self.shelf.has_had(order.run_id, order.attempt):
                 self._start(order)
 
     def _start(self, order: RunOrder) -> None:
-        attempt = Attempt(order, self._shelf.new_log(order.attempt), self._deps())
+        attempt = Attempt(order, self.shelf.new_log(order.attempt), self._deps(self))
         with self._arriving:
-            self._shelf.add(attempt)
-            keep_values = self._cancelled_early.pop((order.run_id, order.attempt), None)
+            self.shelf.add(attempt)
+            keep_values = self.cancelled_early.pop((order.run_id, order.attempt), None)
+            was_said = self._said_early.pop((order.run_id, order.attempt), False)
+        if was_said:
+            attempt.hear()
         if keep_values is not None:
             attempt.cancel(keep_values)
         # The loop holds its tasks only weakly.
@@ -169,7 +188,8 @@ class RunActor:
         self._lives.add(life)
         life.add_done_callback(self._lives.discard)
 
-    def _deps(self) -> Deps:
+    def deps(self) -> Deps:
+        """Returns what an attempt uses of this actor."""
         pool = self._connections
         return Deps(
             actor=self._setup.name,
@@ -184,10 +204,12 @@ class RunActor:
             append=functools.partial(tails.append, pool, sealing=self._sealing),
             sealing=self._sealing,
             save_values=self._saving.save_values,
+            inputs_for=functools.partial(run_inputs.inputs_for, pool, sealing=self._sealing),
+            note_input=functools.partial(run_inputs.note, self._saving),
             report=self._report,
-            grown=self._shelf.trim,
-            finished=self._finish,
-            left=self._shelf.drop,
+            grown=self.shelf.trim,
+            finished=self.finish,
+            left=self.shelf.drop,
         )
 
     def _saver(self, order: RunOrder, is_first: bool) -> FencedSaver:
@@ -205,7 +227,7 @@ class RunActor:
     @repeatable
     async def drain(self) -> None:
         """Asks every attempt to stop after its superstep; another attempt continues the run."""
-        for attempt in self._shelf.current:
+        for attempt in self.shelf.current:
             attempt.drain()
 
     async def _report(self, report: Report) -> bool:
@@ -224,10 +246,10 @@ class RunActor:
             bound_s=None,
         )
 
-    def _finish(self, attempt: Attempt) -> None:
+    def finish(self, attempt: Attempt) -> None:
         """Shows the end of an attempt to its readers."""
         with self._arriving:  # so that a cancel finds it either current or finished
-            self._shelf.finish(attempt)
+            self.shelf.finish(attempt)
 
     def _graph_of(self, graph_id: str) -> LoadedGraph:
         graph = self._graphs.get(graph_id)
@@ -255,15 +277,34 @@ class RunActor:
                 run.
         """
         with self._arriving:
-            known = self._shelf.find(run_id)
+            known = self.shelf.find(run_id)
             if known is None or known.order.attempt < attempt:
                 # The start has not arrived: calls of different groups are not ordered.
-                self._cancelled_early[run_id, attempt] = keep_values
-                while len(self._cancelled_early) > EARLY_KEPT:
-                    self._cancelled_early.popitem(last=False)
+                self.cancelled_early[run_id, attempt] = keep_values
+                while len(self.cancelled_early) > EARLY_KEPT:
+                    self.cancelled_early.popitem(last=False)
                 return
         if known.order.attempt == attempt:
             known.cancel(keep_values)
+
+    @repeatable
+    async def hear(self, runs: list[tuple[str, int]]) -> None:
+        """Has attempts look for what was said to their runs.
+
+        Args:
+            runs: ``(run, attempt)`` pairs. An attempt whose start has not arrived yet is remembered
+                and looks when it begins.
+        """
+        for run_id, attempt in runs:
+            with self._arriving:
+                known = self.shelf.find(run_id)
+                if known is None or known.order.attempt < attempt:
+                    self._said_early[run_id, attempt] = True
+                    while len(self._said_early) > EARLY_KEPT:
+                        self._said_early.popitem(last=False)
+                    continue
+            if known.order.attempt == attempt:
+                known.hear()
 
     @repeatable
     async def beat(self, epoch: int) -> None:
@@ -290,7 +331,7 @@ class RunActor:
         self._hear(epoch)
         if self._pool is None:
             raise Unavailable("This actor has not loaded its graphs yet.")
-        executing = [(each.order.run_id, each.order.attempt) for each in self._shelf.current]
+        executing = [(each.order.run_id, each.order.attempt) for each in self.shelf.current]
         return self._setup.spec, os.getpid(), executing
 
     def _hear(self, epoch: int) -> None:
@@ -306,17 +347,17 @@ class RunActor:
     @long_poll
     async def read(self, *args: Any) -> Batch:
         """`Shelf.read`, for a gateway without a socket connection."""
-        return await self._shelf.read(*args)
+        return await self.shelf.read(*args)
 
     @long_poll
     async def outcome(self, *args: Any) -> Outcome | None:
         """`Shelf.outcome`, for a gateway without a socket connection."""
-        return await self._shelf.outcome(*args)
+        return await self.shelf.outcome(*args)
 
     @long_poll
     async def retire(self) -> None:
         """Returns when readers have read all ended runs to their end, or have stopped asking."""
-        await self._shelf.until_read()
+        await self.shelf.until_read()
 
     @repeatable
     async def address(self) -> RpcAddress | None:

@@ -16,34 +16,30 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import Any, Protocol
 
 from langgraph.errors import GraphDrained
-from langgraph.runtime import RunControl
 
-from actors.run.node_threads import NodeThreads, executing
-from actors.run.tail import TailWriter, until_done
+from actors.run.deps import Deps
+from actors.run.hearing import Hearing
+from actors.run.node_threads import executing
+from actors.run.reports import Reports
+from actors.run.tail import TailWriter
 from greenroom import tracing
 from greenroom.core.errors import Fenced, GreenroomError
-from greenroom.core.events import Event, EventLog
-from greenroom.core.faults import Faults
-from greenroom.core.runs import Outcome, Report, RunOrder, RunStatus, out_of_time
+from greenroom.core.events import EventLog
+from greenroom.core.runs import Outcome, RunOrder, RunStatus, out_of_time
 from greenroom.core.thread_log import END, QUESTION, RUNNING, end_of
 from greenroom.core.waiting import growing_pauses
 from greenroom.graphs import execution as graph_execution
 from greenroom.graphs import spans
-from greenroom.graphs.loading import LoadedGraph
+from greenroom.graphs.inbox import RunInbox, current_inbox
 from greenroom.graphs.outcomes import outcome_of_failure
 from greenroom.graphs.resume import Tail
+from greenroom.graphs.taking import SteeredControl
 from greenroom.logs import noting
-from greenroom.persistence.fenced_saver import FencedSaver
-from greenroom.persistence.saving import Owner
-from greenroom.sealing import UNSEALED, Sealing
 from greenroom.sealing.runs import opened_run
 from greenroom.wire.encoding import dumps
 
@@ -57,55 +53,6 @@ events are shown only once they are durable, so the next attempt knows what read
 INTERNAL_ERROR = {"error": "InternalError", "message": "An internal error occurred"}
 FIRST_PAUSE_S = 0.1
 MAX_PAUSE_S = 5.0
-
-
-class Left(Protocol):
-    """See `Deps.left`."""
-
-    def __call__(self, attempt: Attempt, /, *, whole: bool) -> None: ...
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Deps:
-    """The parts of the actor that an attempt uses.
-
-    Attributes:
-        actor: the actor's name.
-        isolated: whether the actor executes one run at a time.
-        timeouts_s: the time-out of an attempt in seconds, by graph; an absent graph has none.
-        threads: the threads of synchronous nodes.
-        graph_of: returns the graph of an id; may raise `NotFound`.
-        saver_of: returns the fenced saver of an attempt; with True, the thread has no checkpoint.
-        store: the graphs' store.
-        earlier: returns the durable events of the earlier attempts.
-        append: stores events of a run and its attempt; may raise `Fenced` and `Unavailable`.
-        save_values: stores the thread's values; may raise `Fenced` and `Unavailable`.
-        sealing: opens what a run was given, and seals what its record gets.
-        report: reports to the registry; returns False if the attempt is not the current one.
-        grown: called after each append to a log.
-        finished: called when the report was accepted; shows the end to readers and closes the log.
-        left: called when the attempt leaves this actor without an outcome; closes the log. With
-            ``whole=True`` all emitted events are shown first.
-        leave_process: ends the process with an exit code.
-    """
-
-    actor: str
-    isolated: bool
-    timeouts_s: Mapping[str, float | None]
-    faults: Faults
-    threads: NodeThreads
-    graph_of: Callable[[str], LoadedGraph]
-    saver_of: Callable[[RunOrder, bool], FencedSaver]
-    store: Any
-    earlier: Callable[[RunOrder], Tail]
-    append: Callable[[str, int, list[Event]], Awaitable[None]]
-    save_values: Callable[[Owner, str, bytes], Awaitable[None]]
-    sealing: Sealing = UNSEALED
-    report: Callable[[Report], Awaitable[bool]]
-    grown: Callable[[], None]
-    finished: Callable[[Attempt], None]
-    left: Left
-    leave_process: Callable[[int], Any] = os._exit
 
 
 class Attempt:
@@ -125,7 +72,10 @@ class Attempt:
         self.log = event_log
         self.outcome: Outcome | None = None
         self._deps = deps
-        self._control = RunControl()
+        self._reports = Reports(order, event_log, deps)
+        note = partial(deps.note_input, (order.run_id, order.attempt))
+        self._hearing = Hearing(order, RunInbox(order.attempt, note), deps.inputs_for)
+        self._control = SteeredControl(self._hearing.inbox)
         self._loop = asyncio.get_running_loop()
         self._graph_task: asyncio.Task[Outcome] | None = None
         self._saver = deps.saver_of(order, order.is_first)
@@ -155,6 +105,10 @@ class Attempt:
         if self._graph_task is not None:
             self._graph_task.cancel()
 
+    def hear(self) -> None:
+        """Has the attempt look for what was said to its run. Thread-safe."""
+        self._loop.call_soon_threadsafe(self._hearing.look)
+
     def drain(self) -> None:
         """Asks the attempt to stop after its superstep; another attempt continues the run."""
         self._control.request_drain("the server is stopping")
@@ -162,7 +116,10 @@ class Attempt:
     async def run(self) -> None:
         """Executes the attempt until its log is closed. A cancel reaches the graph's task only."""
         try:
-            await self._execute()
+            try:
+                await self._execute()
+            finally:
+                self._hearing.end()
         except Fenced:
             self._step_down()
         except Exception:  # a bug of ours must end the run, or it stays running for ever
@@ -175,6 +132,7 @@ class Attempt:
         if order.logged:
             await self._tell_begin()
         executing.set(order.run_id)
+        current_inbox.set(self._hearing.inbox)
         noting(run_id=order.run_id, thread_id=order.thread_id, attempt=order.attempt)
         self._graph_task = asyncio.create_task(self._traced())
         if self._cancelled:
@@ -233,6 +191,8 @@ class Attempt:
         deps = self._deps
         try:
             order = await self._opened()
+            if order.has_inputs:
+                await self._hearing.begin(self._emit, self._earlier)
         except GreenroomError as error:
             return outcome_of_failure(error)
         await deps.faults.at("attempt" if order.attempt == 1 else "resume")
@@ -248,9 +208,10 @@ class Attempt:
                     all_written=self._saver.all_written,
                     store=deps.store,
                     control=self._control,
+                    inbox=self._hearing.inbox,
                     flush=self._before_saving if order.resumable else None,
                     room=self._tail.room if self._tail is not None else None,
-                    tail=deps.earlier(order) if order.resumable else None,
+                    tail=self._earlier,
                 )
         except TimeoutError:
             if not deadline.expired():
@@ -260,6 +221,10 @@ class Attempt:
             message = out_of_time(timeout_s or 0.0)
             outcome = _failed(RunStatus.TIMEOUT, {"error": "TimeoutError", "message": message})
             return await self._with_state(outcome)
+
+    @property
+    def _earlier(self) -> Tail | None:
+        return self._deps.earlier(self.order) if self.order.resumable else None
 
     async def _opened(self) -> RunOrder:
         """Returns the order as the graph needs it.
@@ -345,44 +310,17 @@ class Attempt:
         Raises:
             Fenced: the attempt is not the current one.
         """
-        order, deps = self.order, self._deps
         if outcome.error is not None and self._said is None:
             self._hold("error", outcome.error)
             self._said = outcome
         await self._flush()
-        keeps = outcome.values is not None and not order.temporary and self._keeps_values
-        if keeps:
-            values, owner = outcome.values, (order.run_id, order.attempt)
-            assert values is not None
-            await deps.faults.at("values")
-            await until_done(lambda: deps.save_values(owner, order.thread_id, values))
-        if order.logged and self._told_end is not outcome:
+        if self.order.logged and self._told_end is not outcome:
             self._told_end = self._said = outcome
             self._hold(END, self._end_of(outcome))
             await self._flush()
-        await deps.faults.at("report")
-        interrupts, error = outcome.interrupts, outcome.error
-        if (sealing := deps.sealing).is_on:
-            interrupts = await sealing.apart(sealing.seal_json, interrupts)
-            error = error and await sealing.apart(sealing.seal_json, error)
-        accepted = await deps.report(
-            Report(
-                run_id=order.run_id,
-                attempt=order.attempt,
-                actor=deps.actor,
-                status=outcome.status,
-                has_next=outcome.has_next,
-                interrupts=interrupts,
-                error=error,
-                events=self.log.count,
-                first_event_s=self.log.first_event_s,
-                output_keys=outcome.output_keys,
-            )
-        )
-        if not accepted:
-            raise Fenced(order.run_id)
+        await self._reports.ended(outcome, keeps_values=self._keeps_values)
         self._accepted = outcome
-        await deps.faults.at("reported")
+        await self._deps.faults.at("reported")
         self._show(outcome)
 
     def _show(self, outcome: Outcome) -> None:
@@ -399,22 +337,11 @@ class Attempt:
         )
 
     async def _hand_back(self) -> None:
-        order, deps = self.order, self._deps
         await self._saver.settled()
         await self._flush()
-        await deps.report(
-            Report(
-                run_id=order.run_id,
-                attempt=order.attempt,
-                actor=deps.actor,
-                status=RunStatus.PENDING,
-                has_next=True,
-                interrupts=b"{}",
-                error=None,
-            )
-        )
+        await self._reports.handed_back()
         # Without an outcome: readers ask the registry for the next attempt.
-        deps.left(self, whole=True)
+        self._deps.left(self, whole=True)
 
     def _step_down(self) -> None:
         """Stops the execution and its events, because another attempt owns the run."""

@@ -20,8 +20,12 @@ SHIPPED_CPUS = 64
 
 
 def _most_actors(placement: PlacementSpec, settings: Settings) -> int:
-    """Returns the most actors of a placement; each registry may have one, also above the limit."""
-    return max(placement.max_actors or settings.default_max_actors, settings.registry_shards)
+    """Returns the most actors of a placement; each registry may have one, also above the limit.
+
+    Where the code is reloaded, there are new actors and a spare process beside those that leave.
+    """
+    most = max(placement.max_actors or settings.default_max_actors, settings.registry_shards)
+    return 2 * most + 1 if settings.reload else most
 
 
 def logical_cpus(configuration: Configuration, settings: Settings) -> int:

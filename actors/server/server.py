@@ -137,6 +137,49 @@ class Server:
         self._wait_for_registries(hellos)
         self._wait_until_warm(registries)
 
+    def renew(self) -> list[str]:
+        """Has the next runs executed by the code of the graphs as it is now.
+
+        Runs that are under way end with the code that they began with.
+
+        Returns:
+            the reasons why that cannot be; the next runs have the old code then.
+        """
+        calls: list[Any] = []
+        for name in filter(is_registry, self._handles.names()):
+            self._handles.forget(name)  # the registry that this server started may be dead
+            registry: Any = self._handles.get(name)
+            calls.append(registry.renew.remote())
+        return [problem for problems in ray.get(calls) for problem in problems]
+
+    def redeploy(self, configuration: Configuration) -> None:
+        """Serves another configuration: with new registries, actors and gateways.
+
+        Streams break off and are resumed. Runs stop after their superstep, and go on with the new
+        code.
+
+        Raises:
+            ConfigurationError: the gateway does not start.
+        """
+        dsn = self._settings.database_url
+        if dsn is None:
+            assert self._embedded is not None
+            dsn = self._embedded.dsn
+        self._configuration = configuration
+        self._generation = asyncio.run(prepare_database(dsn, configuration))
+        setup = registry_setup(
+            self._settings, configuration, dsn, generation=self._generation, faults=self._faults
+        )
+        for name in filter(is_registry, self._handles.names()):
+            self._handles.forget(name)
+        cluster = self._refuse_impossible(setup)
+        hello = asyncio.run(find_registries(self._handles, setup))
+        gateway = deployment.application(self._settings, setup, nodes=len(cluster.nodes))
+        applications.run_gateway(gateway, name=APPLICATION)
+        self._wait_until_warm(
+            [self._handles.get(registry_name(number)) for number in range(hello["shards"])]
+        )
+
     def _start_serve(self) -> None:
         """Starts Serve.
 

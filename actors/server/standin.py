@@ -17,6 +17,7 @@ import logging
 import signal
 import subprocess
 import threading
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -28,6 +29,8 @@ log = logging.getLogger("greenroom.standin")
 
 LOOK_S = 0.5
 """The seconds between two looks for unknown processes."""
+QUIET_LOOKS = 20
+"""The number of looks that are left out while HAProxy is well."""
 SETTLED_LOOKS = 2
 """The number of successive looks that must find Serve's HAProxy before the stand-in leaves."""
 
@@ -38,13 +41,17 @@ class StandIn:
     Args:
         folder: the directory; only this server's HAProxy has its configuration below it.
         look_s: seconds between two looks, see `LOOK_S`.
+
+    Attributes:
+        command: starts an HAProxy like Serve's; empty until that was seen.
+        process: the stand-in that takes connections; None: there is none.
     """
 
     def __init__(self, folder: Path, *, look_s: float = LOOK_S) -> None:
         self._mark = f"{folder}/"
         self._look_s = look_s
-        self._command: list[str] = []
-        self._process: subprocess.Popen[bytes] | None = None
+        self.command: list[str] = []
+        self.process: subprocess.Popen[bytes] | None = None
         self._leaving: list[subprocess.Popen[bytes]] = []
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="standin", daemon=True)
@@ -68,32 +75,40 @@ class StandIn:
             theirs = self._theirs()
             if theirs:
                 seen += 1
-                self._command = next(iter(theirs.values()))
-                if self._process is not None and seen >= SETTLED_LOOKS:
+                self.command = next(iter(theirs.values()))
+                if self.process is not None and seen >= SETTLED_LOOKS:
                     self._leave()
-                wait_until_one_ends([*theirs], self._look_s)
+                # A look reads the command of every process of the machine.
+                looks = QUIET_LOOKS if self.process is None else 1
+                self._wait(theirs, looks)
                 continue
             seen = 0
-            if self._command and (self._process is None or self._process.poll() is not None):
+            if self.command and (self.process is None or self.process.poll() is not None):
                 self._stand_in()
             self._over.wait(self._look_s)
+
+    def _wait(self, theirs: Iterable[int], looks: int) -> None:
+        """Returns when one of the processes has ended, or when a new look is due."""
+        for _ in range(looks):
+            if self._over.is_set() or wait_until_one_ends([*theirs], self._look_s):
+                return
 
     def _stand_in(self) -> None:
         log.warning("HAProxy is gone; another one stands in until Ray Serve has made a new one.")
         with suppress(OSError):  # the configuration is gone: the server is stopping
-            self._process = subprocess.Popen(
-                self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            self.process = subprocess.Popen(
+                self.command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
             )
 
     def _leave(self) -> None:
         """Makes the stand-in take no new connections; it ends itself when it has none left."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGUSR1)
+        assert self.process is not None
+        self.process.send_signal(signal.SIGUSR1)
         self._leaving = [each for each in self._ours() if each.poll() is None]
-        self._process = None
+        self.process = None
 
     def _ours(self) -> list[subprocess.Popen[bytes]]:
-        return [*self._leaving, *([self._process] if self._process is not None else [])]
+        return [*self._leaving, *([self.process] if self.process is not None else [])]
 
     def _theirs(self) -> dict[int, list[str]]:
         """Returns Serve's HAProxies: the command that starts an equal one, by process id."""

@@ -10,7 +10,7 @@ from greenroom.auth.ready import ReadyMade, ReadySettings
 from greenroom.core.access import AuthSpec
 from greenroom.core.errors import ConfigurationError
 from greenroom.graphs.configuration import Configuration
-from greenroom.graphs.importing import module_of
+from greenroom.graphs.importing import load_target
 
 
 def load_authenticator(
@@ -36,16 +36,7 @@ def load_authenticator(
 
 def load_auth(configuration: Configuration, spec: AuthSpec) -> Auth:
     """Imports the `Auth` object. Raises ConfigurationError as `load_authenticator` does."""
-    module = module_of(
-        spec, configuration.root, configuration.import_paths, configuration.graphs.values()
-    )
-    try:
-        found = getattr(module, spec.attribute)
-    except AttributeError:
-        raise ConfigurationError(
-            f"{spec.subject}: {spec.source} has no attribute {spec.attribute!r}. Correct"
-            f" '{spec.key}'."
-        ) from None
+    found = load_target(spec, configuration)
     if not isinstance(found, Auth):
         raise ConfigurationError(
             f"{spec.subject}: {spec.target} is a {type(found).__name__}, not an Auth. Name an"

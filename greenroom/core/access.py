@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from greenroom.core.scopes import SERVER, Scope
+from greenroom.core.targets import Target
 
 Value = dict[str, Any]
 """What a route is about to do. A handler may change it, and the route does what it then says."""
@@ -112,32 +113,22 @@ class CacheSpec:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class AuthSpec:
+class AuthSpec(Target):
     """``auth`` of `langgraph.json`.
 
     Attributes:
-        target: ``./file.py:attribute`` or ``package.module:attribute`` of a `langgraph_sdk.Auth`.
+        target: that of a `langgraph_sdk.Auth`.
         openapi: security schemes for ``/openapi.json``.
         cache: None: each request is authenticated.
     """
 
-    target: str
     openapi: Mapping[str, Any] = field(default_factory=dict[str, Any])
     cache: CacheSpec | None = None
 
     @property
     def subject(self) -> str:
-        """The beginning of a sentence about it."""
         return "The authentication"
 
     @property
     def key(self) -> str:
         return "auth.path"
-
-    @property
-    def source(self) -> str:
-        return self.target.rpartition(":")[0]
-
-    @property
-    def attribute(self) -> str:
-        return self.target.rpartition(":")[2]

@@ -34,6 +34,11 @@ class Batcher(Generic[T, R]):
         self._gathered: list[tuple[T, asyncio.Future[R]]] = []
         self._task: asyncio.Task[None] | None = None
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is sent, and nothing waits for that."""
+        return self._task is None and not self._gathered
+
     async def submit(self, item: T) -> R:
         """Sends one item in the next batch and waits for its result."""
         return await self.put(item)

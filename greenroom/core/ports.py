@@ -1,7 +1,7 @@
 """The interfaces that the HTTP edge uses, so that it depends on neither Ray nor PostgreSQL.
 
-`Runtime` holds the requests to the registry and the actors. `Records` holds the requests to the
-database. `actors.gateway.runtime` and `persistence.records` implement them.
+`Runtime` holds the requests to the registry and the actors. `core.records.Records` holds the
+requests to the database. `actors.gateway.runtime` and `persistence.records` implement them.
 
 Whatever asks about the records of callers takes a `Scope`, and there is no default: what is outside
 of it does not exist, and is answered as if it did not. `events`, `outcome` and `ask` have none:
@@ -13,12 +13,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Literal, Protocol
 
-from greenroom.core.assistants import AssistantPatch, NewAssistant
 from greenroom.core.crons import Cron
-from greenroom.core.idempotency import Keys, OnceKey
-from greenroom.core.limits import UsageRecords
+from greenroom.core.inputs import NewInput, SaidInput
 from greenroom.core.questions import DrawQuestion as DrawQuestion
 from greenroom.core.questions import HistoryQuestion as HistoryQuestion
+from greenroom.core.questions import InputQuestion as InputQuestion
 from greenroom.core.questions import Question as Question
 from greenroom.core.questions import SchemasQuestion as SchemasQuestion
 from greenroom.core.questions import StateQuestion as StateQuestion
@@ -29,16 +28,7 @@ from greenroom.core.questions import Update as Update
 from greenroom.core.questions import Updated as Updated
 from greenroom.core.runs import Batch, CancelRequest, CreatedRun, Outcome, Placement, RunRequest
 from greenroom.core.scopes import Scope
-from greenroom.core.searches import (
-    AssistantFilter,
-    CronFilter,
-    DeliveryFilter,
-    Page,
-    RunFilter,
-    ThreadFilter,
-)
-from greenroom.core.store import Embedding, Items
-from greenroom.core.telling import Feedback, Pushes
+from greenroom.core.store import Embedding
 from greenroom.core.thread_log import LogPart
 
 
@@ -64,6 +54,18 @@ class Runtime(Embedding, Protocol):
         Raises:
             NotFound: the run does not exist.
             Conflict: the run is over; the message names its status.
+        """
+        ...
+
+    async def say(self, new: NewInput, *, scope: Scope) -> SaidInput:
+        """Says something to a run; it is durable on return.
+
+        Args:
+            scope: of the run's thread.
+
+        Raises:
+            NotFound: the run does not exist.
+            Conflict: the run is over, and ``if_over`` is ``reject``.
         """
         ...
 
@@ -256,169 +258,3 @@ class Runtime(Embedding, Protocol):
 
 JsonObject = dict[str, Any]
 """A record before its encoding; parts may be pre-encoded JSON."""
-
-
-class Records(Items, Keys, UsageRecords, Feedback, Pushes, Protocol):
-    """The database, as the HTTP edge sees it. Records are dicts in the API's shape."""
-
-    async def ready(self) -> None:
-        """Checks the connection to the database.
-
-        Raises:
-            DatabaseUnavailable: the database cannot be reached.
-        """
-        ...
-
-    # assistants
-    async def get_assistant(self, assistant_id: str, *, scope: Scope) -> JsonObject | None: ...
-    async def assistant_of_run(
-        self, assistant_id: str, *, scope: Scope, fresh: bool = False
-    ) -> JsonObject | None:
-        """Returns an assistant with its ``revision``, as an admission compares it.
-
-        Args:
-            fresh: ask the database; otherwise the assistant may be a few seconds old.
-        """
-        ...
-
-    async def create_assistant(
-        self,
-        new: NewAssistant,
-        *,
-        if_exists: Literal["raise", "do_nothing"],
-        scope: Scope,
-        once: OnceKey | None = None,
-    ) -> JsonObject:
-        """Creates an assistant, or returns the existing one; ``once`` as of `create_thread`.
-
-        Raises:
-            NotFound: as of `create_thread`.
-            Conflict: the assistant exists, and ``if_exists`` is ``raise`` or it is outside the
-                scope.
-        """
-        ...
-
-    async def patch_assistant(
-        self, assistant_id: str, patch: AssistantPatch, *, scope: Scope
-    ) -> JsonObject | None:
-        """Makes a new version of an assistant, which it shows; None if it does not exist."""
-        ...
-
-    async def assistant_versions(
-        self,
-        assistant_id: str,
-        *,
-        metadata: Mapping[str, Any] | None,
-        limit: int,
-        offset: int,
-        scope: Scope,
-    ) -> list[JsonObject] | None:
-        """Returns versions, newest first; None when the assistant does not exist."""
-        ...
-
-    async def show_version(
-        self, assistant_id: str, version: int | None, *, scope: Scope
-    ) -> JsonObject | None:
-        """Makes an assistant show one of its versions; None when the assistant does not exist.
-
-        Raises:
-            NotFound: the version does not exist.
-        """
-        ...
-
-    async def search_assistants(
-        self,
-        where: AssistantFilter,
-        *,
-        limit: int,
-        offset: int,
-        sort_by: str,
-        descending: bool,
-        scope: Scope,
-    ) -> Page: ...
-    async def count_assistants(self, where: AssistantFilter, *, scope: Scope) -> int: ...
-
-    # threads
-    async def create_thread(
-        self,
-        thread_id: str,
-        *,
-        metadata: Mapping[str, Any],
-        if_exists: Literal["raise", "do_nothing"],
-        ttl: Mapping[str, Any] | None,
-        scope: Scope,
-        once: OnceKey | None = None,
-    ) -> JsonObject:
-        """Creates a thread, or returns the existing one, or the one made under the key ``once``.
-
-        Raises:
-            NotFound: the key is not reserved any more, or the thread that it made is deleted.
-            Conflict: the thread exists, and ``if_exists`` is ``raise`` or it is outside the scope.
-        """
-        ...
-
-    async def get_thread(self, thread_id: str, *, scope: Scope) -> JsonObject | None: ...
-    async def patch_thread(
-        self,
-        thread_id: str,
-        *,
-        metadata: Mapping[str, Any] | None,
-        ttl: Mapping[str, Any] | None,
-        scope: Scope,
-    ) -> JsonObject | None: ...
-    async def thread_storage(self, thread_id: str, *, scope: Scope) -> JsonObject | None:
-        """Returns a thread's size in the database; None when the thread does not exist."""
-        ...
-
-    async def search_threads(
-        self,
-        where: ThreadFilter,
-        *,
-        limit: int,
-        offset: int,
-        sort_by: str,
-        descending: bool,
-        scope: Scope,
-    ) -> Page: ...
-    async def count_threads(self, where: ThreadFilter, *, scope: Scope) -> int: ...
-
-    # runs; their scope is that of their threads
-    async def get_run(
-        self, thread_id: str | None, run_id: str, *, scope: Scope
-    ) -> JsonObject | None: ...
-    async def list_runs(
-        self, thread_id: str, *, limit: int | None, offset: int, status: str | None, scope: Scope
-    ) -> list[JsonObject] | None:
-        """Returns a thread's runs, newest first; None when the thread does not exist."""
-        ...
-
-    # crons
-    async def get_cron(self, cron_id: str, *, scope: Scope) -> tuple[JsonObject, int] | None:
-        """Returns a cron and its revision (`Cron.revision`); None if it does not exist."""
-        ...
-
-    async def search_crons(
-        self,
-        where: CronFilter,
-        *,
-        limit: int,
-        offset: int,
-        sort_by: str,
-        descending: bool,
-        scope: Scope,
-    ) -> Page: ...
-    async def count_crons(self, where: CronFilter, *, scope: Scope) -> int: ...
-
-    async def search_runs(
-        self, where: RunFilter, *, limit: int, offset: int, descending: bool, scope: Scope
-    ) -> Page:
-        """Returns runs of all threads in the order of their creation."""
-        ...
-
-    async def count_runs(self, where: RunFilter, *, scope: Scope) -> int: ...
-
-    # webhooks
-    async def get_delivery(self, delivery_id: str) -> JsonObject | None: ...
-    async def list_deliveries(self, where: DeliveryFilter, *, limit: int, offset: int) -> Page:
-        """Returns deliveries of webhooks, of the newest run first."""
-        ...

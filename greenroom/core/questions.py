@@ -86,7 +86,29 @@ class SubgraphsQuestion:
     config: Mapping[str, Any] | None = None
 
 
-Question = StateQuestion | HistoryQuestion | SchemasQuestion | DrawQuestion | SubgraphsQuestion
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InputQuestion:
+    """`POST /threads/{t}/runs/{r}/input`: whether the state of the run's graph can take it.
+
+    Attributes:
+        said: JSON object with ``input`` and ``command``.
+        config: the run's.
+    """
+
+    graph_id: str
+    said: bytes
+    as_node: str | None = None
+    config: Mapping[str, Any] | None = None
+
+
+Question = (
+    StateQuestion
+    | HistoryQuestion
+    | SchemasQuestion
+    | DrawQuestion
+    | SubgraphsQuestion
+    | InputQuestion
+)
 Update = StateUpdate | SuperstepsUpdate
 
 

@@ -19,6 +19,7 @@ from typing import Any, Literal, SupportsIndex, cast
 
 from greenroom.core.events import Event
 from greenroom.core.idempotency import OnceKey
+from greenroom.core.inputs import Injection
 from greenroom.core.scopes import Scope
 from greenroom.core.units import KIB
 
@@ -36,7 +37,7 @@ class RunStatus(StrEnum):
         return self not in (RunStatus.PENDING, RunStatus.RUNNING)
 
 
-MultitaskStrategy = Literal["reject", "enqueue", "interrupt", "rollback"]
+MultitaskStrategy = Literal["reject", "enqueue", "interrupt", "rollback", "inject"]
 CancelAction = Literal["interrupt", "rollback"]
 
 
@@ -197,6 +198,7 @@ class RunRequest(_LargeKwargs, OfRun):
         once: the ``Idempotency-Key`` under which the run is made.
         scope: of an existing thread; the run is not admitted to another one.
         caller: whose run it is, where the runs of each caller are limited.
+        injection: with the strategy ``inject``, what is said to the active run in its place.
     """
 
     facts: RunFacts
@@ -211,6 +213,7 @@ class RunRequest(_LargeKwargs, OfRun):
     thread_config: bytes = b"{}"
     once: OnceKey | None = None
     caller: str | None = None
+    injection: Injection | None = None
 
     def kwargs_around(self) -> tuple[memoryview, memoryview | None]:
         """Returns the ``kwargs`` before and after the config's metadata, not copied; without
@@ -261,6 +264,8 @@ class CreatedRun:
         created_at: ISO 8601 with offset, as clients see it.
         metadata: JSON object, the run's metadata, with the thread's.
         placement: the run's placement, or None while it is queued.
+        injected: what was asked for was said to this run, which was there before: the id of the
+            input. None: the run is new.
     """
 
     run_id: str
@@ -268,6 +273,7 @@ class CreatedRun:
     created_at: str
     metadata: bytes
     placement: Placement | None
+    injected: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -277,12 +283,14 @@ class RunOrder(_LargeKwargs, OfRun):
     Attributes:
         kwargs: JSON, as in `RunRequest`.
         is_first: the thread has no checkpoint, so the actor does not look for one.
+        has_inputs: something was said to the run before this attempt; the actor reads it.
     """
 
     facts: RunFacts
     attempt: int
     kwargs: bytes
     is_first: bool = False
+    has_inputs: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,17 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from greenroom.core.questions import DrawQuestion as DrawQuestion
-from greenroom.core.questions import HistoryQuestion as HistoryQuestion
-from greenroom.core.questions import Question as Question
-from greenroom.core.questions import SchemasQuestion as SchemasQuestion
-from greenroom.core.questions import StateQuestion as StateQuestion
-from greenroom.core.questions import StateUpdate as StateUpdate
-from greenroom.core.questions import SubgraphsQuestion as SubgraphsQuestion
-from greenroom.core.questions import SuperstepsUpdate as SuperstepsUpdate
-from greenroom.core.questions import Update as Update
-from greenroom.core.questions import Updated as Updated
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Page:
@@ -75,7 +64,12 @@ class RunFilter:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DeliveryFilter:
-    """The conditions of `GET /webhooks/deliveries`; None selects all."""
+    """The conditions of `GET /webhooks/deliveries`; None selects all.
+
+    Attributes:
+        metadata: of the thread; of the run where the thread is gone.
+    """
 
     status: str | None = None
     thread_id: str | None = None
+    metadata: Mapping[str, Any] | None = None

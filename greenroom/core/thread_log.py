@@ -42,9 +42,11 @@ INPUT_REQUESTED = "input.requested"
 QUESTION = MARK + INPUT_REQUESTED
 """The begin of the names of events that ask a client."""
 INPUT_ANSWERED = "input.answered"
+INPUT_TAKEN = "input.taken"
+"""Something that was said to the run has been taken; clients that do not know it ignore it."""
 DROPPED = "log.dropped"
 """The method of the event that tells a client that events it asked for are not kept any more."""
-SHARED = frozenset({"values", "updates", "custom", "tasks"})
+SHARED = frozenset({"values", "updates", "custom", "tasks", "input"})
 
 CHANNELS = (
     *("values", "updates", "messages", "tools", "lifecycle", "input", "checkpoints"),
@@ -137,6 +139,8 @@ class LogEvent:
             method = channel = "lifecycle"
         elif method in (INPUT_REQUESTED, INPUT_ANSWERED):
             channel = "input"
+        elif method == "input":
+            method = INPUT_TAKEN
         elif method == "custom" and detail:
             channel, node = _CUSTOM + detail, ""
         for name, value in (

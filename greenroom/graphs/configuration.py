@@ -16,7 +16,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from greenroom.core.access import AuthSpec
 from greenroom.core.edge_rules import HttpRules
@@ -28,6 +28,7 @@ from greenroom.core.webhook_rules import WebhookRules
 from greenroom.graphs.auth_section import parse_auth, target_of
 from greenroom.graphs.dependencies import import_paths_of
 from greenroom.graphs.encryption_section import EncryptionTarget, parse_encryption
+from greenroom.graphs.graph_entries import GraphSpec, parse_graph
 from greenroom.graphs.http_section import parse_http
 from greenroom.graphs.json_values import an_object, listed, refuse_unknown
 from greenroom.graphs.placements import PlacementSpec, parse_placement
@@ -40,67 +41,6 @@ from greenroom.graphs.webhooks_section import parse_webhooks
 FILE_NAME = "langgraph.json"
 RESERVED_APPLICATION = "greenroom"
 """The name of the server's own Serve application."""
-
-
-class Importable(Protocol):
-    """A target in a file or a module, which the configuration names.
-
-    Attributes:
-        subject: the beginning of a sentence about it.
-        key: its key in the configuration.
-        target: ``./file.py:attribute`` or ``package.module:attribute``.
-        source: the file or module of the target.
-    """
-
-    @property
-    def subject(self) -> str: ...
-    @property
-    def key(self) -> str: ...
-    @property
-    def target(self) -> str: ...
-    @property
-    def source(self) -> str: ...
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class GraphSpec:
-    """One entry of ``graphs``.
-
-    Attributes:
-        graph_id: the graph's name, e.g. ``agent``.
-        target: ``./file.py:attribute`` or ``package.module:attribute``.
-        description: the description in the configuration.
-        placement: the placement of the graph's runs.
-        defaults: the config of its assistant (`LANGGRAPH_CONFIG`), also with a ``context``.
-        problem: why it cannot be loaded, if that is known; it is not tried then.
-    """
-
-    graph_id: str
-    target: str
-    description: str | None = None
-    placement: PlacementSpec = field(default_factory=PlacementSpec)
-    defaults: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    problem: str | None = None
-
-    @property
-    def subject(self) -> str:
-        """The beginning of a sentence about the graph."""
-        return f"Graph {self.graph_id!r}"
-
-    @property
-    def key(self) -> str:
-        """The graph's key in the configuration."""
-        return f"graphs.{self.graph_id}"
-
-    @property
-    def source(self) -> str:
-        """The file or module of the target."""
-        return self.target.rpartition(":")[0]
-
-    @property
-    def attribute(self) -> str:
-        """The name of the graph within its file or module."""
-        return self.target.rpartition(":")[2]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -289,7 +229,7 @@ def parse_configuration(content: Any, root: Path) -> Configuration:
     env, env_warnings = environment_of(top.get("env", {}), root)
     configs = defaults_of(env)
     graphs = {
-        name: _graph(
+        name: parse_graph(
             name,
             value,
             parse_placement(placements.get(name, {}), defaults, f"greenroom.graphs.{name}"),
@@ -363,33 +303,6 @@ def _warnings(top: Mapping[str, Any]) -> list[str]:
             f"{listed(unknown)}."
         )
     return found
-
-
-def _graph(
-    name: str, value: Any, placement: PlacementSpec, defaults: Mapping[str, Any]
-) -> GraphSpec:
-    description = None
-    if isinstance(value, Mapping):
-        entry = an_object(value, f"graphs.{name}")
-        value, description = entry.get("path"), entry.get("description")
-    if not isinstance(value, str) or not re.fullmatch(r"[^:]*[^:\s]:[A-Za-z_]\w*|.:.+:\w+", value):
-        raise ConfigurationError(
-            f"'graphs.{name}' is {value!r}; it must be './file.py:attribute' or "
-            "'package.module:attribute', or an object with such a 'path'."
-        )
-    if description is not None and not isinstance(description, str):
-        raise ConfigurationError(f"'graphs.{name}.description' must be a string.")
-    if value.rpartition(":")[0].endswith((".js", ".ts", ".mjs", ".mts", ".cjs", ".cts", ".tsx")):
-        raise ConfigurationError(
-            f"Graph {name!r} is a JavaScript graph ({value}); Greenroom runs Python graphs only."
-        )
-    return GraphSpec(
-        graph_id=name,
-        target=value,
-        description=description,
-        placement=placement,
-        defaults=defaults,
-    )
 
 
 def _applications(value: Any) -> dict[str, str]:

@@ -24,7 +24,7 @@ from greenroom.core.raised import message_of, name_of
 from greenroom.core.store import IndexSpec, Vectors
 from greenroom.graphs.configuration import Configuration
 from greenroom.graphs.import_errors import called_failed
-from greenroom.graphs.importing import module_of
+from greenroom.graphs.importing import load_target
 from greenroom.graphs.store_section import EMBED, EmbeddingTarget, is_file
 
 THREADS = 8
@@ -185,16 +185,7 @@ def load_embedder(configuration: Configuration) -> Embedder | None:
         return None
     if not is_file(spec.embed):
         return Embedder(_by_provider(spec, configuration), spec)
-    target = EmbeddingTarget(target=spec.embed)
-    module = module_of(
-        target, configuration.root, configuration.import_paths, configuration.graphs.values()
-    )
-    try:
-        found: Any = getattr(module, target.attribute)
-    except AttributeError:
-        raise ConfigurationError(
-            f"'{EMBED}' is {spec.embed!r}, but {target.source} has no {target.attribute!r}."
-        ) from None
+    found: Any = load_target(EmbeddingTarget(target=spec.embed), configuration)
     if isinstance(found, type) or not (isinstance(found, Embeddings) or callable(found)):
         raise ConfigurationError(
             f"'{EMBED}' is {spec.embed!r}, which is {_a(found)}; it must be a function of a list"

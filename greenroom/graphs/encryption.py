@@ -7,7 +7,7 @@ from typing import Any
 from greenroom.core.errors import ConfigurationError
 from greenroom.graphs.configuration import Configuration
 from greenroom.graphs.encryption_section import KEY, EncryptionTarget
-from greenroom.graphs.importing import module_of
+from greenroom.graphs.importing import load_target
 from greenroom.sealing import Sealing
 
 
@@ -45,10 +45,7 @@ def _handlers(configuration: Configuration, target: EncryptionTarget) -> Any:
     )
     from greenroom.sealing.handlers import Handlers
 
-    module = module_of(
-        target, configuration.root, configuration.import_paths, configuration.graphs.values()
-    )
-    found = getattr(module, target.attribute, None)
+    found = load_target(target, configuration)
     if not isinstance(found, Encryption):
         raise ConfigurationError(
             f"'{KEY}' is {target.target!r}, which is no Encryption. Name an object that"

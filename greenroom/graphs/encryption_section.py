@@ -6,20 +6,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from greenroom.core.errors import ConfigurationError
+from greenroom.core.targets import Target
 from greenroom.graphs.json_values import an_object, refuse_unknown
 
 KEY = "encryption.path"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class EncryptionTarget:
-    """The handlers of a project, as `greenroom.graphs.importing` imports them.
-
-    Attributes:
-        target: ``./file.py:attribute`` or ``package.module:attribute``.
-    """
-
-    target: str
+class EncryptionTarget(Target):
+    """The handlers of a project that encrypt state."""
 
     @property
     def subject(self) -> str:
@@ -28,14 +23,6 @@ class EncryptionTarget:
     @property
     def key(self) -> str:
         return KEY
-
-    @property
-    def source(self) -> str:
-        return self.target.rpartition(":")[0]
-
-    @property
-    def attribute(self) -> str:
-        return self.target.rpartition(":")[2]
 
 
 def parse_encryption(value: Any) -> EncryptionTarget | None:

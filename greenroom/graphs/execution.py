@@ -25,16 +25,18 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-from langgraph.runtime import RunControl
+from langgraph.errors import GraphDrained
 from langgraph.store.base import BaseStore
 
+from greenroom.core.inputs import next_run_id
 from greenroom.core.raised import Escaped
 from greenroom.core.runs import Outcome, RunOrder
 from greenroom.graphs.containment import has_escaped
 from greenroom.graphs.failures import log_failure
-from greenroom.graphs.instructions import instructions
+from greenroom.graphs.inbox import RunInbox
+from greenroom.graphs.instructions import Instructions, instructions
 from greenroom.graphs.langsmith_tracer import chosen_tracer
-from greenroom.graphs.loading import LoadedGraph, Saver
+from greenroom.graphs.loading import Graph, LoadedGraph, Saver, listens
 from greenroom.graphs.log_events import OF_A_LOG, LogEvents
 from greenroom.graphs.messages import Emit
 from greenroom.graphs.outcomes import (
@@ -44,7 +46,7 @@ from greenroom.graphs.outcomes import (
     reraise_signals,
     success,
 )
-from greenroom.graphs.resume import OF_A_RUN, Tail, prepare
+from greenroom.graphs.resume import OF_A_RUN, Start, Tail, going_on, prepare, stopped_at
 from greenroom.graphs.savers import Checked, checking, emitting_first, with_clock
 from greenroom.graphs.state import Head, head_state
 from greenroom.graphs.streaming import (
@@ -55,6 +57,7 @@ from greenroom.graphs.streaming import (
     sink_of,
     stop_again,
 )
+from greenroom.graphs.taking import SteeredControl, take_all, taking_of_nodes
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +70,8 @@ async def execute(
     checkpointer: Saver,
     store: BaseStore | None,
     all_written: Callable[[], Awaitable[None]] | None = None,
-    control: RunControl | None = None,
+    control: SteeredControl | None = None,
+    inbox: RunInbox | None = None,
     flush: Callable[[], Awaitable[None]] | None = None,
     room: Callable[[], Awaitable[None]] | None = None,
     tail: Tail | None = None,
@@ -79,6 +83,7 @@ async def execute(
     Args:
         all_written: returns when the saver has committed all checkpoints; raises why it has not.
         control: requests the graph to stop after the current superstep (``request_drain``).
+        inbox: what is said to the run; its control ends a superstep for it.
         flush: makes the emitted events durable; called before each write of the saver.
         room: returns when there is room for more events; the graph's stream waits for it.
         tail: the durable events of earlier attempts.
@@ -92,6 +97,8 @@ async def execute(
     try:
         todo = instructions(order)
         saver = with_clock(checkpointer)
+        if inbox is not None:
+            saver = taking_of_nodes(saver, inbox, emit)
         deciding = asyncio.Lock()
         if flush is not None:
             saver = emitting_first(saver, flush, deciding)
@@ -104,29 +111,32 @@ async def execute(
             access="threads.create_run",
             context=todo.context,
         ) as graph:
+            if inbox is not None and listens(graph):
+                inbox.listens = True
+                todo = todo.saved_at_each_step()
             try:
                 with chosen_tracer(todo.config):
                     sink = sink_of(graph, order, todo, emit, progress, tail)
                     told = OF_A_LOG if isinstance(sink, LogEvents) else OF_A_RUN
                     start = await prepare(graph, saver, order, todo, tail, told)
+                    if isinstance(sink, LogEvents):
+                        await sink.begin(start.input)
                     if start.stopped:
                         await stop_again(graph, order, todo, emit, progress, tail)
                     else:
-                        if isinstance(sink, LogEvents):
-                            await sink.begin(start.input)
-                            chunks = parts_of(graph, todo, start, control)
-                        else:
-                            eager = flush is not None
-                            chunks = chunks_of(graph, todo, start, emit, room, control, eager=eager)
                         following = Following(
                             sink=sink,
+                            emit=emit,
                             progress=progress,
                             room=room,
-                            repetition=start.repetition,
                             deciding=deciding,
                             checked=checked,
+                            eager=flush is not None,
                         )
-                        await follow(chunks, following)
+                        async with following.to_its_end():
+                            await _steered(
+                                graph, saver, order, todo, start, following, control, inbox, tail
+                            )
                         if all_written is not None:
                             await all_written()
             except BaseException as error:  # noqa: BLE001 - user code ran, and may raise anything
@@ -154,3 +164,46 @@ async def state_after(
         if has_escaped(error):
             raise Escaped(error) from error
         raise
+
+
+async def _steered(
+    graph: Graph,
+    saver: Saver,
+    order: RunOrder,
+    todo: Instructions,
+    start: Start,
+    following: Following,
+    control: SteeredControl | None,
+    inbox: RunInbox | None,
+    tail: Tail | None,
+) -> None:
+    """Executes the graph to its end, with a pause wherever something said is taken."""
+    if inbox is not None and control is not None:
+        if _starts_with_update(order, start, inbox):
+            await take_all(graph, start.config, inbox, following.emit)
+        control.spare_first()
+    while True:
+        try:
+            if todo.streams_log:
+                chunks = parts_of(graph, todo, start, control)
+            else:
+                chunks = chunks_of(graph, todo, start, following, control)
+            await follow(chunks, start.repetition, following)
+            return
+        except GraphDrained:
+            if inbox is None or control is None or control.is_draining:
+                raise
+        start = going_on(start)
+        await take_all(graph, start.config, inbox, following.emit)
+        head = await saver.aget_tuple(start.config)
+        if head is not None and await stopped_at(graph, head, todo):
+            await stop_again(graph, order, todo, following.emit, following.progress, tail)
+            return
+
+
+def _starts_with_update(order: RunOrder, start: Start, inbox: RunInbox) -> bool:
+    """Whether the run was started by an update in the name of a node, which nobody took before."""
+    first = inbox.first()
+    if first is None or first.as_node is None or start.repetition is not None:
+        return False
+    return order.run_id == next_run_id(first.input_id, order.thread_id) and inbox.is_due

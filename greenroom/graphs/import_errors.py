@@ -23,7 +23,9 @@ from typing import Any, cast
 
 from greenroom.core.errors import ConfigurationError
 from greenroom.core.raised import message_of, name_of
-from greenroom.graphs.configuration import FILE_NAME, GraphSpec, Importable
+from greenroom.core.targets import Target
+from greenroom.graphs.configuration import FILE_NAME
+from greenroom.graphs.graph_entries import GraphSpec
 from greenroom.graphs.module_path import OURS
 
 MESSAGE_MAX = 600
@@ -76,7 +78,7 @@ class _Line:
     text: str
 
 
-def import_failed(spec: Importable, root: Path, error: BaseException) -> ConfigurationError:
+def import_failed(spec: Target, root: Path, error: BaseException) -> ConfigurationError:
     """Returns the error for a target whose module does not import.
 
     Args:

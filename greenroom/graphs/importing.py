@@ -20,33 +20,50 @@ import importlib.util
 import os
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.abc import MetaPathFinder
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from greenroom.core.errors import ConfigurationError
-from greenroom.graphs.configuration import Importable
+from greenroom.core.targets import Target
+from greenroom.graphs.configuration import Configuration
 from greenroom.graphs.import_errors import import_failed
 from greenroom.graphs.module_path import OURS, make_importable
 
 
-def module_of(
-    spec: Importable, root: Path, import_paths: Sequence[Path], others: Iterable[Importable]
-) -> ModuleType:
-    """Imports the module of a graph, or of another target of the configuration.
+def load_target(
+    target: Target,
+    configuration: Configuration,
+    *,
+    suggestion: Callable[[ModuleType], str] = lambda module: "",
+) -> Any:
+    """Imports the object that a target names; blocks meanwhile.
 
     Args:
-        root: the directory that relative paths start from; importable.
-        import_paths: further importable directories.
-        others: all graphs of the configuration: the directories of their files are importable.
+        suggestion: what the message of an error says about a module without such an object.
 
     Raises:
-        ConfigurationError: the import failed; the message says why.
+        ConfigurationError: the import failed, or there is no such object; the message names the
+            target and the remedy.
     """
-    sources = [place for each in (*others, spec) if (place := _place(each, root)) is not None]
-    project = [root, *import_paths]
+    module = _module_of(target, configuration)
+    try:
+        return getattr(module, target.attribute)
+    except AttributeError:
+        raise ConfigurationError(
+            f"{target.subject}: {target.source} has no attribute {target.attribute!r}"
+            f"{suggestion(module)}. Correct '{target.key}', which is {target.target!r}."
+        ) from None
+
+
+def _module_of(spec: Target, configuration: Configuration) -> ModuleType:
+    root, graphs = configuration.root, configuration.graphs.values()
+    # The directories of the files of all graphs are importable, for each of them.
+    sources = [place for each in (*graphs, spec) if (place := _place(each, root)) is not None]
+    project = [root, *configuration.import_paths]
     make_importable(project, [path for place in sources for path in place.directories])
     place = _place(spec, root)
     if place is None:
@@ -87,7 +104,7 @@ class _Place:
         return [self.directory] if plain else [self.directory, self.file.parent]
 
 
-def _place(spec: Importable, root: Path) -> _Place | None:
+def _place(spec: Target, root: Path) -> _Place | None:
     """Returns the place of a graph's file, or None for a module."""
     if not (spec.source.endswith(".py") or "/" in spec.source or "\\" in spec.source):
         return None
@@ -171,7 +188,7 @@ _by_path = _ByPath()
 sys.meta_path.append(_by_path)
 
 
-def _imported(spec: Importable, name: str, root: Path) -> ModuleType:
+def _imported(spec: Target, name: str, root: Path) -> ModuleType:
     try:
         return importlib.import_module(name)
     except KeyboardInterrupt:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any, cast
 
@@ -44,6 +44,13 @@ class Instructions:
     subgraphs: bool
     streams_log: bool
     options: Mapping[str, Any]
+
+    def saved_at_each_step(self) -> Instructions:
+        """Returns the instructions for a graph that listens: what its nodes take is stored with
+        their writes, which LangGraph does not store with durability ``exit``."""
+        if self.options["durability"] != "exit":
+            return self
+        return replace(self, options={**self.options, "durability": "async"})
 
 
 def instructions(order: RunOrder) -> Instructions:

@@ -25,7 +25,7 @@ from greenroom.core import identity
 from greenroom.core.errors import ConfigurationError
 from greenroom.graphs.configuration import Configuration, GraphSpec
 from greenroom.graphs.factories import Factory, factory_of
-from greenroom.graphs.importing import module_of
+from greenroom.graphs.importing import load_target
 from greenroom.langgraph_internals import keep_allowlist
 
 log = logging.getLogger(__name__)
@@ -33,6 +33,9 @@ log = logging.getLogger(__name__)
 Graph = Pregel[Any, Any, Any, Any]
 Saver = BaseCheckpointSaver[Any]
 
+LISTENS = "greenroom_listens"
+"""The attribute of a graph that takes what is said to its runs itself; also a channel of its state
+that says so (`listens`)."""
 UNNAMED = "LangGraph"
 """The name that LangGraph gives a graph whose author gives none."""
 
@@ -118,16 +121,7 @@ def load_graph(configuration: Configuration, graph_id: str) -> LoadedGraph:
     spec = configuration.graph(graph_id)
     if spec.problem is not None:
         return LoadedGraph(spec=spec)
-    module = module_of(
-        spec, configuration.root, configuration.import_paths, configuration.graphs.values()
-    )
-    try:
-        value = getattr(module, spec.attribute)
-    except AttributeError:
-        raise ConfigurationError(
-            f"Graph {spec.graph_id!r}: {spec.source} has no attribute {spec.attribute!r}"
-            f"{_suggestion(module)}. Correct 'graphs.{spec.graph_id}'."
-        ) from None
+    value = load_target(spec, configuration, suggestion=_suggestion)
     try:
         graph = _compiled(value)
     except Exception as error:  # compiling validates the user's graph and may raise any error
@@ -144,6 +138,11 @@ def load_graph(configuration: Configuration, graph_id: str) -> LoadedGraph:
     return LoadedGraph(spec=spec, factory=factory_of(value, spec))
 
 
+def listens(graph: Graph) -> bool:
+    """Whether a graph takes what is said to its runs itself (`greenroom.listening`)."""
+    return bool(getattr(graph, LISTENS, False)) or LISTENS in cast(Any, graph).channels
+
+
 def _compiled(value: Any) -> Graph | None:
     if isinstance(value, StateGraph):
         return cast(Graph, cast(Any, value).compile())
@@ -158,8 +157,15 @@ def _equipped(
         update["name"] = spec.graph_id
     if graph.config:
         update["config"] = _bound(graph.config)
+    return copy_of(graph, update)
+
+
+def copy_of(graph: Graph, update: dict[str, Any]) -> Graph:
+    """Returns a copy of a graph with other attributes; it keeps what `Pregel.copy` forgets."""
     copy = graph.copy(update=update)
     keep_allowlist(copy, graph)
+    if getattr(graph, LISTENS, False):
+        setattr(copy, LISTENS, True)
     return copy
 
 

@@ -26,6 +26,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from langchain_core.messages import BaseMessage
+from langgraph.errors import GraphDrained
 from langgraph.stream import LifecycleTransformer
 from langgraph.types import Command
 from pydantic import BaseModel
@@ -106,6 +107,9 @@ class LogEvents:
 
     async def end(self, error: BaseException | None) -> None:
         """Says how the subgraphs ended that are still open, and what is held back."""
+        if isinstance(error, GraphDrained):
+            self._flush()  # another attempt goes on, with the subgraphs as well
+            return
         try:
             await (self._mux.aclose() if error is None else self._mux.afail(error))
         finally:

@@ -28,7 +28,7 @@ cached. `Repetition` drops these events until the first event of new work, with 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, cast
 
 from langchain_core.runnables import RunnableConfig
@@ -122,15 +122,23 @@ async def prepare(
         return Start(
             input=await _not_yet_stored(saver, todo.input, todo.config), config=todo.config
         )
-    configurable = todo.config.get("configurable", {})
-    rest = {key: value for key, value in configurable.items() if key not in _ADDRESS}
-    config = cast(RunnableConfig, {**todo.config, "configurable": rest})
     return Start(
         input=None,
-        config=config,
+        config=_at_head(todo.config),
         repetition=Repetition(saver, order, head, tail, told),
-        stopped=await _stopped_at(graph, head, todo),
+        stopped=await stopped_at(graph, head, todo),
     )
+
+
+def going_on(start: Start) -> Start:
+    """Returns the begin of the execution that goes on from the thread's newest checkpoint."""
+    return replace(start, input=None, config=_at_head(start.config))
+
+
+def _at_head(config: RunnableConfig) -> RunnableConfig:
+    configurable = config.get("configurable", {})
+    rest = {key: value for key, value in configurable.items() if key not in _ADDRESS}
+    return cast(RunnableConfig, {**config, "configurable": rest})
 
 
 async def _newest_of_run(saver: Saver, order: RunOrder) -> CheckpointTuple | None:
@@ -163,7 +171,7 @@ async def _not_yet_stored(saver: Saver, input: Any, config: RunnableConfig) -> A
     return None if command.resume is None else Command[Any](resume=command.resume)
 
 
-async def _stopped_at(graph: Graph, head: CheckpointTuple, todo: Instructions) -> bool:
+async def stopped_at(graph: Graph, head: CheckpointTuple, todo: Instructions) -> bool:
     """Returns whether the run reached a breakpoint at this checkpoint, as LangGraph decides it."""
     before = todo.options["interrupt_before"] or graph.interrupt_before_nodes
     after = todo.options["interrupt_after"] or graph.interrupt_after_nodes

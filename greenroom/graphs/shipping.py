@@ -30,7 +30,7 @@ from langgraph.graph import StateGraph
 from langgraph.pregel import Pregel
 
 from greenroom.core.errors import ConfigurationError
-from greenroom.graphs.loading import Graph
+from greenroom.graphs.loading import Graph, copy_of
 from greenroom.graphs.module_path import OURS
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -50,7 +50,7 @@ def pack(graph_id: str, graph: Any, *, beside: Path) -> bytes:
         ConfigurationError: ``graph`` is not a graph, or holds an object that cannot be pickled.
     """
     if isinstance(graph, Pregel):
-        graph = graph.copy(update={"checkpointer": None, "store": None})
+        graph = copy_of(graph, {"checkpointer": None, "store": None})
     elif not isinstance(graph, StateGraph):
         raise ConfigurationError(
             f"Graph {graph_id!r} is a {type(graph).__name__}, not a graph: give a compiled graph"

@@ -24,6 +24,7 @@ from greenroom.core.errors import BadRequest, GreenroomError, InvalidRequest
 from greenroom.core.ports import (
     DrawQuestion,
     HistoryQuestion,
+    InputQuestion,
     Question,
     SchemasQuestion,
     StateQuestion,
@@ -36,6 +37,7 @@ from greenroom.core.ports import (
 from greenroom.core.raised import message_of, representation
 from greenroom.core.units import MIB
 from greenroom.graphs.containment import has_escaped
+from greenroom.graphs.input_check import check_input
 from greenroom.graphs.instructions import parse_command
 from greenroom.graphs.loading import Graph, LoadedGraph, Saver
 from greenroom.graphs.outputs import output_keys, output_of
@@ -66,6 +68,7 @@ async def answer(
 
     Raises:
         BadRequest: the graph cannot answer it, e.g. the subgraph does not exist.
+        InvalidRequest: the state cannot take an input (`InputQuestion`).
     """
     match question:
         case StateQuestion():
@@ -75,6 +78,16 @@ async def answer(
                 return dumps(thread_state(snapshot))
         case HistoryQuestion():
             return await _history(loaded, question, checkpointer, store)
+        case InputQuestion():
+            config = cast(RunnableConfig, identity.fields_of(question.config or {}))
+            async with loaded.open(
+                config, checkpointer=checkpointer, store=store, access="threads.create_run"
+            ) as graph:
+                said = loads(question.said)
+                check_input(
+                    graph, question.graph_id, said["input"], said["command"], question.as_node
+                )
+            return b"{}"
         case SchemasQuestion() | DrawQuestion() | SubgraphsQuestion():
             config = cast(RunnableConfig, identity.fields_of(question.config or {}))
             async with loaded.open(

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from greenroom.core.errors import ConfigurationError
 from greenroom.core.store import IndexSpec, StoreSpec
+from greenroom.core.targets import Target
 from greenroom.graphs.json_values import an_object, listed, minutes
 
 EMBED = "store.index.embed"
@@ -24,14 +25,8 @@ _KEYS = {
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class EmbeddingTarget:
-    """An embedding in a file, as `greenroom.graphs.importing` imports it.
-
-    Attributes:
-        target: ``path.py:attribute``.
-    """
-
-    target: str
+class EmbeddingTarget(Target):
+    """An embedding in a file."""
 
     @property
     def subject(self) -> str:
@@ -40,14 +35,6 @@ class EmbeddingTarget:
     @property
     def key(self) -> str:
         return EMBED
-
-    @property
-    def source(self) -> str:
-        return self.target.rpartition(":")[0]
-
-    @property
-    def attribute(self) -> str:
-        return self.target.rpartition(":")[2]
 
 
 def parse_store(value: Any) -> tuple[StoreSpec, list[str]]:

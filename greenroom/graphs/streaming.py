@@ -9,12 +9,10 @@ run, the log has room, and what an attempt before has told is not told again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import aclosing
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
-
-from langgraph.runtime import RunControl
 
 from greenroom.core.runs import RunOrder
 from greenroom.graphs.contexts import fitting
@@ -26,6 +24,7 @@ from greenroom.graphs.outcomes import Progress
 from greenroom.graphs.resume import INTERRUPT, Repetition, Start, Tail
 from greenroom.graphs.savers import Checked
 from greenroom.graphs.state import checkpoint_of, head_state
+from greenroom.graphs.taking import SteeredControl
 from greenroom.langgraph_internals import CONFIG_KEY_STREAM_MESSAGES_V2
 from greenroom.wire.encoding import dumps
 
@@ -45,41 +44,63 @@ class Sink(Protocol):
         ...
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True)
 class Following:
-    """What following a stream needs.
+    """What is done with an execution's chunks.
 
     Attributes:
         sink: makes the events.
+        emit, room: as of `execute`.
         progress: gets the facts of the outcome.
-        room: returns when there is room for more events; the graph's stream waits for it.
-        repetition: drops the events that an attempt before has told.
-        deciding: held while it is decided what is told, so that a write waits for it.
-        checked: says whether the results of a superstep can be kept.
+        deciding, checked: as of `emitting_first` and `checking`.
+        eager: the chunks of a step are yielded before the step's checkpoint is saved.
+        newest: the root's last checkpoint that an event was about, by the event's kind: an
+            execution that goes on repeats it.
     """
 
     sink: Sink
+    emit: Emit
     progress: Progress
     room: Callable[[], Awaitable[None]] | None
-    repetition: Repetition | None
     deciding: asyncio.Lock
     checked: Checked
+    eager: bool
+    newest: dict[str, str] = field(default_factory=dict[str, str])
+
+    @asynccontextmanager
+    async def to_its_end(self) -> AsyncGenerator[None]:
+        """Tells the sink how the executions ended that are followed meanwhile."""
+        error: BaseException | None = None
+        try:
+            yield
+        except BaseException as raised:
+            error = raised
+            raise
+        finally:
+            await self.sink.end(error)
+
+    def repeats(self, namespace: tuple[str, ...], mode: str, payload: Any) -> bool:
+        """Returns whether this attempt has had the checkpoint of an event before."""
+        if mode == "debug":
+            payload = payload["payload"] if payload["type"] == "checkpoint" else None
+        if namespace or payload is None or mode not in ("checkpoints", "debug"):
+            return False
+        checkpoint_id: str = payload["config"]["configurable"]["checkpoint_id"]
+        before, self.newest[mode] = self.newest.get(mode), checkpoint_id
+        return before == checkpoint_id
 
 
 async def chunks_of(
     graph: Graph,
     todo: Instructions,
     start: Start,
-    emit: Emit,
-    room: Callable[[], Awaitable[None]] | None,
-    control: RunControl | None,
-    *,
-    eager: bool,
+    following: Following,
+    control: SteeredControl | None,
 ) -> AsyncIterator[Chunk]:
     """Yields the graph's stream; with the mode ``events``, emits those events meanwhile."""
     config = start.config
     modes = {"messages" if mode == "messages-tuple" else mode for mode in todo.modes}
-    if eager:
+    if following.eager:
         # Otherwise LangGraph yields a step's chunks only once the step's checkpoint is saved.
         modes.add("custom")
     asked: dict[str, Any] = {
@@ -102,9 +123,9 @@ async def chunks_of(
                     yield chunk if todo.subgraphs else ((), *chunk)
                 else:
                     with_ids(event)
-                    emit("events", dumps(event))
-                    if room is not None:
-                        await room()
+                    following.emit("events", dumps(event))
+                    if following.room is not None:
+                        await following.room()
         return
     async with aclosing(cast(Any, graph).astream(start.input, config, **asked)) as stream:
         if todo.subgraphs:
@@ -136,20 +157,15 @@ async def stop_again(
         emit("updates", dumps({INTERRUPT: []}))
 
 
-async def follow(chunks: AsyncIterator[Chunk], how: Following) -> None:
-    """Follows a stream to its end."""
-    error: BaseException | None = None
-    try:
-        await _follow(chunks, how)
-    except BaseException as raised:
-        error = raised
-        raise
-    finally:
-        await how.sink.end(error)
+async def follow(
+    chunks: AsyncIterator[Chunk], repetition: Repetition | None, how: Following
+) -> None:
+    """Follows the stream of one execution to its end.
 
-
-async def _follow(chunks: AsyncIterator[Chunk], how: Following) -> None:
-    progress, repetition = how.progress, how.repetition
+    Args:
+        repetition: drops the events that an attempt before has told.
+    """
+    progress = how.progress
     async with aclosing(cast(Any, chunks)) as stream:
         async for namespace, mode, payload in stream:
             if mode == "updates":
@@ -166,6 +182,8 @@ async def _follow(chunks: AsyncIterator[Chunk], how: Following) -> None:
                     if mode == "values" and not namespace:
                         progress.values, progress.seen = payload, True
                     continue
+            if how.repeats(namespace, mode, payload):
+                continue
             if mode == "values" and not namespace:
                 progress.note(payload)
             elif mode == "updates" and not namespace and INTERRUPT in payload:
@@ -228,7 +246,7 @@ def sink_of(
 
 
 async def parts_of(
-    graph: Graph, todo: Instructions, start: Start, control: RunControl | None
+    graph: Graph, todo: Instructions, start: Start, control: SteeredControl | None
 ) -> AsyncIterator[Chunk]:
     """Yields the graph's stream as `LogEvents` takes it."""
     config = cast(Any, start.config)

@@ -12,12 +12,13 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Scope
 
 from greenroom import tracing
 from greenroom.core.access import Authenticator
 from greenroom.core.edge_rules import HttpRules
-from greenroom.core.ports import Records, Runtime
+from greenroom.core.ports import Runtime
+from greenroom.core.records import Records
 from greenroom.core.store import StoreSpec
 from greenroom.core.webhook_rules import UrlPolicy
 from greenroom.http import (
@@ -31,6 +32,7 @@ from greenroom.http import (
     errors,
     feedback,
     health,
+    inputs,
     passing,
     runs,
     spans,
@@ -47,7 +49,7 @@ from greenroom.http.bodies import CountedBodies
 from greenroom.http.custom import CustomApp, CustomRoutes
 from greenroom.http.edge import Edge
 from greenroom.http.event_streaming import routes as event_streaming
-from greenroom.http.gates import Authenticated
+from greenroom.http.gates import Authenticated, is_public
 from greenroom.http.limits import LimitedCallers
 from greenroom.http.mcp import routes as mcp
 from greenroom.http.mounting import Mounted
@@ -61,6 +63,7 @@ from greenroom.wire.dialects import DIALECTS
 PARTS: tuple[tuple[str, Any], ...] = (
     # Routes are tried in order, so the most frequent ones come first.
     ("runs", runs),
+    ("runs", inputs),
     ("runs", stateless),
     ("runs", all_runs),
     ("runs", feedback),
@@ -183,11 +186,12 @@ def _layers(
     by_user = authenticator is not None and settings.limits.by in ("auto", "owner")
     if not by_user:
         layers += limits
+    within = limits if by_user else []
     return [
         *layers,
         Middleware(CountedBodies, max_bytes=settings.bodies_max_bytes),
-        *_in_order(rules, custom, authenticator, edge),
-        *(limits if by_user else []),
+        *_in_order(rules, custom, authenticator, edge, within),
+        *within,
         Middleware(passing.PassedHeaders, selection=rules.configurable_headers),
         Middleware(answering.Heads),
     ]
@@ -198,33 +202,55 @@ def _in_order(
     custom: CustomApp | None,
     authenticator: Authenticator | None,
     edge: Callable[[], Edge],
+    limits: Sequence[Middleware],
 ) -> list[Middleware]:
     """Returns the custom application and the authentication in the order of
     ``http.middleware_order``, from the outside in.
 
     The authentication is always the innermost: whatever a custom middleware makes of a request, no
     route of the server is reached without it.
+
+    Args:
+        limits: what counts the requests that end here: those of custom routes, and those that
+            nobody let in.
     """
-    guard: Callable[[ASGIApp], ASGIApp] | None = None
-    layers: list[Middleware] = []
-    if authenticator is not None:
-        layers = [Middleware(Authenticated, authenticator=authenticator, edge=edge)]
-    if custom is None:
-        return layers
-    if authenticator is not None:
-        if rules.custom_route_auth:
-            guard = partial(
-                Authenticated, authenticator=authenticator, edge=edge, is_open=lambda _: False
-            )
-        if rules.middleware_order == "auth_first":
-            first = Middleware(
+
+    refusing = partial(_within, limits)
+
+    def authenticated(is_open: Callable[[Scope], bool]) -> list[Middleware]:
+        if authenticator is None:
+            return []
+        return [
+            Middleware(
                 Authenticated,
                 authenticator=authenticator,
                 edge=edge,
-                is_open=None if rules.custom_route_auth else custom.is_open,
+                is_open=is_open,
+                refusing=refusing,
             )
-            return [first, Middleware(CustomRoutes, custom=custom, guard=guard), *layers]
-    return [Middleware(CustomRoutes, custom=custom, guard=guard), *layers]
+        ]
+
+    layers = authenticated(is_public)
+    if custom is None:
+        return layers
+    guards = [*(authenticated(_never) if rules.custom_route_auth else []), *limits]
+    guard = partial(_within, guards) if guards else None
+    layers = [Middleware(CustomRoutes, custom=custom, guard=guard), *layers]
+    if rules.middleware_order == "auth_first":
+        is_open = is_public if rules.custom_route_auth else custom.is_open
+        layers = [*authenticated(is_open), *layers]
+    return layers
+
+
+def _never(scope: Scope) -> bool:
+    return False
+
+
+def _within(layers: Sequence[Middleware], app: ASGIApp) -> ASGIApp:
+    """Returns an application within middleware, which is given from the outside in."""
+    for layer in reversed(layers):
+        app = layer.cls(app, *layer.args, **layer.kwargs)
+    return app
 
 
 def drain(app: FastAPI) -> None:

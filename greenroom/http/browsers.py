@@ -29,6 +29,7 @@ from greenroom.http.mounting import INSIDE
 
 _EXPOSED = (
     *("x-pagination-total", "x-pagination-next", "content-location", "location"),
+    "greenroom-input-id",
     *("mcp-session-id", "ratelimit", "ratelimit-policy", "retry-after"),
 )
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})

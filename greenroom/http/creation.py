@@ -28,6 +28,7 @@ from greenroom.http import webhooks
 from greenroom.http.edge import Edge
 from greenroom.http.gates import creates_run, user_of_runs
 from greenroom.http.idempotency import NEW, Ids, deleted
+from greenroom.http.inputs import injection_of
 from greenroom.http.limits import admitting, current_caller
 from greenroom.http.parameters import is_uuid
 from greenroom.http.passing import passed_headers
@@ -38,6 +39,9 @@ from greenroom.wire.encoding import dumps
 from greenroom.wire.models import RunCreate
 from greenroom.wire.requests import plain as plain
 from greenroom.wire.requests import request_of
+
+INPUT_ID = "greenroom-input-id"
+"""The header that names the input which a request with the strategy ``inject`` has become."""
 
 _MOST_CHANGES = 20
 """How often the assistant may change while a run is created with it."""
@@ -50,7 +54,8 @@ class NewRun:
     Attributes:
         cancel_on_disconnect: cancel the run when its creator's connection ends.
         feedback_keys: of the event that ends the stream.
-        stored: the run's record, if an earlier request with the same key has created the run.
+        stored: the run's record, if the run was there before: an earlier request with the same key
+            has created it, or the strategy was ``inject``.
     """
 
     request: RunRequest
@@ -61,7 +66,17 @@ class NewRun:
 
     @property
     def run_id(self) -> str:
-        return self.request.run_id
+        return self.created.run_id
+
+    @property
+    def is_new(self) -> bool:
+        """Whether the run began with this request; else the request was said to it."""
+        return self.created.injected is None
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers that name the input which was said to the run."""
+        return {} if self.created.injected is None else {INPUT_ID: self.created.injected}
 
     @property
     def thread_id(self) -> str:
@@ -147,7 +162,11 @@ async def admit(
     except Conflict:
         if not ids.has_made(request.run_id):
             raise
-    if ids.has_made(request.run_id):
+    if created is not None and created.injected is not None:
+        stored = await edge.records.get_run(request.thread_id, created.run_id, scope=request.scope)
+        if stored is None:
+            raise deleted("run")
+    elif ids.has_made(request.run_id):
         stored = await edge.records.get_run(request.thread_id, request.run_id, scope=request.scope)
         if stored is None and (created is None or not request.temporary):
             # Of a stateless run that is over, the registry and the actor still know the end.
@@ -164,8 +183,10 @@ async def admit(
     return NewRun(
         request=request,
         created=created,
-        cancel_on_disconnect=(body.on_disconnect or dialect.on_disconnect) == "cancel",
-        feedback_keys=tuple(body.feedback_keys or ()),
+        # Who was there before does not leave with somebody who spoke.
+        cancel_on_disconnect=created.injected is None
+        and (body.on_disconnect or dialect.on_disconnect) == "cancel",
+        feedback_keys=tuple(body.feedback_keys or ()) if created.injected is None else (),
         stored=stored,
     )
 
@@ -227,6 +248,9 @@ async def run_request(
             logged=logged,
         )
     )
+    if request.multitask_strategy == "inject" and thread_id is not None:
+        injection = await injection_of(edge, body, request.graph_id, run_id)
+        request = replace(request, injection=injection)
     return replace(request, once=ids.once, caller=current_caller(edge))
 
 

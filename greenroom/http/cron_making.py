@@ -92,6 +92,11 @@ def cron_of(edge: Edge, wanted: Wanted, payload: JsonObject, *, metadata: JsonOb
     """
     body = validated(CronCreate, payload)
     _refuse_misplaced(body, wanted.thread_id)
+    if body.multitask_strategy == "inject":
+        raise InvalidRequest(
+            "A cron creates runs and speaks to none: choose another multitask_strategy than"
+            " 'inject'."
+        )
     check_run(edge, body)
     thread_id = wanted.thread_id or new_id()
     firing_of(

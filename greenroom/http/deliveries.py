@@ -10,10 +10,8 @@ from starlette.responses import Response
 
 from greenroom.core.access import Value
 from greenroom.core.errors import InvalidRequest, NotFound
-from greenroom.core.ports import (
-    JsonObject,
-)
-from greenroom.core.scopes import Scope
+from greenroom.core.ports import JsonObject
+from greenroom.core.scopes import SERVER
 from greenroom.core.searches import (
     DELIVERY_STATUSES,
     DeliveryFilter,
@@ -21,7 +19,7 @@ from greenroom.core.searches import (
 from greenroom.http.answering import json, page
 from greenroom.http.documents import doc
 from greenroom.http.edge import Edge, edge_of
-from greenroom.http.gates import id_value, reads_thread, require_all
+from greenroom.http.gates import id_value, metadata_of
 from greenroom.http.parameters import number, text, uuid_of
 from greenroom.wire import answers
 
@@ -57,14 +55,12 @@ async def deliveries(request: Request) -> Response:
     limit, offset = number(request, "limit", 10), number(request, "offset", 0)
     if not limit or limit > MOST:
         raise InvalidRequest(f"limit must be between 1 and {MOST}, not {limit}.")
-    edge, thread_id = edge_of(request), text(request, "thread_id")
-    if thread_id is not None:
-        await _require(edge, thread_id, await reads_thread(edge, thread_id))
-    else:
-        await require_all(edge, "Name a thread of yours (thread_id), or ask")
-    where = DeliveryFilter(status=status, thread_id=thread_id)
-    found = await edge.records.list_deliveries(where, limit=limit, offset=offset or 0)
-    return page(found, found.items, limit=limit, offset=offset or 0)
+    edge, thread_id, offset = edge_of(request), text(request, "thread_id"), offset or 0
+    value: Value = {"metadata": {}, "values": {}, "status": None, "limit": limit, "offset": offset}
+    scope = await edge.gate.allow("threads", "search", value)
+    where = DeliveryFilter(status=status, thread_id=thread_id, metadata=metadata_of(value) or None)
+    found = await edge.records.list_deliveries(where, limit=limit, offset=offset, scope=scope)
+    return page(found, found.items, limit=limit, offset=offset)
 
 
 @router.get(
@@ -95,22 +91,14 @@ async def _found(edge: Edge, delivery_id: str, action: Literal["read", "update"]
     Raises:
         NotFound: there is none.
     """
-    found = await edge.records.get_delivery(delivery_id)
+    found = await edge.records.get_delivery(delivery_id, scope=SERVER)
     # Also for a delivery that does not exist, so that the two answers are one.
-    thread_id = None if found is None else str(found["thread_id"])
-    value: Value = {"thread_id": id_value(thread_id)}
+    value: Value = {"thread_id": id_value(None if found is None else str(found["thread_id"]))}
     if action == "update":
         value["metadata"] = {}
     scope = await edge.gate.allow("threads", action, value)
-    if found is None or thread_id is None:
+    if found is not None and not scope.is_everything:
+        found = await edge.records.get_delivery(delivery_id, scope=scope)
+    if found is None:
         raise NotFound(_MISSING)
-    await _require(edge, thread_id, scope)
     return found
-
-
-async def _require(edge: Edge, thread_id: str, scope: Scope) -> None:
-    """Raises NotFound if a thread is not in a scope."""
-    if scope.is_everything:
-        return
-    if await edge.records.get_thread(thread_id, scope=scope) is None:
-        raise NotFound(_MISSING)

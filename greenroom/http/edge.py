@@ -13,7 +13,8 @@ from starlette.requests import HTTPConnection, Request
 from greenroom.core.access import OPEN, Gate
 from greenroom.core.errors import Conflict, NotFound
 from greenroom.core.identity import system_assistant_id
-from greenroom.core.ports import Records, Runtime
+from greenroom.core.ports import Runtime
+from greenroom.core.records import Records
 from greenroom.core.scopes import SERVER
 from greenroom.core.store import StoreSpec
 from greenroom.core.webhook_rules import UrlPolicy

@@ -48,6 +48,7 @@ class Authenticated:
         authenticator: asks who the caller is.
         edge: returns the application's context.
         is_open: whether nobody is authenticated for a request.
+        refusing: returns what gives a refusal to its caller, e.g. counts it.
     """
 
     def __init__(
@@ -55,12 +56,14 @@ class Authenticated:
         app: ASGIApp,
         authenticator: Authenticator,
         edge: Callable[[], Edge],
-        is_open: Callable[[Scope], bool] | None = None,
+        is_open: Callable[[Scope], bool],
+        refusing: Callable[[ASGIApp], ASGIApp] = lambda app: app,
     ) -> None:
         self._app = app
         self._authenticator = authenticator
         self._edge = edge
-        self._is_open = is_open or is_public
+        self._is_open = is_open
+        self._refusing = refusing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket") or EDGE in scope or self._is_open(scope):
@@ -75,7 +78,7 @@ class Authenticated:
                 await send({"type": "websocket.close", "code": 1008})  # answered with HTTP 403
                 return
             answer = JSONResponse({"detail": error.message}, error.status_hint, error.headers())
-            await answer(scope, body.again, send)
+            await self._refusing(answer)(scope, body.again, send)
             return
         of_caller = {
             EDGE: replace(self._edge(), gate=gate),
@@ -157,18 +160,15 @@ async def found_run(
     return run, str(run["thread_id"])
 
 
-async def require_all(edge: Edge, instead: str = "Ask") -> None:
+async def require_all(edge: Edge) -> None:
     """Checks that the caller may search all threads, as what it asks for is about all of them.
-
-    Args:
-        instead: what the caller can do, as the begin of a sentence.
 
     Raises:
         Refused: the caller may not.
     """
     value: Value = {"metadata": {}, "values": {}, "status": None, "limit": 0, "offset": 0}
     if not (await edge.gate.allow("threads", "search", value)).is_everything or value["metadata"]:
-        raise Refused(f"This is about all users. {instead} as a user who may search all threads.")
+        raise Refused("This is about all users. Ask as a user who may search all threads.")
 
 
 async def updates_thread(edge: Edge, thread_id: str) -> tuple[scopes.Scope, JsonObject]:
@@ -203,7 +203,7 @@ async def cancels(
 
 
 async def creates_run(
-    edge: Edge, body: RunCreate, *, thread_id: str | None, assistant_id: str, run_id: str
+    edge: Edge, body: RunCreate, *, thread_id: str | None, assistant_id: str | None, run_id: str
 ) -> tuple[scopes.Scope, RunCreate]:
     """Returns the threads on which the caller may create a run, and the body that a handler has
     left of it."""

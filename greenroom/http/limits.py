@@ -168,11 +168,26 @@ async def admitting(edge: Edge, requests: Sequence[RunRequest]) -> AsyncGenerato
         TooManyRequests: their caller would have more runs than it may have.
     """
     caller = requests[0].caller if requests else None
+    async with _reserving(edge, caller, [each.run_id for each in requests]):
+        yield
+
+
+@asynccontextmanager
+async def reserving(edge: Edge, run_ids: Sequence[str]) -> AsyncGenerator[None]:
+    """As `admitting`, for runs that another process makes for the caller of the request."""
+    async with _reserving(edge, current_caller(edge) if run_ids else None, run_ids):
+        yield
+
+
+@asynccontextmanager
+async def _reserving(
+    edge: Edge, caller: str | None, run_ids: Sequence[str]
+) -> AsyncGenerator[None]:
     if caller is None:
         yield
         return
     limits = edge.usage.limits
-    with edge.usage.creating(caller, (each.run_id for each in requests)) as (new, earlier):
+    with edge.usage.creating(caller, run_ids) as (new, earlier):
         if new:
             found = await edge.records.runs_of_caller(caller, without=earlier | new)
             wanted = f"{len(new)} more" if len(new) > 1 else "one more"

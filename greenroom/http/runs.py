@@ -27,6 +27,7 @@ from greenroom.http.following import (
     created_wait,
     joined,
     joined_stream,
+    late_json,
     outcome_answer,
     run_headers,
 )
@@ -43,8 +44,8 @@ from greenroom.http.parameters import (
     thread_id_of,
     uuid_of,
 )
-from greenroom.http.streaming import LateJson, Leave
-from greenroom.http.threads import thread_not_found
+from greenroom.http.streaming import Leave
+from greenroom.http.thread_lookups import thread_not_found
 from greenroom.wire import answers
 from greenroom.wire.dialects import Dialect
 from greenroom.wire.models import RUN_FIELDS, RunCreate
@@ -83,7 +84,8 @@ _CREATE_ERRORS = (400, 404, 409)
 async def create(request: Request, thread_id: str) -> Response:
     run = await (await _creating(request, thread_id))
     path = path_of(dialect_of(request), run.thread_id, run.run_id)
-    return json(await run_object(edge_of(request), run), {"content-location": path})
+    headers = {"content-location": path, **run.headers}
+    return json(await run_object(edge_of(request), run), headers)
 
 
 @router.post(
@@ -96,7 +98,7 @@ async def create(request: Request, thread_id: str) -> Response:
 async def stream(request: Request, thread_id: str) -> Response:
     run = await created(edge_of(request), await _creating(request, thread_id))
     headers = run_headers(dialect_of(request), run.thread_id, run.run_id, "stream")
-    return created_stream(request, run, headers)
+    return created_stream(request, run, headers | run.headers)
 
 
 @router.post(
@@ -108,7 +110,7 @@ async def wait(request: Request, thread_id: str) -> Response:
     run = await created(edge_of(request), await _creating(request, thread_id))
     dialect = dialect_of(request)
     headers = run_headers(dialect, run.thread_id, run.run_id, "join")
-    return created_wait(edge_of(request), dialect, run, headers)
+    return created_wait(edge_of(request), dialect, run, headers | run.headers)
 
 
 async def _creating(request: Request, thread_id: str) -> Coroutine[Any, Any, NewRun]:
@@ -296,13 +298,7 @@ async def _cancel_with_news(
         await stopping
         return b"{}"
 
-    return LateJson(
-        stopped,
-        edge.connections,
-        idle_s=edge.settings.heartbeat_s,
-        send_timeout_s=edge.settings.send_timeout_s,
-        headers=headers,
-    )
+    return late_json(edge, stopped, headers)
 
 
 async def _cancel(

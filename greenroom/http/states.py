@@ -19,7 +19,7 @@ from greenroom.http.documents import doc
 from greenroom.http.edge import dialect_of, edge_of
 from greenroom.http.gates import id_value, metadata_of, reads_thread, updates_thread
 from greenroom.http.parameters import flag, is_uuid, text, texts, thread_id_of
-from greenroom.http.threads import (
+from greenroom.http.thread_lookups import (
     existing_thread,
     graph_of,
     no_graph,

@@ -186,6 +186,34 @@ class Run:
             if not self._record.over:
                 self._changed.wait(timeout_s)
 
+    def say(self, input: Any, *, as_node: str | None = None, if_over: str = "reject") -> str:
+        """Says something to the run while it is executed; it takes it at its next superstep.
+
+        Args:
+            input: a state update, e.g. ``{"messages": [...]}``.
+            as_node: the node in whose name the state is updated.
+            if_over: ``reject``, ``enqueue`` or ``drop``: what becomes of it if the run is over.
+
+        Returns:
+            the id of what was said, which `said` and the run's ``input`` events name.
+
+        Raises:
+            httpx.HTTPStatusError: the run is over (409), or its state cannot take this (422).
+        """
+        self.created()
+        body = {"input": input, "as_node": as_node, "if_over": if_over}
+        answer = self._background.do(self._client.http.post(self._inputs, json=body))
+        return answer["input_id"]
+
+    def said(self) -> list[dict[str, Any]]:
+        """Returns what was said to the run, in order, and what became of it."""
+        self.created()
+        return self._background.do(self._client.http.get(self._inputs))
+
+    @property
+    def _inputs(self) -> str:
+        return f"/threads/{self.thread_id}/runs/{self.run_id}/input"
+
     def cancel(self) -> Run:
         """Cancels the run, and waits until it has ended."""
         self.created()

@@ -33,9 +33,11 @@ from psycopg import AsyncCursor
 from psycopg.rows import DictRow, dict_row
 
 from greenroom.core.errors import ForeignThread, NotKept
+from greenroom.core.inputs import TAKEN, Taking
 from greenroom.core.raised import representation
 from greenroom.langgraph_internals import CONFIG_KEY_DURABILITY, DeltaSnapshot
 from greenroom.persistence.database import Pool, encode, patiently
+from greenroom.persistence.run_inputs import row_of
 from greenroom.persistence.saving import Owner, Save, Saving
 from greenroom.persistence.serializing import StateSerializer
 from greenroom.sealing import UNSEALED, Sealing
@@ -208,6 +210,7 @@ class PooledSaver(AsyncPostgresSaver):
                 {**place, "channel": name, "version": version, "type": kind, "blob": n}
                 for n, ((name, version), (kind, _)) in enumerate(zip(versions, dumped, strict=True))
             ]
+        rows |= notes_of(config)
         item = Save(
             owner=self._owner,
             key=("checkpoint", *place.values(), checkpoint["id"]),
@@ -256,7 +259,7 @@ class PooledSaver(AsyncPostgresSaver):
         item = Save(
             owner=self._owner,
             key=("writes", *place.values()),
-            rows={"upserts" if special else "inserts": rows},
+            rows={"upserts" if special else "inserts": rows, **notes_of(config)},
             blobs=[blob for _, blob in dumped],
             size_bytes=sum(len(blob) for _, blob in dumped),
         )
@@ -343,6 +346,12 @@ _KNOWN = frozenset({*PLAIN, "source", "step", "parents"})
 """Keys of metadata that no client gives, and that are read in the database."""
 
 _FOREIGN = "SELECT thread_id FROM greenroom.threads WHERE thread_id = ANY(%s) LIMIT 1"
+
+
+def notes_of(config: RunnableConfig) -> dict[str, list[dict[str, Any]]]:
+    """Returns the rows that note which inputs a checkpoint, or a task, contains."""
+    takings: list[Taking] = config.get("configurable", {}).get(TAKEN) or []
+    return {"taken": [row_of(taking) for taking in takings]} if takings else {}
 
 
 def thread_of(config: RunnableConfig) -> Any:

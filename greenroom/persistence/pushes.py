@@ -27,7 +27,8 @@ _DELIVERIES = """
 INSERT INTO greenroom.webhooks (run_id, url, thread_id, assistant_id, metadata, status, kwargs,
     multitask_strategy, created_at, ended_at, push)
 SELECT md5(r.run_id::text || ':' || p.config_id)::uuid, p.content->>'url', r.thread_id,
-    r.assistant_id, '{}', r.status, '{}', r.multitask_strategy, r.created_at, r.updated_at,
+    r.assistant_id, r.metadata::json, r.status, '{}', r.multitask_strategy,
+    r.created_at, r.updated_at,
     jsonb_build_object('task_id', p.task_id, 'content', p.content, 'waits',
         coalesce(t.interrupts::text NOT IN ('{}', 'null'), false))
 """

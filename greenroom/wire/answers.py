@@ -42,6 +42,15 @@ class Run(Answer):
     assistant_version: int | None
 
 
+class RunInput(Answer):
+    input_id: str
+    run_id: str
+    number: int
+    status: Literal["waiting", "taken", "started", "refused", "dropped"]
+    for_run_id: str
+    said_at: str
+
+
 class Thread(Answer):
     thread_id: str
     created_at: str

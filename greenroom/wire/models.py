@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, InstanceOf, StringConstraints
 from pydantic.json_schema import SkipJsonSchema
 from typing_extensions import TypedDict
 
+from greenroom.core.inputs import IfOver
 from greenroom.core.runs import MultitaskStrategy
 from greenroom.core.threads import ExpiryStrategy
 from greenroom.wire.dialects import IfNotExists, OnDisconnect
@@ -176,6 +177,15 @@ class RunCreate(Body):
     durability: Durability | None = None
     langsmith_tracer: LangsmithTracer | None = None
     strict_resume: bool | None = None
+
+
+class InputCreate(Body):
+    """Something that is said to a run."""
+
+    input: Any = None
+    command: Command | None = None
+    as_node: str | None = None
+    if_over: IfOver | None = None
 
 
 class CronOptions(RunCreate):
@@ -355,6 +365,7 @@ class History(Body):
 
 BODIES: tuple[type[Body], ...] = (
     RunCreate,
+    InputCreate,
     CronCreate,
     CronPatch,
     CronCount,

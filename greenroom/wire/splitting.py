@@ -237,7 +237,7 @@ async def split_apart(chunks: AsyncIterator[bytes], max_depth: int) -> Split:
         Failed: the child was killed, or could not be started.
         Exception: any error that ``chunks`` raises; the child is ended.
     """
-    child = await _in_thread(_started, max_depth)
+    child = await _in_thread(child_process, max_depth)
     try:
         stdin, stdout = child.stdin, child.stdout
         assert stdin is not None
@@ -265,7 +265,7 @@ async def _in_thread(work: Callable[..., T], *args: Any) -> T:
         raise Failed(str(error)) from error
 
 
-def _started(max_depth: int) -> subprocess.Popen[bytes]:
+def child_process(max_depth: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [sys.executable, "-B", __file__, str(max_depth)],
         stdin=subprocess.PIPE,

@@ -39,18 +39,18 @@ def nothing_is_remembered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(RegistryActor, "__init__", remember)
     yield
     for registry in registries:
-        parts = registry._readiness.now
+        parts = registry.readiness.now
         if parts is None or parts.context.runs:
             continue
         maps = {
             "lanes": [*parts.context.lanes],
-            "queued": parts.context.runs._queued,
-            "waiters": parts.context.waiters._waiting,
-            "creating": parts.admissions.pending._tasks,
-            "cancelling": parts.cancellations.pending._tasks,
-            "hearing": parts.reports.pending._tasks,
-            "unwritten": parts.context.journal._unwritten,
-            "notes": parts.context.keeper._notes,
+            "queued": parts.context.runs.queued,
+            "waiters": len(parts.context.waiters),
+            "creating": len(parts.admissions.pending),
+            "cancelling": len(parts.cancellations.pending),
+            "hearing": len(parts.reports.pending),
+            "unwritten": parts.context.journal.unwritten,
+            "notes": parts.context.keeper.notes,
         }
         left = {name: found for name, found in maps.items() if found}
         assert not left, left

@@ -92,6 +92,7 @@ class FakeActor:
         self.orders: list[RunOrder] = []
         self.current: dict[str, int] = {}
         self.cancelled: list[tuple[str, int, bool]] = []
+        self.heard: list[tuple[str, int]] = []
         self.settled: list[str] = []
         self.settled_by: list[str] = []
         self.pruned: list[str] = []
@@ -143,6 +144,9 @@ class FakeActor:
 
     async def _cancel(self, run_id: str, attempt: int, keep_values: bool) -> None:
         self.cancelled.append((run_id, attempt, keep_values))
+
+    async def _hear(self, runs: list[tuple[str, int]]) -> None:
+        self.heard += runs
 
     async def _settle(self, graph_id: str, thread_id: str, held: tuple[int, int]) -> Settled:
         self.settled.append(thread_id)

@@ -30,7 +30,7 @@ def activity(clock: Clock) -> ThreadActivity:
 
 async def test_nothing_is_noted_for_threads_that_nobody_watches(activity: ThreadActivity) -> None:
     activity.note("t", "run", "a")
-    assert activity._threads == {}
+    assert activity.threads == {}
     (begin,) = await activity.after("t", None, 0)
     assert await activity.after("t", begin.number, 0) == []
 
@@ -62,7 +62,7 @@ async def test_polls_that_are_over_leave_nothing_behind(activity: ThreadActivity
     await asyncio.sleep(0)
     poll.cancel()
     await asyncio.gather(poll, return_exceptions=True)
-    assert activity._threads["t"].waiting == []
+    assert activity.threads["t"].waiting == []
 
 
 async def test_threads_that_nobody_asks_for_are_forgotten_though_nothing_happens_on_them(
@@ -74,7 +74,7 @@ async def test_threads_that_nobody_asks_for_are_forgotten_though_nothing_happens
     await asyncio.sleep(0)
     clock.now_s = FORGET_AFTER_S + 1
     await activity.after("new", None, 0)
-    assert set(activity._threads) == {"polled", "new"}
+    assert set(activity.threads) == {"polled", "new"}
     activity.note("polled", "state")
     assert len(await poll) == 1
 

@@ -294,7 +294,7 @@ async def test_a_thread_that_cannot_be_deleted_is_left_for_the_next_sweep(
     assert await unfinished(theatre) == 1
     deletions = theatre.registry.parts.assistant_deletions
     await deletions.sweep()
-    await until(lambda: not deletions._under_way)
+    await until(lambda: not deletions.under_way)
     assert await theatre.thread() is None
     assert await unfinished(theatre) == 0
     await theatre.nothing_is_left()

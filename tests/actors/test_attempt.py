@@ -14,13 +14,16 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, StateGraph
 from typing_extensions import TypedDict
 
-from actors.run.attempt import EXIT_FENCED, Attempt, Deps
+from actors.run.attempt import EXIT_FENCED, Attempt
+from actors.run.deps import Deps
 from actors.run.node_threads import NodeThreads
 from greenroom.core.errors import DatabaseUnavailable, Fenced, NotFound
 from greenroom.core.events import Event, EventLog
+from greenroom.core.inputs import TAKEN, HeardInput, Taking
 from greenroom.core.runs import Report, RunStatus
 from greenroom.graphs.configuration import GraphSpec
 from greenroom.graphs.loading import LoadedGraph
+from greenroom.persistence.run_inputs import ForAttempt
 from tests.actors.doubles import BOUND_S, until
 from tests.run_records import order_of
 
@@ -41,11 +44,20 @@ class Saver(InMemorySaver):
         super().__init__()
         self._actor = actor
 
+    async def aput(self, config: Any, *args: Any) -> Any:
+        saved = await super().aput(config, *args)
+        self._actor.note(config)
+        return saved
+
+    async def aput_writes(self, config: Any, *args: Any) -> None:
+        await super().aput_writes(config, *args)
+        self._actor.note(config)
+
     async def settled(self) -> None:
-        await self._actor._does("settled")
+        await self._actor.does("settled")
 
     async def all_written(self) -> None:
-        await self._actor._does("all written")
+        await self._actor.does("all written")
 
 
 class Actor:
@@ -78,12 +90,35 @@ class Actor:
         self.ended: list[Attempt] = []
         self.gone: list[Attempt] = []
         self.left_with: list[int] = []
+        self.said: list[HeardInput] = []
+        self.takings: list[Taking] = []
         self.changes = changes
+
+    def say(self, attempt: Attempt, **content: Any) -> str:
+        """Says something to a run; returns its id. The registry then tells the attempt."""
+        heard = HeardInput(input_id=str(uuid.uuid4()), number=len(self.said) + 1, **content)
+        self.said.append(heard)
+        attempt.hear()
+        return heard.input_id
+
+    def note(self, config: Any) -> None:
+        self.takings += config["configurable"].get(TAKEN) or []
+
+    async def _inputs_for(self, run_id: str) -> ForAttempt:
+        await self._does("inputs")
+        done = {taking.input_id for taking in self.takings}
+        waiting = [each for each in self.said if each.input_id not in done]
+        taken = [each for each in self.takings if each.reason is None]
+        return ForAttempt(waiting=waiting, taken=taken)
+
+    async def _note_input(self, owner: Any, taking: Taking) -> None:
+        await self._does("note")
+        self.takings.append(taking)
 
     async def _first(self, state: State) -> State:
         return {"y": 1}
 
-    async def _does(self, name: str, answer: Any = None) -> Any:
+    async def does(self, name: str, answer: Any = None) -> Any:
         self.happened.append(name)
         script = self.scripts.get(name, [])
         if script:
@@ -97,19 +132,19 @@ class Actor:
         return answer
 
     async def at(self, place: str) -> None:
-        await self._does(f"at {place}")
+        await self.does(f"at {place}")
 
     async def _append(self, run_id: str, attempt: int, events: list[Event]) -> None:
-        await self._does("append")
+        await self.does("append")
         self.kept.extend(events)
 
     async def _save_values(self, owner: Any, thread_id: str, values: bytes) -> None:
-        await self._does("values")
+        await self.does("values")
         self.values.append(values)
 
-    async def _report(self, report: Report) -> bool:
+    async def report(self, report: Report) -> bool:
         self.reports.append(report)
-        return await self._does("report", True)
+        return await self.does("report", True)
 
     def _left(self, attempt: Attempt, *, whole: bool) -> None:
         self.gone.append(attempt)
@@ -140,6 +175,9 @@ class Actor:
             "resumable": False,
         }
         order = order_of(**(given | changes))
+        return Attempt(order, EventLog(order.attempt, 1_000_000), self.deps())
+
+    def deps(self) -> Deps:
         deps: dict[str, Any] = {
             "actor": "run-1",
             "isolated": False,
@@ -152,13 +190,15 @@ class Actor:
             "earlier": lambda order: self,
             "append": self._append,
             "save_values": self._save_values,
-            "report": self._report,
+            "inputs_for": self._inputs_for,
+            "note_input": self._note_input,
+            "report": self.report,
             "finished": self._finished,
             "grown": lambda: None,
             "left": self._left,
             "leave_process": self._leave,
         }
-        return Attempt(order, EventLog(order.attempt, 1_000_000), Deps(**(deps | self.changes)))
+        return Deps(**(deps | self.changes))
 
     def _leave(self, code: int) -> None:
         self.left_with.append(code)
@@ -222,7 +262,7 @@ async def test_the_log_closes_only_after_the_report_was_accepted() -> None:
     actor.scripts["report"] = [accepted]
 
     async def answer(report: Report) -> bool:
-        await actor._report(report)
+        await actor.report(report)
         return True
 
     actor.changes["report"] = answer
@@ -247,7 +287,7 @@ async def test_an_error_is_seen_when_it_is_committed_and_not_before(resumable: b
 
     async def answer(report: Report) -> bool:
         seen.append(names(attempt))
-        return await actor._report(report)
+        return await actor.report(report)
 
     actor.changes["report"] = answer
     attempt = actor.attempt(resumable=resumable)

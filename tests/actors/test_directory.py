@@ -33,7 +33,7 @@ from actors.calls.rpc import RpcServer
 from actors.inspector.actor import Inspector
 from actors.registry.actor import RegistryActor
 from actors.run.actor import RunActor
-from actors.spawn import _INSPECTOR_GROUPS, _RUN_GROUPS
+from actors.spawn import INSPECTOR_GROUPS, RUN_GROUPS
 from greenroom.core.errors import Conflict, Unavailable, Uncertain, Unreachable
 from tests.actors.doubles import BOUND_S, until
 
@@ -42,7 +42,7 @@ import sys
 from ray import cloudpickle
 from actors import registries, spawn
 
-for made in (spawn._run_actor_class, spawn._inspector_class):
+for made in (spawn.run_actor_class, spawn.inspector_class):
     loaded = cloudpickle.loads(cloudpickle.dumps(made().__ray_metadata__.modified_class))
     assert callable(loaded.alive)
 print({name.partition(".")[0] for name in sys.modules} & {"langgraph", "langchain_core"})
@@ -59,7 +59,7 @@ def test_who_has_a_handle_of_an_actor_with_graphs_does_not_load_langgraph() -> N
 
 
 @pytest.mark.parametrize(
-    ("actor", "groups"), [(RunActor, _RUN_GROUPS), (Inspector, _INSPECTOR_GROUPS)]
+    ("actor", "groups"), [(RunActor, RUN_GROUPS), (Inspector, INSPECTOR_GROUPS)]
 )
 def test_every_method_of_an_actor_has_its_group(actor: type, groups: dict[str, list[str]]) -> None:
     methods = {
@@ -171,8 +171,8 @@ def actors(monkeypatch: pytest.MonkeyPatch) -> dict[str, Actor]:
 async def handles(actors: dict[str, Actor]) -> AsyncIterator[Handles]:
     handles = Handles("n")
     yield handles
-    connecting = [*handles._connecting.values()]
-    for name in [*handles._known, *handles._connecting, *handles._clients]:
+    connecting = [*handles.connecting.values()]
+    for name in [*handles.known, *handles.connecting, *handles.connections]:
         handles.forget(name)
     await asyncio.gather(*connecting, return_exceptions=True)
     for actor in actors.values():
@@ -183,7 +183,7 @@ async def handles(actors: dict[str, Actor]) -> AsyncIterator[Handles]:
 
 async def connected(handles: Handles, name: str) -> None:
     handles.connect(name)
-    await until(lambda: name in handles._clients)
+    await until(lambda: name in handles.connections)
 
 
 # --- the way of a call ----------------------------------------------------------------------------
@@ -194,7 +194,7 @@ async def test_a_call_goes_through_ray_until_there_is_a_connection(
 ) -> None:
     actor = actors["run-1"] = Actor("run-1")
     assert await handles.call("run-1", "read", 1) == ("read", 1)
-    await until(lambda: "run-1" in handles._clients)
+    await until(lambda: "run-1" in handles.connections)
     assert await handles.call("run-1", "read", 2) == 2
     assert actor.over_ray.count("read") == len(actor.over_socket) == 1
 
@@ -221,7 +221,7 @@ async def test_a_repeatable_call_that_its_connection_lost_is_made_through_ray(
     actor.gate = asyncio.Event()
     reading = asyncio.create_task(handles.call("run-1", "read", 1))
     await until(lambda: actor.over_socket)
-    handles._clients["run-1"].close()
+    handles.connections["run-1"].close()
     assert await reading == ("read", 1)
     actor.gate.set()
 
@@ -235,7 +235,7 @@ async def test_another_call_that_its_connection_lost_is_not_made_again(
     actor.gate = asyncio.Event()
     reading = asyncio.create_task(handles.call("run-1", "read", 1))
     await until(lambda: actor.over_socket)
-    handles._clients["run-1"].close()
+    handles.connections["run-1"].close()
     with pytest.raises(Uncertain, match="does not know whether"):
         await reading
     assert "read" not in actor.over_ray
@@ -248,10 +248,10 @@ async def test_what_was_not_executed_is_made_again_whatever_it_is(
     monkeypatch.setattr(handles_module, "may_be_repeated", lambda *_: False)
     with pytest.raises(ActorGone):  # there is none
         await handles.call("run-1", "prepare")
-    await until(lambda: not handles._connecting)
+    await until(lambda: not handles.connecting)
     actors["run-1"] = Actor("run-1")
     await connected(handles, "run-1")
-    handles._clients["run-1"]._protocol.max_bytes = 1000
+    handles.connections["run-1"]._protocol.max_bytes = 1000
     assert await handles.call("run-1", "read", b"x" * 2000) == ("read", b"x" * 2000)
 
 
@@ -263,7 +263,7 @@ async def test_an_answer_that_does_not_come_is_bounded(
     actor.gate = asyncio.Event()
     with pytest.raises(Unreachable, match="did not answer 'read' within"):
         await handles.call("run-1", "read", 1, within_s=0.01)
-    assert "run-1" in handles._clients  # the others' calls are under way on it
+    assert "run-1" in handles.connections  # the others' calls are under way on it
     actor.gate.set()
 
 
@@ -345,10 +345,10 @@ async def test_a_lost_connection_is_opened_again(
 ) -> None:
     actors["run-1"] = Actor("run-1")
     await connected(handles, "run-1")
-    first = handles._clients["run-1"]
+    first = handles.connections["run-1"]
     first.close()
-    await until(lambda: handles._clients.get("run-1") is not first)
-    while "run-1" not in handles._clients:
+    await until(lambda: handles.connections.get("run-1") is not first)
+    while "run-1" not in handles.connections:
         await handles.call("run-1", "read", 1)
 
 
@@ -358,9 +358,9 @@ async def test_a_death_closes_the_connection_and_leaves_nothing(
     actor = actors["run-1"] = Actor("run-1")
     await connected(handles, "run-1")
     actor.dead.set()
-    await until(lambda: not handles._connecting)
-    assert not handles._clients
-    assert not handles._known
+    await until(lambda: not handles.connecting)
+    assert not handles.connections
+    assert not handles.known
 
 
 @pytest.mark.parametrize(
@@ -373,7 +373,7 @@ async def test_a_failed_connection_waits_and_is_tried_again(
     actor = actors["run-1"] = Actor("run-1")
     actor.failures["address"] = [failure]
     handles.connect("run-1")
-    await until(lambda: not handles._connecting)
+    await until(lambda: not handles.connecting)
     await connected(handles, "run-1")
     assert actor.over_ray.count("address") == 2
 
@@ -386,15 +386,15 @@ async def test_forget_ends_all_that_belongs_to_a_name(
         actor = actors[name] = Actor(name, rpc)
         handles.connect(name)
         await until(lambda: "address" in actor.over_ray)  # noqa: B023 - awaited in its turn
-    await until(lambda: "run-1" in handles._clients)
-    tasks = [*handles._connecting.values()]
+    await until(lambda: "run-1" in handles.connections)
+    tasks = [*handles.connecting.values()]
     for name in ("run-1", "run-2"):
         await asyncio.to_thread(handles.forget, name)
     async with asyncio.timeout(BOUND_S):
         await asyncio.gather(*tasks, return_exceptions=True)
-    assert not handles._connecting
-    assert not handles._clients
-    assert not handles._known
+    assert not handles.connecting
+    assert not handles.connections
+    assert not handles.known
 
 
 async def test_where_ray_encrypts_no_connection_is_tried(
@@ -404,7 +404,7 @@ async def test_where_ray_encrypts_no_connection_is_tried(
     monkeypatch.setenv("RAY_USE_TLS", "1")
     actors["run-1"] = Actor("run-1", rpc=False)
     assert await handles.call("run-1", "read", 1) == ("read", 1)
-    assert not handles._connecting
+    assert not handles.connecting
 
 
 async def test_an_actor_without_an_address_is_not_asked_for_it_at_every_call(

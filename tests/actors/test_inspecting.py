@@ -367,3 +367,24 @@ async def test_settling_without_anybody_to_do_it_is_given_up_in_the_end(
     stage.problems = ["no"] * 1_000_000
     stage.die(await stage.inspectors.name(Duty.ENDS))
     assert await bounded(settle(asker, "g", "t", (1, 0))) == Settled()
+
+
+async def test_changed_code_is_asked_once_its_inspectors_are_there(stage: Stage) -> None:
+    asker = stage.asker()
+    assert await asker.ask("g", "ask", 1) == 1
+    old = {duty: await stage.inspectors.name(duty) for duty in Duty}
+    process = stage.living[old[Duty.READS]]
+    await bounded(stage.inspectors.renew())
+    assert await bounded(asker.ask("g", "ask", 2)) == 2
+    assert process.asked == [1]
+    await until(lambda: not set(old.values()) & set(stage.living))
+    assert len(stage.living) == 2
+    assert stage.started("apart-reads") == 0
+
+
+async def test_changed_code_that_does_not_load_leaves_the_inspectors(stage: Stage) -> None:
+    old = await stage.inspectors.name(Duty.READS)
+    stage.problems = ["SyntaxError"]
+    await bounded(stage.inspectors.renew())
+    assert await stage.inspectors.name(Duty.READS) == old
+    assert stage.killed == []

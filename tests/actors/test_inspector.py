@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,11 +13,11 @@ import pytest
 
 from actors.common.placement import PoolSpec
 from actors.common.setup import InspectorSetup
-from actors.inspector import actor as inspector_module
 from actors.inspector import lanes
 from actors.inspector.actor import Inspector
 from actors.inspector.asking import Replaced
-from actors.inspector.lanes import Lane, Means
+from actors.inspector.lanes import Lane
+from actors.inspector.loaded import Loaded, Means
 from greenroom.core.errors import DatabaseUnavailable, Fenced, NotFound, Unanswered, Unavailable
 from greenroom.core.ports import StateQuestion
 from greenroom.core.store import IndexSpec
@@ -178,9 +178,11 @@ class Blocking:
     """A graph that blocks its thread when it is opened."""
 
     def __init__(self) -> None:
+        self.opened = threading.Event()
         self.release = threading.Event()
 
     def open(self, *args: Any, **kwargs: Any) -> Any:
+        self.opened.set()
         self.release.wait()
         raise ValueError("released")
 
@@ -193,7 +195,21 @@ class Ready:
 
 
 @pytest.fixture
-async def inspector(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Inspector]:
+def database() -> Database:
+    return Database()
+
+
+@pytest.fixture
+def blocking() -> Blocking:
+    return Blocking()
+
+
+MakeInspector = Callable[[Any], Inspector]
+
+
+@pytest.fixture
+def inspector_with(database: Database, blocking: Blocking) -> Iterator[MakeInspector]:
+    """Makes an inspector with a function that embeds."""
     setup = InspectorSetup(
         name="inspector-reads-1",
         dsn="",
@@ -202,16 +218,28 @@ async def inspector(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Inspector]
         inspect_s=0.2,
         registry_silence_s=3600.0,
     )
-    made = Inspector(setup)
-    monkeypatch.setattr(made, "_means", means)
-    blocking = Blocking()
-    made._graphs = cast(Any, {"blocking": blocking, "ready": Ready()})
-    made._pool = cast(Any, Database())
-    yield made
+    all_made: list[Inspector] = []
+
+    def make(embedding: Any) -> Inspector:
+        spec = IndexSpec(dims=2, embed="./e.py:embed", fields=("text",))
+        here = Loaded(
+            graphs=cast(Any, {"blocking": blocking, "ready": Ready()}),
+            pool=cast(Any, database),
+            means=means,
+            embedder=Embedder(embedding, spec) if embedding is not None else None,
+        )
+        all_made.append(Inspector(setup, here))
+        return all_made[-1]
+
+    yield make
     blocking.release.set()
-    for each in made._lanes.values():
-        each.is_stuck = False
-        each.close()
+    for made in all_made:
+        made.lanes.close()
+
+
+@pytest.fixture
+def inspector(inspector_with: MakeInspector) -> Inspector:
+    return inspector_with(None)
 
 
 def ask(inspector: Inspector, graph_id: str) -> Awaitable[bytes]:
@@ -238,10 +266,9 @@ async def test_others_are_answered_while_one_blocks_and_then_the_process_is_to_b
 
 
 async def test_a_database_that_does_not_answer_is_not_held_against_a_graph(
-    inspector: Inspector, monkeypatch: pytest.MonkeyPatch
+    inspector: Inspector, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inspector_module, "PROBE_S", 0.05)
-    database = cast(Database, inspector._pool)
+    monkeypatch.setattr(lanes, "PROBE_S", 0.05)
     database.answers.clear()
     for kind in (DatabaseUnavailable, Unanswered):
         asked = [ask(inspector, "blocking") for _ in range(3)]
@@ -251,11 +278,13 @@ async def test_a_database_that_does_not_answer_is_not_held_against_a_graph(
         await asyncio.sleep(0)
 
 
-async def test_who_leaves_answers_first_what_is_under_way(inspector: Inspector) -> None:
+async def test_who_leaves_answers_first_what_is_under_way(
+    inspector: Inspector, blocking: Blocking
+) -> None:
     blocked = asyncio.create_task(cast(Any, ask(inspector, "blocking")))
-    await until(lambda: inspector._under_way)
+    await until(blocking.opened.is_set)
     leaving = asyncio.create_task(inspector.leave())
-    await until(lambda: inspector._leaving)
+    await asyncio.sleep(0)  # until it waits
     with pytest.raises(Replaced):
         await bounded(ask(inspector, "ready"))
     assert not leaving.done()
@@ -267,18 +296,18 @@ async def test_who_leaves_answers_first_what_is_under_way(inspector: Inspector) 
 async def test_names_that_nobody_serves_get_no_thread(inspector: Inspector) -> None:
     with pytest.raises(NotFound):
         await bounded(ask(inspector, "none"))
-    assert not inspector._lanes
+    assert not inspector.lanes.names
 
 
 async def test_lanes_that_are_idle_make_room(
     inspector: Inspector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inspector_module, "MOST_LANES", 1)
+    monkeypatch.setattr(lanes, "MOST_LANES", 1)
     with pytest.raises(ValueError, match="ready"):
         await bounded(ask(inspector, "ready"))
     thread = next(t for t in threading.enumerate() if t.name == "lane-ready")
     blocked = asyncio.create_task(cast(Any, ask(inspector, "blocking")))
-    await until(lambda: list(inspector._lanes) == ["blocking"])
+    await until(lambda: inspector.lanes.names == ["blocking"])
     await until(lambda: not thread.is_alive())
     with pytest.raises(Unanswered):
         await bounded(blocked)
@@ -296,19 +325,16 @@ async def test_a_registry_of_the_past_is_not_obeyed(inspector: Inspector) -> Non
 # --- the embedding of the store -------------------------------------------------------------------
 
 
-def embeds(inspector: Inspector, embedding: Any) -> None:
-    spec = IndexSpec(dims=2, embed="./e.py:embed", fields=("text",))
-    inspector._embedder = Embedder(embedding, spec)
-
-
-async def test_items_and_queries_are_embedded_in_a_lane_of_their_own(inspector: Inspector) -> None:
+async def test_items_and_queries_are_embedded_in_a_lane_of_their_own(
+    inspector_with: MakeInspector,
+) -> None:
     threads: list[str] = []
 
     async def embed(texts: list[str]) -> list[list[float]]:
         threads.append(threading.current_thread().name)
         return [[float(len(text)), 1.0] for text in texts]
 
-    embeds(inspector, embed)
+    inspector = inspector_with(embed)
     blocked = asyncio.create_task(cast(Any, ask(inspector, "blocking")))
     found = await bounded(inspector.embed_item(b'{"text": "four", "n": 5}', None))
     assert found == [("text", [4.0, 1.0])]
@@ -321,11 +347,13 @@ async def test_items_and_queries_are_embedded_in_a_lane_of_their_own(inspector: 
         await bounded(blocked)
 
 
-async def test_an_embedding_that_raises_is_told_and_asked_again(inspector: Inspector) -> None:
+async def test_an_embedding_that_raises_is_told_and_asked_again(
+    inspector_with: MakeInspector,
+) -> None:
     def embed(texts: list[str]) -> Any:
         raise SystemExit(3) if texts == ["exit"] else ValueError("no")
 
-    embeds(inspector, embed)
+    inspector = inspector_with(embed)
     with pytest.raises(Unanswered, match=r"e\.py:embed raised ValueError: no"):
         await bounded(inspector.embed_query("x"))
     with pytest.raises(Unanswered, match="SystemExit"):
@@ -336,7 +364,7 @@ async def test_an_embedding_that_raises_is_told_and_asked_again(inspector: Inspe
 
 @pytest.mark.parametrize("waits", [False, True])
 async def test_an_embedding_that_does_not_come_back_has_the_process_replaced(
-    inspector: Inspector, waits: bool
+    inspector_with: MakeInspector, waits: bool
 ) -> None:
     release = threading.Event()
 
@@ -347,7 +375,7 @@ async def test_an_embedding_that_does_not_come_back_has_the_process_replaced(
     async def block_the_loop(texts: list[str]) -> list[list[float]]:
         return block(texts)
 
-    embeds(inspector, block_the_loop if waits else block)
+    inspector = inspector_with(block_the_loop if waits else block)
     alive = asyncio.create_task(inspector.alive())
     with pytest.raises(Unanswered, match="The embedding of the store did not answer within"):
         await bounded(inspector.embed_query("x"))
@@ -358,13 +386,13 @@ async def test_an_embedding_that_does_not_come_back_has_the_process_replaced(
 
 
 async def test_an_embedding_that_waits_too_long_is_cancelled_and_the_process_stays(
-    inspector: Inspector,
+    inspector_with: MakeInspector,
 ) -> None:
     async def wait(texts: list[str]) -> list[list[float]]:
         await asyncio.sleep(3600)
         return []
 
-    embeds(inspector, wait)
+    inspector = inspector_with(wait)
     alive = asyncio.create_task(inspector.alive())
     with pytest.raises(Unanswered, match="did not answer within"):
         await bounded(inspector.embed_query("x"))

@@ -150,7 +150,7 @@ async def test_a_keeper_that_was_closed_tells_nobody_and_leaves_its_actors_to_th
     await until(lambda: cluster.executing("a"))
     await old.keeper.close()
     await old.keeper.close()
-    assert not old.tasks._running
+    assert not old.tasks.running
 
     new = Stage(configuration, cluster)
     assert await new.keeper.adopt(2) == {"a": (name, 1)}
@@ -220,7 +220,7 @@ async def test_an_order_for_a_dead_actor_ends_with_the_notice_of_its_death(stage
     stage.keeper.deliveries.start(name, order("a"))
     await until(lambda: stage.lost)
     assert stage.lost == [("a", name, None)]
-    assert name not in stage.keeper.deliveries._starters
+    assert name not in stage.keeper.deliveries.starters
 
 
 async def test_cancel_is_asked_again_over_a_broken_connection_and_passes_over_a_dead_actor(
@@ -433,10 +433,10 @@ async def test_nothing_is_kept_of_actors_that_are_gone(stage: Stage) -> None:
         await until(lambda: len(stage.lost) == number + 1)  # noqa: B023
     await until(lambda: "starting" not in stage.states)  # they have a name before a process
     alive = set(stage.cluster.actors)
-    assert set(stage.keeper._pids) <= alive
+    assert set(stage.keeper.pids) <= alive
     assert set(stage.keeper.pools.actors) <= alive
-    assert not stage.keeper.deliveries._starters
-    assert not stage.keeper._notes
+    assert not stage.keeper.deliveries.starters
+    assert not stage.keeper.notes
 
 
 @pytest.fixture
@@ -530,3 +530,43 @@ def test_placements_that_differ_in_the_kind_of_node_have_pools_of_their_own() ->
     configuration = graphs(**{f"g{n}": PlacementSpec(**kind) for n, kind in enumerate(kinds)})  # type: ignore[arg-type]
     specs = pool_specs(configuration, setup_of())
     assert [spec.graphs for spec in specs] == [("g0",), ("g1",), ("g2",), ("g3",)]
+
+
+# --- changed code ---------------------------------------------------------------------------------
+
+
+async def test_changed_code_executes_the_next_run_and_a_spare_process_waits_for_the_next_change(
+    stage: Stage,
+) -> None:
+    await stage.warm()
+    old = {actor.name for actor in stage.cluster.workers()}
+    inspector = await stage.inspector()
+    under_way = stage.keeper.slots.claim("under way", "g")
+    assert under_way in old
+    assert await stage.keeper.renewals.renew() == []
+    assert stage.keeper.slots.claim("next", "g") not in {*old, None}
+    await until(lambda: {a.name for a in stage.cluster.workers()} & old == {under_way})
+    stage.keeper.slots.release("under way", "g", under_way)
+    await until(lambda: not {a.name for a in stage.cluster.workers()} & old)
+    await until(lambda: inspector not in stage.cluster.actors)
+
+    known = {member["actor"] for member in stage.keeper.counts()["pool"]}
+    await until(lambda: {a.name for a in stage.cluster.workers()} - known)
+    (spare,) = {a.name for a in stage.cluster.workers()} - known
+    await until(lambda: stage.cluster.actors[spare].beats > 1)
+    assert await stage.keeper.renewals.renew() == []
+    assert spare in {member["actor"] for member in stage.keeper.counts()["pool"]}
+
+
+async def test_changed_code_that_does_not_load_is_told_and_the_old_code_goes_on(
+    stage: Stage,
+) -> None:
+    await stage.warm()
+    old = {actor.name for actor in stage.cluster.workers()}
+    inspector = await stage.inspector()
+    stage.cluster.scripts["prepare"] = [ConfigurationError("SyntaxError in g.py")]
+    assert await stage.keeper.renewals.renew() == ["SyntaxError in g.py"]
+    assert stage.keeper.slots.claim("next", "g") in old
+    assert stage.unstartable == []
+    assert await stage.inspector() == inspector
+    assert await stage.keeper.is_warm(BOUND_S)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from actors.common.placement import PoolSpec
-from actors.registry.pool import START_BACKOFF_S, ActorPool, MemberState
+from actors.registry.pool import START_BACKOFF_S, ActorPool, MemberState, Renewal
 
 SPEC = PoolSpec(graphs=("g",), runs_per_actor=1, warm=1, max_actors=3)
 
@@ -362,3 +362,82 @@ def test_a_pool_that_is_warm_only_while_it_is_used_starts_and_keeps_nothing_else
     assert pool.surplus(now_s=161.0, idle_s=60.0) == ["x"]
     pool.stopped("x")
     assert pool.wanted(now_s=162.0) == 0
+
+
+# --- changed code ---------------------------------------------------------------------------------
+
+
+def test_old_code_executes_runs_until_the_new_code_is_ready_and_leaves_after_them() -> None:
+    pool = pool_of("old", "idle")
+    pool.claim("under way")
+    pool.renew()
+    assert pool.wanted(now_s=1.0) == 1
+    pool.starting("new")
+    assert pool.wanted(now_s=1.0) == 0
+    assert pool.claim("meanwhile") == "idle"
+    pool.release("idle", "meanwhile", now_s=2.0)
+    assert pool.ready("new", now_s=3.0) == []
+    assert pool.claim("next") == "new"
+    assert pool.surplus(now_s=3.0, idle_s=60.0) == ["idle"]
+    pool.release("old", "under way", now_s=4.0)
+    assert "old" in pool.surplus(now_s=4.0, idle_s=60.0)
+    assert pool.renewal is Renewal.DONE
+
+
+def test_new_code_gets_an_actor_beyond_the_limit() -> None:
+    pool = pool_of("a", "b", max_actors=2)
+    pool.claim("r"), pool.claim("s")
+    pool.renew()
+    assert pool.wanted(now_s=1.0) == 1
+
+
+def test_new_code_that_does_not_start_leaves_everything_as_it_is() -> None:
+    pool = pool_of("old")
+    pool.renew()
+    pool.starting("broken")
+    pool.died("broken", now_s=1.0)
+    assert (pool.renewal, pool.failed_starts) == (Renewal.FAILED, 0)
+    assert pool.claim("a") == "old"
+    assert pool.claim("b") is None
+    # Another start would fail as well: the run waits for the old code.
+    assert pool.wanted(now_s=100.0) == 0
+    assert pool.release("old", "a", now_s=101.0) == [("b", "old")]
+    pool.renew()
+    assert pool.wanted(now_s=102.0) == 1
+    pool.starting("mended")
+    pool.ready("mended", now_s=103.0)
+    assert pool.claim("c") == "mended"
+
+
+def test_an_actor_that_began_before_a_change_is_one_of_the_old_code() -> None:
+    pool = pool_of("old")
+    pool.starting("late")
+    pool.renew()
+    assert pool.wanted(now_s=1.0) == 1
+    pool.starting("new")
+    pool.ready("late", now_s=1.0)
+    assert pool.renewal is Renewal.UNDER_WAY
+    pool.ready("new", now_s=2.0)
+    assert pool.claim("a") == "new"
+    assert {name for name, m in pool.members.items() if m.state is MemberState.RETIRING} == {
+        "old",
+        "late",
+    }
+
+
+def test_without_any_actor_of_the_old_code_a_failed_start_is_one() -> None:
+    pool = pool_of("old")
+    pool.renew()
+    pool.starting("broken")
+    pool.died("old", now_s=1.0)
+    pool.died("broken", now_s=1.0)
+    assert pool.failed_starts == 1
+    assert pool.wanted(now_s=100.0) >= 1
+
+
+def test_where_actors_hold_a_gpu_the_old_ones_leave_first() -> None:
+    pool = pool_of("old", "busy", num_gpus=1)
+    pool.claim("r")
+    pool.renew()
+    assert pool.claim("s") is None
+    assert pool.surplus(now_s=1.0, idle_s=60.0) == ["busy"]

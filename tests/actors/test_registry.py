@@ -54,8 +54,8 @@ class Registry(RegistryActor):
 
     @property
     def parts(self) -> Parts:
-        assert self._readiness.now is not None
-        return self._readiness.now
+        assert self.readiness.now is not None
+        return self.readiness.now
 
     @property
     def context(self) -> Context:
@@ -116,7 +116,7 @@ class Theatre:
     async def kill(self, registry: Registry) -> None:
         registry.killed = True
         await registry.context.keeper.close()
-        await registry._tasks.close()
+        await registry.tasks.close()
         await registry.context.journal.close()
         await registry.context.database.close()
 

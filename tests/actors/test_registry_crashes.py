@@ -262,13 +262,13 @@ async def test_a_list_of_cancels_is_one_commit(theatre: Theatre) -> None:
         await theatre.executed(run.run_id)
     commits: list[int] = []
     pen = theatre.registry.context.journal
-    transaction = pen._transaction
+    transaction = pen.transaction
 
     async def counted(groups: Any) -> Any:
         commits.append(len(groups))
         return await transaction(groups)
 
-    pen._transaction = counted  # type: ignore[method-assign]
+    pen.transaction = counted  # type: ignore[method-assign]
     asked = [
         CancelRequest(thread_id=f"t{number % 3}", run_id=run.run_id)
         for number, run in enumerate(runs)
@@ -425,7 +425,7 @@ async def test_a_recovery_that_fails_leaves_nothing_open(
     monkeypatch.setattr(Keeper, "adopt", failing)
     await theatre.open()
     assert len(keepers) == 4
-    assert all(keeper._tasks._running == set() for keeper in keepers[:3])
+    assert all(not keeper.tasks.running for keeper in keepers[:3])
     opened = await theatre.rows(
         "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'greenroom:registry'"
     )

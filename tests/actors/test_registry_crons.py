@@ -143,7 +143,7 @@ class Stage:
         async with asyncio.timeout(BOUND_S):
             while await self.next_date(cron) != date:  # noqa: ASYNC110 - it is in the database
                 await asyncio.sleep(0.005)
-        await until(lambda: not self.theatre.registry.parts.crons._firing)
+        await until(lambda: not self.theatre.registry.parts.crons.firing)
 
     async def restart(self) -> None:
         await self.theatre.kill(self.theatre.registry)
@@ -353,7 +353,7 @@ async def test_what_a_client_was_told_holds_for_a_firing_that_has_begun(
     else:
         await stage.theatre.registry.delete_cron(cron.cron_id, cron.owner)
     stage.gates.open("fire")
-    await until(lambda: not stage.theatre.registry.parts.crons._firing)
+    await until(lambda: not stage.theatre.registry.parts.crons.firing)
     assert await stage.runs() == []
     assert stage.fired() == {}
     await stage.theatre.nothing_is_left()
@@ -423,7 +423,7 @@ async def test_a_cron_goes_with_its_assistant(stage: Stage) -> None:
     await until(lambda: stage.gates.reached)
     await stage.theatre.rows("DELETE FROM greenroom.assistants RETURNING 1")
     stage.gates.open("fire")
-    await until(lambda: not stage.theatre.registry.parts.crons._firing)
+    await until(lambda: not stage.theatre.registry.parts.crons.firing)
     assert await stage.next_date(cron) is None
     assert await stage.runs() == []
 
@@ -487,7 +487,7 @@ async def test_a_registry_that_starts_again_fires_without_being_called(stage: St
     stage.clock.forget()
     stage.clock.set(NOON)
     stage.theatre.registries.append(registry_on(stage.theatre.cluster, stage.theatre.setup))
-    await until(lambda: stage.theatre.registry._readiness.now)
+    await until(lambda: stage.theatre.registry.readiness.now)
     await stage.goes_on(cron, NOON + MINUTE)
     assert len(await stage.runs(cron)) == 1
 
@@ -496,7 +496,7 @@ async def test_a_registry_that_drains_leaves_dates_to_the_next_one(stage: Stage)
     cron = await stage.cron()
     await bounded(stage.theatre.registry.drain(0.0, relieved=True))
     stage.clock.set(NOON)
-    await until(lambda: not stage.theatre.registry.parts.crons._firing)
+    await until(lambda: not stage.theatre.registry.parts.crons.firing)
     assert await stage.next_date(cron) == NOON
     await stage.restart()
     await stage.goes_on(cron, NOON + MINUTE)
@@ -572,7 +572,7 @@ async def test_of_ten_thousand_crons_those_that_are_due_fire_and_no_others(stage
     await stage.restart()
     await until(lambda: stage.clock.looks[-1:] == [NOON])
     before = len(stage.clock.looks)
-    firing = stage.theatre.registry.parts.crons._firing
+    firing = stage.theatre.registry.parts.crons.firing
     for second in range(4):
         stage.clock.set(NOON + second * SECOND)
         following = NOON + (second + 1) * SECOND

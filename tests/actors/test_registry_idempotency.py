@@ -226,7 +226,7 @@ async def test_copies_that_are_asked_for_at_once_are_one(theatre: Theatre) -> No
     await theatre.rows("INSERT INTO greenroom.threads (thread_id) VALUES ('t') RETURNING thread_id")
     await bounded(asyncio.gather(*(theatre.registry.copy_thread("t", "copy") for _ in range(5))))
     assert await theatre.rows("SELECT count(*) FROM greenroom.threads") == [(2,)]
-    assert not theatre.registry.parts.operations._under_way
+    assert not theatre.registry.parts.operations.turns
     await theatre.nothing_is_left()
 
 

@@ -84,9 +84,9 @@ async def test_a_create_that_may_have_been_stored_and_was_given_up_is_taken_back
     waits: its client was told that nothing is stored."""
     monkeypatch.setattr(admitting, "ADMISSION_PATIENCE_S", 0.05)
     pen = theatre.registry.context.journal
-    transaction, lost = pen._transaction, 0
+    transaction, lost = pen.transaction, 0
 
-    async def lossy(groups: list[group_commit._Group]) -> list[list[list[group_commit.Row]]]:
+    async def lossy(groups: list[group_commit.Group]) -> list[list[list[group_commit.Row]]]:
         nonlocal lost
         lost += 1
         if lost == 1:
@@ -95,7 +95,7 @@ async def test_a_create_that_may_have_been_stored_and_was_given_up_is_taken_back
             raise psycopg.OperationalError("server closed the connection unexpectedly")
         return await transaction(groups)
 
-    monkeypatch.setattr(pen, "_transaction", lossy)
+    monkeypatch.setattr(pen, "transaction", lossy)
     asked = request()
     answer = await theatre.ask(asked)
     assert isinstance(answer, Unavailable)

@@ -143,7 +143,7 @@ async def test_a_run_is_followed_by_its_id_alone(registries: Registries) -> None
     registries.answers["follow"] = lambda *_: OVER
     runtime = runtime_of(registries, 4)
     for thread_id in ("t1", "t2", "t3"):
-        await runtime._until_over(for_thread(RUN, thread_id))
+        await runtime.until_over(for_thread(RUN, thread_id))
         assert registries.asked[-1][:2] == (hash_slot_of_thread(thread_id) % 4, "follow")
 
 
@@ -157,7 +157,7 @@ async def test_a_run_whose_id_tells_nothing_is_followed_where_it_is(
 
     registries.answers["follow"] = follow
     runtime = runtime_of(registries, 4)
-    assert await runtime._until_over(RUN[:-2] + "01") is RunStatus.SUCCESS
+    assert await runtime.until_over(RUN[:-2] + "01") is RunStatus.SUCCESS
     assert [number for number, _, _ in registries.asked] == [1, 2]
 
 
@@ -280,7 +280,7 @@ async def test_who_waits_for_a_run_waits_while_the_database_is_away(
 ) -> None:
     registries.failures = [DatabaseUnavailable("The database is away.")] * 2
     registries.answers["follow"] = lambda *_: OVER
-    assert await runtime_of(registries, 1)._until_over(RUN) is RunStatus.SUCCESS
+    assert await runtime_of(registries, 1).until_over(RUN) is RunStatus.SUCCESS
     assert registries.forgotten == []
 
 

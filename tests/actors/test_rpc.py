@@ -380,19 +380,19 @@ async def test_who_is_not_read_keeps_its_answers_and_reads_no_more(callee: Calle
     server = served(callee)
     address = await server.address("127.0.0.1")
     client = await RpcClient.connect(address)
-    transport = client._protocol._transport
+    transport = client.connection
     transport.pause_reading()
     asked = [asyncio.ensure_future(client.call("echo", (b"x" * 1_000_000,))) for _ in range(40)]
     await asyncio.sleep(0)
-    assert client._protocol._kept  # the client is not read any more, and keeps its calls
+    assert client.kept  # the client is not read any more, and keeps its calls
     transport.resume_reading()
     async with asyncio.timeout(BOUND_S):
         assert {len(each) for each in await asyncio.gather(*asked)} == {1_000_000}
-    assert not client._protocol._kept
+    assert not client.kept
     client.close()
     server.close()
 
 
 async def test_a_machine_that_does_not_answer_is_noticed(client: RpcClient) -> None:
-    connection = client._protocol._transport.get_extra_info("socket")
+    connection = client.connection.get_extra_info("socket")
     assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 20_000

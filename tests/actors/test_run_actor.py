@@ -9,15 +9,16 @@ import subprocess
 import sys
 import threading
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from actors.common.guard import Guard
 from actors.common.placement import PoolSpec
 from actors.common.setup import RunActorSetup
 from actors.run.actor import EARLY_KEPT, RunActor
+from actors.run.deps import Deps
 from greenroom.core.errors import Fenced
 from greenroom.core.runs import RunOrder
 from tests.actors.doubles import BOUND_S, until
@@ -26,13 +27,17 @@ from tests.actors.test_attempt import Actor, Gated, done
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture
-def actor(monkeypatch: pytest.MonkeyPatch) -> RunActor:
-    monkeypatch.setattr(Guard, "_watch", lambda self: None)
-    return made()
+def executing(around: Actor) -> RunActor:
+    """Returns an actor that executes the graph of a double, and nothing of its own."""
+
+    def deps(actor: RunActor) -> Deps:
+        around.changes |= {"finished": actor.finish, "left": actor.shelf.drop}
+        return around.deps()
+
+    return made(deps)
 
 
-def made(**given_too: Any) -> RunActor:
+def made(deps: Callable[[RunActor], Deps] | None = None, **given_too: Any) -> RunActor:
     given: dict[str, Any] = {
         "name": "run-1",
         "namespace": "n",
@@ -46,13 +51,8 @@ def made(**given_too: Any) -> RunActor:
         **given_too,
     }
     known = RunActorSetup.__dataclass_fields__
-    return RunActor(RunActorSetup(**{key: value for key, value in given.items() if key in known}))
-
-
-def executing(actor: RunActor, around: Actor) -> None:
-    """Has the actor execute the graph of a double, and nothing of its own."""
-    around.changes |= {"finished": actor._finish, "left": actor._shelf.drop}
-    actor._deps = lambda: around.attempt()._deps  # type: ignore[method-assign]
+    setup = RunActorSetup(**{key: value for key, value in given.items() if key in known})
+    return RunActor(setup, deps)
 
 
 def an_order(attempt: int = 1) -> RunOrder:
@@ -60,38 +60,38 @@ def an_order(attempt: int = 1) -> RunOrder:
 
 
 async def ended(actor: RunActor) -> None:
-    await until(lambda: not actor._lives)
+    await until(lambda: not actor.shelf.current)
 
 
-async def test_a_cancel_that_comes_before_its_start_keeps_what_it_said(actor: RunActor) -> None:
+async def test_a_cancel_that_comes_before_its_start_keeps_what_it_said() -> None:
     around = Actor(done)
-    executing(actor, around)
+    actor = executing(around)
     order = an_order()
     await actor.cancel(order.run_id, 1, False)
     await actor.start_many(1, [order])
     await ended(actor)
     assert [report.status for report in around.reports] == ["interrupted"]
     assert not around.values, "a rollback keeps the values from before it"
-    assert not actor._cancelled_early
+    assert not actor.cancelled_early
 
 
-async def test_a_cancel_of_an_attempt_that_is_over_is_forgotten(actor: RunActor) -> None:
-    executing(actor, Actor(done))
+async def test_a_cancel_of_an_attempt_that_is_over_is_forgotten() -> None:
+    actor = executing(Actor(done))
     order = an_order(attempt=2)
     await actor.start_many(1, [order])
     await ended(actor)
     await actor.cancel(order.run_id, 1, True)
     await actor.cancel(order.run_id, 2, True)
-    assert not actor._cancelled_early
+    assert not actor.cancelled_early
     for n in range(EARLY_KEPT + 10):
         await actor.cancel(f"never-{n}", 1, True)
-    assert len(actor._cancelled_early) == EARLY_KEPT
+    assert len(actor.cancelled_early) == EARLY_KEPT
 
 
-async def test_no_cancel_falls_between_a_start_and_its_look(actor: RunActor) -> None:
+async def test_no_cancel_falls_between_a_start_and_its_look() -> None:
     """Cancels of another thread at any moment around the start; not one of them is lost."""
     around = Actor(Gated())
-    executing(actor, around)
+    actor = executing(around)
     orders = [an_order() for _ in range(200)]
     begin = threading.Barrier(2, timeout=BOUND_S)
 
@@ -110,40 +110,42 @@ async def test_no_cancel_falls_between_a_start_and_its_look(actor: RunActor) -> 
     thread.join()
     assert {report.status for report in around.reports} == {"interrupted"}
     assert len(around.reports) == len(orders)
-    assert not actor._shelf.current
+    assert not actor.shelf.current
 
 
-async def test_a_late_attempt_takes_nothing_from_its_successor(actor: RunActor) -> None:
+async def test_a_late_attempt_takes_nothing_from_its_successor() -> None:
     gated = Gated()
     around = Actor(gated)
-    executing(actor, around)
+    actor = executing(around)
     first = an_order()
     await actor.start_many(1, [first])
     await gated.begun.wait()
-    old = actor._shelf.executing(first.run_id)
+    old = actor.shelf.executing(first.run_id)
     assert old is not None
     await actor.start_many(1, [dataclasses.replace(first, attempt=2)])
-    actor._shelf.drop(old, whole=False)
-    assert [attempt.order.attempt for attempt in actor._shelf.current] == [2]
+    actor.shelf.drop(old, whole=False)
+    assert [attempt.order.attempt for attempt in actor.shelf.current] == [2]
     gated.go.set()
     await ended(actor)
-    assert not actor._shelf.current
+    assert not actor.shelf.current
 
 
-async def test_an_older_epoch_never_comes_back(actor: RunActor) -> None:
+async def test_an_older_epoch_never_comes_back() -> None:
+    actor = made()
     begin = threading.Barrier(4, timeout=BOUND_S)
 
     def hear(of: int) -> None:
         begin.wait()
         for epoch in range(of, 4000, 4):
             try:
-                actor._hear(epoch)
+                asyncio.run(actor.beat(epoch))
             except Fenced:
                 continue
-            assert actor._epoch >= epoch
+            with pytest.raises(Fenced):
+                asyncio.run(actor.beat(epoch - 1))
 
     await asyncio.gather(*(asyncio.to_thread(hear, n) for n in range(4)))
-    assert actor._epoch == 3999
+    await actor.beat(3999)
     with pytest.raises(Fenced):
         await actor.beat(3998)
 
@@ -154,7 +156,7 @@ from pathlib import Path
 import numpy as np
 from actors.common.placement import PoolSpec
 from actors.common.setup import InspectorSetup
-from actors.inspector.actor import Inspector
+from actors.inspector.loaded import loaded
 from greenroom.core.errors import NotKept
 from tests.actors.test_run_actor import an_order, made
 
@@ -162,12 +164,10 @@ given = {"dsn": sys.argv[1], "config_path": Path(sys.argv[2]), "spec": PoolSpec(
 
 async def savers():
     executes = made(**given)
-    asks = Inspector(
-        InspectorSetup(name="reads", inspect_s=1.0, registry_silence_s=3600.0, **given)
-    )
+    asks = InspectorSetup(name="reads", inspect_s=1.0, registry_silence_s=3600.0, **given)
     await executes.prepare()
-    await asks.prepare()
-    for saver in (executes._saver(an_order(), True), (await asks._means()).saver("t")):
+    means = await (await loaded(asks)).means()
+    for saver in (executes.deps().saver_of(an_order(), True), means.saver("t")):
         try:
             saver.serde.dumps_typed(np.float64(1.5))
         except NotKept as refused:

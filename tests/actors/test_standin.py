@@ -94,7 +94,7 @@ def test_it_answers_when_haproxy_is_killed_and_leaves_when_the_next_one_is_there
 ) -> None:
     for _ in range(2):
         first = serve.start()
-        until(lambda: stand_in._command)
+        until(lambda: stand_in.command)
         first.kill()
         first.wait()
         until(serve.answers)
@@ -103,7 +103,7 @@ def test_it_answers_when_haproxy_is_killed_and_leaves_when_the_next_one_is_there
         until(lambda standing=standing: standing not in serve.proxies())
         assert serve.proxies() == [following.pid]
         assert serve.answers()
-        until(lambda: stand_in._process is None)
+        until(lambda: stand_in.process is None)
         following.kill()
         following.wait()
         until(serve.answers)
@@ -114,7 +114,7 @@ def test_where_the_kernel_does_not_report_the_end_of_a_process_it_stands_in_too(
 ) -> None:
     monkeypatch.delattr(os, "pidfd_open")
     first = serve.start()
-    until(lambda: stand_in._command)
+    until(lambda: stand_in.command)
     first.kill()
     first.wait()
     until(serve.answers)
@@ -122,7 +122,7 @@ def test_where_the_kernel_does_not_report_the_end_of_a_process_it_stands_in_too(
 
 def test_a_stand_in_that_dies_is_replaced_too(serve: Serve, stand_in: StandIn) -> None:
     first = serve.start()
-    until(lambda: stand_in._command)
+    until(lambda: stand_in.command)
     first.kill()
     first.wait()
     until(serve.answers)
@@ -133,7 +133,7 @@ def test_a_stand_in_that_dies_is_replaced_too(serve: Serve, stand_in: StandIn) -
 
 def test_it_ends_with_its_server(serve: Serve, stand_in: StandIn) -> None:
     first = serve.start()
-    until(lambda: stand_in._command)
+    until(lambda: stand_in.command)
     first.kill()
     first.wait()
     until(serve.answers)
@@ -149,8 +149,8 @@ def test_another_servers_haproxy_is_not_its_own(
     process = other.start()
     try:
         serve.start()
-        until(lambda: stand_in._command)
-        assert str(serve.configuration) in stand_in._command
+        until(lambda: stand_in.command)
+        assert str(serve.configuration) in stand_in.command
     finally:
         process.kill()
         process.wait()

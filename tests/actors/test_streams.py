@@ -335,7 +335,7 @@ async def test_a_batch_that_somebody_still_has_is_read_no_second_time_and_then_i
     assert len(world.calls) == 1
     for reader in slow:
         await reader.aclose()  # type: ignore[attr-defined]
-    await until(lambda: not len(world.streams._shared._batches))
+    await until(lambda: not world.streams.shared.batches)
 
 
 async def test_a_read_ends_with_its_last_reader_and_not_before() -> None:
@@ -348,7 +348,7 @@ async def test_a_read_ends_with_its_last_reader_and_not_before() -> None:
     readers[1].cancel()
     await asyncio.gather(readers[1], return_exceptions=True)
     await until(lambda: world.cancelled)
-    assert world.streams._shared._under_way == {}
+    assert not world.streams.shared.under_way
 
 
 async def test_whoever_wants_what_comes_from_now_on_asks_for_itself() -> None:

@@ -26,7 +26,7 @@ async def test_work_is_not_lost_to_the_garbage_collector_and_not_kept_when_done(
     gate.set()
     await asyncio.wait_for(done.wait(), 5)
     await asyncio.sleep(0)
-    assert tasks._running == set()
+    assert not tasks.running
 
 
 @pytest.mark.parametrize(("error", "said"), [(ValueError("oops"), True), (Fenced("late"), False)])
@@ -43,4 +43,4 @@ async def test_a_failure_is_logged_unless_it_only_means_being_late(
         await asyncio.sleep(0)
         await asyncio.sleep(0)
     assert bool(caplog.records) is said
-    assert tasks._running == set()
+    assert not tasks.running

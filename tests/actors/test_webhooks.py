@@ -423,8 +423,8 @@ async def test_senders_side_by_side_send_what_is_of_their_own_threads(
     owner = next(number for number in range(2) if Shard(number, 2).has("t"))
     for number in (1 - owner, owner):
         assert receiver.deliveries.empty()
-        await senders[number]._send_due()
-        await asyncio.gather(*senders[number]._sending.values())
+        await senders[number].send_due()
+        await asyncio.gather(*senders[number].sending.values())
     assert await finished(pool, delivery) == (1, "200")
     assert receiver.deliveries.qsize() == 1
     for sender in senders:

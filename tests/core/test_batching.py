@@ -113,7 +113,7 @@ async def test_a_call_with_the_wrong_number_of_results_leaves_nobody_waiting() -
     batcher: Batcher[int, int] = Batcher(send)
     answers = await bounded(*(batcher.put(n) for n in (1, 2)))
     assert [type(answer) for answer in answers] == [ValueError, ValueError]
-    assert batcher._task is None
+    assert batcher.is_idle
 
 
 async def test_a_sender_that_is_cancelled_takes_nobody_along() -> None:
@@ -144,5 +144,4 @@ async def test_nothing_is_kept_when_all_is_answered() -> None:
     batcher = Batcher(gate.send)
     await bounded(*(batcher.put(n) for n in range(10)))
     await asyncio.sleep(0)
-    assert batcher._gathered == []
-    assert batcher._task is None
+    assert batcher.is_idle

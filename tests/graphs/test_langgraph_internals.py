@@ -6,6 +6,7 @@ A failure here after an upgrade names what to look at in `greenroom/langgraph_in
 from __future__ import annotations
 
 import asyncio
+import copy
 import dataclasses
 import inspect
 import sys
@@ -19,8 +20,9 @@ from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.runtime import RunControl
 from langgraph.stream import LifecycleTransformer
-from langgraph.types import Command, Send, interrupt
+from langgraph.types import Command, Send, StateUpdate, interrupt
 
 from greenroom import langgraph_internals as internals
 from tests.graphs.probe_graphs import FakeStreamingModel
@@ -269,3 +271,40 @@ async def test_a_mux_gives_back_what_passes_its_transformers() -> None:
     await mux.aclose()
     (ended,) = internals.taken(mux)
     assert ended["params"]["data"]["event"] == "completed"
+
+
+async def test_an_update_for_the_input_channels_leaves_alone_what_is_next() -> None:
+    """Else a run that takes what was said to it would forget the nodes that were next."""
+    builder = StateGraph(State).add_node("a", asks).add_edge(START, "a")
+    graph = builder.compile(checkpointer=InMemorySaver(), interrupt_before=["a"])
+    config: Any = {"configurable": {"thread_id": "t"}}
+    await graph.ainvoke({"text": "old"}, config)
+    changed: Any = copy.copy(graph)
+    changed.input_channels = ["text"]
+    update = StateUpdate({"text": "new"}, internals.INPUT)
+    await changed.abulk_update_state(config, [[update]])
+    state = await graph.aget_state(config)
+    assert (state.values, state.next) == ({"text": "new"}, ("a",))
+    assert internals.TASKS in graph.channels
+
+
+async def test_a_drain_is_asked_for_once_before_each_superstep() -> None:
+    """Else a run would take what was said within the first superstep of an execution."""
+    asked: list[str] = []
+
+    class Asked(RunControl):
+        @property
+        def drain_requested(self) -> bool:
+            asked.append("asked")
+            return False
+
+    builder = StateGraph(State).add_node("a", lambda state: {}).add_node("b", lambda state: {})
+    graph = builder.add_edge(START, "a").add_edge("a", "b").compile()
+    await graph.ainvoke({"text": ""}, control=Asked())
+    assert len(asked) == 3, "the input, a, and b"
+
+
+def test_a_channel_is_made_without_a_value() -> None:
+    graph = StateGraph(State).add_node("a", asks).add_edge(START, "a").compile()
+    channel: Any = graph.channels["text"]
+    assert channel.from_checkpoint(internals.MISSING).update(["new"])

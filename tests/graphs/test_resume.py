@@ -32,7 +32,7 @@ class Line:
     def __init__(self, *names: str, dies_in: str | None = None) -> None:
         self.saver = MortalSaver()
         self.executed: Counter[str] = Counter()
-        self._dies_in = dies_in
+        self.dies_in = dies_in
         self.builder = StateGraph(State)
         for before, name in zip((START, *names), names, strict=False):
             self.builder.add_node(name, self.node(name))
@@ -48,8 +48,8 @@ class Line:
         return body
 
     def die_once(self, name: str) -> None:
-        if self._dies_in == name:
-            self._dies_in = None
+        if self.dies_in == name:
+            self.dies_in = None
             self.saver.die()
 
     async def both_attempts(self, **kwargs: Any) -> tuple[Any, Any]:
@@ -107,7 +107,7 @@ async def test_no_checkpointed_step_is_reported_twice_in_any_mode(resumable: boo
 async def test_a_task_that_is_done_is_neither_executed_nor_reported_again() -> None:
     """Two tasks side by side: one has stored its result when the other kills the process."""
     line = Line("first")
-    line._dies_in = "slow"
+    line.dies_in = "slow"
     quick_is_stored = asyncio.Event()
     line.saver.on_stored = lambda channel, value: (
         quick_is_stored.set() if value == ["quick"] else None
@@ -173,7 +173,7 @@ async def test_an_answer_is_not_given_to_the_next_question() -> None:
     line.builder.add_edge("a", "ask")
     line.builder.add_edge("ask", "ask_again")
     first = await waiting_at_first_question(line)
-    line._dies_in = "ask_again"
+    line.dies_in = "ask_again"
     second = await resume_and_die(line, first.thread_id, command={"resume": "YES"})
     assert second.output["log"] == ["a", "delete one?=YES"]
     assert [item["value"] for item in second.output["__interrupt__"]] == ["delete all?"]
@@ -184,7 +184,7 @@ async def test_an_answer_is_not_lost_when_nothing_was_checkpointed() -> None:
     asking(line, "really?")
     line.builder.add_edge("a", "ask")
     first = await waiting_at_first_question(line)
-    line._dies_in = "ask"
+    line.dies_in = "ask"
     second = await resume_and_die(line, first.thread_id, command={"resume": "YES"})
     assert second.output == {"log": ["a", "really?=YES"]}
 
@@ -195,7 +195,7 @@ async def test_a_commands_update_is_not_applied_twice() -> None:
     loaded = given(line.builder.compile())
     first = order(input={"log": []})
     await run(loaded, first, line.saver)
-    line._dies_in = "b"
+    line.dies_in = "b"
     command = {"update": {"log": ["patch"]}, "goto": "b"}
     second = await resume_and_die(line, first.thread_id, command=command)
     assert second.output == {"log": ["a", "b", "patch", "b"]}
@@ -207,7 +207,7 @@ async def test_going_back_in_time_is_done_once() -> None:
     first = order(input={"log": []}, stream_mode=["checkpoints"])
     checkpoints = (await run(loaded, first, line.saver)).of("checkpoints")
     middle = checkpoints[2]["config"]["configurable"]["checkpoint_id"]
-    line._dies_in = "c"
+    line.dies_in = "c"
     second = await resume_and_die(line, first.thread_id, checkpoint_id=middle)
     assert second.output == {"log": ["a", "b", "c"]}
     assert line.executed == {"a": 1, "b": 2, "c": 3}
@@ -246,7 +246,7 @@ async def test_a_breakpoint_that_the_run_was_sent_past_stops_it_no_more() -> Non
     loaded = given(line.builder.compile())
     first = order(input={"log": []}, interrupt_before=["b"])
     await run(loaded, first, line.saver)
-    line._dies_in = "b"
+    line.dies_in = "b"
     second = await resume_and_die(line, first.thread_id, interrupt_before=["b"])
     assert second.output == {"log": ["a", "b", "c"]}
 
@@ -279,7 +279,7 @@ async def test_a_third_attempt_goes_on_from_the_second() -> None:
     thread_id = "t"
     attempts: Any = []
     for attempt, dies_in in enumerate(["b", "c"], start=1):
-        line._dies_in = dies_in
+        line.dies_in = dies_in
         todo = order(thread_id=thread_id, attempt=attempt, input={"log": []}, **run_of)
         attempts.append(await run_until_death(loaded, todo, line.saver))
     todo = order(

@@ -134,7 +134,7 @@ async def test_an_embedding_is_a_function_or_an_object(tmp_path: Path, name: str
     ("embed", "text", "said"),
     [
         ("./none.py:embed", VECTORS, "there is no file"),
-        ("./vectors.py:nope", VECTORS, "has no 'nope'"),
+        ("./vectors.py:nope", VECTORS, "has no attribute 'nope'"),
         ("./vectors.py:number", VECTORS, "which is a int; it must be a function"),
         ("./vectors.py:Own", VECTORS, "which is the class Own; it must be a function"),
         ("./vectors.py:embed", "import no_such_thing", "Install 'no-such-thing'"),

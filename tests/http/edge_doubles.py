@@ -10,12 +10,14 @@ from typing import Any
 import orjson
 
 from greenroom.core.crons import Cron
-from greenroom.core.errors import Conflict, NotFound
+from greenroom.core.errors import Conflict, InvalidRequest, NotFound
 from greenroom.core.events import EventLog
 from greenroom.core.idempotency import OnceKey, Reservation
 from greenroom.core.identity import system_assistant_id
+from greenroom.core.inputs import Injection, InputStatus, NewInput, SaidInput
 from greenroom.core.limits import RunsOfCaller
 from greenroom.core.ports import (
+    InputQuestion,
     JsonObject,
     Question,
     StateUpdate,
@@ -64,6 +66,7 @@ class MemoryRecords:
         self.told_usage: list[Any] = []
         self.usage_of_others: dict[tuple[str, str, int], int] = {}
         self.callers: dict[str, str | None] = {}
+        self.inputs: dict[str, dict[str, tuple[int, NewInput]]] = {}
 
     async def reserve(self, once: OnceKey, digest: bytes) -> Reservation:
         new = Reservation(once=once, digest=digest, made=frozenset())
@@ -83,14 +86,23 @@ class MemoryRecords:
         self.keys[once.key] = replace(held, made=held.made | {made_id})
         return True
 
-    async def get_delivery(self, delivery_id: str) -> JsonObject | None:
-        return self.deliveries.get(delivery_id)
+    def _delivery_within(self, scope: Scope, delivery: JsonObject) -> bool:
+        thread = self.threads.get(delivery["thread_id"])
+        about = {"metadata": delivery.get("metadata", {})} if thread is None else thread
+        return _within(scope, about) is not None
 
-    async def list_deliveries(self, where: DeliveryFilter, *, limit: int, offset: int) -> Page:
+    async def get_delivery(self, delivery_id: str, *, scope: Scope) -> JsonObject | None:
+        found = self.deliveries.get(delivery_id)
+        return found if found is not None and self._delivery_within(scope, found) else None
+
+    async def list_deliveries(
+        self, where: DeliveryFilter, *, limit: int, offset: int, scope: Scope
+    ) -> Page:
         found = [
             each
             for each in self.deliveries.values()
-            if where.status in (None, each["status"])
+            if self._delivery_within(scope, each)
+            and where.status in (None, each["status"])
             and where.thread_id in (None, each["thread_id"])
         ]
         return Page(items=found[offset : offset + limit], has_more=len(found) > offset + limit)
@@ -220,6 +232,14 @@ class MemoryRecords:
             return None
         return dict(run) if thread_id in (None, run["thread_id"]) else None
 
+    async def list_inputs(self, thread_id, run_id, *, scope) -> list[JsonObject] | None:
+        if await self.get_run(thread_id, run_id, scope=scope) is None:
+            return None
+        return [
+            {"input_id": new.input_id, "number": number, **orjson.loads(new.content)}
+            for number, new in self.inputs.get(run_id, {}).values()
+        ]
+
     async def list_runs(
         self, thread_id, *, limit, offset, status, scope
     ) -> list[JsonObject] | None:
@@ -339,6 +359,7 @@ class MemoryRuntime:
         self.logs: dict[str, EventLog] = {}
         self.endings: dict[str, asyncio.Future[Outcome]] = {}
         self.cancels: list[tuple[CancelRequest, bool]] = []
+        self.refused_input: Exception | None = None
         self.cancelled = asyncio.Event()
         self.follows: list[dict[str, Any]] = []
         self.questions: list[Any] = []
@@ -368,9 +389,41 @@ class MemoryRuntime:
             raise self.fail
         self.sent_again.append((delivery_id, thread_id))
 
+    async def say(self, new: NewInput, *, scope: Scope) -> SaidInput:
+        if self.fail:
+            raise self.fail
+        run = self.records.runs.get(new.run_id)
+        if run is None or run["thread_id"] != new.thread_id:
+            raise NotFound("no such run")
+        if not self.records.is_within(new.thread_id, scope):
+            raise NotFound("no such run")
+        inputs = self.records.inputs.setdefault(new.run_id, {})
+        if new.input_id not in inputs:
+            if RunStatus(run["status"]).is_terminal and new.if_over == "reject":
+                raise Conflict(f"Run {new.run_id} is over (status: {run['status']}).")
+            inputs[new.input_id] = (len(inputs) + 1, new)
+        return SaidInput(
+            input_id=new.input_id,
+            run_id=new.run_id,
+            number=inputs[new.input_id][0],
+            status=InputStatus.WAITING,
+            said_at=NOW,
+        )
+
     async def create(self, request: RunRequest) -> CreatedRun:
         if self.fail:
             raise self.fail
+        if request.injection is not None:
+            active = next(
+                (
+                    run
+                    for run in self.records.runs.values()
+                    if run["thread_id"] == request.thread_id and run["status"] == "running"
+                ),
+                None,
+            )
+            if active is not None:
+                return await self._inject(request, request.injection, active)
         if self.admission is not None:
             self.admission(request)
         if request.run_id in self.created:
@@ -409,6 +462,20 @@ class MemoryRuntime:
             placement=Placement(run_id=request.run_id, attempt=1, actor="a1"),
         )
         return created
+
+    async def _inject(
+        self, request: RunRequest, injection: Injection, active: JsonObject
+    ) -> CreatedRun:
+        if injection.refusal is not None:
+            raise InvalidRequest(injection.refusal)
+        new = NewInput(
+            input_id=injection.input_id,
+            thread_id=request.thread_id,
+            run_id=active["run_id"],
+            content=injection.content,
+        )
+        await self.say(new, scope=request.scope)
+        return replace(self.created[active["run_id"]], injected=injection.input_id)
 
     def begin(self, run_id: str) -> None:
         self.logs[run_id] = EventLog(1, 1_000_000)
@@ -529,6 +596,8 @@ class MemoryRuntime:
         self.questions.append(question)
         if self.fail:
             raise self.fail
+        if isinstance(question, InputQuestion) and self.refused_input is not None:
+            raise self.refused_input
         return self.answer
 
     async def embed_item(self, value, fields) -> list[tuple[str, list[float]]]:

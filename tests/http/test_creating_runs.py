@@ -477,7 +477,8 @@ async def test_a_run_that_is_rolled_back_while_somebody_waits_is_told_inside_the
 
 def test_doubles_are_complete():
     """The doubles have every method of the ports that they stand for."""
-    from greenroom.core.ports import Records, Runtime
+    from greenroom.core.ports import Runtime
+    from greenroom.core.records import Records
 
     for port, double in ((Runtime, MemoryRuntime), (Records, MemoryRecords)):
         wanted = {name for name in vars(port) if not name.startswith("_")}

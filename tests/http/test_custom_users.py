@@ -27,6 +27,7 @@ from tests.http.test_users import as_user, authenticator
 
 ORDERS = ("middleware_first", "auth_first")
 ALICE = as_user("alice")
+DAY = 86_400
 
 
 class Rewriting:
@@ -141,7 +142,7 @@ async def test_below_a_prefix_nothing_else_is_open(order: str) -> None:
 
 @pytest.mark.parametrize("order", ORDERS)
 async def test_users_have_limits_of_their_own_behind_one_address(order: str) -> None:
-    limits = Limits(requests=Rate(2, 86_400))
+    limits = Limits(requests=Rate(2, DAY))
     async with client(order=order, all_routes=False, limits=limits) as http:
         for who in ("alice", "bob"):
             answers = [
@@ -149,6 +150,29 @@ async def test_users_have_limits_of_their_own_behind_one_address(order: str) -> 
                 for _ in range(3)
             ]
             assert answers == [200, 200, 429]
+
+
+@pytest.mark.parametrize("order", ORDERS)
+async def test_who_is_not_let_in_and_custom_routes_count_by_address(order: str) -> None:
+    async with client(order=order, all_routes=False, limits=Limits(requests=Rate(2, DAY))) as http:
+        refused = [await http.post("/threads/search", json={}) for _ in range(3)]
+        assert [each.status_code for each in refused] == [401, 401, 429]
+        assert refused[1].headers["ratelimit"].startswith('"requests";r=0;t=')
+        assert (await http.get("/mine")).status_code == 429
+        # Those who have credentials are not concerned.
+        answer = await http.post("/threads/search", json={}, headers=ALICE)
+        assert answer.status_code == 200
+        assert (await http.get("/ok")).status_code == 200
+
+
+@pytest.mark.parametrize("order", ORDERS)
+async def test_authenticated_custom_routes_count_for_their_user(order: str) -> None:
+    async with client(order=order, all_routes=True, limits=Limits(requests=Rate(2, DAY))) as http:
+        assert (await http.get("/mine", headers=ALICE)).json() == {"user": "alice"}
+        assert (await http.post("/threads/search", json={}, headers=ALICE)).status_code == 200
+        assert (await http.get("/mine", headers=ALICE)).status_code == 429
+        assert (await http.get("/mine", headers=as_user("bob"))).status_code == 200
+        assert (await http.get("/mine")).status_code == 401
 
 
 def test_custom_routes_cannot_be_authenticated_without_auth(tmp_path: Any) -> None:

@@ -17,7 +17,8 @@ from tests.http.edge_doubles import GRAPHS, THREAD, UNKNOWN
 
 COUNTER = system_assistant_id("counter")
 EXPOSED = (
-    "x-pagination-total, x-pagination-next, content-location, location, mcp-session-id,"
+    "x-pagination-total, x-pagination-next, content-location, location, greenroom-input-id,"
+    " mcp-session-id,"
     " ratelimit, ratelimit-policy, retry-after"
 )
 

@@ -114,13 +114,17 @@ ROWS: dict[str, Row] = {
     "GET /threads/{thread_id}/runs/{run_id}/stream": Row("same"),
     "POST /threads/{thread_id}/runs/{run_id}/stream": Row("same"),
     "POST /threads/{thread_id}/runs/{run_id}/cancel": Row("same", busy=True),
+    "POST /threads/{thread_id}/runs/{run_id}/input": Row(
+        "same", lambda ids: {"input": {"x": 1}}, busy=True
+    ),
+    "GET /threads/{thread_id}/runs/{run_id}/input": Row("same", busy=True),
     "POST /runs": Row("same", lambda ids: {"assistant_id": ids.assistant, "input": {}}),
     "POST /runs/stream": Row("same", lambda ids: {"assistant_id": ids.assistant, "input": {}}),
     "POST /runs/wait": Row("same", lambda ids: {"assistant_id": ids.assistant, "input": {}}),
     "POST /runs/batch": Row("same", lambda ids: [{"assistant_id": ids.assistant, "input": {}}]),
     "POST /runs/cancel": Row("same", lambda ids: {"thread_id": ids.thread, "run_ids": [ids.busy]}),
     "GET /runs/{run_id}/stream": Row("same"),
-    "GET /webhooks/deliveries": Row("refused"),
+    "GET /webhooks/deliveries": Row("list"),
     "GET /webhooks/deliveries/{delivery_id}": Row("same"),
     "POST /webhooks/deliveries/{delivery_id}/send": Row("same"),
     "POST /runs/search": Row("list", nothing),

@@ -91,6 +91,7 @@ def gated(version: str, gate: Path) -> Any:
 def room() -> Iterator[greenroom.Room]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GREENROOM_GATEWAY_REPLICAS", "1")  # nothing here kills one
+        patch.setenv("GREENROOM_HAPROXY", "false")  # a second of CPU
         with greenroom.open({"chat": CHAT, "judge": JUDGE}, quiet=True) as room:
             yield room
 
@@ -178,6 +179,20 @@ def test_many_runs_are_all_over_and_a_picture_shows_them(room: greenroom.Room) -
     assert [record.status for record in records] == ["success"] * 3
     assert len({record.thread_id for record in records}) == 3
     assert "3 runs" in repr(greenroom.timeline(records))
+
+
+def test_a_run_can_be_spoken_to(room: greenroom.Room, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    greenroom.open({"gated": gated("x", gate)})
+    run = room.start({"log": []}, graph="gated")
+    run.wait_for(in_second, WAIT_S)
+    with pytest.raises(Exception, match="no key 'lgo'"):
+        run.say({"lgo": ["said"]})
+    input_id = run.say({"log": ["said"]})
+    gate.touch()
+    run.wait(WAIT_S)
+    # It was in its last superstep: what is said starts the next run.
+    assert [(each["input_id"], each["status"]) for each in run.said()] == [(input_id, "started")]
 
 
 def test_a_run_can_be_cancelled(room: greenroom.Room, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from greenroom.core.runs import RunRequest, RunStatus
-from greenroom.core.scopes import SERVER
+from greenroom.core.scopes import SERVER, Scope
 from greenroom.core.searches import (
     DeliveryFilter,
 )
@@ -418,7 +418,9 @@ async def test_deliveries_are_listed_by_their_end_and_status(pool: Pool) -> None
     await outbox.finish(pool, runs[1], sent_at=NOW, said="404", delivered=False)
 
     async def listed(limit: int = 10, offset: int = 0, **where: Any) -> list[str]:
-        page = await records.list_deliveries(DeliveryFilter(**where), limit=limit, offset=offset)
+        page = await records.list_deliveries(
+            DeliveryFilter(**where), limit=limit, offset=offset, scope=SERVER
+        )
         return [each["delivery_id"] for each in page.items]
 
     assert await listed() == runs[::-1]
@@ -427,12 +429,46 @@ async def test_deliveries_are_listed_by_their_end_and_status(pool: Pool) -> None
     assert await listed(status="pending") == [runs[2]]
     assert await listed(status="failed") == [runs[1]]
     assert await listed(status="delivered", thread_id="t") == [runs[0]]
-    page = await records.list_deliveries(DeliveryFilter(), limit=2, offset=0)
+    page = await records.list_deliveries(DeliveryFilter(), limit=2, offset=0, scope=SERVER)
     assert page.has_more
-    one = await records.get_delivery(runs[1])
+    one = await records.get_delivery(runs[1], scope=SERVER)
     assert one == page.items[1]
     assert (one["status"], one["run_status"], one["answer"]) == ("failed", "success", "404")
     assert (one["attempts"], one["receiver"]) == (1, "hooks.example.com:8443")
     assert one["next_attempt_at"] is None
     assert "secret" not in json.dumps(page.items)
-    assert await records.get_delivery(str(uuid.uuid4())) is None
+    assert await records.get_delivery(str(uuid.uuid4()), scope=SERVER) is None
+
+
+async def test_deliveries_are_those_of_a_scope_also_when_their_thread_is_gone(pool: Pool) -> None:
+    """A deleted thread's id may become somebody else's thread; its deliveries do not."""
+    records = PostgresRecords(pool)
+
+    async def of(owner: str, thread_id: str, **more: Any) -> str:
+        run_id = await a_run(pool, thread_id, metadata=f'{{"owner": "{owner}"}}'.encode(), **more)
+        await end(pool, run_id)
+        return run_id
+
+    async def seen(owner: str, **where: Any) -> list[str]:
+        scope = Scope.of_filter({"owner": owner})
+        page = await records.list_deliveries(
+            DeliveryFilter(**where), limit=10, offset=0, scope=scope
+        )
+        for each in page.items:
+            assert await records.get_delivery(each["delivery_id"], scope=scope) == each
+        return [each["delivery_id"] for each in page.items]
+
+    kept, deleted = await of("ada", "kept"), await of("ada", "deleted")
+    stateless = await of("ada", "stateless", temporary=True)
+    await change(pool, "DELETE FROM greenroom.threads WHERE thread_id IN ('deleted', 'stateless')")
+    others = await of("bob", "deleted")
+    assert await seen("ada") == [stateless, deleted, kept]
+    assert await seen("bob") == [others]
+    assert await seen("bob", thread_id="deleted") == [others]
+    for run_id in (kept, deleted, stateless):
+        assert await records.get_delivery(run_id, scope=Scope.of_filter({"owner": "bob"})) is None
+    # A thread that has another owner by now takes its deliveries along.
+    await change(pool, 'UPDATE greenroom.threads SET metadata = \'{"owner": "bob"}\'')
+    assert await seen("bob") == [others, kept]
+    assert await seen("ada", metadata={"owner": "bob"}) == []
+    assert await seen("ada", metadata={"owner": "ada"}) == [stateless, deleted]

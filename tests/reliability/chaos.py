@@ -3,7 +3,8 @@
 Half of the runs are on threads, and their viewers break off and come back. The other half are
 stateless: there is nothing to come back to, so an answer that comes must be the right one. Every
 fifth of those on threads is a task of the A2A protocol, whose client asks for it until it is
-completed. Meanwhile crons fire every second.
+completed. To every third of those on threads somebody speaks while they are executed. Meanwhile
+crons fire every second.
 
     python -m tests.reliability.chaos --runs 300 --seed 7 --seed 8  (`make chaos`)
     python -m tests.reliability.chaos --minutes 10 --memory        (`make soak`)
@@ -65,6 +66,8 @@ KINDS = {
 }
 """What happens, and how often."""
 CRONS = 2
+SPEAK_EVERY = 3
+"""How many of the runs on threads have one among them to which somebody speaks."""
 TASK_EVERY = 5
 """How many of the runs on threads have one A2A task among them."""
 MOST_KILLS_OF_A_RUN = 2
@@ -81,6 +84,7 @@ class Life:
     is_task: bool = False
     thread_id: str = ""
     run_id: str = ""
+    said: list[str] = field(default_factory=list)
     viewers: list[Seen] = field(default_factory=list)
     killed_s: list[float] = field(default_factory=list)
     recovered_s: list[float] = field(default_factory=list)
@@ -105,13 +109,23 @@ class Result:
     left: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
     tasks: int = 0
+    said: int = 0
+    followers: int = 0
+    misheard: list[str] = field(default_factory=list)
     firings: int = 0
     missed: int = 0
     memory_mib: dict[str, list[float]] = field(default_factory=dict)
 
     @property
     def problems(self) -> list[str]:
-        return [*self.lost, *self.repeated, *self.stuck, *self.left, *self.wrong]
+        return [
+            *self.lost,
+            *self.repeated,
+            *self.stuck,
+            *self.left,
+            *self.wrong,
+            *self.misheard,
+        ]
 
     def recovery(self, share: float) -> float:
         ordered = sorted(self.recoveries_s)
@@ -131,6 +145,9 @@ class Result:
                 f"| A2A tasks among the runs | {self.tasks} |",
                 f"| dates of crons, each fired once or told by a later run |"
                 f" {self.firings + self.missed}, of which {self.missed} were missed |",
+                f"| said to runs that are executed | {self.said}, of which {self.followers} started"
+                f" a next run |",
+                f"| said and lost, taken twice or out of order | {len(self.misheard)} |",
                 f"| connections broken by viewers | {self.broken} |",
                 f"| recovery of a killed run, p50 / p95 / max | {p50:.2f} / "
                 f"{self.recovery(0.95):.2f} / {longest:.2f} s |",
@@ -230,16 +247,69 @@ class Chaos:
                 life.run_id = await self._create(http, path, body)
                 self._current[life.run_id] = life
                 life.viewers = [Seen() for _ in range(self._random.randint(1, 3))]
-                await asyncio.gather(*(self._view(http, life, seen) for seen in life.viewers))
+                speaks = life.number // 2 % SPEAK_EVERY == 1
+                await asyncio.gather(
+                    *(self._view(http, life, seen) for seen in life.viewers),
+                    *([self._speak(http, life)] if speaks else []),
+                )
                 found = await self._ask(http, "GET", f"{path}/{life.run_id}")
                 life.status = found["status"]
+                followers = await self._followers(http, life) if life.said else 0
                 state = await self._ask(http, "GET", f"/threads/{life.thread_id}/state")
-                if state["values"].get("i") != life.steps:
+                if state["values"].get("i") != life.steps + followers:
                     self.result.wrong.append(f"state of run {life.number}: {state['values']}")
+                if life.said:
+                    await self._prove_said(http, life, state["values"]["log"])
         except TimeoutError:
             self.result.stuck.append(f"run {life.number} ({life.run_id}) after {STUCK_S:g} s")
         finally:
             self._current.pop(life.run_id, None)
+
+    async def _speak(self, http: httpx.AsyncClient, life: Life) -> None:
+        """Says a few words, one after the other, until the run is over."""
+        path = f"/threads/{life.thread_id}/runs/{life.run_id}/input"
+        for number in range(self._random.randint(2, 6)):
+            await asyncio.sleep(self._random.uniform(0.0, 0.4))
+            word = f"said-{number}"
+            headers = {"idempotency-key": f"{life.run_id}-{number}"}
+            while True:
+                with contextlib.suppress(httpx.TransportError):
+                    body = {"input": {"log": [word]}}
+                    answer = await http.post(path, json=body, headers=headers)
+                    if answer.status_code == 202:
+                        life.said.append(word)
+                        self.result.said += 1
+                        break
+                    if answer.status_code == 409:
+                        return  # it is over
+                    self.refused.append(f"POST {path}: {answer.status_code} {answer.text}")
+                await asyncio.sleep(0.1)
+
+    async def _followers(self, http: httpx.AsyncClient, life: Life) -> int:
+        """Waits for the runs that follow with what the run has not taken; returns their number."""
+        thread = f"/threads/{life.thread_id}"
+
+        async def rests() -> bool:
+            return (await self._ask(http, "GET", thread))["status"] == "idle"
+
+        await until(rests, within_s=STUCK_S)
+        return len(await self._ask(http, "GET", f"{thread}/runs")) - 1
+
+    async def _prove_said(self, http: httpx.AsyncClient, life: Life, log: list[str]) -> None:
+        """All of it is in the state, once and in order, and each viewer was told what was taken."""
+        name = f"run {life.number} ({life.run_id})"
+        heard = [word for word in log if word.startswith("said-")]
+        if heard != life.said:
+            self.result.misheard.append(f"{name}: said {life.said}, in the state {heard}")
+        path = f"/threads/{life.thread_id}/runs/{life.run_id}/input"
+        listed = await self._ask(http, "GET", path)
+        self.result.followers += sum(each["status"] == "started" for each in listed)
+        taken = [each["input_id"] for each in listed if each["taken"]["run_id"] == life.run_id]
+        for seen in life.viewers:
+            # A viewer may be told again what was not durable when the process died.
+            told = list(dict.fromkeys(data["input_id"] for data in seen.of("input")))
+            if told != taken:
+                self.result.misheard.append(f"a viewer of {name}: told {told}, taken {taken}")
 
     async def _live_as_task(self, http: httpx.AsyncClient, life: Life) -> None:
         """A task of A2A: sent without waiting, and asked for until it is completed."""
@@ -489,7 +559,9 @@ class Chaos:
             states = [data["i"] for data in seen.of("values") if "i" in data]
             if not (set(wanted) <= set(seen.steps) and set(wanted) <= set(states)):
                 self.result.lost.append(f"{name}: {seen.steps}, {states}")
-            if Counter(seen.steps) - executed or Counter(states) - executed:
+            # What the run takes is a state of its own, after the same step.
+            more_states = (Counter(states) - executed).total()
+            if Counter(seen.steps) - executed or more_states > len(life.said):
                 self.result.repeated.append(f"{name}: {seen.steps}, {states}")
             if seen.numbers != sorted(set(seen.numbers)):
                 self.result.repeated.append(f"{name}: ids {seen.numbers}")

@@ -18,6 +18,6 @@ def make_server(settings: Any, configuration: Any) -> Any:
 
 
 if __name__ == "__main__":
-    cli._make_server = make_server
+    cli.make_server = make_server
     sys.argv[1:] = ["serve", *sys.argv[1:]]
     cli.main()

@@ -18,5 +18,6 @@ async def test_runs_and_their_viewers_survive_what_is_killed_at_random(
     result = await chaos(server, effects, seed=11, runs=25, kill=0.4, kinds=kinds)
     assert result.runs == 25
     assert result.tasks
+    assert result.said
     assert result.firings
     assert not result.problems, "\n".join(result.problems)

@@ -167,13 +167,13 @@ async def test_a_child_does_the_same() -> None:
 
 async def test_a_body_that_breaks_off_ends_the_child(monkeypatch: pytest.MonkeyPatch) -> None:
     children = []
-    started = splitting._started
+    started = splitting.child_process
 
     def noted(max_depth: int) -> Any:
         children.append(started(max_depth))
         return children[-1]
 
-    monkeypatch.setattr(splitting, "_started", noted)
+    monkeypatch.setattr(splitting, "child_process", noted)
 
     async def broken() -> AsyncIterator[bytes]:
         yield b"{" * 2_000_000
@@ -185,13 +185,13 @@ async def test_a_body_that_breaks_off_ends_the_child(monkeypatch: pytest.MonkeyP
 
 
 async def test_a_child_that_is_killed_is_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
-    started = splitting._started
+    started = splitting.child_process
 
     def killed(max_depth: int) -> Any:
         child = started(max_depth)
         child.kill()
         return child
 
-    monkeypatch.setattr(splitting, "_started", killed)
+    monkeypatch.setattr(splitting, "child_process", killed)
     with pytest.raises(splitting.Failed):
         await asyncio.wait_for(split_apart(in_chunks(b"{}" * 1_000_000), 100), 30)

@@ -76,7 +76,7 @@ def _configuration(call: Call) -> JsonObject:
 async def _get(call: Call) -> Response:
     params = call.parsed(a2a.TaskQueryParams)
     history = call.history(params.history_length)
-    view = await (await call.tasks()).get(params.id, _context_id(call))
+    view = await (await call.tasks()).records.get(params.id, _context_id(call))
     return call.answer(call.version.task(call.task(view, history)))
 
 
@@ -95,7 +95,7 @@ async def _cancel(call: Call) -> Response:
 async def _subscribe(call: Call) -> Response:
     params = call.parsed(a2a.TaskIdParams)
     tasks = await call.tasks()
-    view = await tasks.get(params.id, _context_id(call))
+    view = await tasks.records.get(params.id, _context_id(call))
     task = view.task(call.history(None))
     if view.state in (State.submitted, State.working):
         return call.stream(task, tasks, Sent(turn=view.turn, placement=None))
@@ -113,7 +113,7 @@ async def _card(call: Call) -> Response:
 
 async def _put_push(call: Call) -> Response:
     params = call.params
-    turn = (await (await call.tasks()).get(_task_id(params, "taskId"), None)).turn
+    turn = (await (await call.tasks()).records.get(_task_id(params, "taskId"), None)).turn
     config: Any = params.get("pushNotificationConfig") if call.version is V03 else params
     config_id, content = content_of(call.edge, config, call.version.name)
     known = await call.edge.records.list_pushes(turn.task_id)
@@ -152,7 +152,7 @@ async def _pushes(call: Call) -> tuple[str, str | None, list[JsonObject]]:
     """Returns the task that a request names, the config that it names, and the task's configs."""
     old = call.version is V03
     task_id = _task_id(call.params, "id" if old else "taskId")
-    turn = (await (await call.tasks()).get(task_id, None)).turn
+    turn = (await (await call.tasks()).records.get(task_id, None)).turn
     config_id: Any = call.params.get("pushNotificationConfigId" if old else "id")
     if config_id is not None and not isinstance(config_id, str):
         raise InvalidParamsError("The id of the push notification config must be a string.")
@@ -178,7 +178,7 @@ async def _list(call: Call) -> Response:
     history = call.history(_number(params, "historyLength", 0, 0, MAX_OFFSET))
     context_id = _context_id(call)
     tasks = await call.tasks()
-    found = await tasks.listed(
+    found = await tasks.records.listed(
         Listing(
             size=size,
             offset=int(token),

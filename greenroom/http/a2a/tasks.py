@@ -25,47 +25,35 @@ from a2a.utils.errors import (
     UnsupportedOperationError,
 )
 
-from greenroom.core.access import Value
 from greenroom.core.errors import Conflict, NotFound
 from greenroom.core.ports import (
     JsonObject,
     StateUpdate,
 )
 from greenroom.core.runs import CancelRequest, Placement, RunStatus
-from greenroom.core.scopes import Scope
-from greenroom.core.searches import (
-    RunFilter,
-)
 from greenroom.http.a2a import parts
 from greenroom.http.a2a.cards import input_schema
-from greenroom.http.a2a.listings import Listed, Listing
+from greenroom.http.a2a.speech import Speech
+from greenroom.http.a2a.task_records import OF_TASK, TaskRecords, canceled_key, not_found, task_of
 from greenroom.http.a2a.views import State, Turn, View
-from greenroom.http.creation import create_run, plain
+from greenroom.http.creation import create_run
 from greenroom.http.edge import Edge
 from greenroom.http.gates import (
     cancels,
-    found_run,
     makes_thread,
-    metadata_of,
     reads_thread,
     updates_thread,
 )
-from greenroom.http.parameters import is_uuid, new_id, new_run_id, thread_id_of
+from greenroom.http.parameters import new_id, new_run_id, thread_id_of
 from greenroom.http.streaming import close
 from greenroom.wire.dialects import Dialect
-from greenroom.wire.encoding import is_list, is_object, loads
+from greenroom.wire.encoding import is_object
 from greenroom.wire.models import RunCreate
-
-OF_TASK = "a2a"
-"""The key of a run's metadata."""
 
 _TERMINAL = "The task is over and takes no more messages; send this one without a taskId."
 _AT_WORK = "The task is at work; wait for its end, or cancel it, before you send it a message."
 END = "__end__"
 """The node as which an update leaves nothing to do in a thread."""
-_SCANNED = 500
-"""The most tasks that one request for a list looks at."""
-
 Event = a2a.Task | a2a.TaskStatusUpdateEvent | a2a.TaskArtifactUpdateEvent
 
 
@@ -82,6 +70,9 @@ class Tasks:
 
     Args:
         assistant: the assistant's record.
+
+    Attributes:
+        records: the tasks that there are.
     """
 
     def __init__(self, edge: Edge, dialect: Dialect, assistant: JsonObject) -> None:
@@ -89,6 +80,7 @@ class Tasks:
         self._dialect = dialect
         self._assistant = assistant
         self._assistant_id = str(assistant["assistant_id"])
+        self.records = TaskRecords(edge, self._assistant_id)
 
     async def send(self, message: a2a.Message, metadata: JsonObject) -> Sent:
         """Begins a task with a message, or answers the interrupt of a task with it.
@@ -146,15 +138,6 @@ class Tasks:
             raise UnsupportedOperationError(_AT_WORK) from None
         return Sent(turn=turn, placement=run.created.placement)
 
-    async def get(self, task_id: str, context_id: str | None) -> View:
-        """Returns a task from the records.
-
-        Raises:
-            TaskNotFoundError: this assistant has no such task, or it is in another context.
-        """
-        turn, run = await self._found(task_id, context_id)
-        return await self._view(turn, run)
-
     async def cancel(self, task_id: str, context_id: str | None) -> View:
         """Cancels the run of a task; returns when it has ended.
 
@@ -165,7 +148,7 @@ class Tasks:
             TaskNotFoundError: as of `get`.
             TaskNotCancelableError: the task is over.
         """
-        turn, run = await self._found(task_id, context_id)
+        turn, run = await self.records.found(task_id, context_id)
         wanted = CancelRequest(thread_id=turn.context_id, run_id=turn.run_id)
         scope = await cancels(
             self._edge, turn.context_id, action="interrupt", run_ids=[turn.run_id]
@@ -177,16 +160,16 @@ class Tasks:
         except NotFound:
             raise TaskNotFoundError(not_found(task_id)) from None
         except Conflict:
-            view = await self.get(task_id, context_id)
+            view = await self.records.get(task_id, context_id)
             if view.state is State.input_required:
                 return await self._give_up(view)
             over = f"The task is {view.state.value} and cannot be canceled any more."
             raise TaskNotCancelableError(over) from None
-        return await self.get(task_id, context_id)
+        return await self.records.get(task_id, context_id)
 
     async def _give_up(self, waiting: View) -> View:
         turn = waiting.turn
-        note = {_canceled_key(turn.task_id): turn.run_id}
+        note = {canceled_key(turn.task_id): turn.run_id}
         scope, _ = await updates_thread(self._edge, turn.context_id)
         await self._edge.records.patch_thread(turn.context_id, metadata=note, ttl=None, scope=scope)
         clear = StateUpdate(
@@ -198,37 +181,7 @@ class Tasks:
         # A run in flight: an answer came first, or the thread is at another task already.
         with suppress(Conflict):
             await self._edge.runtime.update_state(clear, scope=scope)
-        return await self.get(turn.task_id, turn.context_id)
-
-    async def listed(self, wanted: Listing) -> Listed:
-        """Returns a page of the assistant's tasks, the newest first."""
-        where = RunFilter(
-            thread_id=wanted.context_id,
-            assistant_id=self._assistant_id,
-            metadata={OF_TASK: {"is_first": True}},
-        )
-        found: list[View] = []
-        offset = wanted.offset
-        value: Value = {"metadata": {}, "values": {}, "status": None, "limit": 0, "offset": offset}
-        scope = await self._edge.gate.allow("threads", "search", value)
-        if stamped := metadata_of(value):
-            where = replace(where, metadata={**stamped, **(where.metadata or {})})
-        while True:
-            limit = wanted.size - len(found)
-            page = await self._edge.records.search_runs(
-                where, limit=limit, offset=offset, descending=True, scope=scope
-            )
-            for first in page.items:
-                offset += 1
-                with suppress(TaskNotFoundError):  # deleted meanwhile
-                    view = await self.get(str(first["run_id"]), None)
-                    if wanted.takes(view):
-                        found.append(view)
-            if not page.has_more or len(found) == wanted.size:
-                total = await self._edge.records.count_runs(where, scope=scope)
-                return Listed(found, offset if page.has_more else None, total)
-            if offset - wanted.offset >= _SCANNED:
-                return Listed(found, offset, wanted.offset + _SCANNED)
+        return await self.records.get(turn.task_id, turn.context_id)
 
     async def ended(self, sent: Sent) -> View:
         """Waits for the end of a task's run.
@@ -257,7 +210,7 @@ class Tasks:
             resumable=False,
         )
         working = View(turn=sent.turn, state=State.working)
-        speech = _Speech()
+        speech = Speech()
         try:
             async for batch in batches:
                 if speech.hears(batch.body):
@@ -269,8 +222,6 @@ class Tasks:
             yield artifact
         yield view.update()
 
-    # --- tasks in the records -------------------------------------------------------------------
-
     async def _addressed(self, message: a2a.Message) -> View | None:
         """Returns the task that waits for this message as its answer; None for a new task.
 
@@ -279,7 +230,7 @@ class Tasks:
             UnsupportedOperationError: that task takes no messages now.
         """
         if message.task_id:
-            view = await self.get(message.task_id, message.context_id)
+            view = await self.records.get(message.task_id, message.context_id)
             if view.state in (State.submitted, State.working):
                 raise UnsupportedOperationError(_AT_WORK)
             if view.state is not State.input_required:
@@ -292,66 +243,13 @@ class Tasks:
         thread = await self._edge.records.get_thread(thread_id, scope=scope)
         if thread is None or thread["status"] != "interrupted":
             return None
-        newest = await self._newest(thread_id, scope)
-        if newest is None or (task_id := _of_task(newest).get("task_id")) is None:
+        newest = await self.records.newest(thread_id, scope)
+        if newest is None or (task_id := task_of(newest).get("task_id")) is None:
             return None
         if str(newest["assistant_id"]) != self._assistant_id:
             return None
-        view = await self.get(str(task_id), thread_id)
+        view = await self.records.get(str(task_id), thread_id)
         return view if view.state is State.input_required else None
-
-    async def _found(self, task_id: str, context_id: str | None) -> tuple[Turn, JsonObject]:
-        """Returns a task and the record of its newest run; raises as `get` does."""
-        if not is_uuid(task_id):
-            raise TaskNotFoundError(not_found(task_id))
-        try:
-            first, thread_id = await found_run(self._edge, task_id)
-        except NotFound:
-            raise TaskNotFoundError(not_found(task_id)) from None
-        if str(first["assistant_id"]) != self._assistant_id:
-            raise TaskNotFoundError(not_found(task_id))
-        scope = await reads_thread(self._edge, thread_id)
-        own = _of_task(first)
-        if own.get("task_id") != first["run_id"] or context_id not in (None, "", thread_id):
-            raise TaskNotFoundError(not_found(task_id))
-        of_task = RunFilter(thread_id=thread_id, metadata={OF_TASK: {"task_id": own["task_id"]}})
-        page = await self._edge.records.search_runs(
-            of_task, limit=1, offset=0, descending=True, scope=scope
-        )
-        run = page.items[0] if page.items else first
-        newest = await self._newest(thread_id, scope)
-        turn = Turn(
-            task_id=own["task_id"],
-            context_id=thread_id,
-            run_id=str(run["run_id"]),
-            message_id=str(own.get("message_id")),
-            is_newest=newest is None or newest["run_id"] == run["run_id"],
-        )
-        return turn, run
-
-    async def _newest(self, thread_id: str, scope: Scope) -> JsonObject | None:
-        runs = await self._edge.records.list_runs(
-            thread_id, limit=1, offset=0, status=None, scope=scope
-        )
-        return runs[0] if runs else None
-
-    async def _view(self, turn: Turn, run: JsonObject) -> View:
-        changed_at = str(run["updated_at"])
-        scope = await reads_thread(self._edge, turn.context_id)
-        if RunStatus(run["status"]).is_terminal:
-            try:
-                end = await self._edge.runtime.outcome(turn.run_id, None, over=True)
-            except NotFound:
-                raise TaskNotFoundError(not_found(turn.task_id)) from None
-            view = View.of_outcome(turn, end, changed_at)
-            if view.state not in (State.completed, State.input_required):
-                return view
-            thread = await self._edge.records.get_thread(turn.context_id, scope=scope)
-            noted = plain((thread or {}).get("metadata")).get(_canceled_key(turn.task_id))
-            return view.canceled() if noted == turn.run_id else view
-        thread = await self._edge.records.get_thread(turn.context_id, scope=scope)
-        values = plain((thread or {}).get("values"))
-        return View.of_run(turn, run["status"], changed_at, values)
 
     # --- a new task -----------------------------------------------------------------------------
 
@@ -383,47 +281,3 @@ class Tasks:
                 " text and no files: the input of its graph has no 'messages'. Send a data part"
                 f" with its fields instead: {', '.join(properties) or 'it has none'}."
             )
-
-
-def _canceled_key(task_id: str) -> str:
-    """Returns the key of a thread's metadata that says which waiting run of a task is canceled."""
-    return f"a2a_canceled_{task_id}"
-
-
-def not_found(task_id: str) -> str:
-    return f"Task not found: {task_id[:255]}"
-
-
-def _of_task(run: JsonObject) -> JsonObject:
-    found: Any = plain(run.get("metadata")).get(OF_TASK)
-    return found if is_object(found) else {}
-
-
-class _Speech:
-    """The text of the message that a run is streaming."""
-
-    def __init__(self) -> None:
-        self.text = ""
-        self._message_id: Any = None
-
-    def hears(self, frames: bytes) -> bool:
-        """Takes over frames of a run's stream; returns whether the text changed."""
-        before = self.text
-        for frame in frames.split(b"\r\n\r\n"):
-            name, _, data = frame.partition(b"\r\ndata: ")
-            if name == b"event: metadata":
-                # The next attempt of a run says again what the last one had said.
-                self.text, self._message_id = "", None
-            elif name == b"event: messages":
-                self._hears(loads(data))
-        return bool(self.text) and self.text != before
-
-    def _hears(self, event: Any) -> None:
-        message: Any = event[0] if is_list(event) and event else None
-        if not is_object(message) or message.get("type") not in ("ai", "AIMessageChunk"):
-            return
-        text = parts.text_of(message)
-        if message["type"] == "AIMessageChunk" and message.get("id") == self._message_id:
-            self.text += text
-        elif text or message["type"] == "AIMessageChunk":
-            self.text, self._message_id = text, message.get("id")

@@ -11,7 +11,7 @@ from greenroom.http.creation import plain
 from greenroom.http.edge import Edge
 from greenroom.http.gates import reads_thread
 from greenroom.http.idempotency import NEW, Ids
-from greenroom.http.threads import no_graph
+from greenroom.http.thread_lookups import no_graph
 from greenroom.wire.dialects import Dialect
 from greenroom.wire.encoding import is_list
 

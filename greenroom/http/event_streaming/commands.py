@@ -50,16 +50,10 @@ async def _needs_socket(asked: Asked) -> JsonObject:
     )
 
 
-async def _inject(asked: Asked) -> JsonObject:
-    raise CommandError(
-        "not_supported", "Nothing can be said to a run that is going on: start another one."
-    )
-
-
 COMMANDS: dict[str, Command] = {
     "run.start": run_commands.start,
     "input.respond": run_commands.respond,
-    "input.inject": _inject,
+    "input.inject": run_commands.inject,
     "agent.getTree": run_commands.get_tree,
     "state.get": state_commands.get,
     "state.listCheckpoints": state_commands.list_checkpoints,

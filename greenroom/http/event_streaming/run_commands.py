@@ -10,9 +10,10 @@ from greenroom.http.creation import NewRun, create_run, plain
 from greenroom.http.event_streaming.asking import Asked, CommandError, assistant_of
 from greenroom.http.event_streaming.trees import tree_of
 from greenroom.http.gates import reads_thread
+from greenroom.http.inputs import say
 from greenroom.http.parameters import is_uuid
 from greenroom.wire.encoding import is_list, is_object
-from greenroom.wire.models import RunCreate
+from greenroom.wire.models import InputCreate, RunCreate
 
 _OF_RUN_START = frozenset(RunCreate.model_fields) - {
     *("command", "strict_resume", "if_not_exists", "on_disconnect", "on_completion"),
@@ -121,6 +122,41 @@ def _interrupts(thread: JsonObject | None) -> list[str]:
     """Returns the ids of the interrupts that a thread waits at."""
     of_tasks = plain((thread or {}).get("interrupts"))
     return [str(each.get("id")) for found in of_tasks.values() for each in found]
+
+
+async def inject(asked: Asked) -> JsonObject:
+    """``input.inject``: says a message to the run that is active on the thread."""
+    if asked.namespace():
+        raise CommandError(
+            "not_supported", "A message is said to the run, not to a subgraph: leave namespace out."
+        )
+    message: Any = asked.params.get("message")
+    if not (
+        is_object(message)
+        and message.get("role") in ("user", "system")
+        and isinstance(message.get("content"), str)
+    ):
+        raise CommandError(
+            "invalid_argument", "message must have a role, user or system, and a content."
+        )
+    edge, thread_id = asked.edge, asked.thread_id
+    scope = await reads_thread(edge, thread_id)
+    run: JsonObject | None = None
+    for status in ("running", "pending"):
+        found = await edge.records.list_runs(
+            thread_id, limit=1, offset=0, status=status, scope=scope
+        )
+        run = run or (found[0] if found else None)
+    if run is None:
+        raise CommandError("no_such_run", "No active run is bound to this thread.")
+    await say(
+        edge,
+        thread_id,
+        str(run["run_id"]),
+        validated(InputCreate, {"input": {"messages": [message]}}),
+        ids=asked.ids,
+    )
+    return {}
 
 
 async def get_tree(asked: Asked) -> JsonObject:

@@ -9,7 +9,7 @@ from greenroom.core.ports import HistoryQuestion, JsonObject, StateQuestion
 from greenroom.http.bodies import validated
 from greenroom.http.event_streaming.asking import Asked, CommandError, assistant_of
 from greenroom.http.event_streaming.run_commands import created
-from greenroom.http.threads import graph_of
+from greenroom.http.thread_lookups import graph_of
 from greenroom.wire.encoding import is_list, is_object, loads
 from greenroom.wire.models import RunCreate
 

@@ -5,7 +5,7 @@
 | `group_commit` | `Journal`, the one writer: gathers writes and commits them together |
 | `epochs` | which registry may write |
 | `run_writes` | one function for each statement about a run, which makes a `Write` of it |
-| `thread_writes`, `cron_writes` | the same for threads and for crons |
+| `thread_writes`, `cron_writes`, `input_writes` | the same for threads, crons and inputs of runs |
 | `recovery` | the reads of a registry that starts, or that is asked for a run that is over |
 
 The journal makes only small writes, since all writes wait for one commit after the other. Long
@@ -26,6 +26,14 @@ from greenroom.persistence.journal.epochs import (
     take_epoch,
 )
 from greenroom.persistence.journal.group_commit import Journal, Row, Write, may_pass
+from greenroom.persistence.journal.input_writes import (
+    drop_inputs,
+    find_input,
+    hand_on_inputs,
+    say,
+    unsay,
+    waiting_inputs,
+)
 from greenroom.persistence.journal.recovery import (
     InFlight,
     find_run,
@@ -75,8 +83,11 @@ __all__ = [
     "delete_run",
     "delete_thread",
     "disable_cron",
+    "drop_inputs",
     "end_run",
+    "find_input",
     "find_run",
+    "hand_on_inputs",
     "in_flight",
     "keep_heads",
     "leave_thread",
@@ -90,11 +101,14 @@ __all__ = [
     "reset_thread_status",
     "reset_thread_statuses",
     "rest_thread",
+    "say",
     "start",
     "store_cancel",
     "store_cron",
     "take_back",
     "take_epoch",
     "threads_with_remains",
+    "unsay",
+    "waiting_inputs",
     "was_cancel_heard",
 ]

@@ -70,7 +70,7 @@ Row = tuple[Any, ...]
 
 
 @dataclass(slots=True, eq=False)
-class _Group:
+class Group:
     """Writes that belong together.
 
     Attributes:
@@ -104,6 +104,9 @@ class Journal:
         on_superseded: called when a newer registry has taken over.
         on_commit: called with the duration of each commit in seconds.
         shard: the registry's shard.
+
+    Attributes:
+        unwritten: the groups that are not durable, in their order.
     """
 
     def __init__(
@@ -121,7 +124,7 @@ class Journal:
         self._on_superseded = on_superseded
         self._on_commit = on_commit
         self._begun_s = math.inf
-        self._unwritten: dict[_Group, None] = {}
+        self.unwritten: dict[Group, None] = {}
         self._came = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -149,7 +152,7 @@ class Journal:
     ) -> asyncio.Future[list[list[Row]]]:
         """Like `commit`, but returns a future; the writes' position in the order is fixed now."""
         future: asyncio.Future[list[list[Row]]] = asyncio.get_running_loop().create_future()
-        self._unwritten[_Group(writes, key, time.monotonic(), patience_s, future)] = None
+        self.unwritten[Group(writes, key, time.monotonic(), patience_s, future)] = None
         self._came.set()
         if self._task is None:
             self._task = asyncio.create_task(self._write_all())
@@ -159,13 +162,13 @@ class Journal:
         """Gives up all unwritten groups and cancels their callers."""
         if self._task is not None:
             await cancelled([self._task])
-        for group in self._unwritten:
+        for group in self.unwritten:
             group.written.cancel()
-        self._unwritten.clear()
+        self.unwritten.clear()
 
     async def _write_all(self) -> None:
         try:
-            while self._unwritten:
+            while self.unwritten:
                 groups = self._next()
                 if groups:
                     await self._write(groups)
@@ -176,12 +179,12 @@ class Journal:
         finally:
             self._task = None
 
-    def _next(self) -> list[_Group]:
+    def _next(self) -> list[Group]:
         """Returns the groups that may be written now, in order."""
         now_s = time.monotonic()
         locked: set[str] = set()
-        found: list[_Group] = []
-        for group in [*self._unwritten]:
+        found: list[Group] = []
+        for group in [*self.unwritten]:
             if group.not_before_s > now_s and not group.is_over(short=False):
                 locked.add(group.key)
             elif group.key not in locked:
@@ -190,17 +193,17 @@ class Journal:
                     break
         return found
 
-    async def _write(self, groups: list[_Group]) -> None:
+    async def _write(self, groups: list[Group]) -> None:
         pauses = growing_pauses(FIRST_PAUSE_S, LONGEST_PAUSE_S)
         reason, short = TOO_LONG, False
         while groups := self._without_those_over(groups, reason, short=short):
             short = False
             try:
-                written = await self._transaction(groups)
+                written = await self.transaction(groups)
             except psycopg.Error as error:
                 if error.sqlstate == EPOCH_SUPERSEDED:
                     self._on_superseded()
-                    for group in [*self._unwritten]:
+                    for group in [*self.unwritten]:
                         self._fail(group, Superseded("This registry was superseded."))
                     return
                 too_long = self._was_too_long()
@@ -224,7 +227,7 @@ class Journal:
             else:
                 self._on_commit(time.monotonic() - self._begun_s)
                 for group, rows in zip(groups, written, strict=True):
-                    del self._unwritten[group]
+                    del self.unwritten[group]
                     if not group.written.done():
                         group.written.set_result(rows)
                 return
@@ -232,10 +235,8 @@ class Journal:
             groups = self._without_those_over(groups, reason, short=short)
             await asyncio.sleep(next(pauses))
 
-    def _without_those_over(
-        self, groups: list[_Group], reason: str, *, short: bool
-    ) -> list[_Group]:
-        left: list[_Group] = []
+    def _without_those_over(self, groups: list[Group], reason: str, *, short: bool) -> list[Group]:
+        left: list[Group] = []
         for group in groups:
             if group.is_over(short=short):
                 self._fail(group, DatabaseUnavailable(reason))
@@ -243,12 +244,12 @@ class Journal:
                 left.append(group)
         return left
 
-    def _fail(self, group: _Group, error: Exception) -> None:
-        del self._unwritten[group]
+    def _fail(self, group: Group, error: Exception) -> None:
+        del self.unwritten[group]
         if not group.written.done():
             group.written.set_exception(error)
 
-    async def _transaction(self, groups: list[_Group]) -> list[list[list[Row]]]:
+    async def transaction(self, groups: list[Group]) -> list[list[list[Row]]]:
         cursors: list[list[psycopg.AsyncCursor[Row]]] = []
         self._begun_s = math.inf
         # A pipeline without a BEGIN is one transaction, ended by its one Sync.

@@ -89,6 +89,9 @@ _NEW_AND_DUE = f"""{_NEW} AND EXISTS (SELECT 1 FROM greenroom.crons
 _FIRE_MAKING_THREAD = _ADMIT_MAKING_THREAD.replace(_NEW, _NEW_AND_DUE)
 _FIRE_ON_THREAD = _ADMIT_ON_THREAD.replace(_NEW, _NEW_AND_DUE)
 
+_NEW_AND_NOT_SAID = f"""{_NEW} AND NOT EXISTS (
+    SELECT 1 FROM greenroom.run_inputs WHERE input_id = %(injected)s)"""
+
 _ONCE_MAKING_THREAD, _ONCE_ON_THREAD = (
     sql.replace(_NEW, f"{_NEW} AND {MAY_MAKE}")
     .replace("WITH known", f"{HELD}, known")
@@ -169,7 +172,8 @@ def admit(request: RunRequest, *, actor: str | None, firing: Firing | None = Non
             still due then; the caller commits `cron_writes.advance_cron` with it.
 
     A run with an ``Idempotency-Key`` is only added while the key is reserved and has not made it
-    before; otherwise the write gives no row.
+    before, and one with an injection only if it was not said to another run before; otherwise the
+    write gives no row.
     """
     thread_metadata = (
         {}
@@ -187,6 +191,9 @@ def admit(request: RunRequest, *, actor: str | None, firing: Firing | None = Non
         making, finding = _ONCE_MAKING_THREAD, _ONCE_ON_THREAD
         due = params_of(request.once, request.run_id)
     sql = making if request.create_thread else finding
+    if request.injection is not None:
+        sql = sql.replace(_NEW, _NEW_AND_NOT_SAID)
+        due["injected"] = request.injection.input_id
     return Write(
         sql.replace("{scope}", scope),
         {

@@ -1,9 +1,10 @@
-"""Records, as the HTTP edge reads them: `core.ports.Records` over a pool.
+"""Records, as the HTTP edge reads them: `core.records.Records` over a pool.
 
 | module | contents |
 |---|---|
 | `queries` | `Queries`: queries PostgreSQL, and translates its errors; shared parts of SQL |
 | `assistants`, `threads`, `runs`, `crons` | questions about one kind of record, and its shape |
+| `inputs` | what was said to runs |
 | `feedback` | what people say about runs |
 | `pushes` | who is told about A2A tasks |
 | `keys` | keys of requests that clients may repeat, and what was made under them |
@@ -16,6 +17,7 @@ from greenroom.persistence.records.assistants import AssistantRecords
 from greenroom.persistence.records.crons import CronRecords
 from greenroom.persistence.records.deliveries import DeliveryRecords
 from greenroom.persistence.records.feedback import FeedbackRecords
+from greenroom.persistence.records.inputs import InputRecords
 from greenroom.persistence.records.items import (
     ItemQueries,
     ItemRecords,
@@ -41,6 +43,7 @@ class PostgresRecords(
     AssistantRecords,
     ThreadRecords,
     RunRecords,
+    InputRecords,
     FeedbackRecords,
     CronRecords,
     DeliveryRecords,
@@ -48,4 +51,4 @@ class PostgresRecords(
     PushRecords,
     UsageQueries,
 ):
-    """`core.ports.Records` over a pool."""
+    """`core.records.Records` over a pool."""

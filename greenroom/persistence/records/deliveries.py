@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from greenroom.core.ports import (
-    JsonObject,
-)
-from greenroom.core.searches import (
-    DeliveryFilter,
-    Page,
-)
+from collections.abc import Mapping
+from typing import Any
+
+from psycopg.types.json import Jsonb
+
+from greenroom.core.ports import JsonObject
+from greenroom.core.scopes import Scope
+from greenroom.core.searches import DeliveryFilter, Page
 from greenroom.persistence.database import timestamp
-from greenroom.persistence.records.queries import Conditions, Queries, is_uuid, where_clause
+from greenroom.persistence.records.queries import (
+    Conditions,
+    Queries,
+    Values,
+    is_uuid,
+    where_clause,
+)
+from greenroom.persistence.scoping import condition
 
 _STATUS = (
     "CASE WHEN settled_at IS NULL THEN 'pending' WHEN delivered THEN 'delivered' ELSE 'failed' END"
@@ -28,17 +36,17 @@ _TIMES = ("created_at", "sent_at", "settled_at", "next_attempt_at")
 class DeliveryRecords(Queries):
     """The queries of deliveries."""
 
-    async def get_delivery(self, delivery_id: str) -> JsonObject | None:
-        """Returns a delivery; None if it does not exist, or not any more."""
+    async def get_delivery(self, delivery_id: str, *, scope: Scope) -> JsonObject | None:
         if not is_uuid(delivery_id):
             return None
-        rows = await self.rows(
-            f"SELECT {_COLUMNS} FROM greenroom.webhooks WHERE run_id = %s", [delivery_id]
-        )
+        sql, params = where_clause([("run_id = %s", delivery_id), *_within(scope, None)])
+        rows = await self.rows(f"SELECT {_COLUMNS} FROM greenroom.webhooks {sql}", params)
         return _delivery(rows[0]) if rows else None
 
-    async def list_deliveries(self, where: DeliveryFilter, *, limit: int, offset: int) -> Page:
-        conditions: Conditions = []
+    async def list_deliveries(
+        self, where: DeliveryFilter, *, limit: int, offset: int, scope: Scope
+    ) -> Page:
+        conditions = _within(scope, where.metadata)
         if where.status is not None:
             conditions.append((f"({_STATUS}) = %s", where.status))
         if where.thread_id is not None:
@@ -50,6 +58,31 @@ class DeliveryRecords(Queries):
             [*params, limit + 1, offset],
         )
         return Page(items=[_delivery(row) for row in rows[:limit]], has_more=len(rows) > limit)
+
+
+def _within(scope: Scope, metadata: Mapping[str, Any] | None) -> Conditions:
+    """Returns the conditions that a delivery is in a scope, and its metadata contain some.
+
+    Its thread decides. That of a stateless run is gone, and a deleted thread's id may have become
+    another thread's: then the metadata of the run decide, which its maker's handler has stamped.
+    """
+    if scope.is_everything and not metadata:
+        return []
+    sql, values = condition(scope, "{}.metadata")
+    if metadata:
+        sql, values = f"{sql} AND {{}}.metadata @> %s", [*values, Jsonb(metadata)]
+    of_thread, of_run = (
+        sql.replace("{}.metadata", of) for of in ("its.metadata", "webhooks.metadata::jsonb")
+    )
+    thread = (
+        "FROM greenroom.threads its WHERE its.thread_id = webhooks.thread_id"
+        " AND its.created_at <= webhooks.created_at"
+    )
+    either = (
+        f"(EXISTS (SELECT 1 {thread} AND {of_thread})"
+        f" OR (NOT EXISTS (SELECT 1 {thread}) AND {of_run}))"
+    )
+    return [(either, Values([*values, *values]))]
 
 
 def _delivery(row: JsonObject) -> JsonObject:

@@ -1,0 +1,75 @@
+"""What the registry and the thread's record are told of an attempt."""
+
+from __future__ import annotations
+
+from actors.run.deps import Deps
+from actors.run.tail import until_done
+from greenroom.core.errors import Fenced
+from greenroom.core.events import EventLog
+from greenroom.core.runs import Outcome, Report, RunOrder, RunStatus
+
+
+class Reports:
+    """Stores the values of an attempt, and reports it.
+
+    Args:
+        order: the order of the attempt.
+        event_log: its events; the report has their number.
+        deps: the actor's parts.
+    """
+
+    def __init__(self, order: RunOrder, event_log: EventLog, deps: Deps) -> None:
+        self._order = order
+        self._log = event_log
+        self._deps = deps
+
+    async def ended(self, outcome: Outcome, *, keeps_values: bool) -> None:
+        """Stores the thread's values, then reports the outcome; it is committed on return.
+
+        Args:
+            keeps_values: False: the thread's record keeps the values from before the run.
+
+        Raises:
+            Fenced: the attempt is not the current one.
+        """
+        order, deps = self._order, self._deps
+        if outcome.values is not None and not order.temporary and keeps_values:
+            values, owner = outcome.values, (order.run_id, order.attempt)
+            await deps.faults.at("values")
+            await until_done(lambda: deps.save_values(owner, order.thread_id, values))
+        await deps.faults.at("report")
+        interrupts, error = outcome.interrupts, outcome.error
+        if (sealing := deps.sealing).is_on:
+            interrupts = await sealing.apart(sealing.seal_json, interrupts)
+            error = error and await sealing.apart(sealing.seal_json, error)
+        accepted = await deps.report(
+            Report(
+                run_id=order.run_id,
+                attempt=order.attempt,
+                actor=deps.actor,
+                status=outcome.status,
+                has_next=outcome.has_next,
+                interrupts=interrupts,
+                error=error,
+                events=self._log.count,
+                first_event_s=self._log.first_event_s,
+                output_keys=outcome.output_keys,
+            )
+        )
+        if not accepted:
+            raise Fenced(order.run_id)
+
+    async def handed_back(self) -> None:
+        """Reports that the attempt stopped after a superstep; another one continues the run."""
+        order = self._order
+        await self._deps.report(
+            Report(
+                run_id=order.run_id,
+                attempt=order.attempt,
+                actor=self._deps.actor,
+                status=RunStatus.PENDING,
+                has_next=True,
+                interrupts=b"{}",
+                error=None,
+            )
+        )
