@@ -24,8 +24,9 @@ from greenroom.persistence.logged_runs import LoggedRun, LoggedRuns
 
 Poll = Callable[[str, int | None], Awaitable[list[Activity]]]
 """Long-polls the registry for the activity of a thread past a number; None begins."""
-News = asyncio.Queue[Exception | None]
-"""Something has happened on a thread; or why nobody will say so any more."""
+News = asyncio.Queue[Exception | list[LoggedRun]]
+"""Something has happened on a thread, among it the begin of these runs; or why nobody will say so
+any more."""
 
 
 @dataclass(slots=True)
@@ -41,10 +42,9 @@ class _Watch:
     joined: bool = False
     task: asyncio.Task[None] | None = None
 
-    def tell(self, news: Exception | None) -> None:
+    def tell(self, news: Exception | list[LoggedRun]) -> None:
         for reader in self.readers:
-            if reader.empty() or news is not None:
-                reader.put_nowait(news)
+            reader.put_nowait(news)
 
 
 class Watches:
@@ -67,7 +67,7 @@ class Watches:
         news: News = asyncio.Queue()
         watch.readers.add(news)
         if watch.joined:
-            news.put_nowait(None)
+            news.put_nowait([])
         try:
             yield news
         finally:
@@ -89,8 +89,10 @@ class Watches:
                 if found:
                     number = found[-1].number
                     watch.joined = True
-                    if any(activity.kind != "state" for activity in found):
-                        watch.tell(None)
+                    begun = [each.logged for each in found if each.kind != "state"]
+                    if begun:
+                        # Of a run without a number the database knows more.
+                        watch.tell([each for each in begun if each] if all(begun) else [])
         except Exception as error:  # noqa: BLE001 - the readers raise it
             if self._watches.get(thread_id) is watch:
                 del self._watches[thread_id]
@@ -122,8 +124,13 @@ class ThreadLogs:
             dropped = await runs.dropped() if since else 0
             yield LogPart(dropped_to=dropped if dropped > since else 0)
             is_replay = True
+            begun: list[LoggedRun] = []
             while True:
-                for run in await runs.numbered_from(shown + 1):
+                if not (scope.is_everything and _follow_on(begun, shown)):
+                    begun = await runs.numbered_from(shown + 1)
+                for run in begun:
+                    if run.number <= shown:
+                        continue
                     after = seq if run.number == first else 0
                     async for part in self._run(run, after):
                         yield part
@@ -134,7 +141,7 @@ class ThreadLogs:
                 if is_replay:
                     is_replay = False
                     yield LogPart(caught_up=True)
-                await _heard(news)
+                begun = await _heard(news)
 
     async def _run(self, run: LoggedRun, after: int) -> AsyncIterator[LogPart]:
         batches = self._streams.logged(
@@ -148,7 +155,15 @@ class ThreadLogs:
             yield LogPart(events=events)
 
 
-async def _heard(news: News) -> None:
+async def _heard(news: News) -> list[LoggedRun]:
     told = await news.get()
-    if told is not None:
+    if isinstance(told, Exception):
         raise told
+    return told
+
+
+def _follow_on(runs: list[LoggedRun], shown: int) -> bool:
+    """Whether runs, of which the registry has told, are all that follow a number: then the database
+    need not be asked, which would delay a run's first event."""
+    later = [run.number for run in runs if run.number > shown]
+    return bool(later) and later == [*range(shown + 1, shown + 1 + len(later))]

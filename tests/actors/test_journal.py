@@ -266,17 +266,17 @@ async def test_an_admission_repeated_is_the_same_run_until_it_is_over(
 ) -> None:
     await pen.commit(marked(0))
     asked = request(thread_id="m0", create_thread=create_thread)
-    ((first, _, is_first, metadata, _),) = (await pen.commit(journal.admit(asked, actor="x")))[0]
+    ((first, _, is_first, metadata, *_),) = (await pen.commit(journal.admit(asked, actor="x")))[0]
     assert is_first
     assert (await pen.commit(journal.admit(asked, actor="x")))[0] == [
-        (first, True, False, metadata, False)
+        (first, True, False, metadata, False, None)
     ]
     await pen.commit(
         journal.end_run(asked.run_id, RunStatus.SUCCESS, None),
         journal.rest_thread("m0", ThreadStatus.IDLE, None, None),
     )
     assert (await pen.commit(journal.admit(asked, actor="x")))[0] == [
-        (first, False, False, metadata, False)
+        (first, False, False, metadata, False, None)
     ]
     assert (await thread_row(pool, "m0") or ())[0] == "idle"
     assert await run_row(pool, asked.run_id) == ("success", 1, "x")

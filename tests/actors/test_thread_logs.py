@@ -21,7 +21,7 @@ from greenroom.core.thread_log import END, LogPart, place_of, position
 from greenroom.persistence import journal, logged_runs, tails
 from greenroom.persistence.database import Pool
 from greenroom.persistence.journal import Journal
-from greenroom.persistence.logged_runs import LoggedRuns
+from greenroom.persistence.logged_runs import LoggedRun, LoggedRuns
 from tests.actors.test_journal import new_journal, request
 
 BOUND_S = 30.0
@@ -67,12 +67,12 @@ async def test_readers_of_a_thread_share_a_poll_and_the_last_one_ends_it() -> No
     watches = Watches(registry.poll)
     async with watches.of("t") as first:
         await registry.tell(joined())
-        assert await asyncio.wait_for(first.get(), BOUND_S) is None
+        assert await asyncio.wait_for(first.get(), BOUND_S) == []
         async with watches.of("t") as second:
-            assert await asyncio.wait_for(second.get(), BOUND_S) is None
+            assert await asyncio.wait_for(second.get(), BOUND_S) == []
             await registry.tell(Activity(number=1, kind="run", run_id="r"))
             for news in (first, second):
-                assert await asyncio.wait_for(news.get(), BOUND_S) is None
+                assert await asyncio.wait_for(news.get(), BOUND_S) == []
         await registry.tell(Activity(number=2, kind="state"))
         await until(lambda: len(registry.polls) == 4)
         assert first.empty()
@@ -152,7 +152,7 @@ async def test_a_thread_without_a_log_gets_one_from_its_first_reader(
     assert await numbers(pool, thread) == []
     await LoggedRuns(pool, thread, scope=SERVER).open()
     asked = request(thread_id=thread, create_thread=True)
-    ((*_, logged),) = (await pen.commit(journal.admit(asked, actor="x")))[0]
+    ((*_, logged, _),) = (await pen.commit(journal.admit(asked, actor="x")))[0]
     assert logged
     assert [run for _, run in await numbers(pool, thread)] == [asked.run_id]
 
@@ -282,6 +282,21 @@ async def test_earlier_runs_come_first_then_the_one_that_goes_on_then_later_ones
         assert [asked[0] for asked in reader.runs.asked] == [first, second, third]
         placement = Placement(run_id=second, attempt=1, actor="a2")
         assert reader.runs.asked[1][1:] == (placement, 0, False)
+
+
+async def test_a_run_that_the_registry_tells_of_is_read_without_a_question(
+    pen: Journal, pool: Pool
+) -> None:
+    """A question would delay its first event. Here the database knows nothing of the run."""
+    reader = Reader(pool, str(uuid.uuid4()))
+    async with aclosing(reader.parts):
+        opening = asyncio.create_task(reader.next())
+        await reader.registry.tell(joined())
+        await opening
+        assert await reader.some(1) == [("", "caught up")]
+        told = LoggedRun(run_id="r", number=1, attempt=1, actor="a", is_over=False)
+        await reader.registry.tell(Activity(number=1, kind="run", run_id="r", logged=told))
+        assert await reader.some(1) == [("r", "values")]
 
 
 async def test_a_reader_goes_on_after_its_position(pen: Journal, pool: Pool) -> None:

@@ -165,7 +165,9 @@ class TestCommands:
             ("run.start", {"assistant_id": "nope"}, "invalid_argument"),
             ("run.start", {"assistant_id": "counter", "stream_mode": "x"}, "invalid_argument"),
             ("run.start", {"assistant_id": "counter", "webhook": "nope"}, "invalid_argument"),
-            ("input.inject", {}, "not_supported"),
+            ("input.inject", {"namespace": ["a"]}, "not_supported"),
+            ("input.inject", {"message": {"role": "user"}}, "invalid_argument"),
+            ("input.inject", {"message": {"role": "user", "content": "no"}}, "no_such_run"),
             ("subscription.subscribe", {"channels": ["values"]}, "not_supported"),
             ("agent.getTree", {}, "no_such_run"),
             ("agent.getTree", {"run_id": "x"}, "invalid_argument"),
@@ -213,6 +215,16 @@ class TestCommands:
         first, second = [await command("run.start", given, headers=key) for _ in range(2)]
         assert first == second
         assert len(runtime.requests) == 1
+
+    async def test_a_message_is_said_to_the_run_that_is_active(
+        self, command: Command, records: MemoryRecords
+    ) -> None:
+        started = await command("run.start", {"assistant_id": "counter"})
+        message = {"role": "user", "content": "no, the other file"}
+        answer = await command("input.inject", {"namespace": [], "message": message})
+        assert answer["result"] == {}
+        ((_, said),) = records.inputs[started["result"]["run_id"]].values()
+        assert orjson.loads(said.content)["input"] == {"messages": [message]}
 
     async def test_the_state_has_the_keys_that_are_asked_for(
         self, command: Command, runtime: MemoryRuntime, records: MemoryRecords

@@ -46,7 +46,7 @@ _FOUND_THREAD = f"""
 
 _ADMIT = """
 WITH known AS (
-    SELECT created_at, status IN ('pending', 'running') AS is_current, metadata, logged
+    SELECT created_at, status IN ('pending', 'running') AS is_current, metadata, logged, log_number
     FROM greenroom.runs WHERE run_id = %(run)s),
 fresh AS (
     SELECT WHERE %(state)s::bigint IS NULL OR EXISTS (
@@ -74,11 +74,12 @@ made AS (
         CASE WHEN logged AND %(actor)s::text IS NOT NULL THEN log_runs END
     FROM merged
     ON CONFLICT (run_id) DO NOTHING
-    RETURNING created_at, metadata, logged)
+    RETURNING created_at, metadata, logged, log_number)
 SELECT created_at, true, NOT EXISTS (
-    SELECT 1 FROM checkpoints WHERE thread_id = %(thread)s), metadata::text, logged FROM made
-UNION ALL SELECT created_at, is_current, false, metadata::text, logged FROM known
-UNION ALL SELECT NULL, false, false, NULL, false WHERE NOT EXISTS (SELECT 1 FROM fresh)
+    SELECT 1 FROM checkpoints WHERE thread_id = %(thread)s), metadata::text, logged,
+    log_number FROM made
+UNION ALL SELECT created_at, is_current, false, metadata::text, logged, log_number FROM known
+UNION ALL SELECT NULL, false, false, NULL, false, NULL WHERE NOT EXISTS (SELECT 1 FROM fresh)
     AND NOT EXISTS (SELECT 1 FROM known)"""
 _ADMIT_MAKING_THREAD = _ADMIT.replace("{thread}", _MADE_THREAD)
 _ADMIT_ON_THREAD = _ADMIT.replace("{thread}", _FOUND_THREAD)
@@ -96,8 +97,8 @@ _ONCE_MAKING_THREAD, _ONCE_ON_THREAD = (
     sql.replace(_NEW, f"{_NEW} AND {MAY_MAKE}")
     .replace("WITH known", f"{HELD}, known")
     .replace(
-        "RETURNING created_at, metadata, logged)\nSELECT",
-        f"RETURNING created_at, metadata, logged),{NOTED}\nSELECT",
+        "RETURNING created_at, metadata, logged, log_number)\nSELECT",
+        f"RETURNING created_at, metadata, logged, log_number),{NOTED}\nSELECT",
     )
     for sql in (_ADMIT_MAKING_THREAD, _ADMIT_ON_THREAD)
 )
@@ -118,8 +119,13 @@ WITH numbered AS (
         SELECT 1 FROM greenroom.runs WHERE run_id = %(run)s AND log_number IS NULL)
     RETURNING log_runs)
 """
-_START_LOGGED = _NUMBERED + _START.strip().replace(
-    "SET status", "SET log_number = coalesce(log_number, (SELECT log_runs FROM numbered)), status"
+_START_LOGGED = (
+    _NUMBERED
+    + _START.strip().replace(
+        "SET status",
+        "SET log_number = coalesce(log_number, (SELECT log_runs FROM numbered)), status",
+    )
+    + ", log_number"
 )
 _NUMBER = f"""{_NUMBERED}
 UPDATE greenroom.runs SET log_number = (SELECT log_runs FROM numbered)
@@ -157,13 +163,14 @@ FROM greenroom.runs WHERE run_id = %(run)s AND resumes"""
 def admit(request: RunRequest, *, actor: str | None, firing: Firing | None = None) -> Write:
     """Adds a new run and makes its thread ``busy``.
 
-    The write gives ``(created_at, is_current, is_first, metadata, logged)``, or no row when the
-    thread does not exist, or is outside the request's scope. A run that is there already stays as
-    it is, and so does its thread; ``is_current`` is false if that run is over. ``is_first`` says
+    The write gives ``(created_at, is_current, is_first, metadata, logged, number)``, or no row when
+    the thread does not exist, or is outside the request's scope. A run that is there already stays
+    as it is, and so does its thread; ``is_current`` is false if that run is over. ``is_first`` says
     that the thread has no checkpoint. ``metadata`` is the run's: what it was given over its
     thread's, over the request's ``defaults``. ``logged`` says whether it belongs to the log of its
-    thread. A row whose ``created_at`` is None says that the assistant is not any more in the state
-    that the request was made from; nothing was added.
+    thread, and ``number`` is its number there, if it has one. A row whose ``created_at`` is None
+    says that the assistant is not any more in the state that the request was made from; nothing was
+    added.
 
     Args:
         request: the run.
@@ -239,7 +246,8 @@ def start(run_id: str, attempt: int, actor: str, *, log_of: str | None = None) -
     """Begins an attempt of a run on an actor. The write gives ``(kwargs, is_first)``.
 
     Args:
-        log_of: the thread to whose log the run belongs, if it does: the run is numbered there.
+        log_of: the thread to whose log the run belongs, if it does: the run is numbered there, and
+            the write gives its number as well.
 
     ``is_first`` says that the thread has no checkpoint. It is false for each later attempt: the
     attempt before may have written a checkpoint while this statement waited for it.
