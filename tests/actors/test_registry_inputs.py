@@ -256,7 +256,7 @@ async def test_what_a_registry_could_not_hand_on_the_next_one_does(theatre: Thea
     run = await theatre.create(kwargs=KWARGS)
     await theatre.executed(run.run_id)
     said = await say(theatre, run.run_id)
-    theatre.registry._readiness.now.admissions.end(relieved=False)  # type: ignore[union-attr]
+    theatre.registry.readiness.now.admissions.end(relieved=False)  # type: ignore[union-attr]
     await theatre.finish(run.run_id)
     assert await theatre.status(run.run_id) == "success"
     assert [row[2] for row in await inputs(theatre)] == ["waiting"]
