@@ -80,9 +80,8 @@ class Attempt:
         self._graph_task: asyncio.Task[Outcome] | None = None
         self._saver = deps.saver_of(order, order.is_first)
         self._plain: RunOrder | None = None
-        self._cancelled = False
+        self._cancelled = self._superseded = False
         self._keeps_values = True
-        self._superseded = False
         self._said: Outcome | None = None
         self._told_end: Outcome | None = None
         self._accepted: Outcome | None = None
@@ -93,8 +92,7 @@ class Attempt:
         """Asks the attempt to stop; its report shows whether it did. Thread-safe.
 
         Args:
-            keep_values: False for a rollback: the thread's record keeps the values from before the
-                run.
+            keep_values: False for a rollback: the thread's record keeps the values before the run.
         """
         self._keeps_values = keep_values
         self._loop.call_soon_threadsafe(self._cancel)
