@@ -105,14 +105,14 @@ class Actor:
         self.takings += config["configurable"].get(TAKEN) or []
 
     async def _inputs_for(self, run_id: str) -> ForAttempt:
-        await self._does("inputs")
+        await self.does("inputs")
         done = {taking.input_id for taking in self.takings}
         waiting = [each for each in self.said if each.input_id not in done]
         taken = [each for each in self.takings if each.reason is None]
         return ForAttempt(waiting=waiting, taken=taken)
 
     async def _note_input(self, owner: Any, taking: Taking) -> None:
-        await self._does("note")
+        await self.does("note")
         self.takings.append(taking)
 
     async def _first(self, state: State) -> State:
