@@ -23,7 +23,7 @@ import sys
 from collections.abc import Generator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import cloudpickle
 from langgraph.graph import StateGraph
@@ -50,7 +50,7 @@ def pack(graph_id: str, graph: Any, *, beside: Path) -> bytes:
         ConfigurationError: ``graph`` is not a graph, or holds an object that cannot be pickled.
     """
     if isinstance(graph, Pregel):
-        graph = copy_of(graph, {"checkpointer": None, "store": None})
+        graph = copy_of(cast(Graph, graph), {"checkpointer": None, "store": None})
     elif not isinstance(graph, StateGraph):
         raise ConfigurationError(
             f"Graph {graph_id!r} is a {type(graph).__name__}, not a graph: give a compiled graph"
