@@ -67,7 +67,7 @@ class Inbox:
             timeout_s: the longest wait in seconds; None: until something is said.
 
         Returns:
-            what was said; an empty list after the time-out.
+            what was said; an empty list after the time-out, or when the run is cancelled.
 
         Raises:
             RuntimeError: as of `look`; or nobody can ever say anything, and there is no time-out.

@@ -261,10 +261,13 @@ class Admissions:
                 if said:
                     return await self._injections.answer(request, said[0][0])
             return NotFound(THREAD_OR_ASSISTANT_NOT_FOUND)
-        ((created_at, is_current, is_first, metadata),) = rows
+        ((created_at, is_current, is_first, metadata, logged, log_number),) = rows
         if created_at is None:
             await self._effects.withdraw(run)
             return AssistantChanged("The assistant is being changed. Try again in a moment.")
+        if logged:
+            run.facts = replace(run.facts, logged=True, resumable=True)
+            run.log_number = log_number
         if not is_current:
             # A retried create of a run that is over by now: the same answer, nothing happens again.
             await self._effects.withdraw(run)

@@ -9,6 +9,8 @@ from greenroom.core.runs import RunFacts, RunRequest
 from greenroom.core.scopes import SERVER
 from greenroom.persistence.run_inputs import Addressed
 
+_OF_ORIGIN = ("a2a", "cron_due_at", "cron_missed")
+"""Keys of metadata that say what a run was made for; the next run is made for what was said."""
 _OF_CHECKPOINT = ("checkpoint_id", "checkpoint_ns", "checkpoint_map")
 
 
@@ -30,6 +32,10 @@ def request_after(run: Addressed, input_id: str, content: bytes, as_node: str | 
         for key, value in (config.get("configurable") or {}).items()
         if key not in _OF_CHECKPOINT
     }
+    metadata: dict[str, Any] = orjson.loads(run.metadata)
+    metadata = {key: value for key, value in metadata.items() if key not in _OF_ORIGIN}
+    if "metadata" in config:
+        config = {**config, "metadata": metadata}
     kwargs |= {
         "input": said.get("input") if as_node is None else None,
         "command": said.get("command") if as_node is None else None,
@@ -51,7 +57,7 @@ def request_after(run: Addressed, input_id: str, content: bytes, as_node: str | 
         ),
         scope=SERVER,
         kwargs=orjson.dumps(kwargs),
-        metadata=run.metadata,
+        metadata=orjson.dumps(metadata),
         multitask_strategy="enqueue",
         create_thread=False,
         caller=run.caller,

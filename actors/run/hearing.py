@@ -10,7 +10,6 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-from greenroom.core.errors import GreenroomError
 from greenroom.core.inputs import INPUT_EVENT
 from greenroom.core.runs import RunOrder
 from greenroom.core.waiting import growing_pauses
@@ -82,8 +81,8 @@ class Hearing:
             self._again = False
             try:
                 found = await self._inputs_for(self._order.run_id)
-            except GreenroomError as error:  # the database is away; what was said is in it
-                log.warning("inputs are not read yet", extra={"reason": error.message})
+            except Exception:  # the database is away, or a bug: what was said must be heard
+                log.exception("inputs are not read yet", extra={"run_id": self._order.run_id})
                 await asyncio.sleep(next(pauses))
                 continue
             self.inbox.add(found.waiting)

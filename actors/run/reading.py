@@ -27,6 +27,7 @@ from actors.run.node_threads import waker
 from greenroom.core.errors import NotFound
 from greenroom.core.events import LIVE, EventLog, Tally
 from greenroom.core.runs import Batch, Outcome, RunOrder
+from greenroom.core.thread_log import is_logged
 from greenroom.core.waiting import happens_within
 from greenroom.wire import sse
 
@@ -230,6 +231,7 @@ class Shelf(Generic[A]):
         modes: frozenset[str] | None,
         with_ids: bool,
         started_us: int | None = None,
+        of_log: bool = False,
     ) -> Batch:
         """Returns a run's events past a cursor as SSE frames; waits for an event if there is none.
 
@@ -242,6 +244,7 @@ class Shelf(Generic[A]):
             with_ids: whether the frames have ``id:`` lines.
             started_us: the start of the run in microseconds, if the ids must name the run
                 (`sse.frame`).
+            of_log: return the events of the thread's log, unframed; modes and ids do not matter.
 
         Returns:
             the batch. ``known`` is False if this actor has no outcome to give: with ``gone`` the
@@ -258,17 +261,19 @@ class Shelf(Generic[A]):
         deadline_s = time.monotonic() + wait_s
         while True:
             part = found.log.read(after)
+            events = tuple(event for event in part.events if of_log and is_logged(event.name))
             frames = [
                 sse.frame(event, with_ids, started_us)
                 for event in part.events
-                if sse.passes(event.name, modes)
+                if not of_log and sse.passes(event.name, modes)
             ]
-            if frames or part.closed:
+            if frames or events or part.closed:
                 # A log that was closed without an outcome belongs to an attempt that was dropped.
                 known = found.outcome is not None or not part.closed
                 reading.delivered |= part.closed
                 return Batch(
                     body=b"".join(frames),
+                    events=events,
                     cursor=part.cursor,
                     closed=part.closed,
                     known=known,

@@ -15,6 +15,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -65,6 +66,7 @@ class RunInbox:
         self._known: set[str] = set()
         self._claims: dict[str, _Claim] = {}
         self._wakes: dict[Callable[[], None], None] = {}
+        self._closed = False
 
     # --- the attempt ---------------------------------------------------------------------------
 
@@ -75,6 +77,14 @@ class RunInbox:
             self._known |= {each.input_id for each in new}
             self._waiting += new
             wakes = [*self._wakes] if new else []
+        for wake in wakes:
+            wake()
+
+    def close(self) -> None:
+        """Wakes those who wait: the run is cancelled or out of time, and nothing more comes."""
+        with self._lock:
+            self._closed = True
+            wakes = [*self._wakes]
         for wake in wakes:
             wake()
 
@@ -158,27 +168,30 @@ class RunInbox:
                 self._waiting = [*claim.inputs, *self._waiting]
 
     def wait(self, timeout_s: float | None) -> bool:
-        """Blocks a thread until an input waits; returns whether one does."""
+        """Blocks a thread until an input waits, or none can come; returns whether one does."""
         came = threading.Event()
         with self._waking(came.set):
-            return self._has_waiting() or came.wait(timeout_s)
+            if not self._is_settled():
+                came.wait(timeout_s)
+        return self._has_waiting()
 
     async def arrival(self, timeout_s: float | None) -> bool:
-        """Waits until an input waits; returns whether one does."""
+        """Waits until an input waits, or none can come; returns whether one does."""
         loop, came = asyncio.get_running_loop(), asyncio.Event()
 
         def wake() -> None:
             loop.call_soon_threadsafe(came.set)
 
         with self._waking(wake):
-            if self._has_waiting():
-                return True
-            try:
-                async with asyncio.timeout(timeout_s):
-                    await came.wait()
-            except TimeoutError:
-                return False
-            return True
+            if not self._is_settled():
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(timeout_s):
+                        await came.wait()
+        return self._has_waiting()
+
+    def _is_settled(self) -> bool:
+        with self._lock:
+            return self._closed or bool(self._waiting)
 
     def _has_waiting(self) -> bool:
         with self._lock:

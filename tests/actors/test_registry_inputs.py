@@ -157,7 +157,9 @@ async def test_a_run_that_is_not_there_takes_nothing(theatre: Theatre, if_over: 
 
 
 async def test_what_nobody_took_starts_the_next_run(theatre: Theatre) -> None:
-    run = await theatre.create(kwargs=KWARGS, webhook="http://x.test")
+    await theatre.rows("INSERT INTO greenroom.threads (thread_id) VALUES ('t') RETURNING 1")
+    metadata = json.dumps({"a2a": {"task_id": "t"}, "cron_missed": 1, "team": "blue"}).encode()
+    run = await theatre.create(kwargs=KWARGS, webhook="http://x.test", metadata=metadata)
     await theatre.executed(run.run_id)
     first = await say(theatre, run.run_id, input={"x": 2})
     second = await say(theatre, run.run_id, "drop")
@@ -173,6 +175,8 @@ async def test_what_nobody_took_starts_the_next_run(theatre: Theatre) -> None:
         (third.input_id, follower, "waiting"),
     ]
     assert (await kwargs_of(theatre, follower))["input"] == {"x": 2}
+    of_run = "SELECT metadata, webhook FROM greenroom.runs WHERE run_id = %s"
+    assert await theatre.rows(of_run, follower) == [({"team": "blue"}, "http://x.test")]
     assert await theatre.finish(follower)
     last = next_run_id(third.input_id, "t")
     assert (await kwargs_of(theatre, last))["input"] == {"x": 3}

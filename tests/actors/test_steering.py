@@ -370,6 +370,23 @@ async def test_a_node_on_a_thread_waits_as_well() -> None:
     assert len(actor.takings) == 1
 
 
+async def test_a_cancel_ends_the_wait_of_a_node_on_a_thread() -> None:
+    """Else its process would have to be killed."""
+    begun = threading.Event()
+
+    def node(state: State) -> Any:
+        begun.set()
+        assert greenroom.inbox().hear() == []
+
+    actor = around(listener(node))
+    attempt = actor.attempt(kwargs=given())
+    life = asyncio.create_task(actor.run(attempt))
+    await until(begun.is_set)
+    attempt.cancel(True)
+    await over(life)
+    assert [report.status for report in actor.reports] == ["interrupted"]
+
+
 async def test_a_node_that_is_executed_again_sees_the_same_inputs() -> None:
     """By another attempt after a kill: the node's writes were not stored."""
     seen: list[list[str]] = []

@@ -61,6 +61,28 @@ async def test_what_is_said_before_a_kill_is_taken_after_it(
         assert steps[each["taken"]["checkpoint_id"]] == each["taken"]["step"]
 
 
+async def test_a_registry_that_dies_while_it_hands_on_starts_the_next_run_once(
+    http: httpx.AsyncClient, effects: Effects, stage: Stage
+) -> None:
+    thread_id = (await http.post("/threads", json={})).json()["thread_id"]
+    body = {"assistant_id": "crowd", "input": effects.input(n=1, delay=1.0)}
+    runs = f"/threads/{thread_id}/runs"
+    run_id = (await http.post(runs, json=body)).json()["run_id"]
+    await process_of(http, run_id)
+    stage.plan("hand_on", "kill")
+    await say(http, f"{runs}/{run_id}", "a")
+    await http.get(f"{runs}/{run_id}/join")
+    assert stage.reached("hand_on")
+
+    async def rests() -> bool:
+        return (await http.get(f"/threads/{thread_id}")).json()["status"] == "idle"
+
+    await until(rests)
+    assert len((await http.get(runs)).json()) == 2
+    state = (await http.get(f"/threads/{thread_id}/state")).json()
+    assert state["values"]["log"].count("a") == 1
+
+
 async def test_a_registry_that_dies_between_store_and_notice_has_it_taken(
     http: httpx.AsyncClient, effects: Effects, stage: Stage
 ) -> None:
