@@ -50,8 +50,9 @@ test-lowest: .venv-lowest/.installed ## Run the tests with the lowest versions t
 test-newest: .venv-newest/.installed ## Run the tests with the newest versions that pyproject.toml allows
 	@.venv-newest/bin/python -m pytest $(SPREAD) $(ARGS)
 
-# No notebook kills a gateway, so that none needs to stand by.
+# No notebook kills a gateway or HAProxy, so that none needs to stand by, and Serve's proxy is enough.
 notebooks: export GREENROOM_GATEWAY_REPLICAS ?= 1
+notebooks: export GREENROOM_HAPROXY ?= false
 
 notebooks: $(VENV)/.installed-dev ## Run all notebooks from top to bottom
 	@$(BIN)/python -m pytest --nbmake --nbmake-timeout=300 -o addopts= -p no:randomly --timeout=600 \

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -152,3 +152,27 @@ class Stopwatch:
     @property
     def ms(self) -> float:
         return self.s * 1000
+
+
+async def percentiles_of(
+    requests: Mapping[str, Callable[[int], Awaitable[Any]]], number: int
+) -> dict[str, float]:
+    """Makes each request again and again; returns the percentiles of their times by name, in ms.
+
+    Args:
+        requests: each takes the number of its turn.
+        number: how often; the first three turns are not counted.
+    """
+    figures: dict[str, float] = {}
+    for name, request in requests.items():
+        taken_ms: list[float] = []
+        for turn in range(number + 3):
+            watch = Stopwatch()
+            await request(turn)
+            if turn >= 3:
+                taken_ms.append(watch.ms)
+        figures |= {
+            f"{name}_p50_ms": percentile(taken_ms, 50),
+            f"{name}_p95_ms": percentile(taken_ms, 95),
+        }
+    return figures

@@ -10,7 +10,7 @@ from typing import Any
 
 from psycopg import AsyncConnection, AsyncCursor, sql
 
-from benchmarks.client import Api, Stopwatch, percentile
+from benchmarks.client import Api, percentiles_of
 from benchmarks.graphs.embed import TOPICS, vector
 
 USERS = 1000
@@ -83,19 +83,7 @@ async def figures_of(api: Api, items: int, requests: int) -> dict[str, float]:
             f"/store/items?namespace=bench.u{turn * 37 % USERS}&key=k{turn * 37 % USERS + USERS}"
         ),
     }
-    figures: dict[str, float] = {}
-    for name, request in kinds.items():
-        taken_ms: list[float] = []
-        for turn in range(requests + 3):
-            watch = Stopwatch()
-            await request(turn)
-            if turn >= 3:
-                taken_ms.append(watch.ms)
-        figures |= {
-            f"{name}_p50_ms": percentile(taken_ms, 50),
-            f"{name}_p95_ms": percentile(taken_ms, 95),
-        }
-    return figures
+    return await percentiles_of(kinds, requests)
 
 
 async def recall(api: Api, database: Path) -> float:

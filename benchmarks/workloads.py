@@ -18,7 +18,7 @@ from typing import Any, cast
 import aiohttp
 import psutil
 
-from benchmarks.client import Api, RunFailed, Stopwatch, gathered, percentile
+from benchmarks.client import Api, RunFailed, Stopwatch, gathered, percentile, percentiles_of
 from benchmarks.items import figures_of, fill_items, recall
 from benchmarks.stored import fill
 from benchmarks.subjects import Connected, Greenroom, Server, Subject
@@ -510,19 +510,7 @@ async def _requests(
         "search_page": lambda i: api.post("/threads/search", {"limit": 10, "offset": 1000}),
         "create_wait": lambda i: _trivial(api),
     }
-    figures: Figures = {}
-    for name, request in requests.items():
-        taken_ms: list[float] = []
-        for turn in range(number + 3):
-            watch = Stopwatch()
-            await request(turn)
-            if turn >= 3:
-                taken_ms.append(watch.ms)
-        figures |= {
-            f"{name}_p50_ms": percentile(taken_ms, 50),
-            f"{name}_p95_ms": percentile(taken_ms, 95),
-        }
-    return figures
+    return await percentiles_of(requests, number)
 
 
 async def items(subject: Greenroom, scale: Scale) -> Figures:

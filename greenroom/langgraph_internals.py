@@ -9,7 +9,7 @@ LangGraph may change or drop each name in any release, also in a patch. For each
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from langgraph._internal import _future
@@ -17,6 +17,9 @@ from langgraph._internal._constants import (
     # The key in `configurable` under which a saver finds whether the execution waits for its
     # checkpoints (`persistence.checkpoints`).
     CONFIG_KEY_DURABILITY,
+    # The key in `configurable` with which models stream blocks of content instead of chunks, as in
+    # `astream_events(version="v3")` (`graphs.execution`).
+    CONFIG_KEY_STREAM_MESSAGES_V2,
     # The key in `configurable` with which LangGraph refuses an answer to an interrupt that does
     # not wait, before it writes anything (`graphs.instructions`).
     CONFIG_KEY_STRICT_RESUME,
@@ -64,6 +67,9 @@ from langgraph.pregel._io import map_command as _map_command
 
 # The tasks of a checkpoint that were done: LangGraph reports them again (`graphs.resume`).
 from langgraph.pregel._task_status import read_task_statuses
+
+# Passes the parts of a stream through the transformers of a graph (`graphs.log_events`).
+from langgraph.stream._mux import StreamMux
 from langgraph.types import Command
 from langgraph_sdk import Encryption
 
@@ -86,6 +92,7 @@ ReadRuntime = _ReadRuntime
 
 __all__ = [
     "CONFIG_KEY_DURABILITY",
+    "CONFIG_KEY_STREAM_MESSAGES_V2",
     "CONFIG_KEY_STRICT_RESUME",
     "INPUT",
     "MISSING",
@@ -103,11 +110,13 @@ __all__ = [
     "handlers_of",
     "has_context_handler",
     "keep_allowlist",
+    "make_mux",
     "make_no_eager_tasks",
     "map_command",
     "msgpack_default",
     "read_task_statuses",
     "should_interrupt",
+    "taken",
 ]
 
 
@@ -141,3 +150,19 @@ def handlers_of(encryption: Encryption) -> dict[str, tuple[Any, Any]]:
 def has_context_handler(encryption: Encryption) -> bool:
     """Whether an encryption wants to see each request's user (`graphs.encryption_section`)."""
     return encryption._context_handler is not None  # pyright: ignore[reportPrivateUsage]
+
+
+def make_mux(factories: Sequence[Callable[[tuple[str, ...]], Any]]) -> StreamMux:
+    """Returns a mux whose events are taken with `taken` (`graphs.log_events`)."""
+    mux = StreamMux(factories=[*factories], is_async=True)
+    # Without a reader it would drop its events.
+    mux._events._subscribed = True  # pyright: ignore[reportPrivateUsage]
+    return mux
+
+
+def taken(mux: StreamMux) -> Iterator[Any]:
+    """Takes the events out of a mux."""
+    items = mux._events._items  # pyright: ignore[reportPrivateUsage]
+    while items:
+        _, event = items.popleft()
+        yield event

@@ -175,6 +175,17 @@ class Settings(AccessSettings, CallerLimits, WebhookSettings):
         default=120.0,
         description="How long the events of a `stream_resumable` run stay readable after its end.",
     )
+    event_log_ttl_s: NotNegativeS = Field(
+        default=3600.0,
+        description="How long the events of a run stay in the log of its thread after its end, for"
+        " clients of event streaming; `resumable_ttl_s` at least.",
+    )
+    event_log_max_bytes: int = Field(
+        default=8 * MIB,
+        ge=64 * KIB,
+        description="Encoded events that the log of one thread keeps in the database; the oldest"
+        " are deleted at the next sweep.",
+    )
     thread_ttl_s: PositiveS | None = Field(
         default=None, description="Threads untouched for this long are deleted; unset, never."
     )

@@ -13,14 +13,14 @@ from pathlib import Path
 
 YOUNGEST = 10_000
 """The number of new objects that starts a collection; Python's default is 700."""
-WORKER = "default_worker.py"
+PROGRAM = "default_worker.py"
 """The program of Ray's workers (`tests/actors/test_garbage.py` asks Ray)."""
 
 
 def pause_collections() -> None:
     """Stops collections until `freeze_startup_objects`, in a worker of Ray's only: other processes
     that import these modules never call that."""
-    if Path(sys.argv[0]).name == WORKER:
+    if Path(sys.argv[0]).name == PROGRAM:
         gc.disable()
 
 

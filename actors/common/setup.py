@@ -138,6 +138,8 @@ class RegistrySetup:
         inspect_s: the time-out of a question about a graph or a state, in seconds.
         max_queued_runs: the limit of runs that wait for a slot or their thread; None for no limit.
         resumable_ttl_s: how many seconds the durable events of a finished run are kept.
+        event_log_ttl_s: the same of a run that belongs to the log of its thread.
+        event_log_max_bytes: how many bytes of events the log of one thread keeps.
         thread_ttl_s: unused threads without their own time to live are deleted after so many
             seconds; None: never.
         sweep_interval_s: seconds between two sweeps for expired data.
@@ -173,6 +175,8 @@ class RegistrySetup:
     actor_log_max_bytes: int = 256 * MIB
     max_queued_runs: int | None
     resumable_ttl_s: float
+    event_log_ttl_s: float
+    event_log_max_bytes: int
     thread_ttl_s: float | None = None
     sweep_interval_s: float = 10.0
     thread_sweep_s: float = 0.0

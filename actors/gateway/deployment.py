@@ -92,6 +92,8 @@ class Gateway:
             custom=self._custom,
             settings=HttpSettings(
                 heartbeat_s=settings.heartbeat_s,
+                event_log_ttl_s=max(settings.event_log_ttl_s, settings.resumable_ttl_s),
+                event_log_max_bytes=settings.event_log_max_bytes,
                 send_timeout_s=settings.send_timeout_s,
                 max_body_bytes=settings.max_body_bytes,
                 bodies_max_bytes=settings.bodies_max_bytes,

@@ -5,6 +5,7 @@ An actor may die between the end of a run and its last events, and an outcome ou
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable
 from contextlib import suppress
 from typing import Any, Protocol
@@ -12,8 +13,9 @@ from typing import Any, Protocol
 import msgspec
 
 from greenroom.core.errors import RUN_NOT_FOUND, NotFound
-from greenroom.core.events import Event, first_seq
+from greenroom.core.events import ATTEMPT_SHIFT, Event, first_seq
 from greenroom.core.runs import Outcome, RunStatus
+from greenroom.core.thread_log import END, end_of
 from greenroom.persistence import tails
 from greenroom.persistence.database import Pool
 from greenroom.sealing import UNSEALED, Sealing
@@ -38,6 +40,39 @@ class EndedRuns:
         self._database = database
         self._state_of = state_of
         self._sealing = sealing
+
+    async def untold_end(self, run_id: str, after: int, last: Event | None) -> Event | None:
+        """Returns the end of a run of a thread's log that no actor has told; None if the reader
+        had it before.
+
+        Args:
+            last: the last event that was told.
+        """
+        if last is None and await tails.has(
+            self._database, run_id, END, b"", whole=False, before=after + 1, sealing=self._sealing
+        ):
+            return None
+        async with self._database.connection() as connection:
+            cursor = await connection.execute(
+                """
+                SELECT attempt, status, error::text AS error, graph_id,
+                    (extract(epoch FROM updated_at) * 1000)::bigint AS at_ms
+                FROM greenroom.runs WHERE run_id = %s""",
+                (run_id,),
+            )
+            row = await cursor.fetchone()
+        if row is None:
+            # Rolled back, or deleted: there is no more of it than that it does not go on.
+            now_ms = time.time_ns() // 1_000_000
+            attempt = last.attempt if last is not None else after >> ATTEMPT_SHIFT
+            row = {"attempt": attempt, "status": "interrupted", "error": None, "at_ms": now_ms}
+        error = None if row["error"] is None else await self._opened(row["error"])
+        status, message = end_of(RunStatus(row["status"]), error, stopped=False)
+        told = {"event": status, "graph_name": row.get("graph_id"), "error": message}
+        data = msgspec.json.encode({name: value for name, value in told.items() if value})
+        # Later than every event of the last attempt.
+        event = Event(first_seq(row["attempt"] + 1), row["at_ms"], END, data)
+        return event if event.seq > after else None
 
     async def untold_error(self, run_id: str, after: int) -> Event | None:
         """Returns the ``error`` event of a failed run if no actor has emitted it, else None."""

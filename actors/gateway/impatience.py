@@ -26,11 +26,11 @@ def cut_half_requests() -> list[Any]:
     Without httptools it changes nothing.
     """
     if HttpToolsProtocol is not None and chosen.AutoHTTPProtocol is HttpToolsProtocol:
-        chosen.AutoHTTPProtocol = cast(Any, _impatient(HttpToolsProtocol))
+        chosen.AutoHTTPProtocol = cast(Any, impatient(HttpToolsProtocol))
     return []
 
 
-def _impatient(base: type[Any], patience_s: float = HALF_REQUEST_S) -> type[Any]:
+def impatient(base: type[Any], patience_s: float = HALF_REQUEST_S) -> type[Any]:
     """Returns the protocol with a limit on the time from a request's first byte, of the first one
     from the connection, to the end of its head."""
 

@@ -21,6 +21,7 @@ from actors.calls.directory import Handles
 from actors.common import metering
 from actors.gateway.routing import REGISTRY_PATIENCE_S, Registries
 from actors.gateway.streams import Streams
+from actors.gateway.thread_logs import ThreadLogs
 from actors.gateway.thread_streams import thread_frames
 from actors.inspector.asking import Asker, Duty
 from actors.registry.activity import Activity
@@ -51,6 +52,7 @@ from greenroom.core.runs import (
 from greenroom.core.scopes import SERVER, Scope
 from greenroom.core.sharding import hash_slot_of_run, hash_slot_of_thread
 from greenroom.core.store import Vectors
+from greenroom.core.thread_log import LogPart
 from greenroom.graphs.store_section import EMBED
 from greenroom.persistence import assistant_deletions
 from greenroom.persistence.database import Pool
@@ -94,6 +96,7 @@ class RayRuntime:
         self._streams = Streams(
             handles, database, self._follow, self._wait_s, self._state, sealing=sealing
         )
+        self._logs = ThreadLogs(database, self._streams, self._activity)
         self._asker = Asker(
             handles,
             Duty.READS,
@@ -213,8 +216,7 @@ class RayRuntime:
         self, thread_id: str, *, after: str | None, modes: frozenset[str], scope: Scope
     ) -> AsyncIterator[bytes]:
         async def poll(number: int | None) -> list[Activity]:
-            hash_slot = hash_slot_of_thread(thread_id)
-            return await self._polled(hash_slot, "activity", thread_id, number)
+            return await self._activity(thread_id, number)
 
         def follow(run: BegunRun, *, after: int) -> AsyncIterator[Batch]:
             placement = None
@@ -245,6 +247,12 @@ class RayRuntime:
             after=after,
             modes=modes,
         )
+
+    async def _activity(self, thread_id: str, number: int | None) -> list[Activity]:
+        return await self._polled(hash_slot_of_thread(thread_id), "activity", thread_id, number)
+
+    def thread_log(self, thread_id: str, *, since: int, scope: Scope) -> AsyncIterator[LogPart]:
+        return self._logs.read(thread_id, since=since, scope=scope)
 
     async def outcome(
         self, run_id: str, placement: Placement | None, *, over: bool = False

@@ -68,6 +68,6 @@ class SharedReads:
             reading = self.under_way.get(place)
             if reading is not None and reading.task is task:
                 del self.under_way[place]
-        if batch.body:
+        if batch:
             self.batches[place] = batch
         return batch

@@ -23,14 +23,17 @@ from actors.gateway.ended_runs import EndedRuns, StateOf
 from actors.gateway.sharing import SharedReads
 from actors.run.reading import NotYetHere
 from greenroom.core.errors import NotFound, Unreachable
-from greenroom.core.events import LIVE, READ_MAX_BYTES, Event
+from greenroom.core.events import LIVE, READ_MAX_BYTES, Event, first_seq
 from greenroom.core.runs import UNTIL_END, Batch, Outcome, Placement, RunLocation
+from greenroom.core.thread_log import END, is_logged
 from greenroom.persistence import tails
 from greenroom.persistence.database import Pool
 from greenroom.sealing import UNSEALED, Sealing
 from greenroom.wire import sse
 
 REPLAY_PAGE = 1000
+ENDS = frozenset({"error", END})
+"""The names of the events that end a run."""
 UNREACHABLE_PAUSE_S = 0.2
 
 
@@ -94,6 +97,45 @@ class Streams:
                 (`sse.frame`).
         """
         reader = _Reader(modes, with_ids, started_us)
+        async for batch in self._batches(run_id, placement, after, reader, resumable=resumable):
+            yield batch
+
+    async def logged(
+        self, run_id: str, *, placement: Placement | None, after: int, is_over: bool
+    ) -> AsyncIterator[Batch]:
+        """Yields the events of a run for the log of its thread, until its end.
+
+        The last event is the one that ends the run; also if no actor has said it.
+
+        Args:
+            placement: the current or last one, if it is known.
+            after: a sequence number; 0 for all kept events.
+            is_over: the run was over when it was looked up: its tail has all of it.
+        """
+        reader = _Reader(None, with_ids=True, started_us=None, of_log=True)
+        last: Event | None = None
+        if is_over:
+            batches = self._replayed(run_id, after, reader, before=UNTIL_END)
+        else:
+            batches = self._batches(run_id, placement, after, reader, resumable=True)
+        async for batch in batches:
+            if batch.events:
+                last = batch.events[-1]
+                yield batch
+        if last is None or last.name != END:
+            event = await self._ended.untold_end(run_id, after, last)
+            if event is not None:
+                yield reader.batch([event], event.seq)
+
+    async def _batches(
+        self,
+        run_id: str,
+        placement: Placement | None,
+        after: int,
+        reader: _Reader,
+        *,
+        resumable: bool,
+    ) -> AsyncIterator[Batch]:
         attempt = 0
         executed = False
         while True:
@@ -108,12 +150,12 @@ class Streams:
                 before = placement.attempt
                 async for batch in self._replayed(run_id, after, reader, before=before):
                     after = batch.cursor
-                    if batch.body:
+                    if batch:
                         yield batch
             attempt = placement.attempt
             async for batch in self._live(run_id, placement, after, reader):
                 after = batch.cursor
-                if batch.body:
+                if batch:
                     yield batch
                 if batch.closed and batch.known:
                     return
@@ -124,9 +166,9 @@ class Streams:
         if resumable and after != LIVE:
             async for batch in self._replayed(run_id, after, reader, before=UNTIL_END):
                 after = batch.cursor
-                if batch.body:
+                if batch:
                     yield batch
-        if resumable or executed:
+        if (resumable or executed) and not reader.of_log:
             event = await self._ended.untold_error(run_id, after)
             if event is None and not resumable:
                 event = await self._ended.untold_values(run_id)
@@ -184,8 +226,8 @@ class Streams:
     ) -> AsyncIterator[Batch]:
         """Yields the durable events of the attempts before ``before``.
 
-        Leaves out an ``error`` that another event follows: its attempt died before it reported
-        this end.
+        Leaves out an end that another attempt follows: its attempt died before it reported this
+        end.
         """
         if before <= 1:
             return  # there is no attempt before the first
@@ -211,15 +253,20 @@ class Streams:
         events = [event for event in found if event.attempt < before]
         if not events:
             return Batch(body=b"", cursor=after, closed=True)
-        cursor = events[-1].seq
-        told = [event for event in events if event.name != "error"]
-        # An error is the run's end only if it is the last event of the tail.
-        last = events[-1]
-        if last.name == "error" and before == UNTIL_END:
-            behind = await tails.read(self._database, run_id, cursor, 1, max_bytes=1)
-            if not behind:
-                told.append(last)
+        cursor, told = events[-1].seq, events
+        if any(event.name in ENDS for event in events):
+            last = await self._last_attempt(run_id, found) if before == UNTIL_END else 0
+            told = [e for e in events if e.name not in ENDS or e.attempt == last]
         return reader.batch(told, cursor)
+
+    async def _last_attempt(self, run_id: str, found: list[Event]) -> int:
+        """Returns the last attempt of which a tail has events, whose newest ones are given."""
+        last = found[-1].attempt
+        while behind := await tails.read(
+            self._database, run_id, first_seq(last + 1) - 1, 1, max_bytes=1
+        ):
+            last = behind[0].attempt
+        return last
 
     async def outcome(
         self, run_id: str, placement: Placement | None, *, over: bool = False
@@ -259,15 +306,26 @@ class _Reader:
 
     Args:
         modes, with_ids, started_us: as in `Streams.events`.
+        of_log: as in `Shelf.read`.
     """
 
     def __init__(
-        self, modes: frozenset[str] | None, with_ids: bool, started_us: int | None
+        self,
+        modes: frozenset[str] | None,
+        with_ids: bool,
+        started_us: int | None,
+        *,
+        of_log: bool = False,
     ) -> None:
-        self.arguments = (modes, with_ids, started_us)
+        self.of_log = of_log
+        self._modes, self._with_ids, self._started_us = modes, with_ids, started_us
+        self.arguments = (modes, with_ids, started_us, *([True] if of_log else []))
 
     def batch(self, events: list[Event], cursor: int) -> Batch:
-        modes, with_ids, started_us = self.arguments
+        modes, with_ids, started_us = self._modes, self._with_ids, self._started_us
+        if self.of_log:
+            told = tuple(event for event in events if is_logged(event.name))
+            return Batch(body=b"", events=told, cursor=cursor, closed=False)
         frames = (
             sse.frame(event, with_ids, started_us)
             for event in events

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from greenroom.persistence.logged_runs import LoggedRun
+
 FORGET_AFTER_S = 120.0
 KEPT = 256
 
@@ -27,11 +29,13 @@ class Activity:
         kind: ``run``: an attempt of a run begins; ``state``: the thread's state was changed from
             outside; ``joined``: later activity will be complete, earlier activity is unknown.
         run_id: the run, of the kind ``run``.
+        logged: the run in the log of the thread, if it is there and has its number.
     """
 
     number: int
     kind: Literal["run", "state", "joined"]
     run_id: str | None = None
+    logged: LoggedRun | None = None
 
 
 @dataclass(slots=True)
@@ -72,14 +76,18 @@ class ThreadActivity:
         self._looked_s = clock()
 
     def note(
-        self, thread_id: str, kind: Literal["run", "state"], run_id: str | None = None
+        self,
+        thread_id: str,
+        kind: Literal["run", "state"],
+        run_id: str | None = None,
+        logged: LoggedRun | None = None,
     ) -> None:
         """Notes an activity, and answers the polls that wait for it."""
         watched = self.threads.get(thread_id)
         if watched is None:
             return
         self._number += 1
-        watched.noted.append(Activity(number=self._number, kind=kind, run_id=run_id))
+        watched.noted.append(Activity(number=self._number, kind=kind, run_id=run_id, logged=logged))
         if len(watched.noted) > KEPT:
             watched.since = watched.noted.popleft().number
         for future in watched.waiting:

@@ -47,12 +47,12 @@ from actors.common.setup import RegistrySetup
 from actors.common.tasks import Tasks, end_process
 from actors.inspector.asking import Duty
 from actors.registry.activity import Activity
+from actors.registry.handing_back import hand_back
 from actors.registry.parts import Parts
 from actors.registry.readiness import Readiness, measure
 from actors.spawn import Spawn
 from greenroom.core.crons import Cron
 from greenroom.core.inputs import NewInput, SaidInput
-from greenroom.core.lifecycle import Event
 from greenroom.core.runs import (
     CancelAction,
     CancelRequest,
@@ -62,14 +62,11 @@ from greenroom.core.runs import (
     RunRequest,
 )
 from greenroom.core.sharding import Misrouted
-from greenroom.persistence import journal
 
 log = logging.getLogger("greenroom.registry")
 
 EXIT_SUPERSEDED = 75
 """The exit code of a registry that another one has taken over from."""
-CUT_OFF_PATIENCE_S = 1.0
-"""How long a draining registry waits for the database to store that runs were cut off."""
 
 
 class RegistryActor:
@@ -194,21 +191,7 @@ class RegistryActor:
         with suppress(TimeoutError):
             async with asyncio.timeout(wait_s):
                 await parts.followers.until_none_is_executed()
-        late = [run for run in context.runs.executed() if not run.is_ending]
-        for run in late:
-            run.life.on(Event.HANDED_BACK)
-        if late:
-            # By this registry: the next one would take it for the death of their processes.
-            requeues = [
-                context.journal.write(
-                    journal.requeue(run.run_id, run.attempt, "cut off"),
-                    key=run.thread_id,
-                    patience_s=CUT_OFF_PATIENCE_S,
-                )
-                for run in late
-            ]
-            await asyncio.gather(*requeues)
-        return len(late)
+        return await hand_back(context)
 
     # --- runs ----------------------------------------------------------------------------------
 

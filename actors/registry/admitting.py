@@ -19,6 +19,7 @@ from actors.registry.attempts import Attempts
 from actors.registry.context import Context
 from actors.registry.effects import Effects
 from actors.registry.in_flight import Run
+from actors.registry.injecting import Injections
 from actors.registry.inputs import Inputs
 from actors.registry.pending import Pending, Remembered, answers
 from actors.registry.pools import ActorPools
@@ -30,13 +31,11 @@ from greenroom.core.errors import (
     Conflict,
     DatabaseUnavailable,
     GreenroomError,
-    InvalidRequest,
     NotFound,
     Restarting,
     TooManyRequests,
     Unavailable,
 )
-from greenroom.core.inputs import NewInput
 from greenroom.core.lifecycle import Event
 from greenroom.core.runs import CreatedRun, RunRequest
 from greenroom.graphs.configuration import GraphSpec, PlacementSpec
@@ -70,7 +69,6 @@ class Admissions:
     def __init__(
         self, context: Context, attempts: Attempts, effects: Effects, inputs: Inputs
     ) -> None:
-        self._inputs = inputs
         self._runs = context.runs
         self._lanes = context.lanes
         self._meter = context.meter
@@ -85,6 +83,7 @@ class Admissions:
         self._attempts = attempts
         self._effects = effects
         self._created: Remembered[CreatedRun] = Remembered()
+        self._injections = Injections(context, inputs, self._created)
         self._draining = False
         self._relieved = False
         self.pending: Pending[CreatedRun | Exception] = Pending(self._tasks.vital)
@@ -161,58 +160,9 @@ class Admissions:
         under_way = self.pending.get(request.run_id)
         if under_way is not None:
             return under_way
-        if (run := self._listener(request)) is not None:
-            return self.pending.begin(request.run_id, self._inject(request, run))
+        if (run := self._injections.listener(request)) is not None:
+            return self.pending.begin(request.run_id, self._injections.inject(request, run))
         return self.pending.begin(request.run_id, self._create(request, self._decide(request)))
-
-    def _listener(self, request: RunRequest) -> Run | None:
-        """Returns the run that takes a request with the strategy ``inject``, or None."""
-        if request.injection is None or request.run_id in self._created:
-            return None
-        lane = self._lanes.find(request.thread_id)
-        if lane is None or lane.active is None or lane.closing:
-            return None
-        run = self._runs.find(lane.active.run_id)
-        return run if run is not None and run.can_hear and run.run_id != request.run_id else None
-
-    async def _inject(self, request: RunRequest, run: Run) -> CreatedRun | Exception:
-        """Says what a new run would begin with to the active run of its thread."""
-        injection = request.injection
-        assert injection is not None
-        if run.assistant_id != request.assistant_id:
-            return Conflict(
-                "The thread's run is of another assistant, which cannot take this input. Name that"
-                " assistant, or choose a different multitask strategy."
-            )
-        if injection.refusal is not None:
-            return InvalidRequest(injection.refusal)
-        new = NewInput(
-            input_id=injection.input_id,
-            thread_id=run.thread_id,
-            run_id=run.run_id,
-            content=injection.content,
-        )
-        said = await asyncio.shield(self._inputs.begin(new))
-        return said if isinstance(said, Exception) else await self._injected(request, said.run_id)
-
-    async def _injected(self, request: RunRequest, run_id: str) -> CreatedRun | Exception:
-        """Returns the answer to a request that was said to a run, which may be over by now."""
-        assert request.injection is not None
-        (rows,) = await self._journal.commit(journal.created(run_id), key=request.thread_id)
-        if not rows:
-            return NotFound(THREAD_OR_ASSISTANT_NOT_FOUND)
-        ((created_at, metadata),) = rows
-        run = self._runs.find(run_id)
-        created = CreatedRun(
-            run_id=run_id,
-            thread_id=request.thread_id,
-            created_at=created_at.isoformat(),
-            metadata=metadata.encode(),
-            placement=run.placement if run is not None else None,
-            injected=request.injection.input_id,
-        )
-        self._created.remember(request.run_id, created)
-        return created
 
     def _decide(
         self,
@@ -309,12 +259,15 @@ class Admissions:
                 find = journal.find_input(request.injection.input_id)
                 (said,) = await self._journal.commit(find, key=request.thread_id)
                 if said:
-                    return await self._injected(request, said[0][0])
+                    return await self._injections.answer(request, said[0][0])
             return NotFound(THREAD_OR_ASSISTANT_NOT_FOUND)
-        ((created_at, is_current, is_first, metadata),) = rows
+        ((created_at, is_current, is_first, metadata, logged, log_number),) = rows
         if created_at is None:
             await self._effects.withdraw(run)
             return AssistantChanged("The assistant is being changed. Try again in a moment.")
+        if logged:
+            run.facts = replace(run.facts, logged=True, resumable=True)
+            run.log_number = log_number
         if not is_current:
             # A retried create of a run that is over by now: the same answer, nothing happens again.
             await self._effects.withdraw(run)

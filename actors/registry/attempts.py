@@ -16,6 +16,7 @@ from greenroom import tracing
 from greenroom.core.lifecycle import Do, Event
 from greenroom.core.runs import RunOrder
 from greenroom.persistence import journal
+from greenroom.persistence.logged_runs import LoggedRun
 
 
 class Attempts:
@@ -61,11 +62,14 @@ class Attempts:
         await self._faults.at("start")
         heads = [journal.keep_heads(run.run_id)] if run.resumes else []
         rows, *_ = await self._journal.commit(
-            journal.start(run.run_id, attempt, actor), *heads, key=run.thread_id
+            journal.start(run.run_id, attempt, actor, log_of=run.thread_id if run.logged else None),
+            *heads,
+            key=run.thread_id,
         )
         await self._faults.at("started")
         if rows:
-            ((kwargs, is_first),) = rows
+            ((kwargs, is_first, *number),) = rows
+            run.log_number = number[0] if number else None
             self.stored(run, actor, attempt, kwargs.encode(), is_first=is_first)
         elif run.life.on(Event.GIVE_UP, attempt=attempt, actor=actor):
             # There is no such run in the database that is not over.
@@ -101,7 +105,7 @@ class Attempts:
         run.ordered_s = time.monotonic()
         if run.since_s is not None and run.attempt == 1:
             self._measure_wait(run, run.ordered_s - run.since_s)
-        self._activity.note(run.thread_id, "run", run.run_id)
+        self._activity.note(run.thread_id, "run", run.run_id, _logged(run))
         self._deliveries.start(run.actor, order)
         self._enforcer.limit(run)
 
@@ -113,3 +117,16 @@ class Attempts:
         if parent is not None:
             begun_ns = time.time_ns() - int(waited_s * 1e9)
             tracing.passed("queue", parent=parent, begun_ns=begun_ns, run_id=run.run_id)
+
+
+def _logged(run: Run) -> LoggedRun | None:
+    """Returns a run as the readers of its thread's log see it; None if it is not in the log."""
+    if run.log_number is None:
+        return None
+    return LoggedRun(
+        run_id=run.run_id,
+        number=run.log_number,
+        attempt=run.attempt,
+        actor=run.actor,
+        is_over=False,
+    )

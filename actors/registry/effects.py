@@ -46,6 +46,7 @@ class Effects:
         self._runs = context.runs
         self._lanes = context.lanes
         self._waiters = context.waiters
+        self._activity = context.activity
         self._meter = context.meter
         self._tasks = context.tasks
         self._pools = context.keeper.pools
@@ -129,6 +130,8 @@ class Effects:
                 writes.append(outbox.announce(run.run_id, rolled_back=True))
                 writes += journal.delete_run(run.run_id)
             else:
+                if run.logged:
+                    writes.append(journal.number_run(run.run_id, run.thread_id))
                 writes.append(journal.end_run(run.run_id, RunStatus.INTERRUPTED, None))
                 writes.append(outbox.announce(run.run_id))
                 if run.may_be_task:
@@ -143,6 +146,8 @@ class Effects:
     def forget(self, run: Run) -> None:
         """Frees the slot of a run that is over, and tells its followers."""
         self._runs.remove(run)
+        if run.logged and run.ordered_s is None:
+            self._activity.note(run.thread_id, "run", run.run_id)
         self._slots.release(run.run_id, run.graph_id, run.actor)
         self._waiters.tell(run.run_id)
 

@@ -151,6 +151,7 @@ class Endings:
         """
         rest = resting_status(end.status, has_next=end.has_next)
         await self._journal.commit(
+            *([journal.number_run(run.run_id, run.thread_id)] if run.logged else []),
             journal.end_run(run.run_id, end.status, end.error, end.output_keys),
             journal.leave_thread(run.thread_id)
             if run.temporary and not busy

@@ -32,7 +32,7 @@ class Run(OfRun):
     """A run that is not over.
 
     Attributes:
-        facts: the facts of the run, which never change.
+        facts: the facts of the run, which do not change once its admission is stored.
         ticket: the run's position in its lane, and its state.
         deaths: the number of its actors that died; also in the database.
         kwargs: JSON from the request, or from the database, for the actor.
@@ -44,6 +44,7 @@ class Run(OfRun):
         out_of_time: whether ``overdue`` has killed the process.
         cancelled_because: why it is cancelled, as the thread's record says it; None also if an
             earlier registry has cancelled it.
+        log_number: its number in the log of its thread, once this registry has given it one.
         may_be_task: False: it is no run of an A2A task, so nobody is told about its end.
         has_inputs: something was said to it, so that it may end with inputs that it has not taken.
     """
@@ -59,6 +60,7 @@ class Run(OfRun):
     out_of_time: bool = False
     cancelled_because: str | None = None
     may_be_task: bool = True
+    log_number: int | None = None
     has_inputs: bool = False
 
     @property

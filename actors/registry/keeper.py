@@ -125,7 +125,7 @@ class Keeper:
         self._max_starts = setup.shard.share(setup.max_starts)
         self._starts = asyncio.Semaphore(self._max_starts) if self._max_starts else None
         self._growing = self._draining = self._closed = False
-        self._retry: asyncio.TimerHandle | None = None
+        self.retry: asyncio.TimerHandle | None = None
         self.inspectors = own_inspectors(handles, tasks, self._starter, configuration, setup)
         self.renewals = Renewals(
             self.pools, self._starter, self.inspectors, tasks, setup.shard.number, wake=self.wake
@@ -139,8 +139,8 @@ class Keeper:
         Afterwards it calls no callback any more: neither `lost` nor `granted` nor `unstartable`.
         """
         self._closed = True
-        if self._retry is not None:
-            self._retry.cancel()
+        if self.retry is not None:
+            self.retry.cancel()
         await self.tasks.close()
         for name in self.pools.actors:
             self.handles.forget(name)
@@ -325,10 +325,10 @@ class Keeper:
             retry_s = pool.retry_after_s(now_s=now_s)
             if retry_s is not None:
                 retries_s.append(retry_s)
-        if self._retry is not None:
-            self._retry.cancel()
+        if self.retry is not None:
+            self.retry.cancel()
         loop = asyncio.get_running_loop()
-        self._retry = loop.call_later(min(retries_s), self.wake) if retries_s else None
+        self.retry = loop.call_later(min(retries_s), self.wake) if retries_s else None
 
     async def _start_actor(self, name: str, pool: ActorPool, *, is_made: bool) -> None:
         turns = self._starts if pool.has_ready and self._starts else nullcontext()

@@ -22,7 +22,14 @@ from actors.registry.assistant_deletions import AssistantDeletions
 from actors.registry.thread_operations import ThreadOperations
 from greenroom.core.errors import DatabaseUnavailable, GreenroomError
 from greenroom.core.idempotency import KEPT_S
-from greenroom.persistence import assistant_deletions, migrations, outbox, tails, upkeep
+from greenroom.persistence import (
+    assistant_deletions,
+    logged_runs,
+    migrations,
+    outbox,
+    tails,
+    upkeep,
+)
 from greenroom.persistence.database import Pool
 from greenroom.persistence.records import delete_expired_items
 
@@ -97,12 +104,25 @@ class Sweeper:
                 self._pool, self._setup.resumable_ttl_s, max_runs=BATCH, within_s=within_s
             )
         )
+        logs_left = await _in_batches(
+            lambda: tails.delete_expired(
+                self._pool, self._log_ttl_s, max_runs=BATCH, within_s=within_s, logged=True
+            )
+        )
+        logs_left |= await _in_batches(
+            lambda: logged_runs.trim(
+                self._pool,
+                self._setup.event_log_max_bytes,
+                within_s=within_s or self._log_ttl_s,
+                max_runs=BATCH,
+            )
+        )
         heads_left = await _in_batches(
             lambda: upkeep.delete_saved_heads(
                 self._pool, SAVED_HEADS_KEPT_S, max_runs=BATCH, within_s=within_s
             )
         )
-        if not tails_left and not heads_left:
+        if not tails_left and not logs_left and not heads_left:
             self._swept_s = begun_s
         webhooks_kept_s = max(WEBHOOKS_KEPT_S, self._setup.webhooks.kept_s)
         await _in_batches(
@@ -121,6 +141,11 @@ class Sweeper:
             left = await _in_batches(lambda: delete_expired_items(self._pool, max_rows=BATCH))
             if not left:
                 self._items_swept_s = begun_s
+
+    @property
+    def _log_ttl_s(self) -> float:
+        # A run of a log can also be joined like any other resumable run.
+        return max(self._setup.event_log_ttl_s, self._setup.resumable_ttl_s)
 
     async def _finish_migrations(self) -> None:
         """Finishes migrations: drops the parts of the schema that only older versions need, once no

@@ -17,13 +17,10 @@ import logging
 import os
 import sys
 import threading
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
-from langchain_core.runnables import RunnableConfig
-
-from actors.calls.answers import NO_ANSWER, long_poll, repeat, repeatable
+from actors.calls.answers import long_poll, repeatable
 from actors.calls.directory import Handles, rpc_host
 from actors.calls.rpc import RpcAddress, RpcServer
 from actors.common.garbage import freeze_startup_objects
@@ -33,14 +30,15 @@ from actors.common.setup import RunActorSetup, configuration_of
 from actors.common.shipped import ShippedGraphs
 from actors.run.attempt import Attempt
 from actors.run.deps import Deps
+from actors.run.early import Early
 from actors.run.node_threads import NodeThreads
 from actors.run.reading import Shelf
+from actors.run.reports import Reporter
+from actors.run.savers import saver_of
 from actors.run.tail import EarlierTail
 from greenroom import tracing
-from greenroom.core.batching import Batcher
 from greenroom.core.errors import Fenced, NotFound, Unavailable
-from greenroom.core.faults import Faults
-from greenroom.core.runs import Batch, Outcome, Report, RunOrder
+from greenroom.core.runs import Batch, Outcome, RunOrder
 from greenroom.environment import SECRETS, forget_secrets
 from greenroom.graphs.containment import contain
 from greenroom.graphs.embedding import load_embedder
@@ -49,7 +47,6 @@ from greenroom.graphs.loading import LoadedGraph, load_graph
 from greenroom.graphs.module_path import make_importable
 from greenroom.persistence import run_inputs, tails
 from greenroom.persistence.database import Pool, open_pool
-from greenroom.persistence.fenced_saver import FencedSaver
 from greenroom.persistence.saving import Saving
 from greenroom.persistence.serializing import StateSerializer
 from greenroom.persistence.store import Store
@@ -89,15 +86,15 @@ class RunActor:
         self._lives: set[asyncio.Task[None]] = set()
         # Starts and cancels arrive on different loops, in any order.
         self._arriving = threading.Lock()
-        self.cancelled_early: OrderedDict[tuple[str, int], bool] = OrderedDict()
-        self._said_early: OrderedDict[tuple[str, int], bool] = OrderedDict()
+        self.cancelled_early: Early[bool] = Early(EARLY_KEPT)
+        self._said_early: Early[bool] = Early(EARLY_KEPT)
         self._hearing = threading.Lock()
         self._epoch = 0
         self._execute_loop: asyncio.AbstractEventLoop | None = None
         self._threads = NodeThreads()
         self._pool: Pool | None = None
         self._shipped: ShippedGraphs | None = None
-        self._reports: Batcher[Report, bool | None] = Batcher(self._send_reports)
+        self._reporter = Reporter(self._handles, setup.registry)
         self._rpc = RpcServer(
             {
                 "read": self.shelf.read,
@@ -177,8 +174,8 @@ class RunActor:
         attempt = Attempt(order, self.shelf.new_log(order.attempt), self._deps(self))
         with self._arriving:
             self.shelf.add(attempt)
-            keep_values = self.cancelled_early.pop((order.run_id, order.attempt), None)
-            was_said = self._said_early.pop((order.run_id, order.attempt), False)
+            keep_values = self.cancelled_early.take(order.run_id, order.attempt)
+            was_said = self._said_early.take(order.run_id, order.attempt)
         if was_said:
             attempt.hear()
         if keep_values is not None:
@@ -198,7 +195,7 @@ class RunActor:
             faults=self._faults,
             threads=self._threads,
             graph_of=self._graph_of,
-            saver_of=self._saver,
+            saver_of=functools.partial(saver_of, pool, self._saving, self._serde, self._faults),
             store=self._store,
             earlier=lambda order: EarlierTail(pool, order, self._sealing),
             append=functools.partial(tails.append, pool, sealing=self._sealing),
@@ -206,22 +203,10 @@ class RunActor:
             save_values=self._saving.save_values,
             inputs_for=functools.partial(run_inputs.inputs_for, pool, sealing=self._sealing),
             note_input=functools.partial(run_inputs.note, self._saving),
-            report=self._report,
+            report=self._reporter.report,
             grown=self.shelf.trim,
             finished=self.finish,
             left=self.shelf.drop,
-        )
-
-    def _saver(self, order: RunOrder, is_first: bool) -> FencedSaver:
-        return _Saver(
-            self._connections,
-            self._saving,
-            run_id=order.run_id,
-            attempt=order.attempt,
-            thread_id=order.thread_id,
-            is_first=is_first,
-            serde=self._serde,
-            faults=self._faults,
         )
 
     @repeatable
@@ -229,22 +214,6 @@ class RunActor:
         """Asks every attempt to stop after its superstep; another attempt continues the run."""
         for attempt in self.shelf.current:
             attempt.drain()
-
-    async def _report(self, report: Report) -> bool:
-        """Reports an attempt's end; returns, once it is stored, whether the attempt is current."""
-        while True:
-            heard = await self._reports.submit(report)
-            if heard is not None:  # None: the registry is still storing it
-                return heard
-
-    async def _send_reports(self, reports: list[Report]) -> list[bool | None]:
-        # Without a bound: the registry restarts, a newer one takes over, or its database is
-        # unavailable. A run whose report is lost never ends.
-        return await repeat(
-            lambda: self._handles.call(self._setup.registry, "finished_many", reports),
-            on=(*NO_ANSWER, Unavailable),
-            bound_s=None,
-        )
 
     def finish(self, attempt: Attempt) -> None:
         """Shows the end of an attempt to its readers."""
@@ -280,9 +249,7 @@ class RunActor:
             known = self.shelf.find(run_id)
             if known is None or known.order.attempt < attempt:
                 # The start has not arrived: calls of different groups are not ordered.
-                self.cancelled_early[run_id, attempt] = keep_values
-                while len(self.cancelled_early) > EARLY_KEPT:
-                    self.cancelled_early.popitem(last=False)
+                self.cancelled_early.note(run_id, attempt, keep_values)
                 return
         if known.order.attempt == attempt:
             known.cancel(keep_values)
@@ -299,9 +266,7 @@ class RunActor:
             with self._arriving:
                 known = self.shelf.find(run_id)
                 if known is None or known.order.attempt < attempt:
-                    self._said_early[run_id, attempt] = True
-                    while len(self._said_early) > EARLY_KEPT:
-                        self._said_early.popitem(last=False)
+                    self._said_early.note(run_id, attempt, True)
                     continue
             if known.order.attempt == attempt:
                 known.hear()
@@ -384,38 +349,3 @@ class RunActor:
             self._setup.name, resident_mib, self._setup.spec.memory_mib
         )
         del note
-
-
-class _Saver(FencedSaver):
-    """The saver of an attempt, with fault places for tests."""
-
-    def __init__(
-        self,
-        pool: Pool,
-        saving: Saving,
-        *,
-        run_id: str,
-        attempt: int,
-        thread_id: str,
-        is_first: bool,
-        serde: StateSerializer,
-        faults: Faults,
-    ) -> None:
-        super().__init__(
-            pool,
-            saving,
-            run_id=run_id,
-            attempt=attempt,
-            thread_id=thread_id,
-            is_first=is_first,
-            serde=serde,
-        )
-        self._faults = faults
-
-    async def aput(
-        self, config: Any, checkpoint: Any, metadata: Any, new_versions: Any
-    ) -> RunnableConfig:
-        await self._faults.at("save")
-        saved = await super().aput(config, checkpoint, metadata, new_versions)
-        await self._faults.at("saved")
-        return saved

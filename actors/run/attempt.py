@@ -31,6 +31,7 @@ from greenroom import tracing
 from greenroom.core.errors import Fenced, GreenroomError
 from greenroom.core.events import EventLog
 from greenroom.core.runs import Outcome, RunOrder, RunStatus, out_of_time
+from greenroom.core.thread_log import END, QUESTION, RUNNING, end_of
 from greenroom.core.waiting import growing_pauses
 from greenroom.graphs import execution as graph_execution
 from greenroom.graphs import spans
@@ -45,7 +46,7 @@ from greenroom.wire.encoding import dumps
 log = logging.getLogger("greenroom.run")
 
 EXIT_FENCED = 75
-REEMITTED_MODES = frozenset({"values", "checkpoints", "debug"})
+REEMITTED_MODES = frozenset({"values", "checkpoints", "debug", "@checkpoints", "@values"})
 """The stream modes that LangGraph emits again when an attempt resumes. For resumable runs their
 events are shown only once they are durable, so the next attempt knows what readers have seen."""
 
@@ -79,10 +80,10 @@ class Attempt:
         self._graph_task: asyncio.Task[Outcome] | None = None
         self._saver = deps.saver_of(order, order.is_first)
         self._plain: RunOrder | None = None
-        self._cancelled = False
+        self._cancelled = self._superseded = False
         self._keeps_values = True
-        self._superseded = False
         self._said: Outcome | None = None
+        self._told_end: Outcome | None = None
         self._accepted: Outcome | None = None
         append = partial(deps.append, order.run_id, order.attempt)
         self._tail = TailWriter(event_log, append, self._step_down) if order.resumable else None
@@ -91,8 +92,7 @@ class Attempt:
         """Asks the attempt to stop; its report shows whether it did. Thread-safe.
 
         Args:
-            keep_values: False for a rollback: the thread's record keeps the values from before the
-                run.
+            keep_values: False for a rollback: the thread's record keeps the values before the run.
         """
         self._keeps_values = keep_values
         self._loop.call_soon_threadsafe(self._cancel)
@@ -127,6 +127,8 @@ class Attempt:
     async def _execute(self) -> None:
         order = self.order
         self._emit("metadata", dumps({"run_id": order.run_id, "attempt": order.attempt}))
+        if order.logged:
+            await self._tell_begin()
         executing.set(order.run_id)
         current_inbox.set(self._hearing.inbox)
         noting(run_id=order.run_id, thread_id=order.thread_id, attempt=order.attempt)
@@ -143,6 +145,12 @@ class Attempt:
             await self._hand_back()
             return
         await self._finish(outcome)
+
+    async def _tell_begin(self) -> None:
+        """Says that the run has begun, unless an attempt before has said so."""
+        begun, earlier = self._lifecycle("running"), self._deps.earlier
+        if self.order.attempt == 1 or not await earlier(self.order).has(RUNNING, begun, whole=True):
+            self._emit(RUNNING, begun)
 
     async def _fail(self) -> None:
         """Ends the run in spite of an internal error; retries without a limit."""
@@ -265,11 +273,30 @@ class Attempt:
     # --- events --------------------------------------------------------------------------------
 
     def _emit(self, name: str, data: bytes) -> None:
+        if name.startswith(QUESTION):
+            # A client may answer at once, so the thread must wait for it by then.
+            self._hold(name, data)
+            return
         repeated = self._tail is not None and name.partition("|")[0] in REEMITTED_MODES
         event = self.log.append(name, data, _now_ms(), shown=not repeated)
         if self._tail is not None:
             self._tail.add(event, at_once=repeated)
         self._deps.grown()
+
+    def _lifecycle(self, event: str, **more: str) -> bytes:
+        return dumps({"event": event, "graph_name": self.order.graph_id, **more})
+
+    def _end_of(self, outcome: Outcome) -> bytes:
+        event, message = end_of(
+            outcome.status, outcome.error, stopped=outcome.has_next or outcome.interrupts != b"{}"
+        )
+        return self._lifecycle(event, **({"error": message} if message else {}))
+
+    def _hold(self, name: str, data: bytes) -> None:
+        """Has an event shown when the end is stored."""
+        held = self.log.hold(name, data, _now_ms())
+        if self._tail is not None:
+            self._tail.hold(held)
 
     async def _flush(self) -> None:
         if self._tail is not None:
@@ -284,11 +311,13 @@ class Attempt:
             Fenced: the attempt is not the current one.
         """
         if outcome.error is not None and self._said is None:
-            held = self.log.hold("error", outcome.error, _now_ms())
-            if self._tail is not None:
-                self._tail.hold(held)
+            self._hold("error", outcome.error)
             self._said = outcome
         await self._flush()
+        if self.order.logged and self._told_end is not outcome:
+            self._told_end = self._said = outcome
+            self._hold(END, self._end_of(outcome))
+            await self._flush()
         await self._reports.ended(outcome, keeps_values=self._keeps_values)
         self._accepted = outcome
         await self._deps.faults.at("reported")

@@ -27,6 +27,7 @@ from actors.run.node_threads import waker
 from greenroom.core.errors import NotFound
 from greenroom.core.events import LIVE, EventLog, Tally
 from greenroom.core.runs import Batch, Outcome, RunOrder
+from greenroom.core.thread_log import is_logged
 from greenroom.core.waiting import happens_within
 from greenroom.wire import sse
 
@@ -100,6 +101,11 @@ class Shelf(Generic[A]):
         max_bytes: the limit of all logs together. Above it the oldest finished logs are dropped
             first; then the largest log loses its oldest events.
         arrival_wait_s: how many seconds a reader waits for a run that is not here.
+
+    Attributes:
+        arrivals: wakes the readers that wait for a run, by run.
+        readings: what is being read, by run.
+        gone: the last attempts that are not here any more, by run.
     """
 
     def __init__(
@@ -111,9 +117,9 @@ class Shelf(Generic[A]):
         self._current: dict[str, A] = {}
         self._finished: OrderedDict[str, A] = OrderedDict()
         self._finished_bytes = 0
-        self._readings: dict[str, _Reading] = {}
-        self._gone: OrderedDict[str, int] = OrderedDict()
-        self._arrivals: dict[str, list[Callable[[], None]]] = {}
+        self.readings: dict[str, _Reading] = {}
+        self.gone: OrderedDict[str, int] = OrderedDict()
+        self.arrivals: dict[str, list[Callable[[], None]]] = {}
         self._lock = threading.Lock()  # of the arrivals
         self._tally = Tally()
 
@@ -128,7 +134,7 @@ class Shelf(Generic[A]):
         run_id = attempt.order.run_id
         self._current[run_id] = attempt
         with self._lock:
-            waiting = self._arrivals.pop(run_id, [])
+            waiting = self.arrivals.pop(run_id, [])
         for wake in waiting:
             wake()
 
@@ -183,10 +189,10 @@ class Shelf(Generic[A]):
 
     def _remember(self, attempt: A) -> None:
         order = attempt.order
-        self._readings.pop(order.run_id, None)
-        self._gone[order.run_id] = max(order.attempt, self._gone.pop(order.run_id, 0))
-        while len(self._gone) > GONE_KEPT:
-            self._gone.popitem(last=False)
+        self.readings.pop(order.run_id, None)
+        self.gone[order.run_id] = max(order.attempt, self.gone.pop(order.run_id, 0))
+        while len(self.gone) > GONE_KEPT:
+            self.gone.popitem(last=False)
 
     # --- any thread ----------------------------------------------------------------------------
 
@@ -225,6 +231,7 @@ class Shelf(Generic[A]):
         modes: frozenset[str] | None,
         with_ids: bool,
         started_us: int | None = None,
+        of_log: bool = False,
     ) -> Batch:
         """Returns a run's events past a cursor as SSE frames; waits for an event if there is none.
 
@@ -237,6 +244,7 @@ class Shelf(Generic[A]):
             with_ids: whether the frames have ``id:`` lines.
             started_us: the start of the run in microseconds, if the ids must name the run
                 (`sse.frame`).
+            of_log: return the events of the thread's log, unframed; modes and ids do not matter.
 
         Returns:
             the batch. ``known`` is False if this actor has no outcome to give: with ``gone`` the
@@ -253,17 +261,19 @@ class Shelf(Generic[A]):
         deadline_s = time.monotonic() + wait_s
         while True:
             part = found.log.read(after)
+            events = tuple(event for event in part.events if of_log and is_logged(event.name))
             frames = [
                 sse.frame(event, with_ids, started_us)
                 for event in part.events
-                if sse.passes(event.name, modes)
+                if not of_log and sse.passes(event.name, modes)
             ]
-            if frames or part.closed:
+            if frames or events or part.closed:
                 # A log that was closed without an outcome belongs to an attempt that was dropped.
                 known = found.outcome is not None or not part.closed
                 reading.delivered |= part.closed
                 return Batch(
                     body=b"".join(frames),
+                    events=events,
                     cursor=part.cursor,
                     closed=part.closed,
                     known=known,
@@ -301,7 +311,7 @@ class Shelf(Generic[A]):
         return found.outcome
 
     def _asked(self, run_id: str) -> _Reading:
-        reading = self._readings.setdefault(run_id, _Reading())
+        reading = self.readings.setdefault(run_id, _Reading())
         reading.asked_s = time.monotonic()
         return reading
 
@@ -309,13 +319,13 @@ class Shelf(Generic[A]):
         """Returns when readers have read all attempts to their end, or have stopped asking."""
         since_s = time.monotonic()
         while any(  # noqa: ASYNC110 - mostly it is time that it waits for
-            self._readings.get(run_id, _Reading()).may_go_on(since_s, time.monotonic())
+            self.readings.get(run_id, _Reading()).may_go_on(since_s, time.monotonic())
             for run_id in (*[*self._current], *[*self._finished])
         ):
             await asyncio.sleep(LOOK_S)
 
     def _is_gone(self, run_id: str, attempt: int) -> bool:
-        return self._gone.get(run_id, 0) >= attempt
+        return self.gone.get(run_id, 0) >= attempt
 
     async def _arrived(self, run_id: str, attempt: int) -> A | None:
         """Returns the attempt or a later one; waits for it unless it was here and is gone."""
@@ -326,7 +336,7 @@ class Shelf(Generic[A]):
             wake = waker(loop, future)
             # Registered before the look-up: the run may arrive in between.
             with self._lock:
-                self._arrivals.setdefault(run_id, []).append(wake)
+                self.arrivals.setdefault(run_id, []).append(wake)
             try:
                 found = self.find(run_id)
                 if found is not None and found.order.attempt >= attempt:
@@ -340,11 +350,11 @@ class Shelf(Generic[A]):
 
     def _stop_waiting(self, run_id: str, wake: Callable[[], None]) -> None:
         with self._lock:
-            waiting = self._arrivals.get(run_id, [])
+            waiting = self.arrivals.get(run_id, [])
             if wake in waiting:
                 waiting.remove(wake)
                 if not waiting:
-                    del self._arrivals[run_id]
+                    del self.arrivals[run_id]
 
 
 async def appended(event_log: EventLog, after: int, wait_s: float) -> bool:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from actors.calls.answers import NO_ANSWER, repeat
+from actors.calls.directory import Handles
 from actors.run.deps import Deps
 from actors.run.tail import until_done
-from greenroom.core.errors import Fenced
+from greenroom.core.batching import Batcher
+from greenroom.core.errors import Fenced, Unavailable
 from greenroom.core.events import EventLog
 from greenroom.core.runs import Outcome, Report, RunOrder, RunStatus
 
@@ -72,4 +75,33 @@ class Reports:
                 interrupts=b"{}",
                 error=None,
             )
+        )
+
+
+class Reporter:
+    """Sends the reports of all attempts of an actor, several in one call.
+
+    Args:
+        registry: the name of the registry.
+    """
+
+    def __init__(self, handles: Handles, registry: str) -> None:
+        self._handles = handles
+        self._registry = registry
+        self._reports: Batcher[Report, bool | None] = Batcher(self._send)
+
+    async def report(self, report: Report) -> bool:
+        """Reports an attempt's end; returns, once it is stored, whether the attempt is current."""
+        while True:
+            heard = await self._reports.submit(report)
+            if heard is not None:  # None: the registry is still storing it
+                return heard
+
+    async def _send(self, reports: list[Report]) -> list[bool | None]:
+        # Without a bound: the registry restarts, a newer one takes over, or its database is
+        # unavailable. A run whose report is lost never ends.
+        return await repeat(
+            lambda: self._handles.call(self._registry, "finished_many", reports),
+            on=(*NO_ANSWER, Unavailable),
+            bound_s=None,
         )

@@ -83,6 +83,8 @@ def registry_setup(
         actor_log_max_bytes=settings.actor_log_max_bytes,
         max_queued_runs=settings.max_queued_runs,
         resumable_ttl_s=settings.resumable_ttl_s,
+        event_log_ttl_s=settings.event_log_ttl_s,
+        event_log_max_bytes=settings.event_log_max_bytes,
         thread_ttl_s=settings.thread_ttl_s,
         sweep_interval_s=settings.sweep_interval_s,
         thread_sweep_s=(configuration.thread_ttl.sweep_interval_minutes or 0.0) * 60,

@@ -7,6 +7,7 @@ themselves belong to nobody: everybody may see and run them, and only an adminis
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -47,7 +48,7 @@ class ReadySettings:
     admin: str | None = None
 
 
-class ReadyMade(Auth):
+class ReadyMade(Auth, ABC):
     """Handlers of our own. They block nobody, so they need no thread of their own."""
 
     def __init__(self) -> None:
@@ -58,21 +59,21 @@ class ReadyMade(Auth):
         on.assistants(_own_assistants)
         on.store(_own_namespace)
 
+    @abstractmethod
     def open(self, settings: ReadySettings) -> None:
         """Takes the settings.
 
         Raises:
             ConfigurationError: one is missing or wrong.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     async def user_of(self, request: Any) -> dict[str, Any]:
         """Returns the user of a request.
 
         Raises:
             Auth.exceptions.HTTPException: it has no valid credentials.
         """
-        raise NotImplementedError
 
 
 async def _own(ctx: Any, value: dict[str, Any]) -> dict[str, Any] | None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
 import orjson
+
+from greenroom.core.users import KeyedUser
 
 _PLAIN = ("identity", "display_name", "is_authenticated", "permissions")
 
@@ -29,46 +31,6 @@ class User:
     seen: Any
     permissions: list[str]
     encoded: str
-
-
-class KeyedUser:
-    """A user made of a dict: attributes and keys are the same."""
-
-    def __init__(self, given: Mapping[str, Any]) -> None:
-        self._given = dict(given)
-
-    @property
-    def identity(self) -> str:
-        return self._given["identity"]
-
-    @property
-    def display_name(self) -> str:
-        return self._given["display_name"]
-
-    @property
-    def is_authenticated(self) -> bool:
-        return self._given["is_authenticated"]
-
-    @property
-    def permissions(self) -> Sequence[str]:
-        return self._given["permissions"]
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        try:
-            return self._given[name]
-        except KeyError:
-            raise AttributeError(name) from None
-
-    def __getitem__(self, key: str) -> Any:
-        return self._given[key]
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._given
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._given)
 
 
 def user_of(returned: Any) -> User:

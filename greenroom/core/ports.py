@@ -29,6 +29,7 @@ from greenroom.core.questions import Updated as Updated
 from greenroom.core.runs import Batch, CancelRequest, CreatedRun, Outcome, Placement, RunRequest
 from greenroom.core.scopes import Scope
 from greenroom.core.store import Embedding
+from greenroom.core.thread_log import LogPart
 
 
 class Runtime(Embedding, Protocol):
@@ -112,6 +113,18 @@ class Runtime(Embedding, Protocol):
         Args:
             after: the id of the last event that the client has; None starts now.
             modes: a subset of ``run_modes``, ``lifecycle``, ``state_update``.
+            scope: outside of it nothing is yielded, as for a thread that does not exist yet.
+        """
+        ...
+
+    def thread_log(self, thread_id: str, *, since: int, scope: Scope) -> AsyncIterator[LogPart]:
+        """Yields the log of a thread after a position; never ends by itself.
+
+        The first part has no events: all that happens after it is yielded. It may say that events
+        after the position are not kept any more.
+
+        Args:
+            since: a position in the log; 0 for all kept events.
             scope: outside of it nothing is yielded, as for a thread that does not exist yet.
         """
         ...

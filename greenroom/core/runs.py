@@ -17,6 +17,7 @@ from enum import StrEnum
 from pickle import PickleBuffer
 from typing import Any, Literal, SupportsIndex, cast
 
+from greenroom.core.events import Event
 from greenroom.core.idempotency import OnceKey
 from greenroom.core.inputs import Injection
 from greenroom.core.scopes import Scope
@@ -67,6 +68,7 @@ class RunFacts:
             assistant has; None likewise.
         user: JSON object, the user on whose behalf the run is executed, as the handler of ``auth``
             returned it, sealed where state is; None without ``auth``. No client is shown it.
+        logged: the run's events belong to the log of its thread (`greenroom.core.thread_log`).
     """
 
     run_id: str
@@ -81,6 +83,7 @@ class RunFacts:
     assistant_version: int | None = None
     assistant_revision: int | None = None
     user: str | None = None
+    logged: bool = False
 
     def __reduce__(self) -> Any:
         """Pickles only the values, since facts travel with every create and every order."""
@@ -148,6 +151,10 @@ class OfRun:
     @property
     def user(self) -> str | None:
         return self.facts.user
+
+    @property
+    def logged(self) -> bool:
+        return self.facts.logged
 
 
 class _LargeKwargs:
@@ -357,6 +364,7 @@ class Batch:
 
     Attributes:
         body: SSE frames, ready to send; empty when no event came in time.
+        events: the events themselves, for a reader of a thread's log.
         cursor: the sequence number of the last event in it.
         closed: no event follows from this attempt.
         known: False when the actor does not have the run.
@@ -369,6 +377,11 @@ class Batch:
     closed: bool
     known: bool = True
     gone: bool = False
+    events: tuple[Event, ...] = ()
+
+    def __bool__(self) -> bool:
+        """Whether there is something in it for its reader."""
+        return bool(self.body or self.events)
 
 
 def out_of_time(timeout_s: float) -> str:

@@ -23,10 +23,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import aclosing
-from dataclasses import dataclass, field
-from typing import Any, cast
+from collections.abc import Awaitable, Callable
 
 from langgraph.errors import GraphDrained
 from langgraph.store.base import BaseStore
@@ -35,13 +32,13 @@ from greenroom.core.inputs import next_run_id
 from greenroom.core.raised import Escaped
 from greenroom.core.runs import Outcome, RunOrder
 from greenroom.graphs.containment import has_escaped
-from greenroom.graphs.contexts import fitting
 from greenroom.graphs.failures import log_failure
 from greenroom.graphs.inbox import RunInbox
 from greenroom.graphs.instructions import Instructions, instructions
 from greenroom.graphs.langsmith_tracer import chosen_tracer
 from greenroom.graphs.loading import Graph, LoadedGraph, Saver, listens
-from greenroom.graphs.messages import AccumulatedMessages, Emit, TupleMessages, with_ids
+from greenroom.graphs.log_events import OF_A_LOG, LogEvents
+from greenroom.graphs.messages import Emit
 from greenroom.graphs.outcomes import (
     Progress,
     failure,
@@ -49,24 +46,20 @@ from greenroom.graphs.outcomes import (
     reraise_signals,
     success,
 )
-from greenroom.graphs.resume import (
-    INTERRUPT,
-    Repetition,
-    Start,
-    Tail,
-    going_on,
-    prepare,
-    stopped_at,
-)
+from greenroom.graphs.resume import OF_A_RUN, Start, Tail, going_on, prepare, stopped_at
 from greenroom.graphs.savers import Checked, checking, emitting_first, with_clock
-from greenroom.graphs.state import Head, checkpoint_of, head_state
+from greenroom.graphs.state import Head, head_state
+from greenroom.graphs.streaming import (
+    Following,
+    chunks_of,
+    follow,
+    parts_of,
+    sink_of,
+    stop_again,
+)
 from greenroom.graphs.taking import SteeredControl, take_all, taking_of_nodes
-from greenroom.wire.encoding import dumps
 
 log = logging.getLogger(__name__)
-
-Chunk = tuple[tuple[str, ...], str, Any]
-"""A namespace, a stream mode of LangGraph, and the payload."""
 
 
 async def execute(
@@ -123,16 +116,27 @@ async def execute(
                 todo = todo.saved_at_each_step()
             try:
                 with chosen_tracer(todo.config):
-                    start = await prepare(graph, saver, order, todo, tail)
+                    sink = sink_of(graph, order, todo, emit, progress, tail)
+                    told = OF_A_LOG if isinstance(sink, LogEvents) else OF_A_RUN
+                    start = await prepare(graph, saver, order, todo, tail, told)
+                    if isinstance(sink, LogEvents):
+                        await sink.begin(start.input)
                     if start.stopped:
-                        await _stop_again(graph, order, todo, emit, progress, tail)
+                        await stop_again(graph, order, todo, emit, progress, tail)
                     else:
-                        following = _Following(
-                            emit, room, progress, deciding, checked, eager=flush is not None
+                        following = Following(
+                            sink=sink,
+                            emit=emit,
+                            progress=progress,
+                            room=room,
+                            deciding=deciding,
+                            checked=checked,
+                            eager=flush is not None,
                         )
-                        await _steered(
-                            graph, saver, order, todo, start, following, control, inbox, tail
-                        )
+                        async with following.to_its_end():
+                            await _steered(
+                                graph, saver, order, todo, start, following, control, inbox, tail
+                            )
                         if all_written is not None:
                             await all_written()
             except BaseException as error:  # noqa: BLE001 - user code ran, and may raise anything
@@ -162,46 +166,13 @@ async def state_after(
         raise
 
 
-# --- following the stream -------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class _Following:
-    """What is done with an execution's chunks.
-
-    Attributes:
-        emit, room: as of `execute`.
-        deciding, checked: as of `emitting_first` and `checking`.
-        newest: the root's last checkpoint that an event was about, by the event's kind: an
-            execution that goes on repeats it.
-    """
-
-    emit: Emit
-    room: Callable[[], Awaitable[None]] | None
-    progress: Progress
-    deciding: asyncio.Lock
-    checked: Checked
-    eager: bool
-    newest: dict[str, str] = field(default_factory=dict[str, str])
-
-    def repeats(self, namespace: tuple[str, ...], mode: str, payload: Any) -> bool:
-        """Returns whether this attempt has had the checkpoint of an event before."""
-        if mode == "debug":
-            payload = payload["payload"] if payload["type"] == "checkpoint" else None
-        if namespace or payload is None or mode not in ("checkpoints", "debug"):
-            return False
-        checkpoint_id: str = payload["config"]["configurable"]["checkpoint_id"]
-        before, self.newest[mode] = self.newest.get(mode), checkpoint_id
-        return before == checkpoint_id
-
-
 async def _steered(
     graph: Graph,
     saver: Saver,
     order: RunOrder,
     todo: Instructions,
     start: Start,
-    following: _Following,
+    following: Following,
     control: SteeredControl | None,
     inbox: RunInbox | None,
     tail: Tail | None,
@@ -213,8 +184,11 @@ async def _steered(
         control.spare_first()
     while True:
         try:
-            chunks = _chunks(graph, todo, start, following, control)
-            await _follow(chunks, todo, start.repetition, following)
+            if todo.streams_log:
+                chunks = parts_of(graph, todo, start, control)
+            else:
+                chunks = chunks_of(graph, todo, start, following, control)
+            await follow(chunks, start.repetition, following)
             return
         except GraphDrained:
             if inbox is None or control is None or control.is_draining:
@@ -223,7 +197,7 @@ async def _steered(
         await take_all(graph, start.config, inbox, following.emit)
         head = await saver.aget_tuple(start.config)
         if head is not None and await stopped_at(graph, head, todo):
-            await _stop_again(graph, order, todo, following.emit, following.progress, tail)
+            await stop_again(graph, order, todo, following.emit, following.progress, tail)
             return
 
 
@@ -233,131 +207,3 @@ def _starts_with_update(order: RunOrder, start: Start, inbox: RunInbox) -> bool:
     if first is None or first.as_node is None or start.repetition is not None:
         return False
     return order.run_id == next_run_id(first.input_id, order.thread_id) and inbox.is_due
-
-
-async def _chunks(
-    graph: Graph,
-    todo: Instructions,
-    start: Start,
-    following: _Following,
-    control: SteeredControl | None,
-) -> AsyncIterator[Chunk]:
-    """Yields the graph's stream; with the mode ``events``, emits those events meanwhile."""
-    config = start.config
-    modes = {"messages" if mode == "messages-tuple" else mode for mode in todo.modes}
-    if following.eager:
-        # Otherwise LangGraph yields a step's chunks only once the step's checkpoint is saved.
-        modes.add("custom")
-    asked: dict[str, Any] = {
-        "stream_mode": [*(modes - {"events", "values", "updates"}), "values", "updates"],
-        "output_keys": graph.output_channels,
-        "subgraphs": todo.subgraphs,
-        "context": fitting(graph.context_schema, todo.context),
-        "control": control,
-        **todo.options,
-    }
-    if "events" in modes:
-        async with aclosing(
-            cast(Any, graph).astream_events(start.input, config, version="v2", **asked)
-        ) as events:
-            async for event in events:
-                if event["event"] == "on_chain_stream" and event["run_id"] == str(
-                    config.get("run_id")
-                ):
-                    chunk = event["data"]["chunk"]
-                    yield chunk if todo.subgraphs else ((), *chunk)
-                else:
-                    with_ids(event)
-                    following.emit("events", dumps(event))
-                    if following.room is not None:
-                        await following.room()
-        return
-    async with aclosing(cast(Any, graph).astream(start.input, config, **asked)) as stream:
-        if todo.subgraphs:
-            async for chunk in stream:
-                yield chunk
-        else:
-            async for mode, payload in stream:
-                yield (), mode, payload
-
-
-async def _stop_again(
-    graph: Graph,
-    order: RunOrder,
-    todo: Instructions,
-    emit: Emit,
-    progress: Progress,
-    tail: Tail | None,
-) -> None:
-    """Reports the stop at a breakpoint for an earlier attempt that died after it."""
-    progress.stopped = True
-    if "values" in todo.modes and (tail is not None or not order.resumable):
-        # As `Repetition` does.
-        output = (await head_state(graph, todo.config)).output or b"null"
-        if tail is None or not await tail.has("values", output, whole=True):
-            emit("values", output)
-    if "updates" in todo.modes:
-        emit("updates", dumps({INTERRUPT: []}))
-
-
-async def _follow(
-    chunks: AsyncIterator[Chunk],
-    todo: Instructions,
-    repetition: Repetition | None,
-    following: _Following,
-) -> None:
-    wanted = todo.modes
-    emit, room, progress = following.emit, following.room, following.progress
-    deciding, checked = following.deciding, following.checked
-    messages = TupleMessages(emit) if "messages-tuple" in wanted else AccumulatedMessages(emit)
-    async with aclosing(cast(Any, chunks)) as stream:
-        async for namespace, mode, payload in stream:
-            if mode == "updates":
-                # No further node begins before it is certain that what these returned can be kept:
-                # LangGraph executes a superstep only when the chunks before it are taken.
-                async with deciding:  # the event of a write that waits for it is still to come
-                    await checked.all_kept()
-            if room is not None:
-                await room()
-            if repetition is not None:
-                async with deciding:
-                    repeated = await repetition.drops(namespace, mode, payload)
-                if repeated:
-                    if mode == "values" and not namespace:
-                        progress.values, progress.seen = payload, True
-                    continue
-            if following.repeats(namespace, mode, payload):
-                continue
-            if mode == "messages":
-                messages.add(namespace, *payload)
-                continue
-            if mode == "values":
-                if not namespace:
-                    progress.note(payload)
-            elif mode == "updates":
-                if not namespace and INTERRUPT in payload:
-                    progress.stopped = True
-            elif mode == "debug" and payload["type"] == "checkpoint":
-                payload = {**payload, "payload": _debug_checkpoint(payload["payload"])}
-            if mode in wanted:
-                data = dumps(payload)
-                emit("|".join((mode, *namespace)), data)
-                if progress.values is payload:
-                    progress.encoded = data
-
-
-def _debug_checkpoint(payload: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        **payload,
-        "tasks": [_debug_task(task) for task in payload["tasks"]],
-        "checkpoint": checkpoint_of(payload["config"]),
-        "parent_checkpoint": checkpoint_of(payload["parent_config"]),
-    }
-
-
-def _debug_task(task: Mapping[str, Any]) -> Mapping[str, Any]:
-    state = task.get("state")
-    if not isinstance(state, Mapping) or "configurable" not in state:
-        return task
-    rest = {key: value for key, value in task.items() if key != "state"}
-    return {**rest, "checkpoint": checkpoint_of(cast(Mapping[str, Any], state))}

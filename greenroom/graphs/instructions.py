@@ -19,6 +19,8 @@ from greenroom.langgraph_internals import CONFIG_KEY_STRICT_RESUME
 from greenroom.wire.encoding import loads
 
 LANGGRAPH_VERSION = version("langgraph")
+LOG_MODE = "lifecycle"
+"""The stream mode, as LangGraph's server has it, that only runs of event streaming have."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,6 +33,7 @@ class Instructions:
         context: the runtime context.
         modes: the stream modes that the client asked for.
         subgraphs: stream the events of subgraphs as well.
+        streams_log: stream the events of the thread's log, not those of the modes.
         options: further arguments of `Pregel.astream`.
     """
 
@@ -39,6 +42,7 @@ class Instructions:
     context: Any
     modes: frozenset[str]
     subgraphs: bool
+    streams_log: bool
     options: Mapping[str, Any]
 
     def saved_at_each_step(self) -> Instructions:
@@ -69,6 +73,7 @@ def instructions(order: RunOrder) -> Instructions:
         context=kwargs.get("context"),
         modes=frozenset([modes] if isinstance(modes, str) else modes),
         subgraphs=bool(kwargs.get("subgraphs")),
+        streams_log=order.logged and LOG_MODE in modes,
         options=options,
     )
 

@@ -27,7 +27,7 @@ cached. `Repetition` drops these events until the first event of new work, with 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, cast
 
@@ -83,13 +83,37 @@ class Start:
     stopped: bool = False
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Told:
+    """How the events of a run are in its tail.
+
+    Attributes:
+        values: encodes the payload of ``values``.
+        checkpoints: returns the name of a namespace's events of checkpoints.
+    """
+
+    values: Callable[[Any], bytes] = dumps
+    checkpoints: Callable[[tuple[str, ...]], str] = lambda namespace: "|".join(
+        ("checkpoints", *namespace)
+    )
+
+
+OF_A_RUN = Told()
+
+
 async def prepare(
-    graph: Graph, saver: Saver, order: RunOrder, todo: Instructions, tail: Tail | None = None
+    graph: Graph,
+    saver: Saver,
+    order: RunOrder,
+    todo: Instructions,
+    tail: Tail | None = None,
+    told: Told = OF_A_RUN,
 ) -> Start:
     """Decides how an attempt begins; see the head of this module.
 
     Args:
         tail: the durable events of a resumable run; None assumes that it lacks none.
+        told: how these events are named and encoded.
     """
     if order.attempt <= 1:
         return Start(input=todo.input, config=todo.config)
@@ -101,7 +125,7 @@ async def prepare(
     return Start(
         input=None,
         config=_at_head(todo.config),
-        repetition=Repetition(saver, order, head, tail),
+        repetition=Repetition(saver, order, head, tail, told),
         stopped=await stopped_at(graph, head, todo),
     )
 
@@ -220,16 +244,22 @@ class Repetition:
 
     Args:
         head: the root checkpoint from which the attempt goes on.
-        tail: see `prepare`.
+        tail, told: see `prepare`.
     """
 
     def __init__(
-        self, saver: Saver, order: RunOrder, head: CheckpointTuple, tail: Tail | None
+        self,
+        saver: Saver,
+        order: RunOrder,
+        head: CheckpointTuple,
+        tail: Tail | None,
+        told: Told = OF_A_RUN,
     ) -> None:
         self._saver = saver
         self._order = order
         self._head = head
         self._tail = tail
+        self._told_as = told
         self._namespaces: dict[tuple[str, ...], _Repeating | None] = {}
 
     async def drops(self, namespace: tuple[str, ...], mode: str, payload: Any) -> bool:
@@ -248,12 +278,18 @@ class Repetition:
             here.values_due = False
             if not self._order.resumable:
                 return bool(namespace)
-            return not here.stepped or await self._told(namespace, mode, dumps(body), whole=True)
+            name = "|".join((mode, *namespace))
+            return not here.stepped or await self._told(
+                name, self._told_as.values(body), whole=True
+            )
         if kind == "checkpoints":
             checkpoint_id: str = body["config"]["configurable"]["checkpoint_id"]
             if checkpoint_id <= here.checkpoint_id:
                 # The data of the next checkpoint's event has it as well, and that came later.
-                return await self._told(namespace, mode, checkpoint_id.encode(), whole=False)
+                name = "|".join((mode, *namespace))
+                if mode == "checkpoints":
+                    name = self._told_as.checkpoints(namespace)
+                return await self._told(name, checkpoint_id.encode(), whole=False)
             repeated = False
         elif kind == "tasks" and "triggers" in body:
             # Starts precede the cached updates of other tasks, so they do not mark new work.
@@ -264,12 +300,8 @@ class Repetition:
             self._namespaces[namespace] = None
         return repeated
 
-    async def _told(
-        self, namespace: tuple[str, ...], mode: str, data: bytes, *, whole: bool
-    ) -> bool:
-        if self._tail is None:
-            return True
-        return await self._tail.has("|".join((mode, *namespace)), data, whole=whole)
+    async def _told(self, name: str, data: bytes, *, whole: bool) -> bool:
+        return self._tail is None or await self._tail.has(name, data, whole=whole)
 
     async def _found(self, namespace: tuple[str, ...]) -> CheckpointTuple | None:
         """Returns the checkpoint of an earlier attempt in the namespace of a subgraph."""

@@ -48,6 +48,7 @@ from greenroom.http.a2a import routes as a2a
 from greenroom.http.bodies import CountedBodies
 from greenroom.http.custom import CustomApp, CustomRoutes
 from greenroom.http.edge import Edge
+from greenroom.http.event_streaming import routes as event_streaming
 from greenroom.http.gates import Authenticated, is_public
 from greenroom.http.limits import LimitedCallers
 from greenroom.http.mcp import routes as mcp
@@ -59,7 +60,7 @@ from greenroom.http.usage import CallerUsage
 from greenroom.sealing import UNSEALED, Sealing
 from greenroom.wire.dialects import DIALECTS
 
-_PARTS: tuple[tuple[str, Any], ...] = (
+PARTS: tuple[tuple[str, Any], ...] = (
     # Routes are tried in order, so the most frequent ones come first.
     ("runs", runs),
     ("runs", inputs),
@@ -67,6 +68,7 @@ _PARTS: tuple[tuple[str, Any], ...] = (
     ("runs", all_runs),
     ("runs", feedback),
     ("threads", threads),
+    ("threads", event_streaming),
     ("threads", states),
     ("store", store_routes),
     ("assistants", assistants),
@@ -141,7 +143,7 @@ def create_app(
     )
     off = rules.disabled if settings.openai else {*rules.disabled, "openai"}
     for dialect in DIALECTS:
-        for name, part in _PARTS:
+        for name, part in PARTS:
             if name not in off:
                 app.include_router(part.router, prefix=dialect.prefix)
     errors.install(app)

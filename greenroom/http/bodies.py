@@ -71,9 +71,13 @@ async def read_body(request: Request) -> Any:
         size += len(chunk)
         if size > LARGE_BYTES:
             return await _taken_apart(begun, chunks, settings.max_body_depth)
-    raw = b"".join(begun)
+    return parsed(b"".join(begun), settings.max_body_depth)
+
+
+def parsed(raw: bytes, max_depth: int) -> Any:
+    """Parses JSON of a client; raises InvalidRequest as `read_body` does."""
     value = loads(raw)
-    _refuse_deep(raw, value, settings.max_body_depth)
+    _refuse_deep(raw, value, max_depth)
     if has_nul(raw):
         raise InvalidRequest(_HAS_NUL)
     if (number := long_integer(raw)) is not None:

@@ -92,6 +92,7 @@ async def create_run(
     own_thread_id: str | None = None,
     ids: Ids = NEW,
     run_id: str | None = None,
+    logged: bool = False,
 ) -> NewRun:
     """Validates and admits a run.
 
@@ -100,6 +101,7 @@ async def create_run(
         own_thread_id: the id of that new thread; None for any.
         ids: the ids of the run, and of its new thread without an ``own_thread_id``.
         run_id: of `new_run_id` for the thread; None takes one of ``ids``.
+        logged: as of `request_of`.
 
     Raises:
         InvalidRequest, BadRequest: the body is wrong (platform API, section 5).
@@ -115,6 +117,7 @@ async def create_run(
         own_thread_id=own_thread_id,
         ids=ids,
         run_id=run_id,
+        logged=logged,
     )
     return await admit(edge, dialect, body, thread_id, request, ids=ids)
 
@@ -149,6 +152,7 @@ async def admit(
                     number=number,
                     run_id=request.run_id,
                     fresh=True,
+                    logged=request.logged,
                 )
         else:
             raise Unavailable("The assistant changes all the time. Try again in a moment.")
@@ -198,6 +202,7 @@ async def run_request(
     number: int = 0,
     run_id: str | None = None,
     fresh: bool = False,
+    logged: bool = False,
 ) -> RunRequest:
     """Makes the request for a run from a body; admits nothing. Raises as `create_run` does.
 
@@ -207,6 +212,7 @@ async def run_request(
         number: which of several runs of one request.
         run_id: as of `create_run`.
         fresh: read the assistant from the database.
+        logged: as of `request_of`.
     """
     check_run(edge, body)
     if body.feedback_keys and thread_id is None and body.on_completion != "keep":
@@ -239,6 +245,7 @@ async def run_request(
             traceparent=tracing.traceparent(),
             headers=passed_headers(),
             sealing=edge.sealing,
+            logged=logged,
         )
     )
     if request.multitask_strategy == "inject" and thread_id is not None:

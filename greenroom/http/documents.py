@@ -15,6 +15,7 @@ from greenroom.http.custom import CustomApp, merged
 from greenroom.http.parameters import MAX_KEY
 from greenroom.wire.answers import Error
 from greenroom.wire.assistant_models import ASSISTANT_BODIES
+from greenroom.wire.log_models import LOG_BODIES
 from greenroom.wire.models import BODIES
 from greenroom.wire.openai_models import OPENAI_BODIES
 from greenroom.wire.rpc_models import RPC_BODIES
@@ -149,7 +150,7 @@ def _schema(app: FastAPI) -> dict[str, Any]:
     schema = get_openapi(
         title=app.title, version=app.version, description=app.description, routes=app.routes
     )
-    models = (*BODIES, *ASSISTANT_BODIES, *STORE_BODIES, *RPC_BODIES, *OPENAI_BODIES)
+    models = (*BODIES, *ASSISTANT_BODIES, *STORE_BODIES, *RPC_BODIES, *OPENAI_BODIES, *LOG_BODIES)
     _, bodies = models_json_schema([(m, "validation") for m in models], ref_template=_REF)
     schema.setdefault("components", {}).setdefault("schemas", {}).update(bodies["$defs"])
     return schema

@@ -8,7 +8,7 @@ from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 
 from greenroom.core.access import OPEN, Gate
 from greenroom.core.errors import Conflict, NotFound
@@ -126,11 +126,11 @@ class Edge:
         return await self.records.assistant_of_run(assistant_id, scope=SERVER) is not None
 
 
-def edge_of(request: Request) -> Edge:
+def edge_of(request: HTTPConnection) -> Edge:
     return request.scope.get(EDGE) or request.app.state.edge
 
 
-def dialect_of(request: Request) -> Dialect:
+def dialect_of(request: HTTPConnection) -> Dialect:
     """Returns the dialect of the request's mount."""
     scope = request.scope
     path: str = scope["path"].removeprefix(scope.get("root_path", ""))

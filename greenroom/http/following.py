@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
 from starlette.requests import Request
@@ -22,6 +22,8 @@ from greenroom.http.streaming import EventStream, LateJson, Leave, bodies, nothi
 from greenroom.wire.dialects import Dialect
 from greenroom.wire.encoding import dumps, is_object, loads
 from greenroom.wire.sse import cursor_of
+
+NO_HEADERS: Mapping[str, str] = {}
 
 T = TypeVar("T")
 
@@ -113,7 +115,7 @@ def created_stream(request: Request, run: NewRun, headers: dict[str, str]) -> Re
     source = bodies(batches)
     if run.feedback_keys:
         source = asking(request, source, run.run_id, run.feedback_keys)
-    return _events(edge, source, headers, leave)
+    return event_stream(edge, source, headers, leave)
 
 
 def created_wait(edge: Edge, dialect: Dialect, run: NewRun, headers: dict[str, str]) -> Response:
@@ -144,7 +146,7 @@ def joined_stream(
         last_event_id = FIRST
     after = cursor_for(record["status"], resumable, last_event_id)
     if after is None:
-        return _events(edge, nothing(), headers, None)
+        return event_stream(edge, nothing(), headers, None)
     batches = edge.runtime.events(
         run_id,
         placement=None,
@@ -157,7 +159,7 @@ def joined_stream(
     keys = plain(record.get("kwargs")).get("feedback_keys")
     if keys and modes is None:
         source = asking(request, source, run_id, keys)
-    return _events(edge, source, headers, leave)
+    return event_stream(edge, source, headers, leave)
 
 
 def cursor_for(status: str, resumable: bool, last_event_id: str | None) -> int | None:
@@ -217,14 +219,7 @@ def outcome_answer(
     async def output() -> bytes:
         return shown(dialect, await edge.runtime.outcome(run_id, placement, over=over))
 
-    return LateJson(
-        output,
-        edge.connections,
-        idle_s=edge.settings.heartbeat_s,
-        send_timeout_s=edge.settings.send_timeout_s,
-        headers=headers,
-        on_leave=leave,
-    )
+    return late_json(edge, output, headers, leave)
 
 
 def shown(dialect: Dialect, end: Outcome) -> bytes:
@@ -254,11 +249,41 @@ def is_resumable(record: JsonObject) -> bool:
     return bool(plain(record.get("kwargs")).get("resumable"))
 
 
-def _events(
-    edge: Edge, source: AsyncIterator[bytes], headers: dict[str, str], leave: Leave | None
+def event_stream(
+    edge: Edge,
+    source: AsyncIterator[bytes],
+    headers: Mapping[str, str] = NO_HEADERS,
+    leave: Leave | None = None,
 ) -> Response:
+    """Answers with an event stream, by the settings of the server.
+
+    Args:
+        source: the frames.
+        leave: called if the client disconnects.
+    """
     return EventStream(
         source,
+        edge.connections,
+        idle_s=edge.settings.heartbeat_s,
+        send_timeout_s=edge.settings.send_timeout_s,
+        headers=headers,
+        on_leave=leave,
+    )
+
+
+def late_json(
+    edge: Edge,
+    produce: Callable[[], Awaitable[bytes]],
+    headers: Mapping[str, str] = NO_HEADERS,
+    leave: Leave | None = None,
+) -> Response:
+    """Answers with JSON that is awaited, by the settings of the server.
+
+    Args:
+        leave: called if the client disconnects.
+    """
+    return LateJson(
+        produce,
         edge.connections,
         idle_s=edge.settings.heartbeat_s,
         send_timeout_s=edge.settings.send_timeout_s,

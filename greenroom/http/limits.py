@@ -48,7 +48,7 @@ class LimitedCallers:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path: str = scope.get("path", "").removeprefix(scope.get("root_path", ""))
-        if scope["type"] != "http" or path in _HEALTH:
+        if scope["type"] not in ("http", "websocket") or path in _HEALTH:
             await self._app(scope, receive, send)
             return
         edge = self._edge()
@@ -71,7 +71,10 @@ class LimitedCallers:
         except TooManyRequests as error:
             if counting.has_begun:
                 raise
-            await _refuse(error, usage.headers(caller))(scope, receive, send)
+            if scope["type"] == "websocket":
+                await _refuse_socket(error, scope, send)
+            else:
+                await _refuse(error, usage.headers(caller))(scope, receive, send)
         finally:
             counting.end()
             _caller.reset(token)
@@ -138,6 +141,20 @@ def caller_of(scope: Scope, by: CallerKind) -> str:
     return f"address:{client[0] if client else 'unknown'}"
 
 
+def counted(edge: Edge, body_bytes: int) -> None:
+    """Counts a command that came over a WebSocket as a request.
+
+    Raises:
+        TooManyRequests: its caller may send no more.
+    """
+    caller = _caller.get()
+    if caller is None or not edge.usage.limits.counts_requests:
+        return
+    edge.usage.check(caller, body_bytes=body_bytes, opens=False)
+    edge.usage.count(caller, "requests", 1)
+    edge.usage.count(caller, "body-bytes", body_bytes)
+
+
 def current_caller(edge: Edge) -> str | None:
     """Returns the caller of the request that is being answered; None if its runs do not count."""
     return _caller.get() if edge.usage.limits.counts_runs else None
@@ -186,6 +203,16 @@ async def _reserving(
                     f" (limit_queued), and ask for {wanted}: wait for one to begin, or cancel one."
                 )
         yield
+
+
+async def _refuse_socket(error: GreenroomError, scope: Scope, send: Send) -> None:
+    if "websocket.http.response" not in (scope.get("extensions") or {}):
+        await send({"type": "websocket.close", "code": 1013, "reason": error.message[:120]})
+        return
+    answer = JSONResponse({"detail": error.message}, error.status_hint, error.headers())
+    start = {"status": answer.status_code, "headers": answer.raw_headers}
+    await send({"type": "websocket.http.response.start", **start})
+    await send({"type": "websocket.http.response.body", "body": answer.body})
 
 
 def _refuse(error: GreenroomError, headers: dict[str, str]) -> JSONResponse:

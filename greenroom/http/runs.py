@@ -27,6 +27,7 @@ from greenroom.http.following import (
     created_wait,
     joined,
     joined_stream,
+    late_json,
     outcome_answer,
     run_headers,
 )
@@ -43,7 +44,7 @@ from greenroom.http.parameters import (
     thread_id_of,
     uuid_of,
 )
-from greenroom.http.streaming import LateJson, Leave
+from greenroom.http.streaming import Leave
 from greenroom.http.thread_lookups import thread_not_found
 from greenroom.wire import answers
 from greenroom.wire.dialects import Dialect
@@ -297,13 +298,7 @@ async def _cancel_with_news(
         await stopping
         return b"{}"
 
-    return LateJson(
-        stopped,
-        edge.connections,
-        idle_s=edge.settings.heartbeat_s,
-        send_timeout_s=edge.settings.send_timeout_s,
-        headers=headers,
-    )
+    return late_json(edge, stopped, headers)
 
 
 async def _cancel(

@@ -25,6 +25,8 @@ class HttpSettings:
         openai: serve the OpenAI-compatible routes.
         thread_ttl: threads have a time to live unless they have their own; ``/info`` tells it.
         limits: the limits of each caller.
+        event_log_ttl_s: how long events stay in a thread's log after their run; ``/info`` tells it.
+        event_log_max_bytes: how many bytes of them; ``/info`` tells it.
     """
 
     heartbeat_s: float = 5.0
@@ -38,3 +40,5 @@ class HttpSettings:
     openai: bool = False
     thread_ttl: bool = False
     limits: Limits = field(default_factory=Limits)
+    event_log_ttl_s: float = 3600.0
+    event_log_max_bytes: int = 8 * MIB

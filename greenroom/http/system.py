@@ -55,6 +55,11 @@ async def info(request: Request) -> Response:
                 "store_index": edge.store.index is not None,
                 "thread_ttl": edge.settings.thread_ttl,
                 "auth": edge.authenticates,
+                "event_streaming": True,
+            },
+            "event_log": {
+                "ttl_s": edge.settings.event_log_ttl_s,
+                "max_bytes": edge.settings.event_log_max_bytes,
             },
             "versions": {package: package_version(package) for package in _PACKAGES},
             "host": {"kind": "self-hosted"},

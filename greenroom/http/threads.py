@@ -21,10 +21,10 @@ from greenroom.http.answering import empty, extracted, extraction, json, page, s
 from greenroom.http.bodies import parse
 from greenroom.http.documents import doc
 from greenroom.http.edge import Edge, dialect_of, edge_of
+from greenroom.http.following import event_stream
 from greenroom.http.gates import id_value, metadata_of, reads_thread
 from greenroom.http.idempotency import once
 from greenroom.http.parameters import texts, thread_id_of
-from greenroom.http.streaming import EventStream
 from greenroom.http.thread_lookups import existing_thread, shown, thread_not_found
 from greenroom.http.thread_making import copied, created, ttl_of
 from greenroom.wire import answers
@@ -252,13 +252,7 @@ async def stream(request: Request, thread_id: str) -> Response:
     frames = edge.runtime.thread_events(thread_id, after=after, modes=frozenset(modes), scope=scope)
     # Awaited before the answer begins, so that a run that the reader then creates is not missed.
     await anext(frames)
-    return EventStream(
-        frames,
-        edge.connections,
-        idle_s=edge.settings.heartbeat_s,
-        send_timeout_s=edge.settings.send_timeout_s,
-        headers={},
-    )
+    return event_stream(edge, frames)
 
 
 def _after(request: Request) -> str | None:

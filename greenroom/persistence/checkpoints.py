@@ -33,11 +33,10 @@ from psycopg import AsyncCursor
 from psycopg.rows import DictRow, dict_row
 
 from greenroom.core.errors import ForeignThread, NotKept
-from greenroom.core.inputs import TAKEN, Taking
 from greenroom.core.raised import representation
 from greenroom.langgraph_internals import CONFIG_KEY_DURABILITY, DeltaSnapshot
 from greenroom.persistence.database import Pool, encode, patiently
-from greenroom.persistence.run_inputs import row_of
+from greenroom.persistence.run_inputs import notes_of
 from greenroom.persistence.saving import Owner, Save, Saving
 from greenroom.persistence.serializing import StateSerializer
 from greenroom.sealing import UNSEALED, Sealing
@@ -346,12 +345,6 @@ _KNOWN = frozenset({*PLAIN, "source", "step", "parents"})
 """Keys of metadata that no client gives, and that are read in the database."""
 
 _FOREIGN = "SELECT thread_id FROM greenroom.threads WHERE thread_id = ANY(%s) LIMIT 1"
-
-
-def notes_of(config: RunnableConfig) -> dict[str, list[dict[str, Any]]]:
-    """Returns the rows that note which inputs a checkpoint, or a task, contains."""
-    takings: list[Taking] = config.get("configurable", {}).get(TAKEN) or []
-    return {"taken": [row_of(taking) for taking in takings]} if takings else {}
 
 
 def thread_of(config: RunnableConfig) -> Any:

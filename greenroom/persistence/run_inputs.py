@@ -6,11 +6,11 @@ The registry's writes are in `greenroom.persistence.journal.input_writes`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from greenroom.core.inputs import HeardInput, InputStatus, Taking
+from greenroom.core.inputs import TAKEN, HeardInput, InputStatus, Taking
 from greenroom.core.runs import RunFacts
 from greenroom.core.sharding import WHOLE, Shard
 from greenroom.persistence.database import Connection, Pool, retrying, rows_of, timestamp
@@ -18,6 +18,9 @@ from greenroom.persistence.owning import is_of
 from greenroom.persistence.saving import Owner, Save, Saving
 from greenroom.sealing import UNSEALED, Sealing
 from greenroom.sealing.runs import opened_run
+
+if TYPE_CHECKING:  # a registry does not load LangGraph
+    from langchain_core.runnables import RunnableConfig
 
 
 def row_of(taking: Taking) -> dict[str, Any]:
@@ -30,6 +33,12 @@ def row_of(taking: Taking) -> dict[str, Any]:
         "checkpoint": taking.checkpoint_id,
         "reason": taking.reason,
     }
+
+
+def notes_of(config: RunnableConfig) -> dict[str, list[dict[str, Any]]]:
+    """Returns the rows that note which inputs a checkpoint, or a task, contains."""
+    takings: list[Taking] = config.get("configurable", {}).get(TAKEN) or []
+    return {"taken": [row_of(taking) for taking in takings]} if takings else {}
 
 
 async def note(saving: Saving, owner: Owner, taking: Taking) -> None:

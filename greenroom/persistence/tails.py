@@ -42,7 +42,7 @@ _EXPIRED = """
     )
     SELECT t.run_id FROM tails t LEFT JOIN greenroom.runs r USING (run_id)
     WHERE t.run_id IS NOT NULL AND (r.run_id IS NULL OR (
-        r.status NOT IN ('pending', 'running')
+        r.status NOT IN ('pending', 'running') AND r.logged = %s
         AND r.updated_at < now() - make_interval(secs => %s)))
     LIMIT %s"""
 
@@ -164,34 +164,54 @@ async def _has_sealed(
 # which may be planned as a join with all events.
 _ENDED = """
     SELECT r.run_id FROM greenroom.runs r
-    WHERE r.resumable AND r.status NOT IN ('pending', 'running')
+    WHERE r.resumable AND r.status NOT IN ('pending', 'running') AND r.logged = %s
         AND r.updated_at >= now() - make_interval(secs => %s)
         AND r.updated_at < now() - make_interval(secs => %s)
         AND (SELECT true FROM greenroom.run_events e WHERE e.run_id = r.run_id LIMIT 1)
     ORDER BY r.updated_at LIMIT %s"""
 
 
+# What a thread's log has lost: all events of these runs.
+_NOTE_DROPPED = """
+    UPDATE greenroom.threads t SET log_dropped = d.position
+    FROM (
+        SELECT thread_id, max(((log_number + 1) << 32) - 1) AS position FROM greenroom.runs
+        WHERE run_id = ANY(%s) AND log_number IS NOT NULL GROUP BY thread_id
+    ) d WHERE t.thread_id = d.thread_id AND t.log_dropped < d.position"""
+
+
 async def delete_expired(
-    pool: Pool, ttl_s: float, *, max_runs: int = 1000, within_s: float | None = None
+    pool: Pool,
+    ttl_s: float,
+    *,
+    max_runs: int = 1000,
+    within_s: float | None = None,
+    logged: bool = False,
 ) -> int:
     """Deletes the tails of runs that ended more than ``ttl_s`` seconds ago, or were deleted.
 
     Args:
         within_s: consider only runs that ended at most that many seconds before; None considers
             all runs, and examines every tail.
+        logged: consider runs of threads' logs, instead of the others.
 
     Returns:
         the number of deleted tails; ``max_runs`` means that more may be left.
     """
-    sql, params = (_EXPIRED, (ttl_s, max_runs))
+    sql, params = (_EXPIRED, (logged, ttl_s, max_runs))
     if within_s is not None:
-        sql, params = _ENDED, (ttl_s + within_s, ttl_s, max_runs)
+        sql, params = _ENDED, (logged, ttl_s + within_s, ttl_s, max_runs)
 
     async def delete(conn: Connection) -> int:
-        cursor = await conn.execute(sql, params)
-        runs = [row["run_id"] for row in await cursor.fetchall()]
-        if runs:
-            await conn.execute("DELETE FROM greenroom.run_events WHERE run_id = ANY(%s)", (runs,))
-        return len(runs)
+        async with conn.transaction():
+            cursor = await conn.execute(sql, params)
+            runs = [row["run_id"] for row in await cursor.fetchall()]
+            if runs:
+                await conn.execute(
+                    "DELETE FROM greenroom.run_events WHERE run_id = ANY(%s)", (runs,)
+                )
+                if logged:
+                    await conn.execute(_NOTE_DROPPED, (runs,))
+            return len(runs)
 
     return await retrying(pool, delete)

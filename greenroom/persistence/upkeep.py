@@ -6,7 +6,7 @@ differs for each row.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import LiteralString, NamedTuple
 
 from greenroom.core.limits import REACH_S
 from greenroom.core.sharding import WHOLE, Shard
@@ -119,14 +119,7 @@ async def delete_heard_cancels(pool: Pool, older_than_s: float, *, max_rows: int
 
     A result of ``max_rows`` means that more may be left.
     """
-    rows = await rows_of(
-        pool,
-        "DELETE FROM greenroom.cancels WHERE name IN (SELECT name FROM greenroom.cancels"
-        " WHERE heard_at < now() - make_interval(secs => %(older_than_s)s) LIMIT %(max_rows)s)"
-        " RETURNING name",
-        {"older_than_s": older_than_s, "max_rows": max_rows},
-    )
-    return len(rows)
+    return await _delete_old(pool, "cancels", "heard_at", older_than_s, max_rows)
 
 
 async def delete_old_keys(pool: Pool, older_than_s: float, *, max_rows: int = 1000) -> int:
@@ -135,14 +128,7 @@ async def delete_old_keys(pool: Pool, older_than_s: float, *, max_rows: int = 10
 
     A result of ``max_rows`` means that more may be left.
     """
-    rows = await rows_of(
-        pool,
-        "DELETE FROM greenroom.idempotency WHERE key IN (SELECT key FROM greenroom.idempotency"
-        " WHERE created_at < now() - make_interval(secs => %(older_than_s)s) LIMIT %(max_rows)s)"
-        " RETURNING key",
-        {"older_than_s": older_than_s, "max_rows": max_rows},
-    )
-    return len(rows)
+    return await _delete_old(pool, "idempotency", "created_at", older_than_s, max_rows)
 
 
 async def delete_old_usage(pool: Pool, *, max_rows: int = 1000) -> int:
@@ -150,12 +136,24 @@ async def delete_old_usage(pool: Pool, *, max_rows: int = 1000) -> int:
 
     A result of ``max_rows`` means that more may be left.
     """
+    return await _delete_old(pool, "caller_usage", "at", REACH_S, max_rows)
+
+
+async def _delete_old(
+    pool: Pool, table: LiteralString, at: LiteralString, older_than_s: float, max_rows: int
+) -> int:
+    """Deletes rows whose time is over; returns their number.
+
+    Args:
+        table: one of the schema ``greenroom``.
+        at: the column with the time.
+    """
     rows = await rows_of(
         pool,
-        "DELETE FROM greenroom.caller_usage WHERE ctid = ANY(ARRAY(SELECT ctid"
-        " FROM greenroom.caller_usage WHERE at < now() - make_interval(secs => %(reach_s)s)"
-        " LIMIT %(max_rows)s)) RETURNING 1 AS deleted",
-        {"reach_s": REACH_S, "max_rows": max_rows},
+        f"DELETE FROM greenroom.{table} WHERE ctid = ANY(ARRAY(SELECT ctid FROM greenroom.{table}"
+        f" WHERE {at} < now() - make_interval(secs => %(older_than_s)s) LIMIT %(max_rows)s))"
+        " RETURNING 1 AS deleted",
+        {"older_than_s": older_than_s, "max_rows": max_rows},
     )
     return len(rows)
 

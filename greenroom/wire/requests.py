@@ -29,6 +29,11 @@ from greenroom.wire.dialects import PLATFORM, Dialect
 from greenroom.wire.encoding import dumps
 from greenroom.wire.models import RunCreate
 
+LOG_MODES = (
+    *("values", "updates", "messages", "tools", "lifecycle", "custom", "tasks", "checkpoints"),
+)
+"""The stream modes of a run for clients of event streaming, as LangGraph's server has them."""
+
 _NOT_CONTEXT = frozenset(
     {"thread_id", "run_id", "checkpoint_id", "checkpoint_ns", "checkpoint_map"}
 )
@@ -49,6 +54,7 @@ def request_of(
     cron_id: str | None = None,
     headers: Mapping[str, str] | None = None,
     sealing: Sealing = UNSEALED,
+    logged: bool = False,
 ) -> RunRequest:
     """Makes the request for a run from a body.
 
@@ -64,6 +70,7 @@ def request_of(
         cron_id: the cron that the run is a firing of; the graph finds it in ``configurable``.
         headers: headers that go into ``configurable`` in place of the body's values.
         sealing: seals what the client gives the run.
+        logged: the run is for clients of event streaming, whatever modes the body has.
 
     Raises:
         BadRequest: the body contradicts itself (platform API, section 5).
@@ -74,6 +81,7 @@ def request_of(
     metadata = _metadata(assistant, body, stateless)
     temporary = stateless and body.on_completion != "keep"
     resumable = dialect.resumable if body.stream_resumable is None else body.stream_resumable
+    resumable = resumable or logged
     kwargs = _kwargs(
         body,
         assistant,
@@ -84,6 +92,8 @@ def request_of(
         temporary=temporary,
         resumable=resumable,
     )
+    if logged:
+        kwargs |= {"stream_mode": [*LOG_MODES], "subgraphs": True}
     facts = RunFacts(
         run_id=run_id,
         thread_id=thread_id,
@@ -99,6 +109,7 @@ def request_of(
         assistant_version=assistant.get("version"),
         assistant_revision=assistant.get("revision"),
         user=user,
+        logged=logged,
     )
     encoded, metadata_at = _encoded(sealed_run(sealing, kwargs), dumps({**defaults, **metadata}))
     return RunRequest(

@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 
 from greenroom.core.events import Event
+from greenroom.core.thread_log import MARK
 
 HEARTBEAT = b": heartbeat\r\n\r\n"
 """A comment, which clients ignore; newer clients detect a dead server by its absence."""
@@ -68,7 +69,9 @@ def is_event_id(value: str) -> bool:
 
 
 def passes(event_name: str, modes: frozenset[str] | None) -> bool:
-    """Returns whether a reader that requested ``modes`` gets an event of this name.
+    """Returns whether a reader of a run that requested ``modes`` gets an event of this name.
+
+    Events that only the thread's log has are for no reader of a run.
 
     The events of the mode ``messages-tuple`` are named ``messages``, those of ``messages`` are
     named ``messages/partial`` and so on. A filter drops ``metadata`` too, and passes each
@@ -77,6 +80,8 @@ def passes(event_name: str, modes: frozenset[str] | None) -> bool:
     Args:
         modes: the requested stream modes; None passes all events.
     """
+    if event_name.startswith(MARK):
+        return False
     if modes is None:
         return True
     mode = event_name.partition("|")[0]

@@ -44,6 +44,8 @@ def setup_of(**changes: Any) -> RegistrySetup:
         "log_max_bytes": 1000,
         "max_queued_runs": None,
         "resumable_ttl_s": 60.0,
+        "event_log_ttl_s": 600.0,
+        "event_log_max_bytes": 1_000_000,
     }
     return RegistrySetup(**(given | changes))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from ray._private.workers import default_worker
 
-from actors.common.garbage import WORKER
+from actors.common.garbage import PROGRAM as RAYS
 
 PROGRAM = """
 import gc
@@ -23,7 +23,7 @@ print(gc.isenabled(), gc.get_threshold()[0], gc.get_freeze_count() > 10_000)
 
 
 @pytest.mark.parametrize("module", ["actors.run.actor", "actors.inspector.actor"])
-@pytest.mark.parametrize("program", [WORKER, "other.py"])
+@pytest.mark.parametrize("program", [RAYS, "other.py"])
 def test_a_worker_collects_nothing_until_it_has_loaded_its_libraries(
     tmp_path: Path, program: str, module: str
 ) -> None:
@@ -31,10 +31,10 @@ def test_a_worker_collects_nothing_until_it_has_loaded_its_libraries(
     file.write_text(PROGRAM.format(module=module))
     ended = subprocess.run([sys.executable, file], capture_output=True, text=True, timeout=60)
     loaded, frozen = ended.stdout.splitlines()
-    assert loaded == str(program != WORKER)
+    assert loaded == str(program != RAYS)
     assert frozen == "True 10000 True"
 
 
 def test_that_is_the_program_of_rays_workers() -> None:
     """Otherwise nothing pauses: a start takes a sixth longer, and nothing else changes."""
-    assert Path(inspect.getfile(default_worker)).name == WORKER
+    assert Path(inspect.getfile(default_worker)).name == RAYS

@@ -24,7 +24,7 @@ async def listening(patience_s: float) -> AsyncIterator[int]:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b""})
 
-    protocol = impatience._impatient(HttpToolsProtocol, patience_s)
+    protocol = impatience.impatient(HttpToolsProtocol, patience_s)
     config = uvicorn.Config(
         app, host="127.0.0.1", port=0, http=protocol, log_level="warning", lifespan="off"
     )

@@ -218,7 +218,7 @@ def test_which_errors_pass() -> None:
 
 async def admitted(pen: Journal, actor: str | None = None, **changes: Any) -> str:
     asked = request(**changes)
-    ((_, is_current, _, _),) = (await pen.commit(journal.admit(asked, actor=actor)))[0]
+    ((_, is_current, *_),) = (await pen.commit(journal.admit(asked, actor=actor)))[0]
     assert is_current
     return asked.run_id
 
@@ -256,7 +256,7 @@ async def test_a_run_on_a_thread_with_a_checkpoint_is_not_its_first(
     config: RunnableConfig = {"configurable": {"thread_id": "m0", "checkpoint_ns": ""}}
     await saver.aput(config, empty_checkpoint(), {}, {})
     asked = request(thread_id="m0", create_thread=False)
-    ((_, _, is_first, _),) = (await pen.commit(journal.admit(asked, actor="x")))[0]
+    ((_, _, is_first, *_),) = (await pen.commit(journal.admit(asked, actor="x")))[0]
     assert not is_first
 
 
@@ -266,17 +266,17 @@ async def test_an_admission_repeated_is_the_same_run_until_it_is_over(
 ) -> None:
     await pen.commit(marked(0))
     asked = request(thread_id="m0", create_thread=create_thread)
-    ((first, _, is_first, metadata),) = (await pen.commit(journal.admit(asked, actor="x")))[0]
+    ((first, _, is_first, metadata, *_),) = (await pen.commit(journal.admit(asked, actor="x")))[0]
     assert is_first
     assert (await pen.commit(journal.admit(asked, actor="x")))[0] == [
-        (first, True, False, metadata)
+        (first, True, False, metadata, False, None)
     ]
     await pen.commit(
         journal.end_run(asked.run_id, RunStatus.SUCCESS, None),
         journal.rest_thread("m0", ThreadStatus.IDLE, None, None),
     )
     assert (await pen.commit(journal.admit(asked, actor="x")))[0] == [
-        (first, False, False, metadata)
+        (first, False, False, metadata, False, None)
     ]
     assert (await thread_row(pool, "m0") or ())[0] == "idle"
     assert await run_row(pool, asked.run_id) == ("success", 1, "x")
@@ -291,7 +291,7 @@ async def test_a_retried_admission_does_not_bring_a_deleted_thread_back(
     await pen.commit(journal.admit(asked, actor=None))
     async with pool.connection() as connection:
         await connection.execute("DELETE FROM greenroom.threads")
-    ((_, is_current, _, _),) = (await pen.commit(journal.admit(asked, actor=None)))[0]
+    ((_, is_current, *_),) = (await pen.commit(journal.admit(asked, actor=None)))[0]
     assert is_current
     assert await thread_row(pool) is None
 

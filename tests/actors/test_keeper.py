@@ -268,8 +268,8 @@ async def test_only_one_timer_waits_for_the_next_start(stage: Stage) -> None:
     for number in range(50):
         stage.keeper.slots.claim(str(number), "g")
         await asyncio.sleep(0)
-    await until(lambda: stage.keeper._retry is not None)
-    assert isinstance(stage.keeper._retry, asyncio.TimerHandle)
+    await until(lambda: stage.keeper.retry is not None)
+    assert isinstance(stage.keeper.retry, asyncio.TimerHandle)
 
 
 async def test_an_actor_at_the_end_of_its_life_is_replaced_at_once(

@@ -62,7 +62,7 @@ async def test_a_reader_waits_for_a_run_that_is_on_its_way() -> None:
     await asyncio.sleep(0)
     begin(shelf, "r").log.append("values", b"1", 1)
     assert b"data: 1" in (await reading).body
-    assert shelf._arrivals == {}
+    assert shelf.arrivals == {}
 
 
 async def test_a_run_that_does_not_come_is_not_known_yet_and_its_reader_leaves_nothing() -> None:
@@ -75,7 +75,7 @@ async def test_a_run_that_does_not_come_is_not_known_yet_and_its_reader_leaves_n
     await asyncio.sleep(0)
     leaving.cancel()
     await asyncio.gather(leaving, return_exceptions=True)
-    assert shelf._arrivals == {}
+    assert shelf.arrivals == {}
 
 
 async def test_a_later_attempt_is_waited_for_though_an_earlier_one_is_here() -> None:
@@ -194,7 +194,7 @@ def test_the_runs_that_are_gone_are_remembered_up_to_a_number() -> None:
     shelf = shelf_of()
     for number in range(GONE_KEPT + 10):
         shelf.drop(begin(shelf, str(number)), whole=True)
-    assert len(shelf._gone) == GONE_KEPT
+    assert len(shelf.gone) == GONE_KEPT
     assert shelf.current == []
 
 
@@ -253,4 +253,4 @@ async def test_nothing_is_kept_of_an_attempt_that_is_gone(shelf: Shelf) -> None:
     await read(shelf, "a")
     shelf.drop(begin(shelf, "b"), whole=False)
     await shelf.read("b", 2, 0, 0.0, None, False)
-    assert set(shelf._readings) == {"a"}
+    assert set(shelf.readings) == {"a"}

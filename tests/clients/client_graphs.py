@@ -9,7 +9,9 @@ from typing import Any
 
 from langchain_core.messages import AIMessage, AIMessageChunk, ToolMessage
 from langchain_core.outputs import ChatGenerationChunk
+from langchain_core.tools import tool
 from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.prebuilt import ToolNode
 from langgraph.types import interrupt
 from probe_graphs import FakeStreamingModel
 from typing_extensions import TypedDict
@@ -118,3 +120,37 @@ _talkative = StateGraph(MessagesState)
 _talkative.add_node("talk", talk)
 _talkative.add_edge(START, "talk")
 talkative = _talkative.compile()
+
+
+# crew: a model that calls a tool, then a subgraph with a model of its own ------------------------
+@tool
+async def weather(city: str) -> str:
+    """Tells the weather."""
+    return f"sunny in {city}"
+
+
+async def call(state: MessagesState) -> dict[str, Any]:
+    calls = [{"name": "weather", "args": {"city": "Rome"}, "id": "call-1", "type": "tool_call"}]
+    return {"messages": [AIMessage("Let me see.", tool_calls=calls)]}
+
+
+async def write(state: MessagesState) -> dict[str, Any]:
+    return {"messages": [await FakeStreamingModel(n_tokens=3).ainvoke(state["messages"])]}
+
+
+_writer = StateGraph(MessagesState)
+_writer.add_node("write", write)
+_writer.add_edge(START, "write")
+
+_editor = StateGraph(MessagesState)
+_editor.add_node("writer", _writer.compile())
+_editor.add_edge(START, "writer")
+
+_crew = StateGraph(MessagesState)
+_crew.add_node("call", call)
+_crew.add_node("tools", ToolNode([weather]))
+_crew.add_node("editor", _editor.compile())
+_crew.add_edge(START, "call")
+_crew.add_edge("call", "tools")
+_crew.add_edge("tools", "editor")
+crew = _crew.compile()

@@ -81,13 +81,28 @@ def wait_for(url: str) -> None:
     raise AssertionError(f"Nothing answers at {url}.")
 
 
-@pytest.mark.parametrize("client", ["Python SDK", "RemoteGraph", "MCP"])
+@pytest.mark.parametrize(
+    "client",
+    [
+        *("Python SDK", "RemoteGraph", "MCP"),
+        *("Threads with the Python SDK", "Threads with RemoteGraph"),
+    ],
+)
 def test_the_command_of_a_python_client_prints_an_answer(client: str, server: Served) -> None:
     assert run(command(client, server), ROOT).startswith(ANSWER)
 
 
 def test_the_command_of_the_javascript_sdk_prints_an_answer(folder: Path, server: Served) -> None:
     assert run(command("JavaScript SDK", server), folder).startswith(ANSWER)
+
+
+def test_the_command_of_the_javascript_sdk_that_follows_a_thread(
+    folder: Path, server: Served
+) -> None:
+    # That version has another name beside 2.0.0.
+    script = command("Threads with the JavaScript SDK", server)
+    script = script.replace('"@langchain/langgraph-sdk"', '"langgraph-sdk-1"')
+    assert run(script, folder).startswith(ANSWER)
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed.")

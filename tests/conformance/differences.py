@@ -8,6 +8,12 @@ differ. What the reference cannot be asked at all stands in `ONLY_HERE`, by modu
 from __future__ import annotations
 
 DIFFERENCES: dict[str, str] = {
+    "test_event_streaming.py::test_a_state_is_got_by_command": (
+        "There, `state.get` is an unknown command, though the protocol has it."
+    ),
+    "test_event_streaming.py::test_a_run_that_is_cancelled_while_it_waits_has_an_end": (
+        "There, nothing is told of a run that is cancelled while it waits, and clients hang."
+    ),
     "test_a2a.py::test_every_text_part_reaches_the_graph": (
         "There, of several text parts of an A2A message only the last one reaches the graph."
     ),

@@ -42,6 +42,7 @@ def order(graph_id: str = "given", /, **changes: Any) -> RunOrder:
         "attempt": 1,
         "temporary": False,
         "resumable": False,
+        "logged": False,
     }
     kwargs = {key: changes.pop(key) for key in [*changes] if key not in known}
     return order_of(**{**known, **changes}, kwargs=json.dumps(kwargs).encode())

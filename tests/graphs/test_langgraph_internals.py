@@ -19,11 +19,13 @@ from langchain_core.documents import Document
 from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
-from langgraph.graph import START, StateGraph
+from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.runtime import RunControl
+from langgraph.stream import LifecycleTransformer
 from langgraph.types import Command, Send, StateUpdate, interrupt
 
 from greenroom import langgraph_internals as internals
+from tests.graphs.probe_graphs import FakeStreamingModel
 
 
 class State(TypedDict, total=False):
@@ -231,6 +233,44 @@ def test_a_copy_of_a_graph_keeps_the_types_that_its_schemas_allow() -> None:
     copied = graph.copy()
     internals.keep_allowlist(copied, graph)
     assert copied._serde_allowlist == {("module", "Class")}
+
+
+async def test_models_stream_blocks_under_a_key_of_the_config() -> None:
+    """Else the log of a thread has no messages."""
+
+    async def answer(state: MessagesState) -> dict[str, Any]:
+        return {"messages": [await FakeStreamingModel().ainvoke("hi")]}
+
+    builder = StateGraph(MessagesState).add_node("answer", answer).add_edge(START, "answer")
+    config: Any = {"configurable": {internals.CONFIG_KEY_STREAM_MESSAGES_V2: True}}
+    kinds = [
+        part["data"][0]["event"]
+        async for part in builder.compile().astream(
+            {"messages": []}, config, stream_mode=["messages"], version="v2"
+        )
+    ]
+    assert kinds[0] == "message-start"
+    assert kinds[-1] == "message-finish"
+    assert "content-block-delta" in kinds
+
+
+async def test_a_mux_gives_back_what_passes_its_transformers() -> None:
+    """Else the log of a thread has no lives of subgraphs, and nothing of a graph's transformers."""
+    mux = internals.make_mux([LifecycleTransformer])
+    task = {"id": "1", "name": "node", "input": {}, "metadata": {}}
+    event: Any = {
+        "type": "event",
+        "method": "tasks",
+        "params": {"namespace": ["child:1"], "timestamp": 1, "data": task},
+    }
+    await mux.apush(event)
+    values: Any = {**event, "method": "values"}
+    await mux.apush(values)
+    assert [each["method"] for each in internals.taken(mux)] == ["lifecycle", "values"]
+    assert [*internals.taken(mux)] == []
+    await mux.aclose()
+    (ended,) = internals.taken(mux)
+    assert ended["params"]["data"]["event"] == "completed"
 
 
 async def test_an_update_for_the_input_channels_leaves_alone_what_is_next() -> None:

@@ -37,6 +37,7 @@ from greenroom.core.searches import (
     DeliveryFilter,
     Page,
 )
+from greenroom.core.thread_log import LogEvent, LogPart
 from greenroom.wire.sse import frame, passes
 from tests.scopes import admits
 
@@ -374,6 +375,9 @@ class MemoryRuntime:
         self.counts: JsonObject = {"runs": {"pending": 1}, "actors": 2}
         self.told = "greenroom_runs_total 1\n"
         self.thread_frames: list[bytes] = []
+        self.log_parts: list[LogPart] = []
+        self.log_grew = asyncio.Event()
+        self.sinces: list[int] = []
         self.pruned: list[str] = []
         self.embedded: list[tuple[Any, ...]] = []
         self.sent_again: list[tuple[str, str]] = []
@@ -548,6 +552,34 @@ class MemoryRuntime:
         finally:
             self.open -= 1
             self.closed.set()
+
+    async def thread_log(self, thread_id, *, since, scope) -> AsyncIterator[LogPart]:
+        """Yields `log_parts` to those who may see them, then what is added to them."""
+        self.sinces.append(since)
+        self.open += 1
+        self.opened.set()
+        try:
+            if self.fail:
+                raise self.fail
+            yield LogPart(dropped_to=7 if since == 1 else 0)
+            seen, caught_up = 0, False
+            while True:
+                self.log_grew.clear()
+                if scope.is_everything or self.records.is_within(thread_id, scope):
+                    while seen < len(self.log_parts):
+                        seen += 1
+                        yield self.log_parts[seen - 1]
+                if not caught_up:
+                    caught_up = True
+                    yield LogPart(caught_up=True)
+                await self.log_grew.wait()
+        finally:
+            self.open -= 1
+            self.closed.set()
+
+    def log(self, *events: LogEvent) -> None:
+        self.log_parts.append(LogPart(events=events))
+        self.log_grew.set()
 
     async def outcome(self, run_id: str, placement: Placement | None, *, over=False) -> Outcome:
         self.open += 1

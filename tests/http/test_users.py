@@ -17,12 +17,15 @@ import httpx
 import orjson
 import pytest
 from fastapi import FastAPI
+from fastapi.routing import APIWebSocketRoute
 
 from greenroom.auth.authenticator import HandlerAuthenticator
 from greenroom.auth.calls import Inline
 from greenroom.core.access import AuthSpec
+from greenroom.core.events import Event, first_seq
 from greenroom.core.identity import system_assistant_id
-from greenroom.http.app import create_app
+from greenroom.core.thread_log import LogEvent, LogPart
+from greenroom.http.app import PARTS, create_app
 from greenroom.http.edge import Connections
 from greenroom.http.openai.response_objects import response_id
 from greenroom.http.settings import HttpSettings
@@ -37,6 +40,8 @@ HIDDEN = (
     "GET /a2a/{assistant_id}/.well-known/agent.json",
 )
 """Routes that the OpenAPI document leaves out."""
+SOCKET = "WEBSOCKET /threads/{thread_id}/stream/events"
+"""The document has no WebSockets."""
 MESSAGES = {"properties": {"messages": {"type": "array"}}, "required": []}
 CHATS = {"input_schema": MESSAGES, "output_schema": MESSAGES}
 
@@ -136,6 +141,11 @@ ROWS: dict[str, Row] = {
     "POST /threads/{thread_id}/copy": Row("same"),
     "GET /threads/{thread_id}/storage": Row("same"),
     "GET /threads/{thread_id}/stream": Row("same"),
+    "POST /threads/{thread_id}/commands": Row(
+        "same", lambda ids: {"id": 1, "method": "state.get", "params": {}}
+    ),
+    "POST /threads/{thread_id}/stream/events": Row("same", lambda ids: {"channels": ["values"]}),
+    SOCKET: Row("same", lambda ids: {"channels": ["values"]}),
     "GET /threads/{thread_id}/state": Row("same"),
     "POST /threads/{thread_id}/state": Row("same", lambda ids: {"values": {"x": 1}}),
     "PATCH /threads/{thread_id}/state": Row("same", lambda ids: {"metadata": {"x": 1}}),
@@ -225,8 +235,10 @@ class World:
             response_id=ids.response,
             delivery_id=ids.run,
         )
-        if path.endswith("/stream") and "/runs" not in path:
-            return await self._looked_into(who, path)
+        if method == "WEBSOCKET":
+            return await self._through_a_socket(who, path, row, ids)
+        if path.endswith(("/stream", "/stream/events")) and "/runs" not in path:
+            return await self._looked_into(who, method, path, row, ids)
         return await self.client.request(
             method,
             self.mount + path,
@@ -235,13 +247,39 @@ class World:
             params=row.query(ids) if row.query is not None else None,
         )
 
-    async def _looked_into(self, who: str, path: str) -> httpx.Response:
+    async def _through_a_socket(self, who: str, path: str, row: Row, ids: Ids) -> httpx.Response:
+        """What a WebSocket has said to a subscription until its client leaves."""
+        assert row.body is not None
+        asked = {"id": 1, "method": "subscription.subscribe", "params": row.body(ids)}
+        told = [
+            {"type": "websocket.connect"},
+            {"type": "websocket.receive", "text": orjson.dumps(asked).decode()},
+        ]
+        sent = list[Any]()
+        scope = {
+            "type": "websocket",
+            "path": self.mount + path,
+            "root_path": "",
+            "query_string": b"",
+            "headers": [(b"authorization", f"Bearer tok-{who}".encode())],
+        }
+        await self._until_left(scope, told, {"type": "websocket.disconnect", "code": 1000}, sent)
+        said = [orjson.loads(each["text"]) for each in sent if each["type"] == "websocket.send"]
+        for each in said:
+            each.get("result", {}).pop("subscription_id", None)
+        closed = any(each["type"] == "websocket.close" for each in sent)
+        return httpx.Response(403 if closed else 200, content=orjson.dumps(said))
+
+    async def _looked_into(
+        self, who: str, method: str, path: str, row: Row, ids: Ids
+    ) -> httpx.Response:
         """What a stream that never ends has sent when its client leaves."""
-        leaves, sent = asyncio.Event(), list[Any]()
+        body = orjson.dumps(row.body(ids)) if row.body is not None else b""
+        sent = list[Any]()
         scope = {
             "type": "http",
             "http_version": "1.1",
-            "method": "GET",
+            "method": method,
             "scheme": "http",
             "path": self.mount + path,
             "raw_path": (self.mount + path).encode(),
@@ -252,9 +290,21 @@ class World:
             "server": ("edge", 80),
         }
 
+        told = [{"type": "http.request", "body": body, "more_body": False}]
+        await self._until_left(scope, told, {"type": "http.disconnect"}, sent)
+        body = b"".join(each.get("body", b"") for each in sent)
+        return httpx.Response(sent[0]["status"], content=body.replace(b": heartbeat\n\n", b""))
+
+    async def _until_left(
+        self, scope: dict[str, Any], told: list[Any], left: dict[str, Any], sent: list[Any]
+    ) -> None:
+        leaves = asyncio.Event()
+
         async def receive() -> Any:
+            if told:
+                return told.pop(0)
             await leaves.wait()
-            return {"type": "http.disconnect"}
+            return left
 
         async def send(message: Any) -> None:
             sent.append(message)
@@ -264,8 +314,6 @@ class World:
         leaves.set()
         if not done:
             await asyncio.wait_for(asking, 5)
-        body = b"".join(each.get("body", b"") for each in sent)
-        return httpx.Response(sent[0]["status"], content=body.replace(b": heartbeat\n\n", b""))
 
     def state_of_maker(self, ids: Ids) -> Any:
         records = self.records
@@ -320,6 +368,8 @@ async def world(request, pair) -> Any:
     app.middleware_stack = None
     runtime.answer = orjson.dumps(CHATS)
     runtime.thread_frames = [b'event: x\r\ndata: "secret of the maker"\r\n\r\n']
+    secret = Event(first_seq(1), 1, "values", b'{"x":"secret of the maker"}')
+    runtime.log_parts = [LogPart(events=[LogEvent(number=1, run_id="r", event=secret)])]
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://edge") as client:
         yield World(app, records, runtime, client, request.param, *pair)
@@ -361,7 +411,14 @@ async def made_by_maker(world: World) -> Ids:
 def routes() -> set[str]:
     paths = app_of_users().openapi()["paths"]
     found = {f"{method.upper()} {path}" for path, methods in paths.items() for method in methods}
-    return found | set(HIDDEN)
+    sockets = {
+        f"WEBSOCKET {mount}{route.path}"
+        for mount in MOUNTS
+        for _, part in PARTS
+        for route in part.router.routes
+        if isinstance(route, APIWebSocketRoute)
+    }
+    return found | set(HIDDEN) | sockets
 
 
 def test_each_route_has_a_row() -> None:

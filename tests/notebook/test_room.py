@@ -91,6 +91,7 @@ def gated(version: str, gate: Path) -> Any:
 def room() -> Iterator[greenroom.Room]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GREENROOM_GATEWAY_REPLICAS", "1")  # nothing here kills one
+        patch.setenv("GREENROOM_HAPROXY", "false")  # a second of CPU
         with greenroom.open({"chat": CHAT, "judge": JUDGE}, quiet=True) as room:
             yield room
 

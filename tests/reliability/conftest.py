@@ -15,9 +15,11 @@ from tests.reliability.witness import Effects
 from tests.serving import Served, serving
 
 MORTAL = Path(__file__).parent / "langgraph.json"
-INSPECT_S = 25.0
+GRACE_S = 2.5
+"""What a cancelled run gets to stop. Tests wait that long for those that do not."""
+INSPECT_S = 15.0
 """What a question about a state may take. Tests wait that long for one that hangs; what must not
-wait for it has so long to come first."""
+wait for it has so long to come first, and a run that is stopped takes `GRACE_S` of it."""
 READS = "reads"
 """File in the server's directory: in which processes factories were called for readers."""
 
@@ -33,6 +35,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, stage: Stage) -> Iterator[S
     directory = tmp_path_factory.mktemp("reliability")
     environment = {
         "GREENROOM_HAPROXY": "false",
+        "GREENROOM_CANCEL_GRACE_S": str(GRACE_S),
         "GREENROOM_INSPECT_S": str(INSPECT_S),
         "MORTAL_READS": str(directory / READS),
         "STAGE": str(stage.directory),

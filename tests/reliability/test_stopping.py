@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import dataclass
 
 import httpx
 import pytest
@@ -12,22 +13,51 @@ from tests.reliability.test_run_deaths import begin, thread
 from tests.reliability.witness import HANGS_S, Effects, Seen, is_warm, until, view_into
 from tests.serving import Served
 
-WAYS = ["sleep", "loop", "c code", "swallow"]
+WAYS = [("sleep", "loop"), ("c code", "swallow")]
+"""Two at a time, since each waits for its grace; of each two only one takes a CPU."""
 
 
-@pytest.mark.parametrize("how", WAYS)
-async def test_stop_stops_who_does_not_want_to_and_nobody_else_slows_down(
-    http: httpx.AsyncClient, effects: Effects, how: str
-) -> None:
-    """One run blocks, another streams tokens, and `/ok` is asked all the while."""
-    await is_warm(http)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Blocking:
+    """A run that does not stop by itself, and its viewer."""
+
+    thread_id: str
+    run_id: str
+    viewer: asyncio.Task[None]
+
+
+async def blocking(http: httpx.AsyncClient, how: str) -> Blocking:
     thread_id = await thread(http)
-    blocking = Seen()
+    seen = Seen()
     body = {"assistant_id": "stubborn", "input": {"how": how}, "stream_mode": ["custom"]}
-    path = f"/threads/{thread_id}/runs"
-    stopped = asyncio.create_task(view_into(blocking, http, "POST", f"{path}/stream", json=body))
-    await until(lambda: blocking.of("custom"))
-    run_id = blocking.of("metadata")[0]["run_id"]
+    path = f"/threads/{thread_id}/runs/stream"
+    viewer = asyncio.create_task(view_into(seen, http, "POST", path, json=body))
+    await until(lambda: seen.of("custom"))
+    return Blocking(thread_id=thread_id, run_id=seen.of("metadata")[0]["run_id"], viewer=viewer)
+
+
+async def stop(http: httpx.AsyncClient, run: Blocking) -> None:
+    path = f"/threads/{run.thread_id}/runs"
+    asked_s = time.monotonic()
+    answer = await http.post(f"{path}/{run.run_id}/cancel", params={"wait": "true"})
+    assert answer.is_success
+    assert time.monotonic() - asked_s < HANGS_S
+    await asyncio.wait_for(run.viewer, 10)
+    assert (await http.get(f"{path}/{run.run_id}")).json()["status"] == "interrupted"
+    found = (await http.get(f"/threads/{run.thread_id}")).json()
+    assert found["status"] in ("idle", "interrupted")
+    # The thread is free for another run.
+    body = {"assistant_id": "steps", "input": {"n": 2, "i": 0}}
+    assert (await http.post(f"{path}/wait", json=body)).json()["i"] == 2
+
+
+@pytest.mark.parametrize("ways", WAYS, ids=" and ".join)
+async def test_stop_stops_who_does_not_want_to_and_nobody_else_slows_down(
+    http: httpx.AsyncClient, effects: Effects, ways: tuple[str, str]
+) -> None:
+    """Two runs block, another streams tokens, and `/ok` is asked all the while."""
+    await is_warm(http)
+    runs = await asyncio.gather(*(blocking(http, how) for how in ways))
 
     talking = Seen()
     body = {"assistant_id": "tokens", "stream_mode": ["messages-tuple"]}
@@ -44,18 +74,7 @@ async def test_stop_stops_who_does_not_want_to_and_nobody_else_slows_down(
     assert talking.gap_s < HANGS_S
     assert slowest_s < HANGS_S
 
-    asked_s = time.monotonic()
-    params = {"wait": "true"}
-    answer = await http.post(f"{path}/{run_id}/cancel", params=params)
-    assert answer.is_success
-    assert time.monotonic() - asked_s < HANGS_S
-    await asyncio.wait_for(stopped, 10)
-    assert (await http.get(f"{path}/{run_id}")).json()["status"] == "interrupted"
-    found = (await http.get(f"/threads/{thread_id}")).json()
-    assert found["status"] in ("idle", "interrupted")
-    # The thread is free for another run.
-    body = {"assistant_id": "steps", "input": {"n": 2, "i": 0}}
-    assert (await http.post(f"{path}/wait", json=body)).json()["i"] == 2
+    await asyncio.gather(*(stop(http, run) for run in runs))
 
 
 async def test_a_run_that_obeys_is_stopped_at_once(

@@ -25,7 +25,10 @@ BOUND_S = 30.0
 @pytest.fixture(scope="module")
 def users(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     config = Path(__file__).parent / "users.json"
-    with serving(tmp_path_factory.mktemp("users"), config) as server:
+    # Without HAProxy it starts sooner; both gateways answer.
+    environment = {"GREENROOM_HAPROXY": "false"}
+    folder = tmp_path_factory.mktemp("users")
+    with serving(folder, config, environment=environment) as server:
         yield server
 
 

@@ -23,6 +23,7 @@ from greenroom.core.errors import Conflict, GreenroomError, NotFound
 from greenroom.core.ports import JsonObject
 from greenroom.core.runs import CancelRequest, Outcome, RunStatus
 from greenroom.core.scopes import SERVER
+from greenroom.http import following
 from greenroom.http.bodies import validated
 from greenroom.http.creation import NewRun, create_run
 from greenroom.http.edge import Edge
@@ -38,7 +39,7 @@ from greenroom.http.mcp.messages import (
     notification_frame,
     result_body,
 )
-from greenroom.http.streaming import EventStream, LateJson, close
+from greenroom.http.streaming import close
 from greenroom.wire.dialects import Dialect
 from greenroom.wire.encoding import dumps, is_object, loads
 from greenroom.wire.models import RunCreate
@@ -113,14 +114,8 @@ def late_json(edge: Edge, run: NewRun, request_id: Id) -> Response:
     async def produce() -> bytes:
         return await _answer(edge, run, request_id)
 
-    return LateJson(
-        produce,
-        edge.connections,
-        idle_s=edge.settings.heartbeat_s,
-        send_timeout_s=edge.settings.send_timeout_s,
-        headers={},
-        on_leave=cancelling(edge, run.thread_id, run.run_id, SERVER),
-    )
+    leave = cancelling(edge, run.thread_id, run.run_id, SERVER)
+    return following.late_json(edge, produce, leave=leave)
 
 
 def event_stream(edge: Edge, run: NewRun, request_id: Id, token: str | int | None) -> Response:
@@ -129,14 +124,8 @@ def event_stream(edge: Edge, run: NewRun, request_id: Id, token: str | int | Non
     Args:
         token: the client's ``progressToken``; None for no progress.
     """
-    return EventStream(
-        _frames(edge, run, request_id, token),
-        edge.connections,
-        idle_s=edge.settings.heartbeat_s,
-        send_timeout_s=edge.settings.send_timeout_s,
-        headers={},
-        on_leave=cancelling(edge, run.thread_id, run.run_id, SERVER),
-    )
+    leave = cancelling(edge, run.thread_id, run.run_id, SERVER)
+    return following.event_stream(edge, _frames(edge, run, request_id, token), leave=leave)
 
 
 async def _frames(

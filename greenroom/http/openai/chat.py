@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Message
 
 from greenroom.core.errors import GreenroomError, NotFound, Unavailable
 from greenroom.core.ports import JsonObject
@@ -18,9 +17,10 @@ from greenroom.http.answering import json
 from greenroom.http.bodies import parse
 from greenroom.http.creation import NewRun
 from greenroom.http.edge import Edge, dialect_of, edge_of
-from greenroom.http.following import cancelling
+from greenroom.http.following import cancelling, event_stream
 from greenroom.http.openai.errors import RunFailed, error_body, failure_of, refusal
 from greenroom.http.openai.inputs import chat_messages
+from greenroom.http.openai.late import late_answer
 from greenroom.http.openai.outputs import Said, ToolCall
 from greenroom.http.openai.parameters import configurable_of
 from greenroom.http.openai.served import model_of, seconds_of
@@ -28,8 +28,7 @@ from greenroom.http.openai.speech import Answered, spoken
 from greenroom.http.openai.states import of_output
 from greenroom.http.openai.turns import OF_OPENAI, Place, Turn, begun, place_of
 from greenroom.http.parameters import thread_id_of
-from greenroom.http.sending import put_body
-from greenroom.http.streaming import EventStream, OpenAnswer, close
+from greenroom.http.streaming import close
 from greenroom.wire.encoding import dumps, loads
 from greenroom.wire.openai_models import ChatCompletionCreate
 
@@ -69,24 +68,10 @@ async def create(request: Request) -> Response:
     completion = Completion(edge=edge, run=run, model=asked.model, after=_after(run))
     leave = cancelling(edge, run.thread_id, run.run_id, SERVER)
     if not asked.stream:
-        return LateAnswer(
-            completion.whole,
-            edge.connections,
-            headers={},
-            idle=b"",
-            idle_s=edge.settings.heartbeat_s,
-            send_timeout_s=edge.settings.send_timeout_s,
-            on_leave=leave,
-        )
+        return late_answer(edge, completion.whole, leave)
     options = asked.stream_options or {}
-    return EventStream(
-        completion.chunks(bool(options.get("include_usage"))),
-        edge.connections,
-        idle_s=edge.settings.heartbeat_s,
-        send_timeout_s=edge.settings.send_timeout_s,
-        headers={},
-        on_leave=leave,
-    )
+    chunks = completion.chunks(bool(options.get("include_usage")))
+    return event_stream(edge, chunks, leave=leave)
 
 
 def _after(run: NewRun) -> str | None:
@@ -202,32 +187,3 @@ def _call(call: ToolCall) -> JsonObject:
 
 def _frame(value: Any) -> bytes:
     return b"data: %b\r\n\r\n" % dumps(value)
-
-
-class LateAnswer(OpenAnswer):
-    """An answer whose status is known only at its end, so nothing is sent before.
-
-    Clients of OpenAI tell by the status that a request has failed.
-    """
-
-    def __init__(self, produce: Callable[[], Awaitable[Response]], *args: Any, **given: Any):
-        super().__init__(*args, **given)
-        self._produce = produce
-
-    async def _start(self) -> None:
-        """Waits with the headers."""
-
-    async def _write(self, body: bytes, *, more: bool) -> None:
-        if body:
-            await super()._write(body, more=more)
-
-    async def _body(self) -> None:
-        answer = await self._race(self._produce())
-        start: Message = {
-            "type": "http.response.start",
-            "status": answer.status_code,
-            "headers": answer.raw_headers,
-        }
-        await self._send(start)
-        timeout_s = self._send_timeout_s
-        await self._sent(put_body(self._send, bytes(answer.body), more=False, timeout_s=timeout_s))

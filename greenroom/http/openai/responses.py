@@ -23,12 +23,12 @@ from greenroom.http.answering import json
 from greenroom.http.bodies import parse
 from greenroom.http.creation import NewRun, plain
 from greenroom.http.edge import Edge, dialect_of, edge_of
-from greenroom.http.following import cancelling
+from greenroom.http.following import cancelling, event_stream
 from greenroom.http.gates import cancels, id_value, reads_thread
 from greenroom.http.openai import states
-from greenroom.http.openai.chat import LateAnswer
 from greenroom.http.openai.errors import RunFailed, refusal
 from greenroom.http.openai.inputs import response_messages
+from greenroom.http.openai.late import late_answer
 from greenroom.http.openai.parameters import configurable_of
 from greenroom.http.openai.response_events import Events
 from greenroom.http.openai.response_objects import (
@@ -44,12 +44,12 @@ from greenroom.http.openai.response_objects import (
 from greenroom.http.openai.served import Model, model_of
 from greenroom.http.openai.turns import Place, Turn, begun, place_of
 from greenroom.http.parameters import flag, number, text, thread_id_of
-from greenroom.http.streaming import EventStream
 from greenroom.wire.dialects import Dialect
 from greenroom.wire.encoding import is_object, loads
 from greenroom.wire.openai_models import ResponseCreate
 
 _CONVERSATION = "conv_"
+FROM_THE_START = -1
 
 
 async def create(request: Request) -> Response:
@@ -92,8 +92,8 @@ async def create(request: Request) -> Response:
     record = _record(run)
     leave = None if asked.background else cancelling(edge, run.thread_id, run.run_id, SERVER)
     if asked.stream:
-        return _stream(edge, Events(edge=edge, record=record, placement=run.created.placement),
-                       leave=leave)  # fmt: skip
+        events = Events(edge=edge, record=record, placement=run.created.placement)
+        return event_stream(edge, events.frames(FROM_THE_START), leave=leave)
     if asked.background:
         return json(record.shown(status=record.status))
 
@@ -104,15 +104,7 @@ async def create(request: Request) -> Response:
             return refusal(RunFailed("The run was deleted before it ended."))
         return json(ended(await reread(edge, record), end))
 
-    return LateAnswer(
-        whole,
-        edge.connections,
-        headers={},
-        idle=b"",
-        idle_s=edge.settings.heartbeat_s,
-        send_timeout_s=edge.settings.send_timeout_s,
-        on_leave=leave,
-    )
+    return late_answer(edge, whole, leave)
 
 
 def _record(run: NewRun) -> Record:
@@ -202,18 +194,8 @@ async def get(request: Request, value: str) -> Response:
             "The events of this response are not kept: a response has them if it was created with"
             " 'background' and 'stream'."
         )
-    return _stream(edge, Events(edge=edge, record=record, placement=None, resumable=True), after)
-
-
-def _stream(edge: Edge, events: Events, after: int | None = None, leave: Any = None) -> Response:
-    return EventStream(
-        events.frames(-1 if after is None else after),
-        edge.connections,
-        idle_s=edge.settings.heartbeat_s,
-        send_timeout_s=edge.settings.send_timeout_s,
-        headers={},
-        on_leave=leave,
-    )
+    events = Events(edge=edge, record=record, placement=None, resumable=True)
+    return event_stream(edge, events.frames(FROM_THE_START if after is None else after))
 
 
 async def cancel(request: Request, value: str) -> Response:

@@ -47,11 +47,12 @@ _FACTS = (
     "assistant_version",
     "assistant_revision",
     "user",
+    "logged",
 )
 _IN_FLIGHT = f"""
 SELECT run_id::text, thread_id, assistant_id::text, graph_id, status, attempt, deaths, actor,
     temporary, resumable, resumes, webhook, assistant_version, assistant_revision,
-    auth_user::text AS "user",
+    auth_user::text AS "user", logged,
     multitask_strategy,
     coalesce(stop, CASE WHEN {OF_DELETED_ASSISTANT} THEN 'interrupt' END) AS cancel,
     extract(epoch FROM due_at - clock_timestamp())::float8 AS due_in_s

@@ -17,30 +17,36 @@ died in between; its actor handed it back; it did not reach the end of a superst
 
 # --- SQL under names ------------------------------------------------------------------------------
 
-_MADE_THREAD = """
-    INSERT INTO greenroom.threads (thread_id, status, metadata, config)
+# A run belongs to the log of its thread if it asks for that, or if the thread has a log. It is
+# numbered when it begins. A thread has a log from its first logged run on.
+_NEXT_IN_LOG = """log_runs = threads.log_runs + CASE
+            WHEN %(logged)s AND threads.log_runs = 0 THEN 1
+            WHEN %(actor)s::text IS NOT NULL AND threads.log_runs > 0 THEN 1 ELSE 0 END"""
+
+_MADE_THREAD = f"""
+    INSERT INTO greenroom.threads (thread_id, status, metadata, config, log_runs)
     SELECT %(thread)s, 'busy', %(run_metadata)s::jsonb || %(thread_metadata)s::jsonb,
-        %(config)s::jsonb
+        %(config)s::jsonb, CASE WHEN %(logged)s THEN 1 ELSE 0 END
     FROM fresh WHERE NOT EXISTS (SELECT 1 FROM known)
     ON CONFLICT (thread_id) DO UPDATE SET status = 'busy',
         metadata = threads.metadata || %(thread_metadata)s::jsonb,
         config = threads.config || %(config)s::jsonb,
-        updated_at = clock_timestamp()
-    WHERE {scope}
-    RETURNING thread_id, metadata"""
+        updated_at = clock_timestamp(), {_NEXT_IN_LOG}
+    WHERE {{scope}}
+    RETURNING thread_id, metadata, log_runs"""
 
-_FOUND_THREAD = """
+_FOUND_THREAD = f"""
     UPDATE greenroom.threads SET status = 'busy',
         metadata = threads.metadata || %(thread_metadata)s::jsonb,
         config = threads.config || %(config)s::jsonb,
-        updated_at = clock_timestamp()
+        updated_at = clock_timestamp(), {_NEXT_IN_LOG}
     WHERE thread_id = %(thread)s AND NOT EXISTS (SELECT 1 FROM known)
-        AND EXISTS (SELECT 1 FROM fresh) AND {scope}
-    RETURNING thread_id, metadata"""
+        AND EXISTS (SELECT 1 FROM fresh) AND {{scope}}
+    RETURNING thread_id, metadata, log_runs"""
 
 _ADMIT = """
 WITH known AS (
-    SELECT created_at, status IN ('pending', 'running') AS is_current, metadata
+    SELECT created_at, status IN ('pending', 'running') AS is_current, metadata, logged, log_number
     FROM greenroom.runs WHERE run_id = %(run)s),
 fresh AS (
     SELECT WHERE %(state)s::bigint IS NULL OR EXISTS (
@@ -50,28 +56,30 @@ thread AS ({thread}),
 merged AS (
     SELECT thread_id, %(defaults)s::jsonb
         || (metadata - '{thread_id,run_id,graph_id,assistant_id}'::text[])
-        || %(run_metadata)s::jsonb AS metadata
+        || %(run_metadata)s::jsonb AS metadata, log_runs, %(logged)s OR log_runs > 0 AS logged
     FROM thread),
 made AS (
     INSERT INTO greenroom.runs (run_id, thread_id, assistant_id, graph_id, status, attempt,
         actor, kwargs, metadata, multitask_strategy, temporary, resumable, resumes, webhook,
         due_at, started_at, assistant_version, assistant_revision, caller,
-        auth_user)
+        auth_user, logged, log_number)
     SELECT %(run)s, thread_id, %(assistant)s, %(graph)s, %(status)s, %(attempt)s, %(actor)s,
         (%(kwargs)s::text || coalesce(metadata::text || %(more_kwargs)s::text, ''))::json,
-        metadata, %(strategy)s, %(temporary)s, %(resumable)s,
+        metadata, %(strategy)s, %(temporary)s, %(resumable)s OR logged,
         %(resumes)s, %(webhook)s,
         CASE WHEN %(after_s)s::float8 > 0
             THEN clock_timestamp() + make_interval(secs => %(after_s)s::float8) END,
         CASE WHEN %(actor)s::text IS NOT NULL THEN clock_timestamp() END,
-        %(version)s, %(state)s, %(caller)s, %(user)s::json
+        %(version)s, %(state)s, %(caller)s, %(user)s::json, logged,
+        CASE WHEN logged AND %(actor)s::text IS NOT NULL THEN log_runs END
     FROM merged
     ON CONFLICT (run_id) DO NOTHING
-    RETURNING created_at, metadata)
+    RETURNING created_at, metadata, logged, log_number)
 SELECT created_at, true, NOT EXISTS (
-    SELECT 1 FROM checkpoints WHERE thread_id = %(thread)s), metadata::text FROM made
-UNION ALL SELECT created_at, is_current, false, metadata::text FROM known
-UNION ALL SELECT NULL, false, false, NULL WHERE NOT EXISTS (SELECT 1 FROM fresh)
+    SELECT 1 FROM checkpoints WHERE thread_id = %(thread)s), metadata::text, logged,
+    log_number FROM made
+UNION ALL SELECT created_at, is_current, false, metadata::text, logged, log_number FROM known
+UNION ALL SELECT NULL, false, false, NULL, false, NULL WHERE NOT EXISTS (SELECT 1 FROM fresh)
     AND NOT EXISTS (SELECT 1 FROM known)"""
 _ADMIT_MAKING_THREAD = _ADMIT.replace("{thread}", _MADE_THREAD)
 _ADMIT_ON_THREAD = _ADMIT.replace("{thread}", _FOUND_THREAD)
@@ -89,8 +97,8 @@ _ONCE_MAKING_THREAD, _ONCE_ON_THREAD = (
     sql.replace(_NEW, f"{_NEW} AND {MAY_MAKE}")
     .replace("WITH known", f"{HELD}, known")
     .replace(
-        "RETURNING created_at, metadata)\nSELECT",
-        f"RETURNING created_at, metadata),{NOTED}\nSELECT",
+        "RETURNING created_at, metadata, logged, log_number)\nSELECT",
+        f"RETURNING created_at, metadata, logged, log_number),{NOTED}\nSELECT",
     )
     for sql in (_ADMIT_MAKING_THREAD, _ADMIT_ON_THREAD)
 )
@@ -103,6 +111,25 @@ UPDATE greenroom.runs SET status = 'running', attempt = %(attempt)s, actor = %(a
 WHERE run_id = %(run)s AND status IN ('pending', 'running') AND attempt <= %(attempt)s
 RETURNING kwargs::text, attempt = 1 AND NOT EXISTS (
     SELECT 1 FROM checkpoints WHERE checkpoints.thread_id = runs.thread_id)"""
+
+_NUMBERED = """
+WITH numbered AS (
+    UPDATE greenroom.threads SET log_runs = log_runs + 1
+    WHERE thread_id = %(thread)s AND EXISTS (
+        SELECT 1 FROM greenroom.runs WHERE run_id = %(run)s AND log_number IS NULL)
+    RETURNING log_runs)
+"""
+_START_LOGGED = (
+    _NUMBERED
+    + _START.strip().replace(
+        "SET status",
+        "SET log_number = coalesce(log_number, (SELECT log_runs FROM numbered)), status",
+    )
+    + ", log_number"
+)
+_NUMBER = f"""{_NUMBERED}
+UPDATE greenroom.runs SET log_number = (SELECT log_runs FROM numbered)
+WHERE run_id = %(run)s AND log_number IS NULL"""
 
 _STORE_CANCEL = "UPDATE greenroom.runs SET stop = coalesce(stop, %(stop)s) WHERE run_id = %(run)s"
 
@@ -136,13 +163,14 @@ FROM greenroom.runs WHERE run_id = %(run)s AND resumes"""
 def admit(request: RunRequest, *, actor: str | None, firing: Firing | None = None) -> Write:
     """Adds a new run and makes its thread ``busy``.
 
-    The write gives ``(created_at, is_current, is_first, metadata)``, or no row when the thread does
-    not exist, or is outside the request's scope. A run that is there already stays as it is, and so
-    does its thread; ``is_current`` is false if that run is over. ``is_first`` says that the thread
-    has no checkpoint. ``metadata`` is the run's: what it was given over its thread's, over the
-    request's ``defaults``. A row whose
-    ``created_at`` is None says that the assistant is not any more in the state that the request was
-    made from; nothing was added.
+    The write gives ``(created_at, is_current, is_first, metadata, logged, number)``, or no row when
+    the thread does not exist, or is outside the request's scope. A run that is there already stays
+    as it is, and so does its thread; ``is_current`` is false if that run is over. ``is_first`` says
+    that the thread has no checkpoint. ``metadata`` is the run's: what it was given over its
+    thread's, over the request's ``defaults``. ``logged`` says whether it belongs to the log of its
+    thread, and ``number`` is its number there, if it has one. A row whose ``created_at`` is None
+    says that the assistant is not any more in the state that the request was made from; nothing was
+    added.
 
     Args:
         request: the run.
@@ -201,6 +229,7 @@ def admit(request: RunRequest, *, actor: str | None, firing: Firing | None = Non
             "webhook": request.webhook,
             "after_s": request.after_s,
             "caller": request.caller,
+            "logged": request.logged,
         },
     )
 
@@ -213,13 +242,25 @@ def created(run_id: str) -> Write:
     return Write(_CREATED, {"run": run_id})
 
 
-def start(run_id: str, attempt: int, actor: str) -> Write:
+def start(run_id: str, attempt: int, actor: str, *, log_of: str | None = None) -> Write:
     """Begins an attempt of a run on an actor. The write gives ``(kwargs, is_first)``.
+
+    Args:
+        log_of: the thread to whose log the run belongs, if it does: the run is numbered there, and
+            the write gives its number as well.
 
     ``is_first`` says that the thread has no checkpoint. It is false for each later attempt: the
     attempt before may have written a checkpoint while this statement waited for it.
     """
-    return Write(_START, {"run": run_id, "attempt": attempt, "actor": actor})
+    given = {"run": run_id, "attempt": attempt, "actor": actor}
+    if log_of is not None:
+        return Write(_START_LOGGED, {**given, "thread": log_of})
+    return Write(_START, given)
+
+
+def number_run(run_id: str, thread_id: str) -> Write:
+    """Numbers a run of its thread's log that ends without having begun; does nothing otherwise."""
+    return Write(_NUMBER, {"run": run_id, "thread": thread_id})
 
 
 def store_cancel(run_id: str, action: CancelAction) -> Write:

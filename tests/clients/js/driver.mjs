@@ -3,6 +3,7 @@
 // the last of them {"kind": "over"}.
 
 import { createInterface } from "node:readline";
+import { WebSocket } from "ws";
 
 const [sdk] = process.argv.slice(2);
 const { Client } = await import(sdk);
@@ -58,7 +59,48 @@ async function underWay(threadId, graph, payload) {
   }
 }
 
+// Node.js 20 has no WebSocket of its own.
+globalThis.WebSocket ??= WebSocket;
+
+const contentOf = ({ content }) =>
+  typeof content === "string" ? content : content.map(({ text }) => text).join("");
+
 const SCENARIOS = {
+  async eventStream({ transport }) {
+    const thread = client.threads.stream({ assistantId: "talkative", transport });
+    const texts = [];
+    const values = [];
+    const reading = [
+      (async () => {
+        for await (const message of thread.messages) texts.push(await message.text);
+      })(),
+      (async () => {
+        for await (const { messages } of thread.values) values.push(messages.length);
+      })(),
+    ];
+    await thread.run.start({ input: question("hello") });
+    const { messages } = await thread.output;
+    while (!texts.length || values.at(-1) !== 2) await new Promise((r) => setTimeout(r, 20));
+    say("thread", { texts, values, output: messages.map(contentOf) });
+    await thread.close();
+    await Promise.allSettled(reading);
+  },
+
+  async eventInterrupt({ transport }) {
+    const thread = client.threads.stream({ assistantId: "trip", transport });
+    await thread.run.start({ input: { place: "Oslo" } });
+    while (!thread.interrupts.length) await new Promise((r) => setTimeout(r, 20));
+    const [{ interruptId, namespace, payload }] = thread.interrupts;
+    await thread.input.respond({ interrupt_id: interruptId, namespace, response: "yes" });
+    let state = {};
+    while (!state.approved) {
+      await new Promise((r) => setTimeout(r, 20));
+      state = (await client.threads.getState(thread.threadId)).values;
+    }
+    say("interrupt", { payload, state });
+    await thread.close();
+  },
+
   async stream({ graph, input, streamMode, streamSubgraphs }) {
     const threadId = await newThread();
     let created;

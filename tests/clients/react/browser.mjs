@@ -1,4 +1,5 @@
-// Plays scenarios in Chromium with a page that uses useStream, served from an origin of its own:
+// Plays scenarios in Chromium with a page that uses useStream, of the SDK or of @langchain/react,
+// served from an origin of its own:
 //   node browser.mjs <chromium> <profile directory>
 // One JSON object a line comes in ({scenario, sdk, api, ...}) and one goes out.
 import { writeFile } from "node:fs/promises";
@@ -11,11 +12,12 @@ import { chromium } from "playwright-core";
 const [executablePath, profile] = process.argv.slice(2);
 const PATIENCE_MS = 20_000;
 
+const isNew = (sdk) => sdk === "@langchain/react";
 const bundles = {};
 function bundle(sdk) {
   return (bundles[sdk] ??= build({
-    entryPoints: [fileURLToPath(new URL("page.jsx", import.meta.url))],
-    alias: { "@langchain/langgraph-sdk": sdk },
+    entryPoints: [fileURLToPath(new URL(isNew(sdk) ? "thread_page.jsx" : "page.jsx", import.meta.url))],
+    alias: isNew(sdk) ? {} : { "@langchain/langgraph-sdk": sdk },
     bundle: true,
     write: false,
     format: "esm",
@@ -75,10 +77,11 @@ class Chat {
     return chat;
   }
 
-  static async open({ sdk, api, graph = "agent", input = {}, reconnect = false }) {
+  static async open({ sdk, api, graph = "agent", input = {}, reconnect = false, ...more }) {
     const chat = new Chat(await context.newPage());
     const query = new URLSearchParams({ api, graph, input: JSON.stringify(input) });
     if (reconnect) query.set("reconnect", "1");
+    for (const name of ["transport", "thread"]) if (more[name]) query.set(name, more[name]);
     await chat.page.goto(`${origin}/${encodeURIComponent(sdk)}/?${query}`);
     return chat;
   }
@@ -206,6 +209,60 @@ const SCENARIOS = {
     await chat.click("li:first-child .earlier");
     await chat.until(() => document.querySelector(".message.human").textContent === "first");
     return chat.told({ before, edited, branch });
+  },
+
+  // The hooks of @langchain/react: a message is edited, and the run goes on from before it.
+  async fork(chat) {
+    await chat.write("first");
+    await chat.click("#send");
+    await chat.untilIdle(1);
+    await chat.write("second");
+    await chat.click("#send");
+    await chat.untilIdle(2);
+    const before = await chat.texts(".message");
+    await chat.write("edited");
+    await chat.click("li:first-child .edit");
+    await chat.until(() => document.querySelector(".message.human")?.textContent === "edited");
+    await chat.until(() => document.querySelectorAll(".message").length === 2);
+    await chat.untilIdle(1);
+    return chat.told({ before });
+  },
+
+  // Two tabs on one thread: the second sees the run of the first, from its begin to its end.
+  async tabs(chat, options) {
+    await chat.write("hello");
+    await chat.click("#send");
+    await chat.untilTokens(3);
+    const other = await Chat.open({ ...options, thread: await chat.text("#thread") });
+    try {
+      await other.untilTokens(3);
+      const meanwhile = await other.text("#loading");
+      await writeFile(options.input.gate, "");
+      await chat.untilIdle(1);
+      await other.untilIdle(1);
+      const seen = await other.told();
+      return chat.told({ meanwhile, seen });
+    } finally {
+      await other.page.close();
+    }
+  },
+
+  // A run with a tool and a subgraph.
+  async crew(chat) {
+    await chat.write("hello");
+    await chat.click("#send");
+    await chat.untilIdle(2);
+    return chat.told({ tools: await chat.texts(".call"), subgraphs: await chat.texts(".subgraph") });
+  },
+
+  // Something is killed when the page shows the first tokens; then the answer goes on.
+  async outlive(chat, { input }) {
+    await chat.write("hello");
+    await chat.click("#send");
+    await chat.untilTokens(3);
+    await writeFile(`${input.gate}.ready`, "");
+    await chat.untilIdle(1);
+    return chat.told();
   },
 
   // A page of another server: presses its button and waits until it says what is expected.
