@@ -63,7 +63,7 @@ async def test_whoever_comes_later_gets_the_same(talk: Talk) -> None:
     thread_id = uuid()
     over = lambda data: data["params"]["data"]["event"] == "completed"  # noqa: E731
     async with log(talk, thread_id) as stream:
-        await command(talk, thread_id, "run.start", assistant_id="trivial", input={"x": "1"})
+        await command(talk, thread_id, "run.start", assistant_id="counter", input={"count": 0})
         await stream.until("lifecycle", over)
     async with log(talk, thread_id, channels=["lifecycle"]) as again:
         await again.until("lifecycle", over)
@@ -158,10 +158,10 @@ async def test_a_filter_without_channels_is_refused(talk: Talk, channels: Any) -
 async def test_a_state_is_got_by_command(talk: Talk) -> None:
     thread_id = uuid()
     async with log(talk, thread_id) as stream:
-        await command(talk, thread_id, "run.start", assistant_id="trivial", input={"x": "1"})
+        await command(talk, thread_id, "run.start", assistant_id="counter", input={"count": 0})
         await stream.until("lifecycle", lambda data: data["params"]["data"]["event"] == "completed")
     answer = await command(talk, thread_id, "state.get", namespace=[])
-    assert answer["result"]["values"]["x"]
+    assert answer["result"]["values"]["count"] > 0
 
 
 async def test_a_run_that_is_cancelled_while_it_waits_has_an_end(talk: Talk) -> None:
