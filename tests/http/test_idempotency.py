@@ -315,7 +315,8 @@ async def test_the_description_of_the_api_names_the_header(app):
     }
     routes = {path.replace(THREAD, "{thread_id}") for path in ROUTES}
     routes |= {f"{path}/{end}" for path in _RUNS for end in ("wait", "stream")}
-    routes.add("/threads/{thread_id}/runs/{run_id}/input")  # `test_inputs.py` has it
+    # `test_inputs.py` and `test_event_streaming.py` have these.
+    routes |= {f"/threads/{{thread_id}}/{end}" for end in ("runs/{run_id}/input", "commands")}
     # `test_feedback.py` has these.
     routes |= {f"/runs/{{run_id}}/feedback{key}" for key in ("", "/{key}")}
     assert named == routes | {f"/api{path}" for path in routes}

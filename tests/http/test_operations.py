@@ -73,13 +73,6 @@ GET /metrics
 """
 """The operations of the Platform's own description of its API, with our names of parameters."""
 
-MISSING = {
-    "POST /threads/{thread_id}/stream/events",
-    "POST /threads/{thread_id}/commands",
-}
-"""The event-streaming protocol; docs/limits.md names it."""
-
-
 REFUSED = {"GET /mcp", "DELETE /mcp"}
 """405, as the protocol wants it of a server without sessions; the reference describes them."""
 
@@ -97,7 +90,7 @@ async def test_the_operations_of_the_platform_are_here(
         if path.startswith(prefix)
         for method in methods
     }
-    assert wanted - here == MISSING | REFUSED
+    assert wanted - here == REFUSED
     for operation in REFUSED:
         method, path = operation.split()
         assert (await client.request(method, prefix + path)).status_code == 405

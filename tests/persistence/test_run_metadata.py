@@ -67,7 +67,7 @@ async def test_a_runs_metadata_lie_over_its_threads_and_those_over_the_assistant
 ) -> None:
     await a_thread(pool)
     request = asked(create_thread=create_thread)
-    ((*_, metadata),) = await commit(pool, journal.admit(request, actor="x"))
+    ((*_, metadata, _, _),) = await commit(pool, journal.admit(request, actor="x"))
     shown = MERGED
     assert json.loads(metadata) == shown
     stored = await row(pool, "SELECT metadata, kwargs::text AS kwargs FROM greenroom.runs")
@@ -82,11 +82,11 @@ async def test_a_runs_metadata_lie_over_its_threads_and_those_over_the_assistant
 async def test_an_admission_that_is_repeated_gives_the_same_metadata(pool: Pool) -> None:
     await a_thread(pool)
     request = asked()
-    ((*_, first),) = await commit(pool, journal.admit(request, actor=None))
+    ((*_, first, _, _),) = await commit(pool, journal.admit(request, actor=None))
     async with pool.connection() as connection:
         await connection.execute('UPDATE greenroom.threads SET metadata = \'{"team": "red"}\'')
-    assert [each[-1] for each in await commit(pool, journal.admit(request, actor=None))] == [first]
-    assert [each[-1] for each in await commit(pool, journal.created(request.run_id))] == [first]
+    assert [each[-3] for each in await commit(pool, journal.admit(request, actor=None))] == [first]
+    assert [each[1] for each in await commit(pool, journal.created(request.run_id))] == [first]
     ((kwargs, _),) = await commit(pool, journal.start(request.run_id, 1, "x"))
     assert kwargs.encode() == request.kwargs_with(first.encode())
 
@@ -111,7 +111,7 @@ async def test_a_threads_metadata_forge_no_identity(pool: Pool) -> None:
     forged = {"thread_id": "f", "run_id": "f", "graph_id": "f", "assistant_id": "f"}
     await a_thread(pool, THREAD | forged)
     request = asked()
-    ((*_, metadata),) = await commit(pool, journal.admit(request, actor=None))
+    ((*_, metadata, _, _),) = await commit(pool, journal.admit(request, actor=None))
     assert json.loads(metadata) == MERGED
 
 

@@ -109,8 +109,15 @@ async def until_said(http: httpx.AsyncClient, said: str) -> None:
 
 
 async def until(ask: Callable[[], Any], holds: Callable[[Any], object]) -> None:
+    """Asks until the answer is as it should be; one breaks off while a gateway is replaced."""
     deadline_s = time.monotonic() + BOUND_S
-    while not holds(found := await ask()):
+    while True:
+        try:
+            found = await ask()
+            if holds(found):
+                return
+        except httpx.TransportError as error:
+            found = error
         assert time.monotonic() < deadline_s, found
 
 
