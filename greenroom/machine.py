@@ -7,6 +7,7 @@ standard library only. psutil is imported by the fallbacks only: most processes 
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import os
@@ -65,10 +66,6 @@ class ResidentMemory:
         return int(os.pread(self._statm, 200, 0).split()[1]) * resource.getpagesize()
 
 
-_reserved: list[socket.socket] = []
-"""What `reserve` holds."""
-
-
 def descriptors() -> Iterator[int]:
     """The open descriptors of this process; one may be closed by the time that it is used.
 
@@ -94,7 +91,7 @@ def reserve(name: str) -> bool:
     except OSError:
         held.close()
         return False
-    _reserved.append(held)
+    atexit.register(held.close)
     return True
 
 

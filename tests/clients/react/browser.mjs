@@ -252,6 +252,10 @@ const SCENARIOS = {
     await chat.write("hello");
     await chat.click("#send");
     await chat.untilIdle(2);
+    // What a subgraph says comes over a stream of its own, which may be opened when the run is over.
+    await chat.until(() =>
+      [...document.querySelectorAll(".subgraph")].some((each) => each.textContent.includes("tok2 ")),
+    );
     return chat.told({ tools: await chat.texts(".call"), subgraphs: await chat.texts(".subgraph") });
   },
 
