@@ -304,7 +304,12 @@ class Chaos:
         path = f"/threads/{life.thread_id}/runs/{life.run_id}/input"
         listed = await self._ask(http, "GET", path)
         self.result.followers += sum(each["status"] == "started" for each in listed)
-        taken = [each["input_id"] for each in listed if each["taken"]["run_id"] == life.run_id]
+        # One that was refused, since the run was over, is nowhere: its sender has not said it.
+        found = {each["input_id"]: each["taken"] for each in listed if each["taken"]}
+        waiting = [each for each in listed if not each["taken"] and each["status"] == "waiting"]
+        if waiting:
+            self.result.misheard.append(f"{name}: nobody took {waiting}")
+        taken = [input_id for input_id, by in found.items() if by["run_id"] == life.run_id]
         for seen in life.viewers:
             # A viewer may be told again what was not durable when the process died.
             told = list(dict.fromkeys(data["input_id"] for data in seen.of("input")))
