@@ -304,7 +304,7 @@ class Chaos:
         path = f"/threads/{life.thread_id}/runs/{life.run_id}/input"
         listed = await self._ask(http, "GET", path)
         self.result.followers += sum(each["status"] == "started" for each in listed)
-        # One that was refused, since the run was over, is nowhere: its sender has not said it.
+        # That each that was acknowledged is in the state is proven above; none may wait for ever.
         found = {each["input_id"]: each["taken"] for each in listed if each["taken"]}
         waiting = [each for each in listed if not each["taken"] and each["status"] == "waiting"]
         if waiting:
