@@ -14,8 +14,8 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.calls.answers import answer
+from actors.common.actor_process import ActorProcess
 from actors.common.neighbours import Neighbours, Sample, parsed, stacks_by_signal
-from actors.common.places import Place
 from greenroom.core.errors import GreenroomError
 from greenroom.machine import process_table
 
@@ -48,11 +48,11 @@ class Machines:
         self._elsewhere: dict[str, Any] = {}
         self._looking = asyncio.Lock()
 
-    async def sample(self, places: Mapping[str, Place]) -> dict[str, Sample]:
+    async def sample(self, processes: Mapping[str, ActorProcess]) -> dict[str, Sample]:
         """Returns what processes use, by the names of their actors; what is not known in time is
         left out."""
         nodes: dict[str, dict[int, str]] = {}
-        for name, place in places.items():
+        for name, place in processes.items():
             node = "" if place.table == self._table else place.node
             nodes.setdefault(node, {})[place.pid] = name
         found: dict[str, Sample] = {}
@@ -71,7 +71,7 @@ class Machines:
         except GreenroomError:
             return {}
 
-    async def stacks(self, place: Place) -> list[dict[str, Any]]:
+    async def stacks(self, place: ActorProcess) -> list[dict[str, Any]]:
         """Returns the threads of a process, written by a signal.
 
         Raises:

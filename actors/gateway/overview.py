@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from actors.calls.directory import Handles
+from actors.common.actor_process import ActorProcess
 from actors.common.neighbours import Sample
-from actors.common.places import Place
 from actors.gateway.machines import Machines
 from greenroom.core.errors import GreenroomError
 
@@ -34,8 +34,8 @@ async def put_together(
     at = datetime.now(UTC)
     actors = [actor for part in parts for actor in part["actors"]]
     busy = [actor["name"] for actor in actors if actor["runs"]]
-    places = {actor["name"]: actor["place"] for actor in actors if actor["place"] is not None}
-    sampling = asyncio.ensure_future(machines.sample(places))
+    processes = {actor["name"]: actor["place"] for actor in actors if actor["place"] is not None}
+    sampling = asyncio.ensure_future(machines.sample(processes))
     nodes = await asyncio.gather(*(_nodes(handles, name) for name in busy))
     samples = await sampling
     running: dict[str, list[Row]] = {}
@@ -97,7 +97,7 @@ def _actor(
     running: Mapping[str, list[Row]],
     readable: set[str] | None,
 ) -> Row:
-    place: Place | None = actor["place"]
+    place: ActorProcess | None = actor["place"]
     sample = samples.get(actor["name"])
     return {
         "name": actor["name"],

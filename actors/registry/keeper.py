@@ -22,8 +22,8 @@ from actors.calls.answers import repeat
 from actors.calls.directory import Handles
 from actors.calls.names import INSPECTOR, is_run_actor, new_run_actor_name, shard_of
 from actors.common import metrics
+from actors.common.actor_process import ActorProcess
 from actors.common.metering import Meter
-from actors.common.places import Place
 from actors.common.setup import RegistrySetup
 from actors.common.tasks import Tasks
 from actors.registry.deliveries import Deliveries
@@ -93,7 +93,8 @@ class Keeper:
         deliveries: sends orders and cancels to these actors.
         renewals: replaces the actors when the code of the graphs has changed.
         inspectors: the inspectors of this registry; None if another registry keeps them.
-        notes, places: the reasons of actors for their own deaths, and their processes, by name.
+        notes: the reasons of actors for their own deaths, by name.
+        processes: the processes of actors, by name.
         pulse: what has happened lately.
     """
 
@@ -123,7 +124,7 @@ class Keeper:
             handles, tasks, holds=self.holds, cancel_s=setup.cancel_grace_s
         )
         self.notes: dict[str, str] = {}
-        self.places: dict[str, Place] = {}
+        self.processes: dict[str, ActorProcess] = {}
         self.pulse = Pulse()
         self._epoch = 0
         self._shard = setup.shard
@@ -178,7 +179,7 @@ class Keeper:
             return {}
         try:
             async with asyncio.timeout(ADOPT_WAIT_S):
-                spec, self.places[name], runs = await repeat(
+                spec, self.processes[name], runs = await repeat(
                     lambda: self.handles.call(name, "adopt", self._epoch),
                     on=(Unreachable,),
                     bound_s=None,  # the time-out around it is the bound
@@ -261,7 +262,7 @@ class Keeper:
 
     def counts(self) -> dict[str, Any]:
         """Returns the numbers of actors and slots, for operators."""
-        return self.pools.counts({name: place.pid for name, place in self.places.items()})
+        return self.pools.counts({name: place.pid for name, place in self.processes.items()})
 
     # --- actors --------------------------------------------------------------------------------
 
@@ -296,7 +297,7 @@ class Keeper:
     def _bury(self, name: str, *, blameless: bool = False) -> None:
         self.handles.forget(name)
         self.deliveries.forget(name)
-        self.places.pop(name, None)
+        self.processes.pop(name, None)
         note = self.notes.pop(name, None)
         pool = self.pools.remove_actor(name)
         if pool is None:
@@ -343,7 +344,7 @@ class Keeper:
         outcome = "failed" if isinstance(started, Problem) else "ready"
         self._meter.count(metrics.ACTOR_STARTS, pool.label, outcome)
         if not isinstance(started, Problem):
-            self.places[name] = started
+            self.processes[name] = started
             log.info("An actor is ready.", extra={"action": "actor_ready", "actor": name})
             self.tasks.spawn(self._watch(name))
             self.handles.connect(name)

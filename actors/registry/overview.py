@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from actors.calls.names import registry_name
-from actors.common.places import here
+from actors.common.actor_process import here
 from actors.registry.context import Context
 from actors.registry.in_flight import Run
 from actors.registry.pool import ActorPool, MemberState
@@ -72,7 +72,7 @@ def _actors(context: Context) -> list[dict[str, Any]]:
                     "kind": "run",
                     "pool": pool.label,
                     "state": str(member.state),
-                    "place": keeper.places.get(member.name),
+                    "place": keeper.processes.get(member.name),
                     "runs": [_executed(run) for run in runs if run is not None],
                 }
             )

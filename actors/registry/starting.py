@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from actors.calls.answers import ActorGone, NodeGone, answer
 from actors.calls.directory import Handles
 from actors.calls.names import registry_name
+from actors.common.actor_process import ActorProcess
 from actors.common.placement import PoolSpec, impossible
-from actors.common.places import Place
 from actors.common.setup import InspectorSetup, RegistrySetup, RunActorSetup
 from actors.spawn import Spawn
 from greenroom.core.errors import Unavailable, Unreachable
@@ -66,7 +66,7 @@ class Starter:
         turns: AbstractAsyncContextManager[None] | None,
         *,
         is_made: bool = False,
-    ) -> Place | Problem:
+    ) -> ActorProcess | Problem:
         """Starts a run actor.
 
         Args:
@@ -130,7 +130,7 @@ class Starter:
         spec: PoolSpec,
         create: Callable[[], None],
         turns: AbstractAsyncContextManager[None] | None = None,
-    ) -> Place | Problem:
+    ) -> ActorProcess | Problem:
         """Makes an actor and waits until it has loaded its graphs; ends an actor that fails.
 
         Args:
@@ -159,7 +159,7 @@ class Starter:
         await asyncio.to_thread(self._handles.kill, name)
         return problem
 
-    async def _placed(self, preparing: asyncio.Future[Place], spec: PoolSpec) -> str | None:
+    async def _placed(self, preparing: asyncio.Future[ActorProcess], spec: PoolSpec) -> str | None:
         """Waits until Ray has placed an actor; returns a sentence if no node can ever hold it.
 
         The request stays open meanwhile: an actor that Ray cannot place makes the autoscaler add a

@@ -22,10 +22,10 @@ from collections.abc import Callable
 from actors.calls.answers import repeatable
 from actors.calls.directory import Handles
 from actors.calls.rpc import RpcServer
+from actors.common.actor_process import ActorProcess, here
 from actors.common.garbage import freeze_startup_objects
 from actors.common.guard import Guard
 from actors.common.placement import PoolSpec
-from actors.common.places import Place, here
 from actors.common.setup import RunActorSetup, configuration_of
 from actors.common.shipped import ShippedGraphs
 from actors.run.attempt import Attempt
@@ -118,7 +118,7 @@ class RunActor(Readable):
 
     # --- execute -------------------------------------------------------------------------------
 
-    async def prepare(self) -> Place:
+    async def prepare(self) -> ActorProcess:
         """Loads the graphs and connects to the database; returns the process.
 
         Raises:
@@ -140,12 +140,12 @@ class RunActor(Readable):
         written = [name for name in self._setup.spec.graphs if name in configuration.graphs]
         for graph_id in written:
             self._graphs[graph_id] = load_graph(configuration, graph_id)
-        places = 1 if self._setup.spec.runs_per_actor == 1 else 4
+        processes = 1 if self._setup.spec.runs_per_actor == 1 else 4
         self._pool = await open_pool(
             self._setup.dsn,
             application_name=f"greenroom:{self._setup.name}",
             min_size=1,
-            max_size=places * 2,
+            max_size=processes * 2,
         )
         self._sealing = load_sealing(configuration, self._setup.encryption_keys)
         self._saving = Saving(self._pool, self._sealing)
@@ -289,7 +289,7 @@ class RunActor(Readable):
         self._hear(epoch)
 
     @repeatable
-    async def adopt(self, epoch: int) -> tuple[PoolSpec, Place, list[tuple[str, int]]]:
+    async def adopt(self, epoch: int) -> tuple[PoolSpec, ActorProcess, list[tuple[str, int]]]:
         """Accepts a new registry and describes this actor to it.
 
         Returns:

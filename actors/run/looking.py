@@ -39,7 +39,7 @@ class Looking:
         threads: the threads of synchronous nodes.
 
     Attributes:
-        dumps: as of `Place`; opened by `begin`.
+        dumps: as of `ActorProcess`; opened by `begin`.
     """
 
     def __init__(self, shelf: Shelf[Attempt], threads: NodeThreads) -> None:

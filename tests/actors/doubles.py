@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from actors.calls.answers import CALL_S, ActorGone, repeat
+from actors.common.actor_process import ActorProcess
 from actors.common.placement import ClusterView, Node, PoolSpec
-from actors.common.places import Place
 from actors.common.setup import InspectorSetup, RegistrySetup
 from greenroom.core.errors import Unreachable
 from greenroom.core.runs import RunOrder, Settled
@@ -122,13 +122,13 @@ class FakeActor:
         return Method(lambda *args: self.cluster.deliver(name, lambda: execute(*args)))
 
     @property
-    def place(self) -> Place:
-        return Place(pid=4711, host="h", node="n", table="t", since_s=1_000_000_000.0)
+    def place(self) -> ActorProcess:
+        return ActorProcess(pid=4711, host="h", node="n", table="t", since_s=1_000_000_000.0)
 
-    async def _prepare(self) -> Place:
+    async def _prepare(self) -> ActorProcess:
         return self.place
 
-    async def _adopt(self, epoch: int) -> tuple[PoolSpec, Place, list[tuple[str, int]]]:
+    async def _adopt(self, epoch: int) -> tuple[PoolSpec, ActorProcess, list[tuple[str, int]]]:
         return self.spec, self.place, list(self.current.items())
 
     async def _drain(self) -> None:

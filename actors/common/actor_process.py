@@ -13,7 +13,7 @@ from greenroom.machine import process_table
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Place:
+class ActorProcess:
     """The process of an actor.
 
     Attributes:
@@ -34,9 +34,9 @@ class Place:
     debug_port: int | None = None
 
 
-def here(*, dumps: int = -1, debug_port: int | None = None) -> Place:
+def here(*, dumps: int = -1, debug_port: int | None = None) -> ActorProcess:
     """Returns the place of this process."""
-    return Place(
+    return ActorProcess(
         pid=os.getpid(),
         host=platform.node(),
         node=ray.get_runtime_context().get_node_id() if ray.is_initialized() else "",
