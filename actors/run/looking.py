@@ -85,7 +85,6 @@ class Looking:
             "nodes": self.nodes(),
             "threads": [*self._of_threads()],
             "tasks": [*self._of_tasks()],
-            "execute_thread": self._thread_id,
         }
 
     def _of_threads(self) -> Iterator[dict[str, Any]]:

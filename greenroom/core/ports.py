@@ -272,6 +272,19 @@ class Runtime(Embedding, Protocol):
         """
         ...
 
+    async def stack(self, thread_id: str, run_id: str, *, scope: Scope) -> JsonObject:
+        """Returns the threads and the asyncio tasks of the process that executes a run.
+
+        Args:
+            scope: of the run's thread; frames of other runs are those of its threads, too.
+
+        Raises:
+            NotFound: the run does not exist.
+            Conflict: no process executes it.
+            Unavailable: its process shows nothing.
+        """
+        ...
+
     async def notes(self, run_id: str, attempt: int, actor: str) -> list[NodeNote] | None:
         """Returns the notes of the nodes of an attempt that an actor executes; None if it does not,
         or does not answer at once.

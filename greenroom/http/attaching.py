@@ -44,6 +44,20 @@ async def of_run(request: Request, thread_id: str, run_id: str) -> Response:
     return json(timeline(life))
 
 
+@router.get(
+    "/threads/{thread_id}/runs/{run_id}/stack",
+    summary="What the process of a run does at this moment",
+    **doc({200: answers.Stack}, errors=(404, 409)),
+)
+async def stack(request: Request, thread_id: str, run_id: str) -> Response:
+    """All threads and asyncio tasks, also of a node that blocks: ``by`` says whether the actor has
+    told them, or a signal, since code held its interpreter."""
+    edge, thread_id, run_id = _addressed(request, thread_id, run_id)
+    scope = await reads_thread(edge, thread_id)
+    found = await edge.runtime.stack(thread_id, run_id, scope=scope)
+    return json({"run_id": run_id, "thread_id": thread_id, **found})
+
+
 @router.post(
     "/threads/{thread_id}/runs/{run_id}/pause",
     summary="Pause a run at the end of its superstep",

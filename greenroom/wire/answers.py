@@ -114,6 +114,22 @@ class Cron(Answer):
     updated_at: str
 
 
+class Stack(Answer):
+    run_id: str
+    thread_id: str
+    attempt: int
+    actor: str
+    host: str
+    pid: int
+    taken_at: str
+    by: Literal["actor", "signal"]
+    memory_bytes: int | None
+    cpu_percent: float | None
+    nodes: list[dict[str, Any]]
+    threads: list[dict[str, Any]]
+    tasks: list[dict[str, Any]]
+
+
 class Paused(Answer):
     run_id: str
     thread_id: str

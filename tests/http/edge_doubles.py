@@ -738,6 +738,16 @@ class MemoryRuntime:
             "deaths": [],
         }
 
+    async def stack(self, thread_id: str, run_id: str, *, scope: Scope) -> JsonObject:
+        run = self.records.runs.get(run_id)
+        if run is None or run["thread_id"] != thread_id:
+            raise NotFound("Run not found")
+        if not self.records.is_within(thread_id, scope):
+            raise NotFound("Run not found")
+        if RunStatus(run["status"]).is_terminal:
+            raise Conflict("The run is over: no process executes it.")
+        return {"attempt": 1, "actor": "a1", "by": "actor", "threads": [], "tasks": []}
+
     async def notes(self, run_id: str, attempt: int, actor: str) -> list[NodeNote] | None:
         self.asked_notes.append((run_id, attempt, actor))
         note = NodeNote(name="step", namespace="", step=1, task_id="t", start_ms=3_000)

@@ -119,6 +119,7 @@ ROWS: dict[str, Row] = {
         "same", lambda ids: {"input": {"x": 1}}, busy=True
     ),
     "GET /threads/{thread_id}/runs/{run_id}/input": Row("same", busy=True),
+    "GET /threads/{thread_id}/runs/{run_id}/stack": Row("same", busy=True),
     "POST /threads/{thread_id}/runs/{run_id}/pause": Row("same", busy=True),
     "POST /threads/{thread_id}/runs/{run_id}/step": Row("same", busy=True),
     "POST /threads/{thread_id}/runs/{run_id}/resume": Row("same", busy=True),
