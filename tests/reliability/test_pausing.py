@@ -66,7 +66,7 @@ async def test_a_paused_run_comes_back_paused_after_kill_9(
     kinds = [each["kind"] for each in drawn["spans"]]
     assert kinds.count("paused") == 3
     assert kinds.count("recovering") == 1
-    assert [a["pid"] for a in drawn["attempts"]][0] == process.pid
+    assert drawn["attempts"][0]["pid"] == process.pid
 
 
 async def test_a_registry_that_dies_after_it_stored_a_resume_has_the_run_go_on(
