@@ -11,6 +11,7 @@ that. (`greenroom.models` is for graphs, imports nothing of ours, and uses one p
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
@@ -133,6 +134,28 @@ def staying_local() -> Generator[None, None, None]:
 
 def _itself(host: str) -> str:
     return host
+
+
+@contextmanager
+def starting_workers_by(program: str) -> Generator[None, None, None]:
+    """Has the Ray that ``ray.init`` starts in this block start its workers by another program.
+
+    Args:
+        program: the path of a Python program that takes the arguments of Ray's own.
+    """
+    services: Any = ray._private.services  # pyright: ignore[reportPrivateUsage]
+    start_raylet = services.start_raylet
+
+    def start(*args: Any, **kwargs: Any) -> Any:
+        call = inspect.signature(start_raylet).bind(*args, **kwargs)
+        call.arguments["worker_path"] = program
+        return start_raylet(*call.args, **call.kwargs)
+
+    services.start_raylet = start
+    try:
+        yield
+    finally:
+        services.start_raylet = start_raylet
 
 
 class _Closed(list[str]):

@@ -13,6 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -28,6 +29,8 @@ from actors.calls.directory import Handles
 from actors.calls.names import INSPECTOR, REGISTRY, is_registry, is_run_actor, registry_name
 from actors.common.placement import ClusterView, impossible
 from actors.common.setup import RegistrySetup
+from actors.forking.starting import PROGRAM as FORKED_WORKER
+from actors.forking.starting import ForkServer
 from actors.gateway import deployment
 from actors.registries import find_registries, make_registry, refuse_embedded_beyond_one_node
 from actors.registry.pool_specs import pool_specs
@@ -47,7 +50,7 @@ from greenroom.core.faults import NO_FAULTS, Faults
 from greenroom.core.units import MIB
 from greenroom.environment import forget_secrets, haproxy_available, haproxy_dir
 from greenroom.graphs.configuration import RESERVED_APPLICATION, Configuration
-from greenroom.machine import adopt_orphans, short_directory
+from greenroom.machine import adopt_orphans, can_fork, short_directory
 from greenroom.persistence.embedded import Embedded, start_embedded
 from greenroom.settings import Settings
 
@@ -87,6 +90,7 @@ class Server:
         self._joined = False
         self._served = False
         self._stand_in: StandIn | None = None
+        self._fork_server: ForkServer | None = None
 
     def start(self, progress: Progress) -> None:
         """Starts the server; returns when it answers requests and has warm actors.
@@ -98,6 +102,7 @@ class Server:
             GreenroomError: a step failed; the message says why. The started parts run until `stop`.
         """
         models = applications.load(self._configuration)
+        self._start_fork_server()
         dsn = self._settings.database_url
         if dsn is None:
             progress("Starting PostgreSQL")
@@ -227,6 +232,7 @@ class Server:
 
         def clean() -> None:
             _bounded(ray.shutdown, RAY_SHUTDOWN_S)
+            self._end_fork_server()  # what it imported knows the Ray that did not start
             processes.end_descendants(DESCENDANTS_GRACE_S, spared=others)
             if self._ray_dir is not None:
                 shutil.rmtree(self._ray_dir, ignore_errors=True)
@@ -238,12 +244,30 @@ class Server:
         if not settings.dashboard:
             ray_internals.end_unused_processes()
 
+    def _start_fork_server(self) -> None:
+        settings = self._settings
+        if settings.ray_address is None and settings.fork_processes and can_fork():
+            self._fork_server = ForkServer(
+                without=self._configuration.webhooks.variables,
+                with_serve=not self._configuration.applications,
+            )
+
+    def _end_fork_server(self) -> None:
+        if self._fork_server is not None:
+            self._fork_server.stop()
+            self._fork_server = None
+
     def _start_own_ray(self) -> None:
         settings = self._settings
         # Ray puts Unix sockets below it. It opens its own directory to everybody, so this one,
         # which is closed, is around it.
         self._ray_dir = Path(tempfile.mkdtemp(prefix=RAY_DIR_PREFIX, dir=short_directory()))
-        with ray_internals.staying_local():
+        with ExitStack() as stack:
+            stack.enter_context(ray_internals.staying_local())
+            if self._fork_server is not None and self._fork_server.listen(
+                self._ray_dir, settings.start_patience_s
+            ):
+                stack.enter_context(ray_internals.starting_workers_by(FORKED_WORKER))
             ray.init(
                 num_cpus=logical_cpus(self._configuration, settings),
                 _memory=logical_memory(self._configuration, settings),
@@ -324,6 +348,7 @@ class Server:
                     _bounded(partial(serve.delete, name), SERVE_SHUTDOWN_S)
             _bounded(self._end_actors, ACTORS_SHUTDOWN_S)
             _bounded(ray.shutdown, RAY_SHUTDOWN_S)
+        self._end_fork_server()
         if self._ray_dir is not None:
             # Includes Serve and its proxies: their orderly shutdown would take seconds.
             processes.end_descendants(DESCENDANTS_GRACE_S)
