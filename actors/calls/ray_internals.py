@@ -137,8 +137,8 @@ def _itself(host: str) -> str:
 
 
 @contextmanager
-def starting_workers_by(program: str) -> Generator[None, None, None]:
-    """Has the Ray that ``ray.init`` starts in this block start its workers by another program.
+def starting_processes_by(program: str) -> Generator[None, None, None]:
+    """Has the Ray that ``ray.init`` starts in this block use another program for each actor.
 
     Args:
         program: the path of a Python program that takes the arguments of Ray's own.

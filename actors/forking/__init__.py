@@ -1,13 +1,14 @@
 """The fork server: processes of a server's own Ray are forked, with everything imported.
 
-Ray starts each worker as a new interpreter, which imports Ray, LangGraph and the server for 1.5 to
-2.5 s of CPU and has 70 MiB to itself. Here one process imports them once, and each worker is a fork
-of it: it starts in a tenth of that time, and shares the memory that it does not change.
+Ray starts the process of each actor as a new interpreter, which imports Ray, LangGraph and this
+server: 1.5 to 2.5 s of CPU, and 70 to 130 MiB for itself. The fork server imports them once, and
+its forks become the processes of actors. A fork is there in a tenth of that time, and shares the
+memory that it does not change.
 
-- `server` is that process. It has one thread, and never becomes a worker itself.
-- `worker` is the program that Ray starts in place of its own. It asks the fork server for a process
-  and ends; if there is none, it becomes Ray's worker, as without a fork server.
+- `server` is the fork server. It has one thread, and never becomes the process of an actor itself.
+- `program` is what Ray starts in place of its own program. It asks the fork server for a process,
+  and ends; without an answer it goes on as Ray's own program.
 - `starting` starts the fork server, and ends it.
 
-Modules of this package import only the standard library: `worker` has to be quick.
+These modules import only the standard library, because `program` has to be quick.
 """

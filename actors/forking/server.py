@@ -1,11 +1,11 @@
-"""The process that imports everything once, and of which workers of Ray are forks.
+"""The process that imports everything once, and of which the processes of actors are forks.
 
 It has a single thread: a fork has only the thread that forked, and locks that another one held
 would stay locked. So it imports, listens and forks, and calls nothing that starts a thread; if an
-import does, it ends, and workers start without it.
+import does, it ends, and actors start without it.
 
 Imports happen in two steps, because Ray's library reads the environment while it is loaded: what
-Ray sets for its workers is known when the first of them asks.
+Ray sets for the processes of actors is known when the first of them asks.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from actors.forking.worker import FORKED, TAKEN, program_of_ray
+from actors.forking.program import FORKED, TAKEN, program_of_ray
 
 READY = b"ready\n"
 HEARING_S = 10.0
-"""How long a worker may take to say what it needs."""
+"""How long a program may take to say what it needs."""
 BEFORE_RAY = (
     "fastapi",
     "httpx",
@@ -67,17 +67,17 @@ applications of its own: Serve would not know how to encode what these answer.""
 OPTIONAL_OF_SERVE = ("pandas",)
 """What Serve imports if it is there, only to encode the answers of applications; 40 MiB."""
 THREADS = "OMP_NUM_THREADS"
-"""How many threads numpy has, which Serve imports. Ray sets it to a worker's CPUs, when it knows
+"""How many threads numpy has, which Serve imports. Ray sets it to an actor's CPUs, when it knows
 them; `actors.forking.threads` follows that."""
 OWN_JOB = "RAY_JOB_ID"
 TITLE = "SPT_NOENV"
 """Tells the library that changes titles of processes to spare the environment; Ray sets it."""
 ANY_JOB = "ffffffff"
-"""The job of a worker that Ray starts before it knows for which job; Ray says it later."""
+"""The job of a process that Ray starts before it knows for which job; Ray says it later."""
 
 
 class Forks:
-    """Answers workers of one Ray.
+    """Answers the programs that one Ray starts.
 
     Args:
         with_serve: whether the modules of Serve's processes are imported too.
@@ -89,10 +89,10 @@ class Forks:
         self._of_ray: dict[str, str] | None = None
 
     def answer(self, connection: socket.socket) -> dict[str, Any] | None:
-        """Forks for a worker, if that worker needs what this process has.
+        """Forks for a program, if it would read the environment that this process has read.
 
         Returns:
-            what the worker needs, in the new process; None in this one.
+            the request of the program, in the new process; None in this one.
         """
         connection.settimeout(HEARING_S)
         request, files = _hear(connection)
@@ -130,7 +130,7 @@ class Forks:
 
 
 def import_modules(names: Iterable[str]) -> None:
-    """Imports modules; one that fails is left to the workers, which then say why."""
+    """Imports modules; one that fails is left to the actors, which then say why."""
     for name in names:
         try:
             importlib.import_module(name)
@@ -155,7 +155,7 @@ def refuse_threads() -> None:
     """Ends this process if it has more than one thread."""
     threads = len(os.listdir("/proc/self/task"))
     if threads > 1:
-        sys.exit(f"an import has started {threads - 1} threads; workers start without forks")
+        sys.exit(f"an import has started {threads - 1} threads; actors start without forks")
 
 
 def _not_of_ray(environment: Mapping[str, str]) -> dict[str, str]:
@@ -183,7 +183,7 @@ def _hear(connection: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
 def _become(connection: socket.socket, request: Mapping[str, Any], files: list[int]) -> None:
     """Gives a new process what Ray gave the program that asked for it."""
     try:
-        # Whoever asked may have lost patience, and be the worker itself by now.
+        # Who asked may have lost patience, and execute Ray's program itself by now.
         connection.sendall(FORKED)
         if connection.recv(len(TAKEN), socket.MSG_WAITALL) != TAKEN:
             os._exit(0)
@@ -213,7 +213,7 @@ def main(arguments: list[str]) -> None:
     gc.disable()
     # As in each actor: httpx then does not load its command line.
     sys.modules.setdefault("httpx._main", None)  # pyright: ignore[reportArgumentType]
-    sys.path[0] = str(Path(program_of_ray()).parent)  # as in Ray's workers
+    sys.path[0] = str(Path(program_of_ray()).parent)  # as where Ray's program is executed
     forks = Forks(with_serve="--without-serve" not in arguments)
     import_modules(BEFORE_RAY)
     refuse_threads()
@@ -232,7 +232,7 @@ def main(arguments: list[str]) -> None:
 
 
 def _serve(listener: socket.socket, forks: Forks) -> dict[str, Any] | None:
-    """Answers workers until standard input ends; returns in each new process what it is to be."""
+    """Answers programs until standard input ends; in each new process it returns the request."""
     while True:
         readable, _, _ = select.select([listener, 0], [], [])
         if 0 in readable:

@@ -10,12 +10,12 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from actors.forking import server, worker
+from actors.forking import program, server
 from actors.forking.server import READY
 
 log = logging.getLogger("greenroom.server")
 
-PROGRAM = worker.__file__
+PROGRAM = program.__file__
 """The program that Ray starts in place of its own."""
 END_S = 5.0
 
@@ -45,19 +45,19 @@ class ForkServer:
         return self._process.pid
 
     def listen(self, directory: Path, limit_s: float) -> bool:
-        """Has it answer the workers of one Ray, for good.
+        """Has it answer the programs of one Ray, for good.
 
         Args:
             directory: the directory in which that Ray's own directory is.
             limit_s: how long its first imports may take.
 
         Returns:
-            whether it listens. If not, the workers import for themselves.
+            whether it listens. If not, actors import for themselves.
         """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         try:
-            self._process.stdin.write(os.fsencode(directory / worker.SOCKET) + b"\n")
+            self._process.stdin.write(os.fsencode(directory / program.SOCKET) + b"\n")
             self._process.stdin.flush()
         except OSError:
             return False

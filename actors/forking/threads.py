@@ -1,7 +1,7 @@
 """How many threads numpy has in a forked process.
 
 numpy reads that from the environment while it is imported. A fork has it from the fork server; Ray
-says only later how many CPUs the worker's actor has.
+says only later how many CPUs the process's actor has.
 """
 
 from __future__ import annotations

@@ -18,8 +18,8 @@ import psutil
 import pytest
 
 from actors.forking import server, threads
+from actors.forking.program import FORKED, SOCKET
 from actors.forking.starting import ForkServer
-from actors.forking.worker import FORKED, SOCKET
 
 # pytest changes its variables with each test.
 CHANGING = [name for name in os.environ if name.startswith("PYTEST_")] + ["PYTEST_CURRENT_TEST"]
@@ -51,7 +51,7 @@ chance = [random.random(), str(uuid.uuid4()), str(uuid_utils.uuid7()), str(uuid_
 loaded = [each for each in ("langgraph", "ray", "ray.serve", "pandas") if each in sys.modules]
 print(json.dumps([shown, chance, loaded, os.getppid()]), flush=True)
 """
-"""A program in the place of Ray's worker."""
+"""A program in the place of Ray's."""
 
 
 def until(holds: Callable[[], Any]) -> Any:
@@ -83,10 +83,10 @@ def fork_server(room: Path) -> Iterator[ForkServer]:
 
 
 def ask(room: Path, *arguments: str, **environment: str) -> list[Any]:
-    """What the program says of itself, started as Ray starts its worker."""
+    """What the program says of itself, started as Ray starts its program."""
     asking = (
-        "import os, sys; from actors.forking import worker;"
-        "sys.exit(0 if worker.forked(os.environ.pop('PROGRAM_OF_TEST')) else 3)"
+        "import os, sys; from actors.forking import program;"
+        "sys.exit(0 if program.forked(os.environ.pop('PROGRAM_OF_TEST')) else 3)"
     )
     shown = room / "shown"
     with shown.open("w") as output:
@@ -119,7 +119,7 @@ def start_new(room: Path, *arguments: str, **environment: str) -> list[Any]:
 OF_RAY = {"RAY_RAYLET_PID": "1", "RAY_JOB_ID": "01000000"}
 
 
-def like_a_worker(shown: Mapping[str, Any]) -> dict[str, Any]:
+def without_own_directories(shown: Mapping[str, Any]) -> dict[str, Any]:
     """Without the directories of the program and of Ray, which comes first once it is imported."""
     own = [each for each in shown["path"] if "/ray/" not in each and "gr-fork-" not in each]
     return {**shown, "path": own}
@@ -128,7 +128,7 @@ def like_a_worker(shown: Mapping[str, Any]) -> dict[str, Any]:
 def test_a_fork_has_what_a_new_process_would_have(room: Path, fork_server: ForkServer) -> None:
     forked, _, loaded, parent = ask(room, "--x=1", "two words", **OF_RAY)
     fresh, _, nothing, _ = start_new(room, "--x=1", "two words", **OF_RAY)
-    assert like_a_worker(forked) == like_a_worker(fresh)
+    assert without_own_directories(forked) == without_own_directories(fresh)
     assert (loaded, nothing) == (["langgraph", "ray"], [])
     assert "forking/server.py" in " ".join(psutil.Process(parent).cmdline())
     assert psutil.Process(parent).num_threads() == 1
@@ -139,7 +139,7 @@ def test_forks_share_no_chance(room: Path, fork_server: ForkServer) -> None:
     assert not set(first) & set(second)
 
 
-def test_the_job_may_differ_between_workers(room: Path, fork_server: ForkServer) -> None:
+def test_the_job_may_differ(room: Path, fork_server: ForkServer) -> None:
     shown, *_ = ask(room, **{**OF_RAY, "RAY_JOB_ID": "ffffffff"})
     assert shown["environment"]["RAY_JOB_ID"] == "ffffffff"
 
@@ -154,7 +154,7 @@ def test_what_modules_read_at_their_import_makes_a_new_process(
     assert ask(room, **{**OF_RAY, **other}) == []
 
 
-def test_without_a_fork_server_the_program_is_the_worker(tmp_path: Path) -> None:
+def test_without_a_fork_server_there_is_no_fork(tmp_path: Path) -> None:
     assert ask(tmp_path, **OF_RAY) == []
 
 

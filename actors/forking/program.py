@@ -1,8 +1,8 @@
-"""The program that a server's own Ray starts for each worker.
+"""The program that a server's own Ray starts for each actor, in place of Ray's program.
 
-It asks the fork server for a process that becomes the worker, and ends when there is one. Without
-an answer it becomes the worker itself. Ray learns the worker's process id from the worker, so the
-two may differ.
+It asks the fork server for a process that executes Ray's program, and ends when there is one.
+Without an answer it executes that program itself. Ray learns the id of an actor's process from that
+process, so it may be another process than the one that Ray started.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SOCKET = "fork.sock"
 PATIENCE_S = 120.0
 """How long the fork server may take for an answer; at its first one it imports Ray."""
 FORKED = b"forked\n"
-"""The answer of a new process. It goes on when it hears `TAKEN`, so no worker is there twice."""
+"""The answer of a new process. It goes on when it hears `TAKEN`, so no actor is there twice."""
 TAKEN = b"taken\n"
 
 
@@ -35,14 +35,15 @@ def main() -> None:
 
 
 def program_of_ray() -> str:
-    """Returns the path of the program of Ray's workers, without importing Ray."""
+    """Returns the path of the program that Ray starts for each actor, without importing Ray."""
     spec = find_spec("ray")
     assert spec is not None
     return str(Path(str(spec.origin)).parent / "_private" / "workers" / "default_worker.py")
 
 
 def forked(program: str) -> bool:
-    """Whether the fork server has made the worker."""
+    """Asks the fork server for a process that executes a program with this one's arguments,
+    environment and open files; returns whether there is one."""
     try:
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(PATIENCE_S)
