@@ -10,5 +10,5 @@ memory that it does not change.
   and ends; without an answer it goes on as Ray's own program.
 - `starting` starts the fork server, and ends it.
 
-These modules import only the standard library, because `program` has to be quick.
+`program` imports only the standard library, because it has to be quick.
 """

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from actors.forking.program import FORKED, TAKEN, program_of_ray
+from greenroom.machine import own_threads
 
 READY = b"ready\n"
 HEARING_S = 10.0
@@ -119,11 +120,9 @@ class Forks:
         if self._of_ray is None:
             os.environ |= {**of_ray, OWN_JOB: ANY_JOB}
             os.environ.setdefault(THREADS, "1")
-            import_modules(WITH_RAY)
-            if self._with_serve:
-                with hidden(OPTIONAL_OF_SERVE):
-                    import_modules(WITH_SERVE)
+            import_ray(with_serve=self._with_serve)
             refuse_threads()
+            refuse_twins()
             gc.freeze()
             self._of_ray = of_ray
         return of_ray == self._of_ray
@@ -151,11 +150,61 @@ def hidden(names: Iterable[str]) -> Iterator[None]:
             del sys.modules[name]
 
 
+def import_ray(*, with_serve: bool) -> None:
+    """Imports what imports Ray."""
+    from actors.calls import ray_internals
+
+    with ray_internals.classes_without_chance():
+        import_modules(WITH_RAY)
+        if with_serve:
+            with hidden(OPTIONAL_OF_SERVE):
+                import_modules(WITH_SERVE)
+
+
 def refuse_threads() -> None:
     """Ends this process if it has more than one thread."""
-    threads = len(os.listdir("/proc/self/task"))
+    threads = own_threads()
     if threads > 1:
         sys.exit(f"an import has started {threads - 1} threads; actors start without forks")
+
+
+def refuse_twins() -> None:
+    """Ends this process if two forks of it would choose the same random ids."""
+    first, second = (_chosen_by_a_fork() for _ in range(2))
+    if set(first) & set(second):
+        sys.exit("an import has used up what is random in a fork; actors start without forks")
+
+
+def _chosen_by_a_fork() -> list[str]:
+    reading, writing = os.pipe()
+    if os.fork() == 0:
+        _renew_chance()
+        os.write(writing, "\n".join(_choices()).encode())
+        os._exit(0)
+    os.close(writing)
+    with open(reading) as chosen:
+        return chosen.read().splitlines()
+
+
+def _choices() -> list[str]:
+    import random
+    import uuid
+
+    import uuid_utils
+
+    from actors.calls import ray_internals
+
+    choices = [ray_internals.random_id().hex(), str(random.random())]
+    choices += [str(each) for each in (uuid.uuid4(), uuid_utils.uuid4(), uuid_utils.uuid7())]
+    numpy = sys.modules.get("numpy")
+    return choices if numpy is None else [*choices, str(numpy.random.random())]
+
+
+def _renew_chance() -> None:
+    """Seeds the generator of numpy anew; that of Python is seeded by each fork."""
+    numpy = sys.modules.get("numpy")
+    if numpy is not None:
+        numpy.random.seed()
 
 
 def _not_of_ray(environment: Mapping[str, str]) -> dict[str, str]:
@@ -198,6 +247,7 @@ def _become(connection: socket.socket, request: Mapping[str, Any], files: list[i
     os.environ.clear()
     os.environ.update(request["environment"])
     os.chdir(request["directory"])
+    _renew_chance()
     gc.enable()
 
 

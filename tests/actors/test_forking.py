@@ -48,7 +48,14 @@ shown = {
     "leads": os.getpgid(0) == os.getpid(),
 }
 chance = [random.random(), str(uuid.uuid4()), str(uuid_utils.uuid7()), str(uuid_utils.uuid4())]
-loaded = [each for each in ("langgraph", "ray", "ray.serve", "pandas") if each in sys.modules]
+if "ray" in sys.modules:
+    from ray._raylet import ObjectID
+    chance.append(ObjectID.from_random().hex())
+if "numpy" in sys.modules:
+    import numpy
+    chance.append(numpy.random.random())
+libraries = ("langgraph", "ray", "ray.serve", "numpy", "pandas")
+loaded = [each for each in libraries if each in sys.modules]
 print(json.dumps([shown, chance, loaded, os.getppid()]), flush=True)
 """
 """A program in the place of Ray's."""
@@ -74,7 +81,7 @@ def room() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def fork_server(room: Path) -> Iterator[ForkServer]:
-    started = ForkServer(without=CHANGING, with_serve=False)
+    started = ForkServer(without=CHANGING, with_serve=True)
     try:
         assert started.listen(room, limit_s=120)
         yield started
@@ -129,13 +136,14 @@ def test_a_fork_has_what_a_new_process_would_have(room: Path, fork_server: ForkS
     forked, _, loaded, parent = ask(room, "--x=1", "two words", **OF_RAY)
     fresh, _, nothing, _ = start_new(room, "--x=1", "two words", **OF_RAY)
     assert without_own_directories(forked) == without_own_directories(fresh)
-    assert (loaded, nothing) == (["langgraph", "ray"], [])
+    assert (loaded, nothing) == (["langgraph", "ray", "ray.serve", "numpy"], [])
     assert "forking/server.py" in " ".join(psutil.Process(parent).cmdline())
     assert psutil.Process(parent).num_threads() == 1
 
 
 def test_forks_share_no_chance(room: Path, fork_server: ForkServer) -> None:
     first, second = (ask(room, **OF_RAY)[1] for _ in range(2))
+    assert len(first) == 6
     assert not set(first) & set(second)
 
 
@@ -206,6 +214,36 @@ def test_it_ends_with_its_starter(room: Path) -> None:
         process = psutil.Process(int(starter.stdout.readline()))
         starter.kill()
     until(lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE)
+
+
+def test_forks_that_would_choose_the_same_are_refused() -> None:
+    """Ray gives each class of an actor a random id, and seeds its generator for that."""
+    trying = (
+        "import ray\n"
+        "from actors.forking import server\n"
+        "class Kept: pass\n"
+        "from actors.calls import ray_internals\n"
+        "with ray_internals.classes_without_chance(): ray.remote(Kept)\n"
+        "server.refuse_twins(); print('apart', flush=True)\n"
+        "ray.remote(Kept)\n"
+        "server.refuse_twins()"
+    )
+    tried = subprocess.run([sys.executable, "-c", trying], capture_output=True, text=True)
+    assert tried.stdout == "apart\n"
+    assert "random in a fork" in tried.stderr
+    assert tried.returncode == 1
+
+
+def test_a_library_that_starts_a_thread_is_refused() -> None:
+    trying = (
+        "import threading; from actors.forking import server\n"
+        "server.refuse_threads()\n"
+        "threading.Thread(target=threading.Event().wait, daemon=True).start()\n"
+        "server.refuse_threads()"
+    )
+    tried = subprocess.run([sys.executable, "-c", trying], capture_output=True, text=True)
+    assert "an import has started 1 threads" in tried.stderr
+    assert tried.returncode == 1
 
 
 def test_what_is_hidden_can_be_imported_later() -> None:
