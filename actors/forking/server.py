@@ -100,7 +100,7 @@ class Forks:
         try:
             if request is None or not self._fits(request["environment"]):
                 return None
-            if os.fork():
+            if not _forked():
                 return None
             _become(connection, request, files)
             return request
@@ -227,6 +227,15 @@ def _hear(connection: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
         return json.loads(text), files
     except OSError:
         return None, files
+
+
+def _forked() -> bool:
+    """Forks; returns whether this is the new process."""
+    try:
+        return os.fork() == 0
+    except OSError:  # the machine has no process or no memory left
+        traceback.print_exc()
+        return False
 
 
 def _become(connection: socket.socket, request: Mapping[str, Any], files: list[int]) -> None:
