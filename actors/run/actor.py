@@ -29,6 +29,7 @@ from actors.common.placement import PoolSpec
 from actors.common.setup import RunActorSetup, configuration_of
 from actors.common.shipped import ShippedGraphs
 from actors.run.attempt import Attempt
+from actors.run.debugging import Debugging
 from actors.run.deps import Deps
 from actors.run.early import Early
 from actors.run.looking import Looking
@@ -95,6 +96,7 @@ class RunActor(Readable):
         self._execute_loop: asyncio.AbstractEventLoop | None = None
         self._threads = NodeThreads()
         self._looking = Looking(self.shelf, self._threads)
+        self._debugging = Debugging(setup.debug_port)
         self._pool: Pool | None = None
         self._place = here()
         self._shipped: ShippedGraphs | None = None
@@ -106,6 +108,7 @@ class RunActor(Readable):
                 "start_many": self._start_from_here,
                 "hear": self.hear,
                 "nodes": self.nodes,
+                "notes": self.notes,
                 "look": self.look,
             }
         )
@@ -159,7 +162,7 @@ class RunActor(Readable):
             for graph_id in set(self._setup.spec.graphs).difference(written):
                 self._graphs[graph_id] = await self._shipped.preload(graph_id)
         freeze_startup_objects()
-        self._place = here(dumps=self._looking.dumps)
+        self._place = here(dumps=self._looking.dumps, debug_port=self._debugging.listen())
         return self._place
 
     @repeatable
@@ -211,6 +214,7 @@ class RunActor(Readable):
             save_values=self._saving.save_values,
             inputs_for=functools.partial(run_inputs.inputs_for, pool, sealing=self._sealing),
             note_input=functools.partial(run_inputs.note, self._saving),
+            tell_waiting=self._reporter.tell_waiting,
             report=self._reporter.report,
             grown=self.shelf.trim,
             finished=self.finish,
@@ -308,6 +312,7 @@ class RunActor(Readable):
         return self._setup.spec, self._place, executing
 
     def _hear(self, epoch: int) -> None:
+        self._debugging.leave_alone()
         # Several loops call this: a late call must not bring an older epoch back.
         with self._hearing:
             if epoch < self._epoch:
