@@ -49,6 +49,9 @@ EXIT_FENCED = 75
 REEMITTED_MODES = frozenset({"values", "checkpoints", "debug", "@checkpoints", "@values"})
 """The stream modes that LangGraph emits again when an attempt resumes. For resumable runs their
 events are shown only once they are durable, so the next attempt knows what readers have seen."""
+AWAITED_MODES = REEMITTED_MODES - {"@checkpoints"}
+"""Those that are made durable at once. The values of a checkpoint of the log follow it, so that one
+write has both."""
 
 INTERNAL_ERROR = {"error": "InternalError", "message": "An internal error occurred"}
 FIRST_PAUSE_S = 0.1
@@ -280,7 +283,7 @@ class Attempt:
         repeated = self._tail is not None and name.partition("|")[0] in REEMITTED_MODES
         event = self.log.append(name, data, _now_ms(), shown=not repeated)
         if self._tail is not None:
-            self._tail.add(event, at_once=repeated)
+            self._tail.add(event, at_once=name.partition("|")[0] in AWAITED_MODES)
         self._deps.grown()
 
     def _lifecycle(self, event: str, **more: str) -> bytes:

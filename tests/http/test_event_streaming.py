@@ -157,6 +157,73 @@ class TestCommands:
         assert answer["message"]
         assert runtime.requests == []
 
+    async def test_of_two_answers_to_one_interrupt_the_first_counts(
+        self, command: Command, runtime: MemoryRuntime, records: MemoryRecords
+    ) -> None:
+        """Both were sent before either run has begun, so the thread's record shows the interrupt
+        to both."""
+        waiting(records, "i1", "i2")
+        answer = {"interrupt_id": "i1", "response": "yes"}
+        first = await command("input.respond", answer)
+        second = await command("input.respond", {**answer, "response": "no"})
+        assert first["type"] == "success"
+        assert (second["type"], second["error"]) == ("error", "no_such_interrupt")
+        assert len(runtime.requests) == 1
+        other = await command("input.respond", {"interrupt_id": "i2", "response": "yes"})
+        assert other["type"] == "success"
+
+    async def test_an_answer_waits_for_no_other_that_ended_meanwhile(
+        self, command: Command, runtime: MemoryRuntime, records: MemoryRecords
+    ) -> None:
+        """Between the look at the thread and the admission, another interrupt was answered."""
+        waiting(records, "i1", "i2")
+        taken: list[Any] = []
+
+        def another(request: Any) -> None:
+            if not taken:
+                taken.append(request)
+                waiting(records, "i2")
+
+        runtime.admission = another
+        answer = await command("input.respond", {"interrupt_id": "i2", "response": "yes"})
+        assert answer["type"] == "success"
+        assert len(runtime.requests) == 1
+
+    async def test_an_answer_is_not_given_to_the_next_question_of_the_same_node(
+        self, command: Command, runtime: MemoryRuntime, records: MemoryRecords
+    ) -> None:
+        waiting(records, "i1")
+
+        def asks_again(request: Any) -> None:
+            records.threads[THREAD]["interrupts"] = {"task": [{"id": "i1", "value": "really?"}]}
+
+        runtime.admission = asks_again
+        answer = await command("input.respond", {"interrupt_id": "i1", "response": "yes"})
+        assert answer["error"] == "no_such_interrupt"
+        assert runtime.requests == []
+
+    async def test_an_input_beside_the_answer_is_that_of_the_next_run(
+        self, command: Command, runtime: MemoryRuntime, records: MemoryRecords
+    ) -> None:
+        waiting(records, "i1")
+        for text in ("yes", "and then?"):
+            given = {"assistant_id": "counter", "input": text}
+            assert (await command("run.start", given))["type"] == "success"
+        answer, question = [orjson.loads(each.kwargs) for each in runtime.requests]
+        assert answer["command"] == {"resume": {"i1": "yes"}}
+        assert (question["command"], question["input"]) == (None, "and then?")
+
+    async def test_a_repeated_answer_has_the_answer_of_the_first(
+        self, command: Command, runtime: MemoryRuntime, records: MemoryRecords
+    ) -> None:
+        waiting(records, "i1")
+        given = {"interrupt_id": "i1", "response": 1}
+        key = {"idempotency-key": "k"}
+        first = await command("input.respond", given, headers=key)
+        waiting(records)
+        assert await command("input.respond", given, headers=key) == first
+        assert len(runtime.requests) == 1
+
     @pytest.mark.parametrize(
         ("method", "params", "code"),
         [
