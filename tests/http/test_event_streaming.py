@@ -136,7 +136,7 @@ class TestCommands:
     @pytest.mark.parametrize(
         ("ids", "params", "code"),
         [
-            ([], {"interrupt_id": "i1", "response": 1}, "no_such_run"),
+            ([], {"interrupt_id": "i1", "response": 1}, "no_such_interrupt"),
             (["i1"], {"interrupt_id": "i9", "response": 1}, "no_such_interrupt"),
             (["i1"], {"interrupt_id": "i1"}, "invalid_argument"),
             (["i1"], {"responses": []}, "invalid_argument"),
@@ -156,6 +156,14 @@ class TestCommands:
         assert (answer["type"], answer["error"]) == ("error", code)
         assert answer["message"]
         assert runtime.requests == []
+
+    async def test_a_thread_without_a_run_asks_nothing(
+        self, command: Command, records: MemoryRecords
+    ) -> None:
+        answer = {"interrupt_id": "i1", "response": 1}
+        assert (await command("input.respond", answer))["error"] == "no_such_run"
+        records.add_thread(THREAD)
+        assert (await command("input.respond", answer))["error"] == "no_such_run"
 
     async def test_of_two_answers_to_one_interrupt_the_first_counts(
         self, command: Command, runtime: MemoryRuntime, records: MemoryRecords

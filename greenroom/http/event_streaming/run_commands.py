@@ -120,7 +120,7 @@ def _refuse_unless_pending(
 ) -> None:
     """Refuses answers to interrupts that are not pending, or are not those that were when the
     command came: a node that asks again asks under the same id."""
-    if first is None or now is None or not now.values:
+    if first is None or now is None or now.assistant_id is None:
         raise CommandError("no_such_run", "No interrupted run is bound to this thread.")
     for interrupt_id in resume:
         if interrupt_id not in now.values or (
