@@ -9,11 +9,11 @@ creates, on the same warm actor. All times begin when the request that starts th
     resumable   the same with `stream_resumable`: its events are kept, as those of a log are
     open log    `run.start` by `POST /threads/{id}/commands`, until the run's first event
                 (`lifecycle`) and its first `values` on a log that was opened before
-    at once     the same, with the log opened by a second request that is sent at the same time
+    at once     the same, with the log opened by a second request right behind the first one, as the
+                clients do it
 
-The server also gets requests of a way that does not count before, so that connections are open.
-The differences are those of the pairs of a round, so that other work on the machine, which lasts
-longer than a round, counts on both sides.
+`WARM_UP` rounds do not count. The differences are those of the pairs of a round, so that other work
+on the machine, which lasts longer than a round, counts on both sides.
 """
 
 from __future__ import annotations
@@ -119,6 +119,7 @@ async def at_once(http: aiohttp.ClientSession) -> Times:
     thread_id = str(uuid.uuid4())
     began_s = time.perf_counter()
     starting = asyncio.create_task(start(http, thread_id))
+    await asyncio.sleep(0)  # the clients send the command first
     async with opened(http, thread_id) as answer:
         found = await arrivals(answer, began_s, "lifecycle")
         await starting
