@@ -31,7 +31,7 @@ from greenroom import tracing
 from greenroom.core.errors import Fenced, GreenroomError
 from greenroom.core.events import EventLog
 from greenroom.core.runs import Outcome, RunOrder, RunStatus, out_of_time
-from greenroom.core.thread_log import END, QUESTION, RUNNING, end_of
+from greenroom.core.thread_log import END, QUESTION, RUNNING, begins_message, end_of
 from greenroom.core.waiting import growing_pauses
 from greenroom.graphs import execution as graph_execution
 from greenroom.graphs import spans
@@ -49,9 +49,6 @@ EXIT_FENCED = 75
 REEMITTED_MODES = frozenset({"values", "checkpoints", "debug", "@checkpoints", "@values"})
 """The stream modes that LangGraph emits again when an attempt resumes. For resumable runs their
 events are shown only once they are durable, so the next attempt knows what readers have seen."""
-AWAITED_MODES = REEMITTED_MODES - {"@checkpoints"}
-"""Those that are made durable at once. The values of a checkpoint of the log follow it, so that one
-write has both."""
 
 INTERNAL_ERROR = {"error": "InternalError", "message": "An internal error occurred"}
 FIRST_PAUSE_S = 0.1
@@ -280,10 +277,11 @@ class Attempt:
             # A client may answer at once, so the thread must wait for it by then.
             self._hold(name, data)
             return
-        repeated = self._tail is not None and name.partition("|")[0] in REEMITTED_MODES
-        event = self.log.append(name, data, _now_ms(), shown=not repeated)
+        hidden = self._tail is not None and _is_told_durable(name, data)
+        event = self.log.append(name, data, _now_ms(), shown=not hidden)
         if self._tail is not None:
-            self._tail.add(event, at_once=name.partition("|")[0] in AWAITED_MODES)
+            # The values of a checkpoint of the log follow it, so that one write has both.
+            self._tail.add(event, at_once=hidden and not name.startswith("@checkpoints"))
         self._deps.grown()
 
     def _lifecycle(self, event: str, **more: str) -> bytes:
@@ -362,6 +360,12 @@ class Attempt:
 
 def _now_ms() -> int:
     return time.time_ns() // 1_000_000
+
+
+def _is_told_durable(name: str, data: bytes) -> bool:
+    """Whether readers get an event once it is durable: the next attempt must know of it. A message
+    that is half streamed is taken back (`greenroom.graphs.taking_back`)."""
+    return name.partition("|")[0] in REEMITTED_MODES or begins_message(name, data)
 
 
 def _failed(status: RunStatus, error: dict[str, str]) -> Outcome:

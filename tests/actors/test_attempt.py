@@ -163,6 +163,9 @@ class Actor:
     async def has(self, name: str, data: bytes, *, whole: bool) -> bool:
         return False
 
+    async def newest(self, begin: str) -> list[tuple[str, bytes]]:
+        return []
+
     def attempt(self, **changes: Any) -> Attempt:
         given: dict[str, Any] = {
             "run_id": str(uuid.uuid4()),
