@@ -49,6 +49,9 @@ EXIT_FENCED = 75
 REEMITTED_MODES = frozenset({"values", "checkpoints", "debug", "@checkpoints", "@values"})
 """The stream modes that LangGraph emits again when an attempt resumes. For resumable runs their
 events are shown only once they are durable, so the next attempt knows what readers have seen."""
+CHECKPOINTS = "@checkpoints"
+"""The begin of the names of events that are not written at once: their values follow, so that one
+write has both."""
 
 INTERNAL_ERROR = {"error": "InternalError", "message": "An internal error occurred"}
 FIRST_PAUSE_S = 0.1
@@ -280,8 +283,7 @@ class Attempt:
         hidden = self._tail is not None and _is_told_durable(name, data)
         event = self.log.append(name, data, _now_ms(), shown=not hidden)
         if self._tail is not None:
-            # The values of a checkpoint of the log follow it, so that one write has both.
-            self._tail.add(event, at_once=hidden and not name.startswith("@checkpoints"))
+            self._tail.add(event, at_once=hidden and not name.startswith(CHECKPOINTS))
         self._deps.grown()
 
     def _lifecycle(self, event: str, **more: str) -> bytes:
