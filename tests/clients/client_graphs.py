@@ -154,3 +154,33 @@ _crew.add_edge(START, "call")
 _crew.add_edge("call", "tools")
 _crew.add_edge("tools", "editor")
 crew = _crew.compile()
+
+
+# squad: a tool that is an agent of its own, as deep agents have it ------------------------------
+@tool
+async def task(description: str, subagent_type: str) -> str:
+    """Has an agent do something."""
+    done = await _squad_writer.ainvoke({"messages": [{"role": "user", "content": description}]})
+    return f"{subagent_type} says: {done['messages'][-1].text}"
+
+
+async def delegate(state: MessagesState) -> dict[str, Any]:
+    given = {"description": "write a line", "subagent_type": "writer"}
+    calls = [{"name": "task", "args": given, "id": "task-1", "type": "tool_call"}]
+    return {"messages": [AIMessage("I ask the writer.", tool_calls=calls)]}
+
+
+async def conclude(state: MessagesState) -> dict[str, Any]:
+    return {"messages": [AIMessage("That is all.")]}
+
+
+_squad_writer = _writer.compile(name="writer")
+
+_squad = StateGraph(MessagesState)
+_squad.add_node("delegate", delegate)
+_squad.add_node("tools", ToolNode([task]))
+_squad.add_node("conclude", conclude)
+_squad.add_edge(START, "delegate")
+_squad.add_edge("delegate", "tools")
+_squad.add_edge("tools", "conclude")
+squad = _squad.compile()

@@ -20,8 +20,9 @@ from langgraph_sdk import get_client
 
 from tests.clients.chromium import Browser
 from tests.clients.conftest import Sdk, driven
+from tests.reliability.conftest import MORTAL
 from tests.reliability.witness import is_warm, process_titled, until
-from tests.serving import Served
+from tests.serving import Served, serving
 
 BOUND_S = 90.0
 COUNT = 12
@@ -103,10 +104,40 @@ async def test_the_javascript_sdk(sdk: Sdk, gate: Gate, victim: str, transport: 
     assert seen["broken"] == (victim == "run")
 
 
+@pytest.mark.parametrize(
+    ("victim", "transport"), [("run", "sse"), ("registry", "sse"), ("gateway", "websocket")]
+)
 async def test_the_hooks_of_react(
-    browser: Browser, server: Served, http: httpx.AsyncClient, gate: Gate, victim: str
+    browser: Browser,
+    server: Served,
+    http: httpx.AsyncClient,
+    gate: Gate,
+    victim: str,
+    transport: str,
+) -> None:
+    await shows_the_state(browser, server, http, gate, victim, transport)
+
+
+@pytest.mark.slow
+async def test_the_hooks_of_react_when_a_gateway_dies(browser: Browser, tmp_path: Path) -> None:
+    """HAProxy breaks the stream off, so that 1.1.0 connects again. Ray's own proxy, which stands
+    before the other tests' server, ends it cleanly, and that is an end for 1.1.0."""
+    with serving(tmp_path / "server", MORTAL) as server:
+        async with httpx.AsyncClient(base_url=server.url, timeout=60) as http:
+            await is_warm(http)
+            await shows_the_state(browser, server, http, Gate(tmp_path, server), "gateway")
+
+
+async def shows_the_state(
+    browser: Browser,
+    server: Served,
+    http: httpx.AsyncClient,
+    gate: Gate,
+    victim: str,
+    transport: str = "sse",
 ) -> None:
     given = {"sdk": "@langchain/react", "api": server.url, "graph": "gated", "input": gate.input}
+    given["transport"] = transport
     told = await gate.beside(victim, browser.play("outlive", **given))
     assert told["error"] == ""
     assert told["messages"] == await state_of(http, told["thread"]) == ["hello", WHOLE]

@@ -256,7 +256,11 @@ const SCENARIOS = {
     await chat.until(() =>
       [...document.querySelectorAll(".subgraph")].some((each) => each.textContent.includes("tok2 ")),
     );
-    return chat.told({ tools: await chat.texts(".call"), subgraphs: await chat.texts(".subgraph") });
+    return chat.told({
+      tools: await chat.texts(".call"),
+      subgraphs: await chat.texts(".subgraph"),
+      subagents: await chat.texts(".subagent"),
+    });
   },
 
   // Something is killed when the page shows the first tokens; then the answer goes on.
