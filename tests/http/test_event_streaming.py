@@ -497,6 +497,27 @@ class TestSocket:
             runtime.log(event("values", {"n": 2}, 3))
             assert (await socket.next())["params"]["data"] == {"n": 2}
 
+    @pytest.mark.parametrize("is_replay", [True, False], ids=["replayed", "live"])
+    async def test_the_end_of_a_run_comes_last_of_all_subscriptions(
+        self, app: FastAPI, runtime: MemoryRuntime, is_replay: bool
+    ) -> None:
+        """A client that connects again subscribes to all at once, and goes by the first end."""
+        events = [event("values", {"n": 1}), event(END, {"event": "completed"}, 2)]
+        if is_replay:
+            runtime.log(*events)
+        async with connected(app) as socket:
+            for number, channel in enumerate(["lifecycle", "values", "lifecycle"]):
+                asked = {"id": number, "method": "subscription.subscribe"}
+                asked["params"] = {"channels": [channel]}
+                socket.say(orjson.dumps(asked).decode())
+            told = [await socket.next() for _ in range(3 if not is_replay else 6)]
+            if not is_replay:
+                runtime.log(*events)
+                told += [await socket.next() for _ in range(3)]
+        assert [each["type"] for each in told].count("success") == 3
+        methods = [each["method"] for each in told if each["type"] == "event"]
+        assert methods == ["values", "lifecycle", "lifecycle"]
+
     async def test_an_ended_subscription_is_silent(
         self, app: FastAPI, runtime: MemoryRuntime
     ) -> None:

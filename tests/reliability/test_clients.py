@@ -8,6 +8,7 @@ the message is streamed anew, under another id, and the half one is gone everywh
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Awaitable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,21 @@ from tests.reliability.conftest import MORTAL
 from tests.reliability.witness import is_warm, process_titled, until
 from tests.serving import Served, serving
 
+# The Python SDK leaves connections to the garbage collector when a stream is closed.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:unclosed:ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)
+
 BOUND_S = 90.0
 COUNT = 12
 WHOLE = "".join(f"{number} " for number in range(COUNT))
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left() -> Iterator[None]:
+    """What a test leaves is collected while its warnings are ignored."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(params=["run", "registry", "gateway"])

@@ -13,6 +13,7 @@ import pytest
 
 from greenroom.persistence.embedded import start_embedded
 from tests.reliability.conftest import MORTAL
+from tests.reliability.test_event_streams import started, told_as
 from tests.reliability.test_run_deaths import KEPT, begin, thread
 from tests.reliability.witness import (
     Effects,
@@ -129,6 +130,7 @@ async def test_a_whole_server_is_killed_in_the_middle_of_fifty_runs_and_started_
             for _ in range(50):
                 thread_id = await thread(http)
                 runs.append((thread_id, await begin(http, thread_id, **body)))
+            logged = await started(http, "steps", effects.input(n=8, delay=0.1))
             await until(lambda: sum(map(bool, (effects.of(run) for _, run in runs))) >= 12)
         left = first.descendants()
         first.process.kill()
@@ -144,6 +146,7 @@ async def test_a_whole_server_is_killed_in_the_middle_of_fifty_runs_and_started_
                 done = effects.of(run_id)
                 assert set(done) == {f"step-{i}" for i in range(1, 9)}
                 assert done.total() <= 9
+            await told_as(http, logged, "completed")
 
 
 @pytest.mark.slow
@@ -156,6 +159,7 @@ async def test_sigterm_loses_nothing(tmp_path: Path, effects: Effects) -> None:
         async with httpx.AsyncClient(base_url=first.url, timeout=60) as http:
             thread_id = await thread(http)
             run_id = await begin(http, thread_id, **body)
+            logged = await started(http, "steps", {"n": 40, "delay": 0.1})
             await until(lambda: effects.of(run_id).total() >= 5)
     with serving(tmp_path / "server", MORTAL, environment=environment, port=port) as second:
         async with httpx.AsyncClient(base_url=second.url, timeout=120) as http:
@@ -163,6 +167,7 @@ async def test_sigterm_loses_nothing(tmp_path: Path, effects: Effects) -> None:
             seen = await view(http, "GET", f"{path}/stream", last="-1")
             assert seen.steps == list(range(1, 41))
             assert seen.attempts == [1, 2]
+            await told_as(http, logged, "completed")
     assert effects.of(run_id) == Counter(f"step-{i}" for i in range(1, 41))
 
 
