@@ -40,6 +40,7 @@ from greenroom.http import (
     states,
     system,
     threads,
+    watching,
 )
 from greenroom.http import (
     store as store_routes,
@@ -78,6 +79,7 @@ PARTS: tuple[tuple[str, Any], ...] = (
     ("a2a", a2a),
     ("openai", openai),
     ("", health),
+    ("", watching),
     ("meta", system),
 )
 """The routes, and the part that ``http.disable_<part>`` switches off; "" for none."""

@@ -156,7 +156,7 @@ _crew.add_edge("tools", "editor")
 crew = _crew.compile()
 
 
-# squad: a tool that is an agent of its own, as deep agents have it ------------------------------
+# squad: a tool that is an agent of its own, as deep agents have it. The end waits for `gate` ------
 @tool
 async def task(description: str, subagent_type: str) -> str:
     """Has an agent do something."""
@@ -170,13 +170,16 @@ async def delegate(state: MessagesState) -> dict[str, Any]:
     return {"messages": [AIMessage("I ask the writer.", tool_calls=calls)]}
 
 
-async def conclude(state: MessagesState) -> dict[str, Any]:
+async def conclude(state: GatedState) -> dict[str, Any]:
+    async with asyncio.timeout(GATE_PATIENCE_S):
+        while not Path(state["gate"]).exists():  # noqa: ASYNC110, ASYNC240 - of another process
+            await asyncio.sleep(0.01)
     return {"messages": [AIMessage("That is all.")]}
 
 
 _squad_writer = _writer.compile(name="writer")
 
-_squad = StateGraph(MessagesState)
+_squad = StateGraph(GatedState)
 _squad.add_node("delegate", delegate)
 _squad.add_node("tools", ToolNode([task]))
 _squad.add_node("conclude", conclude)

@@ -82,8 +82,10 @@ async def test_tools_and_subgraphs_are_shown(page: Page) -> None:
     assert any(tokens(3) in each for each in told["subgraphs"])
 
 
-async def test_an_agent_that_a_tool_calls_is_shown_with_its_messages(page: Page) -> None:
-    told = await page.play("crew", graph="squad")
+async def test_an_agent_that_a_tool_calls_is_shown_with_its_messages(
+    page: Page, tmp_path: Path
+) -> None:
+    told = await page.play("squad", graph="squad", input={"gate": str(tmp_path / "gate")})
     (agent,) = map(json.loads, told["subagents"])
     expected = {"id": "task-1", "name": "writer", "taskInput": "write a line"}
     assert agent == {**expected, "status": "complete"}
