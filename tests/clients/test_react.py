@@ -89,7 +89,7 @@ async def test_an_agent_that_a_tool_calls_is_shown_with_its_messages(
     (agent,) = map(json.loads, told["subagents"])
     expected = {"id": "task-1", "name": "writer", "taskInput": "write a line"}
     assert agent == {**expected, "status": "complete"}
-    assert any(tokens(3) in each for each in told["subgraphs"])
+    assert any(tokens(3) in each for each in told["meanwhile"])
     assert told["messages"] == [
         *("hello", "I ask the writer.", f"writer says: {tokens(3)}", "That is all."),
     ]

@@ -268,9 +268,10 @@ const SCENARIOS = {
     await chat.write("hello");
     await chat.click("#send");
     await chat.until(() => document.querySelector(".subgraph")?.textContent.includes("tok2 "));
+    const meanwhile = await chat.texts(".subgraph");
     await writeFile(input.gate, "");
     await chat.untilIdle(2);
-    return chat.told({ subagents: await chat.texts(".subagent"), subgraphs: await chat.texts(".subgraph") });
+    return chat.told({ meanwhile, subagents: await chat.texts(".subagent") });
   },
 
   // Something is killed when the page shows the first tokens; then the answer goes on.
