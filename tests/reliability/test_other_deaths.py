@@ -130,7 +130,6 @@ async def test_a_whole_server_is_killed_in_the_middle_of_fifty_runs_and_started_
             for _ in range(50):
                 thread_id = await thread(http)
                 runs.append((thread_id, await begin(http, thread_id, **body)))
-            logged = await started(http, "steps", effects.input(n=8, delay=0.1))
             await until(lambda: sum(map(bool, (effects.of(run) for _, run in runs))) >= 12)
         left = first.descendants()
         first.process.kill()
@@ -146,7 +145,6 @@ async def test_a_whole_server_is_killed_in_the_middle_of_fifty_runs_and_started_
                 done = effects.of(run_id)
                 assert set(done) == {f"step-{i}" for i in range(1, 9)}
                 assert done.total() <= 9
-            await told_as(http, logged, "completed")
 
 
 @pytest.mark.slow
