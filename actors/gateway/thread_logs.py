@@ -120,14 +120,11 @@ class ThreadLogs:
         shown = first - 1 if seq else first
         async with self.watches.of(thread_id) as news:
             await _heard(news)
-            await runs.open()
-            dropped = await runs.dropped() if since else 0
-            yield LogPart(dropped_to=dropped if dropped > since else 0)
+            opened = await runs.opened(shown + 1)
+            yield LogPart(dropped_to=opened.dropped if 0 < since < opened.dropped else 0)
             is_replay = True
-            begun: list[LoggedRun] = []
+            begun = opened.runs
             while True:
-                if not (scope.is_everything and _follow_on(begun, shown)):
-                    begun = await runs.numbered_from(shown + 1)
                 for run in begun:
                     if run.number <= shown:
                         continue
@@ -142,6 +139,8 @@ class ThreadLogs:
                     is_replay = False
                     yield LogPart(caught_up=True)
                 begun = await _heard(news)
+                if not (scope.is_everything and _follow_on(begun, shown)):
+                    begun = await runs.numbered_from(shown + 1)
 
     async def _run(self, run: LoggedRun, after: int) -> AsyncIterator[LogPart]:
         batches = self._streams.logged(

@@ -31,6 +31,7 @@ from greenroom.core.errors import (
     Conflict,
     DatabaseUnavailable,
     GreenroomError,
+    NotAwaited,
     NotFound,
     Restarting,
     TooManyRequests,
@@ -261,6 +262,8 @@ class Admissions:
                 (said,) = await self._journal.commit(find, key=request.thread_id)
                 if said:
                     return await self._injections.answer(request, said[0][0])
+            if request.answers is not None:
+                return NotAwaited("The thread does not wait for that any more.")
             return NotFound(THREAD_OR_ASSISTANT_NOT_FOUND)
         ((created_at, is_current, is_first, metadata, logged, log_number),) = rows
         if created_at is None:

@@ -131,6 +131,13 @@ class EarlierTail:
             sealing=self.sealing,
         )
 
+    async def newest(self, begin: str) -> list[tuple[str, bytes]]:
+        order = self.order
+        before = first_seq(order.attempt)
+        return await tails.newest(
+            self.pool, order.run_id, begin, before=before, sealing=self.sealing
+        )
+
 
 async def until_done(write: Callable[[], Awaitable[T]]) -> T:
     """Repeats a write while the database is unavailable, without a limit, so that a restart of

@@ -11,13 +11,16 @@ from actors.run.deps import Deps
 from actors.run.tail import TailWriter
 from greenroom.core.events import EventLog
 from greenroom.core.runs import Outcome, RunOrder
-from greenroom.core.thread_log import END, QUESTION, RUNNING, end_of
+from greenroom.core.thread_log import END, QUESTION, RUNNING, begins_message, end_of
 from greenroom.graphs.resume import Tail
 from greenroom.wire.encoding import dumps
 
 REEMITTED_MODES = frozenset({"values", "checkpoints", "debug", "@checkpoints", "@values"})
 """The stream modes that LangGraph emits again when an attempt resumes. For resumable runs their
 events are shown only once they are durable, so the next attempt knows what readers have seen."""
+CHECKPOINTS = "@checkpoints"
+"""The begin of the names of events that are not written at once: their values follow, so that one
+write has both."""
 
 
 class Telling:
@@ -52,10 +55,10 @@ class Telling:
             # A client may answer at once, so the thread must wait for it by then.
             self.hold(name, data)
             return
-        repeated = self.tail is not None and name.partition("|")[0] in REEMITTED_MODES
-        event = self._log.append(name, data, now_ms(), shown=not repeated)
+        hidden = self.tail is not None and _is_told_durable(name, data)
+        event = self._log.append(name, data, now_ms(), shown=not hidden)
         if self.tail is not None:
-            self.tail.add(event, at_once=repeated)
+            self.tail.add(event, at_once=hidden and not name.startswith(CHECKPOINTS))
         self._deps.grown()
 
     def hold(self, name: str, data: bytes) -> None:
@@ -93,3 +96,9 @@ class Telling:
 def now_ms() -> int:
     """Returns Unix milliseconds."""
     return time.time_ns() // 1_000_000
+
+
+def _is_told_durable(name: str, data: bytes) -> bool:
+    """Whether readers get an event once it is durable: the next attempt must know of it. A message
+    that is half streamed is taken back (`greenroom.graphs.taking_back`)."""
+    return name.partition("|")[0] in REEMITTED_MODES or begins_message(name, data)

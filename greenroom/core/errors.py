@@ -7,6 +7,7 @@
     ├─ Refused              401, 403, or what a handler of ``auth`` says
     ├─ NotFound             404
     ├─ Conflict             409    the thread is taken, or the id exists
+    │   └─ NotAwaited              the thread does not wait for what a run was to answer
     ├─ AssistantChanged     503    the assistant of a run has changed since it was read; nothing was
     │                              executed, and the caller reads it again
     ├─ TooSlow              408    the body of the request does not go on
@@ -94,6 +95,11 @@ class NotFound(GreenroomError):
 
 class Conflict(GreenroomError):
     status_hint = 409
+
+
+class NotAwaited(Conflict):
+    """The thread does not wait for what the run answers; or it waits, and the run answers nothing.
+    The run was not admitted."""
 
 
 class AssistantChanged(GreenroomError):

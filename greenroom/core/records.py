@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, Protocol
 
+from greenroom.core.answering import PendingInterrupts
 from greenroom.core.assistants import AssistantPatch, NewAssistant
 from greenroom.core.idempotency import Keys, OnceKey
 from greenroom.core.limits import UsageRecords
@@ -123,6 +124,10 @@ class Records(Items, Keys, UsageRecords, Feedback, Pushes, Protocol):
         ...
 
     async def get_thread(self, thread_id: str, *, scope: Scope) -> JsonObject | None: ...
+    async def pending_interrupts(self, thread_id: str, *, scope: Scope) -> PendingInterrupts | None:
+        """Returns what a thread waits at; None if the thread does not exist."""
+        ...
+
     async def patch_thread(
         self,
         thread_id: str,

@@ -17,6 +17,7 @@ from enum import StrEnum
 from pickle import PickleBuffer
 from typing import Any, Literal, SupportsIndex, cast
 
+from greenroom.core.answering import Answers
 from greenroom.core.events import Event
 from greenroom.core.idempotency import OnceKey
 from greenroom.core.inputs import Injection
@@ -200,6 +201,7 @@ class RunRequest(_LargeKwargs, OfRun):
         scope: of an existing thread; the run is not admitted to another one.
         caller: whose run it is, where the runs of each caller are limited.
         injection: with the strategy ``inject``, what is said to the active run in its place.
+        answers: what the thread must wait for at the admission; None: whatever it waits for.
     """
 
     facts: RunFacts
@@ -215,6 +217,7 @@ class RunRequest(_LargeKwargs, OfRun):
     once: OnceKey | None = None
     caller: str | None = None
     injection: Injection | None = None
+    answers: Answers | None = None
 
     def kwargs_around(self) -> tuple[memoryview, memoryview | None]:
         """Returns the ``kwargs`` before and after the config's metadata, not copied; without

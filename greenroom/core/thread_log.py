@@ -36,6 +36,9 @@ from greenroom.core.runs import RunStatus
 
 MARK = "@"
 RUNNING = "@lifecycle"
+MESSAGES = "@messages"
+"""The begin of the names of messages, which are streamed token by token."""
+_MESSAGE_START = b'{"event":"message-start"'
 END = "@end"
 """The name of a run's last event, which says how the run ended; its method is ``lifecycle``."""
 INPUT_REQUESTED = "input.requested"
@@ -71,6 +74,11 @@ def event_name(method: str, namespace: Iterable[str] = (), *, detail: str = "") 
 def is_logged(name: str) -> bool:
     """Returns whether an event of a run's log belongs to the thread's log."""
     return name.startswith(MARK) or name.partition("|")[0] in SHARED
+
+
+def begins_message(name: str, data: bytes) -> bool:
+    """Returns whether an event is the first one of a message."""
+    return name.startswith(MESSAGES) and data.startswith(_MESSAGE_START)
 
 
 def position(number: int, seq: int) -> int:

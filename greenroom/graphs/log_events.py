@@ -35,6 +35,7 @@ from greenroom.core.thread_log import INPUT_ANSWERED, INPUT_REQUESTED, event_nam
 from greenroom.graphs.loading import Graph
 from greenroom.graphs.messages import Emit
 from greenroom.graphs.resume import INTERRUPT, Tail, Told
+from greenroom.graphs.taking_back import take_back
 from greenroom.langgraph_internals import make_mux, taken
 from greenroom.wire.encoding import dumps, is_object
 
@@ -76,13 +77,17 @@ class LogEvents:
         factories = [LifecycleTransformer, *(cast(Any, graph).stream_transformers or ())]
         self._mux = make_mux(factories)
         self._emit = emit
+        self._tail = tail
         self._questions = _Questions(emit, tail)
         self._messages = _Messages(emit)
         self._held: tuple[_Namespace, bytes] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     async def begin(self, given: Any) -> None:
-        """Says which interrupts a run answers, if its input is a command that names them."""
+        """Says which interrupts a run answers, if its input is a command that names them, and that
+        what the attempts before have half streamed does not count."""
+        if self._tail is not None:
+            await take_back(self._tail, self._emit)
         if isinstance(given, Command):
             await self._questions.answered(cast("Command[Any]", given).resume)
 

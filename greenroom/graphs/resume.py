@@ -61,6 +61,10 @@ class Tail(Protocol):
         """
         ...
 
+    async def newest(self, begin: str) -> list[tuple[str, bytes]]:
+        """Returns, of each name that begins so, the newest event: its name and its data."""
+        ...
+
 
 INTERRUPT = "__interrupt__"
 _ADDRESS = ("checkpoint_id", "checkpoint_ns", "checkpoint_map")

@@ -12,6 +12,7 @@ from uuid import UUID
 import orjson
 
 from greenroom import tracing
+from greenroom.core.answering import Answers
 from greenroom.core.errors import (
     THREAD_OR_ASSISTANT_NOT_FOUND,
     AssistantChanged,
@@ -93,6 +94,7 @@ async def create_run(
     ids: Ids = NEW,
     run_id: str | None = None,
     logged: bool = False,
+    answers: Answers | None = None,
 ) -> NewRun:
     """Validates and admits a run.
 
@@ -102,10 +104,12 @@ async def create_run(
         ids: the ids of the run, and of its new thread without an ``own_thread_id``.
         run_id: of `new_run_id` for the thread; None takes one of ``ids``.
         logged: as of `request_of`.
+        answers: as of `RunRequest`.
 
     Raises:
         InvalidRequest, BadRequest: the body is wrong (platform API, section 5).
         NotFound: the thread or the assistant does not exist.
+        NotAwaited: the thread does not wait for ``answers``.
         Conflict: the thread is taken and the strategy is ``reject``; or an earlier request with
             the same key has created the run, and the run is deleted.
     """
@@ -118,6 +122,7 @@ async def create_run(
         ids=ids,
         run_id=run_id,
         logged=logged,
+        answers=answers,
     )
     return await admit(edge, dialect, body, thread_id, request, ids=ids)
 
@@ -153,6 +158,7 @@ async def admit(
                     run_id=request.run_id,
                     fresh=True,
                     logged=request.logged,
+                    answers=request.answers,
                 )
         else:
             raise Unavailable("The assistant changes all the time. Try again in a moment.")
@@ -203,6 +209,7 @@ async def run_request(
     run_id: str | None = None,
     fresh: bool = False,
     logged: bool = False,
+    answers: Answers | None = None,
 ) -> RunRequest:
     """Makes the request for a run from a body; admits nothing. Raises as `create_run` does.
 
@@ -213,6 +220,7 @@ async def run_request(
         run_id: as of `create_run`.
         fresh: read the assistant from the database.
         logged: as of `request_of`.
+        answers: as of `RunRequest`.
     """
     check_run(edge, body)
     if body.feedback_keys and thread_id is None and body.on_completion != "keep":
@@ -251,7 +259,7 @@ async def run_request(
     if request.multitask_strategy == "inject" and thread_id is not None:
         injection = await injection_of(edge, body, request.graph_id, run_id)
         request = replace(request, injection=injection)
-    return replace(request, once=ids.once, caller=current_caller(edge))
+    return replace(request, once=ids.once, caller=current_caller(edge), answers=answers)
 
 
 def check_run(edge: Edge, body: RunCreate) -> None:

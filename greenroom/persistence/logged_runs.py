@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from greenroom.core.runs import Placement
@@ -18,6 +18,15 @@ _RUNS = """
     WHERE r.thread_id = %(thread)s AND r.log_number >= %(number)s AND {scope}
         AND ((r.log_number + 1) << 32) - 1 > t.log_dropped
     ORDER BY r.log_number"""
+
+# One row at least if there is the thread, with the columns of a run only if it has one.
+_OPENED = """
+    SELECT t.log_runs > 0 AS is_open, t.log_dropped AS dropped, r.run_id::text,
+        r.log_number AS number, r.attempt, r.actor,
+        r.status NOT IN ('pending', 'running') AS is_over
+    FROM greenroom.threads t LEFT JOIN greenroom.runs r ON r.thread_id = t.thread_id
+        AND r.log_number >= %(number)s AND ((r.log_number + 1) << 32) - 1 > t.log_dropped
+    WHERE t.thread_id = %(thread)s AND {scope} ORDER BY r.log_number"""
 
 _OPEN = """
     UPDATE greenroom.threads t SET log_runs = greatest(log_runs, 1)
@@ -65,6 +74,19 @@ class LoggedRun:
         return Placement(run_id=self.run_id, attempt=self.attempt, actor=self.actor)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OpenedLog:
+    """What a reader finds when it opens a thread's log.
+
+    Attributes:
+        runs: in order.
+        dropped: the position of the last event that is not kept any more; 0 if all are.
+    """
+
+    runs: list[LoggedRun] = field(default_factory=list[LoggedRun])
+    dropped: int = 0
+
+
 class LoggedRuns:
     """The runs of one thread's log.
 
@@ -78,9 +100,23 @@ class LoggedRuns:
         self._scope = sql
         self._given: dict[str, Any] = {**values, "thread": thread_id}
 
-    async def open(self) -> None:
-        """Has the runs of the thread logged from now on, if there is the thread."""
+    async def opened(self, number: int) -> OpenedLog:
+        """Returns the log's runs with this number or a later one, in order.
 
+        From now on the runs of the thread are logged, if there is the thread.
+        """
+        sql = _OPENED.format(scope=self._scope)
+        rows = await rows_of(self._pool, sql, {**self._given, "number": number})
+        if not rows:
+            return OpenedLog()
+        facts = [(row.pop("is_open"), row.pop("dropped")) for row in rows]
+        is_open, dropped = facts[0]
+        if not is_open:
+            await self._open()
+        runs = [LoggedRun(**row) for row in rows if row["run_id"] is not None]
+        return OpenedLog(runs=runs, dropped=dropped)
+
+    async def _open(self) -> None:
         async def write(connection: Connection) -> None:
             await connection.execute(_OPEN.format(scope=self._scope).encode(), self._given)
 
@@ -91,12 +127,6 @@ class LoggedRuns:
         sql = _RUNS.format(scope=self._scope)
         rows = await rows_of(self._pool, sql, {**self._given, "number": number})
         return [LoggedRun(**row) for row in rows]
-
-    async def dropped(self) -> int:
-        """Returns the position of the last event that is not kept any more; 0 if all are."""
-        sql = "SELECT log_dropped FROM greenroom.threads t WHERE thread_id = %(thread)s AND "
-        rows = await rows_of(self._pool, sql + self._scope, self._given)
-        return rows[0]["log_dropped"] if rows else 0
 
 
 async def trim(pool: Pool, max_bytes: int, *, within_s: float, max_runs: int) -> int:

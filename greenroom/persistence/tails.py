@@ -144,6 +144,27 @@ async def has(
     return await retrying(pool, select)
 
 
+async def newest(
+    pool: Pool, run_id: str, begin: str, *, before: int, sealing: Sealing = UNSEALED
+) -> list[tuple[str, bytes]]:
+    """Returns, of each name that begins so, the newest event of a run before the sequence number
+    ``before``: its name and its data."""
+
+    async def select(conn: Connection) -> list[tuple[str, bytes]]:
+        cursor = await conn.execute(
+            "SELECT DISTINCT ON (name) name, data FROM greenroom.run_events"
+            " WHERE run_id = %s AND seq < %s AND starts_with(name, %s) ORDER BY name, seq DESC",
+            (run_id, before, begin),
+            binary=True,
+        )
+        return [(row["name"], bytes(row["data"])) for row in await cursor.fetchall()]
+
+    found = await retrying(pool, select)
+    if not any(data.startswith(MARK) for _, data in found):
+        return found
+    return await sealing.apart(lambda: [(name, sealing.open(data)) for name, data in found])
+
+
 async def _has_sealed(
     pool: Pool, run_id: str, name: str, data: bytes, whole: bool, before: int, sealing: Sealing
 ) -> bool:

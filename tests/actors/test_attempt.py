@@ -25,7 +25,9 @@ from greenroom.core.runs import Report, RunStatus
 from greenroom.graphs.configuration import GraphSpec
 from greenroom.graphs.loading import LoadedGraph
 from greenroom.persistence.run_inputs import ForAttempt
+from greenroom.wire.requests import LOG_MODES
 from tests.actors.doubles import BOUND_S, until
+from tests.graphs.probe_graphs import FakeStreamingModel
 from tests.run_records import order_of
 
 
@@ -174,6 +176,9 @@ class Actor:
 
     async def has(self, name: str, data: bytes, *, whole: bool) -> bool:
         return False
+
+    async def newest(self, begin: str) -> list[tuple[str, bytes]]:
+        return []
 
     def attempt(self, **changes: Any) -> Attempt:
         given: dict[str, Any] = {
@@ -360,6 +365,30 @@ async def test_what_may_come_again_is_shown_once_it_is_durable() -> None:
     gated.go.set()
     await life
     assert names(attempt) == ["metadata", "values", "values", "values"]
+    assert [event.name for event in actor.kept] == names(attempt)
+
+
+async def test_a_message_is_shown_once_its_begin_is_durable() -> None:
+    """A death leaves no half message with a reader that the next attempt does not know of."""
+    durable, streamed = asyncio.Event(), asyncio.Event()
+
+    async def talk(state: State) -> State:
+        await until(lambda: [event.name for event in actor.kept].count("values") == 2)
+        actor.scripts["append"] = [durable]
+        await FakeStreamingModel(n_tokens=3).ainvoke("hi")
+        streamed.set()
+        return {"x": 2}
+
+    actor = Actor(talk)
+    kwargs = {"input": {"x": 1}, "stream_mode": [*LOG_MODES], "subgraphs": True}
+    attempt = actor.attempt(resumable=True, logged=True, kwargs=json.dumps(kwargs).encode())
+    life = asyncio.create_task(actor.run(attempt))
+    async with asyncio.timeout(BOUND_S):
+        await streamed.wait()
+    assert "@messages:node" not in names(attempt)
+    durable.set()
+    await life
+    assert names(attempt).count("@messages:node") > 3
     assert [event.name for event in actor.kept] == names(attempt)
 
 

@@ -160,21 +160,28 @@ class Theatre:
         assert actor is not None
         return actor
 
-    async def finish(self, run_id: str, status: RunStatus = RunStatus.SUCCESS) -> bool:
+    async def finish(
+        self, run_id: str, status: RunStatus = RunStatus.SUCCESS, interrupts: bytes = b"{}"
+    ) -> bool:
         actor = await self.executed(run_id)
         attempt = actor.current.pop(run_id)
-        return await self.report(actor, run_id, attempt, status)
+        return await self.report(actor, run_id, attempt, status, interrupts)
 
     async def report(
-        self, actor: FakeActor, run_id: str, attempt: int, status: RunStatus = RunStatus.SUCCESS
+        self,
+        actor: FakeActor,
+        run_id: str,
+        attempt: int,
+        status: RunStatus = RunStatus.SUCCESS,
+        interrupts: bytes = b"{}",
     ) -> bool:
         said = Report(
             run_id=run_id,
             attempt=attempt,
             actor=actor.name,
             status=status,
-            has_next=False,
-            interrupts=b"{}",
+            has_next=interrupts != b"{}",
+            interrupts=interrupts,
             error=None,
         )
         async with asyncio.timeout(BOUND_S):

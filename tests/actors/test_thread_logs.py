@@ -21,7 +21,7 @@ from greenroom.core.thread_log import END, LogPart, place_of, position
 from greenroom.persistence import journal, logged_runs, tails
 from greenroom.persistence.database import Pool
 from greenroom.persistence.journal import Journal
-from greenroom.persistence.logged_runs import LoggedRun, LoggedRuns
+from greenroom.persistence.logged_runs import LoggedRun, LoggedRuns, OpenedLog
 from tests.actors.test_journal import new_journal, request
 
 BOUND_S = 30.0
@@ -105,6 +105,10 @@ async def numbers(pool: Pool, thread: str, scope: Scope = SERVER) -> list[tuple[
     return [(run.number, run.run_id) for run in found]
 
 
+async def opened(pool: Pool, thread: str) -> OpenedLog:
+    return await LoggedRuns(pool, thread, scope=SERVER).opened(0)
+
+
 async def end(pen: Journal, run_id: str, status: RunStatus = RunStatus.SUCCESS) -> None:
     await pen.commit(journal.end_run(run_id, status, None))
 
@@ -150,11 +154,12 @@ async def test_a_thread_without_a_log_gets_one_from_its_first_reader(
     thread = str(uuid.uuid4())
     await begin(pen, thread, logged=False)
     assert await numbers(pool, thread) == []
-    await LoggedRuns(pool, thread, scope=SERVER).open()
+    assert await opened(pool, thread) == OpenedLog()
     asked = request(thread_id=thread, create_thread=True)
     ((*_, logged, _),) = (await pen.commit(journal.admit(asked, actor="x")))[0]
     assert logged
     assert [run for _, run in await numbers(pool, thread)] == [asked.run_id]
+    assert [run.run_id for run in (await opened(pool, thread)).runs] == [asked.run_id]
 
 
 async def test_what_somebody_else_owns_has_no_log(pen: Journal, pool: Pool) -> None:
@@ -162,7 +167,7 @@ async def test_what_somebody_else_owns_has_no_log(pen: Journal, pool: Pool) -> N
     await begin(pen, thread)
     stranger = LoggedRuns(pool, thread, scope=Scope(Equals("owner", '"nobody"')))
     assert await stranger.numbered_from(0) == []
-    assert await stranger.dropped() == 0
+    assert await stranger.opened(0) == OpenedLog()
 
 
 # --- the bound ------------------------------------------------------------------------------------
@@ -193,11 +198,11 @@ async def test_the_oldest_events_of_a_large_log_are_dropped_and_that_is_noted(
     assert await logged_runs.trim(pool, 100, within_s=60, max_runs=10) == 1
     assert (await kept(pool, first), await kept(pool, second)) == ([], [0, 1, 2])
     assert await kept(pool, other) == [0]
-    dropped = await LoggedRuns(pool, thread, scope=SERVER).dropped()
+    dropped = (await opened(pool, thread)).dropped
     assert place_of(dropped) == (1, first_seq(1) + 1)
     assert await logged_runs.trim(pool, 60, within_s=60, max_runs=10) == 2
     assert (await kept(pool, second), await kept(pool, other)) == ([1, 2], [])
-    assert await LoggedRuns(pool, thread, scope=SERVER).dropped() == position(2, first_seq(1))
+    assert (await opened(pool, thread)).dropped == position(2, first_seq(1))
 
 
 async def test_old_runs_leave_the_log_and_that_is_noted(pen: Journal, pool: Pool) -> None:
@@ -208,7 +213,7 @@ async def test_old_runs_leave_the_log_and_that_is_noted(pen: Journal, pool: Pool
     assert await tails.delete_expired(pool, 0) == 0  # that is about other runs
     assert await tails.delete_expired(pool, 0, logged=True) == 1
     runs = LoggedRuns(pool, thread, scope=SERVER)
-    assert await runs.dropped() == position(2, 0) - 1
+    assert await runs.opened(0) == OpenedLog(dropped=position(2, 0) - 1)
     assert await runs.numbered_from(0) == []
     second = await begin(pen, thread)
     assert [run.run_id for run in await runs.numbered_from(0)] == [second]

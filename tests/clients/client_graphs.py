@@ -154,3 +154,36 @@ _crew.add_edge(START, "call")
 _crew.add_edge("call", "tools")
 _crew.add_edge("tools", "editor")
 crew = _crew.compile()
+
+
+# squad: a tool that is an agent of its own, as deep agents have it. The end waits for `gate` ------
+@tool
+async def task(description: str, subagent_type: str) -> str:
+    """Has an agent do something."""
+    done = await _squad_writer.ainvoke({"messages": [{"role": "user", "content": description}]})
+    return f"{subagent_type} says: {done['messages'][-1].text}"
+
+
+async def delegate(state: MessagesState) -> dict[str, Any]:
+    given = {"description": "write a line", "subagent_type": "writer"}
+    calls = [{"name": "task", "args": given, "id": "task-1", "type": "tool_call"}]
+    return {"messages": [AIMessage("I ask the writer.", tool_calls=calls)]}
+
+
+async def conclude(state: GatedState) -> dict[str, Any]:
+    async with asyncio.timeout(GATE_PATIENCE_S):
+        while not Path(state["gate"]).exists():  # noqa: ASYNC110, ASYNC240 - of another process
+            await asyncio.sleep(0.01)
+    return {"messages": [AIMessage("That is all.")]}
+
+
+_squad_writer = _writer.compile(name="writer")
+
+_squad = StateGraph(GatedState)
+_squad.add_node("delegate", delegate)
+_squad.add_node("tools", ToolNode([task]))
+_squad.add_node("conclude", conclude)
+_squad.add_edge(START, "delegate")
+_squad.add_edge("delegate", "tools")
+_squad.add_edge("tools", "conclude")
+squad = _squad.compile()

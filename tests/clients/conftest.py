@@ -61,6 +61,32 @@ class Sdk:
         raise AssertionError(f"It ended in {asked}:\n{self._complaints.read_text()}")
 
 
+@contextlib.contextmanager
+def driven(node: str, package: str, folder: Path, url: str) -> Iterator[Sdk]:
+    """One version of the SDK in its Node.js.
+
+    Args:
+        package: of `npm.SDKS`.
+        folder: for what it complains about.
+    """
+    complaints = folder / f"{package.rpartition('/')[2]}.err"
+    with (
+        complaints.open("w") as stderr,
+        subprocess.Popen(
+            [node, "js/driver.mjs", package],
+            cwd=HERE,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+        ) as driver,
+    ):
+        try:
+            yield Sdk(driver, complaints, url)
+        finally:
+            driver.kill()
+
+
 @pytest.fixture(scope="package")
 def sdks(
     node: str, server: Served, tmp_path_factory: pytest.TempPathFactory
@@ -68,22 +94,10 @@ def sdks(
     """Each version, by its package."""
     folder = tmp_path_factory.mktemp("sdks")
     with contextlib.ExitStack() as started:
-        found = {}
-        for package in npm.SDKS.values():
-            complaints = folder / f"{package.rpartition('/')[2]}.err"
-            driver = started.enter_context(
-                subprocess.Popen(
-                    [node, "js/driver.mjs", package],
-                    cwd=HERE,
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=started.enter_context(complaints.open("w")),
-                    text=True,
-                )
-            )
-            started.callback(driver.kill)
-            found[package] = Sdk(driver, complaints, server.url)
-        yield found
+        yield {
+            package: started.enter_context(driven(node, package, folder, server.url))
+            for package in npm.SDKS.values()
+        }
 
 
 @pytest.fixture(params=npm.SDKS, ids=list(npm.SDKS))

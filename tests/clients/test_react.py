@@ -82,6 +82,19 @@ async def test_tools_and_subgraphs_are_shown(page: Page) -> None:
     assert any(tokens(3) in each for each in told["subgraphs"])
 
 
+async def test_an_agent_that_a_tool_calls_is_shown_with_its_messages(
+    page: Page, tmp_path: Path
+) -> None:
+    told = await page.play("squad", graph="squad", input={"gate": str(tmp_path / "gate")})
+    (agent,) = map(json.loads, told["subagents"])
+    expected = {"id": "task-1", "name": "writer", "taskInput": "write a line"}
+    assert agent == {**expected, "status": "complete"}
+    assert any(tokens(3) in each for each in told["meanwhile"])
+    assert told["messages"] == [
+        *("hello", "I ask the writer.", f"writer says: {tokens(3)}", "That is all."),
+    ]
+
+
 async def test_an_error_of_the_graph_is_shown(page: Page) -> None:
     told: dict[str, Any] = await page.play("fail", graph="fails", input={"x": 0})
     assert "boom" in told["error"]

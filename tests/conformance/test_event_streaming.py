@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -99,6 +100,43 @@ async def test_an_interrupt_is_asked_and_answered(talk: Talk) -> None:
         await stream.until("lifecycle", lambda data: data["params"]["data"]["event"] == "completed")
     last = [f for f in stream.heard if f.name == "values"][-1]
     assert last.data["params"]["data"]["answer"] == "yes"
+
+
+async def asked(talk: Talk, thread_id: str, stream: Listening) -> dict[str, Any]:
+    """A thread that waits; the parameters of the answer."""
+    await command(talk, thread_id, "run.start", assistant_id="approval", input={"question": "?"})
+    params = (await stream.until("input.requested")).data["params"]
+    await stream.until("lifecycle", lambda data: data["params"]["data"]["event"] == "interrupted")
+    return {"namespace": params["namespace"], "interrupt_id": params["data"]["interrupt_id"]}
+
+
+async def test_an_answered_interrupt_is_not_answered_again(talk: Talk) -> None:
+    thread_id = uuid()
+    async with log(talk, thread_id) as stream:
+        answer = await asked(talk, thread_id, stream)
+        first = await command(talk, thread_id, "input.respond", **answer, response="yes")
+        assert first["type"] == "success"
+        await stream.until("lifecycle", lambda data: data["params"]["data"]["event"] == "completed")
+    again = await command(talk, thread_id, "input.respond", **answer, response="no")
+    assert again["error"] == "no_such_interrupt"
+
+
+async def test_of_two_answers_at_once_one_counts(talk: Talk) -> None:
+    thread_id = uuid()
+    async with log(talk, thread_id) as stream:
+        answer = await asked(talk, thread_id, stream)
+        both = await asyncio.gather(
+            *(
+                command(talk, thread_id, "input.respond", **answer, response=response)
+                for response in ("yes", "no")
+            )
+        )
+        await stream.until("lifecycle", lambda data: data["params"]["data"]["event"] == "completed")
+    assert sorted(each["type"] for each in both) == ["error", "success"]
+    (refused,) = [each for each in both if each["type"] == "error"]
+    assert refused["error"] == "no_such_interrupt"
+    runs = (await talk.get(f"/threads/{thread_id}/runs")).json()
+    assert [run["status"] for run in runs] == ["success", "success"]
 
 
 async def test_a_failed_run_says_why(talk: Talk) -> None:

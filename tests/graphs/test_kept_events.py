@@ -99,6 +99,9 @@ class Process:
         kept = [kept for found, kept in self.before_us if found == name]
         return data in kept if whole else any(data in each for each in kept)
 
+    async def newest(self, begin: str) -> list[tuple[str, bytes]]:
+        return [*{name: data for name, data in self.before_us if name.startswith(begin)}.items()]
+
     async def run(self, graph: Any, todo: Any) -> None:
         process = self
 

@@ -18,7 +18,9 @@ from langgraph.types import interrupt
 from typing_extensions import TypedDict
 
 from greenroom.core.runs import RunOrder, RunStatus
+from greenroom.core.thread_log import begins_message
 from greenroom.graphs.log_events import LogEvents
+from greenroom.wire.encoding import dumps
 from greenroom.wire.requests import LOG_MODES
 from tests.graphs.graph_driver import Driven, given, order, probe, run
 from tests.graphs.probe_graphs import FakeStreamingModel
@@ -222,10 +224,93 @@ async def test_a_run_of_other_clients_has_its_states_and_questions_in_the_log(
     assert len(of_log.of("@input.requested")) == 1
 
 
+class Earlier:
+    """The events of an attempt that died, in their order."""
+
+    def __init__(self, *events: tuple[str, Any]) -> None:
+        self.events = [(name, dumps(data)) for name, data in events]
+
+    async def has(self, name: str, data: bytes, *, whole: bool) -> bool:
+        return False
+
+    async def newest(self, begin: str) -> list[tuple[str, bytes]]:
+        return [*{name: data for name, data in self.events if name.startswith(begin)}.items()]
+
+
+def said(event: str, message_id: str) -> dict[str, Any]:
+    return {"event": event, "id": message_id}
+
+
+async def taken_back(*events: tuple[str, Any]) -> list[tuple[str, Any]]:
+    """What an attempt says first, after one that said this."""
+    told: list[tuple[str, Any]] = []
+    sink = LogEvents(
+        graph_of(add), lambda name, data: told.append((name, json.loads(data))), Earlier(*events)
+    )
+    await sink.begin(None)
+    return told
+
+
+async def test_a_message_that_was_half_streamed_is_taken_back() -> None:
+    """It ends with an error; then a state has it as removed, and the next one does not have it."""
+    human = {"type": "human", "id": "h", "content": "hi"}
+    state = {"messages": [human], "n": 1}
+    error, gone, same = await taken_back(
+        ("values", {"messages": []}),
+        ("values", state),
+        ("@messages:agent", said("message-start", "m1")),
+        ("@messages:agent", said("message-finish", "m1")),
+        ("@messages:agent", said("message-start", "m2")),
+        ("@messages:agent", said("content-block-delta", "m2")),
+        ("@messages:other", said("message-start", "m3")),
+        ("@messages:other", said("error", "m3")),
+    )
+    name, told = error
+    assert (name, told["event"], told["id"]) == ("@messages:agent", "error", "m2")
+    assert told["message"]
+    removed = {"type": "remove", "content": "", "id": "m2"}
+    assert gone == ("@values", {"messages": [human, removed], "n": 1})
+    assert same == ("@values", state)
+
+
+async def test_what_a_subgraph_has_half_streamed_is_taken_back_in_its_namespace() -> None:
+    told = await taken_back(
+        ("values", {"messages": []}),
+        ("values|child:1", {"chat": [{"type": "human", "id": "h", "content": "hi"}], "tags": []}),
+        ("@messages:agent|child:1", said("message-start", "m1")),
+        ("@messages:agent|child:2", said("message-start", "m2")),
+    )
+    assert [name for name, _ in told] == [
+        *("@messages:agent|child:1", "@messages:agent|child:2"),
+        *("@values|child:1", "@values|child:1"),
+    ]
+    assert [each["id"] for each in told[2][1]["chat"]] == ["h", "m1"]
+    assert told[2][1]["tags"] == []
+
+
+async def test_nothing_is_said_of_messages_that_are_whole() -> None:
+    assert await taken_back() == []
+    assert await taken_back(("@messages:agent", said("message-finish", "m"))) == []
+
+
+async def test_the_begin_of_a_message_is_known_by_its_event() -> None:
+    graph = probe("agent")
+    driven = await run(
+        graph, logged("agent", input={"messages": [{"role": "user", "content": "x"}]})
+    )
+    begun = [(name, data) for name, data in driven.events if begins_message(name, dumps(data))]
+    assert begun == [
+        (name, data)
+        for name, data in driven.events
+        if name.startswith("@messages") and data["event"] == "message-start"
+    ]
+    assert begun
+
+
 async def test_what_an_attempt_before_has_asked_is_not_asked_again() -> None:
     told: list[tuple[str, bytes]] = []
 
-    class Tail:
+    class Tail(Earlier):
         async def has(self, name: str, data: bytes, *, whole: bool) -> bool:
             return True
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import orjson
 
+from greenroom.core.answering import Answers, PendingInterrupts
 from greenroom.core.crons import Cron
-from greenroom.core.errors import Conflict, InvalidRequest, NotFound
+from greenroom.core.errors import Conflict, InvalidRequest, NotAwaited, NotFound
 from greenroom.core.events import EventLog
 from greenroom.core.idempotency import OnceKey, Reservation
 from greenroom.core.identity import system_assistant_id
@@ -34,7 +35,7 @@ from greenroom.core.runs import (
     RunRequest,
     RunStatus,
 )
-from greenroom.core.scopes import Scope
+from greenroom.core.scopes import SERVER, Scope
 from greenroom.core.searches import (
     DeliveryFilter,
     Page,
@@ -197,6 +198,17 @@ class MemoryRecords:
 
     async def get_thread(self, thread_id: str, *, scope: Scope) -> JsonObject | None:
         return _within(scope, self.threads.get(thread_id))
+
+    async def pending_interrupts(self, thread_id, *, scope) -> PendingInterrupts | None:
+        thread = _within(scope, self.threads.get(thread_id))
+        if thread is None:
+            return None
+        of_tasks = thread.get("interrupts") or {}
+        return PendingInterrupts(
+            values={one["id"]: one["value"] for found in of_tasks.values() for one in found},
+            mark=repr(of_tasks),
+            assistant_id=thread["metadata"].get("assistant_id"),
+        )
 
     async def patch_thread(self, thread_id, *, metadata, ttl, scope) -> JsonObject | None:
         thread = _within(scope, self.threads.get(thread_id))
@@ -372,6 +384,8 @@ class MemoryRuntime:
         self.created: dict[str, CreatedRun] = {}
         """What the registry remembers; without it a run that was made is not made again."""
         self.admitted = asyncio.Event()
+        self.answered: dict[str, str] = {}
+        """The run that answers an interrupt."""
         self.logs: dict[str, EventLog] = {}
         self.endings: dict[str, asyncio.Future[Outcome]] = {}
         self.cancels: list[tuple[CancelRequest, bool]] = []
@@ -472,6 +486,9 @@ class MemoryRuntime:
             self.records.add_thread(request.thread_id, **orjson.loads(request.metadata))
         elif not self.records.is_within(request.thread_id, request.scope):
             raise NotFound("no such thread")
+        if request.answers is not None:
+            await self._refuse_unawaited(request.thread_id, request.answers)
+            self.answered.update({each: request.run_id for each in request.answers.ids})
         self.requests.append(request)
         self.records.callers[request.run_id] = request.caller
         self.records.runs[request.run_id] = {
@@ -498,6 +515,16 @@ class MemoryRuntime:
             placement=Placement(run_id=request.run_id, attempt=1, actor="a1"),
         )
         return created
+
+    async def _refuse_unawaited(self, thread_id: str, answers: Answers) -> None:
+        pending = await self.records.pending_interrupts(thread_id, scope=SERVER)
+        if pending is None or not (answers.ids or pending.values):
+            return
+        by = [
+            self.records.runs[self.answered[each]] for each in answers.ids if each in self.answered
+        ]
+        if pending.mark != answers.mark or any(run["status"] == "running" for run in by):
+            raise NotAwaited("not awaited")
 
     async def _inject(
         self, request: RunRequest, injection: Injection, active: JsonObject

@@ -136,7 +136,7 @@ class TestCommands:
     @pytest.mark.parametrize(
         ("ids", "params", "code"),
         [
-            ([], {"interrupt_id": "i1", "response": 1}, "no_such_run"),
+            ([], {"interrupt_id": "i1", "response": 1}, "no_such_interrupt"),
             (["i1"], {"interrupt_id": "i9", "response": 1}, "no_such_interrupt"),
             (["i1"], {"interrupt_id": "i1"}, "invalid_argument"),
             (["i1"], {"responses": []}, "invalid_argument"),
@@ -156,6 +156,81 @@ class TestCommands:
         assert (answer["type"], answer["error"]) == ("error", code)
         assert answer["message"]
         assert runtime.requests == []
+
+    async def test_a_thread_without_a_run_asks_nothing(
+        self, command: Command, records: MemoryRecords
+    ) -> None:
+        answer = {"interrupt_id": "i1", "response": 1}
+        assert (await command("input.respond", answer))["error"] == "no_such_run"
+        records.add_thread(THREAD)
+        assert (await command("input.respond", answer))["error"] == "no_such_run"
+
+    async def test_of_two_answers_to_one_interrupt_the_first_counts(
+        self, command: Command, runtime: MemoryRuntime, records: MemoryRecords
+    ) -> None:
+        """Both were sent before either run has begun, so the thread's record shows the interrupt
+        to both."""
+        waiting(records, "i1", "i2")
+        answer = {"interrupt_id": "i1", "response": "yes"}
+        first = await command("input.respond", answer)
+        second = await command("input.respond", {**answer, "response": "no"})
+        assert first["type"] == "success"
+        assert (second["type"], second["error"]) == ("error", "no_such_interrupt")
+        assert len(runtime.requests) == 1
+        other = await command("input.respond", {"interrupt_id": "i2", "response": "yes"})
+        assert other["type"] == "success"
+
+    async def test_an_answer_waits_for_no_other_that_ended_meanwhile(
+        self, command: Command, runtime: MemoryRuntime, records: MemoryRecords
+    ) -> None:
+        """Between the look at the thread and the admission, another interrupt was answered."""
+        waiting(records, "i1", "i2")
+        taken: list[Any] = []
+
+        def another(request: Any) -> None:
+            if not taken:
+                taken.append(request)
+                waiting(records, "i2")
+
+        runtime.admission = another
+        answer = await command("input.respond", {"interrupt_id": "i2", "response": "yes"})
+        assert answer["type"] == "success"
+        assert len(runtime.requests) == 1
+
+    async def test_an_answer_is_not_given_to_the_next_question_of_the_same_node(
+        self, command: Command, runtime: MemoryRuntime, records: MemoryRecords
+    ) -> None:
+        waiting(records, "i1")
+
+        def asks_again(request: Any) -> None:
+            records.threads[THREAD]["interrupts"] = {"task": [{"id": "i1", "value": "really?"}]}
+
+        runtime.admission = asks_again
+        answer = await command("input.respond", {"interrupt_id": "i1", "response": "yes"})
+        assert answer["error"] == "no_such_interrupt"
+        assert runtime.requests == []
+
+    async def test_an_input_beside_the_answer_is_that_of_the_next_run(
+        self, command: Command, runtime: MemoryRuntime, records: MemoryRecords
+    ) -> None:
+        waiting(records, "i1")
+        for text in ("yes", "and then?"):
+            given = {"assistant_id": "counter", "input": text}
+            assert (await command("run.start", given))["type"] == "success"
+        answer, question = [orjson.loads(each.kwargs) for each in runtime.requests]
+        assert answer["command"] == {"resume": {"i1": "yes"}}
+        assert (question["command"], question["input"]) == (None, "and then?")
+
+    async def test_a_repeated_answer_has_the_answer_of_the_first(
+        self, command: Command, runtime: MemoryRuntime, records: MemoryRecords
+    ) -> None:
+        waiting(records, "i1")
+        given = {"interrupt_id": "i1", "response": 1}
+        key = {"idempotency-key": "k"}
+        first = await command("input.respond", given, headers=key)
+        waiting(records)
+        assert await command("input.respond", given, headers=key) == first
+        assert len(runtime.requests) == 1
 
     @pytest.mark.parametrize(
         ("method", "params", "code"),
@@ -421,6 +496,27 @@ class TestSocket:
             assert (await socket.next())["params"]["data"] == {"n": 1}
             runtime.log(event("values", {"n": 2}, 3))
             assert (await socket.next())["params"]["data"] == {"n": 2}
+
+    @pytest.mark.parametrize("is_replay", [True, False], ids=["replayed", "live"])
+    async def test_the_end_of_a_run_comes_last_of_all_subscriptions(
+        self, app: FastAPI, runtime: MemoryRuntime, is_replay: bool
+    ) -> None:
+        """A client that connects again subscribes to all at once, and goes by the first end."""
+        events = [event("values", {"n": 1}), event(END, {"event": "completed"}, 2)]
+        if is_replay:
+            runtime.log(*events)
+        async with connected(app) as socket:
+            for number, channel in enumerate(["lifecycle", "values", "lifecycle"]):
+                asked = {"id": number, "method": "subscription.subscribe"}
+                asked["params"] = {"channels": [channel]}
+                socket.say(orjson.dumps(asked).decode())
+            told = [await socket.next() for _ in range(3 if not is_replay else 6)]
+            if not is_replay:
+                runtime.log(*events)
+                told += [await socket.next() for _ in range(3)]
+        assert [each["type"] for each in told].count("success") == 3
+        methods = [each["method"] for each in told if each["type"] == "event"]
+        assert methods == ["values", "lifecycle", "lifecycle"]
 
     async def test_an_ended_subscription_is_silent(
         self, app: FastAPI, runtime: MemoryRuntime

@@ -49,6 +49,17 @@ async def test_events_come_back_as_they_were(pool: Pool) -> None:
     assert await tails.read(pool, run_id, events[-1].seq, 5) == []
 
 
+async def test_the_newest_of_each_name_is_found(pool: Pool) -> None:
+    run_id = await a_run(pool)
+    named = [("@messages:a", b"1"), ("values", b"2"), ("@messages:b", b"3"), ("@messages:a", b"4")]
+    events = [Event(first_seq(1) + n, 1, *each) for n, each in enumerate(named)]
+    await tails.append(pool, run_id, 1, events)
+    found = await tails.newest(pool, run_id, "@messages", before=first_seq(2))
+    assert found == [("@messages:a", b"4"), ("@messages:b", b"3")]
+    early = await tails.newest(pool, run_id, "@messages", before=events[2].seq)
+    assert early == [("@messages:a", b"1")]
+
+
 async def test_a_page_has_so_many_bytes_and_at_least_one_event(pool: Pool) -> None:
     run_id = await a_run(pool)
     events = [Event(first_seq(1) + n, 1, "values", b"0" * 5000) for n in range(5)]

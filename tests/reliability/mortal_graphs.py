@@ -123,8 +123,14 @@ async def wary(config: RunnableConfig) -> AsyncIterator[Any]:
 
 
 class Model(BaseChatModel):
+    """Attributes:
+
+    gate: after some tokens the model writes its process beside this file, and waits for the file.
+    """
+
     count: int = 20
     delay: float = 0.02
+    gate: str = ""
 
     @property
     def _llm_type(self) -> str:
@@ -137,6 +143,10 @@ class Model(BaseChatModel):
     async def _astream(self, messages: Any, stop: Any = None, run_manager: Any = None, **kw: Any):
         for i in range(self.count):
             await asyncio.sleep(self.delay)
+            if i == 5 and self.gate:
+                Path(f"{self.gate}.pid").write_text(str(os.getpid()))
+                while not Path(self.gate).exists():
+                    await asyncio.sleep(0.01)
             chunk = ChatGenerationChunk(message=AIMessageChunk(content=f"{i} "))
             if run_manager:
                 await run_manager.on_llm_new_token(f"{i} ", chunk=chunk)
@@ -147,10 +157,13 @@ class TokensState(MessagesState, total=False):
     count: int
     delay: float
     effects: str
+    gate: str
 
 
 async def answer(state: TokensState, config: RunnableConfig) -> Any:
-    model = Model(count=state.get("count", 20), delay=state.get("delay", 0.02))
+    model = Model(
+        count=state.get("count", 20), delay=state.get("delay", 0.02), gate=state.get("gate", "")
+    )
     message = await model.ainvoke(state["messages"])
     trace(state, config, "answer")
     return {"messages": [message]}
@@ -166,6 +179,11 @@ _tokens.add_node("again", twice)
 _tokens.add_edge(START, "answer")
 _tokens.add_edge("answer", "again")
 tokens = _tokens.compile()
+
+_gated = StateGraph(TokensState)
+_gated.add_node("answer", answer)
+_gated.add_edge(START, "answer")
+gated = _gated.compile()
 
 
 # --- half a superstep, and subgraphs --------------------------------------------------------------

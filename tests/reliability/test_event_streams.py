@@ -13,7 +13,7 @@ import httpx
 import pytest
 from langgraph_sdk import get_client
 
-from tests.reliability.witness import is_warm, process_of, process_titled, until
+from tests.reliability.witness import Effects, is_warm, process_of, process_titled, until
 from tests.serving import Served
 
 BOUND_S = 90.0
@@ -148,6 +148,44 @@ async def test_every_way_to_end_is_told(http: httpx.AsyncClient, server: Served)
     assert [*ends.values()] == ["interrupted", "interrupted", "completed"]
     assert f"{first}:end" in ends
     assert f"{waits}:end" in ends
+
+
+async def started(http: httpx.AsyncClient, graph: str, given: dict[str, Any]) -> str:
+    """A new thread with a run for its log."""
+    thread_id = str(uuid.uuid4())
+    params = {"assistant_id": graph, "input": given}
+    command = {"id": 1, "method": "run.start", "params": params}
+    answer = await http.post(f"/threads/{thread_id}/commands", json=command)
+    assert answer.json()["type"] == "success", answer.text
+    return thread_id
+
+
+async def told_as(http: httpx.AsyncClient, thread_id: str, end: str) -> Any:
+    """Waits for the end of a thread's only run, which its log tells once; returns what it says."""
+    told = await replayed(http, thread_id, 1)
+    in_order(told)
+    lives = [each["params"]["data"] for each in told if each["method"] == "lifecycle"]
+    assert [each["event"] for each in lives] == ["running", end]
+    return lives[-1]
+
+
+async def test_a_run_that_dies_too_often_or_is_out_of_time_is_told_as_failed(
+    http: httpx.AsyncClient, effects: Effects
+) -> None:
+    deadly = {"n": 5, "die": effects.death("step-2", always=True)}
+    await is_warm(http)
+
+    async def failed(graph: str, given: dict[str, Any]) -> str:
+        thread_id = await started(http, graph, given)
+        end = await told_as(http, thread_id, "failed")
+        assert (await http.get(f"/threads/{thread_id}")).json()["status"] == "error"
+        return str(end["error"])
+
+    died, out_of_time = await asyncio.gather(
+        failed("steps", deadly), failed("hasty", {"n": 400, "delay": 0.1})
+    )
+    assert "died 3 times" in died
+    assert "timeout_s" in out_of_time
 
 
 def is_end(event: Any) -> bool:

@@ -13,6 +13,7 @@ import pytest
 
 from greenroom.persistence.embedded import start_embedded
 from tests.reliability.conftest import MORTAL
+from tests.reliability.test_event_streams import started, told_as
 from tests.reliability.test_run_deaths import KEPT, begin, thread
 from tests.reliability.witness import (
     Effects,
@@ -156,6 +157,7 @@ async def test_sigterm_loses_nothing(tmp_path: Path, effects: Effects) -> None:
         async with httpx.AsyncClient(base_url=first.url, timeout=60) as http:
             thread_id = await thread(http)
             run_id = await begin(http, thread_id, **body)
+            logged = await started(http, "steps", {"n": 40, "delay": 0.1})
             await until(lambda: effects.of(run_id).total() >= 5)
     with serving(tmp_path / "server", MORTAL, environment=environment, port=port) as second:
         async with httpx.AsyncClient(base_url=second.url, timeout=120) as http:
@@ -163,6 +165,7 @@ async def test_sigterm_loses_nothing(tmp_path: Path, effects: Effects) -> None:
             seen = await view(http, "GET", f"{path}/stream", last="-1")
             assert seen.steps == list(range(1, 41))
             assert seen.attempts == [1, 2]
+            await told_as(http, logged, "completed")
     assert effects.of(run_id) == Counter(f"step-{i}" for i in range(1, 41))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from greenroom.core.ports import JsonObject
 from greenroom.core.scopes import Scope
@@ -85,6 +85,11 @@ class Asked:
 def assistant_of(thread: JsonObject) -> str:
     """Returns the assistant of a thread's newest run. Raises CommandError."""
     found = plain(thread.get("metadata")).get("assistant_id")
+    return assistant_named(str(thread["thread_id"]), found)
+
+
+def assistant_named(thread_id: str, found: Any) -> str:
+    """Returns the assistant that a thread's record names. Raises CommandError."""
     if not isinstance(found, str):
-        raise CommandError("invalid_argument", no_graph(str(thread["thread_id"])))
+        raise CommandError("invalid_argument", no_graph(thread_id))
     return found

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from greenroom.core.answering import NOTHING, Answers, PendingInterrupts
+from greenroom.core.errors import NotAwaited
 from greenroom.core.ports import JsonObject
 from greenroom.http.bodies import validated
-from greenroom.http.creation import NewRun, create_run, plain
-from greenroom.http.event_streaming.asking import Asked, CommandError, assistant_of
+from greenroom.http.creation import NewRun, create_run
+from greenroom.http.event_streaming.asking import Asked, CommandError, assistant_named
 from greenroom.http.event_streaming.trees import tree_of
 from greenroom.http.gates import reads_thread
 from greenroom.http.inputs import say
@@ -33,32 +35,72 @@ async def start(asked: Asked) -> JsonObject:
             "invalid_argument", f"run.start has no {', '.join(refused)}: leave it out."
         )
     body = validated(RunCreate, {name: fields[name] for name in fields if name in _OF_RUN_START})
-    run = await created(asked, body, await _answer(asked, body))
+    run = await _started(asked, body)
     return {"run_id": run.run_id}
 
 
-async def _answer(asked: Asked, body: RunCreate) -> JsonObject | None:
-    """Returns the command of a run whose input answers what its thread waits for, else None."""
+async def _started(asked: Asked, body: RunCreate) -> NewRun:
+    """Creates a run. Where the thread is read, a client waits for it, so only a thread that waits
+    is read."""
     configurable = (body.config or {}).get("configurable") or {}
     goes_back = body.checkpoint_id or body.checkpoint or configurable.get("checkpoint_id")
     if body.input is None or goes_back:
-        return None
-    thread = await asked.readable()
-    waiting = _interrupts(thread)
-    if not waiting:
-        return None
-    if len(waiting) == 1 and not _is_answers(body.input, waiting):
-        return {"resume": {waiting[0]: body.input}}
-    return {"resume": body.input}
+        return await created(asked, body, None)
+    try:
+        return await created(asked, body, None, NOTHING)
+    except NotAwaited:
+        pending = await _pending(asked)
+    if pending is None or not pending.values:
+        return await created(asked, body, None)
+    ids = tuple(pending.values)
+    resume: Any = body.input
+    if len(ids) == 1 and not _is_answers(body.input, ids):
+        resume = {ids[0]: body.input}
+    try:
+        answers = Answers(ids=ids, mark=pending.mark)
+        return await created(asked, body, {"resume": resume}, answers)
+    except NotAwaited:  # somebody else has answered, so this is the input of the next run
+        return await created(asked, body, None)
 
 
-def _is_answers(given: Any, waiting: list[str]) -> bool:
-    return is_object(given) and bool(given) and set(given) <= set(waiting)
+def _is_answers(given: Any, ids: tuple[str, ...]) -> bool:
+    return is_object(given) and bool(given) and set(given) <= set(ids)
 
 
 async def respond(asked: Asked) -> JsonObject:
-    """``input.respond``: answers interrupts, in one new run of the thread's assistant."""
-    params = asked.params
+    """``input.respond``: answers interrupts, in one new run of the thread's assistant.
+
+    Of two answers to one interrupt the registry admits the first one.
+    """
+    params, resume = asked.params, _resume_of(asked.params)
+    command = {"resume": resume}
+    command |= {name: params[name] for name in ("update", "goto") if params.get(name) is not None}
+    first = pending = await _pending(asked)
+    is_repeated = asked.ids.has_made(asked.ids.new_run_id(asked.thread_id))
+    while True:
+        if not is_repeated:
+            _refuse_unless_pending(resume, first, pending)
+        body = validated(
+            RunCreate,
+            {
+                "assistant_id": assistant_named(asked.thread_id, pending and pending.assistant_id),
+                "config": params.get("config"),
+                "metadata": params.get("metadata"),
+            },
+        )
+        mark = pending.mark if pending is not None else ""
+        try:
+            run = await created(asked, body, command, Answers(ids=tuple(resume), mark=mark))
+        except NotAwaited:
+            pending = await _pending(asked)
+            if pending is not None and pending.mark == mark:
+                raise _unknown_interrupt(next(iter(resume))) from None  # it is being answered
+        else:
+            return {"run_id": run.run_id}
+
+
+def _resume_of(params: JsonObject) -> JsonObject:
+    """Returns the answers by the ids of their interrupts. Raises CommandError."""
     answers: Any = params.get("responses", [params])
     if not is_list(answers) or not answers or not all(map(is_object, answers)):
         raise CommandError("invalid_argument", "responses must be a non-empty array of objects.")
@@ -70,34 +112,45 @@ async def respond(asked: Asked) -> JsonObject:
                 "invalid_argument", "input.respond requires an interrupt_id and a response."
             )
         resume[interrupt_id] = answer["response"]
-    thread = await asked.readable()
-    waiting = _interrupts(thread)
-    if thread is None or not waiting:
+    return resume
+
+
+def _refuse_unless_pending(
+    resume: JsonObject, first: PendingInterrupts | None, now: PendingInterrupts | None
+) -> None:
+    """Refuses answers to interrupts that are not pending, or are not those that were when the
+    command came: a node that asks again asks under the same id."""
+    if first is None or now is None or now.assistant_id is None:
         raise CommandError("no_such_run", "No interrupted run is bound to this thread.")
     for interrupt_id in resume:
-        if interrupt_id not in waiting:
-            raise CommandError(
-                "no_such_interrupt", f"Unknown or already-consumed interrupt: {interrupt_id[:80]}"
-            )
-    command = {"resume": resume}
-    command |= {name: params[name] for name in ("update", "goto") if params.get(name) is not None}
-    body = validated(
-        RunCreate,
-        {
-            "assistant_id": assistant_of(thread),
-            "config": params.get("config"),
-            "metadata": params.get("metadata"),
-        },
+        if interrupt_id not in now.values or (
+            now.values[interrupt_id] != first.values.get(interrupt_id)
+        ):
+            raise _unknown_interrupt(interrupt_id)
+
+
+def _unknown_interrupt(interrupt_id: str) -> CommandError:
+    return CommandError(
+        "no_such_interrupt", f"Unknown or already-consumed interrupt: {interrupt_id[:80]}"
     )
-    run = await created(asked, body, command)
-    return {"run_id": run.run_id}
 
 
-async def created(asked: Asked, body: RunCreate, command: JsonObject | None) -> NewRun:
+async def _pending(asked: Asked) -> PendingInterrupts | None:
+    scope = await reads_thread(asked.edge, asked.thread_id)
+    return await asked.edge.records.pending_interrupts(asked.thread_id, scope=scope)
+
+
+async def created(
+    asked: Asked, body: RunCreate, command: JsonObject | None, answers: Answers | None = None
+) -> NewRun:
     """Creates a run for the thread's log.
 
     Args:
         command: instead of the body's input.
+        answers: as of `RunRequest`.
+
+    Raises:
+        NotAwaited: the thread does not wait for ``answers``.
     """
     given: JsonObject = {
         "multitask_strategy": body.multitask_strategy or "enqueue",
@@ -115,13 +168,8 @@ async def created(asked: Asked, body: RunCreate, command: JsonObject | None) -> 
         asked.thread_id,
         ids=asked.ids,
         logged=True,
+        answers=answers,
     )
-
-
-def _interrupts(thread: JsonObject | None) -> list[str]:
-    """Returns the ids of the interrupts that a thread waits at."""
-    of_tasks = plain((thread or {}).get("interrupts"))
-    return [str(each.get("id")) for found in of_tasks.values() for each in found]
 
 
 async def inject(asked: Asked) -> JsonObject:

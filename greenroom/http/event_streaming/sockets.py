@@ -6,6 +6,9 @@
 The success of a ``subscription.subscribe`` is sent before the events that it replays. Each
 subscription has the whole log that is kept, so an event that fits two subscriptions is sent twice;
 clients know it by its id. A socket that is not read is closed, as a stream is.
+
+The end of a run is sent when every subscription has sent what comes before it: a client that has
+the end from one of them (the JavaScript SDK) does not wait for what another one has still to say.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import logging
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, suppress
+from dataclasses import dataclass
 from typing import Any, cast
 
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
@@ -22,6 +26,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from greenroom.core.errors import BadRequest, GreenroomError, NotFound, Unavailable
 from greenroom.core.ports import JsonObject
 from greenroom.core.thread_log import LogFilter, LogPart, filter_of, since_of
+from greenroom.core.waiting import happens_within
 from greenroom.http.bodies import parsed
 from greenroom.http.edge import dialect_of, edge_of
 from greenroom.http.event_streaming.asking import Asked, CommandError
@@ -42,6 +47,11 @@ log = logging.getLogger(__name__)
 _GOING_AWAY, _POLICY, _TRY_AGAIN = 1001, 1008, 1013
 _CATCH_UP_S = 1.0
 """How long a subscription counts what it replays before it is answered."""
+_GATHER_S = 0.05
+"""A client that connects again subscribes to all at once: how long after the last subscription
+another one may follow, before the end of an earlier run is sent."""
+_ORDER_PATIENCE_S = 5.0
+"""The longest time that the end of a run waits for the other subscriptions."""
 MAX_SUBSCRIPTIONS = 100
 """The most subscriptions of one socket."""
 
@@ -60,6 +70,20 @@ class _Ended(Exception):
         self.reason = reason
 
 
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """An encoded event.
+
+    Attributes:
+        seq: its position in the log.
+        is_end: whether it ends its run.
+    """
+
+    seq: int
+    data: bytes
+    is_end: bool = False
+
+
 class Socket:
     """One WebSocket."""
 
@@ -69,6 +93,10 @@ class Socket:
         self._edge = edge_of(websocket)
         self._dialect = dialect_of(websocket)
         self._subscriptions: dict[str, asyncio.Task[None]] = {}
+        self._readings: dict[str, _Reading] = {}
+        self._is_subscribing = False
+        self._subscribed_s = 0.0
+        self._progress = asyncio.Event()
         self._sending = asyncio.Lock()
         self._broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._commands = {
@@ -171,7 +199,12 @@ class Socket:
                 f"A socket has at most {MAX_SUBSCRIPTIONS} subscriptions: end one.",
             )
         subscription_id = str(uuid.uuid4())
-        replayed = await self._open(subscription_id, wanted, since)
+        self._is_subscribing = True
+        try:
+            replayed = await self._open(subscription_id, wanted, since)
+        finally:
+            self._is_subscribing = False
+            self._subscribed_s = asyncio.get_running_loop().time()
         return {"subscription_id": subscription_id, "replayed_events": replayed}
 
     async def _open(self, subscription_id: str, wanted: LogFilter, since: int) -> int:
@@ -184,19 +217,41 @@ class Socket:
         reading = _Reading(parts, wanted, since)
         await reading.catch_up(_CATCH_UP_S)
         replayed = len(reading.replayed)
+        self._readings[subscription_id] = reading
 
         def begin() -> None:
-            task = asyncio.create_task(self._follow(reading))
+            task = asyncio.create_task(self._follow(subscription_id, reading))
             self._subscriptions[subscription_id] = task
             task.add_done_callback(self._ended)
 
         self._begin = begin
         return replayed
 
-    async def _follow(self, reading: _Reading) -> None:
-        async with aclosing(reading):
-            async for data in reading.events():
-                await self._send(data)
+    async def _follow(self, subscription_id: str, reading: _Reading) -> None:
+        try:
+            async with aclosing(reading):
+                async for frame in reading.frames():
+                    reading.reached = frame.seq
+                    self._progress.set()
+                    if frame.is_end:
+                        await self._others_reach(frame.seq, reading)
+                    await self._send(frame.data)
+        finally:
+            self._readings.pop(subscription_id, None)
+            self._progress.set()
+
+    async def _others_reach(self, seq: int, reading: _Reading) -> None:
+        """Waits until the other subscriptions have sent what comes before a position."""
+        loop = asyncio.get_running_loop()
+        deadline_s = loop.time() + _ORDER_PATIENCE_S
+        while loop.time() < deadline_s:
+            is_whole = reading.is_live or not (
+                self._is_subscribing or loop.time() - self._subscribed_s < _GATHER_S
+            )
+            if is_whole and all(each.reached >= seq for each in self._readings.values()):
+                return
+            self._progress.clear()
+            await happens_within(_GATHER_S, self._progress.wait())
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if task.cancelled() or self._broken.done():
@@ -216,6 +271,7 @@ class Socket:
             raise CommandError(
                 "invalid_argument", "subscription.unsubscribe requires a subscription_id."
             )
+        self._readings.pop(subscription_id, None)
         task = self._subscriptions.pop(subscription_id, None)
         if task is None:
             raise CommandError(
@@ -239,14 +295,20 @@ class _Reading:
     """The log as a subscription reads it.
 
     Attributes:
-        replayed: encoded events that are to be sent first.
+        replayed: what is to be sent first.
+        reached: what comes before this position is sent.
+        is_live: what there was when the subscription came is sent.
     """
 
     def __init__(self, parts: AsyncIterator[LogPart], wanted: LogFilter, since: int) -> None:
         self._parts = parts
         self._wanted = wanted
         self._since = since
-        self.replayed: list[bytes] = []
+        self.replayed: list[_Frame] = []
+        self.reached = since
+        self.is_live = False
+        self._has_caught_up = False
+        self._read_to = since
         self._next: asyncio.Task[LogPart | None] | None = None
 
     async def catch_up(self, within_s: float) -> None:
@@ -259,22 +321,25 @@ class _Reading:
             if not self._next.done():
                 return
             part, self._next = self._next.result(), None
+            self._has_caught_up = part is None or part.caught_up
             if part is None or part.caught_up:
                 return
-            self.replayed += self._encoded(part)
+            self.replayed += self._frames(part)
 
-    async def events(self) -> AsyncIterator[bytes]:
+    async def frames(self) -> AsyncIterator[_Frame]:
         """Yields the events, encoded."""
-        for data in self.replayed:
-            yield data
+        for frame in self.replayed:
+            yield frame
         self.replayed = []
         while True:
+            self.reached, self.is_live = self._read_to, self._has_caught_up
             part = await (self._next or _next(self._parts))
             self._next = None
             if part is None:
                 return
-            for data in self._encoded(part):
-                yield data
+            self._has_caught_up |= part.caught_up
+            for frame in self._frames(part):
+                yield frame
 
     async def aclose(self) -> None:
         if self._next is not None:
@@ -282,9 +347,15 @@ class _Reading:
             await asyncio.wait((self._next,))
         await cast(Any, self._parts).aclose()
 
-    def _encoded(self, part: LogPart) -> list[bytes]:
-        dropped = [dropped_json(self._since, part.dropped_to)] if part.dropped_to else []
-        return dropped + [event_json(e) for e in part.events if self._wanted.passes(e)]
+    def _frames(self, part: LogPart) -> list[_Frame]:
+        found: list[_Frame] = []
+        if part.dropped_to:
+            found.append(_Frame(part.dropped_to, dropped_json(self._since, part.dropped_to)))
+        for event in part.events:
+            self._read_to = event.seq
+            if self._wanted.passes(event):
+                found.append(_Frame(event.seq, event_json(event), event.is_end))
+        return found
 
 
 async def _next(parts: AsyncIterator[LogPart]) -> LogPart | None:

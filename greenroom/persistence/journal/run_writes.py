@@ -10,6 +10,7 @@ from greenroom.core.crons import Firing
 from greenroom.core.nodes import NO_NODES
 from greenroom.core.runs import CancelAction, RunRequest, RunStatus
 from greenroom.core.timeline import Entry
+from greenroom.persistence.answering import IS_AWAITED, NOTHING_IS_AWAITED
 from greenroom.persistence.journal.group_commit import Write
 from greenroom.persistence.making_once import FORGET, HELD, MAY_MAKE, NOTED, params_of
 from greenroom.persistence.scoping import named_condition
@@ -65,7 +66,7 @@ made AS (
     INSERT INTO greenroom.runs (run_id, thread_id, assistant_id, graph_id, status, attempt,
         actor, kwargs, metadata, multitask_strategy, temporary, resumable, resumes, webhook,
         due_at, started_at, assistant_version, assistant_revision, caller,
-        auth_user, logged, log_number, history)
+        auth_user, logged, log_number, history, answers)
     SELECT %(run)s, thread_id, %(assistant)s, %(graph)s, %(status)s, %(attempt)s, %(actor)s,
         (%(kwargs)s::text || coalesce(metadata::text || %(more_kwargs)s::text, ''))::json,
         metadata, %(strategy)s, %(temporary)s, %(resumable)s OR logged,
@@ -74,7 +75,8 @@ made AS (
             THEN clock_timestamp() + make_interval(secs => %(after_s)s::float8) END,
         CASE WHEN %(actor)s::text IS NOT NULL THEN clock_timestamp() END,
         %(version)s, %(state)s, %(caller)s, %(user)s::json, logged,
-        CASE WHEN logged AND %(actor)s::text IS NOT NULL THEN log_runs END, %(history)s::jsonb
+        CASE WHEN logged AND %(actor)s::text IS NOT NULL THEN log_runs END, %(history)s::jsonb,
+        %(answers)s::text[]
     FROM merged
     ON CONFLICT (run_id) DO NOTHING
     RETURNING created_at, metadata, logged, log_number)
@@ -95,6 +97,9 @@ _FIRE_ON_THREAD = _ADMIT_ON_THREAD.replace(_NEW, _NEW_AND_DUE)
 
 _NEW_AND_NOT_SAID = f"""{_NEW} AND NOT EXISTS (
     SELECT 1 FROM greenroom.run_inputs WHERE input_id = %(injected)s)"""
+
+_NEW_AND_AWAITED = f"{_NEW} AND {IS_AWAITED}"
+_NEW_AND_NOTHING_AWAITED = f"{_NEW} AND {NOTHING_IS_AWAITED}"
 
 _ONCE_MAKING_THREAD, _ONCE_ON_THREAD = (
     sql.replace(_NEW, f"{_NEW} AND {MAY_MAKE}")
@@ -193,8 +198,8 @@ def admit(
         begin: the entry of attempt 1 in the run's history.
 
     A run with an ``Idempotency-Key`` is only added while the key is reserved and has not made it
-    before, and one with an injection only if it was not said to another run before; otherwise the
-    write gives no row.
+    before, one with an injection only if it was not said to another run before, and one with
+    `Answers` only while the thread waits for that; otherwise the write gives no row.
     """
     thread_metadata = (
         {}
@@ -215,6 +220,11 @@ def admit(
     if request.injection is not None:
         sql = sql.replace(_NEW, _NEW_AND_NOT_SAID)
         due["injected"] = request.injection.input_id
+    if request.answers is not None:
+        sql = sql.replace(
+            _NEW, _NEW_AND_AWAITED if request.answers.ids else _NEW_AND_NOTHING_AWAITED
+        )
+        due["mark"] = request.answers.mark
     return Write(
         sql.replace("{scope}", scope),
         {
@@ -245,6 +255,7 @@ def admit(
             "caller": request.caller,
             "logged": request.logged,
             "history": _entries(begin),
+            "answers": [*request.answers.ids] if request.answers and request.answers.ids else None,
         },
     )
 

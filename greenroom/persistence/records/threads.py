@@ -14,6 +14,7 @@ from typing import Any, Literal
 import orjson
 from psycopg.types.json import Jsonb
 
+from greenroom.core.answering import PendingInterrupts
 from greenroom.core.errors import Conflict, InvalidRequest, NotFound
 from greenroom.core.idempotency import OnceKey
 from greenroom.core.ports import (
@@ -24,6 +25,7 @@ from greenroom.core.searches import (
     Page,
     ThreadFilter,
 )
+from greenroom.persistence.answering import MARK
 from greenroom.persistence.database import timestamp
 from greenroom.persistence.facets import is_facet, without_nul
 from greenroom.persistence.making_once import HELD, MAY_MAKE, NOTED, params_of
@@ -149,6 +151,26 @@ class ThreadRecords(KeyRecords):
             [thread_id, *values],
         )
         return (await self._shown_threads(rows))[0] if rows else None
+
+    async def pending_interrupts(self, thread_id: str, *, scope: Scope) -> PendingInterrupts | None:
+        """Returns what a thread waits at; None if the thread does not exist."""
+        sql, values = and_within(scope)
+        rows = await self.rows(
+            f"SELECT interrupts, {MARK} AS mark, metadata ->> 'assistant_id' AS assistant_id"
+            f" FROM greenroom.threads WHERE thread_id = %s{sql}",
+            [thread_id, *values],
+        )
+        if not rows:
+            return None
+        (row,) = await self.opened(rows, "interrupts")
+        of_tasks: Any = orjson.loads(orjson.dumps(row["interrupts"])) or {}
+        return PendingInterrupts(
+            values={
+                str(one.get("id")): one.get("value") for found in of_tasks.values() for one in found
+            },
+            mark=row["mark"],
+            assistant_id=row["assistant_id"],
+        )
 
     async def patch_thread(
         self,

@@ -2,6 +2,7 @@
 // Reads {"scenario", "apiUrl", "args"} a line, and prints what it saw of each: a JSON object a line,
 // the last of them {"kind": "over"}.
 
+import { writeFile } from "node:fs/promises";
 import { createInterface } from "node:readline";
 import { WebSocket } from "ws";
 
@@ -82,6 +83,47 @@ const SCENARIOS = {
     const { messages } = await thread.output;
     while (!texts.length || values.at(-1) !== 2) await new Promise((r) => setTimeout(r, 20));
     say("thread", { texts, values, output: messages.map(contentOf) });
+    await thread.close();
+    await Promise.allSettled(reading);
+  },
+
+  // Something is killed when the first tokens are there (the file `ready` says so); then it goes on.
+  async eventOutlive({ transport, graph, input, ready }) {
+    const thread = client.threads.stream({ assistantId: graph, transport });
+    const handles = [];
+    const parts = [];
+    const values = [];
+    const reading = [
+      (async () => {
+        for await (const message of thread.messages) {
+          handles.push(message);
+          (async () => {
+            for await (const part of message.text) {
+              parts.push(part);
+              if (parts.length === 3) await writeFile(ready, "");
+            }
+          })();
+        }
+      })(),
+      (async () => {
+        for await (const state of thread.values) values.push(state.messages.length);
+      })(),
+    ];
+    await thread.run.start({ input: { ...question("hello"), ...input } });
+    const { messages } = await thread.output;
+    const state = (await client.threads.getState(thread.threadId)).values;
+    const whole = [];
+    for (const each of handles) {
+      const text = await each.text;
+      if (!each.assembled.error) whole.push(text);
+    }
+    say("thread", {
+      output: messages.map(contentOf),
+      state: state.messages.map(contentOf),
+      whole,
+      broken: handles.length - whole.length,
+      values,
+    });
     await thread.close();
     await Promise.allSettled(reading);
   },

@@ -256,7 +256,22 @@ const SCENARIOS = {
     await chat.until(() =>
       [...document.querySelectorAll(".subgraph")].some((each) => each.textContent.includes("tok2 ")),
     );
-    return chat.told({ tools: await chat.texts(".call"), subgraphs: await chat.texts(".subgraph") });
+    return chat.told({
+      tools: await chat.texts(".call"),
+      subgraphs: await chat.texts(".subgraph"),
+    });
+  },
+
+  // A run with a tool that is an agent: what the agent says is shown before the run goes on. A stream
+  // that is opened when the run is over may miss what the agent has said (1.1.0 pauses it then).
+  async squad(chat, { input }) {
+    await chat.write("hello");
+    await chat.click("#send");
+    await chat.until(() => document.querySelector(".subgraph")?.textContent.includes("tok2 "));
+    const meanwhile = await chat.texts(".subgraph");
+    await writeFile(input.gate, "");
+    await chat.untilIdle(2);
+    return chat.told({ meanwhile, subagents: await chat.texts(".subagent") });
   },
 
   // Something is killed when the page shows the first tokens; then the answer goes on.

@@ -85,6 +85,11 @@ function App() {
       <button id="resume" onClick={() => stream.respond(draft)}>
         Resume
       </button>
+      {[...stream.subagents.values()].map(({ id, name, status, taskInput }) => (
+        <p key={id} className="subagent">
+          {JSON.stringify({ id, name, status, taskInput })}
+        </p>
+      ))}
       {[...stream.subagents.values(), ...stream.subgraphs.values()].map((graph) => (
         <Subgraph key={graph.namespace.join("|")} stream={stream} graph={graph} />
       ))}
