@@ -1,0 +1,112 @@
+// The shell: navigation, theme, the question for a key, and the pages.
+
+import { api, credentials, onRefused, HOME } from "./lib/api.js";
+import { button, h, icon, put, s } from "./lib/dom.js";
+import { dialog } from "./lib/dialogs.js";
+import { help, onKey } from "./lib/keys.js";
+import { go, link, start } from "./lib/router.js";
+import { PAGES } from "./pages.js";
+import "./lib/elements.js";
+
+const THEMES = ["auto", "light", "dark"];
+
+function theme(chosen) {
+  if (chosen) localStorage.setItem("greenroom.theme", chosen);
+  const now = localStorage.getItem("greenroom.theme") ?? "auto";
+  if (now === "auto") document.documentElement.removeAttribute("data-theme");
+  else document.documentElement.dataset.theme = now;
+  return now;
+}
+theme();
+
+function nextTheme() {
+  const now = theme(THEMES[(THEMES.indexOf(theme()) + 1) % THEMES.length]);
+  for (const each of [switcher]) each.title = each.ariaLabel = `Theme: ${now}`;
+}
+
+const entries = PAGES.filter((page) => page.nav).map((page) => {
+  const count = h("span.count", { hidden: true });
+  const anchor = link(page.path, { "data-page": page.name }, icon(page.nav.icon), h("span", page.nav.label), count);
+  if (page.nav.key) onKey(`g ${page.nav.key}`, `Go to ${page.nav.label}`, () => go(page.path));
+  return { page, anchor, count };
+});
+
+/** Shows a number beside a page in the navigation; 0 shows none. Listens to an event, so that a
+ * module need not know the shell: `dispatchEvent(new CustomEvent("gr-count", {detail: {page, count}}))`. */
+addEventListener("gr-count", ({ detail }) => {
+  const entry = entries.find(({ page }) => page.name === detail.page);
+  if (!entry) return;
+  entry.count.hidden = !detail.count;
+  put(entry.count, detail.count > 99 ? "99+" : detail.count);
+});
+
+const switcher = button("", { icon: "theme", quiet: true, label: `Theme: ${theme()}`, onclick: nextTheme });
+const version = h("span.version");
+const keyButton = button("", { icon: "key", quiet: true, label: "Key", hidden: true, onclick: () => askForKey("Another key takes the place of the one in use.") });
+const main = h("main", { id: "main", tabIndex: -1 });
+
+function logo() {
+  return s("svg", { viewBox: "0 0 32 32", "aria-hidden": "true" },
+    s("rect", { width: 32, height: 32, rx: 8, fill: "var(--accent)" }),
+    s("circle", { cx: 16, cy: 16, r: 9, fill: "none", stroke: "var(--accent-ink)", "stroke-width": 3 }),
+    s("path", { d: "M16 16h9", stroke: "var(--accent-ink)", "stroke-width": 3, "stroke-linecap": "round" }));
+}
+
+document.body.prepend(
+  h("a.skip", { href: "#main", onclick: (event) => (event.preventDefault(), main.focus()) }, "Skip to the page"),
+  h("div.frame",
+    h("div.side",
+      link("", { class: "brand" }, logo(), "Greenroom"),
+      h("nav", { "aria-label": "Pages" }, entries.map(({ anchor }) => anchor)),
+      h("div.foot", version, keyButton, switcher, button("", { icon: "help", quiet: true, class: "rest", label: "Keys (?)", onclick: help }))),
+    main));
+
+onKey("?", "Show the keys", help);
+onKey("/", "Search, or go to the field", () => main.querySelector("input[type=search], textarea, input")?.focus());
+
+// --- who asks -------------------------------------------------------------------------------------
+
+async function askForKey(sentence) {
+  const known = credentials.get();
+  const value = h("input.field", { type: "password", autocomplete: "off", required: true, "aria-label": "Key or token", spellcheck: false });
+  const kind = h("select.field", { "aria-label": "Header" },
+    h("option", { value: "x-api-key" }, "x-api-key"),
+    h("option", { value: "authorization", selected: known?.header === "authorization" }, "Authorization: Bearer"));
+  const given = await dialog("A key, please", [
+    h("p", sentence),
+    h("label.labelled", h("span.name", "Key or token"), value),
+    h("label.labelled", h("span.name", "Sent as"), kind),
+    h("p.hint", "It stays in this tab, and is gone when you close it."),
+  ], {
+    accept: "Go on",
+    take() {
+      if (!value.value.trim()) throw new Error("Type the key that the owner of this server gave you.");
+      const token = value.value.trim();
+      return { header: kind.value, value: kind.value === "authorization" ? `Bearer ${token}` : token };
+    },
+  });
+  if (!given) return false;
+  credentials.set(given);
+  keyButton.hidden = false;
+  if (known) location.reload(); // another user: nothing on the page is theirs
+  return true;
+}
+onRefused.ask = askForKey;
+
+// --- start ----------------------------------------------------------------------------------------
+
+start(main, (page) => {
+  const lit = page?.under ?? page?.name;
+  for (const { page: each, anchor } of entries) {
+    if (each.name === lit) anchor.setAttribute("aria-current", "page");
+    else anchor.removeAttribute("aria-current");
+  }
+});
+
+api.get("info").then((info) => {
+  put(version, `v${info.version}`);
+  keyButton.hidden = !info.flags.auth;
+  document.documentElement.dataset.auth = info.flags.auth ? "on" : "off";
+}, () => {});
+
+export { HOME };

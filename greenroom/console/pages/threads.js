@@ -1,0 +1,150 @@
+// All threads, page by page: the server filters and counts, so that a hundred thousand are as fast
+// as ten.
+
+import { api, poll, ApiError } from "../lib/api.js";
+import { button, h, icon, put } from "../lib/dom.js";
+import { copier, id, status, time } from "../lib/elements.js";
+import { number, oneLine, textOf } from "../lib/format.js";
+import { listKeys, onKey } from "../lib/keys.js";
+import { empty, head, Page } from "../lib/page.js";
+import { go, link, note } from "../lib/router.js";
+
+const ROWS = 50;
+const FIELDS = ["thread_id", "status", "updated_at", "created_at", "metadata"];
+const EXTRACT = { last: "values.messages[-1].content" };
+const STATUSES = ["idle", "busy", "interrupted", "error"];
+const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
+
+export default class Threads extends Page {
+  #offset = 0;
+  #next = null;
+  #asked = null;
+
+  open() {
+    this.#offset = Number(this.query.offset) || 0;
+    this.search = h("input.field", { type: "search", value: this.query.q ?? "", placeholder: "Id, or metadata as key=value",
+      "aria-label": "Search by id, or by metadata as key=value", oninput: () => this.#typed() });
+    this.choice = h("select.field", { "aria-label": "Status", onchange: () => this.#again() },
+      h("option", { value: "" }, "All"), STATUSES.map((each) => h("option", { value: each, selected: each === this.query.status }, each)));
+    this.count = h("span.dim.number");
+    this.rows = h("tbody", bones());
+    this.before = button("", { icon: "back", label: "Newer", onclick: () => this.#turn(-1) });
+    this.after = button("", { icon: "back", label: "Older", class: "turned", onclick: () => this.#turn(1) });
+    this.where = h("span.dim");
+    this.problem = h("p.problem", { role: "alert" });
+    this.append(
+      head({ title: "Threads", actions: link("", { class: "button primary" }, icon("plus"), "New") }),
+      h("div.body",
+        h("div.row.filters", h("div.grow", this.search), this.choice, this.count),
+        this.problem,
+        h("div.card", h("table.list.threads",
+          h("thead", h("tr", h("th.who", "Thread"), h("th.state", "Status"), h("th.rest", "Last message"), h("th.rest.meta", "Metadata"), h("th.when.number", "Changed"))),
+          this.rows)),
+        h("div.row.pages", this.where, h("div.grow"), this.before, this.after)));
+    listKeys(() => [...this.rows.querySelectorAll("tr")], this.signal);
+    onKey("n", "New thread", () => go(""), this.signal);
+    return poll(() => this.#load(), 5000, this.signal);
+  }
+
+  #filter() {
+    const asked = { ...(this.choice.value && { status: this.choice.value }) };
+    const text = this.search.value.trim();
+    if (!text) return asked;
+    if (UUID.test(text)) return { ...asked, ids: [text] };
+    const pairs = text.split(/\s+/).map((each) => /^([^=]+)=(.+)$/.exec(each));
+    if (pairs.includes(null)) throw new ApiError(0, "Type a whole thread id, or metadata as key=value.");
+    return { ...asked, metadata: Object.fromEntries(pairs.map(([, key, value]) => [key, parsed(value)])) };
+  }
+
+  #typed() {
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.#again(), 250);
+  }
+
+  #again() {
+    this.#offset = 0;
+    this.run(() => this.#load());
+  }
+
+  #turn(by) {
+    this.#offset = by > 0 ? (this.#next ?? this.#offset) : Math.max(0, this.#offset - ROWS);
+    this.run(() => this.#load());
+  }
+
+  async #load() {
+    const asked = (this.#asked = Symbol("asked"));
+    note({ q: this.search.value.trim(), status: this.choice.value, offset: this.#offset || null });
+    let where, found, count;
+    try {
+      where = this.#filter();
+      [found, count] = await Promise.all([
+        api.page("threads/search", { ...where, limit: ROWS, offset: this.#offset, select: FIELDS, extract: EXTRACT }, { signal: this.signal }),
+        api.post("threads/count", where, { signal: this.signal }),
+      ]);
+    } catch (error) {
+      if (asked === this.#asked) put(this.problem, error.message);
+      return;
+    }
+    if (asked !== this.#asked) return;
+    put(this.problem);
+    this.#next = found.next;
+    this.#show(found.items, count, Object.keys(where).length > 0);
+  }
+
+  #show(threads, count, filtered) {
+    const last = this.#offset + threads.length;
+    put(this.count, `${number(count)} thread${count === 1 ? "" : "s"}`);
+    put(this.where, threads.length ? `${number(this.#offset + 1)}–${number(last)}` : "");
+    this.before.disabled = this.#offset === 0;
+    this.after.disabled = this.#next === null;
+    if (!threads.length) {
+      put(this.rows, h("tr.none", h("td", { colSpan: 5 }, filtered
+        ? empty("No thread is like that", "Another status, or fewer words, may find it.")
+        : empty("No threads yet", "A thread is a conversation with a graph, and keeps its state.", link("", { class: "button primary" }, "Start the first one")))));
+      return;
+    }
+    this.#keep(threads);
+  }
+
+  /** Draws rows; those that are there already stay, so that the focus stays in its row. */
+  #keep(threads) {
+    const known = new Map([...this.rows.querySelectorAll("tr[data-id]")].map((row) => [row.dataset.id, row]));
+    const rows = threads.map((thread) => {
+      const mark = JSON.stringify(thread);
+      const old = known.get(thread.thread_id);
+      if (old?.mark === mark) return old;
+      const made = row(thread);
+      made.mark = mark;
+      if (old?.getAttribute("aria-selected") === "true") made.setAttribute("aria-selected", "true");
+      return made;
+    });
+    const focused = document.activeElement?.closest?.("tr[data-id]")?.dataset.id;
+    if (rows.length !== this.rows.children.length || rows.some((each, at) => this.rows.children[at] !== each)) {
+      put(this.rows, rows);
+      if (focused) rows.find((each) => each.dataset.id === focused)?.querySelector("a")?.focus({ preventScroll: true });
+    }
+  }
+}
+
+function row(thread) {
+  const { graph_id: graph, assistant_id: _assistant, ...rest } = thread.metadata ?? {};
+  const told = Object.entries(rest).map(([key, value]) => `${key}=${typeof value === "string" ? value : JSON.stringify(value)}`);
+  return h("tr", { "data-id": thread.thread_id },
+    h("td.who", h("span.row", link(`threads/${thread.thread_id}`, {}, id(thread.thread_id)), graph && h("span.tag", graph), copier(thread.thread_id, "Copy the id"))),
+    h("td.state", status(thread.status)),
+    h("td.rest", oneLine(textOf(thread.extracted?.last))),
+    h("td.rest.meta.dim", { title: told.join("\n") }, oneLine(told.join(" "))),
+    h("td.when.number.dim", time(thread.updated_at)));
+}
+
+function bones() {
+  return Array.from({ length: 8 }, () => h("tr", Array.from({ length: 5 }, (_, at) => h("td", { class: at === 2 || at === 3 ? "rest" : "" }, h("div.bone")))));
+}
+
+function parsed(value) {
+  try {
+    return JSON.parse(value);
+  } catch {
+    return value;
+  }
+}
