@@ -109,4 +109,7 @@ api.get("info").then((info) => {
   document.documentElement.dataset.auth = info.flags.auth ? "on" : "off";
 }, () => {});
 
+// The number beside "Inbox": after the page itself, which somebody waits for.
+import("./lib/inbox-count.js");
+
 export { HOME };

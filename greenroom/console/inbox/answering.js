@@ -72,7 +72,8 @@ function known(field) {
   }
 }
 
-async function ended() {
+/** Asks whether a thread shall end where it is, which is the refusal of a graph without a form for one. */
+export async function ended() {
   const sentence = "A refusal has no form that this graph would know. So its thread ends here: the question is dropped, and no node after it is executed.";
   return (await confirmed("Refuse to answer?", sentence, "End it here")) ? { end: true } : null;
 }

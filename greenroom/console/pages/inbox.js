@@ -1,6 +1,6 @@
 // All threads that wait for a person, the oldest first; what each asks, and the answer.
 
-import { answering } from "../inbox/answering.js";
+import { answering, ended } from "../inbox/answering.js";
 import { questionsOf, summaryOf } from "../inbox/questions.js";
 import { api, ApiError, poll } from "../lib/api.js";
 import { button, h, icon, put } from "../lib/dom.js";
@@ -153,11 +153,13 @@ export default class Inbox extends Page {
 
   #breakpoint(thread) {
     const next = h("span.mono", "…");
-    const form = answering({ value: null, schema: null, actions: null }, (what) => this.#send(thread, null, what));
+    const problem = h("p.problem", { role: "alert" });
     this.run(async () => put(next, (await api.get(`threads/${thread.thread_id}/state`, { query: { select: ["next"] }, signal: this.signal })).next.join(", ")));
-    const on = button("Go on", { primary: true, icon: "runs", onclick: () => this.run(() => this.#send(thread, null, { answer: null })) });
-    const end = form.querySelector(".danger");
-    return h("div.question", h("p", "It stopped at a breakpoint. Next is ", next, "."), h("div.row.buttons", on, end));
+    const sends = (made) => () => made().then((what) => what && this.#send(thread, null, what)).catch((error) => put(problem, error.message));
+    return h("div.question", h("p", "It stopped at a breakpoint. Next is ", next, "."), problem,
+      h("div.row.buttons",
+        button("Go on", { primary: true, icon: "runs", onclick: sends(async () => ({ answer: null })) }),
+        button("Refuse", { danger: true, onclick: sends(ended) })));
   }
 
   /** The state so far, for whoever wants to know more before answering. */
