@@ -68,21 +68,18 @@ onKey("/", "Search, or go to the field", () => main.querySelector("input[type=se
 
 async function askForKey(sentence) {
   const known = credentials.get();
-  const value = h("input.field", { type: "password", autocomplete: "off", required: true, "aria-label": "Key or token", spellcheck: false });
-  const kind = h("select.field", { "aria-label": "Header" },
-    h("option", { value: "x-api-key" }, "x-api-key"),
-    h("option", { value: "authorization", selected: known?.header === "authorization" }, "Authorization: Bearer"));
+  const value = h("input.field", { type: "password", autocomplete: "off", spellcheck: false });
   const given = await dialog("A key, please", [
     h("p", sentence),
-    h("label.labelled", h("span.name", "Key or token"), value),
-    h("label.labelled", h("span.name", "Sent as"), kind),
+    h("label.labelled", h("span.name", "API key or token"), value),
     h("p.hint", "It stays in this tab, and is gone when you close it."),
   ], {
     accept: "Go on",
     take() {
-      if (!value.value.trim()) throw new Error("Type the key that the owner of this server gave you.");
-      const token = value.value.trim();
-      return { header: kind.value, value: kind.value === "authorization" ? `Bearer ${token}` : token };
+      const token = value.value.trim().replace(/^bearer\s+/i, "");
+      if (!token) throw new Error("Type the key that the owner of this server gave you.");
+      if (!/^[\x21-\x7e]+$/.test(token)) throw new Error("A key has no spaces, and only letters, digits and signs of ASCII.");
+      return token;
     },
   });
   if (!given) return false;

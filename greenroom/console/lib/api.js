@@ -22,13 +22,10 @@ export class ApiError extends Error {
   }
 }
 
-/** Credentials stay in this tab, and are gone when it is closed. `{header, value}` or null. */
+/** The key or token, or null. It stays in this tab, and is gone when the tab is closed. */
 export const credentials = {
-  get: () => JSON.parse(sessionStorage.getItem(KEPT) ?? "null"),
-  set(value) {
-    if (value) sessionStorage.setItem(KEPT, JSON.stringify(value));
-    else sessionStorage.removeItem(KEPT);
-  },
+  get: () => sessionStorage.getItem(KEPT),
+  set: (value) => sessionStorage.setItem(KEPT, value),
 };
 
 let asking = null;
@@ -57,7 +54,8 @@ async function send(method, path, { body, query, headers, signal, accept } = {})
         headers: {
           ...(accept && { accept }),
           ...(body !== undefined && { "content-type": "application/json" }),
-          ...(known && { [known.header]: known.value }),
+          // API keys are read from either, tokens and handlers of a project from the second one.
+          ...(known && { "x-api-key": known, authorization: `Bearer ${known}` }),
           ...headers,
         },
         body: body === undefined ? undefined : JSON.stringify(body),
@@ -72,7 +70,7 @@ async function send(method, path, { body, query, headers, signal, accept } = {})
     const unknown = answer.status === 401 || (answer.status === 403 && !known);
     if (!unknown || !onRefused.ask) throw problem;
     // Somebody may have given a key while this request was under way.
-    if (credentials.get()?.value === known?.value && !(await ask(problem.message))) throw problem;
+    if (credentials.get() === known && !(await ask(problem.message))) throw problem;
   }
 }
 

@@ -27,6 +27,12 @@ export class Page extends HTMLElement {
   /** Shows the page; it may be async. Pages override it. */
   open() {}
 
+  /** Says that the page shows its first data: `data-page` of the document is its name from now on,
+   * until another page is asked for. */
+  ready() {
+    if (!this.signal.aborted) document.documentElement.dataset.page = this.localName.slice(3, -5);
+  }
+
   /** Called when the page is left. */
   close() {}
 

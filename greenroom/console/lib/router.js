@@ -64,6 +64,7 @@ export function start(element, tell) {
 
 async function show() {
   const asked = (shown = Symbol("page"));
+  delete document.documentElement.dataset.page;
   const found = match(location.pathname.slice(HOME.length - 1));
   told(found?.page ?? null);
   if (!found) {

@@ -89,6 +89,7 @@ export default class Threads extends Page {
     put(this.problem);
     this.#next = found.next;
     this.#show(found.items, count, Object.keys(where).length > 0);
+    this.ready();
   }
 
   #show(threads, count, filtered) {
