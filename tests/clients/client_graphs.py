@@ -181,3 +181,19 @@ _decision = StateGraph(DecisionState)
 _decision.add_node("decide", decide)
 _decision.add_edge(START, "decide")
 decision = _decision.compile()
+
+
+# asks: whatever it is told to ask ------------------------------------------------------------------
+class AskedState(TypedDict, total=False):
+    value: Any
+    answer: Any
+
+
+async def put_question(state: AskedState) -> AskedState:
+    return {"answer": interrupt(state["value"])}
+
+
+_asks = StateGraph(AskedState)
+_asks.add_node("put_question", put_question)
+_asks.add_edge(START, "put_question")
+asks = _asks.compile()

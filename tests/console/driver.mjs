@@ -5,6 +5,7 @@
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { createInterface } from "node:readline";
+import { NARROW, WIDE } from "./screens.mjs";
 
 const clients = createRequire(new URL("../clients/package.json", import.meta.url));
 const { chromium } = clients("playwright-core");
@@ -12,8 +13,6 @@ const AXE = readFileSync(clients.resolve("axe-core/axe.min.js"), "utf8");
 
 const [executablePath, profile] = process.argv.slice(2);
 const PATIENCE_MS = 20_000;
-export const WIDE = { width: 1280, height: 800 };
-export const NARROW = { width: 390, height: 844 };
 const SERIOUS = ["serious", "critical"];
 
 process.env.TMPDIR = profile; // Playwright makes its profiles there, and who started us removes it
@@ -42,8 +41,13 @@ class Visitor {
   }
 
   static async arrive(options) {
-    const { theme = "light", size = WIDE } = options;
-    const context = await browser.newContext({ viewport: size, colorScheme: theme });
+    const { theme = "light", narrow = false, axe = false } = options;
+    const context = await browser.newContext({
+      viewport: narrow ? NARROW : WIDE,
+      colorScheme: theme,
+      permissions: ["clipboard-read", "clipboard-write"],
+      bypassCSP: axe, // axe writes markup, which the page may not
+    });
     context.setDefaultTimeout(PATIENCE_MS);
     const visitor = new Visitor(context, options);
     visitor.page = await visitor.tab();
@@ -85,22 +89,30 @@ class Visitor {
   // Opens a page of the console by its address, and gives the key where it is asked for.
   async go(path, page = this.page) {
     await page.goto(`${this.url}/console${path}`);
-    if (this.key) await this.enter(this.key, page);
+    if (this.key) {
+      this.allow(401);
+      await this.enter(this.key, page);
+    }
     await this.settled(page);
   }
 
   async enter(key, page = this.page) {
-    const field = page.getByLabel("API key", { exact: true });
-    const shown = page.locator("html[data-page]");
-    await field.or(shown).first().waitFor();
+    const field = page.getByLabel("Key or token");
+    await field.or(page.locator("main h1")).first().waitFor();
+    // The page is there before its first question to the server is refused.
+    await page.waitForFunction(() => document.querySelector("dialog") || !document.querySelector("main .bone"));
     if ((await field.count()) === 0) return;
     await field.fill(key);
+    await page.getByLabel("Sent as").selectOption("authorization");
     await field.press("Enter");
+    await page.getByRole("dialog").waitFor({ state: "detached" });
   }
 
-  // Waits until the page shows its first data.
+  // Waits until the page has its first data: what stands for rows that come is gone.
   settled(page = this.page) {
-    return page.waitForFunction(() => document.documentElement.dataset.page);
+    return page.waitForFunction(
+      () => document.querySelector("main h1") && !document.querySelector("main .bone") && !document.querySelector("dialog"),
+    );
   }
 
   until(condition, argument) {
