@@ -40,7 +40,7 @@ function set(element, name, value, classes) {
   // A style attribute would be refused by the page's policy; properties of it are not.
   else if (name === "style") for (const [key, each] of Object.entries(value)) element.style.setProperty(key, each);
   else if (name.startsWith("data-") || name.startsWith("aria-")) element.setAttribute(name, value);
-  else if (typeof value !== "string" && name in element) element[name] = value;
+  else if (name === "value" || (typeof value !== "string" && name in element && element instanceof HTMLElement)) element[name] = value;
   else element.setAttribute(name, value === true ? "" : value);
 }
 

@@ -67,6 +67,7 @@ export const status = (word) => h(`span.status${LOOKS[word] ? `.${LOOKS[word]}` 
  */
 class Json extends HTMLElement {
   #data;
+  #chosen = new Map();
   open = 1;
 
   set data(value) {
@@ -83,7 +84,7 @@ class Json extends HTMLElement {
   }
 
   draw() {
-    put(this, branch(null, this.#data, this.open));
+    put(this, branch(null, this.#data, this.open, "", this.#chosen));
   }
 }
 customElements.define("gr-json", Json);
@@ -98,7 +99,7 @@ export function tree(data, open = 1) {
 
 const STEP = 100;
 
-function branch(key, value, open) {
+function branch(key, value, open, path, chosen) {
   const name = key === null ? null : h("span.key", `${key}: `);
   if (value === null || typeof value !== "object") return h("div.leaf", name, leaf(value));
   const entries = Array.isArray(value) ? value.map((each, index) => [index, each]) : Object.entries(value);
@@ -109,7 +110,7 @@ function branch(key, value, open) {
   let drawn = 0;
   const more = () => {
     const next = entries.slice(drawn, drawn + STEP);
-    members.append(...next.map(([each, inside]) => branch(each, inside, open - 1)));
+    members.append(...next.map(([each, inside]) => branch(each, inside, open - 1, `${path}/${each}`, chosen)));
     drawn += next.length;
     if (drawn < entries.length) {
       const rest = button(`Show ${Math.min(STEP, entries.length - drawn)} more of ${entries.length - drawn}`, { small: true, quiet: true });
@@ -117,8 +118,10 @@ function branch(key, value, open) {
       members.append(rest);
     }
   };
+  // What a person has opened or closed stays so when newer data is drawn.
+  made.firstChild.addEventListener("click", () => chosen.set(path, !made.open));
   made.addEventListener("toggle", () => made.open && !drawn && more());
-  if (open > 0) {
+  if (chosen.get(path) ?? open > 0) {
     made.open = true;
     more();
   }

@@ -142,3 +142,46 @@ function anchor(to, children) {
   if (!/^(https?:\/\/|mailto:)/i.test(to)) return h("span", children);
   return h("a", { href: to, target: "_blank", rel: "noopener noreferrer nofollow", title: to }, children);
 }
+
+/**
+ * Markdown of a text that grows. Blocks that are finished are made once; only the last one is made
+ * again, so that a long answer costs no more than a short one.
+ */
+export class MarkdownFlow {
+  element = h("div.prose");
+  #kept = "";
+  #tail = [];
+
+  set(text) {
+    if (!text.startsWith(this.#kept)) {
+      this.#kept = "";
+      this.element.replaceChildren();
+      this.#tail = [];
+    }
+    for (const each of this.#tail) each.remove();
+    const end = boundary(text, this.#kept.length);
+    if (end > this.#kept.length) {
+      this.element.append(...blocks(text.slice(this.#kept.length, end).split(/\r\n?|\n/), 0));
+      this.#kept = text.slice(0, end);
+    }
+    this.#tail = blocks(text.slice(end).split(/\r\n?|\n/), 0);
+    this.element.append(...this.#tail);
+  }
+}
+
+/** Where the last block begins that may still change: after an empty line outside of code. */
+function boundary(text, from) {
+  let end = from;
+  let inCode = false;
+  let at = from;
+  while (at < text.length) {
+    const next = text.indexOf("\n", at);
+    if (next < 0) break;
+    const line = text.slice(at, next);
+    if (FENCE.test(line)) inCode = !inCode;
+    // What is indented, or a further item, belongs to the list before it.
+    if (!inCode && !line.trim() && at > from && !/^(\s|[-*+]|\d)/.test(text.slice(next + 1, next + 2))) end = next + 1;
+    at = next + 1;
+  }
+  return end;
+}

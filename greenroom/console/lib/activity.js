@@ -1,0 +1,140 @@
+// What the runs of a thread do: nodes, sub-graphs within them, tools and custom events, live.
+
+import { h, put } from "./dom.js";
+import { status, time, tree } from "./elements.js";
+import { duration, oneLine, short } from "./format.js";
+import { link } from "./router.js";
+import { sync } from "./messages.js";
+
+/** Rows of one level that stay on screen: the newest. A run may have any number of events. */
+const ROWS = 200;
+const RUNS = 12;
+
+export class Activity {
+  element = h("div.activity");
+  #runs = new Map();
+
+  constructor(threadId) {
+    this.threadId = threadId;
+  }
+
+  /** Draws what has changed since the last time. */
+  draw(model) {
+    const runs = [...model.runs.values()].reverse().slice(0, RUNS);
+    sync(this.element, runs.map((run) => this.#run(run, model)));
+  }
+
+  #run(run) {
+    let view = this.#runs.get(run.id);
+    if (!view) {
+      const rows = h("ol.rows");
+      const headed = h("header");
+      view = { element: h("section.run", { "data-run": run.id }, headed, rows), headed, list: new Rows(rows), nested: new Map(), mark: "", drawn: 0 };
+      this.#runs.set(run.id, view);
+    }
+    const mark = `${run.status} ${run.began} ${run.ended} ${run.error}`;
+    if (view.mark !== mark) {
+      view.mark = mark;
+      const took = run.ended && run.began ? h("span.dim.number", duration(run.ended - run.began)) : null;
+      const since = run.began ? time(new Date(run.began).toISOString()) : null;
+      put(view.headed,
+        h("div.row", status(run.status), link(`threads/${this.threadId}/runs/${run.id}`, { class: "mono dim run-link", title: `Open the run ${run.id}` }, short(run.id)),
+          h("span.grow"), took ?? since),
+        run.error && h("p.problem", oneLine(run.error, 400)));
+    }
+    for (; view.drawn < run.rows.length; view.drawn += 1) this.#add(view, run, run.rows[view.drawn]);
+    for (const list of [view.list, ...view.nested.values()]) list.refresh();
+    return view.element;
+  }
+
+  #add(view, run, row) {
+    const owner = row.namespace.length ? row.namespace.at(-1).split(":").at(-1) : null;
+    let list = owner === null ? view.list : view.nested.get(owner);
+    if (!list) {
+      list = new Rows(h("ol.rows"));
+      view.nested.set(owner, list);
+      const above = [view.list, ...view.nested.values()].map((each) => each.find(owner)).find(Boolean);
+      (above ?? view.list.element).append(list.element);
+    }
+    list.add(row);
+  }
+}
+
+/** The rows of one level. */
+class Rows {
+  #views = new Map();
+  #live = new Set();
+  #count = 0;
+
+  constructor(element) {
+    this.element = element;
+    this.earlier = h("li.earlier.dim", { hidden: true });
+    element.append(this.earlier);
+  }
+
+  /** The row of a task, whose sub-graph is shown within it. */
+  find(id) {
+    return this.#views.get(id)?.element;
+  }
+
+  add(row) {
+    const view = new RowView(row);
+    this.#count += 1;
+    this.#views.set(row.id ?? `row ${row.number}`, view);
+    this.#live.add(view);
+    this.element.append(view.element);
+    if (this.#views.size > ROWS) {
+      const [key, oldest] = this.#views.entries().next().value;
+      this.#views.delete(key);
+      this.#live.delete(oldest);
+      oldest.element.remove();
+      put(this.earlier, `${this.#count - this.#views.size} earlier rows are not shown.`);
+      this.earlier.hidden = false;
+    }
+  }
+
+  refresh() {
+    for (const view of this.#live) {
+      view.draw();
+      if (view.row.ended !== null) this.#live.delete(view);
+    }
+  }
+}
+
+const KINDS = { task: "", tool: "tool", custom: "event", said: "input" };
+
+class RowView {
+  #mark = null;
+
+  constructor(row) {
+    this.row = row;
+    this.state = h("span.status");
+    this.took = h("span.dim.number");
+    this.text = h("span.dim.cut.grow");
+    this.inside = h("div.inside");
+    const details = h("details.row-detail", { ontoggle: () => details.open && this.#open() },
+      h("summary", this.state, this.text, this.took), this.inside);
+    this.element = h("li", { "data-kind": row.kind, "data-name": row.name }, details);
+    this.details = details;
+  }
+
+  draw() {
+    const { row } = this;
+    const mark = `${row.mark} ${row.ended} ${row.graph}`;
+    if (this.#mark === mark) return;
+    this.#mark = mark;
+    const kind = KINDS[row.kind];
+    const look = row.error ? "bad" : row.kind === "custom" || row.kind === "said" ? "none" : row.isInterrupted ? "warn" : row.ended === null ? "busy" : "ok";
+    this.state.className = `status ${look}`;
+    put(this.state, h("b", row.name), kind && h("span.tag", kind));
+    put(this.text, row.error ? oneLine(row.error, 200) : row.kind === "custom" || row.kind === "said" ? oneLine(row.detail, 200) : "");
+    put(this.took, row.kind === "custom" || row.kind === "said" ? "" : row.ended === null ? "…" : duration(row.ended - row.began));
+    if (this.details.open) this.#open();
+  }
+
+  #open() {
+    const { row } = this;
+    const part = (name, value) => value !== undefined && value !== null && [h("h3", name), typeof value === "string" ? h("pre.code", value) : tree(value)];
+    put(this.inside, h("p.hint", time(new Date(row.began).toISOString())), part("Input", row.input), part("Result", row.result), part("Error", row.error), part("Data", row.detail));
+  }
+}
