@@ -18,15 +18,15 @@ export default class Now extends Page {
   open() {
     this.at = h("span.dim.updated");
     this.problem = h("p.problem", { role: "alert" });
-    this.tiles = ["Running", "Waiting", "Ask somebody", "Runs per second", "First event", "In the queue"].map((name) => new Tile(name));
+    this.tiles = ["Running", "Waiting", "Wait for a person", "Runs per second", "First event after", "Time in the queue"].map((name) => new Tile(name));
     this.chart = h("div.chart");
-    this.pools = list("pools", ["Pool", "Graphs", "Slots", "Actors"], ["name", "rest graphs", "slots", "count number"]);
+    this.pools = list("pools", ["Pool", "Graphs", "Slots", "Actors"], ["name", "rest graphs", "slots", "many number"]);
     this.actors = list("actors", ["Actor", "State", "Executes", "Memory", "CPU", "Host and process", "Since"],
       ["name", "state", "runs", "rest size number", "rest cpu number", "rest host", "when number rest"]);
     this.queue = list("queue", ["Run", "Graph", "Waits for", "Since"], ["who", "rest graph", "why", "when number"]);
     this.deaths = list("deaths", ["Actor", "What happened", "Run", "When"], ["name", "what", "rest who", "when number"]);
     this.append(
-      head({ title: "Now", actions: this.at }),
+      head({ title: "Now", actions: [this.at, h("span.row.phone", link("crons", { class: "button small" }, "Crons"), link("webhooks", { class: "button small" }, "Webhooks"))] }),
       h("div.body",
         this.problem,
         h("section.tiles", { "aria-label": "Totals" }, this.tiles.map((tile) => tile.element)),
@@ -124,12 +124,12 @@ function pool({ name, graphs, runs_per_actor: each, actors, idle, busy, starting
   ];
 }
 
-const STATES = { ready: "", starting: "warn", retiring: "warn" };
+const STATES = { starting: "warn", retiring: "warn" };
 
 function actor(each) {
   return [
     h("span.mono", { title: each.name }, each.name),
-    h(`span.status${STATES[each.state] ? `.${STATES[each.state]}` : ""}`, each.kind === "run" ? each.state : each.kind),
+    each.kind === "run" ? h(`span.status.${STATES[each.state] ?? (each.runs_total ? "busy" : "idle")}`, each.runs_total && each.state === "ready" ? "busy" : each.state) : h("span.status", each.kind),
     executes(each),
     each.memory_bytes == null ? "–" : bytes(each.memory_bytes),
     each.cpu_percent == null ? "–" : `${Math.round(each.cpu_percent)} %`,
