@@ -98,9 +98,7 @@ class Visitor {
 
   async enter(key, page = this.page) {
     const field = page.getByLabel("Key or token");
-    await field.or(page.locator("main h1")).first().waitFor();
-    // The page is there before its first question to the server is refused.
-    await page.waitForFunction(() => document.querySelector("dialog") || !document.querySelector("main .bone"));
+    await field.or(page.locator("html[data-page]")).first().waitFor();
     if ((await field.count()) === 0) return;
     await field.fill(key);
     await page.getByLabel("Sent as").selectOption("authorization");
@@ -108,11 +106,9 @@ class Visitor {
     await page.getByRole("dialog").waitFor({ state: "detached" });
   }
 
-  // Waits until the page has its first data: what stands for rows that come is gone.
+  // Waits until the page shows its first data.
   settled(page = this.page) {
-    return page.waitForFunction(
-      () => document.querySelector("main h1") && !document.querySelector("main .bone") && !document.querySelector("dialog"),
-    );
+    return page.waitForFunction(() => document.documentElement.dataset.page);
   }
 
   until(condition, argument) {

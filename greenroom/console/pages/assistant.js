@@ -32,6 +32,7 @@ export default class Assistant extends Page {
           h("section.card", { "aria-label": "About" }, h("header", h("h2", "About")), h("div.inside", facts(assistant))),
           more("Config", assistant.config), more("Context", assistant.context), more("Metadata", assistant.metadata),
           this.#schemas(name))));
+    this.ready();
     await poll(() => this.#look(), EVERY_MS, this.signal);
   }
 

@@ -46,6 +46,7 @@ export default class Crons extends Page {
       put(this.problem);
       put(this.count, `${number(count)} cron${count === 1 ? "" : "s"}`);
       this.listing.show(found.items, offset, found.next);
+      this.ready();
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
       put(this.problem, error.message);

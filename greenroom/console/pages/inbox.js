@@ -74,6 +74,7 @@ export default class Inbox extends Page {
     put(this.problem);
     put(this.count, count > ROWS ? `the oldest ${ROWS} of ${number(count)}` : `${number(count)} wait${count === 1 ? "s" : ""}`);
     this.#show(found.items);
+    this.ready();
   }
 
   #show(threads) {

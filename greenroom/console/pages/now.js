@@ -44,6 +44,7 @@ export default class Now extends Page {
       const now = await api.get("runtime", { signal: this.signal });
       put(this.problem);
       this.#show(now);
+      this.ready();
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
       put(this.problem, `${error.message} What is shown may be old.`);

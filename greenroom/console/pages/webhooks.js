@@ -41,6 +41,7 @@ export default class Webhooks extends Page {
       if (asked !== this.#asked) return;
       put(this.problem);
       this.listing.show(found.slice(0, ROWS), offset, found.length > ROWS ? offset + ROWS : null);
+      this.ready();
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
       put(this.problem, error.message);
