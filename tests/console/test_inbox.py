@@ -35,7 +35,9 @@ async def test_a_question_is_answered_with_json(place: Place) -> None:
 async def test_the_schema_of_an_answer_is_a_form(place: Place) -> None:
     thread = await place.waiting("decision", customer="Ada")
     fields = {"approved": "yes", "amount": "250", "channel": "bank"}
-    told = await place.see("inbox.fillsTheForm", thread=thread, fields=fields, bad={"amount": "900"})
+    told = await place.see(
+        "inbox.fillsTheForm", thread=thread, fields=fields, bad={"amount": "900"}
+    )
     assert told["problem"] == "amount: This must be at most 500."
     decision = {"approved": True, "amount": 250, "reason": "", "channel": "bank"}
     assert (await place.values(thread))["decision"] == decision
@@ -87,7 +89,7 @@ async def test_the_inbox_form_of_older_graphs_is_answered(place: Place) -> None:
     assert (await place.values(thread))["answer"] == [{"type": "response", "args": "later"}]
 
 
-async def test_a_refusal_is_the_no_of_the_schema(place: Place) -> None:
+async def test_a_refusal_without_a_schema_ends_the_thread(place: Place) -> None:
     thread = await place.waiting("asks", value="Go?")
     told = await place.see("inbox.refuses", thread=thread, confirm=True)
     assert "the question is dropped" in told["sentence"]

@@ -57,19 +57,13 @@ function answered(question, sends) {
     buttons: [
       button("Answer", { primary: true, icon: "check", onclick: sends(() => ({ answer: field.read() })) }),
       refuse
-        ? button("Refuse", { danger: true, onclick: sends(() => ({ answer: refuse(known(field)) })) })
+        ? button("Refuse", { danger: true, onclick: sends(() => {
+          field.write(refuse(field.peek()));
+          return { answer: field.read() };
+        }) })
         : button("Refuse", { danger: true, onclick: sends(ended) }),
     ],
   };
-}
-
-/** What is filled in so far: a refusal need not be complete. */
-function known(field) {
-  try {
-    return field.read();
-  } catch {
-    return {};
-  }
 }
 
 /** Asks whether a thread shall end where it is, which is the refusal of a graph without a form for one. */

@@ -13,9 +13,9 @@ const MAX_DEPTH = 4;
  *
  * @param {object} schema a JSON schema, with `$defs` of its own
  * @param {any} [value] what it shows at first
- * @returns {{element: HTMLElement, read: () => any, write: (value: any) => void, fits: boolean}}
- *     `read` throws an Error whose message says what to change; `fits` is false if all of it is one
- *     field for JSON
+ * @returns {{element: HTMLElement, read: () => any, peek: () => object, write: (value: any) => void, fits: boolean}}
+ *     `read` throws an Error whose message says what to change; `peek` returns the fields that can be
+ *     read so far; `fits` is false if all of it is one field for JSON
  */
 export function schemaForm(schema, value) {
   const root = schema ?? {};
@@ -26,7 +26,7 @@ export function schemaForm(schema, value) {
     put(element, field.element);
   };
   write(value);
-  return { element, write, read: () => field.read() ?? (isObject(resolve(root, root)) ? {} : null), fits: field.kind !== "json" };
+  return { element, write, peek: () => field.peek?.() ?? {}, read: () => field.read() ?? (isObject(resolve(root, root)) ? {} : null), fits: field.kind !== "json" };
 }
 
 function resolve(schema, root, depth = 0) {
@@ -74,6 +74,17 @@ function group(schema, root, value, depth) {
   return {
     kind: "group",
     element,
+    peek() {
+      const made = {};
+      for (const { name, field } of fields) {
+        try {
+          made[name] = field.read();
+        } catch {
+          // What is wrong is said when all of it is read.
+        }
+      }
+      return made;
+    },
     read() {
       const made = {};
       for (const { name, field, problem } of fields) {

@@ -48,11 +48,18 @@ export async function fillsTheForm(visitor, { thread, fields, bad }) {
   return { problem };
 }
 
-export async function refuses(visitor, { thread, confirm }) {
+// With a schema that can say no, its other fields may be needed; without one, the thread ends.
+export async function refuses(visitor, { thread, fields, confirm }) {
   const { page } = visitor;
   await visitor.go(`/inbox?thread=${thread}`);
   await page.getByRole("button", { name: "Refuse" }).click();
-  if (!confirm) return sent(page, thread);
+  if (!confirm) {
+    const needed = await asked(page).getByRole("alert").innerText();
+    for (const [name, value] of Object.entries(fields)) await asked(page).getByLabel(name).fill(value);
+    await page.getByRole("button", { name: "Refuse" }).click();
+    await sent(page, thread);
+    return { needed };
+  }
   const dialog = page.getByRole("dialog");
   const sentence = await dialog.locator("p").first().innerText();
   await dialog.getByRole("button", { name: "End it here" }).click();

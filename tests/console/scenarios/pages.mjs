@@ -75,3 +75,18 @@ export async function missing(visitor, { id }) {
   }
   return { said };
 }
+
+// What the first visit transfers, by kind.
+export async function weighed(visitor, { place }) {
+  const { page } = visitor;
+  const bytes = { page: 0, scripts: 0, styles: 0, other: 0 };
+  const kinds = { document: "page", script: "scripts", stylesheet: "styles" };
+  const all = [];
+  page.on("response", (response) => {
+    const kind = kinds[response.request().resourceType()] ?? "other";
+    all.push(response.body().then((body) => (bytes[kind] += body.length), () => {}));
+  });
+  await visitor.go(`/${place}`);
+  await Promise.all(all);
+  return { bytes };
+}

@@ -1,0 +1,80 @@
+// Talking to a graph: sending, stopping, and what becomes of a message while a run is active.
+import { writeFile } from "node:fs/promises";
+
+const answers = (page) => page.locator("article.message.ai");
+
+async function say(page, text, strategy) {
+  if (strategy) await page.getByLabel("While a run is active").selectOption(strategy);
+  await page.getByLabel("Message").fill(text);
+  await page.getByLabel("Message").press("Enter");
+}
+
+const thread = (page) => new URL(page.url()).pathname.split("/").at(-1);
+
+/** Begins an answer that stops in its middle until the file `gate` is there. */
+async function begin(visitor, gate) {
+  await visitor.go("/?assistant=talkative");
+  await say(visitor.page, `gate ${gate}`);
+  await answers(visitor.page).filter({ hasText: "tok4" }).first().waitFor();
+}
+
+const idle = (page) => page.waitForFunction(() => document.querySelector('.composer button[aria-label="Stop the run"]').disabled);
+
+// An answer comes as it is written, and is there again after a reload.
+export async function sends(visitor, { gate }) {
+  const { page } = visitor;
+  await visitor.go("/?assistant=talkative");
+  const begins = new URL(page.url()).pathname;
+  await say(page, `gate ${gate}`);
+  await answers(page).filter({ hasText: "tok4" }).first().waitFor();
+  const half = await answers(page).first().innerText();
+  await page.reload();
+  await answers(page).filter({ hasText: "tok4" }).first().waitFor();
+  await writeFile(gate, "");
+  await answers(page).filter({ hasText: "tok9" }).first().waitFor();
+  await idle(page);
+  await page.reload();
+  await answers(page).filter({ hasText: "tok9" }).first().waitFor();
+  const shown = await page.locator("article.message").allInnerTexts();
+  return { thread: thread(page), begins, half, shown };
+}
+
+export async function stops(visitor, { gate }) {
+  const { page } = visitor;
+  await begin(visitor, gate);
+  await page.getByRole("button", { name: "Stop the run" }).click();
+  await idle(page);
+  return { thread: thread(page) };
+}
+
+// A second message while a run is active; `strategy` says what becomes of it.
+export async function doubles(visitor, { gate, strategy, text = "count" }) {
+  const { page } = visitor;
+  await begin(visitor, gate);
+  await say(page, text, strategy);
+  let said = "";
+  if (strategy === "reject") {
+    // The composer keeps what was refused.
+    said = await page.getByRole("status").locator(".toast.bad").innerText();
+    said += ` / ${await page.getByLabel("Message").inputValue()}`;
+  }
+  if (strategy === "enqueue") said = await page.locator(".waiting").innerText();
+  if (strategy === "inject") await page.locator("article.message.human").filter({ hasText: text }).first().waitFor();
+  await writeFile(gate, "");
+  if (strategy !== "reject") await answers(page).filter({ hasText: /^Model\s*\d+$/ }).first().waitFor();
+  await idle(page);
+  return { thread: thread(page), said, shown: await page.locator("article.message").allInnerTexts() };
+}
+
+// A graph without messages: its input is a form, or JSON; a failure is said.
+export async function fills(visitor, { graph, fields, json }) {
+  const { page } = visitor;
+  await visitor.go(`/?assistant=${graph}`);
+  for (const [name, value] of Object.entries(fields)) await page.getByLabel(name, { exact: false }).first().fill(value);
+  await page.getByRole("button", { name: /^Send/ }).click();
+  await idle(page);
+  await page.waitForFunction(() => location.pathname.includes("/chat/"));
+  await page.getByRole("button", { name: "JSON", exact: true }).click();
+  if (json) await page.getByLabel("Input as JSON").fill(json);
+  return { thread: thread(page), page: await page.locator("main").innerText() };
+}
