@@ -26,7 +26,7 @@ function nextTheme() {
 
 const entries = PAGES.filter((page) => page.nav).map((page) => {
   const count = h("span.count", { hidden: true });
-  const anchor = link(page.path, { "data-page": page.name }, icon(page.nav.icon), h("span", page.nav.label), count);
+  const anchor = link(page.path, { "data-page": page.name, class: page.nav.wide && "rest" }, icon(page.nav.icon), h("span", page.nav.label), count);
   if (page.nav.key) onKey(`g ${page.nav.key}`, `Go to ${page.nav.label}`, () => go(page.path));
   return { page, anchor, count };
 });
@@ -105,5 +105,8 @@ api.get("info").then((info) => {
   keyButton.hidden = !info.flags.auth;
   document.documentElement.dataset.auth = info.flags.auth ? "on" : "off";
 }, () => {});
+
+// The number beside "Inbox": after the page itself, which somebody waits for.
+import("./lib/inbox-count.js");
 
 export { HOME };

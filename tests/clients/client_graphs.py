@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from langchain_core.messages import AIMessage, AIMessageChunk, ToolMessage
 from langchain_core.outputs import ChatGenerationChunk
@@ -14,6 +14,7 @@ from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode
 from langgraph.types import interrupt
 from probe_graphs import FakeStreamingModel
+from pydantic import BaseModel, Field
 from typing_extensions import TypedDict
 
 GATE_PATIENCE_S = 90.0
@@ -154,3 +155,45 @@ _crew.add_edge(START, "call")
 _crew.add_edge("call", "tools")
 _crew.add_edge("tools", "editor")
 crew = _crew.compile()
+
+
+# decision: asks for an answer of a certain form ---------------------------------------------------
+class Decision(BaseModel):
+    """What to do with the refund."""
+
+    approved: bool = Field(description="Whether the money goes out")
+    amount: int = Field(ge=0, le=500)
+    reason: str = Field(default="", max_length=80)
+    channel: Literal["card", "bank"] = "card"
+
+
+class DecisionState(TypedDict, total=False):
+    customer: str
+    decision: dict[str, Any]
+
+
+async def decide(state: DecisionState) -> DecisionState:
+    asked = {"question": f"Refund {state.get('customer', 'Ada')}?"}
+    return {"decision": interrupt(asked, response_schema=Decision).model_dump()}
+
+
+_decision = StateGraph(DecisionState)
+_decision.add_node("decide", decide)
+_decision.add_edge(START, "decide")
+decision = _decision.compile()
+
+
+# asks: whatever it is told to ask ------------------------------------------------------------------
+class AskedState(TypedDict, total=False):
+    value: Any
+    answer: Any
+
+
+async def put_question(state: AskedState) -> AskedState:
+    return {"answer": interrupt(state["value"])}
+
+
+_asks = StateGraph(AskedState)
+_asks.add_node("put_question", put_question)
+_asks.add_edge(START, "put_question")
+asks = _asks.compile()
