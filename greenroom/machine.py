@@ -10,7 +10,9 @@ from __future__ import annotations
 import atexit
 import contextlib
 import ctypes
+import fcntl
 import os
+import platform
 import re
 import resource
 import select
@@ -64,6 +66,43 @@ class ResidentMemory:
         if self._statm < 0:
             return self._process.memory_info().rss
         return int(os.pread(self._statm, 200, 0).split()[1]) * resource.getpagesize()
+
+
+def process_table() -> str:
+    """Identifies the table in which the id of this process counts.
+
+    Processes with the same table see each other; containers of one machine have tables of their
+    own. Without ``/proc`` it is the name of the machine.
+    """
+    try:
+        boot = (PROC / "sys" / "kernel" / "random" / "boot_id").read_text().strip()
+        return f"{boot}:{os.readlink(PROC / 'self' / 'ns' / 'pid')}"
+    except OSError:
+        return platform.node()
+
+
+def shared_file(name: str) -> int:
+    """Returns the descriptor of a file in memory that grows at its end; -1 where there are none.
+
+    A process with the same table of processes opens it with `open_shared_file`.
+    """
+    if not hasattr(os, "memfd_create"):
+        return -1
+    descriptor = os.memfd_create(name)
+    fcntl.fcntl(descriptor, fcntl.F_SETFL, fcntl.fcntl(descriptor, fcntl.F_GETFL) | os.O_APPEND)
+    return descriptor
+
+
+def open_shared_file(pid: int, descriptor: int, name: str) -> int:
+    """Opens the `shared_file` of another process, to read and to empty it.
+
+    Raises:
+        OSError: there is no such process any more, or its file is another one.
+    """
+    path = PROC / str(pid) / "fd" / str(descriptor)
+    if name not in os.readlink(path):
+        raise FileNotFoundError(f"Process {pid} has another file there.")
+    return os.open(path, os.O_RDWR)
 
 
 def descriptors() -> Iterator[int]:

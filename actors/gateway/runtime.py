@@ -19,10 +19,12 @@ import ray
 from actors.calls.answers import CALL_S, LONG_CALL_S, POLL_MARGIN_S, repeat
 from actors.calls.directory import Handles
 from actors.common import metering
+from actors.gateway.machines import Machines
 from actors.gateway.routing import REGISTRY_PATIENCE_S, Registries
 from actors.gateway.streams import Streams
 from actors.gateway.thread_logs import ThreadLogs
 from actors.gateway.thread_streams import thread_frames
+from actors.gateway.watched import Watched
 from actors.inspector.asking import Asker, Duty
 from actors.registry.activity import Activity
 from greenroom import tracing
@@ -67,7 +69,7 @@ THREADS_WAIT_S = 30.0
 """How long a client waits for the deletion of an assistant's threads, which then goes on."""
 
 
-class RayRuntime:
+class RayRuntime(Watched):
     """Runs as Ray actors.
 
     Args:
@@ -90,6 +92,8 @@ class RayRuntime:
         sealing: Sealing = UNSEALED,
     ) -> None:
         self._database = database
+        self._handles = handles
+        self._machines = Machines()
         self._registries = Registries(handles, shards)
         self._read_wait_s = read_wait_s
         self._fixed_graphs = fixed_graphs

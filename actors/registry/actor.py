@@ -48,8 +48,9 @@ from actors.common.tasks import Tasks, end_process
 from actors.inspector.asking import Duty
 from actors.registry.activity import Activity
 from actors.registry.handing_back import hand_back
-from actors.registry.parts import Parts
+from actors.registry.overview import overview
 from actors.registry.readiness import Readiness, measure
+from actors.registry.thread_methods import ThreadMethods
 from actors.spawn import Spawn
 from greenroom.core.crons import Cron
 from greenroom.core.inputs import NewInput, SaidInput
@@ -61,7 +62,6 @@ from greenroom.core.runs import (
     RunLocation,
     RunRequest,
 )
-from greenroom.core.sharding import Misrouted
 
 log = logging.getLogger("greenroom.registry")
 
@@ -69,7 +69,7 @@ EXIT_SUPERSEDED = 75
 """The exit code of a registry that another one has taken over from."""
 
 
-class RegistryActor:
+class RegistryActor(ThreadMethods):
     """Admits runs, has actors execute them, and records how they end.
 
     Args:
@@ -110,16 +110,6 @@ class RegistryActor:
             }
         )
         self.readiness.begin()
-
-    async def _ready_for(self, *thread_ids: str) -> Parts:
-        """Raises Misrouted unless all the threads belong to this registry.
-
-        A gateway may still use the number of registries from before the last redeploy.
-        """
-        parts = await self.readiness.parts()
-        if not all(map(self._shard.has, thread_ids)):
-            raise Misrouted("Another registry decides about this thread.", self._shard.of)
-        return parts
 
     def _broken(self) -> None:
         """Ends the process. Ray starts it again, and recovery rebuilds all decisions."""
@@ -323,39 +313,12 @@ class RegistryActor:
         }
 
     @repeatable
+    async def overview(self) -> dict[str, Any]:
+        """`actors.registry.overview.overview` of this registry."""
+        return overview((await self.readiness.parts()).context)
+
+    @repeatable
     async def counted(self) -> Counted:
         """Returns all metrics of this registry."""
         measure((await self.readiness.parts()).context)
         return self._meter.counted()
-
-    # --- exclusive operations ------------------------------------------------------------------
-
-    @repeatable
-    async def update_state(self, thread_id: str, update: list[Any]) -> bytes:
-        """`ThreadOperations.update_state`."""
-        parts = await self._ready_for(thread_id)
-        return await parts.operations.update_state(thread_id, update)
-
-    @repeatable
-    async def copy_thread(self, thread_id: str, copy_id: str, metadata: str = "{}") -> None:
-        """`ThreadOperations.copy`."""
-        parts = await self._ready_for(thread_id)
-        await parts.operations.copy(thread_id, copy_id, metadata)
-
-    @repeatable
-    async def delete_thread(self, thread_id: str) -> None:
-        """`ThreadOperations.delete`."""
-        parts = await self._ready_for(thread_id)
-        await parts.operations.delete(thread_id)
-
-    @repeatable
-    async def prune_thread(self, thread_id: str) -> None:
-        """`ThreadOperations.prune`."""
-        parts = await self._ready_for(thread_id)
-        await parts.operations.prune(thread_id)
-
-    @repeatable
-    async def delete_run(self, thread_id: str, run_id: str) -> None:
-        """`ThreadOperations.delete_run`."""
-        parts = await self._ready_for(thread_id)
-        await parts.operations.delete_run(thread_id, run_id)

@@ -327,6 +327,8 @@ class Admissions:
     def delay(self, delay_s: float, run_id: str) -> None:
         """Puts a delayed run into the queue after a number of seconds."""
         loop = asyncio.get_running_loop()
+        if (run := self._runs.find(run_id)) is not None:
+            run.due_s = time.time() + delay_s
         loop.call_later(delay_s, lambda: self._tasks.vital(self._due(run_id)))
 
     async def _due(self, run_id: str) -> None:

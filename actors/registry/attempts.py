@@ -30,6 +30,7 @@ class Attempts:
         self._meter = context.meter
         self._tasks = context.tasks
         self._slots = context.keeper.slots
+        self._pulse = context.keeper.pulse
         self._deliveries = context.keeper.deliveries
         self._journal = context.journal
         self._faults = context.setup.faults
@@ -103,15 +104,17 @@ class Attempts:
         )
         run.kwargs = None  # a later attempt reads them from the database
         run.ordered_s = time.monotonic()
-        if run.since_s is not None and run.attempt == 1:
-            self._measure_wait(run, run.ordered_s - run.since_s)
+        if run.attempt == 1:
+            waited_s = None if run.since_s is None else max(0.0, run.ordered_s - run.since_s)
+            self._pulse.started(waited_s)
+            if waited_s is not None:
+                self._measure_wait(run, waited_s)
         self._activity.note(run.thread_id, "run", run.run_id, _logged(run))
         self._deliveries.start(run.actor, order)
         self._enforcer.limit(run)
 
     def _measure_wait(self, run: Run, waited_s: float) -> None:
         """Records the waiting time of a run before its first attempt, as a metric and as a span."""
-        waited_s = max(0.0, waited_s)
         self._meter.observe(metrics.QUEUE_WAIT, waited_s, run.graph_id)
         parent = run.traceparent
         if parent is not None:

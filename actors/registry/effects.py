@@ -51,6 +51,7 @@ class Effects:
         self._tasks = context.tasks
         self._pools = context.keeper.pools
         self._slots = context.keeper.slots
+        self._pulse = context.keeper.pulse
         self._journal = context.journal
         self._webhooks = context.webhooks
         self._faults = context.setup.faults
@@ -103,6 +104,7 @@ class Effects:
             match effect:
                 case Drop():
                     self._meter.count(metrics.RUNS, run.graph_id, RunStatus.INTERRUPTED.value)
+                    self._pulse.ended(failed=False)
                     self.forget(run)
                     self.follow_up(run)
                 case EndUnexecuted():

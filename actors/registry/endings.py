@@ -65,6 +65,7 @@ class Endings:
         self._meter = context.meter
         self._tasks = context.tasks
         self._slots = context.keeper.slots
+        self._pulse = context.keeper.pulse
         self._inspections = context.inspections
         self._journal = context.journal
         self._bulk = context.bulk
@@ -92,6 +93,7 @@ class Endings:
             await self._store(run, end, busy=lane.has_runs)
         await self._faults.at("ended")
         self._meter.count(metrics.RUNS, run.graph_id, end.status.value)
+        self._pulse.ended(failed=end.status in (RunStatus.ERROR, RunStatus.TIMEOUT))
         if run.ordered_s is not None:
             took_s = time.monotonic() - run.ordered_s
             self._meter.observe(metrics.RUN_TIME, took_s, run.graph_id)

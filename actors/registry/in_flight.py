@@ -38,6 +38,7 @@ class Run(OfRun):
         kwargs: JSON from the request, or from the database, for the actor.
         since_s: the time when the run began to wait (monotonic seconds); None if an earlier
             registry admitted it.
+        due_s: the Unix time in seconds at which a delayed run is due.
         ordered_s: the time when its attempt was ordered (monotonic seconds); None likewise.
         killer: the timer that kills its process if the run ignores its cancel.
         overdue: the timer that kills its process if the run ignores its graph's ``timeout_s``.
@@ -54,6 +55,7 @@ class Run(OfRun):
     deaths: int = 0
     kwargs: bytes | None = None
     since_s: float | None = None
+    due_s: float | None = None
     ordered_s: float | None = None
     killer: asyncio.TimerHandle | None = None
     overdue: asyncio.TimerHandle | None = None

@@ -106,6 +106,12 @@ class Inspectors:
         self._apart = {duty: _Post(f"{INSPECTOR}-apart-{duty}", is_lasting=False) for duty in Duty}
 
     @property
+    def names(self) -> list[str]:
+        """The names of the inspectors that are ready."""
+        posts = (*self._together.values(), *self._apart.values())
+        return [post.name for post in posts if post.name is not None]
+
+    @property
     def is_there(self) -> bool:
         """Whether an inspector is ready for clients' questions."""
         return self._together[Duty.READS].name is not None

@@ -22,6 +22,7 @@ from actors.calls.answers import repeat
 from actors.calls.directory import Handles
 from actors.calls.names import INSPECTOR, is_run_actor, new_run_actor_name, shard_of
 from actors.common import metrics
+from actors.common.actor_process import ActorProcess
 from actors.common.metering import Meter
 from actors.common.setup import RegistrySetup
 from actors.common.tasks import Tasks
@@ -30,6 +31,7 @@ from actors.registry.inspecting import Inspectors
 from actors.registry.pool import ActorPool, MemberState
 from actors.registry.pool_specs import inspector_spec
 from actors.registry.pools import IDLE_S, ActorPools
+from actors.registry.pulse import Pulse
 from actors.registry.renewing import Renewals
 from actors.registry.slots import Granted, Slots
 from actors.registry.starting import Problem, Starter
@@ -45,6 +47,7 @@ ADOPT_WAIT_S = 10.0
 MAX_FAILED_STARTS = 3
 SEE_OFF_S = 60.0
 """The longest that an actor stays for those who read what it has executed."""
+DIED = "its process died"
 RECONNECT_S = 0.1
 """The pause before an actor is watched again whose watch was broken off."""
 
@@ -90,7 +93,9 @@ class Keeper:
         deliveries: sends orders and cancels to these actors.
         renewals: replaces the actors when the code of the graphs has changed.
         inspectors: the inspectors of this registry; None if another registry keeps them.
-        notes, pids: the reasons of actors for their own deaths, and process ids, by name.
+        notes: the reasons of actors for their own deaths, by name.
+        processes: the processes of actors, by name.
+        pulse: what has happened lately.
     """
 
     def __init__(
@@ -119,7 +124,8 @@ class Keeper:
             handles, tasks, holds=self.holds, cancel_s=setup.cancel_grace_s
         )
         self.notes: dict[str, str] = {}
-        self.pids: dict[str, int] = {}
+        self.processes: dict[str, ActorProcess] = {}
+        self.pulse = Pulse()
         self._epoch = 0
         self._shard = setup.shard
         self._max_starts = setup.shard.share(setup.max_starts)
@@ -173,7 +179,7 @@ class Keeper:
             return {}
         try:
             async with asyncio.timeout(ADOPT_WAIT_S):
-                spec, self.pids[name], runs = await repeat(
+                spec, self.processes[name], runs = await repeat(
                     lambda: self.handles.call(name, "adopt", self._epoch),
                     on=(Unreachable,),
                     bound_s=None,  # the time-out around it is the bound
@@ -256,7 +262,7 @@ class Keeper:
 
     def counts(self) -> dict[str, Any]:
         """Returns the numbers of actors and slots, for operators."""
-        return self.pools.counts(self.pids)
+        return self.pools.counts({name: place.pid for name, place in self.processes.items()})
 
     # --- actors --------------------------------------------------------------------------------
 
@@ -284,12 +290,14 @@ class Keeper:
         if pool is not None and not self._draining:
             self._meter.count(metrics.ACTOR_DEATHS, pool.label)
             log.warning("An actor has died.", extra={"action": "actor_died", "actor": name})
+            if not pool.members[name].runs:  # else its runs tell
+                self.pulse.died(name, self.notes.get(name) or DIED)
         self._bury(name)
 
     def _bury(self, name: str, *, blameless: bool = False) -> None:
         self.handles.forget(name)
         self.deliveries.forget(name)
-        self.pids.pop(name, None)
+        self.processes.pop(name, None)
         note = self.notes.pop(name, None)
         pool = self.pools.remove_actor(name)
         if pool is None:
@@ -336,7 +344,7 @@ class Keeper:
         outcome = "failed" if isinstance(started, Problem) else "ready"
         self._meter.count(metrics.ACTOR_STARTS, pool.label, outcome)
         if not isinstance(started, Problem):
-            self.pids[name] = started
+            self.processes[name] = started
             log.info("An actor is ready.", extra={"action": "actor_ready", "actor": name})
             self.tasks.spawn(self._watch(name))
             self.handles.connect(name)

@@ -14,6 +14,7 @@ from actors.registry.attempts import Attempts
 from actors.registry.context import Context
 from actors.registry.endings import End, Endings, error_json
 from actors.registry.in_flight import Run
+from actors.registry.keeper import DIED
 from greenroom.core.errors import Unavailable
 from greenroom.core.lifecycle import Do, Event
 from greenroom.core.runs import RunStatus, out_of_time
@@ -35,6 +36,7 @@ class Losses:
         self._waiters = context.waiters
         self._meter = context.meter
         self._pools = context.keeper.pools
+        self._pulse = context.keeper.pulse
         self._slots = context.keeper.slots
         self._journal = context.journal
         self._database = context.database
@@ -79,6 +81,7 @@ class Losses:
             },
         )
         if died:
+            self._pulse.died(dead, note or DIED, run_id, run.thread_id)
             await self._end_backends(dead)
         await self._faults.at("requeue")
         because = "died" if died else "not ordered"

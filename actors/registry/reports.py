@@ -24,6 +24,7 @@ class Reports:
         self._runs = context.runs
         self._meter = context.meter
         self._slots = context.keeper.slots
+        self._pulse = context.keeper.pulse
         self._database = context.database
         self._followers = followers
         self._endings = endings
@@ -65,6 +66,7 @@ class Reports:
         self._meter.count(metrics.EVENTS, run.graph_id, by=report.events)
         if report.first_event_s is not None:
             self._meter.observe(metrics.FIRST_EVENT, report.first_event_s, run.graph_id)
+            self._pulse.first_event(report.first_event_s)
         end = End(
             status=report.status,
             has_next=report.has_next,

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from actors.calls.answers import ActorGone, NodeGone, answer
 from actors.calls.directory import Handles
 from actors.calls.names import registry_name
+from actors.common.actor_process import ActorProcess
 from actors.common.placement import PoolSpec, impossible
 from actors.common.setup import InspectorSetup, RegistrySetup, RunActorSetup
 from actors.spawn import Spawn
@@ -65,7 +66,7 @@ class Starter:
         turns: AbstractAsyncContextManager[None] | None,
         *,
         is_made: bool = False,
-    ) -> int | Problem:
+    ) -> ActorProcess | Problem:
         """Starts a run actor.
 
         Args:
@@ -73,7 +74,7 @@ class Starter:
             is_made: whether `make_spare` has made its process.
 
         Returns:
-            the actor's process id, or the problem.
+            the actor's process, or the problem.
         """
 
         def create() -> None:
@@ -129,7 +130,7 @@ class Starter:
         spec: PoolSpec,
         create: Callable[[], None],
         turns: AbstractAsyncContextManager[None] | None = None,
-    ) -> int | Problem:
+    ) -> ActorProcess | Problem:
         """Makes an actor and waits until it has loaded its graphs; ends an actor that fails.
 
         Args:
@@ -158,7 +159,7 @@ class Starter:
         await asyncio.to_thread(self._handles.kill, name)
         return problem
 
-    async def _placed(self, preparing: asyncio.Future[int], spec: PoolSpec) -> str | None:
+    async def _placed(self, preparing: asyncio.Future[ActorProcess], spec: PoolSpec) -> str | None:
         """Waits until Ray has placed an actor; returns a sentence if no node can ever hold it.
 
         The request stays open meanwhile: an actor that Ray cannot place makes the autoscaler add a

@@ -18,11 +18,11 @@ import os
 import sys
 import threading
 from collections.abc import Callable
-from typing import Any
 
-from actors.calls.answers import long_poll, repeatable
-from actors.calls.directory import Handles, rpc_host
-from actors.calls.rpc import RpcAddress, RpcServer
+from actors.calls.answers import repeatable
+from actors.calls.directory import Handles
+from actors.calls.rpc import RpcServer
+from actors.common.actor_process import ActorProcess, here
 from actors.common.garbage import freeze_startup_objects
 from actors.common.guard import Guard
 from actors.common.placement import PoolSpec
@@ -31,14 +31,16 @@ from actors.common.shipped import ShippedGraphs
 from actors.run.attempt import Attempt
 from actors.run.deps import Deps
 from actors.run.early import Early
-from actors.run.node_threads import NodeThreads
+from actors.run.looking import Looking
+from actors.run.node_threads import NodeThreads, executing
+from actors.run.readable import Readable
 from actors.run.reading import Shelf
 from actors.run.reports import Reporter
 from actors.run.savers import saver_of
 from actors.run.tail import EarlierTail
 from greenroom import tracing
 from greenroom.core.errors import Fenced, NotFound, Unavailable
-from greenroom.core.runs import Batch, Outcome, RunOrder
+from greenroom.core.runs import RunOrder
 from greenroom.environment import SECRETS, forget_secrets
 from greenroom.graphs.containment import contain
 from greenroom.graphs.embedding import load_embedder
@@ -57,7 +59,7 @@ EARLY_KEPT = 256
 """The number of remembered cancels, and of remembered notices, whose attempt has not arrived."""
 
 
-class RunActor:
+class RunActor(Readable):
     """Executes up to ``spec.runs_per_actor`` runs at once; the registry chooses them.
 
     `prepare` does the work that may fail: an actor whose ``__init__`` raises is dead for good.
@@ -92,7 +94,9 @@ class RunActor:
         self._epoch = 0
         self._execute_loop: asyncio.AbstractEventLoop | None = None
         self._threads = NodeThreads()
+        self._looking = Looking(self.shelf, self._threads)
         self._pool: Pool | None = None
+        self._place = here()
         self._shipped: ShippedGraphs | None = None
         self._reporter = Reporter(self._handles, setup.registry)
         self._rpc = RpcServer(
@@ -101,6 +105,8 @@ class RunActor:
                 "outcome": self.shelf.outcome,
                 "start_many": self._start_from_here,
                 "hear": self.hear,
+                "nodes": self.nodes,
+                "look": self.look,
             }
         )
         # At once: if the registry dies right after it made this actor, no registry knows of it.
@@ -112,8 +118,8 @@ class RunActor:
 
     # --- execute -------------------------------------------------------------------------------
 
-    async def prepare(self) -> int:
-        """Loads the graphs and connects to the database; returns the process id.
+    async def prepare(self) -> ActorProcess:
+        """Loads the graphs and connects to the database; returns the process.
 
         Raises:
             ConfigurationError: a graph does not import; the message names it and the reason.
@@ -125,7 +131,8 @@ class RunActor:
         loop = asyncio.get_running_loop()
         self._execute_loop = loop
         self._guard.watch_thread(threading.current_thread())
-        contain(loop)
+        contain(loop, executing.get)
+        self._looking.begin()
         loop.set_default_executor(self._threads)
         configuration = configuration_of(self._setup)
         forget_secrets({*SECRETS, *configuration.webhooks.variables})
@@ -133,12 +140,12 @@ class RunActor:
         written = [name for name in self._setup.spec.graphs if name in configuration.graphs]
         for graph_id in written:
             self._graphs[graph_id] = load_graph(configuration, graph_id)
-        places = 1 if self._setup.spec.runs_per_actor == 1 else 4
+        processes = 1 if self._setup.spec.runs_per_actor == 1 else 4
         self._pool = await open_pool(
             self._setup.dsn,
             application_name=f"greenroom:{self._setup.name}",
             min_size=1,
-            max_size=places * 2,
+            max_size=processes * 2,
         )
         self._sealing = load_sealing(configuration, self._setup.encryption_keys)
         self._saving = Saving(self._pool, self._sealing)
@@ -152,7 +159,8 @@ class RunActor:
             for graph_id in set(self._setup.spec.graphs).difference(written):
                 self._graphs[graph_id] = await self._shipped.preload(graph_id)
         freeze_startup_objects()
-        return os.getpid()
+        self._place = here(dumps=self._looking.dumps)
+        return self._place
 
     @repeatable
     async def start_many(self, epoch: int, orders: list[RunOrder]) -> None:
@@ -281,11 +289,11 @@ class RunActor:
         self._hear(epoch)
 
     @repeatable
-    async def adopt(self, epoch: int) -> tuple[PoolSpec, int, list[tuple[str, int]]]:
+    async def adopt(self, epoch: int) -> tuple[PoolSpec, ActorProcess, list[tuple[str, int]]]:
         """Accepts a new registry and describes this actor to it.
 
         Returns:
-            the placement, the process id, and the ``(run, attempt)`` pairs that this actor
+            the placement, the process, and the ``(run, attempt)`` pairs that this actor
             executes. They include attempts that have ended without an accepted report.
 
         Raises:
@@ -297,7 +305,7 @@ class RunActor:
         if self._pool is None:
             raise Unavailable("This actor has not loaded its graphs yet.")
         executing = [(each.order.run_id, each.order.attempt) for each in self.shelf.current]
-        return self._setup.spec, os.getpid(), executing
+        return self._setup.spec, self._place, executing
 
     def _hear(self, epoch: int) -> None:
         # Several loops call this: a late call must not bring an older epoch back.
@@ -307,29 +315,6 @@ class RunActor:
             self._epoch = epoch
             self._guard.hear()
 
-    # --- read ----------------------------------------------------------------------------------
-
-    @long_poll
-    async def read(self, *args: Any) -> Batch:
-        """`Shelf.read`, for a gateway without a socket connection."""
-        return await self.shelf.read(*args)
-
-    @long_poll
-    async def outcome(self, *args: Any) -> Outcome | None:
-        """`Shelf.outcome`, for a gateway without a socket connection."""
-        return await self.shelf.outcome(*args)
-
-    @long_poll
-    async def retire(self) -> None:
-        """Returns when readers have read all ended runs to their end, or have stopped asking."""
-        await self.shelf.until_read()
-
-    @repeatable
-    async def address(self) -> RpcAddress | None:
-        """Returns the address of this actor's RPC server; None where Ray encrypts its traffic."""
-        host = rpc_host()
-        return await self._rpc.address(host) if host else None
-
     @repeatable
     async def _start_from_here(self, epoch: int, orders: list[RunOrder]) -> None:
         """Calls `start_many` on the loop that executes."""
@@ -338,11 +323,6 @@ class RunActor:
             self.start_many(epoch, orders), self._execute_loop
         )
         await asyncio.wrap_future(started)
-
-    @repeatable
-    async def alive(self) -> None:
-        """Never answers; the failure of this call tells the registry of this process's death."""
-        await asyncio.Event().wait()
 
     def _say_exhausted(self, resident_mib: int) -> None:
         note = self._handles.get(self._setup.registry).exhausted.remote(

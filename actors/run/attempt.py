@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from dataclasses import replace
 from functools import partial
 
@@ -26,18 +25,17 @@ from actors.run.deps import Deps
 from actors.run.hearing import Hearing
 from actors.run.node_threads import executing
 from actors.run.reports import Reports
-from actors.run.tail import TailWriter
+from actors.run.telling import Telling
 from greenroom import tracing
 from greenroom.core.errors import Fenced, GreenroomError
 from greenroom.core.events import EventLog
 from greenroom.core.runs import Outcome, RunOrder, RunStatus, out_of_time
-from greenroom.core.thread_log import END, QUESTION, RUNNING, end_of
 from greenroom.core.waiting import growing_pauses
 from greenroom.graphs import execution as graph_execution
 from greenroom.graphs import spans
 from greenroom.graphs.inbox import RunInbox, current_inbox
+from greenroom.graphs.nodes import NodeNotes, noting_nodes
 from greenroom.graphs.outcomes import outcome_of_failure
-from greenroom.graphs.resume import Tail
 from greenroom.graphs.taking import SteeredControl
 from greenroom.logs import noting
 from greenroom.sealing.runs import opened_run
@@ -46,10 +44,6 @@ from greenroom.wire.encoding import dumps
 log = logging.getLogger("greenroom.run")
 
 EXIT_FENCED = 75
-REEMITTED_MODES = frozenset({"values", "checkpoints", "debug", "@checkpoints", "@values"})
-"""The stream modes that LangGraph emits again when an attempt resumes. For resumable runs their
-events are shown only once they are durable, so the next attempt knows what readers have seen."""
-
 INTERNAL_ERROR = {"error": "InternalError", "message": "An internal error occurred"}
 FIRST_PAUSE_S = 0.1
 MAX_PAUSE_S = 5.0
@@ -65,6 +59,7 @@ class Attempt:
 
     Attributes:
         outcome: the outcome, once the registry has committed it; else None.
+        nodes: when its nodes began and ended.
     """
 
     def __init__(self, order: RunOrder, event_log: EventLog, deps: Deps) -> None:
@@ -85,8 +80,8 @@ class Attempt:
         self._said: Outcome | None = None
         self._told_end: Outcome | None = None
         self._accepted: Outcome | None = None
-        append = partial(deps.append, order.run_id, order.attempt)
-        self._tail = TailWriter(event_log, append, self._step_down) if order.resumable else None
+        self._telling = Telling(order, event_log, deps, self._step_down)
+        self.nodes = NodeNotes()
 
     def cancel(self, keep_values: bool) -> None:
         """Asks the attempt to stop; its report shows whether it did. Thread-safe.
@@ -126,9 +121,7 @@ class Attempt:
 
     async def _execute(self) -> None:
         order = self.order
-        self._emit("metadata", dumps({"run_id": order.run_id, "attempt": order.attempt}))
-        if order.logged:
-            await self._tell_begin()
+        await self._telling.begin()
         executing.set(order.run_id)
         current_inbox.set(self._hearing.inbox)
         noting(run_id=order.run_id, thread_id=order.thread_id, attempt=order.attempt)
@@ -145,12 +138,6 @@ class Attempt:
             await self._hand_back()
             return
         await self._finish(outcome)
-
-    async def _tell_begin(self) -> None:
-        """Says that the run has begun, unless an attempt before has said so."""
-        begun, earlier = self._lifecycle("running"), self._deps.earlier
-        if self.order.attempt == 1 or not await earlier(self.order).has(RUNNING, begun, whole=True):
-            self._emit(RUNNING, begun)
 
     async def _fail(self) -> None:
         """Ends the run in spite of an internal error; retries without a limit."""
@@ -186,11 +173,11 @@ class Attempt:
             return outcome
 
     async def _graph(self) -> Outcome:
-        deps = self._deps
+        deps, telling = self._deps, self._telling
         try:
             order = await self._opened()
             if order.has_inputs:
-                await self._hearing.begin(self._emit, self._earlier)
+                await self._hearing.begin(telling.emit, telling.earlier)
         except GreenroomError as error:
             return outcome_of_failure(error)
         await deps.faults.at("attempt" if order.attempt == 1 else "resume")
@@ -198,19 +185,20 @@ class Attempt:
         deadline = asyncio.timeout(timeout_s)
         try:
             async with deadline:
-                return await graph_execution.execute(
-                    deps.graph_of(order.graph_id),
-                    order,
-                    emit=self._emit,
-                    checkpointer=self._saver,
-                    all_written=self._saver.all_written,
-                    store=deps.store,
-                    control=self._control,
-                    inbox=self._hearing.inbox,
-                    flush=self._before_saving if order.resumable else None,
-                    room=self._tail.room if self._tail is not None else None,
-                    tail=self._earlier,
-                )
+                with noting_nodes(self.nodes):
+                    return await graph_execution.execute(
+                        deps.graph_of(order.graph_id),
+                        order,
+                        emit=telling.emit,
+                        checkpointer=self._saver,
+                        all_written=self._saver.all_written,
+                        store=deps.store,
+                        control=self._control,
+                        inbox=self._hearing.inbox,
+                        flush=self._before_saving if order.resumable else None,
+                        room=telling.tail.room if telling.tail is not None else None,
+                        tail=telling.earlier,
+                    )
         except TimeoutError:
             if not deadline.expired():
                 raise
@@ -220,10 +208,6 @@ class Attempt:
             message = out_of_time(timeout_s or 0.0)
             outcome = _failed(RunStatus.TIMEOUT, {"error": "TimeoutError", "message": message})
             return await self._with_state(outcome)
-
-    @property
-    def _earlier(self) -> Tail | None:
-        return self._deps.earlier(self.order) if self.order.resumable else None
 
     async def _opened(self) -> RunOrder:
         """Returns the order as the graph needs it.
@@ -242,7 +226,7 @@ class Attempt:
         return self._plain
 
     async def _before_saving(self) -> None:
-        await self._flush()
+        await self._telling.flush()
         await self._deps.faults.at("saving")
 
     async def _after_cancel(self) -> Outcome:
@@ -270,38 +254,6 @@ class Attempt:
             error=outcome.error,
         )
 
-    # --- events --------------------------------------------------------------------------------
-
-    def _emit(self, name: str, data: bytes) -> None:
-        if name.startswith(QUESTION):
-            # A client may answer at once, so the thread must wait for it by then.
-            self._hold(name, data)
-            return
-        repeated = self._tail is not None and name.partition("|")[0] in REEMITTED_MODES
-        event = self.log.append(name, data, _now_ms(), shown=not repeated)
-        if self._tail is not None:
-            self._tail.add(event, at_once=repeated)
-        self._deps.grown()
-
-    def _lifecycle(self, event: str, **more: str) -> bytes:
-        return dumps({"event": event, "graph_name": self.order.graph_id, **more})
-
-    def _end_of(self, outcome: Outcome) -> bytes:
-        event, message = end_of(
-            outcome.status, outcome.error, stopped=outcome.has_next or outcome.interrupts != b"{}"
-        )
-        return self._lifecycle(event, **({"error": message} if message else {}))
-
-    def _hold(self, name: str, data: bytes) -> None:
-        """Has an event shown when the end is stored."""
-        held = self.log.hold(name, data, _now_ms())
-        if self._tail is not None:
-            self._tail.hold(held)
-
-    async def _flush(self) -> None:
-        if self._tail is not None:
-            await self._tail.flush()
-
     # --- the end -------------------------------------------------------------------------------
 
     async def _finish(self, outcome: Outcome) -> None:
@@ -311,13 +263,13 @@ class Attempt:
             Fenced: the attempt is not the current one.
         """
         if outcome.error is not None and self._said is None:
-            self._hold("error", outcome.error)
+            self._telling.hold("error", outcome.error)
             self._said = outcome
-        await self._flush()
+        await self._telling.flush()
         if self.order.logged and self._told_end is not outcome:
             self._told_end = self._said = outcome
-            self._hold(END, self._end_of(outcome))
-            await self._flush()
+            self._telling.hold_end(outcome)
+            await self._telling.flush()
         await self._reports.ended(outcome, keeps_values=self._keeps_values)
         self._accepted = outcome
         await self._deps.faults.at("reported")
@@ -338,7 +290,7 @@ class Attempt:
 
     async def _hand_back(self) -> None:
         await self._saver.settled()
-        await self._flush()
+        await self._telling.flush()
         await self._reports.handed_back()
         # Without an outcome: readers ask the registry for the next attempt.
         self._deps.left(self, whole=True)
@@ -355,10 +307,6 @@ class Attempt:
             self._graph_task.cancel()
         # Readers then ask the registry for the current attempt.
         self._deps.left(self, whole=False)
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def _failed(status: RunStatus, error: dict[str, str]) -> Outcome:

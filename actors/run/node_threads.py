@@ -22,13 +22,26 @@ class NodeThreads(ThreadPoolExecutor):
         self._busy: dict[str, int] = {}
         self._lock = threading.Lock()
         self._waiting: dict[str, list[Callable[[], None]]] = {}
+        self._of_thread: dict[int, str] = {}
+
+    def run_of(self, thread_id: int) -> str:
+        """Returns the run for which a thread works now; empty for none."""
+        return self._of_thread.get(thread_id, "")
+
+    def _work(self, run_id: str, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        me = threading.get_ident()
+        self._of_thread[me] = run_id
+        try:
+            return fn(*args, **kwargs)
+        finally:
+            self._of_thread.pop(me, None)
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         run_id = executing.get()
         with self._lock:
             self._busy[run_id] = self._busy.get(run_id, 0) + 1
         try:
-            future = super().submit(fn, *args, **kwargs)
+            future = super().submit(self._work, run_id, fn, *args, **kwargs)
         except RuntimeError:
             self._left(run_id)
             raise

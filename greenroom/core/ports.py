@@ -247,6 +247,14 @@ class Runtime(Embedding, Protocol):
         """
         ...
 
+    async def overview(self, *, scope: Scope) -> JsonObject:
+        """Returns pools, actors, queue, totals and what has happened lately (``/runtime``).
+
+        Args:
+            scope: rows of runs are those of its threads; numbers are of all runs.
+        """
+        ...
+
     async def info(self) -> dict[str, Any]:
         """Returns counts of actors, slots and runs (``/info``, ``/metrics?format=json``)."""
         ...

@@ -15,7 +15,7 @@ the loop's thread ends, and the actor's guard treats that as the actor's death.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
 from typing import Any, cast
 
 from greenroom.core.raised import Escaped
@@ -35,20 +35,30 @@ def has_escaped(error: BaseException) -> bool:
     return True
 
 
-def contain(loop: asyncio.AbstractEventLoop) -> None:
-    """Makes each new task of the loop raise `Escaped` for a ``BaseException`` of user code."""
+def contain(loop: asyncio.AbstractEventLoop, owner: Callable[[], str] = lambda: "") -> None:
+    """Makes each new task of the loop raise `Escaped` for a ``BaseException`` of user code.
+
+    Args:
+        owner: returns whose task is being made; `owner_of` tells it later.
+    """
     make = loop.get_task_factory()
 
     def contained(loop: asyncio.AbstractEventLoop, coro: Any, **named: Any) -> asyncio.Future[Any]:
         # A plain generator is not a `Coroutine`, but Python 3.11 still runs it.
         is_one = isinstance(coro, Coroutine)
-        inside = _Contained(cast(Coroutine[Any, Any, Any], coro)) if is_one else coro
+        inside = _Contained(cast(Coroutine[Any, Any, Any], coro), owner()) if is_one else coro
         if make is not None:
             return make(loop, inside, **named)
         return asyncio.Task(inside, loop=loop, **named)
 
     loop.set_task_factory(contained)
     make_no_eager_tasks()
+
+
+def owner_of(task: asyncio.Task[Any]) -> str:
+    """Returns whose task it is, as `contain` was told; empty for nobody's."""
+    inside = task.get_coro()
+    return inside.owner if isinstance(inside, _Contained) else ""
 
 
 class _Contained(Coroutine[Any, Any, Any]):
@@ -58,10 +68,11 @@ class _Contained(Coroutine[Any, Any, Any]):
     and Python warns about that.
     """
 
-    __slots__ = ("_inside",)
+    __slots__ = ("_inside", "owner")
 
-    def __init__(self, inside: Coroutine[Any, Any, Any]) -> None:
+    def __init__(self, inside: Coroutine[Any, Any, Any], owner: str) -> None:
         self._inside = inside
+        self.owner = owner
 
     def send(self, value: Any) -> Any:
         try:

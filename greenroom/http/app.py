@@ -41,6 +41,7 @@ from greenroom.http import (
     states,
     system,
     threads,
+    watching,
 )
 from greenroom.http import (
     store as store_routes,
@@ -79,6 +80,7 @@ PARTS: tuple[tuple[str, Any], ...] = (
     ("a2a", a2a),
     ("openai", openai),
     ("", health),
+    ("", watching),
     ("meta", system),
     ("ui", console),
 )

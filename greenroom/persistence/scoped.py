@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Literal
 
 from greenroom.core.scopes import Scope
@@ -16,6 +17,16 @@ async def is_thread(pool: Pool, thread_id: str, scope: Scope) -> bool:
     sql, values = named_condition(scope)
     asked = f"SELECT 1 FROM greenroom.threads WHERE thread_id = %(thread)s AND {sql}"
     return bool(await rows_of(pool, asked, {**values, "thread": thread_id}))
+
+
+async def threads_within(pool: Pool, thread_ids: Collection[str], scope: Scope) -> set[str]:
+    """Returns those of the threads that are within the scope."""
+    if not thread_ids:
+        return set()
+    sql, values = named_condition(scope)
+    asked = f"SELECT thread_id FROM greenroom.threads WHERE thread_id = ANY(%(threads)s) AND {sql}"
+    rows = await rows_of(pool, asked, {**values, "threads": [*thread_ids]})
+    return {row["thread_id"] for row in rows}
 
 
 async def is_run(pool: Pool, thread_id: str, run_id: str, scope: Scope) -> bool:

@@ -114,6 +114,17 @@ class Cron(Answer):
     updated_at: str
 
 
+class Runtime(Answer):
+    at: str
+    pools: list[dict[str, Any]]
+    actors: list[dict[str, Any]]
+    queue: list[dict[str, Any]]
+    totals: dict[str, int]
+    rates: list[dict[str, Any]]
+    latency: dict[str, dict[str, float | None]]
+    deaths: list[dict[str, Any]]
+
+
 class Feedback(Answer):
     feedback_id: str
     run_id: str

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from actors.calls.answers import CALL_S, ActorGone, repeat
+from actors.common.actor_process import ActorProcess
 from actors.common.placement import ClusterView, Node, PoolSpec
 from actors.common.setup import InspectorSetup, RegistrySetup
 from greenroom.core.errors import Unreachable
@@ -120,11 +121,15 @@ class FakeActor:
 
         return Method(lambda *args: self.cluster.deliver(name, lambda: execute(*args)))
 
-    async def _prepare(self) -> int:
-        return 4711
+    @property
+    def place(self) -> ActorProcess:
+        return ActorProcess(pid=4711, host="h", node="n", table="t", since_s=1_000_000_000.0)
 
-    async def _adopt(self, epoch: int) -> tuple[PoolSpec, int, list[tuple[str, int]]]:
-        return self.spec, 4711, list(self.current.items())
+    async def _prepare(self) -> ActorProcess:
+        return self.place
+
+    async def _adopt(self, epoch: int) -> tuple[PoolSpec, ActorProcess, list[tuple[str, int]]]:
+        return self.spec, self.place, list(self.current.items())
 
     async def _drain(self) -> None:
         """A run that does not reach the end of its superstep in time."""

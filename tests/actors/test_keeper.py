@@ -433,7 +433,7 @@ async def test_nothing_is_kept_of_actors_that_are_gone(stage: Stage) -> None:
         await until(lambda: len(stage.lost) == number + 1)  # noqa: B023
     await until(lambda: "starting" not in stage.states)  # they have a name before a process
     alive = set(stage.cluster.actors)
-    assert set(stage.keeper.pids) <= alive
+    assert set(stage.keeper.processes) <= alive
     assert set(stage.keeper.pools.actors) <= alive
     assert not stage.keeper.deliveries.starters
     assert not stage.keeper.notes

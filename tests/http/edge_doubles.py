@@ -682,6 +682,26 @@ class MemoryRuntime:
     async def delete_cron(self, cron_id: str, owner: str) -> None:
         self.records.crons.pop(cron_id, None)
 
+    async def overview(self, *, scope: Scope) -> JsonObject:
+        if self.fail:
+            raise self.fail
+        runs = [
+            {name: run.get(name) for name in ("run_id", "thread_id", "assistant_id")}
+            for run in self.records.runs.values()
+            if not RunStatus(run["status"]).is_terminal
+            if scope.is_everything or self.records.is_within(run["thread_id"], scope)
+        ]
+        return {
+            "at": NOW,
+            "pools": [],
+            "actors": [{"name": "a1", "kind": "run", "runs": runs}],
+            "queue": [],
+            "totals": {"running": 7, "pending": 0},
+            "rates": [],
+            "latency": {},
+            "deaths": [],
+        }
+
     async def info(self) -> JsonObject:
         if self.fail:
             raise self.fail

@@ -208,6 +208,7 @@ ROWS: dict[str, Row] = {
     "GET /ok": Row("open"),
     "GET /info": Row("open"),
     "GET /metrics": Row("refused"),
+    "GET /runtime": Row("own"),
 }
 
 

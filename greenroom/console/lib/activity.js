@@ -32,13 +32,14 @@ export class Activity {
       view = { element: h("section.run", { "data-run": run.id }, headed, rows), headed, list: new Rows(rows), nested: new Map(), mark: "", drawn: 0 };
       this.#runs.set(run.id, view);
     }
-    const mark = `${run.status} ${run.began} ${run.ended} ${run.error}`;
+    const mark = `${run.status} ${run.began} ${run.ended} ${run.error} ${run.isGone}`;
     if (view.mark !== mark) {
       view.mark = mark;
       const took = run.ended && run.began ? h("span.dim.number", duration(run.ended - run.began)) : null;
       const since = run.began ? time(new Date(run.began).toISOString()) : null;
       put(view.headed,
-        h("div.row", status(run.status), link(`threads/${this.threadId}/runs/${run.id}`, { class: "mono dim run-link", title: `Open the run ${run.id}` }, short(run.id)),
+        h("div.row", run.isGone ? h("span.status", "rolled back") : status(run.status),
+          run.isGone ? h("span.mono.dim", short(run.id)) : link(`threads/${this.threadId}/runs/${run.id}`, { class: "mono dim run-link", title: `Open the run ${run.id}` }, short(run.id)),
           h("span.grow"), took ?? since),
         run.error && h("p.problem", oneLine(run.error, 400)));
     }

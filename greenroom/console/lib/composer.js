@@ -38,7 +38,8 @@ export class Composer {
     this.sender = button("Send", { icon: "send", primary: true, type: "submit", label: "Send (Ctrl Enter)" });
     this.element = h("form.composer", { onsubmit: (event) => (event.preventDefault(), this.#send()), onkeydown: (event) => this.#key(event) },
       this.room,
-      h("div.row.tools", this.modes, h("label.row.while", h("span.hint.rest", "If a run is active:"), this.strategy), this.hint, h("span.grow"), this.stopper, this.sender));
+      h("div.row.tools", this.modes, this.strategy, h("span.grow"), this.stopper, this.sender),
+      this.hint);
     this.#explain();
   }
 
@@ -63,7 +64,7 @@ export class Composer {
   #explain() {
     const [, , sentence] = STRATEGIES.find(([name]) => name === this.strategy.value);
     localStorage.setItem("greenroom.strategy", this.strategy.value);
-    put(this.hint, sentence);
+    put(this.hint, "While a run is active: ", sentence[0].toLowerCase(), sentence.slice(1));
     this.strategy.title = sentence;
   }
 

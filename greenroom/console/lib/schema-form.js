@@ -111,7 +111,7 @@ function text(schema, value, name) {
 }
 
 function numeric(schema, value) {
-  const element = h("input.field.number", { type: "text", inputMode: "decimal", value: value === undefined || value === null ? "" : String(value) });
+  const element = h("input.field", { type: "text", inputMode: "decimal", value: value === undefined || value === null ? "" : String(value) });
   return {
     kind: "number",
     element,

@@ -85,7 +85,7 @@ export class ThreadModel {
       case "tasks": return this.#task(run, namespace, at, data);
       case "messages": return this.#message(run, namespace, node, at, data);
       case "tools": return this.#tool(run, namespace, at, data);
-      case "custom": return this.#row(run, { kind: "custom", name: data?.name ?? "custom", namespace, began: at, ended: at, detail: data?.name ? data.payload : data });
+      case "custom": return this.#row(run, { kind: "custom", name: typeof data?.name === "string" ? data.name : "", namespace, began: at, ended: at, detail: typeof data?.name === "string" && "payload" in data ? data.payload : data });
       case "input.requested": this.interrupts.set(data.interrupt_id, { id: data.interrupt_id, namespace, value: data.value ?? data.payload });
         this.changes.interrupts += 1;
         return undefined;

@@ -179,8 +179,9 @@ export default class Chat extends Page {
     return true;
   }
 
-  /** Takes back what a run has said that is rolled back: it will be deleted. */
+  /** Takes back what a run has said that is rolled back: it is deleted. */
   #gone(run) {
+    run.isGone = true;
     for (const [id, message] of this.model.messages) if (message.run === run.id) this.model.messages.delete(id);
   }
 
