@@ -183,7 +183,7 @@ _decision.add_edge(START, "decide")
 decision = _decision.compile()
 
 
-# asks: whatever it is told to ask ------------------------------------------------------------------
+# asks: whatever it is told to ask -----------------------------------------------------------------
 class AskedState(TypedDict, total=False):
     value: Any
     answer: Any
@@ -197,3 +197,21 @@ _asks = StateGraph(AskedState)
 _asks.add_node("put_question", put_question)
 _asks.add_edge(START, "put_question")
 asks = _asks.compile()
+
+
+# hostile: its node, its messages and its errors would be markup where text is taken for that ------
+MARKUP = "<img src=x onerror=alert(1)>"
+
+
+async def repeat(state: MessagesState) -> dict[str, Any]:
+    said = str(state["messages"][-1].content)
+    if "fail" in said:
+        raise ValueError(said)
+    call = {"name": MARKUP, "args": {MARKUP: said}, "id": "call-1", "type": "tool_call"}
+    return {"messages": [AIMessage(said, name=MARKUP, tool_calls=[call])]}
+
+
+_hostile = StateGraph(MessagesState)
+_hostile.add_node(MARKUP, repeat)
+_hostile.add_edge(START, MARKUP)
+hostile = _hostile.compile()

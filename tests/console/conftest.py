@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
 from langgraph_sdk import get_client
 from langgraph_sdk.client import LangGraphClient
 
-from tests.clients import npm
 from tests.clients.chromium import Browser
 from tests.serving import Served
-
-HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,17 +45,6 @@ class Place:
         state = await self.client.threads.get_state(thread_id)
         assert isinstance(state["values"], dict)
         return state["values"]
-
-
-@pytest.fixture(scope="session")
-def visitor(node: str) -> Iterator[Browser]:
-    """The browser of all scenarios; each has a context of its own."""
-    try:
-        chromium = npm.chromium()
-    except npm.Missing as missing:
-        pytest.skip(f"{missing}.")
-    with Browser.launched(node, chromium, HERE / "driver.mjs") as browser:
-        yield browser
 
 
 @pytest.fixture
