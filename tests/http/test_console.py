@@ -16,9 +16,6 @@ from greenroom.http.settings import HttpSettings
 from tests.http.edge_doubles import GRAPHS, MemoryRecords, MemoryRuntime
 
 PLACES = ("/console", "/console/", "/console/threads", "/console/threads/1/runs/2")
-IMPORT = re.compile(
-    r"""^\s*(?:import|export)\b[^"'();]*?["'](\.[^"']+)["'];?$|import\("(\.[^"]+)"\)""", re.M
-)
 
 
 class References(HTMLParser):
@@ -154,30 +151,10 @@ async def test_a_console_that_is_switched_off_is_not_there_and_info_says_so(rule
         assert (await client.get("/info")).json()["flags"]["console"] is True
 
 
-def test_every_module_imports_files_that_are_there():
-    files = console.read_assets().files
-    missing: list[tuple[str, str]] = []
-    for name, asset in files.items():
-        if name.endswith(".js"):
-            for one, other in IMPORT.findall(asset.body.decode()):
-                wanted = urljoin(f"http://x/{name}", one or other).removeprefix("http://x/")
-                if wanted not in files:
-                    missing.append((name, wanted))
-    assert missing == []
-
-
-def test_pages_name_modules_and_stylesheets_that_are_there():
-    files = console.read_assets().files
-    named = re.findall(r'"((?:pages|css)/[^"]+)"', files["pages.js"].body.decode())
-    assert len(named) > 10
-    assert [each for each in named if each not in files] == []
-
-
-def test_modules_of_the_console_are_short_and_load_nothing_from_elsewhere():
+def test_no_file_makes_markup_of_text_or_names_another_server():
     for name, asset in console.read_assets().files.items():
         text = asset.body.decode()
         if name.endswith(".js"):
-            assert len(text.splitlines()) <= 400, name
             assert not re.search(
                 r"\.(inner|outer)HTML\b|insertAdjacentHTML|document\.write|\beval\(", text
             ), name
