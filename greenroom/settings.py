@@ -239,8 +239,8 @@ class Settings(AccessSettings, CallerLimits, WebhookSettings):
 
     console: bool = Field(
         default=True,
-        description="Serve the console, a page for browsers, at `/console`. It shows what its user's"
-        " key allows. `http.disable_ui` of `langgraph.json` switches it off, too.",
+        description="Serve the console, a page for browsers, at `/console`. It shows what its"
+        " user's key allows. `http.disable_ui` of `langgraph.json` switches it off, too.",
     )
 
     log_level: LogLevel = Field(default="info", description="The least severe line that is logged.")

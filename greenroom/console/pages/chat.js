@@ -55,7 +55,7 @@ export default class Chat extends Page {
     this.live = h("span.tag.warn", { hidden: true }, "reconnecting");
     this.conversation = new Conversation();
     this.output = h("section.card.output", { hidden: true });
-    this.questions = new Questions((responses) => this.#answer(responses));
+    this.questions = new Questions((response) => this.#answer(response), () => this.#end());
     this.queue = h("div.stack.queue");
     this.begin = h("div.begin");
     this.talk = h("div.talk", { tabIndex: 0, role: "log", "aria-label": "Conversation", onscroll: () => this.#scrolled() },
@@ -169,7 +169,7 @@ export default class Chat extends Page {
       this.#follow();
     }
     this.#sticks = true;
-    const result = await this.#ask("run.start", { assistant_id: this.assistant.assistant_id, input, multitask_strategy: strategy });
+    const result = await this.run(() => this.#ask("run.start", { assistant_id: this.assistant.assistant_id, input, multitask_strategy: strategy }));
     if (!result) return false;
     if (strategy === "rollback" && this.model.active && this.model.active.id !== result.run_id) this.#gone(this.model.active);
     const run = this.model.run(result.run_id);
@@ -185,15 +185,21 @@ export default class Chat extends Page {
     for (const [id, message] of this.model.messages) if (message.run === run.id) this.model.messages.delete(id);
   }
 
-  async #answer(responses) {
-    return Boolean(await this.#ask("input.respond", { responses }));
+  async #answer(response) {
+    await this.#ask("input.respond", { responses: [response] });
   }
 
-  /** Sends a command to the thread; what is refused is shown. Returns its result, or null. */
+  async #end() {
+    await api.post(`threads/${this.threadId}/state`, { values: null, as_node: "__end__" }, { signal: this.signal });
+    this.model.begin(await api.get(`threads/${this.threadId}/state`, { signal: this.signal }));
+    this.draw();
+  }
+
+  /** Sends a command to the thread; returns its result. Throws what is refused. */
   async #ask(method, params) {
-    const answer = await this.run(() => api.post(`threads/${this.threadId}/commands`, { id: (this.#command += 1), method, params }, { signal: this.signal }));
-    if (answer?.type === "error") toast(answer.message, { bad: true });
-    return answer?.type === "success" ? answer.result : null;
+    const answer = await api.post(`threads/${this.threadId}/commands`, { id: (this.#command += 1), method, params }, { signal: this.signal });
+    if (answer.type === "error") throw new ApiError(200, answer.message, answer);
+    return answer.result;
   }
 
   async #stop() {
@@ -214,7 +220,9 @@ export default class Chat extends Page {
     const before = this.#drawn;
     if (now.messages !== before.messages || now.values !== before.values) this.#drawTalk();
     if (now.runs !== before.runs) this.#drawRuns();
-    if (now.interrupts !== before.interrupts || now.runs !== before.runs) this.questions.draw(model.active ? [] : [...model.interrupts.values()]);
+    if (now.interrupts !== before.interrupts || now.runs !== before.runs) {
+      this.run(() => this.questions.draw(this.threadId, model.active ? [] : [...model.interrupts.keys()], this.signal));
+    }
     if (this.shown === "state" && now.values !== before.values) this.tree.data = model.values ?? {};
     this.#drawn = { ...now };
     this.begin.hidden = Boolean(model.runs.size || model.values && Object.keys(model.values).length);
