@@ -57,15 +57,17 @@ class Browser:
                     driver.terminate()  # Chromium ends with it
                 browser._reader.join(END_PATIENCE_S)
 
-    async def play(self, scenario: str, **options: Any) -> dict[str, Any]:
+    async def play(
+        self, scenario: str, *, patience_s: float = SCENARIO_PATIENCE_S, **options: Any
+    ) -> dict[str, Any]:
         """What the scenario of the program tells, without a problem in its page."""
-        return await asyncio.to_thread(self._play, scenario, options)
+        return await asyncio.to_thread(self._play, scenario, options, patience_s)
 
-    def _play(self, scenario: str, options: dict[str, Any]) -> dict[str, Any]:
+    def _play(self, scenario: str, options: dict[str, Any], patience_s: float) -> dict[str, Any]:
         self._stdin.write(json.dumps({"scenario": scenario, **options}) + "\n")
         self._stdin.flush()
         try:
-            line = self._told.get(timeout=SCENARIO_PATIENCE_S)
+            line = self._told.get(timeout=patience_s)
         except queue.Empty:
             raise AssertionError(f"The browser did not finish '{scenario}'.") from None
         assert line, "The browser ended."

@@ -83,3 +83,18 @@ async def test_a_refusal_is_the_no_of_the_schema(place: Place) -> None:
     assert told["needed"] == "amount: This is needed."
     decision = {"approved": False, "amount": 7, "reason": "", "channel": "card"}
     assert (await place.values(thread))["decision"] == decision
+
+
+async def test_an_earlier_checkpoint_is_edited_and_run_again(place: Place) -> None:
+    thread = (await place.client.threads.create())["thread_id"]
+    said = {"messages": [{"role": "user", "content": "hello"}]}
+    await place.client.runs.wait(thread, "talkative", input=said)
+    told = await place.see("thread.forks", thread=thread, text="count")
+    assert told["refused"] == "Change a value first."
+    assert "count" in told["changes"]
+    assert told["chosen"] == told["at"]
+    assert told["runs"] == 2
+    assert await said_in(place, thread) == ["count", "1"]
+    history = await place.client.threads.get_history(thread)
+    parents = [(each["parent_checkpoint"] or {}).get("checkpoint_id") for each in history]
+    assert any(parents.count(each) > 1 for each in parents if each), "what was there stays"

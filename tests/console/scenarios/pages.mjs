@@ -12,10 +12,12 @@ export async function checked(visitor, { places }) {
   return { seen };
 }
 
-// An address leads to its page, also after a reload; Back comes back.
+// An address leads to its page, also after a reload; Back comes back. No other server is asked.
 export async function addressed(visitor, { places }) {
   const { page } = visitor;
   const seen = {};
+  const asked = new Set();
+  page.on("request", (request) => asked.add(request.url().startsWith("data:") ? "data:" : new URL(request.url()).origin));
   for (const [name, place] of Object.entries(places)) {
     await visitor.go(`/${place}`);
     const shown = await page.evaluate(() => document.documentElement.dataset.page);
@@ -27,7 +29,8 @@ export async function addressed(visitor, { places }) {
   }
   await page.goBack();
   await visitor.settled();
-  return { seen, back: await page.evaluate(() => location.pathname) };
+  asked.delete("data:");
+  return { seen, asked: [...asked], back: await page.evaluate(() => location.pathname) };
 }
 
 // Everything by keys: the pages, the list of the keys, the theme that stays.
