@@ -13,6 +13,8 @@ from langgraph_sdk.client import LangGraphClient
 from tests.clients.chromium import Browser
 from tests.serving import Served
 
+pytest.register_assert_rewrite("tests.console.ways")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Place:

@@ -59,7 +59,6 @@ export async function doubles(visitor, { gate, strategy, text = "count" }) {
     said += ` / ${await page.getByLabel("Message").inputValue()}`;
   }
   if (strategy === "enqueue") said = await page.locator(".waiting").innerText();
-  if (strategy === "inject") await page.locator("article.message.human").filter({ hasText: text }).first().waitFor();
   await writeFile(gate, "");
   if (strategy !== "reject") await answers(page).filter({ hasText: /^Model\s*\d+$/ }).first().waitFor();
   await idle(page);
