@@ -61,9 +61,9 @@ export default class Chat extends Page {
     this.talk = h("div.talk", { tabIndex: 0, role: "log", "aria-label": "Conversation", onscroll: () => this.#scrolled() },
       h("div.column", this.begin, this.conversation.element, this.output, this.questions.element, this.queue));
     this.activity = new Activity(this.threadId);
-    this.activityRoom = h("div.pane", this.activity.element);
+    this.activityRoom = h("div.half", this.activity.element);
     this.tree = tree({}, 2);
-    this.stateRoom = h("div.pane.inside", this.tree);
+    this.stateRoom = h("div.half.inside", this.tree);
     this.composer = new Composer((input, strategy) => this.#send(input, strategy), () => this.#stop());
     this.views = h("div.segments.views", { role: "group", "aria-label": "What is shown" });
     this.append(
