@@ -1,7 +1,7 @@
 // The shell: navigation, theme, the question for a key, and the pages.
 
-import { api, credentials, onRefused, HOME } from "./lib/api.js";
-import { button, h, icon, put, s } from "./lib/dom.js";
+import { api, credentials, onRefused, STATIC } from "./lib/api.js";
+import { button, h, icon, put } from "./lib/dom.js";
 import { dialog } from "./lib/dialogs.js";
 import { help, onKey } from "./lib/keys.js";
 import { go, link, start } from "./lib/router.js";
@@ -45,18 +45,13 @@ const version = h("span.version");
 const keyButton = button("", { icon: "key", quiet: true, label: "Key", hidden: true, onclick: () => askForKey("Another key takes the place of the one in use.") });
 const main = h("main", { id: "main", tabIndex: -1 });
 
-function logo() {
-  return s("svg", { viewBox: "0 0 32 32", "aria-hidden": "true" },
-    s("rect", { width: 32, height: 32, rx: 8, fill: "var(--accent)" }),
-    s("circle", { cx: 16, cy: 16, r: 9, fill: "none", stroke: "var(--accent-ink)", "stroke-width": 3 }),
-    s("path", { d: "M16 16h9", stroke: "var(--accent-ink)", "stroke-width": 3, "stroke-linecap": "round" }));
-}
-
+// The frame that the page came with, painted before any module was there, is filled.
+document.getElementById("frame").remove();
 document.body.prepend(
   h("a.skip", { href: "#main", onclick: (event) => (event.preventDefault(), main.focus()) }, "Skip to the page"),
   h("div.frame",
     h("div.side",
-      link("", { class: "brand" }, logo(), "Greenroom"),
+      link("", { class: "brand" }, h("img", { src: new URL("icon.svg", STATIC).href, alt: "", width: 20, height: 20 }), "Greenroom"),
       h("nav", { "aria-label": "Pages" }, entries.map(({ anchor }) => anchor)),
       h("div.foot", version, keyButton, switcher, button("", { icon: "help", quiet: true, class: "rest", label: "Keys (?)", onclick: help }))),
     main));
@@ -108,5 +103,3 @@ api.get("info").then((info) => {
 
 // The number beside "Inbox": after the page itself, which somebody waits for.
 import("./lib/inbox-count.js");
-
-export { HOME };

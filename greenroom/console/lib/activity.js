@@ -7,8 +7,10 @@ import { link } from "./router.js";
 import { sync } from "./messages.js";
 
 /** Rows of one level that stay on screen: the newest. A run may have any number of events. */
-const ROWS = 200;
+const ROWS = 100;
 const RUNS = 12;
+/** Rows that are made at most in one frame, of all levels together. */
+const MADE = 300;
 
 export class Activity {
   element = h("div.activity");
@@ -43,7 +45,12 @@ export class Activity {
           h("span.grow"), took ?? since),
         run.error && h("p.problem", oneLine(run.error, 400)));
     }
-    for (; view.drawn < run.rows.length; view.drawn += 1) this.#add(view, run, run.rows[view.drawn]);
+    // Of what came since the last frame only what stays on screen is made.
+    const total = run.dropped + run.rows.length;
+    const first = Math.max(view.drawn, run.dropped, total - MADE);
+    view.list.skip(first - view.drawn);
+    for (let at = first; at < total; at += 1) this.#add(view, run, run.rows[at - run.dropped]);
+    view.drawn = total;
     for (const list of [view.list, ...view.nested.values()]) list.refresh();
     return view.element;
   }
@@ -66,6 +73,7 @@ class Rows {
   #views = new Map();
   #live = new Set();
   #count = 0;
+  #hides = false;
 
   constructor(element) {
     this.element = element;
@@ -76,6 +84,17 @@ class Rows {
   /** The row of a task, whose sub-graph is shown within it. */
   find(id) {
     return this.#views.get(id)?.element;
+  }
+
+  /** Counts rows that are never shown. */
+  skip(count) {
+    this.#count += count;
+    this.#hides ||= count > 0;
+  }
+
+  #tell() {
+    put(this.earlier, `${this.#count - this.#views.size} earlier rows are not shown.`);
+    this.earlier.hidden = false;
   }
 
   add(row) {
@@ -89,12 +108,13 @@ class Rows {
       this.#views.delete(key);
       this.#live.delete(oldest);
       oldest.element.remove();
-      put(this.earlier, `${this.#count - this.#views.size} earlier rows are not shown.`);
-      this.earlier.hidden = false;
     }
+    if (this.#count > this.#views.size) this.#hides = true;
   }
 
   refresh() {
+    if (this.#hides) this.#tell();
+    this.#hides = false;
     for (const view of this.#live) {
       view.draw();
       if (view.row.ended !== null) this.#live.delete(view);

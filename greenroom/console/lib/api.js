@@ -117,6 +117,11 @@ export const api = {
   },
 };
 
+const SLICE_MS = 8;
+
+/** Lets the browser do what waits, then goes on. */
+const nextTask = () => globalThis.scheduler?.yield?.() ?? new Promise((done) => setTimeout(done));
+
 /**
  * Follows a stream that never ends by itself, across lost connections.
  *
@@ -130,10 +135,16 @@ export async function follow(open, take, signal, tell = () => {}) {
   let wait = 250;
   while (!signal.aborted) {
     try {
+      let begun = performance.now();
       for await (const event of open()) {
-        if (wait !== 250 || event) tell("live");
+        tell("live");
         wait = 250;
         take(event);
+        // A long past comes at once: frames are drawn, and keys heard, while it is read.
+        if (performance.now() - begun > SLICE_MS) {
+          await nextTask();
+          begun = performance.now();
+        }
       }
     } catch (error) {
       if (signal.aborted) return;

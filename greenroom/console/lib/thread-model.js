@@ -5,11 +5,13 @@
 // second time, after a lost connection, is left out.
 
 const OVER = { completed: "success", failed: "error", interrupted: "interrupted" };
+/** Rows of a run that are remembered: a run may go on for days. */
+const MAX_ROWS = 4000;
 const ACTIVE = new Set(["running", "pending"]);
 
 /** A run, as the log tells it. `rows` are its tasks, tools and events in the order of their begin. */
 function newRun(id) {
-  return { id, status: "pending", began: null, ended: null, error: null, graph: null, rows: [], tasks: new Map(), tools: new Map(), namespaces: new Map(), inputs: 0, isLogged: false };
+  return { id, status: "pending", began: null, ended: null, error: null, graph: null, rows: [], dropped: 0, made: 0, tasks: new Map(), tools: new Map(), namespaces: new Map(), inputs: 0, isLogged: false };
 }
 
 export class ThreadModel {
@@ -171,7 +173,15 @@ export class ThreadModel {
   }
 
   #row(run, row) {
-    run.rows.push({ ...row, mark: 0, number: run.rows.length });
+    run.rows.push({ ...row, mark: 0, number: (run.made += 1) });
+    if (run.rows.length > MAX_ROWS) {
+      // Those that are forgotten are the oldest; their tasks are no longer parents of anything.
+      for (const old of run.rows.splice(0, MAX_ROWS / 4)) {
+        run.tasks.delete(old.id);
+        run.tools.delete(old.id);
+      }
+      run.dropped += MAX_ROWS / 4;
+    }
     const made = run.rows.at(-1);
     if (row.kind === "task") run.tasks.set(row.id, made);
     if (row.kind === "tool") run.tools.set(row.id, made);

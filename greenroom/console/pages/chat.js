@@ -61,9 +61,9 @@ export default class Chat extends Page {
     this.talk = h("div.talk", { tabIndex: 0, role: "log", "aria-label": "Conversation", onscroll: () => this.#scrolled() },
       h("div.column", this.begin, this.conversation.element, this.output, this.questions.element, this.queue));
     this.activity = new Activity(this.threadId);
-    this.activityRoom = h("div.pane", this.activity.element);
+    this.activityRoom = h("div.half", this.activity.element);
     this.tree = tree({}, 2);
-    this.stateRoom = h("div.pane.inside", this.tree);
+    this.stateRoom = h("div.half.inside", this.tree);
     this.composer = new Composer((input, strategy) => this.#send(input, strategy), () => this.#stop());
     this.views = h("div.segments.views", { role: "group", "aria-label": "What is shown" });
     this.append(
@@ -218,7 +218,8 @@ export default class Chat extends Page {
     const { model } = this;
     const now = model.changes;
     const before = this.#drawn;
-    if (now.messages !== before.messages || now.values !== before.values) this.#drawTalk();
+    const talked = now.messages !== before.messages || now.values !== before.values || now.interrupts !== before.interrupts;
+    if (talked) this.#drawTalk();
     if (now.runs !== before.runs) this.#drawRuns();
     if (now.interrupts !== before.interrupts || now.runs !== before.runs) {
       this.run(() => this.questions.draw(this.threadId, model.active ? [] : [...model.interrupts.keys()], this.signal));
@@ -231,7 +232,8 @@ export default class Chat extends Page {
       put(this.begin, empty(this.speaks ? `Talk to ${this.assistant.name}` : `Run ${this.assistant.name}`,
         this.assistant.description ?? (this.speaks ? "Say something below. The answer comes as it is written." : "Fill in its input below. What it does is shown as it happens.")));
     }
-    if (this.#sticks) this.talk.scrollTop = this.talk.scrollHeight;
+    // To ask for the height costs a layout, so it is asked for only if it may have changed.
+    if (talked && this.#sticks) this.talk.scrollTop = this.talk.scrollHeight;
   }
 
   #drawTalk() {

@@ -55,7 +55,7 @@ export default class Thread extends Page {
     this.room = h("div");
     this.append(
       head({
-        crumbs: h("span.row", link("threads", {}, "Threads"), "/"),
+        crumbs: link("threads", {}, "Threads"),
         title: h("span.row", h("span.mono.cut", { title: this.threadId }, this.threadId), copier(this.threadId, "Copy the id"), this.graph),
         actions: [this.state, button("Delete", { danger: true, class: "rest", onclick: () => this.#delete() }), link(`chat/${this.threadId}`, { class: "button primary" }, icon("chat"), "Chat")],
       }),
@@ -245,6 +245,7 @@ function wrote(point, parent) {
   if (source === "fork") return "Forked";
   const names = [...new Set((parent?.next?.length ? parent.next : parent?.tasks?.map((task) => task.name)) ?? [])];
   const count = parent?.tasks?.length ?? 0;
+  if (names.join() === "__start__") return "Start";
   return names.length ? `${names.join(", ")}${count > names.length ? ` ×${count}` : ""}` : "Step";
 }
 

@@ -1,19 +1,20 @@
 // All threads, page by page: the server filters and counts, so that a hundred thousand are as fast
 // as ten.
 
-import { api, poll, ApiError } from "../lib/api.js";
+import { api, poll } from "../lib/api.js";
 import { button, h, icon, put } from "../lib/dom.js";
 import { copier, id, status, time } from "../lib/elements.js";
 import { number, oneLine, textOf } from "../lib/format.js";
 import { listKeys, onKey } from "../lib/keys.js";
 import { empty, head, Page } from "../lib/page.js";
 import { go, link, note } from "../lib/router.js";
+import { keep } from "../lib/rows.js";
+import { threadFilter } from "../lib/thread-filter.js";
 
 const ROWS = 50;
 const FIELDS = ["thread_id", "status", "updated_at", "created_at", "metadata"];
 const EXTRACT = { last: "values.messages[-1].content" };
 const STATUSES = ["idle", "busy", "interrupted", "error"];
-const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 
 export default class Threads extends Page {
   #offset = 0;
@@ -47,13 +48,7 @@ export default class Threads extends Page {
   }
 
   #filter() {
-    const asked = { ...(this.choice.value && { status: this.choice.value }) };
-    const text = this.search.value.trim();
-    if (!text) return asked;
-    if (UUID.test(text)) return { ...asked, ids: [text] };
-    const pairs = text.split(/\s+/).map((each) => /^([^=]+)=(.+)$/.exec(each));
-    if (pairs.includes(null)) throw new ApiError(0, "Type a whole thread id, or metadata as key=value.");
-    return { ...asked, metadata: Object.fromEntries(pairs.map(([, key, value]) => [key, parsed(value)])) };
+    return { ...threadFilter(this.search.value), ...(this.choice.value && { status: this.choice.value }) };
   }
 
   #typed() {
@@ -104,26 +99,7 @@ export default class Threads extends Page {
         : empty("No threads yet", "A thread is a conversation with a graph, and keeps its state.", link("", { class: "button primary" }, "Start the first one")))));
       return;
     }
-    this.#keep(threads);
-  }
-
-  /** Draws rows; those that are there already stay, so that the focus stays in its row. */
-  #keep(threads) {
-    const known = new Map([...this.rows.querySelectorAll("tr[data-id]")].map((row) => [row.dataset.id, row]));
-    const rows = threads.map((thread) => {
-      const mark = JSON.stringify(thread);
-      const old = known.get(thread.thread_id);
-      if (old?.mark === mark) return old;
-      const made = row(thread);
-      made.mark = mark;
-      if (old?.getAttribute("aria-selected") === "true") made.setAttribute("aria-selected", "true");
-      return made;
-    });
-    const focused = document.activeElement?.closest?.("tr[data-id]")?.dataset.id;
-    if (rows.length !== this.rows.children.length || rows.some((each, at) => this.rows.children[at] !== each)) {
-      put(this.rows, rows);
-      if (focused) rows.find((each) => each.dataset.id === focused)?.querySelector("a")?.focus({ preventScroll: true });
-    }
+    keep(this.rows, threads, { key: (thread) => thread.thread_id, draw: row });
   }
 }
 
@@ -140,12 +116,4 @@ function row(thread) {
 
 function bones() {
   return Array.from({ length: 8 }, () => h("tr", Array.from({ length: 5 }, (_, at) => h("td", { class: at === 2 || at === 3 ? "rest" : "" }, h("div.bone")))));
-}
-
-function parsed(value) {
-  try {
-    return JSON.parse(value);
-  } catch {
-    return value;
-  }
 }
