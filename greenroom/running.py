@@ -180,7 +180,10 @@ def _banner(
     out.print(f"  graphs  {', '.join(served)}", markup=False)
     if configuration.problems:
         out.print(f"  broken  {', '.join(configuration.problems)}", markup=False)
-    out.print(f"  docs    {settings.url}/docs", markup=False)
+    rules = configuration.http
+    if settings.console and "ui" not in rules.disabled:
+        out.print(f"  console {settings.url}{rules.mount_prefix}/console", markup=False)
+    out.print(f"  docs    {settings.url}{rules.mount_prefix}/docs", markup=False)
     sound = [report for report in reports if report.problem is None]
     if sound:
         out.print("\n  Stream some tokens:\n")
