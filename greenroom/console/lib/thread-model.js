@@ -21,6 +21,8 @@ export class ThreadModel {
   /** When the state that was read first was written, in ms: older states of the log are past. */
   stateAt = 0;
   checkpoint = null;
+  /** The errors of tasks in the state that was read first. */
+  failed = null;
   interrupts = new Map();
   /** Messages that are being written, by id: `{id, namespace, node, run, blocks, done}`. */
   messages = new Map();
@@ -37,6 +39,7 @@ export class ThreadModel {
       this.stateAt = Date.parse(state.created_at) || 0;
       this.interrupts = new Map((state.tasks ?? []).flatMap((task) => (task.interrupts ?? [])
         .map((each) => [each.id ?? each.interrupt_id, { id: each.id ?? each.interrupt_id, namespace: [], value: each.value, node: task.name }])));
+      this.failed = (state.tasks ?? []).filter((task) => task.error).map((task) => `${task.name}: ${task.error}`).join("\n") || null;
       this.changes.values += 1;
       this.changes.interrupts += 1;
     }
@@ -64,6 +67,12 @@ export class ThreadModel {
   get active() {
     const all = [...this.runs.values()];
     return all.find((run) => run.status === "running") ?? all.find((run) => run.status === "pending") ?? null;
+  }
+
+  /** Why the newest run failed; null if it did not. */
+  get failure() {
+    const last = [...this.runs.values()].at(-1);
+    return last?.status === "error" || last?.status === "timeout" ? last.error ?? this.failed ?? "The run failed." : null;
   }
 
   get waiting() {

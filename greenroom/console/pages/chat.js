@@ -57,9 +57,10 @@ export default class Chat extends Page {
     this.output = h("section.card.output", { hidden: true });
     this.questions = new Questions((response) => this.#answer(response), () => this.#end());
     this.queue = h("div.stack.queue");
+    this.failure = h("div.notice.bad", { role: "alert", hidden: true });
     this.begin = h("div.begin");
     this.talk = h("div.talk", { tabIndex: 0, role: "log", "aria-label": "Conversation", onscroll: () => this.#scrolled() },
-      h("div.column", this.begin, this.conversation.element, this.output, this.questions.element, this.queue));
+      h("div.column", this.begin, this.conversation.element, this.output, this.questions.element, this.failure, this.queue));
     this.activity = new Activity(this.threadId);
     this.activityRoom = h("div.half", this.activity.element);
     this.tree = tree({}, 2);
@@ -256,6 +257,9 @@ export default class Chat extends Page {
     this.composer.active(Boolean(active));
     put(this.state, active ? status(active.status) : null);
     this.activity.draw(model);
+    const failure = model.failure;
+    this.failure.hidden = failure === null;
+    if (this.failure.textContent !== failure) put(this.failure, typeof failure === "string" ? failure : JSON.stringify(failure));
     if (!model.runs.size) put(this.activity.element, empty("Nothing has run yet", "Nodes, tools and events of the runs appear here."));
     put(this.queue, model.waiting.filter((run) => run !== active || run.status === "pending").map((run) => h("div.row.notice.waiting", status("pending"),
       h("span.cut.grow", saidBy(run)),
