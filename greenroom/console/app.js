@@ -77,8 +77,14 @@ async function askForKey(sentence) {
       return token;
     },
   });
-  if (!given) return false;
+  // Who closes the question is not asked again by the next poll, but may ask for it.
+  if (!given) {
+    onRefused.ask = null;
+    keyButton.hidden = false;
+    return false;
+  }
   credentials.set(given);
+  onRefused.ask = askForKey;
   keyButton.hidden = false;
   if (known) location.reload(); // another user: nothing on the page is theirs
   return true;

@@ -92,6 +92,24 @@ test("a record of an older moment does not bring an ended run back", () => {
   assert.deepEqual(model.waiting.map((run) => run.id), ["r2"]);
 });
 
+test("what is said to a run waits until it is taken, or until the run has ended", () => {
+  const model = taken(event("r1", "lifecycle", { event: "running" }));
+  for (const id of ["a", "b"]) model.hear({ input_id: id, run_id: "r1", status: "waiting" }, { n: id });
+  model.take(event("r1", "input.taken", { input_id: "a", number: 1 }));
+  assert.deepEqual([...model.said.values()].map((each) => each.input), [{ n: "b" }]);
+  model.take(event("r1", "lifecycle", { event: "completed" }));
+  assert.equal(model.said.size, 0);
+});
+
+test("a run of many events remembers the newest", () => {
+  const model = taken(event("r1", "lifecycle", { event: "running" }));
+  for (let n = 0; n < 9000; n += 1) model.take(event("r1", "custom", { n }));
+  const { rows, dropped } = model.run("r1");
+  assert.equal(dropped + rows.length, 9000);
+  assert.ok(rows.length <= 4000);
+  assert.deepEqual(rows.at(-1).detail, { n: 8999 });
+});
+
 test("arguments of a tool call come in pieces", () => {
   const model = taken(
     event("r1", "messages", { event: "message-start", id: "m1", role: "ai" }),

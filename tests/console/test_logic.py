@@ -12,4 +12,4 @@ def test_logs_differences_forks_and_frames(node: str) -> None:
     command = [node, "--test", "--test-reporter=tap", str(TESTS)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "# pass 12" in done.stdout
+    assert "# pass 14" in done.stdout

@@ -34,7 +34,7 @@ export class Activity {
       view = { element: h("section.run", { "data-run": run.id }, headed, rows), headed, list: new Rows(rows), nested: new Map(), mark: "", drawn: 0 };
       this.#runs.set(run.id, view);
     }
-    const mark = `${run.status} ${run.began} ${run.ended} ${run.error} ${run.isGone}`;
+    const mark = `${run.status} ${run.began} ${run.ended} ${run.error} ${run.isGone} ${run.isLogged}`;
     if (view.mark !== mark) {
       view.mark = mark;
       const took = run.ended && run.began ? h("span.dim.number", duration(run.ended - run.began)) : null;
@@ -43,7 +43,8 @@ export class Activity {
         h("div.row", run.isGone ? h("span.status", "rolled back") : status(run.status),
           run.isGone ? h("span.mono.dim", short(run.id)) : link(`threads/${this.threadId}/runs/${run.id}`, { class: "mono dim run-link", title: `Open the run ${run.id}` }, short(run.id)),
           h("span.grow"), took ?? since),
-        run.error && h("p.problem", oneLine(run.error, 400)));
+        run.error && h("p.problem", oneLine(run.error, 400)),
+        !run.isLogged && run.ended && h("p.hint", "Its events are not kept."));
     }
     // Of what came since the last frame only what stays on screen is made.
     const total = run.dropped + run.rows.length;

@@ -92,7 +92,7 @@ function list(lines, from, depth) {
 // In order: code, link, bold, italic, strike, address.
 const INLINE = [
   [/^(`+)(.+?)\1(?!`)/, ([, , code]) => h("code", code.trim())],
-  [/^!?\[([^\]\n]{0,500})\]\(\s*<?([^\s)>]{1,2000})>?(?:\s+"[^"]*")?\s*\)/, ([, text, to], depth) => anchor(to, inline(text, depth))],
+  [/^!?\[([^\]\n]{0,500})\]\(\s*<?((?:[^\s()>]|\([^\s()]*\)){1,2000})>?(?:\s+"[^"]*")?\s*\)/, ([, text, to], depth) => anchor(to, inline(text, depth))],
   [/^(\*\*|__)(?=\S)(.+?)(?<=\S)\1/, ([, , text], depth) => h("strong", inline(text, depth))],
   [/^([*_])(?=\S)([^*_\n]+?)(?<=\S)\1(?!\w)/, ([, , text], depth) => h("em", inline(text, depth))],
   [/^~~(?=\S)(.+?)(?<=\S)~~/, ([, text], depth) => h("s", inline(text, depth))],

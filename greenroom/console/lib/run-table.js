@@ -22,7 +22,7 @@ export class RunTable {
     this.after = button("", { icon: "back", label: "Older", class: "turned", onclick: () => this.#turn(ROWS) });
     this.element = h("div.stack",
       h("div.card", h("table.list.runs",
-        h("thead", h("tr", h("th.state", "Status"), h("th.who", "Run"), h("th.small.number", "Attempt"), h("th.rest", "Actor"), h("th.rest.why", "Why recovered"), h("th.rest.number.took", "Took"), h("th.number.when", "Created"))),
+        h("thead", h("tr", h("th.state", "Status"), h("th.who", "Run"), h("th.rest.small.number", "Attempt"), h("th.rest", "Actor"), h("th.rest.why", "Why recovered"), h("th.rest.number.took", "Took"), h("th.number.when", "Created"))),
         this.rows)),
       h("div.row", h("div.grow"), this.before, this.after));
   }
@@ -63,7 +63,7 @@ export class RunTable {
     return h("tr", { "data-run": run.run_id },
       h("td.state", status(run.paused ? "paused" : run.status)),
       h("td.who", link(`threads/${this.threadId}/runs/${run.run_id}`, {}, idOf(run.run_id))),
-      h("td.small.number", last?.attempt ?? "–"),
+      h("td.rest.small.number", last?.attempt ?? "–"),
       h("td.rest", last?.actor ?? "–"),
       h("td.rest.why", { title: whys.join("\n") }, whys.at(-1) ?? ""),
       h("td.rest.number.took", end ? duration(Date.parse(end) - Date.parse(run.created_at)) : "…"),

@@ -21,7 +21,11 @@ export class ThreadModel {
   /** When the state that was read first was written, in ms: older states of the log are past. */
   stateAt = 0;
   checkpoint = null;
+  /** The errors of tasks in the state that was read first. */
+  failed = null;
   interrupts = new Map();
+  /** What was said to a run and is not taken yet, by the id of the input: `{id, run, input}`. */
+  said = new Map();
   /** Messages that are being written, by id: `{id, namespace, node, run, blocks, done}`. */
   messages = new Map();
   /** What was dropped from the log, if a reader is told so. */
@@ -37,6 +41,7 @@ export class ThreadModel {
       this.stateAt = Date.parse(state.created_at) || 0;
       this.interrupts = new Map((state.tasks ?? []).flatMap((task) => (task.interrupts ?? [])
         .map((each) => [each.id ?? each.interrupt_id, { id: each.id ?? each.interrupt_id, namespace: [], value: each.value, node: task.name }])));
+      this.failed = (state.tasks ?? []).filter((task) => task.error).map((task) => `${task.name}: ${task.error}`).join("\n") || null;
       this.changes.values += 1;
       this.changes.interrupts += 1;
     }
@@ -55,6 +60,13 @@ export class ThreadModel {
     return run;
   }
 
+  /** Takes what was said to a run, as the API lists it; `input` is what the sender knows of it. */
+  hear(record, input = null) {
+    if (record.status === "waiting") this.said.set(record.input_id, { id: record.input_id, run: record.run_id, input: input ?? this.said.get(record.input_id)?.input });
+    else this.said.delete(record.input_id);
+    this.changes.runs += 1;
+  }
+
   run(id) {
     if (!this.runs.has(id)) this.runs.set(id, newRun(id));
     return this.runs.get(id);
@@ -64,6 +76,12 @@ export class ThreadModel {
   get active() {
     const all = [...this.runs.values()];
     return all.find((run) => run.status === "running") ?? all.find((run) => run.status === "pending") ?? null;
+  }
+
+  /** Why the newest run failed; null if it did not. */
+  get failure() {
+    const last = [...this.runs.values()].at(-1);
+    return last?.status === "error" || last?.status === "timeout" ? last.error ?? this.failed ?? "The run failed." : null;
   }
 
   get waiting() {
@@ -94,7 +112,8 @@ export class ThreadModel {
       case "input.answered": for (const id of data.interrupt_ids ?? []) this.interrupts.delete(id);
         this.changes.interrupts += 1;
         return undefined;
-      case "input.taken": return this.#row(run, { kind: "said", name: "input taken", namespace, began: at, ended: at, detail: data });
+      case "input.taken": this.said.delete(data?.input_id);
+        return this.#row(run, { kind: "said", name: "input taken", namespace, began: at, ended: at, detail: data });
       default: return undefined; // updates are in the results of the tasks
     }
   }
@@ -119,6 +138,8 @@ export class ThreadModel {
     run.status = OVER[data.event];
     run.ended = at;
     run.error = data.error ?? null;
+    // What nobody took has started the next run.
+    for (const [id, said] of this.said) if (said.run === run.id) this.said.delete(id);
     for (const row of run.rows) if (row.ended === null) row.ended = at;
     for (const [id, message] of this.messages) if (message.run === run.id) this.messages.delete(id);
     this.changes.messages += 1;

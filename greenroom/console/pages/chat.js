@@ -8,6 +8,7 @@ import { Composer, speaks } from "../lib/composer.js";
 import { toast } from "../lib/dialogs.js";
 import { button, h, icon, perFrame, put } from "../lib/dom.js";
 import { copier, id as idOf, status, tree } from "../lib/elements.js";
+import { oneLine } from "../lib/format.js";
 import { onKey } from "../lib/keys.js";
 import { Conversation } from "../lib/messages.js";
 import { empty, head, Page } from "../lib/page.js";
@@ -57,9 +58,10 @@ export default class Chat extends Page {
     this.output = h("section.card.output", { hidden: true });
     this.questions = new Questions((response) => this.#answer(response), () => this.#end());
     this.queue = h("div.stack.queue");
+    this.failure = h("div.notice.bad", { role: "alert", hidden: true });
     this.begin = h("div.begin");
     this.talk = h("div.talk", { tabIndex: 0, role: "log", "aria-label": "Conversation", onscroll: () => this.#scrolled() },
-      h("div.column", this.begin, this.conversation.element, this.output, this.questions.element, this.queue));
+      h("div.column", this.begin, this.conversation.element, this.output, this.questions.element, this.failure, this.queue));
     this.activity = new Activity(this.threadId);
     this.activityRoom = h("div.half", this.activity.element);
     this.tree = tree({}, 2);
@@ -99,6 +101,8 @@ export default class Chat extends Page {
         api.get(`threads/${this.threadId}/runs`, { query: { limit: 10 }, signal: this.signal }),
       ]);
       this.model.begin(state, runs);
+      const { active } = this.model;
+      if (active) for (const said of await api.get(`threads/${this.threadId}/runs/${active.id}/input`, { signal: this.signal })) this.model.hear(said);
       const ran = runs[0]?.assistant_id;
       return ran ? { ...thread, metadata: { ...thread.metadata, assistant_id: ran } } : thread;
     } catch (error) {
@@ -169,12 +173,26 @@ export default class Chat extends Page {
       this.#follow();
     }
     this.#sticks = true;
+    if (strategy === "inject" && this.model.active?.status === "running" && (await this.run(() => this.#say(input)))) return true;
     const result = await this.run(() => this.#ask("run.start", { assistant_id: this.assistant.assistant_id, input, multitask_strategy: strategy }));
     if (!result) return false;
     if (strategy === "rollback" && this.model.active && this.model.active.id !== result.run_id) this.#gone(this.model.active);
     const run = this.model.run(result.run_id);
     run.said ??= input;
     this.model.changes.runs += 1;
+    this.draw();
+    return true;
+  }
+
+  /** Says something to the run under way; returns whether there is one that takes it. */
+  async #say(input) {
+    const path = `threads/${this.threadId}/runs/${this.model.active.id}/input`;
+    try {
+      this.model.hear(await api.post(path, { input }, { signal: this.signal }), input);
+    } catch (error) {
+      if (error.status === 409 || error.status === 404) return false; // it has ended meanwhile
+      throw error;
+    }
     this.draw();
     return true;
   }
@@ -256,8 +274,12 @@ export default class Chat extends Page {
     this.composer.active(Boolean(active));
     put(this.state, active ? status(active.status) : null);
     this.activity.draw(model);
+    const failure = model.failure;
+    this.failure.hidden = failure === null;
+    if (this.failure.textContent !== failure) put(this.failure, typeof failure === "string" ? failure : JSON.stringify(failure));
     if (!model.runs.size) put(this.activity.element, empty("Nothing has run yet", "Nodes, tools and events of the runs appear here."));
-    put(this.queue, model.waiting.filter((run) => run !== active || run.status === "pending").map((run) => h("div.row.notice.waiting", status("pending"),
+    const said = [...model.said.values()].map((each) => h("div.row.notice.waiting", h("span.status.warn", "said"), h("span.cut.grow", oneLine(each.input?.messages?.at?.(-1)?.content ?? each.input ?? "Something that was said")), h("span", "not taken yet")));
+    put(this.queue, said, model.waiting.filter((run) => run !== active || run.status === "pending").map((run) => h("div.row.notice.waiting", status("pending"),
       h("span.cut.grow", saidBy(run)),
       button("Cancel", { small: true, onclick: () => this.run(() => api.post(`threads/${this.threadId}/runs/${run.id}/cancel`, {}, { query: { wait: "0" } })) }))));
   }
@@ -270,9 +292,10 @@ export default class Chat extends Page {
 
 const isObject = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
 
+/** In one line what a run was started with. */
 function saidBy(run) {
   const said = run.said ?? run.record?.kwargs?.input;
-  return said?.messages?.at?.(-1)?.content ?? (said ? JSON.stringify(said).slice(0, 200) : "A run that waits");
+  return oneLine(said?.messages?.at?.(-1)?.content ?? said ?? "A run that waits");
 }
 
 /** A UUID; `crypto.randomUUID` is only there on secure origins. */

@@ -82,7 +82,7 @@ export default class Run extends Page {
   // --- what it is ------------------------------------------------------------------------------
 
   async #load() {
-    if (this.run_ && !OPEN.has(this.run_.status) && this.told?.ended_at) return;
+    if (this.isGone || (this.run_ && !OPEN.has(this.run_.status) && this.told?.ended_at)) return;
     let run, told;
     try {
       [run, told] = await Promise.all([
@@ -92,8 +92,9 @@ export default class Run extends Page {
     } catch (error) {
       if (!(error instanceof ApiError) || error.status !== 404) throw error;
       put(this.querySelector(".body"), empty("There is no such run", "A run that was rolled back, or whose thread was deleted, is gone.", link(`threads/${this.threadId}`, { class: "button" }, "Its thread")));
+      this.isGone = true;
       this.ready();
-      throw error;
+      return;
     }
     this.run_ = run;
     this.told = told;

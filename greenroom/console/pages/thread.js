@@ -73,6 +73,7 @@ export default class Thread extends Page {
   }
 
   async #load() {
+    if (this.isGone) return;
     let thread;
     try {
       thread = await api.get(`threads/${this.threadId}`, { signal: this.signal });
@@ -80,7 +81,9 @@ export default class Thread extends Page {
       if (error instanceof ApiError && error.status === 404) {
         put(this.room, empty("There is no such thread", "It may have been deleted, or it belongs to somebody else.", link("threads", { class: "button" }, "All threads")));
         this.tabs.hidden = true;
+        this.isGone = true;
         this.ready();
+        return;
       }
       throw error;
     }
