@@ -97,11 +97,10 @@ class Visitor {
   }
 
   async enter(key, page = this.page) {
-    const field = page.getByLabel("Key or token", { exact: true });
+    const field = page.getByLabel("API key or token");
     await field.or(page.locator("html[data-page]")).first().waitFor();
     if ((await field.count()) === 0) return;
     await field.fill(key);
-    await page.getByLabel("Header", { exact: true }).selectOption("authorization");
     await field.press("Enter");
     await page.getByRole("dialog").waitFor({ state: "detached" });
   }

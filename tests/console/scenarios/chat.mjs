@@ -58,7 +58,7 @@ export async function doubles(visitor, { gate, strategy, text = "count" }) {
     said = await page.getByRole("status").locator(".toast.bad").innerText();
     said += ` / ${await page.getByLabel("Message").inputValue()}`;
   }
-  if (strategy === "enqueue") said = await page.locator(".waiting").innerText();
+  if (["enqueue", "inject"].includes(strategy)) said = await page.locator(".waiting").innerText();
   await writeFile(gate, "");
   if (strategy !== "reject") await answers(page).filter({ hasText: /^Model\s*\d+$/ }).first().waitFor();
   await idle(page);

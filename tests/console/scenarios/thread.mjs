@@ -23,6 +23,7 @@ export async function forks(visitor, { thread, text }) {
   const changes = await page.locator(".diff").innerText();
   await page.getByRole("button", { name: "Run from here" }).click();
   await page.waitForFunction((before) => document.querySelectorAll(".history [data-checkpoint]").length > before + 1, before);
+  await rows(page).first().getByRole("button").click();
   await page.locator(".detail .diff .new").getByText("1", { exact: true }).first().waitFor();
   const address = new URL(page.url()).search;
   // Down the list by keys; the address names the checkpoint, so that it can be sent to somebody.
