@@ -24,7 +24,7 @@ export function note(query) {
     if (value === null || value === undefined || value === "") url.searchParams.delete(name);
     else url.searchParams.set(name, value);
   }
-  history.replaceState(null, "", url);
+  if (url.href !== location.href) history.replaceState(null, "", url);
 }
 
 /** Returns the page for a path below the console, and the parameters that the path names. */

@@ -14,6 +14,7 @@ import { threadFilter } from "../lib/thread-filter.js";
 const ROWS = 50;
 const FIELDS = ["thread_id", "status", "updated_at", "created_at", "metadata"];
 const EXTRACT = { last: "values.messages[-1].content" };
+const COUNT_MS = 20_000;
 const STATUSES = ["idle", "busy", "interrupted", "error"];
 
 export default class Threads extends Page {
@@ -69,13 +70,10 @@ export default class Threads extends Page {
   async #load() {
     const asked = (this.#asked = Symbol("asked"));
     note({ q: this.search.value.trim(), status: this.choice.value, offset: this.#offset || null });
-    let where, found, count;
+    let where, found;
     try {
       where = this.#filter();
-      [found, count] = await Promise.all([
-        api.page("threads/search", { ...where, limit: ROWS, offset: this.#offset, select: FIELDS, extract: EXTRACT }, { signal: this.signal }),
-        api.post("threads/count", where, { signal: this.signal }),
-      ]);
+      found = await api.page("threads/search", { ...where, limit: ROWS, offset: this.#offset, select: FIELDS, extract: EXTRACT }, { signal: this.signal });
     } catch (error) {
       if (asked === this.#asked) put(this.problem, error.message);
       return;
@@ -83,13 +81,23 @@ export default class Threads extends Page {
     if (asked !== this.#asked) return;
     put(this.problem);
     this.#next = found.next;
-    this.#show(found.items, count, Object.keys(where).length > 0);
+    this.#show(found.items, Object.keys(where).length > 0);
     this.ready();
+    await this.#number(where);
   }
 
-  #show(threads, count, filtered) {
+  /** How many there are. Counting all of very many takes longer than showing a page of them, so the
+   * rows do not wait for it, and the same count is not asked for each time. */
+  async #number(where) {
+    const mark = JSON.stringify(where);
+    if (this.counted?.mark === mark && performance.now() - this.counted.at < COUNT_MS) return;
+    this.counted = { mark, at: performance.now() };
+    const count = await api.post("threads/count", where, { signal: this.signal });
+    if (this.counted.mark === mark) put(this.count, `${number(count)} thread${count === 1 ? "" : "s"}`);
+  }
+
+  #show(threads, filtered) {
     const last = this.#offset + threads.length;
-    put(this.count, `${number(count)} thread${count === 1 ? "" : "s"}`);
     put(this.where, threads.length ? `${number(this.#offset + 1)}–${number(last)}` : "");
     this.before.disabled = this.#offset === 0;
     this.after.disabled = this.#next === null;
