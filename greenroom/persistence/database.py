@@ -16,7 +16,7 @@ import math
 import re
 import select
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from datetime import datetime
 from typing import Any, LiteralString, TypeVar, cast
 
@@ -65,6 +65,10 @@ class Pool(AsyncConnectionPool[Connection]):
 
     transaction_timeout_s: float = math.inf
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._returning = set[asyncio.Task[None]]()
+
     async def getconn(self, timeout: float | None = None) -> Connection:
         """Returns a live connection.
 
@@ -83,10 +87,29 @@ class Pool(AsyncConnectionPool[Connection]):
                 if left <= TURN_S:
                     raise DatabaseUnavailable(await self._problem()) from None
                 continue
-            if await _is_alive(conn):
-                return conn
-            await conn.close()
+            try:
+                if await _is_alive(conn):
+                    return conn
+                await conn.close()
+            except BaseException:  # a caller that was cancelled: its connection is not
+                await self.putconn(conn)
+                raise
             await self.putconn(conn)
+
+    async def putconn(self, conn: Connection) -> None:
+        """Takes a connection back, also if the caller is cancelled while it waits for the pool.
+
+        psycopg's own pool loses such a connection: it counts as used for ever, and after as many
+        cancelled callers as there are connections nobody gets one. A client that disconnects
+        cancels its request.
+        """
+        await asyncio.shield(self._returned(super().putconn(conn)))
+
+    def _returned(self, returning: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(returning)
+        self._returning.add(task)
+        task.add_done_callback(self._returning.discard)
+        return task
 
     async def _problem(self) -> str:
         """Returns the reason why there is no connection: the server's answer to one more try."""
