@@ -29,7 +29,7 @@ async def test_a_message_is_sent_and_its_answer_comes_as_it_is_written(
     place: Place, tmp_path: Path
 ) -> None:
     gate = str(tmp_path / "gate")
-    told = await place.see("chat.sends", gate=gate)
+    told = await place.see("chat.sends", gate=gate, assistant=await place.assistant("talkative"))
     assert told["half"].split()[-1] == "tok4"
     assert told["shown"][0].endswith(f"gate {gate}")
     assert told["shown"][1].endswith(WHOLE.strip())
@@ -37,7 +37,9 @@ async def test_a_message_is_sent_and_its_answer_comes_as_it_is_written(
 
 
 async def test_a_run_is_stopped(place: Place, tmp_path: Path) -> None:
-    told = await place.see("chat.stops", gate=str(tmp_path / "gate"))
+    told = await place.see(
+        "chat.stops", gate=str(tmp_path / "gate"), assistant=await place.assistant("talkative")
+    )
     [run] = await runs_of(place, told["thread"])
     assert run["status"] == "interrupted"
 
@@ -47,7 +49,9 @@ async def test_a_second_message_has_five_answers(
     place: Place, tmp_path: Path, strategy: str
 ) -> None:
     gate = str(tmp_path / "gate")
-    told = await place.see("chat.doubles", gate=gate, strategy=strategy)
+    told = await place.see(
+        "chat.doubles", gate=gate, strategy=strategy, assistant=await place.assistant("talkative")
+    )
     runs = await runs_of(place, told["thread"])
     messages = await said_in(place, told["thread"])
     first = f"gate {gate}"
@@ -76,7 +80,13 @@ async def test_a_second_message_has_five_answers(
 
 async def test_what_is_said_to_a_run_is_taken_by_it(place: Place) -> None:
     given = {"steps": 500, "delay": 0.05}
-    told = await place.see("chat.speaks", input=given, said={"tag": "said-"}, shows="said-")
+    told = await place.see(
+        "chat.speaks",
+        assistant=await place.assistant("slow"),
+        input=given,
+        said={"tag": "said-"},
+        shows="said-",
+    )
     [run] = await runs_of(place, told["thread"])
     assert run["status"] == "interrupted"
     trail = (await place.values(told["thread"]))["trail"]

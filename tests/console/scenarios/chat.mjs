@@ -12,8 +12,8 @@ async function say(page, text, strategy) {
 const thread = (page) => new URL(page.url()).pathname.split("/").at(-1);
 
 /** Begins an answer that stops in its middle until the file `gate` is there. */
-async function begin(visitor, gate) {
-  await visitor.go("/?assistant=talkative");
+async function begin(visitor, { gate, assistant }) {
+  await visitor.go(`/?assistant=${assistant}`);
   await say(visitor.page, `gate ${gate}`);
   await answers(visitor.page).filter({ hasText: "tok4" }).first().waitFor();
 }
@@ -21,9 +21,9 @@ async function begin(visitor, gate) {
 const idle = (page) => page.waitForFunction(() => document.querySelector('.composer button[aria-label="Stop the run"]').disabled);
 
 // An answer comes as it is written, and is there again after a reload.
-export async function sends(visitor, { gate }) {
+export async function sends(visitor, { gate, assistant }) {
   const { page } = visitor;
-  await visitor.go("/?assistant=talkative");
+  await visitor.go(`/?assistant=${assistant}`);
   const begins = new URL(page.url()).pathname;
   await say(page, `gate ${gate}`);
   await answers(page).filter({ hasText: "tok4" }).first().waitFor();
@@ -39,18 +39,18 @@ export async function sends(visitor, { gate }) {
   return { thread: thread(page), begins, half, shown };
 }
 
-export async function stops(visitor, { gate }) {
+export async function stops(visitor, options) {
   const { page } = visitor;
-  await begin(visitor, gate);
+  await begin(visitor, options);
   await page.getByRole("button", { name: "Stop the run" }).click();
   await idle(page);
   return { thread: thread(page) };
 }
 
 // A second message while a run is active; `strategy` says what becomes of it.
-export async function doubles(visitor, { gate, strategy, text = "count" }) {
+export async function doubles(visitor, { gate, assistant, strategy, text = "count" }) {
   const { page } = visitor;
-  await begin(visitor, gate);
+  await begin(visitor, { gate, assistant });
   const answered = page.waitForResponse((each) => /\/(commands|input)$/.test(each.url()) && each.request().method() === "POST");
   await say(page, text, strategy);
   await answered;
@@ -68,9 +68,9 @@ export async function doubles(visitor, { gate, strategy, text = "count" }) {
 }
 
 // Something is said to a run under way, which takes it at its next step: the same run goes on.
-export async function speaks(visitor, { input, said, shows }) {
+export async function speaks(visitor, { assistant, input, said, shows }) {
   const { page } = visitor;
-  await visitor.go("/?assistant=slow");
+  await visitor.go(`/?assistant=${assistant}`);
   const json = async (value) => {
     await page.getByRole("button", { name: "JSON", exact: true }).click();
     await page.getByLabel("Input as JSON").fill(JSON.stringify(value));
