@@ -84,6 +84,17 @@ export class ThreadModel {
     return last?.status === "error" || last?.status === "timeout" ? last.error ?? this.failed ?? "The run failed." : null;
   }
 
+  /** How many tasks are in each node now, by the node's id in a drawing: `outer:inner`. */
+  get nodes() {
+    const found = new Map();
+    for (const row of this.active?.rows ?? []) {
+      if (row.kind !== "task" || row.ended !== null) continue;
+      const id = [...row.namespace.map((each) => each.split(":")[0]), row.name].join(":");
+      found.set(id, (found.get(id) ?? 0) + 1);
+    }
+    return found;
+  }
+
   get waiting() {
     return [...this.runs.values()].filter((run) => run.status === "pending");
   }

@@ -8,7 +8,7 @@ import { copier, id as idOf, status, time, tree } from "../lib/elements.js";
 import { onKey } from "../lib/keys.js";
 import { lanes } from "../lib/lanes.js";
 import { empty, head, Page } from "../lib/page.js";
-import { go, link, note } from "../lib/router.js";
+import { go, link, note, segment } from "../lib/router.js";
 import { RunTable } from "../lib/run-table.js";
 import { editState } from "../lib/state-edit.js";
 
@@ -40,7 +40,7 @@ export default class Thread extends Page {
     };
     onKey("j", "Next checkpoint", () => move(1), this.signal);
     onKey("k", "Previous checkpoint", () => move(-1), this.signal);
-    onKey("c", "Chat on this thread", () => go(`chat/${this.threadId}`), this.signal);
+    onKey("c", "Chat on this thread", () => go(`chat/${segment(this.threadId)}`), this.signal);
     return poll(() => this.#load(), 2500, this.signal);
   }
 
@@ -57,7 +57,7 @@ export default class Thread extends Page {
       head({
         crumbs: link("threads", {}, "Threads"),
         title: h("span.row", h("span.mono.cut", { title: this.threadId }, this.threadId), copier(this.threadId, "Copy the id"), this.graph),
-        actions: [this.state, button("Delete", { danger: true, class: "rest", onclick: () => this.#delete() }), link(`chat/${this.threadId}`, { class: "button primary" }, icon("chat"), "Chat")],
+        actions: [this.state, button("Delete", { danger: true, class: "rest", onclick: () => this.#delete() }), link(`chat/${segment(this.threadId)}`, { class: "button primary" }, icon("chat"), "Chat")],
       }),
       h("div.body", this.tabs, this.room));
     this.#tab(this.tab);
@@ -76,7 +76,7 @@ export default class Thread extends Page {
     if (this.isGone) return;
     let thread;
     try {
-      thread = await api.get(`threads/${this.threadId}`, { signal: this.signal });
+      thread = await api.get(`threads/${segment(this.threadId)}`, { signal: this.signal });
     } catch (error) {
       if (error instanceof ApiError && error.status === 404) {
         put(this.room, empty("There is no such thread", "It may have been deleted, or it belongs to somebody else.", link("threads", { class: "button" }, "All threads")));
@@ -106,7 +106,7 @@ export default class Thread extends Page {
   }
 
   #page(before) {
-    return api.get(`threads/${this.threadId}/history`, { query: { limit: PAGE, select: FIELDS, ...(before && { before }) }, signal: this.signal });
+    return api.get(`threads/${segment(this.threadId)}/history`, { query: { limit: PAGE, select: FIELDS, ...(before && { before }) }, signal: this.signal });
   }
 
   async #older() {
@@ -119,7 +119,7 @@ export default class Thread extends Page {
   #draw() {
     this.older.hidden = !this.#more;
     if (!this.#history.length) {
-      put(this.list, h("li", empty("Nothing has run yet", "The history begins with the first run.", link(`chat/${this.threadId}`, { class: "button" }, "Start a run"))));
+      put(this.list, h("li", empty("Nothing has run yet", "The history begins with the first run.", link(`chat/${segment(this.threadId)}`, { class: "button" }, "Start a run"))));
       put(this.detail, h("div.inside.dim", "A checkpoint's state is shown here."));
       return;
     }
@@ -161,7 +161,7 @@ export default class Thread extends Page {
     const point = this.#history.find((each) => each.checkpoint_id === checkpointId);
     const isSettled = point && point !== this.#history[0];
     if (!this.#states.has(checkpointId)) {
-      const asked = api.get(`threads/${this.threadId}/state/${checkpointId}`, { signal: this.signal });
+      const asked = api.get(`threads/${segment(this.threadId)}/state/${checkpointId}`, { signal: this.signal });
       this.#states.set(checkpointId, asked);
       asked.then(() => isSettled || this.#states.delete(checkpointId), () => this.#states.delete(checkpointId));
       if (this.#states.size > 100) this.#states.delete(this.#states.keys().next().value);
@@ -204,7 +204,7 @@ export default class Thread extends Page {
   /** A run that goes on from a checkpoint, without new input. */
   async #rerun(point) {
     const params = { checkpoint_id: point.checkpoint_id };
-    const answer = await api.post(`threads/${this.threadId}/commands`, { id: (this.#command += 1), method: "state.fork", params });
+    const answer = await api.post(`threads/${segment(this.threadId)}/commands`, { id: (this.#command += 1), method: "state.fork", params });
     if (answer.type === "error") toast(answer.message, { bad: true });
     else this.#again("A run goes on from this checkpoint.");
   }
@@ -219,7 +219,7 @@ export default class Thread extends Page {
 
   async #delete() {
     if (!(await confirmed("Delete this thread?", "Its runs are stopped, and its state is gone for good.", "Delete"))) return;
-    await this.run(() => api.delete(`threads/${this.threadId}`));
+    await this.run(() => api.delete(`threads/${segment(this.threadId)}`));
     go("threads");
   }
 
@@ -268,7 +268,7 @@ function about(point, state, threadId) {
     h("dt", "Checkpoint"), h("dd", h("span.mono", point.checkpoint_id), copier(point.checkpoint_id)),
     h("dt", "Made"), h("dd", time(point.created_at)),
     h("dt", "Source"), h("dd", meta.source ?? "–"),
-    meta.run_id && [h("dt", "Run"), h("dd", link(`threads/${threadId}/runs/${meta.run_id}`, { class: "link" }, idOf(meta.run_id)))],
+    meta.run_id && [h("dt", "Run"), h("dd", link(`threads/${segment(threadId)}/runs/${meta.run_id}`, { class: "link" }, idOf(meta.run_id)))],
     meta.run_attempt > 1 && [h("dt", "Attempt"), h("dd", meta.run_attempt)]),
   h("h3", "Metadata"), tree(meta, 1));
 }
