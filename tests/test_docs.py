@@ -274,6 +274,14 @@ def test_every_dependency_has_its_reason_and_an_exact_version() -> None:
         assert re.search(rf"^{re.escape(name)}==", exact, re.MULTILINE), requirement
 
 
+def test_every_package_of_npm_has_its_reason_and_an_exact_version() -> None:
+    packages = json.loads((ROOT / "tests" / "clients" / "package.json").read_text())["dependencies"]
+    page = (ROOT / "docs" / "dependencies.md").read_text()
+    for name, version in packages.items():
+        assert f"`{name}`" in page, name
+        assert re.fullmatch(r"(npm:[@/\w.-]+@)?\d+\.\d+\.\d+", version), name
+
+
 def test_constraints_hold_names_and_versions_and_no_addresses() -> None:
     for line in (ROOT / "constraints.txt").read_text().splitlines():
         assert re.fullmatch(r"#.*|[\w.-]+==[\w.+!-]+", line), line

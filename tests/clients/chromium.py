@@ -73,7 +73,7 @@ class Browser:
         assert line, "The browser ended."
         told = json.loads(line)
         assert "failed" not in told, json.dumps(told, indent=1).replace("\\n", "\n")
-        assert told["problems"] == []
+        assert told["problems"] == [], "\n".join(told["problems"])
         return told
 
     def _read(self, stdout: IO[str]) -> None:

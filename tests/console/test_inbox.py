@@ -97,6 +97,13 @@ async def test_a_refusal_without_a_schema_ends_the_thread(place: Place) -> None:
     assert "answer" not in await place.values(thread)
 
 
+async def test_the_error_of_a_run_is_said(place: Place) -> None:
+    told = await place.see("chat.fails", field="x", value="3", error="boom: x=4")
+    assert "x: This must be a number." in told["refused"]
+    [run] = await place.client.runs.list(told["thread"])
+    assert run["status"] == "error"
+
+
 async def test_the_oldest_question_is_first_and_filters_hold(place: Place) -> None:
     tag = uuid.uuid4().hex
     threads = []

@@ -55,7 +55,7 @@ async def test_a_second_message_has_five_answers(
         case "inject":
             assert "count" in told["said"]
             assert "not taken yet" in told["said"]
-            assert [each["status"] for each in runs] == ["success"]
+            assert {each["status"] for each in runs} == {"success"}
             assert messages == [first, WHOLE, "count", "3"]
         case "enqueue":
             assert "count" in told["said"]
@@ -72,6 +72,16 @@ async def test_a_second_message_has_five_answers(
             assert told["said"].endswith("/ count")
             assert [each["status"] for each in runs] == ["success"]
             assert messages == [first, WHOLE]
+
+
+async def test_what_is_said_to_a_run_is_taken_by_it(place: Place) -> None:
+    given = {"steps": 500, "delay": 0.05}
+    told = await place.see("chat.speaks", input=given, said={"tag": "said-"}, shows="said-")
+    [run] = await runs_of(place, told["thread"])
+    assert run["status"] == "interrupted"
+    trail = (await place.values(told["thread"]))["trail"]
+    assert trail[0] == "1"
+    assert trail[-1].startswith("said-")
 
 
 async def test_a_question_in_the_inbox_is_answered(place: Place) -> None:

@@ -51,7 +51,9 @@ export async function stops(visitor, { gate }) {
 export async function doubles(visitor, { gate, strategy, text = "count" }) {
   const { page } = visitor;
   await begin(visitor, gate);
+  const answered = page.waitForResponse((each) => /\/(commands|input)$/.test(each.url()) && each.request().method() === "POST");
   await say(page, text, strategy);
+  await answered;
   let said = "";
   if (strategy === "reject") {
     // The composer keeps what was refused.
@@ -65,15 +67,35 @@ export async function doubles(visitor, { gate, strategy, text = "count" }) {
   return { thread: thread(page), said, shown: await page.locator("article.message").allInnerTexts() };
 }
 
-// A graph without messages: its input is a form, or JSON; a failure is said.
-export async function fills(visitor, { graph, fields, json }) {
+// Something is said to a run under way, which takes it at its next step: the same run goes on.
+export async function speaks(visitor, { input, said, shows }) {
   const { page } = visitor;
-  await visitor.go(`/?assistant=${graph}`);
-  for (const [name, value] of Object.entries(fields)) await page.getByLabel(name, { exact: false }).first().fill(value);
-  await page.getByRole("button", { name: /^Send/ }).click();
+  await visitor.go("/?assistant=slow");
+  const json = async (value) => {
+    await page.getByRole("button", { name: "JSON", exact: true }).click();
+    await page.getByLabel("Input as JSON").fill(JSON.stringify(value));
+    await page.getByRole("button", { name: /^Send/ }).click();
+  };
+  await json(input);
+  await page.waitForFunction(() => !document.querySelector('.composer button[aria-label="Stop the run"]').disabled);
+  await page.getByLabel("While a run is active").selectOption("inject");
+  await json(said);
+  await page.locator("main").getByText(shows, { exact: true }).first().waitFor();
+  await page.getByRole("button", { name: "Stop the run" }).click();
   await idle(page);
-  await page.waitForFunction(() => location.pathname.includes("/chat/"));
-  await page.getByRole("button", { name: "JSON", exact: true }).click();
-  if (json) await page.getByLabel("Input as JSON").fill(json);
-  return { thread: thread(page), page: await page.locator("main").innerText() };
+  return { thread: thread(page) };
+}
+
+// A graph without messages: its input is a form; a failure is said.
+export async function fails(visitor, { field, value, error }) {
+  const { page } = visitor;
+  await visitor.go("/?assistant=fails");
+  await page.getByLabel(field).fill("no number");
+  await page.getByRole("button", { name: /^Send/ }).click();
+  const refused = await page.locator(".toast.bad").innerText();
+  await page.getByLabel(field).fill(value);
+  await page.getByRole("button", { name: /^Send/ }).click();
+  await page.locator("main").getByText(error).first().waitFor();
+  await idle(page);
+  return { thread: thread(page), refused };
 }

@@ -3,6 +3,8 @@
 //   choose "Assistant" "essay"
 //   fill "topic" "rivers"
 //   click "Send"            a button, a link, a tab or a row, by its name or the beginning of it
+//   follow "essay" 2        the first link of the second row of a table that has this text
+//   replace "State" "a" "b" the first "a" in a field becomes "b"
 //   see "paragraphs"        waits until the page shows it
 //   gone "running"          waits until the page no longer shows it
 
@@ -19,6 +21,12 @@ const STEPS = {
   click({ page }, name) {
     const roles = ["button", "link", "tab"].map((role) => page.getByRole(role, { name: begins(name) }));
     return roles.reduce((all, each) => all.or(each)).filter({ visible: true }).first().click();
+  },
+  follow: ({ page }, text, number = 1) =>
+    page.getByRole("row").filter({ hasText: text }).nth(number - 1).getByRole("link").first().click(),
+  async replace({ page }, name, before, after) {
+    const field = page.getByLabel(begins(name)).first();
+    await field.fill((await field.inputValue()).replace(before, after));
   },
   see: ({ page }, text) => page.locator("main").getByText(text).filter({ visible: true }).first().waitFor(),
   gone: ({ page }, text) => page.locator("main").getByText(text, { exact: true }).filter({ visible: true }).first().waitFor({ state: "hidden" }),
