@@ -34,7 +34,7 @@ export default class Thread extends Page {
     this.chosen = this.query.at ?? null;
     this.#frame();
     const move = (by) => {
-      const at = this.#history.findIndex((each) => each.checkpoint_id === this.chosen);
+      const at = this.#history.findIndex((each) => each.checkpoint_id === this.#here);
       const next = this.#history[Math.max(0, Math.min(this.#history.length - 1, at + by))];
       if (next) this.#choose(next.checkpoint_id, true);
     };
@@ -100,6 +100,8 @@ export default class Thread extends Page {
     // What was loaded of older pages stays.
     this.#history = [...newest, ...this.#history.filter((each) => !known.has(each.checkpoint_id) && (!oldest || each.checkpoint_id < oldest))];
     if (this.#history.length <= PAGE) this.#more = newest.length === PAGE;
+    // The address may name a checkpoint that is further back.
+    for (let pages = 0; this.chosen && this.#here !== this.chosen && this.#more && pages < 10; pages += 1) await this.#older();
     this.#draw();
     if (this.tab === "runs") await this.runs.load();
     this.ready();
@@ -123,7 +125,6 @@ export default class Thread extends Page {
       put(this.detail, h("div.inside.dim", "A checkpoint's state is shown here."));
       return;
     }
-    if (!this.#history.some((each) => each.checkpoint_id === this.chosen)) this.chosen = this.#history[0].checkpoint_id;
     const byId = new Map(this.#history.map((each) => [each.checkpoint_id, each]));
     const placed = lanes(this.#history.map((each) => ({ id: each.checkpoint_id, parent: each.parent_checkpoint_id ?? null })));
     const width = Math.min(8, Math.max(...placed.map((each) => each.lanes))) * LANE + 10;
@@ -132,7 +133,7 @@ export default class Thread extends Page {
   }
 
   #row(point, parent, place, width, isNewest) {
-    const chosen = point.checkpoint_id === this.chosen;
+    const chosen = point.checkpoint_id === this.#here;
     const asks = point.tasks?.some((task) => task.interrupts?.length);
     const failed = point.tasks?.some((task) => task.error);
     return h("li", { "aria-current": chosen ? "true" : null, "data-checkpoint": point.checkpoint_id },
@@ -142,6 +143,11 @@ export default class Thread extends Page {
         h("b.cut.grow", wrote(point, parent)),
         isNewest && h("span.tag.ok", "now"), asks && h("span.tag.warn", "asks"), failed && h("span.tag.bad", "failed"),
         h("span.dim.when", time(point.created_at))));
+  }
+
+  /** The checkpoint that is shown: the one that somebody has chosen, or else the newest. */
+  get #here() {
+    return this.#history.some((each) => each.checkpoint_id === this.chosen) ? this.chosen : this.#history[0]?.checkpoint_id;
   }
 
   #choose(checkpointId, scrolls = false) {
@@ -170,11 +176,11 @@ export default class Thread extends Page {
   }
 
   async #detail() {
-    const chosen = this.chosen;
+    const chosen = this.#here;
     const point = this.#history.find((each) => each.checkpoint_id === chosen);
     const [state, parent] = await Promise.all([this.#at(chosen), point.parent_checkpoint_id ? this.#at(point.parent_checkpoint_id) : null]);
     const mark = JSON.stringify([chosen, state, this.view]);
-    if (chosen !== this.chosen || this.detailMark === mark) return;
+    if (chosen !== this.#here || this.detailMark === mark) return;
     this.detailMark = mark;
     const isNewest = point === this.#history[0];
     const view = this.view ?? "changes";
