@@ -21,7 +21,7 @@ theme();
 
 function nextTheme() {
   const now = theme(THEMES[(THEMES.indexOf(theme()) + 1) % THEMES.length]);
-  for (const each of [switcher]) each.title = each.ariaLabel = `Theme: ${now}`;
+  switcher.title = switcher.ariaLabel = `Theme: ${now}`;
 }
 
 const entries = PAGES.filter((page) => page.nav).map((page) => {

@@ -63,7 +63,9 @@ export class Activity {
       list = new Rows(h("ol.rows"));
       view.nested.set(owner, list);
       const above = [view.list, ...view.nested.values()].map((each) => each.find(owner)).find(Boolean);
-      (above ?? view.list.element).append(list.element);
+      // Its task may be one of those that are not shown any more.
+      if (above) above.append(list.element);
+      else view.list.element.append(h("li", list.element));
     }
     list.add(row);
   }

@@ -43,7 +43,7 @@ export default class Run extends Page {
     this.state = h("span");
     this.buttons = {
       pause: button("Pause", { icon: "pause", onclick: () => this.#do("pause"), label: "Pause after the superstep (p)" }),
-      step: button("Step", { icon: "step", onclick: () => this.#do("step"), label: "One superstep (e)" }),
+      step: button("Step", { icon: "step", onclick: () => this.#do("step"), label: "Step: one superstep (e)" }),
       resume: button("Resume", { icon: "runs", onclick: () => this.#do("resume"), label: "Resume (p)" }),
       stop: button("Stop", { icon: "stop", danger: true, onclick: () => this.#stop(), label: "Stop the run" }),
     };
