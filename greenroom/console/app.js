@@ -10,18 +10,15 @@ import "./lib/elements.js";
 
 const THEMES = ["auto", "light", "dark"];
 
-function theme(chosen) {
-  if (chosen) localStorage.setItem("greenroom.theme", chosen);
-  const now = localStorage.getItem("greenroom.theme") ?? "auto";
-  if (now === "auto") document.documentElement.removeAttribute("data-theme");
-  else document.documentElement.dataset.theme = now;
-  return now;
-}
-theme();
+/** The theme that is chosen (theme.js has set it before the first paint). */
+const theme = () => localStorage.getItem("greenroom.theme") ?? THEMES[0];
 
 function nextTheme() {
-  const now = theme(THEMES[(THEMES.indexOf(theme()) + 1) % THEMES.length]);
-  for (const each of [switcher]) each.title = each.ariaLabel = `Theme: ${now}`;
+  const next = THEMES[(THEMES.indexOf(theme()) + 1) % THEMES.length];
+  localStorage.setItem("greenroom.theme", next);
+  if (next === "auto") delete document.documentElement.dataset.theme;
+  else document.documentElement.dataset.theme = next;
+  switcher.title = switcher.ariaLabel = `Theme: ${next}`;
 }
 
 const entries = PAGES.filter((page) => page.nav).map((page) => {

@@ -11,8 +11,8 @@
 // A module is loaded when its page is shown first, so a page costs nothing until then.
 
 export const PAGES = [
-  { name: "chat", path: "", title: "Chat and run", module: "pages/chat.js", css: ["css/chat.css", "css/inbox.css"], nav: { label: "Chat", icon: "chat", key: "c" } },
-  { name: "chat", path: "chat/:thread", title: "Chat and run", module: "pages/chat.js", css: ["css/chat.css", "css/inbox.css"], under: "chat" },
+  { name: "chat", path: "", title: "Chat and run", module: "pages/chat.js", css: ["css/chat.css", "css/inbox.css", "css/graph.css"], nav: { label: "Chat", icon: "chat", key: "c" } },
+  { name: "chat", path: "chat/:thread", title: "Chat and run", module: "pages/chat.js", css: ["css/chat.css", "css/inbox.css", "css/graph.css"], under: "chat" },
   { name: "threads", path: "threads", title: "Threads", module: "pages/threads.js", css: ["css/threads.css"], nav: { label: "Threads", icon: "threads", key: "t" } },
   { name: "thread", path: "threads/:thread", title: "Thread", module: "pages/thread.js", css: ["css/threads.css"], under: "threads" },
   { name: "run", path: "threads/:thread/runs/:run", title: "Run", module: "pages/run.js", css: ["css/run.css"], under: "threads" },

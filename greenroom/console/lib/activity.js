@@ -3,7 +3,7 @@
 import { h, put } from "./dom.js";
 import { status, time, tree } from "./elements.js";
 import { duration, oneLine, short } from "./format.js";
-import { link } from "./router.js";
+import { link, segment } from "./router.js";
 import { sync } from "./messages.js";
 
 /** Rows of one level that stay on screen: the newest. A run may have any number of events. */
@@ -41,7 +41,7 @@ export class Activity {
       const since = run.began ? time(new Date(run.began).toISOString()) : null;
       put(view.headed,
         h("div.row", run.isGone ? h("span.status", "rolled back") : status(run.status),
-          run.isGone ? h("span.mono.dim", short(run.id)) : link(`threads/${this.threadId}/runs/${run.id}`, { class: "mono dim run-link", title: `Open the run ${run.id}` }, short(run.id)),
+          run.isGone ? h("span.mono.dim", short(run.id)) : link(`threads/${segment(this.threadId)}/runs/${run.id}`, { class: "mono dim run-link", title: `Open the run ${run.id}` }, short(run.id)),
           h("span.grow"), took ?? since),
         run.error && h("p.problem", oneLine(run.error, 400)),
         !run.isLogged && run.ended && h("p.hint", "Its events are not kept."));
@@ -63,7 +63,9 @@ export class Activity {
       list = new Rows(h("ol.rows"));
       view.nested.set(owner, list);
       const above = [view.list, ...view.nested.values()].map((each) => each.find(owner)).find(Boolean);
-      (above ?? view.list.element).append(list.element);
+      // Its task may be one of those that are not shown any more.
+      if (above) above.append(list.element);
+      else view.list.element.append(h("li", list.element));
     }
     list.add(row);
   }

@@ -28,10 +28,11 @@ export class Conversation {
   }
 
   #more(count) {
-    return (this.more ??= button("", { small: true, quiet: true, onclick: () => {
+    this.more ??= button("", { small: true, quiet: true, onclick: () => {
       this.#limit += SHOWN * 2;
       this.draw(this.#messages);
-    } })), put(this.more, `Show ${Math.min(count, SHOWN * 2)} of ${count} earlier messages`), this.more;
+    } });
+    return put(this.more, `Show ${Math.min(count, SHOWN * 2)} of ${count} earlier messages`);
   }
 
   #node(message, key, results) {

@@ -2,6 +2,7 @@
 
 import { api } from "./api.js";
 import { h, put } from "./dom.js";
+import { segment } from "./router.js";
 
 export class Questions {
   element = h("div.stack.questions");
@@ -25,7 +26,7 @@ export class Questions {
     if (!ids.length) return void put(this.element);
     // Most conversations ask nothing, so this is loaded when one does.
     const [{ answering }, { questionsOf }, thread] = await Promise.all([
-      import("../inbox/answering.js"), import("../inbox/questions.js"), api.get(`threads/${threadId}`, { signal }),
+      import("../inbox/answering.js"), import("../inbox/questions.js"), api.get(`threads/${segment(threadId)}`, { signal }),
     ]);
     if (this.#mark !== mark) return;
     put(this.element, questionsOf(thread).map((question) => h("section.card.asked",

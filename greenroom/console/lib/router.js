@@ -8,6 +8,9 @@ import { PAGES } from "../pages.js";
 /** Returns the address of a place in the console, such as `threads/1?tab=runs`. */
 export const href = (place) => HOME.replace(/\/$/, "") + (place ? `/${place}` : "");
 
+/** A part of a path. Below `/api` the id of a thread may be any text. */
+export const segment = encodeURIComponent;
+
 /** Makes a link within the console; arguments as of `h`. */
 export const link = (place, props, ...children) => h("a", { href: href(place), ...props }, ...children);
 
@@ -29,7 +32,7 @@ export function note(query) {
 
 /** Returns the page for a path below the console, and the parameters that the path names. */
 export function match(path) {
-  const segments = path.split("/").filter(Boolean).map(decodeURIComponent);
+  const segments = path.split("/").filter(Boolean).map(plain);
   for (const page of PAGES) {
     const pattern = page.path.split("/").filter(Boolean);
     if (pattern.length !== segments.length) continue;
@@ -39,6 +42,14 @@ export function match(path) {
     if (fits) return { page, params };
   }
   return null;
+}
+
+function plain(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text; // a percent sign that somebody typed
+  }
 }
 
 let shown = null;

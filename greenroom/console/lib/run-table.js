@@ -5,7 +5,7 @@ import { button, h, put } from "./dom.js";
 import { id as idOf, status, time } from "./elements.js";
 import { duration } from "./format.js";
 import { empty } from "./page.js";
-import { link } from "./router.js";
+import { link, segment } from "./router.js";
 
 const ROWS = 25;
 const OPEN = new Set(["running", "pending"]);
@@ -33,18 +33,18 @@ export class RunTable {
   }
 
   async load() {
-    const runs = await api.get(`threads/${this.threadId}/runs`, { query: { limit: ROWS + 1, offset: this.#offset }, signal: this.signal });
+    const runs = await api.get(`threads/${segment(this.threadId)}/runs`, { query: { limit: ROWS + 1, offset: this.#offset }, signal: this.signal });
     this.before.disabled = this.#offset === 0;
     this.after.disabled = runs.length <= ROWS;
     const shown = runs.slice(0, ROWS);
     if (!shown.length) {
-      put(this.rows, h("tr.none", h("td", { colSpan: 7 }, empty("No runs", "Runs of this thread are listed here.", link(`chat/${this.threadId}`, { class: "button" }, "Start one")))));
+      put(this.rows, h("tr.none", h("td", { colSpan: 7 }, empty("No runs", "Runs of this thread are listed here.", link(`chat/${segment(this.threadId)}`, { class: "button" }, "Start one")))));
       return;
     }
     this.#draw(shown);
     // Attempts and actors are in each run's timeline. One that is over is asked for once.
     for (const run of shown.filter((each) => OPEN.has(each.status) || !this.#attempts.has(each.run_id))) {
-      const told = await api.get(`threads/${this.threadId}/runs/${run.run_id}/timeline`, { signal: this.signal }).catch(() => null);
+      const told = await api.get(`threads/${segment(this.threadId)}/runs/${run.run_id}/timeline`, { signal: this.signal }).catch(() => null);
       if (this.signal.aborted) return;
       if (told) this.#attempts.set(run.run_id, told);
     }
@@ -62,7 +62,7 @@ export class RunTable {
     const end = told?.ended_at ?? (OPEN.has(run.status) ? null : run.updated_at);
     return h("tr", { "data-run": run.run_id },
       h("td.state", status(run.paused ? "paused" : run.status)),
-      h("td.who", link(`threads/${this.threadId}/runs/${run.run_id}`, {}, idOf(run.run_id))),
+      h("td.who", link(`threads/${segment(this.threadId)}/runs/${run.run_id}`, {}, idOf(run.run_id))),
       h("td.rest.small.number", last?.attempt ?? "–"),
       h("td.rest", last?.actor ?? "–"),
       h("td.rest.why", { title: whys.join("\n") }, whys.at(-1) ?? ""),

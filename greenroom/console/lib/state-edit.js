@@ -5,6 +5,7 @@ import { dialog } from "./dialogs.js";
 import { h, put } from "./dom.js";
 import { same } from "./diff.js";
 import { json } from "./schema-form.js";
+import { segment } from "./router.js";
 
 /**
  * Edits the state at a checkpoint.
@@ -48,7 +49,7 @@ export function editState(threadId, state, nodes, isNewest) {
     async take() {
       const values = changed();
       if (!Object.keys(values).length) throw new Error("Change a value first.");
-      return api.post(`threads/${threadId}/state`, {
+      return api.post(`threads/${segment(threadId)}/state`, {
         values,
         ...(as.value && { as_node: as.value }),
         ...(!isNewest && { checkpoint_id: state.checkpoint_id ?? state.checkpoint?.checkpoint_id }),

@@ -11,7 +11,7 @@ const ACTIVE = new Set(["running", "pending"]);
 
 /** A run, as the log tells it. `rows` are its tasks, tools and events in the order of their begin. */
 function newRun(id) {
-  return { id, status: "pending", began: null, ended: null, error: null, graph: null, rows: [], dropped: 0, made: 0, tasks: new Map(), tools: new Map(), namespaces: new Map(), inputs: 0, isLogged: false };
+  return { id, status: "pending", began: null, ended: null, error: null, graph: null, rows: [], dropped: 0, made: 0, tasks: new Map(), tools: new Map(), isLogged: false };
 }
 
 export class ThreadModel {
@@ -51,7 +51,7 @@ export class ThreadModel {
   /** Takes a run as the API has it. */
   record(record) {
     const run = this.run(record.run_id);
-    if (!OVER_STATUS(run.status)) run.status = record.status;
+    if (!isOver(run.status)) run.status = record.status;
     run.record = record;
     run.began ??= record.status === "pending" ? null : Date.parse(record.created_at);
     if (!ACTIVE.has(record.status)) run.ended ??= Date.parse(record.updated_at);
@@ -82,6 +82,17 @@ export class ThreadModel {
   get failure() {
     const last = [...this.runs.values()].at(-1);
     return last?.status === "error" || last?.status === "timeout" ? last.error ?? this.failed ?? "The run failed." : null;
+  }
+
+  /** How many tasks are in each node now, by the node's id in a drawing: `outer:inner`. */
+  get nodes() {
+    const found = new Map();
+    for (const row of this.active?.rows ?? []) {
+      if (row.kind !== "task" || row.ended !== null) continue;
+      const id = [...row.namespace.map((each) => each.split(":")[0]), row.name].join(":");
+      found.set(id, (found.get(id) ?? 0) + 1);
+    }
+    return found;
   }
 
   get waiting() {
@@ -245,9 +256,6 @@ export class ThreadModel {
       .map((each) => ({ type: "ai", id: each.id, content: each.blocks.filter(Boolean), isLive: !each.done, namespace: each.namespace, node: each.node }));
     return [...stored, ...written];
   }
-
-  /** How deep a row lies within sub-graphs. */
-  static depth = (row) => row.namespace.length;
 }
 
-const OVER_STATUS = (status) => !ACTIVE.has(status);
+const isOver = (status) => !ACTIVE.has(status);

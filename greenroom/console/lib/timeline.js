@@ -38,7 +38,7 @@ export class Timeline {
 
 function bar(span, at, wide) {
   const looks = [span.kind, span.error && "bad", span.cut && "cut", !span.end && "open"].filter(Boolean).join(".");
-  const told = [`${span.name ?? span.kind}: ${duration(span.to - span.from)}`, exact(span.from), span.attempt > 1 && `attempt ${span.attempt}`, span.error].filter(Boolean).join("\n");
+  const told = [`${span.name || SAYS[span.kind]}: ${duration(span.to - span.from)}`, exact(span.from), span.attempt > 1 && `attempt ${span.attempt}`, span.error].filter(Boolean).join("\n");
   return h(`span.bar.${looks}`, { title: told, style: { left: at(span.from), width: wide(span.from, span.to) } });
 }
 
@@ -62,7 +62,7 @@ function rowOf(span, isWhole, namespace, attempts) {
   const note = span.kind === "running" ? (attempt?.actor ?? "") : "";
   const title = span.kind === "running"
     ? [`Attempt ${span.attempt}`, attempt?.actor, attempt && `${attempt.host ?? ""} ${attempt.pid ? `pid ${attempt.pid}` : ""}`, attempt?.why].filter(Boolean).join("\n")
-    : [...namespace, span.name ?? span.kind].join(" / ");
+    : [...namespace, span.name || SAYS[span.kind]].join(" / ");
   return { kind: isWhole ? span.kind : "node", label, note, title, depth: namespace.length, spans: [] };
 }
 

@@ -13,11 +13,11 @@ import { onKey } from "../lib/keys.js";
 import { Conversation } from "../lib/messages.js";
 import { empty, head, Page } from "../lib/page.js";
 import { Questions } from "../lib/questions.js";
-import { go, href, link } from "../lib/router.js";
+import { go, href, link, segment } from "../lib/router.js";
 import { ThreadModel } from "../lib/thread-model.js";
 
 const CHANNELS = ["lifecycle", "values", "messages", "tools", "tasks", "custom", "input", "checkpoints"];
-const VIEWS = { talk: "Conversation", activity: "Activity", state: "State" };
+const VIEWS = { talk: "Conversation", activity: "Activity", graph: "Graph", state: "State" };
 
 export default class Chat extends Page {
   model = new ThreadModel();
@@ -66,13 +66,14 @@ export default class Chat extends Page {
     this.activityRoom = h("div.half", this.activity.element);
     this.tree = tree({}, 2);
     this.stateRoom = h("div.half.inside", this.tree);
+    this.graphRoom = h("div.half.inside.centred");
     this.composer = new Composer((input, strategy) => this.#send(input, strategy), () => this.#stop());
     this.views = h("div.segments.views", { role: "group", "aria-label": "What is shown" });
     this.append(
       head({ crumbs: this.crumbs, title: "Chat and run", actions: [this.live, this.state, this.picker, link("", { class: "button rest" }, icon("plus"), "New")] }),
       h("div.chat", this.views,
         h("div.left", this.talk, this.composer.element),
-        h("aside.right", { "aria-label": "What runs do" }, this.activityRoom, this.stateRoom)));
+        h("aside.right", { "aria-label": "What runs do" }, this.activityRoom, this.graphRoom, this.stateRoom)));
     this.#view("talk");
     this.#crumbs();
   }
@@ -84,25 +85,40 @@ export default class Chat extends Page {
     put(this.views, Object.entries(VIEWS).map(([each, label]) =>
       h("button", { type: "button", "data-view": each, "aria-pressed": String(each === name), onclick: () => this.#view(each) }, label)));
     this.#drawn.values = -1;
+    if (name === "graph") this.run(() => this.#graph());
     this.draw();
+  }
+
+  /** The drawing of the assistant's graph; the nodes that the run under way is in are lit. */
+  async #graph() {
+    const { assistant } = this;
+    if (!assistant || this.drawnOf === assistant) return;
+    this.drawnOf = assistant;
+    const [{ drawing }, graph] = await Promise.all([
+      import("../drawing/graph.js"), api.get(`assistants/${assistant.assistant_id}/graph`, { query: { xray: "true" }, signal: this.signal }),
+    ]);
+    if (this.drawnOf !== assistant) return;
+    this.picture = drawing(graph);
+    put(this.graphRoom, this.picture);
+    this.picture.lit = this.model.nodes;
   }
 
   #crumbs() {
     put(this.crumbs, this.threadId
-      ? [link("threads", {}, "Threads"), "/", link(`threads/${this.threadId}`, {}, idOf(this.threadId)), copier(this.threadId, "Copy the thread's id")]
+      ? [link("threads", {}, "Threads"), "/", link(`threads/${segment(this.threadId)}`, {}, idOf(this.threadId)), copier(this.threadId, "Copy the thread's id")]
       : "New thread");
   }
 
   async #thread() {
     try {
       const [thread, state, runs] = await Promise.all([
-        api.get(`threads/${this.threadId}`, { signal: this.signal }),
-        api.get(`threads/${this.threadId}/state`, { signal: this.signal }),
-        api.get(`threads/${this.threadId}/runs`, { query: { limit: 10 }, signal: this.signal }),
+        api.get(`threads/${segment(this.threadId)}`, { signal: this.signal }),
+        api.get(`threads/${segment(this.threadId)}/state`, { signal: this.signal }),
+        api.get(`threads/${segment(this.threadId)}/runs`, { query: { limit: 10 }, signal: this.signal }),
       ]);
       this.model.begin(state, runs);
       const { active } = this.model;
-      if (active) for (const said of await api.get(`threads/${this.threadId}/runs/${active.id}/input`, { signal: this.signal })) this.model.hear(said);
+      if (active) for (const said of await api.get(`threads/${segment(this.threadId)}/runs/${active.id}/input`, { signal: this.signal })) this.model.hear(said);
       const ran = runs[0]?.assistant_id;
       return ran ? { ...thread, metadata: { ...thread.metadata, assistant_id: ran } } : thread;
     } catch (error) {
@@ -122,6 +138,7 @@ export default class Chat extends Page {
     this.speaks = speaks(schemas.input_schema);
     this.composer.schema(schemas.input_schema);
     this.composer.sender.disabled = false;
+    if (this.shown === "graph") this.run(() => this.#graph());
     this.#drawn.values = -1;
     this.draw();
   }
@@ -131,7 +148,7 @@ export default class Chat extends Page {
   #follow() {
     if (this.followed) return;
     this.followed = true;
-    const open = () => api.events("POST", `threads/${this.threadId}/stream/events`, {
+    const open = () => api.events("POST", `threads/${segment(this.threadId)}/stream/events`, {
       body: { channels: CHANNELS, ...(this.model.seq && { since: this.model.seq }) },
       signal: this.signal,
     });
@@ -147,7 +164,7 @@ export default class Chat extends Page {
   async #records() {
     const open = [...this.model.runs.values()].filter((run) => run.status === "pending" || (run.status === "running" && !run.isLogged));
     if (!open.length) return;
-    const runs = await api.get(`threads/${this.threadId}/runs`, { query: { limit: 20 }, signal: this.signal });
+    const runs = await api.get(`threads/${segment(this.threadId)}/runs`, { query: { limit: 20 }, signal: this.signal });
     const known = new Map(runs.map((run) => [run.run_id, run]));
     for (const run of open) {
       const record = known.get(run.id);
@@ -155,7 +172,7 @@ export default class Chat extends Page {
       // A run that was rolled back is deleted.
       else if (run.status === "pending" || !run.isLogged) this.model.runs.delete(run.id);
       const isOver = !["running", "pending"].includes(record?.status);
-      if (isOver && !run.isLogged) this.model.begin(await api.get(`threads/${this.threadId}/state`, { signal: this.signal }));
+      if (isOver && !run.isLogged) this.model.begin(await api.get(`threads/${segment(this.threadId)}/state`, { signal: this.signal }));
     }
     this.model.changes.runs += 1;
     this.draw();
@@ -168,7 +185,7 @@ export default class Chat extends Page {
     if (isNew) {
       this.threadId = newId();
       this.activity.threadId = this.threadId;
-      history.replaceState(null, "", href(`chat/${this.threadId}`));
+      history.replaceState(null, "", href(`chat/${segment(this.threadId)}`));
       this.#crumbs();
       this.#follow();
     }
@@ -186,7 +203,7 @@ export default class Chat extends Page {
 
   /** Says something to the run under way; returns whether there is one that takes it. */
   async #say(input) {
-    const path = `threads/${this.threadId}/runs/${this.model.active.id}/input`;
+    const path = `threads/${segment(this.threadId)}/runs/${this.model.active.id}/input`;
     try {
       this.model.hear(await api.post(path, { input }, { signal: this.signal }), input);
     } catch (error) {
@@ -208,21 +225,21 @@ export default class Chat extends Page {
   }
 
   async #end() {
-    await api.post(`threads/${this.threadId}/state`, { values: null, as_node: "__end__" }, { signal: this.signal });
-    this.model.begin(await api.get(`threads/${this.threadId}/state`, { signal: this.signal }));
+    await api.post(`threads/${segment(this.threadId)}/state`, { values: null, as_node: "__end__" }, { signal: this.signal });
+    this.model.begin(await api.get(`threads/${segment(this.threadId)}/state`, { signal: this.signal }));
     this.draw();
   }
 
   /** Sends a command to the thread; returns its result. Throws what is refused. */
   async #ask(method, params) {
-    const answer = await api.post(`threads/${this.threadId}/commands`, { id: (this.#command += 1), method, params }, { signal: this.signal });
+    const answer = await api.post(`threads/${segment(this.threadId)}/commands`, { id: (this.#command += 1), method, params }, { signal: this.signal });
     if (answer.type === "error") throw new ApiError(200, answer.message, answer);
     return answer.result;
   }
 
   async #stop() {
     const run = this.model.active;
-    if (run) await this.run(() => api.post(`threads/${this.threadId}/runs/${run.id}/cancel`, {}, { query: { wait: "0", action: "interrupt" } }));
+    if (run) await this.run(() => api.post(`threads/${segment(this.threadId)}/runs/${run.id}/cancel`, {}, { query: { wait: "0", action: "interrupt" } }));
   }
 
   failed(error) {
@@ -242,6 +259,7 @@ export default class Chat extends Page {
     if (now.interrupts !== before.interrupts || now.runs !== before.runs) {
       this.run(() => this.questions.draw(this.threadId, model.active ? [] : [...model.interrupts.keys()], this.signal));
     }
+    if (this.shown === "graph" && this.picture) this.picture.lit = model.nodes;
     if (this.shown === "state" && now.values !== before.values) this.tree.data = model.values ?? {};
     this.#drawn = { ...now };
     this.begin.hidden = Boolean(model.runs.size || model.values && Object.keys(model.values).length);
@@ -281,7 +299,7 @@ export default class Chat extends Page {
     const said = [...model.said.values()].map((each) => h("div.row.notice.waiting", h("span.status.warn", "said"), h("span.cut.grow", oneLine(each.input?.messages?.at?.(-1)?.content ?? each.input ?? "Something that was said")), h("span", "not taken yet")));
     put(this.queue, said, model.waiting.filter((run) => run !== active || run.status === "pending").map((run) => h("div.row.notice.waiting", status("pending"),
       h("span.cut.grow", saidBy(run)),
-      button("Cancel", { small: true, onclick: () => this.run(() => api.post(`threads/${this.threadId}/runs/${run.id}/cancel`, {}, { query: { wait: "0" } })) }))));
+      button("Cancel", { small: true, onclick: () => this.run(() => api.post(`threads/${segment(this.threadId)}/runs/${run.id}/cancel`, {}, { query: { wait: "0" } })) }))));
   }
 
   #scrolled() {

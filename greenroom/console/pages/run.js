@@ -4,20 +4,23 @@ import { api, ApiError, follow, poll } from "../lib/api.js";
 import { toast } from "../lib/dialogs.js";
 import { button, h, icon, put } from "../lib/dom.js";
 import { copier, id as idOf, status, time, tree } from "../lib/elements.js";
-import { duration, oneLine } from "../lib/format.js";
+import { duration, number, oneLine } from "../lib/format.js";
 import { onKey } from "../lib/keys.js";
 import { LongList } from "../lib/long-list.js";
 import { empty, head, Page } from "../lib/page.js";
-import { link, note } from "../lib/router.js";
+import { link, note, segment } from "../lib/router.js";
 import { drawLoad, stackView, tile } from "../lib/stack-view.js";
 import { Timeline } from "../lib/timeline.js";
 
 const OPEN = new Set(["running", "pending"]);
 const CHANNELS = ["lifecycle", "values", "updates", "messages", "tools", "tasks", "custom", "input", "checkpoints"];
+/** Events that are remembered: a run may go on for days. */
+const KEPT = 20_000;
 const TABS = { events: "Events", stack: "Stack", input: "Input and output" };
 
 export default class Run extends Page {
   #events = [];
+  #forgotten = 0;
   #seq = 0;
   #filter = "";
 
@@ -28,7 +31,7 @@ export default class Run extends Page {
   async open() {
     this.threadId = this.params.thread;
     this.runId = this.params.run;
-    this.path = `threads/${this.threadId}/runs/${this.runId}`;
+    this.path = `threads/${segment(this.threadId)}/runs/${segment(this.runId)}`;
     this.#frame();
     onKey("p", "Pause or resume", () => (this.run_?.paused ? this.#do("resume") : this.#do("pause")), this.signal);
     onKey("e", "One step", () => this.#do("step"), this.signal);
@@ -40,7 +43,7 @@ export default class Run extends Page {
     this.state = h("span");
     this.buttons = {
       pause: button("Pause", { icon: "pause", onclick: () => this.#do("pause"), label: "Pause after the superstep (p)" }),
-      step: button("Step", { icon: "step", onclick: () => this.#do("step"), label: "One superstep (e)" }),
+      step: button("Step", { icon: "step", onclick: () => this.#do("step"), label: "Step: one superstep (e)" }),
       resume: button("Resume", { icon: "runs", onclick: () => this.#do("resume"), label: "Resume (p)" }),
       stop: button("Stop", { icon: "stop", danger: true, onclick: () => this.#stop(), label: "Stop the run" }),
     };
@@ -61,9 +64,9 @@ export default class Run extends Page {
     this.room = h("div.room");
     this.append(
       head({
-        crumbs: h("span.row", link("threads", {}, "Threads"), "/", link(`threads/${this.threadId}?tab=runs`, {}, idOf(this.threadId))),
+        crumbs: h("span.row", link("threads", {}, "Threads"), "/", link(`threads/${segment(this.threadId)}?tab=runs`, {}, idOf(this.threadId))),
         title: h("span.row", "Run ", h("span.mono.cut", { title: this.runId }, this.runId), copier(this.runId, "Copy the id")),
-        actions: [this.state, Object.values(this.buttons), link(`chat/${this.threadId}`, { class: "button rest" }, icon("chat"), "Chat")],
+        actions: [this.state, Object.values(this.buttons), link(`chat/${segment(this.threadId)}`, { class: "button rest" }, icon("chat"), "Chat")],
       }),
       h("div.body", this.notices, this.tiles, this.load, this.drawing, h("section.card.parts", this.tabs, this.room)));
     for (const each of Object.values(this.buttons)) each.hidden = true;
@@ -91,7 +94,7 @@ export default class Run extends Page {
       ]);
     } catch (error) {
       if (!(error instanceof ApiError) || error.status !== 404) throw error;
-      put(this.querySelector(".body"), empty("There is no such run", "A run that was rolled back, or whose thread was deleted, is gone.", link(`threads/${this.threadId}`, { class: "button" }, "Its thread")));
+      put(this.querySelector(".body"), empty("There is no such run", "A run that was rolled back, or whose thread was deleted, is gone.", link(`threads/${segment(this.threadId)}`, { class: "button" }, "Its thread")));
       this.isGone = true;
       this.ready();
       return;
@@ -143,7 +146,7 @@ export default class Run extends Page {
   }
 
   async #drawInput(run, told) {
-    const output = told.ended_at ? await api.get(`threads/${this.threadId}/history`, { query: { limit: 20, select: ["values", "metadata", "created_at"] }, signal: this.signal }) : [];
+    const output = told.ended_at ? await api.get(`threads/${segment(this.threadId)}/history`, { query: { limit: 20, select: ["values", "metadata", "created_at"] }, signal: this.signal }) : [];
     const last = output.find((each) => each.metadata?.run_id === this.runId);
     put(this.inputRoom,
       h("h3", "Input"), run.kwargs?.command ? tree(run.kwargs.command, 3) : tree(run.kwargs?.input ?? null, 3),
@@ -171,7 +174,7 @@ export default class Run extends Page {
   // --- what it does ----------------------------------------------------------------------------
 
   #listen() {
-    const open = () => api.events("POST", `threads/${this.threadId}/stream/events`, { body: { channels: CHANNELS, ...(this.#seq && { since: this.#seq }) }, signal: this.signal });
+    const open = () => api.events("POST", `threads/${segment(this.threadId)}/stream/events`, { body: { channels: CHANNELS, ...(this.#seq && { since: this.#seq }) }, signal: this.signal });
     this.run(() => follow(open, ({ data }) => this.#take(data), this.signal));
   }
 
@@ -182,7 +185,10 @@ export default class Run extends Page {
     this.began ??= event.params.timestamp;
     const each = { at: event.params.timestamp - this.began, name: event.method, where: [...event.params.namespace.map((part) => part.split(":")[0]), event.params.node].filter(Boolean).join(" / "), text: summary(event), event };
     this.#events.push(each);
-    if (this.#fits(each)) this.list.push(each);
+    if (this.#events.length > KEPT) {
+      this.#forgotten += this.#events.splice(0, KEPT / 10).length;
+      this.#search();
+    } else if (this.#fits(each)) this.list.push(each);
     this.#counted ??= requestAnimationFrame(() => {
       this.#counted = null;
       this.#tell();
@@ -192,7 +198,8 @@ export default class Run extends Page {
   #counted = null;
 
   #tell() {
-    put(this.count, this.#filter ? `${this.list.length} of ${this.#events.length}` : `${this.#events.length} events`);
+    const all = this.#events.length;
+    put(this.count, this.#filter ? `${number(this.list.length)} of ${number(all)}` : `${this.#forgotten ? "the last " : ""}${number(all)} events`);
     if (this.#events.length) put(this.nothing);
   }
 

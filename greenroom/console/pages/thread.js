@@ -8,7 +8,7 @@ import { copier, id as idOf, status, time, tree } from "../lib/elements.js";
 import { onKey } from "../lib/keys.js";
 import { lanes } from "../lib/lanes.js";
 import { empty, head, Page } from "../lib/page.js";
-import { go, link, note } from "../lib/router.js";
+import { go, link, note, segment } from "../lib/router.js";
 import { RunTable } from "../lib/run-table.js";
 import { editState } from "../lib/state-edit.js";
 
@@ -34,13 +34,13 @@ export default class Thread extends Page {
     this.chosen = this.query.at ?? null;
     this.#frame();
     const move = (by) => {
-      const at = this.#history.findIndex((each) => each.checkpoint_id === this.chosen);
+      const at = this.#history.findIndex((each) => each.checkpoint_id === this.#here);
       const next = this.#history[Math.max(0, Math.min(this.#history.length - 1, at + by))];
       if (next) this.#choose(next.checkpoint_id, true);
     };
     onKey("j", "Next checkpoint", () => move(1), this.signal);
     onKey("k", "Previous checkpoint", () => move(-1), this.signal);
-    onKey("c", "Chat on this thread", () => go(`chat/${this.threadId}`), this.signal);
+    onKey("c", "Chat on this thread", () => go(`chat/${segment(this.threadId)}`), this.signal);
     return poll(() => this.#load(), 2500, this.signal);
   }
 
@@ -57,7 +57,7 @@ export default class Thread extends Page {
       head({
         crumbs: link("threads", {}, "Threads"),
         title: h("span.row", h("span.mono.cut", { title: this.threadId }, this.threadId), copier(this.threadId, "Copy the id"), this.graph),
-        actions: [this.state, button("Delete", { danger: true, class: "rest", onclick: () => this.#delete() }), link(`chat/${this.threadId}`, { class: "button primary" }, icon("chat"), "Chat")],
+        actions: [this.state, button("Delete", { danger: true, class: "rest", onclick: () => this.#delete() }), link(`chat/${segment(this.threadId)}`, { class: "button primary" }, icon("chat"), "Chat")],
       }),
       h("div.body", this.tabs, this.room));
     this.#tab(this.tab);
@@ -76,7 +76,7 @@ export default class Thread extends Page {
     if (this.isGone) return;
     let thread;
     try {
-      thread = await api.get(`threads/${this.threadId}`, { signal: this.signal });
+      thread = await api.get(`threads/${segment(this.threadId)}`, { signal: this.signal });
     } catch (error) {
       if (error instanceof ApiError && error.status === 404) {
         put(this.room, empty("There is no such thread", "It may have been deleted, or it belongs to somebody else.", link("threads", { class: "button" }, "All threads")));
@@ -100,13 +100,15 @@ export default class Thread extends Page {
     // What was loaded of older pages stays.
     this.#history = [...newest, ...this.#history.filter((each) => !known.has(each.checkpoint_id) && (!oldest || each.checkpoint_id < oldest))];
     if (this.#history.length <= PAGE) this.#more = newest.length === PAGE;
+    // The address may name a checkpoint that is further back.
+    for (let pages = 0; this.chosen && this.#here !== this.chosen && this.#more && pages < 10; pages += 1) await this.#older();
     this.#draw();
     if (this.tab === "runs") await this.runs.load();
     this.ready();
   }
 
   #page(before) {
-    return api.get(`threads/${this.threadId}/history`, { query: { limit: PAGE, select: FIELDS, ...(before && { before }) }, signal: this.signal });
+    return api.get(`threads/${segment(this.threadId)}/history`, { query: { limit: PAGE, select: FIELDS, ...(before && { before }) }, signal: this.signal });
   }
 
   async #older() {
@@ -119,11 +121,10 @@ export default class Thread extends Page {
   #draw() {
     this.older.hidden = !this.#more;
     if (!this.#history.length) {
-      put(this.list, h("li", empty("Nothing has run yet", "The history begins with the first run.", link(`chat/${this.threadId}`, { class: "button" }, "Start a run"))));
+      put(this.list, h("li", empty("Nothing has run yet", "The history begins with the first run.", link(`chat/${segment(this.threadId)}`, { class: "button" }, "Start a run"))));
       put(this.detail, h("div.inside.dim", "A checkpoint's state is shown here."));
       return;
     }
-    if (!this.#history.some((each) => each.checkpoint_id === this.chosen)) this.chosen = this.#history[0].checkpoint_id;
     const byId = new Map(this.#history.map((each) => [each.checkpoint_id, each]));
     const placed = lanes(this.#history.map((each) => ({ id: each.checkpoint_id, parent: each.parent_checkpoint_id ?? null })));
     const width = Math.min(8, Math.max(...placed.map((each) => each.lanes))) * LANE + 10;
@@ -132,7 +133,7 @@ export default class Thread extends Page {
   }
 
   #row(point, parent, place, width, isNewest) {
-    const chosen = point.checkpoint_id === this.chosen;
+    const chosen = point.checkpoint_id === this.#here;
     const asks = point.tasks?.some((task) => task.interrupts?.length);
     const failed = point.tasks?.some((task) => task.error);
     return h("li", { "aria-current": chosen ? "true" : null, "data-checkpoint": point.checkpoint_id },
@@ -142,6 +143,11 @@ export default class Thread extends Page {
         h("b.cut.grow", wrote(point, parent)),
         isNewest && h("span.tag.ok", "now"), asks && h("span.tag.warn", "asks"), failed && h("span.tag.bad", "failed"),
         h("span.dim.when", time(point.created_at))));
+  }
+
+  /** The checkpoint that is shown: the one that somebody has chosen, or else the newest. */
+  get #here() {
+    return this.#history.some((each) => each.checkpoint_id === this.chosen) ? this.chosen : this.#history[0]?.checkpoint_id;
   }
 
   #choose(checkpointId, scrolls = false) {
@@ -161,7 +167,7 @@ export default class Thread extends Page {
     const point = this.#history.find((each) => each.checkpoint_id === checkpointId);
     const isSettled = point && point !== this.#history[0];
     if (!this.#states.has(checkpointId)) {
-      const asked = api.get(`threads/${this.threadId}/state/${checkpointId}`, { signal: this.signal });
+      const asked = api.get(`threads/${segment(this.threadId)}/state/${checkpointId}`, { signal: this.signal });
       this.#states.set(checkpointId, asked);
       asked.then(() => isSettled || this.#states.delete(checkpointId), () => this.#states.delete(checkpointId));
       if (this.#states.size > 100) this.#states.delete(this.#states.keys().next().value);
@@ -170,11 +176,11 @@ export default class Thread extends Page {
   }
 
   async #detail() {
-    const chosen = this.chosen;
+    const chosen = this.#here;
     const point = this.#history.find((each) => each.checkpoint_id === chosen);
     const [state, parent] = await Promise.all([this.#at(chosen), point.parent_checkpoint_id ? this.#at(point.parent_checkpoint_id) : null]);
     const mark = JSON.stringify([chosen, state, this.view]);
-    if (chosen !== this.chosen || this.detailMark === mark) return;
+    if (chosen !== this.#here || this.detailMark === mark) return;
     this.detailMark = mark;
     const isNewest = point === this.#history[0];
     const view = this.view ?? "changes";
@@ -204,7 +210,7 @@ export default class Thread extends Page {
   /** A run that goes on from a checkpoint, without new input. */
   async #rerun(point) {
     const params = { checkpoint_id: point.checkpoint_id };
-    const answer = await api.post(`threads/${this.threadId}/commands`, { id: (this.#command += 1), method: "state.fork", params });
+    const answer = await api.post(`threads/${segment(this.threadId)}/commands`, { id: (this.#command += 1), method: "state.fork", params });
     if (answer.type === "error") toast(answer.message, { bad: true });
     else this.#again("A run goes on from this checkpoint.");
   }
@@ -219,7 +225,7 @@ export default class Thread extends Page {
 
   async #delete() {
     if (!(await confirmed("Delete this thread?", "Its runs are stopped, and its state is gone for good.", "Delete"))) return;
-    await this.run(() => api.delete(`threads/${this.threadId}`));
+    await this.run(() => api.delete(`threads/${segment(this.threadId)}`));
     go("threads");
   }
 
@@ -268,7 +274,7 @@ function about(point, state, threadId) {
     h("dt", "Checkpoint"), h("dd", h("span.mono", point.checkpoint_id), copier(point.checkpoint_id)),
     h("dt", "Made"), h("dd", time(point.created_at)),
     h("dt", "Source"), h("dd", meta.source ?? "–"),
-    meta.run_id && [h("dt", "Run"), h("dd", link(`threads/${threadId}/runs/${meta.run_id}`, { class: "link" }, idOf(meta.run_id)))],
+    meta.run_id && [h("dt", "Run"), h("dd", link(`threads/${segment(threadId)}/runs/${meta.run_id}`, { class: "link" }, idOf(meta.run_id)))],
     meta.run_attempt > 1 && [h("dt", "Attempt"), h("dd", meta.run_attempt)]),
   h("h3", "Metadata"), tree(meta, 1));
 }

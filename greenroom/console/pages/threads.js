@@ -7,7 +7,7 @@ import { copier, id, status, time } from "../lib/elements.js";
 import { number, oneLine, textOf } from "../lib/format.js";
 import { listKeys, onKey } from "../lib/keys.js";
 import { empty, head, Page } from "../lib/page.js";
-import { go, link, note } from "../lib/router.js";
+import { go, link, note, segment } from "../lib/router.js";
 import { keep } from "../lib/rows.js";
 import { threadFilter } from "../lib/thread-filter.js";
 
@@ -115,7 +115,7 @@ function row(thread) {
   const { graph_id: graph, assistant_id: _assistant, ...rest } = thread.metadata ?? {};
   const told = Object.entries(rest).map(([key, value]) => `${key}=${typeof value === "string" ? value : JSON.stringify(value)}`);
   return h("tr", { "data-id": thread.thread_id },
-    h("td.who", h("span.row", link(`threads/${thread.thread_id}`, {}, id(thread.thread_id)), graph && h("span.tag", graph), copier(thread.thread_id, "Copy the id"))),
+    h("td.who", h("span.row", link(`threads/${segment(thread.thread_id)}`, {}, id(thread.thread_id)), graph && h("span.tag", graph), copier(thread.thread_id, "Copy the id"))),
     h("td.state", status(thread.status)),
     h("td.rest", oneLine(textOf(thread.extracted?.last))),
     h("td.rest.meta.dim", { title: told.join("\n") }, oneLine(told.join(" "))),
