@@ -16,7 +16,7 @@ import math
 import re
 import select
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Any, LiteralString, TypeVar, cast
 
@@ -103,13 +103,10 @@ class Pool(AsyncConnectionPool[Connection]):
         cancelled callers as there are connections nobody gets one. A client that disconnects
         cancels its request.
         """
-        await asyncio.shield(self._returned(super().putconn(conn)))
-
-    def _returned(self, returning: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(returning)
-        self._returning.add(task)
-        task.add_done_callback(self._returning.discard)
-        return task
+        returned = asyncio.create_task(super().putconn(conn))
+        self._returning.add(returned)
+        returned.add_done_callback(self._returning.discard)
+        await asyncio.shield(returned)
 
     async def _problem(self) -> str:
         """Returns the reason why there is no connection: the server's answer to one more try."""
