@@ -21,7 +21,7 @@ from greenroom.core.units import MIB
 RUN_GROUPS = {
     "execute": ("prepare", "start_many", "drain"),
     "control": ("cancel", "hear", "beat", "adopt", "look"),
-    "read": ("read", "outcome", "alive", "address", "retire", "nodes"),
+    "read": ("read", "outcome", "alive", "address", "retire", "nodes", "notes"),
 }
 """The concurrency groups of a run actor, each with its own thread and loop: a node that blocks
 `execute` delays neither cancels nor readers, and thousands of pending reads do not delay a

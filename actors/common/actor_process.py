@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import threading
 import time
 from dataclasses import dataclass
 
@@ -22,6 +23,7 @@ class ActorProcess:
         table: the table of processes in which ``pid`` counts (`machine.process_table`).
         since_s: the Unix time in seconds at which it was ready.
         dumps: the descriptor of the file that gets its stacks on a signal; -1 without one.
+        thread_id: the thread that made this, which executes graphs.
         debug_port: the port at which a debugger reaches it, or None.
     """
 
@@ -31,6 +33,7 @@ class ActorProcess:
     table: str
     since_s: float
     dumps: int = -1
+    thread_id: int = 0
     debug_port: int | None = None
 
 
@@ -43,5 +46,6 @@ def here(*, dumps: int = -1, debug_port: int | None = None) -> ActorProcess:
         table=process_table(),
         since_s=time.time(),
         dumps=dumps,
+        thread_id=threading.get_ident(),
         debug_port=debug_port,
     )

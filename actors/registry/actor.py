@@ -54,6 +54,7 @@ from actors.registry.thread_methods import ThreadMethods
 from actors.spawn import Spawn
 from greenroom.core.crons import Cron
 from greenroom.core.inputs import NewInput, SaidInput
+from greenroom.core.pausing import PauseAnswer, PauseRequest, Waiting
 from greenroom.core.runs import (
     CancelAction,
     CancelRequest,
@@ -104,6 +105,8 @@ class RegistryActor(ThreadMethods):
                 "create_many": self.create_many,
                 "cancel_many": self.cancel_many,
                 "say_many": self.say_many,
+                "pause_many": self.pause_many,
+                "note_waiting": self.note_waiting,
                 "finished_many": self.finished_many,
                 "follow": self.follow,
                 "activity": self.activity,
@@ -218,6 +221,24 @@ class RegistryActor(ThreadMethods):
         """
         parts = await self._ready_for(*(each.thread_id for each in said))
         return await parts.inputs.say(said)
+
+    @repeatable
+    async def pause_many(
+        self, requests: list[PauseRequest]
+    ) -> list[PauseAnswer | Exception | None]:
+        """Pauses, steps and resumes runs; what is wanted is durable on return.
+
+        A refusal is the result of its request. None means that it is still being stored: send it
+        again by the same name.
+        """
+        parts = await self._ready_for(*(request.thread_id for request in requests))
+        return await parts.pauses.want(requests)
+
+    @repeatable
+    async def note_waiting(self, waiting: Waiting) -> None:
+        """`Pauses.note`."""
+        parts = await self.readiness.parts()
+        await parts.pauses.note(waiting)
 
     @repeatable
     async def cancel_all(

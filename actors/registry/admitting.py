@@ -209,7 +209,8 @@ class Admissions:
             actor = self._slots.claim(run.run_id, run.graph_id)
             if actor is not None:
                 self._attempts.assign(run, actor)
-        writes = [journal.admit(request, actor=actor, firing=firing)]
+        begin = None if actor is None else self._attempts.begun(run, actor)
+        writes = [journal.admit(request, actor=actor, firing=firing, begin=begin)]
         if actor is not None and run.resumes:
             writes.append(journal.keep_heads(run.run_id))
         # Nobody waits for the answer to a firing: it is decided, and becomes durable.

@@ -15,6 +15,7 @@ from actors.registry.in_flight import Run
 from greenroom import tracing
 from greenroom.core.lifecycle import Do, Event
 from greenroom.core.runs import RunOrder
+from greenroom.core.timeline import Entry, begun
 from greenroom.persistence import journal
 from greenroom.persistence.logged_runs import LoggedRun
 
@@ -29,6 +30,7 @@ class Attempts:
         self._activity = context.activity
         self._meter = context.meter
         self._tasks = context.tasks
+        self._keeper = context.keeper
         self._slots = context.keeper.slots
         self._pulse = context.keeper.pulse
         self._deliveries = context.keeper.deliveries
@@ -52,6 +54,12 @@ class Attempts:
         run.life.on(Event.GRANTED, actor=actor)
         self._runs.unqueue(run.run_id)
 
+    def begun(self, run: Run, actor: str) -> Entry:
+        """Returns the entry of an attempt that begins, for the run's history."""
+        process = self._keeper.processes.get(actor)
+        host, pid = (None, None) if process is None else (process.host, process.pid)
+        return begun(run.attempt, actor, host, pid, time.time_ns() // 1_000_000)
+
     def claim_again(self, run: Run) -> None:
         """Claims a slot for the next attempt of a run, ahead of runs that never had one."""
         granted = self._slots.claim_again(run.run_id, run.graph_id)
@@ -63,7 +71,13 @@ class Attempts:
         await self._faults.at("start")
         heads = [journal.keep_heads(run.run_id)] if run.resumes else []
         rows, *_ = await self._journal.commit(
-            journal.start(run.run_id, attempt, actor, log_of=run.thread_id if run.logged else None),
+            journal.start(
+                run.run_id,
+                attempt,
+                actor,
+                log_of=run.thread_id if run.logged else None,
+                begin=self.begun(run, actor),
+            ),
             *heads,
             key=run.thread_id,
         )
@@ -100,7 +114,7 @@ class Attempts:
             attempt=run.attempt,
             kwargs=run.kwargs,
             is_first=is_first,
-            has_inputs=run.has_inputs,
+            has_inputs=run.has_inputs or run.pause is not None,
         )
         run.kwargs = None  # a later attempt reads them from the database
         run.ordered_s = time.monotonic()

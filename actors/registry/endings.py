@@ -16,6 +16,7 @@ from actors.registry.context import Context
 from actors.registry.effects import Effects
 from actors.registry.in_flight import CANCELLED, Run
 from greenroom.core.errors import DatabaseUnavailable
+from greenroom.core.nodes import NO_NODES
 from greenroom.core.runs import RunStatus
 from greenroom.core.threads import resting_status
 from greenroom.persistence import journal, outbox, pushes
@@ -32,6 +33,7 @@ class End:
         interrupts: the thread's pending interrupts as JSON; None keeps the present ones.
         error: JSON ``{"error", "message"}``, or None.
         output_keys: as in `Outcome`.
+        nodes: as of `Report.nodes`.
     """
 
     status: RunStatus
@@ -39,6 +41,7 @@ class End:
     interrupts: bytes | None = None
     error: bytes | None = None
     output_keys: bytes | None = None
+    nodes: bytes = NO_NODES
 
 
 def error_json(name: str, message: str) -> bytes:
@@ -154,7 +157,7 @@ class Endings:
         rest = resting_status(end.status, has_next=end.has_next)
         await self._journal.commit(
             *([journal.number_run(run.run_id, run.thread_id)] if run.logged else []),
-            journal.end_run(run.run_id, end.status, end.error, end.output_keys),
+            journal.end_run(run.run_id, end.status, end.error, end.output_keys, end.nodes),
             journal.leave_thread(run.thread_id)
             if run.temporary and not busy
             else journal.rest_thread(

@@ -70,6 +70,8 @@ class Enforcer:
         actor, attempt = run.actor, run.attempt
         if not timeout_s or actor is None:
             return
+        if run.overdue is not None:
+            run.overdue.cancel()
 
         def kill() -> None:
             if run.life.on(Event.OVERDUE, attempt=attempt, actor=actor):

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from actors.common.metering import Labels
 from greenroom.core.admission import Ticket
 from greenroom.core.lifecycle import Life, State
+from greenroom.core.pausing import Pause
 from greenroom.core.runs import OfRun, Placement, RunFacts, RunStatus
 
 LATELY_S = 10.0
@@ -47,6 +48,7 @@ class Run(OfRun):
             earlier registry has cancelled it.
         log_number: its number in the log of its thread, once this registry has given it one.
         may_be_task: False: it is no run of an A2A task, so nobody is told about its end.
+        pause: the pause that is wanted of it, or None.
         has_inputs: something was said to it, so that it may end with inputs that it has not taken.
     """
 
@@ -64,6 +66,7 @@ class Run(OfRun):
     may_be_task: bool = True
     log_number: int | None = None
     has_inputs: bool = False
+    pause: Pause | None = None
 
     @property
     def life(self) -> Life:

@@ -44,12 +44,16 @@ class Losses:
         self._attempts = attempts
         self._endings = endings
 
-    async def handed_back(self, run: Run, actor: str) -> None:
-        """Continues a run whose actor drains: another attempt starts at the last checkpoint."""
+    async def handed_back(self, run: Run, actor: str, nodes: bytes) -> None:
+        """Continues a run whose actor drains: another attempt starts at the last checkpoint.
+
+        Args:
+            nodes: as of `Report.nodes`.
+        """
         self._runs.queue(run.run_id)
         run.stop_timers()
         await self._journal.commit(
-            journal.requeue(run.run_id, run.attempt, "drained"), key=run.thread_id
+            journal.requeue(run.run_id, run.attempt, "drained", nodes), key=run.thread_id
         )
         self._slots.release(run.run_id, run.graph_id, actor)
         if run.life.cancel is not None:

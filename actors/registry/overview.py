@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 from actors.calls.names import registry_name
 from actors.common.actor_process import here
@@ -94,12 +95,14 @@ def _executed(run: Run) -> dict[str, Any]:
     since = None
     if run.ordered_s is not None:
         since = _iso(time.time() - (time.monotonic() - run.ordered_s))
-    return {**_facts(run), "attempt": run.attempt, "since": since}
+    paused = run.pause is not None and run.pause.since is not None
+    return {**_facts(run), "attempt": run.attempt, "since": since, "paused": paused}
 
 
 def _queued(context: Context, run: Run) -> dict[str, Any]:
-    created_s = int(run.run_id.replace("-", "")[:12], 16) / 1000  # a UUIDv7 begins with its time
-    return {**_facts(run), "since": _iso(created_s), "waits_for": _waits_for(context, run)}
+    made = UUID(run.run_id)
+    since = _iso((made.int >> 80) / 1000) if made.version == 7 else None  # it begins with its time
+    return {**_facts(run), "since": since, "waits_for": _waits_for(context, run)}
 
 
 def _waits_for(context: Context, run: Run) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Puts the parts of a registry together, once it has recovered.
 
-    Inputs ──> Admissions; Endings, Effects ──> Inputs
+    Inputs ──> Admissions; Endings, Effects ──> Inputs; Pauses ──> Inputs, Enforcer
     Reports ──> Losses ──> Attempts ──> Effects ──> Enforcer
        └──────────┴──────> Endings ───────^
     Crons ──> Admissions, Cancellations, ThreadOperations ──> Effects
@@ -30,6 +30,7 @@ from actors.registry.followers import Followers
 from actors.registry.in_flight import Run
 from actors.registry.inputs import Inputs
 from actors.registry.losses import Losses
+from actors.registry.pausing import Pauses
 from actors.registry.reports import Reports
 from actors.registry.thread_operations import ThreadOperations
 
@@ -48,6 +49,7 @@ class Parts:
     reports: Reports
     admissions: Admissions
     inputs: Inputs
+    pauses: Pauses
     cancellations: Cancellations
     crons: Crons
     operations: ThreadOperations
@@ -97,6 +99,7 @@ def parts_of(context: Context) -> Parts:
         reports=Reports(context, followers, endings, losses),
         admissions=admissions,
         inputs=inputs,
+        pauses=Pauses(context, enforcer, inputs),
         cancellations=cancellations,
         crons=Crons(context, admissions),
         operations=operations,

@@ -169,6 +169,9 @@ def restore(parts: Parts, recovered: Recovered) -> None:
         elif (said_to := context.runs.find(run_id)) is not None:
             said_to.has_inputs = True
             parts.inputs.tell(said_to)  # perhaps its actor was not told
+    for run in context.runs:
+        if run.pause is not None:
+            parts.inputs.tell(run)  # as above
     parts.operations.take_up(recovered.half_done)
     # What was displaced before the restart and had not ended is displaced now.
     for thread_id, effects in displaced:
@@ -210,7 +213,7 @@ def _take_up(parts: Parts, found: InFlight) -> list[Effect]:
     effects = lane.restore(found.run_id, life, found.multitask_strategy)
     ticket = lane.find(found.run_id)
     assert ticket is not None
-    run = Run(facts=found.facts, ticket=ticket, deaths=found.deaths)
+    run = Run(facts=found.facts, ticket=ticket, deaths=found.deaths, pause=found.pause)
     runs.add(run)
     if running:
         parts.enforcer.limit(run)  # anew: the registry before took its clock along

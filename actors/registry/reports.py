@@ -58,7 +58,7 @@ class Reports:
                 self._slots.free(report.run_id, report.actor)
             return False
         if Do.REQUEUE in effects:
-            await self._losses.handed_back(run, report.actor)
+            await self._losses.handed_back(run, report.actor, report.nodes)
             return True
         if Do.END not in effects:
             await self._followers.until_over(run.run_id)  # it is being written
@@ -74,6 +74,7 @@ class Reports:
             error=report.error,
             # An actor of an older version, which this server replaces, does not say it.
             output_keys=getattr(report, "output_keys", None),
+            nodes=report.nodes,
         )
         await self._endings.end(run, end)
         return True

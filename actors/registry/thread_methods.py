@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from actors.calls.answers import repeatable
+from actors.registry.executed_runs import Executed, executed
 from actors.registry.parts import Parts
 from actors.registry.readiness import Readiness
 from greenroom.core.sharding import Misrouted, Shard
 
 
 class ThreadMethods:
-    """Finds the registry's parts for a thread, and has `ThreadOperations` work on it."""
+    """Finds the registry's parts for a thread, and has its parts work on it."""
 
     readiness: Readiness
     _shard: Shard
@@ -55,3 +56,9 @@ class ThreadMethods:
         """`ThreadOperations.delete_run`."""
         parts = await self._ready_for(thread_id)
         await parts.operations.delete_run(thread_id, run_id)
+
+    @repeatable
+    async def executed(self, thread_id: str, run_id: str) -> Executed:
+        """`actors.registry.executed_runs.executed`."""
+        parts = await self._ready_for(thread_id)
+        return await executed(parts.context, thread_id, run_id)

@@ -106,6 +106,7 @@ class RunActor(Readable):
                 "start_many": self._start_from_here,
                 "hear": self.hear,
                 "nodes": self.nodes,
+                "notes": self.notes,
                 "look": self.look,
             }
         )
@@ -211,6 +212,7 @@ class RunActor(Readable):
             save_values=self._saving.save_values,
             inputs_for=functools.partial(run_inputs.inputs_for, pool, sealing=self._sealing),
             note_input=functools.partial(run_inputs.note, self._saving),
+            tell_waiting=self._reporter.tell_waiting,
             report=self._reporter.report,
             grown=self.shelf.trim,
             finished=self.finish,

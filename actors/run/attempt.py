@@ -69,8 +69,16 @@ class Attempt:
         self._deps = deps
         self._reports = Reports(order, event_log, deps)
         note = partial(deps.note_input, (order.run_id, order.attempt))
-        self._hearing = Hearing(order, RunInbox(order.attempt, note), deps.inputs_for)
-        self._control = SteeredControl(self._hearing.inbox)
+        self._hearing = Hearing(
+            order,
+            RunInbox(order.attempt, note),
+            deps.inputs_for,
+            deps.tell_waiting,
+            self._held,
+        )
+        self._control = SteeredControl(self._hearing.inbox, self._hearing.pauses)
+        self._deadline = asyncio.timeout(None)
+        self._left_s = 0.0
         self._loop = asyncio.get_running_loop()
         self._graph_task: asyncio.Task[Outcome] | None = None
         self._saver = deps.saver_of(order, order.is_first)
@@ -105,6 +113,16 @@ class Attempt:
     def drain(self) -> None:
         """Asks the attempt to stop after its superstep; another attempt continues the run."""
         self._control.request_drain("the server is stopping")
+        self._hearing.pauses.drain()
+
+    def _held(self, waits: bool) -> None:
+        """Stops the clock of the graph's time-out while the run is paused."""
+        if (when := self._deadline.when()) is not None and waits:
+            self._left_s = when - self._loop.time()
+            self._deadline.reschedule(None)
+        elif not waits and self._left_s:
+            self._deadline.reschedule(self._loop.time() + self._left_s)
+            self._left_s = 0.0
 
     async def run(self) -> None:
         """Executes the attempt until its log is closed. A cancel reaches the graph's task only."""
@@ -182,7 +200,7 @@ class Attempt:
             return outcome_of_failure(error)
         await deps.faults.at("attempt" if order.attempt == 1 else "resume")
         timeout_s = deps.timeouts_s.get(order.graph_id)
-        deadline = asyncio.timeout(timeout_s)
+        deadline = self._deadline = asyncio.timeout(timeout_s)
         try:
             async with deadline:
                 with noting_nodes(self.nodes):
@@ -195,6 +213,7 @@ class Attempt:
                         store=deps.store,
                         control=self._control,
                         inbox=self._hearing.inbox,
+                        pauses=self._hearing.pauses,
                         flush=self._before_saving if order.resumable else None,
                         room=telling.tail.room if telling.tail is not None else None,
                         tail=telling.earlier,
@@ -270,7 +289,7 @@ class Attempt:
             self._told_end = self._said = outcome
             self._telling.hold_end(outcome)
             await self._telling.flush()
-        await self._reports.ended(outcome, keeps_values=self._keeps_values)
+        await self._reports.ended(outcome, keeps_values=self._keeps_values, notes=self.nodes.all)
         self._accepted = outcome
         await self._deps.faults.at("reported")
         self._show(outcome)
@@ -291,7 +310,7 @@ class Attempt:
     async def _hand_back(self) -> None:
         await self._saver.settled()
         await self._telling.flush()
-        await self._reports.handed_back()
+        await self._reports.handed_back(self.nodes.all)
         # Without an outcome: readers ask the registry for the next attempt.
         self._deps.left(self, whole=True)
 

@@ -11,6 +11,7 @@ from actors.run.node_threads import NodeThreads
 from greenroom.core.events import Event
 from greenroom.core.faults import Faults
 from greenroom.core.inputs import Taking
+from greenroom.core.pausing import Waiting
 from greenroom.core.runs import Report, RunOrder
 from greenroom.graphs.loading import LoadedGraph
 from greenroom.graphs.resume import Tail
@@ -47,6 +48,7 @@ class Deps:
         sealing: opens what a run was given, and seals what its record gets.
         inputs_for: reads what was said to a run.
         note_input: stores that the state refused an input; may raise `Fenced` and `Unavailable`.
+        tell_waiting: tells the registry that an attempt waits; returns when that is stored.
         report: reports to the registry; returns False if the attempt is not the current one.
         grown: called after each append to a log.
         finished: called when the report was accepted; shows the end to readers and closes the log.
@@ -69,6 +71,7 @@ class Deps:
     inputs_for: Callable[[str], Awaitable[ForAttempt]]
     note_input: Callable[[Owner, Taking], Awaitable[None]]
     sealing: Sealing = UNSEALED
+    tell_waiting: Callable[[Waiting], Awaitable[None]]
     report: Callable[[Report], Awaitable[bool]]
     grown: Callable[[], None]
     finished: Callable[[Attempt], None]

@@ -11,10 +11,12 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from greenroom.core.inputs import INPUT_EVENT
+from greenroom.core.pausing import Waiting
 from greenroom.core.runs import RunOrder
 from greenroom.core.waiting import growing_pauses
 from greenroom.graphs.inbox import RunInbox
 from greenroom.graphs.messages import Emit
+from greenroom.graphs.pausing import PauseGate
 from greenroom.graphs.resume import Tail
 from greenroom.graphs.taking import event_of
 from greenroom.persistence.run_inputs import ForAttempt
@@ -30,7 +32,11 @@ class Hearing:
 
     Args:
         inbox: gets what is read.
-        inputs_for: reads what was said to a run.
+        inputs_for: reads what was said to a run, and the pause that is wanted of it.
+        tell, held: as of `PauseGate`.
+
+    Attributes:
+        pauses: where the attempt waits.
     """
 
     def __init__(
@@ -38,7 +44,16 @@ class Hearing:
         order: RunOrder,
         inbox: RunInbox,
         inputs_for: Callable[[str], Awaitable[ForAttempt]],
+        tell: Callable[[Waiting], Awaitable[None]],
+        held: Callable[[bool], None],
     ) -> None:
+        async def waits(name: str, names: tuple[str, ...], step: int | None) -> None:
+            waiting = Waiting(
+                run_id=order.run_id, attempt=order.attempt, name=name, next=names, step=step
+            )
+            await tell(waiting)
+
+        self.pauses = PauseGate(waits, self.look, held)
         self.inbox = inbox
         self._order = order
         self._inputs_for = inputs_for
@@ -61,6 +76,10 @@ class Hearing:
             data = event_of(taking)
             if tail is None or not await tail.has(INPUT_EVENT, data, whole=True):
                 emit(INPUT_EVENT, data)
+        self._add(found)
+
+    def _add(self, found: ForAttempt) -> None:
+        self.pauses.hear(found.pause)
         self.inbox.add(found.waiting)
 
     def look(self) -> None:
@@ -85,6 +104,6 @@ class Hearing:
                 log.exception("inputs are not read yet", extra={"run_id": self._order.run_id})
                 await asyncio.sleep(next(pauses))
                 continue
-            self.inbox.add(found.waiting)
+            self._add(found)
             if not self._again:
                 return

@@ -72,13 +72,19 @@ class Looking:
             for each in self._shelf.current
         }
 
+    def notes(self, run_id: str, attempt: int) -> list[list[Any]] | None:
+        """Returns the packed notes of the nodes of an attempt that is executed here, or None."""
+        found = self._shelf.executing(run_id)
+        if found is None or found.order.attempt != attempt:
+            return None
+        return [note.packed() for note in found.nodes.all]
+
     def look(self) -> dict[str, Any]:
         """Returns nodes, threads and tasks; frames are innermost first."""
         return {
             "nodes": self.nodes(),
             "threads": [*self._of_threads()],
             "tasks": [*self._of_tasks()],
-            "execute_thread": self._thread_id,
         }
 
     def _of_threads(self) -> Iterator[dict[str, Any]]:

@@ -52,6 +52,11 @@ class Readable:
         return self._looking.nodes()
 
     @repeatable
+    async def notes(self, run_id: str, attempt: int) -> list[list[Any]] | None:
+        """`Looking.notes`."""
+        return self._looking.notes(run_id, attempt)
+
+    @repeatable
     async def look(self) -> dict[str, Any]:
         """`Looking.look`."""
         return self._looking.look()

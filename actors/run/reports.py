@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 from actors.calls.answers import NO_ANSWER, repeat
 from actors.calls.directory import Handles
 from actors.run.deps import Deps
@@ -9,7 +12,10 @@ from actors.run.tail import until_done
 from greenroom.core.batching import Batcher
 from greenroom.core.errors import Fenced, Unavailable
 from greenroom.core.events import EventLog
+from greenroom.core.nodes import NO_NODES, NodeNote
+from greenroom.core.pausing import Waiting
 from greenroom.core.runs import Outcome, Report, RunOrder, RunStatus
+from greenroom.wire.encoding import dumps
 
 
 class Reports:
@@ -26,11 +32,14 @@ class Reports:
         self._log = event_log
         self._deps = deps
 
-    async def ended(self, outcome: Outcome, *, keeps_values: bool) -> None:
+    async def ended(
+        self, outcome: Outcome, *, keeps_values: bool, notes: Sequence[NodeNote] = ()
+    ) -> None:
         """Stores the thread's values, then reports the outcome; it is committed on return.
 
         Args:
             keeps_values: False: the thread's record keeps the values from before the run.
+            notes: of the attempt's nodes.
 
         Raises:
             Fenced: the attempt is not the current one.
@@ -57,12 +66,13 @@ class Reports:
                 events=self._log.count,
                 first_event_s=self._log.first_event_s,
                 output_keys=outcome.output_keys,
+                nodes=self._packed(notes),
             )
         )
         if not accepted:
             raise Fenced(order.run_id)
 
-    async def handed_back(self) -> None:
+    async def handed_back(self, notes: Sequence[NodeNote] = ()) -> None:
         """Reports that the attempt stopped after a superstep; another one continues the run."""
         order = self._order
         await self._deps.report(
@@ -74,8 +84,18 @@ class Reports:
                 has_next=True,
                 interrupts=b"{}",
                 error=None,
+                nodes=self._packed(notes),
             )
         )
+
+    def _packed(self, notes: Sequence[NodeNote]) -> bytes:
+        if not notes:
+            return NO_NODES
+        if self._deps.sealing.is_on:  # the text of an error may be a part of the state
+            notes = [
+                replace(note, error=note.error and note.error.partition(":")[0]) for note in notes
+            ]
+        return dumps([[self._order.attempt, [note.packed() for note in notes]]])
 
 
 class Reporter:
@@ -102,6 +122,15 @@ class Reporter:
         # unavailable. A run whose report is lost never ends.
         return await repeat(
             lambda: self._handles.call(self._registry, "finished_many", reports),
+            on=(*NO_ANSWER, Unavailable),
+            bound_s=None,
+        )
+
+    async def tell_waiting(self, waiting: Waiting) -> None:
+        """Tells that an attempt waits; it is stored on return."""
+        # Without a bound, as above: the record must say that the run waits.
+        await repeat(
+            lambda: self._handles.call(self._registry, "note_waiting", waiting),
             on=(*NO_ANSWER, Unavailable),
             bound_s=None,
         )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+NO_NODES = b"[]"
+"""No attempt has reported its nodes: the empty form of `Report.nodes`."""
 MOST_NOTED = 1_000
 """How many nodes of an attempt are noted; of a longer one the last."""
 

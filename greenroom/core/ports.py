@@ -15,6 +15,8 @@ from typing import Any, Literal, Protocol
 
 from greenroom.core.crons import Cron
 from greenroom.core.inputs import NewInput, SaidInput
+from greenroom.core.nodes import NodeNote
+from greenroom.core.pausing import Pause, PauseRequest
 from greenroom.core.questions import DrawQuestion as DrawQuestion
 from greenroom.core.questions import HistoryQuestion as HistoryQuestion
 from greenroom.core.questions import InputQuestion as InputQuestion
@@ -66,6 +68,21 @@ class Runtime(Embedding, Protocol):
         Raises:
             NotFound: the run does not exist.
             Conflict: the run is over, and ``if_over`` is ``reject``.
+        """
+        ...
+
+    async def pause(self, request: PauseRequest, *, scope: Scope) -> Pause | None:
+        """Pauses, steps or resumes a run; what is wanted is durable on return.
+
+        Args:
+            scope: of the run's thread.
+
+        Returns:
+            the pause that is wanted from now on, or None.
+
+        Raises:
+            NotFound: the run does not exist.
+            Conflict: the run is over, or the request does not fit what is wanted of it.
         """
         ...
 
@@ -252,6 +269,28 @@ class Runtime(Embedding, Protocol):
 
         Args:
             scope: rows of runs are those of its threads; numbers are of all runs.
+        """
+        ...
+
+    async def stack(self, thread_id: str, run_id: str, *, scope: Scope) -> JsonObject:
+        """Returns the threads and the asyncio tasks of the process that executes a run.
+
+        Args:
+            scope: of the run's thread; frames of other runs are those of its threads, too.
+
+        Raises:
+            NotFound: the run does not exist.
+            Conflict: no process executes it.
+            Unavailable: its process shows nothing.
+        """
+        ...
+
+    async def notes(self, run_id: str, attempt: int, actor: str) -> list[NodeNote] | None:
+        """Returns the notes of the nodes of an attempt that an actor executes; None if it does not,
+        or does not answer at once.
+
+        Args:
+            run_id, attempt, actor: as a record has shown them within a scope.
         """
         ...
 

@@ -20,6 +20,7 @@ from greenroom.core.searches import (
 )
 from greenroom.core.store import Items
 from greenroom.core.telling import Feedback, Pushes
+from greenroom.core.timeline import StoredLife
 
 
 class Records(Items, Keys, UsageRecords, Feedback, Pushes, Protocol):
@@ -160,6 +161,10 @@ class Records(Items, Keys, UsageRecords, Feedback, Pushes, Protocol):
         self, thread_id: str, run_id: str, *, scope: Scope
     ) -> list[JsonObject] | None:
         """Returns what was said to a run, and what is for it, in order; None without such a run."""
+        ...
+
+    async def stored_life(self, thread_id: str, run_id: str, *, scope: Scope) -> StoredLife | None:
+        """Returns what is stored of a run's life, as `core.timeline` reads it; None without it."""
         ...
 
     # crons

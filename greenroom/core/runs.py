@@ -20,6 +20,7 @@ from typing import Any, Literal, SupportsIndex, cast
 from greenroom.core.events import Event
 from greenroom.core.idempotency import OnceKey
 from greenroom.core.inputs import Injection
+from greenroom.core.nodes import NO_NODES
 from greenroom.core.scopes import Scope
 from greenroom.core.units import KIB
 
@@ -315,6 +316,7 @@ class Report:
         has_next, interrupts, error, output_keys: as in `Outcome`.
         events: the number of events, for the metrics.
         first_event_s: seconds until the graph's first event; None when unknown.
+        nodes: JSON ``[[attempt, [note, ...]]]``, the packed notes of its nodes (`core.nodes`).
     """
 
     run_id: str
@@ -327,6 +329,7 @@ class Report:
     events: int = 0
     first_event_s: float | None = None
     output_keys: bytes | None = None
+    nodes: bytes = NO_NODES
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -46,6 +46,7 @@ from greenroom.graphs.outcomes import (
     reraise_signals,
     success,
 )
+from greenroom.graphs.pausing import PauseGate
 from greenroom.graphs.resume import OF_A_RUN, Start, Tail, going_on, prepare, stopped_at
 from greenroom.graphs.savers import Checked, checking, emitting_first, with_clock
 from greenroom.graphs.state import Head, head_state
@@ -72,6 +73,7 @@ async def execute(
     all_written: Callable[[], Awaitable[None]] | None = None,
     control: SteeredControl | None = None,
     inbox: RunInbox | None = None,
+    pauses: PauseGate | None = None,
     flush: Callable[[], Awaitable[None]] | None = None,
     room: Callable[[], Awaitable[None]] | None = None,
     tail: Tail | None = None,
@@ -84,6 +86,7 @@ async def execute(
         all_written: returns when the saver has committed all checkpoints; raises why it has not.
         control: requests the graph to stop after the current superstep (``request_drain``).
         inbox: what is said to the run; its control ends a superstep for it.
+        pauses: where the run waits; with ``inbox``.
         flush: makes the emitted events durable; called before each write of the saver.
         room: returns when there is room for more events; the graph's stream waits for it.
         tail: the durable events of earlier attempts.
@@ -135,7 +138,16 @@ async def execute(
                         )
                         async with following.to_its_end():
                             await _steered(
-                                graph, saver, order, todo, start, following, control, inbox, tail
+                                graph,
+                                saver,
+                                order,
+                                todo,
+                                start,
+                                following,
+                                control,
+                                inbox,
+                                pauses,
+                                tail,
                             )
                         if all_written is not None:
                             await all_written()
@@ -175,9 +187,12 @@ async def _steered(
     following: Following,
     control: SteeredControl | None,
     inbox: RunInbox | None,
+    pauses: PauseGate | None,
     tail: Tail | None,
 ) -> None:
-    """Executes the graph to its end, with a pause wherever something said is taken."""
+    """Executes the graph to its end; stops where something said is taken, or a pause is wanted."""
+    if pauses is not None:
+        await pauses.wait(graph, start.config, has_begun=start.repetition is not None)
     if inbox is not None and control is not None:
         if _starts_with_update(order, start, inbox):
             await take_all(graph, start.config, inbox, following.emit)
@@ -191,9 +206,11 @@ async def _steered(
             await follow(chunks, start.repetition, following)
             return
         except GraphDrained:
-            if inbox is None or control is None or control.is_draining:
+            if inbox is None or pauses is None or control is None or control.is_draining:
                 raise
         start = going_on(start)
+        if await pauses.wait(graph, start.config, has_begun=True):
+            control.spare_first()
         await take_all(graph, start.config, inbox, following.emit)
         head = await saver.aget_tuple(start.config)
         if head is not None and await stopped_at(graph, head, todo):

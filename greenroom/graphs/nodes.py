@@ -108,6 +108,7 @@ class NodeNotes(BaseCallbackHandler):
         # An interrupt leaves a node as an exception, but is not an error.
         if error is not None and not isinstance(error, GraphBubbleUp):
             said = f"{type(error).__name__}: {message_of(error)}"[:ERROR_CHARACTERS]
+            said = said.replace("\x00", "")  # no JSON of PostgreSQL has it
         self._done.append(replace(note, end_ms=_now_ms(), error=said))
 
 

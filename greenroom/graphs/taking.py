@@ -36,6 +36,7 @@ from greenroom.graphs.instructions import parse_command
 from greenroom.graphs.loading import Graph, Saver
 from greenroom.graphs.messages import Emit
 from greenroom.graphs.outcomes import reraise_signals
+from greenroom.graphs.pausing import PauseGate
 from greenroom.graphs.savers import allowing
 from greenroom.langgraph_internals import INPUT, TASKS, map_command
 from greenroom.wire.encoding import dumps
@@ -44,17 +45,19 @@ log = logging.getLogger(__name__)
 
 
 class SteeredControl(RunControl):
-    """Ends an execution after its superstep: for a drain, or because something is to be taken."""
+    """Ends an execution after its superstep: for a drain, for a pause, or because something is to
+    be taken."""
 
-    __slots__ = ("_inbox", "_spares_next")
+    __slots__ = ("_inbox", "_pauses", "_spares_next")
 
-    def __init__(self, inbox: RunInbox | None = None) -> None:
+    def __init__(self, inbox: RunInbox | None = None, pauses: PauseGate | None = None) -> None:
         super().__init__()
         self._inbox = inbox
+        self._pauses = pauses
         self._spares_next = False
 
     def spare_first(self) -> None:
-        """Takes nothing before the first superstep of the execution that begins."""
+        """Does not end before the first superstep of the execution that begins."""
         self._spares_next = True
 
     @property
@@ -67,12 +70,12 @@ class SteeredControl(RunControl):
         # LangGraph asks once before each superstep, of subgraphs as well.
         if self.is_draining:
             return True
-        if self._inbox is None or _is_within_node():
+        if self._inbox is None or self._pauses is None or _is_within_node():
             return False
         if self._spares_next:
             self._spares_next = False
             return False
-        return self._inbox.is_due
+        return self._inbox.is_due or self._pauses.is_due
 
 
 def _is_within_node() -> bool:

@@ -25,6 +25,7 @@ from greenroom.http import (
     all_runs,
     answering,
     assistants,
+    attaching,
     browsers,
     console,
     crons,
@@ -66,6 +67,7 @@ PARTS: tuple[tuple[str, Any], ...] = (
     # Routes are tried in order, so the most frequent ones come first.
     ("runs", runs),
     ("runs", inputs),
+    ("runs", attaching),
     ("runs", stateless),
     ("runs", all_runs),
     ("runs", feedback),

@@ -13,7 +13,15 @@ from __future__ import annotations
 from greenroom.notebook.display import Table, runs_table
 from greenroom.notebook.following import Run
 from greenroom.notebook.opening import open
-from greenroom.notebook.recording import Event, RunRecord, Span, messages, running_nodes, spans
+from greenroom.notebook.recording import (
+    Event,
+    RunRecord,
+    Span,
+    messages,
+    record_of,
+    running_nodes,
+    spans,
+)
 from greenroom.notebook.room import Room
 
 __all__ = [
@@ -25,6 +33,7 @@ __all__ = [
     "Table",
     "messages",
     "open",
+    "record_of",
     "running_nodes",
     "runs_table",
     "spans",

@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 import threading
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -14,8 +14,9 @@ import httpx
 from langgraph_sdk.client import LangGraphClient
 
 from greenroom.core.errors import GreenroomError
-from greenroom.core.waiting import cancelled
 from greenroom.notebook import display
+from greenroom.notebook.attached import Attached
+from greenroom.notebook.background import BackgroundLoop
 from greenroom.notebook.recording import Event, RunRecord, time_of
 
 T = TypeVar("T")
@@ -26,31 +27,7 @@ FOLLOWED_MODES = ("tasks", "messages-tuple", "custom", "values")
 CONFLICT, NOT_FOUND = 409, 404
 
 
-class BackgroundLoop:
-    """An event loop on a daemon thread; the notebook's own loop is busy while a cell executes."""
-
-    def __init__(self) -> None:
-        self.loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self.loop.run_forever, name="room", daemon=True)
-        self._thread.start()
-
-    def do(self, work: Coroutine[Any, Any, T]) -> T:
-        """Executes ``work`` on the loop; waits for its result."""
-        return asyncio.run_coroutine_threadsafe(work, self.loop).result()
-
-    def close(self) -> None:
-        """Cancels all work on the loop, and ends the thread."""
-        self.do(_cancel_all())
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        self._thread.join()
-        self.loop.close()
-
-
-async def _cancel_all() -> None:
-    await cancelled([task for task in asyncio.all_tasks() if task is not asyncio.current_task()])
-
-
-class Run:
+class Run(Attached):
     """A run that a room follows; `record` has everything that was seen of it.
 
     Made by `Room.start`. In a notebook its display shows its progress.
@@ -186,34 +163,6 @@ class Run:
             if not self._record.over:
                 self._changed.wait(timeout_s)
 
-    def say(self, input: Any, *, as_node: str | None = None, if_over: str = "reject") -> str:
-        """Says something to the run while it is executed; it takes it at its next superstep.
-
-        Args:
-            input: a state update, e.g. ``{"messages": [...]}``.
-            as_node: the node in whose name the state is updated.
-            if_over: ``reject``, ``enqueue`` or ``drop``: what becomes of it if the run is over.
-
-        Returns:
-            the id of what was said, which `said` and the run's ``input`` events name.
-
-        Raises:
-            httpx.HTTPStatusError: the run is over (409), or its state cannot take this (422).
-        """
-        self.created()
-        body = {"input": input, "as_node": as_node, "if_over": if_over}
-        answer = self._background.do(self._client.http.post(self._inputs, json=body))
-        return answer["input_id"]
-
-    def said(self) -> list[dict[str, Any]]:
-        """Returns what was said to the run, in order, and what became of it."""
-        self.created()
-        return self._background.do(self._client.http.get(self._inputs))
-
-    @property
-    def _inputs(self) -> str:
-        return f"/threads/{self.thread_id}/runs/{self.run_id}/input"
-
     def cancel(self) -> Run:
         """Cancels the run, and waits until it has ended."""
         self.created()
@@ -267,8 +216,9 @@ class Run:
                 self._see(part.event, part.data, time_of(part.id) or time.time())
                 if part.event == "metadata":
                     # Beside the stream, which must not wait for it.
-                    asking.create_task(self._ask_for_actor(part.data["attempt"]))
+                    asking.create_task(self._see_timeline())
         closed_s = time.time()
+        await self._see_timeline()
         status = await self._final_status()
         # A run that succeeds says something last, one that is stopped does not.
         says_so = status in ("success", "error") and self._record.events
@@ -279,14 +229,16 @@ class Run:
         event = Event(at_s=at_s, name=name, data=data)
         self._note(events=(*self._record.events, event), status="running")
 
-    async def _ask_for_actor(self, attempt: int) -> None:
-        """Notes the actor that executes the run, if `/info` names it."""
-        counts = (await self._client.http.get("/info"))["counts"] or {}
-        executing = [each for each in counts.get("pool", []) if self.run_id in each["runs"]]
-        recent = [each for each in counts.get("recent", []) if each["run_id"] == self.run_id]
-        for each in (*executing, *recent):
-            self._note(actors={**self._record.actors, attempt: each["actor"]})
+    async def _see_timeline(self) -> None:
+        """Notes the server's timeline of the run; that of a run that was rolled back stays."""
+        try:
+            timeline = await self._client.http.get(f"{self._path}/timeline")
+        except httpx.HTTPStatusError as error:
+            if error.response.status_code != NOT_FOUND:
+                raise
             return
+        actors = {each["attempt"]: each["actor"] for each in timeline["attempts"]}
+        self._note(timeline=timeline, actors={**self._record.actors, **actors})
 
     async def _final_status(self) -> str:
         try:

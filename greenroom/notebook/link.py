@@ -24,9 +24,9 @@ from greenroom.core.errors import ConfigurationError
 from greenroom.graphs.configuration import FILE_NAME
 from greenroom.graphs.placements import PlacementSpec, parse_placement
 from greenroom.graphs.shipping import PYTHON
+from greenroom.notebook.background import BackgroundLoop
 from greenroom.notebook.child import Child, find_on_cluster
 from greenroom.notebook.display import Bar
-from greenroom.notebook.following import BackgroundLoop
 from greenroom.persistence import shipped
 from greenroom.persistence.database import open_pool
 from greenroom.persistence.embedded import Embedded, start_embedded

@@ -1,16 +1,18 @@
 """Records of runs: their events with the server's times, and the facts that follow from them.
 
-Everything here is pure. A `RunRecord` is made of recorded events, and all displays (tables, the
-live view, timelines) are made of records. So a picture can be drawn again elsewhere and later.
+Everything here is pure. A `RunRecord` is made of recorded events and of the server's timeline, and
+all displays (tables, the live view, pictures) are made of records. So a picture can be drawn again
+elsewhere and later, also of a run that was not followed (`record_of`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Literal
 
-SpanKind = Literal["queued", "running", "node", "recovering"]
+SpanKind = Literal["queued", "starting", "running", "node", "paused", "recovering"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,6 +38,7 @@ class RunRecord:
         ended_s: the time when its end was seen; None before.
         status: the run's status as the API names it, or ``rejected`` or ``rolled back``.
         actors: the name of the actor of each attempt.
+        timeline: the server's timeline of the run, as it was last seen; None without one.
     """
 
     label: str
@@ -47,6 +50,7 @@ class RunRecord:
     status: str = "pending"
     ended_s: float | None = None
     actors: Mapping[int, str] = field(default_factory=dict[int, str])
+    timeline: Mapping[str, Any] | None = None
 
     @property
     def over(self) -> bool:
@@ -55,7 +59,14 @@ class RunRecord:
     @property
     def attempt(self) -> int:
         """The number of the last attempt that has begun; 0 while the run is queued."""
-        return max((each.data["attempt"] for each in self._metadata), default=0)
+        seen = [each.data["attempt"] for each in self._metadata]
+        return max([*seen, *self.begun], default=0)
+
+    @property
+    def begun(self) -> dict[int, float]:
+        """The time at which each attempt has begun, as the timeline tells."""
+        told = [] if self.timeline is None else self.timeline["attempts"]
+        return {each["attempt"]: seconds_of(each["start"]) for each in told}
 
     @property
     def actor(self) -> str:
@@ -64,13 +75,15 @@ class RunRecord:
 
     @property
     def began_s(self) -> float | None:
-        return next((each.at_s for each in self._metadata), None)
+        return next((each.at_s for each in self._metadata), None) or min(
+            self.begun.values(), default=None
+        )
 
     @property
     def seen_until_s(self) -> float:
         """The time of the last known event."""
         last_s = self.events[-1].at_s if self.events else self.asked_s
-        return max(last_s, self.ended_s or 0.0)
+        return max(last_s, self.ended_s or 0.0, *self.begun.values())
 
     @property
     def _metadata(self) -> list[Event]:
@@ -112,61 +125,68 @@ class Span:
 def spans(record: RunRecord) -> list[Span]:
     """Returns the intervals of a run: its time in the queue, its attempts and their nodes.
 
-    ``running`` is an attempt from its start to its end; the intervals of its nodes lie within it.
+    They are those of the server's timeline. ``running`` is an attempt from its start to its end;
+    the intervals of its nodes lie within it. Without a timeline the run was queued, or rejected.
     """
-    begun_s = record.began_s
-    queued_until_s = begun_s if begun_s is not None else record.seen_until_s
-    found = [Span(kind="queued", began_s=record.asked_s, ended_s=queued_until_s)]
-    open_tasks: dict[str, tuple[str, float]] = {}
-    attempt, last_s, begun_at_s = 0, record.asked_s, record.asked_s
-    for event in record.events:
-        if event.name == "metadata":
-            if attempt:
-                found += _attempt_over(open_tasks, begun_at_s, last_s, attempt)
-                found.append(
-                    Span(
-                        kind="recovering",
-                        began_s=last_s,
-                        ended_s=event.at_s,
-                        attempt=event.data["attempt"],
-                    )
-                )
-            attempt, begun_at_s = event.data["attempt"], event.at_s
-            open_tasks = {}
-        elif event.name == "tasks":
-            found += _task(open_tasks, event, attempt)
-        last_s = event.at_s
-    if attempt:
-        found += _attempt_over(open_tasks, begun_at_s, record.seen_until_s, attempt)
+    if record.timeline is None:
+        until_s = record.seen_until_s if record.began_s is None else record.began_s
+        return [Span(kind="queued", began_s=record.asked_s, ended_s=until_s)]
+    found: list[Span] = []
+    for each in record.timeline["spans"]:
+        began_s = seconds_of(each["start"])
+        ended_s = record.seen_until_s if each["end"] is None else seconds_of(each["end"])
+        found.append(
+            Span(
+                kind=each["kind"],
+                began_s=began_s,
+                ended_s=max(began_s, ended_s),
+                name=each["name"],
+                attempt=each["attempt"],
+                cut=each["cut"],
+            )
+        )
     return found
 
 
-def _task(open_tasks: dict[str, tuple[str, float]], event: Event, attempt: int) -> Iterable[Span]:
-    task_id, name = event.data["id"], event.data["name"]
-    if "result" not in event.data and "interrupts" not in event.data:
-        open_tasks[task_id] = name, event.at_s
-    elif task_id in open_tasks:
-        name, began_s = open_tasks.pop(task_id)
-        yield Span(kind="node", began_s=began_s, ended_s=event.at_s, name=name, attempt=attempt)
+def record_of(timeline: Mapping[str, Any], label: str = "") -> RunRecord:
+    """Returns the record of a run that was not followed, from the server's timeline of it.
+
+    Args:
+        timeline: the answer of ``GET /threads/{thread_id}/runs/{run_id}/timeline``.
+        label: the name of the run in tables and pictures; by default the end of its id.
+    """
+    ended = timeline["ended_at"]
+    return RunRecord(
+        label=label or timeline["run_id"][-8:],
+        graph=timeline["graph_id"],
+        asked_s=seconds_of(timeline["created_at"]),
+        run_id=timeline["run_id"],
+        thread_id=timeline["thread_id"],
+        status=timeline["status"],
+        ended_s=None if ended is None else seconds_of(ended),
+        actors={each["attempt"]: each["actor"] for each in timeline["attempts"]},
+        timeline=timeline,
+    )
 
 
-def _attempt_over(
-    open_tasks: Mapping[str, tuple[str, float]], began_s: float, at_s: float, attempt: int
-) -> list[Span]:
-    return [
-        Span(kind="running", began_s=began_s, ended_s=at_s, attempt=attempt),
-        *(
-            Span(kind="node", began_s=node_s, ended_s=at_s, name=name, attempt=attempt, cut=True)
-            for name, node_s in open_tasks.values()
-        ),
-    ]
+def seconds_of(moment: str) -> float:
+    """Returns a time of the server as Unix time in seconds."""
+    return datetime.fromisoformat(moment).timestamp()
 
 
 def running_nodes(record: RunRecord) -> list[str]:
-    """Returns the nodes that are running now."""
-    if record.over:
-        return []
-    return [span.name for span in spans(record) if span.cut and span.attempt == record.attempt]
+    """Returns the nodes that are running now, as the run's events tell."""
+    open_tasks: dict[str, str] = {}
+    for event in record.events if not record.over else ():
+        if event.name == "metadata":
+            open_tasks = {}
+        elif event.name == "tasks":
+            is_end = "result" in event.data or "interrupts" in event.data
+            if is_end:
+                open_tasks.pop(event.data["id"], None)
+            else:
+                open_tasks[event.data["id"]] = event.data["name"]
+    return [*open_tasks.values()]
 
 
 def messages(events: Iterable[Event]) -> list[tuple[str, str]]:

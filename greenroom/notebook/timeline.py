@@ -5,7 +5,7 @@ Needs only records (`greenroom.notebook.recording`). A row is a run or an actor.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from matplotlib.axes import Axes
@@ -16,7 +16,7 @@ from matplotlib.patches import Patch
 from greenroom.notebook.display import COLORS, short_actor
 from greenroom.notebook.following import Run
 from greenroom.notebook.picture import Picture
-from greenroom.notebook.recording import RunRecord, Span, spans
+from greenroom.notebook.recording import RunRecord, Span, record_of, spans
 
 NODE_COLORS = (
     "#4c78a8", "#f58518", "#54a24b", "#b279a2", "#72b7b2", "#eeca3b", "#9d755d", "#ff9da6",
@@ -24,6 +24,7 @@ NODE_COLORS = (
 RUNNING_COLOR = "#9fb3c8"
 QUEUED_COLOR = "#dddddd"
 RECOVERING_COLOR = "#f6c4bd"
+PAUSED_COLOR = "#f3e2b3"
 CUT_HATCH = "xxx"
 ACTOR_COLOR = "#333333"
 ENDS = {
@@ -47,7 +48,7 @@ NAME_SHARE = 0.04
 
 
 def timeline(
-    runs: Iterable[Run | RunRecord],
+    runs: Iterable[Run | RunRecord | Mapping[str, Any]],
     *,
     title: str = "",
     rows: Literal["runs", "actors"] = "runs",
@@ -55,15 +56,21 @@ def timeline(
     """Draws the intervals of runs.
 
     Args:
-        runs: followed runs, or their records.
+        runs: followed runs, or their records, or timelines of the server (``.../timeline``).
         rows: a row per run, or a row per actor with all runs that it executed.
     """
-    records = [each.record if isinstance(each, Run) else each for each in runs]
+    records = [_record(each) for each in runs]
     if not records:
         raise ValueError("There is no run to draw.")
     drawing = _Drawing(records, rows)
     drawing.draw(title)
     return Picture(drawing.figure, f"a timeline of {len(records)} runs")
+
+
+def _record(run: Run | RunRecord | Mapping[str, Any]) -> RunRecord:
+    if isinstance(run, Run):
+        return run.record
+    return run if isinstance(run, RunRecord) else record_of(run)
 
 
 class _Drawing:
@@ -113,6 +120,10 @@ class _Drawing:
         match span.kind:
             case "queued":
                 look |= {"color": QUEUED_COLOR, "hatch": "", "zorder": 1}
+            case "starting":
+                return  # the attempt's bar shows it
+            case "paused":
+                look |= {"color": PAUSED_COLOR, "zorder": 1}
             case "running":
                 look |= {"color": RUNNING_COLOR, "height": BAR_HEIGHT / 6, "zorder": 1}
             case "recovering":
@@ -132,15 +143,14 @@ class _Drawing:
         if self._many:
             return
         free_from_s = 0.0
-        for event in record.events:
-            if event.name != "metadata" or event.data["attempt"] not in record.actors:
+        for attempt, begun_s in record.begun.items():
+            if attempt not in record.actors:
                 continue
-            attempt = event.data["attempt"]
             # Two names on one another cannot be read; the line says that there was another one.
-            if event.at_s >= free_from_s:
+            if begun_s >= free_from_s:
                 self._axes.annotate(
                     short_actor(record.actors[attempt]),
-                    (event.at_s - self._began_s, row + BAR_HEIGHT / 2),
+                    (begun_s - self._began_s, row + BAR_HEIGHT / 2),
                     xytext=(1, -1),
                     textcoords="offset points",
                     fontsize=6.5,
@@ -148,10 +158,10 @@ class _Drawing:
                     color=ACTOR_COLOR,
                     verticalalignment="top",
                 )
-                free_from_s = event.at_s + self._length_s * NAME_SHARE
+                free_from_s = begun_s + self._length_s * NAME_SHARE
             if attempt > 1:
                 self._axes.plot(
-                    [event.at_s - self._began_s] * 2,
+                    [begun_s - self._began_s] * 2,
                     [row - BAR_HEIGHT / 2, row + BAR_HEIGHT / 2],
                     color="#c0392b",
                     linewidth=1.2,
@@ -221,6 +231,8 @@ class _Drawing:
             entries.append(Patch(color=QUEUED_COLOR, label="queued"))
         if "running" in self._shown:
             entries.append(Line2D([], [], color=RUNNING_COLOR, linewidth=2, label="between nodes"))
+        if "paused" in self._shown:
+            entries.append(Patch(color=PAUSED_COLOR, label="paused"))
         entries += [Patch(color=color, label=name) for name, color in self._colors.items()]
         if "cut" in self._shown:
             entries.append(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from greenroom.core.inputs import TAKEN, HeardInput, InputStatus, Taking
+from greenroom.core.pausing import Pause, pause_of
 from greenroom.core.runs import RunFacts
 from greenroom.core.sharding import WHOLE, Shard
 from greenroom.persistence.database import Connection, Pool, retrying, rows_of, timestamp
@@ -62,10 +63,12 @@ class ForAttempt:
     Attributes:
         waiting: what it has not taken, in order.
         taken: the notes of what its earlier attempts have taken, in order.
+        pause: the pause that is wanted of it, or None.
     """
 
     waiting: list[HeardInput]
     taken: list[Taking]
+    pause: Pause | None = None
 
 
 async def inputs_for(pool: Pool, run_id: str, sealing: Sealing = UNSEALED) -> ForAttempt:
@@ -111,7 +114,9 @@ async def inputs_for(pool: Pool, run_id: str, sealing: Sealing = UNSEALED) -> Fo
         for row in rows
         if row["status"] == InputStatus.TAKEN and row["attempt"] is not None
     ]
-    return ForAttempt(waiting=waiting, taken=taken)
+    wanted = await rows_of(pool, "SELECT pause FROM greenroom.runs WHERE run_id = %s", [run_id])
+    pause = pause_of(wanted[0]["pause"]) if wanted else None
+    return ForAttempt(waiting=waiting, taken=taken, pause=pause)
 
 
 # --- for a registry -------------------------------------------------------------------------------

@@ -114,6 +114,42 @@ class Cron(Answer):
     updated_at: str
 
 
+class Stack(Answer):
+    run_id: str
+    thread_id: str
+    attempt: int
+    actor: str
+    host: str
+    pid: int
+    taken_at: str
+    by: Literal["actor", "signal"]
+    memory_bytes: int | None
+    cpu_percent: float | None
+    nodes: list[dict[str, Any]]
+    threads: list[dict[str, Any]]
+    tasks: list[dict[str, Any]]
+
+
+class Paused(Answer):
+    run_id: str
+    thread_id: str
+    paused: dict[str, Any] | None
+
+
+class Timeline(Answer):
+    run_id: str
+    thread_id: str
+    assistant_id: str
+    graph_id: str
+    status: str
+    error: dict[str, Any] | None
+    created_at: str
+    ended_at: str | None
+    attempts: list[dict[str, Any]]
+    spans: list[dict[str, Any]]
+    inputs: list[dict[str, Any]]
+
+
 class Runtime(Answer):
     at: str
     pools: list[dict[str, Any]]

@@ -20,6 +20,7 @@ from actors.run.node_threads import NodeThreads
 from greenroom.core.errors import DatabaseUnavailable, Fenced, NotFound
 from greenroom.core.events import Event, EventLog
 from greenroom.core.inputs import TAKEN, HeardInput, Taking
+from greenroom.core.pausing import Pause, Waiting
 from greenroom.core.runs import Report, RunStatus
 from greenroom.graphs.configuration import GraphSpec
 from greenroom.graphs.loading import LoadedGraph
@@ -92,6 +93,8 @@ class Actor:
         self.left_with: list[int] = []
         self.said: list[HeardInput] = []
         self.takings: list[Taking] = []
+        self.wanted: Pause | None = None
+        self.waits: list[Waiting] = []
         self.changes = changes
 
     def say(self, attempt: Attempt, **content: Any) -> str:
@@ -109,11 +112,20 @@ class Actor:
         done = {taking.input_id for taking in self.takings}
         waiting = [each for each in self.said if each.input_id not in done]
         taken = [each for each in self.takings if each.reason is None]
-        return ForAttempt(waiting=waiting, taken=taken)
+        return ForAttempt(waiting=waiting, taken=taken, pause=self.wanted)
 
     async def _note_input(self, owner: Any, taking: Taking) -> None:
         await self.does("note")
         self.takings.append(taking)
+
+    async def _tell_waiting(self, waiting: Waiting) -> None:
+        await self.does("waiting")
+        self.waits.append(waiting)
+
+    def pause(self, attempt: Attempt, wanted: Pause | None) -> None:
+        """Wants something of a run; the registry then tells the attempt."""
+        self.wanted = wanted
+        attempt.hear()
 
     async def _first(self, state: State) -> State:
         return {"y": 1}
@@ -192,6 +204,7 @@ class Actor:
             "save_values": self._save_values,
             "inputs_for": self._inputs_for,
             "note_input": self._note_input,
+            "tell_waiting": self._tell_waiting,
             "report": self.report,
             "finished": self._finished,
             "grown": lambda: None,

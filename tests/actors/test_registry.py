@@ -190,6 +190,10 @@ class Theatre:
             cursor = await connection.execute(sql, params)  # type: ignore[arg-type]
             return [tuple(row.values()) for row in await cursor.fetchall()]
 
+    async def execute(self, sql: str, *params: Any) -> None:
+        async with self.pool.connection() as connection:
+            await connection.execute(sql, params)  # type: ignore[arg-type]
+
     async def status(self, run_id: str) -> str | None:
         rows = await self.rows("SELECT status FROM greenroom.runs WHERE run_id = %s", run_id)
         return rows[0][0] if rows else None

@@ -16,6 +16,8 @@ from greenroom.core.idempotency import OnceKey, Reservation
 from greenroom.core.identity import system_assistant_id
 from greenroom.core.inputs import Injection, InputStatus, NewInput, SaidInput
 from greenroom.core.limits import RunsOfCaller
+from greenroom.core.nodes import NodeNote
+from greenroom.core.pausing import Pause, PauseRequest
 from greenroom.core.ports import (
     InputQuestion,
     JsonObject,
@@ -38,6 +40,7 @@ from greenroom.core.searches import (
     Page,
 )
 from greenroom.core.thread_log import LogEvent, LogPart
+from greenroom.core.timeline import StoredLife
 from greenroom.wire.sse import frame, passes
 from tests.scopes import admits
 
@@ -240,6 +243,19 @@ class MemoryRecords:
             for number, new in self.inputs.get(run_id, {}).values()
         ]
 
+    async def stored_life(self, thread_id, run_id, *, scope) -> StoredLife | None:
+        run = await self.get_run(thread_id, run_id, scope=scope)
+        if run is None:
+            return None
+        record = {name: run.get(name) for name in ("run_id", "thread_id", "assistant_id", "status")}
+        return StoredLife(
+            record={**record, "graph_id": "counter", "error": None},
+            created_ms=1_000,
+            ended_ms=9_000 if RunStatus(run["status"]).is_terminal else None,
+            history=[["start", 2_000, 1, "a1", "h", 7]],
+            notes={},
+        )
+
     async def list_runs(
         self, thread_id, *, limit, offset, status, scope
     ) -> list[JsonObject] | None:
@@ -379,6 +395,8 @@ class MemoryRuntime:
         self.log_grew = asyncio.Event()
         self.sinces: list[int] = []
         self.pruned: list[str] = []
+        self.pauses: dict[str, Pause | None] = {}
+        self.asked_notes: list[tuple[str, int, str]] = []
         self.embedded: list[tuple[Any, ...]] = []
         self.sent_again: list[tuple[str, str]] = []
         self.saved: list[Cron] = []
@@ -409,6 +427,24 @@ class MemoryRuntime:
             status=InputStatus.WAITING,
             said_at=NOW,
         )
+
+    async def pause(self, request: PauseRequest, *, scope: Scope) -> Pause | None:
+        if self.fail:
+            raise self.fail
+        run = self.records.runs.get(request.run_id)
+        if run is None or run["thread_id"] != request.thread_id:
+            raise NotFound("Run not found")
+        if not self.records.is_within(request.thread_id, scope):
+            raise NotFound("Run not found")
+        if RunStatus(run["status"]).is_terminal:
+            raise Conflict(f"Run {request.run_id} is over (status: {run['status']}).")
+        before = self.pauses.get(request.run_id)
+        if before is None and request.action != "pause":
+            raise Conflict("The run is not paused. Pause it first.")
+        self.pauses[request.run_id] = (
+            None if request.action == "resume" else Pause(name=request.name, since=NOW, next=("n",))
+        )
+        return self.pauses[request.run_id]
 
     async def create(self, request: RunRequest) -> CreatedRun:
         if self.fail:
@@ -701,6 +737,21 @@ class MemoryRuntime:
             "latency": {},
             "deaths": [],
         }
+
+    async def stack(self, thread_id: str, run_id: str, *, scope: Scope) -> JsonObject:
+        run = self.records.runs.get(run_id)
+        if run is None or run["thread_id"] != thread_id:
+            raise NotFound("Run not found")
+        if not self.records.is_within(thread_id, scope):
+            raise NotFound("Run not found")
+        if RunStatus(run["status"]).is_terminal:
+            raise Conflict("The run is over: no process executes it.")
+        return {"attempt": 1, "actor": "a1", "by": "actor", "threads": [], "tasks": []}
+
+    async def notes(self, run_id: str, attempt: int, actor: str) -> list[NodeNote] | None:
+        self.asked_notes.append((run_id, attempt, actor))
+        note = NodeNote(name="step", namespace="", step=1, task_id="t", start_ms=3_000)
+        return [note]
 
     async def info(self) -> JsonObject:
         if self.fail:

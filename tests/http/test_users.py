@@ -24,13 +24,14 @@ from greenroom.auth.calls import Inline
 from greenroom.core.access import AuthSpec
 from greenroom.core.events import Event, first_seq
 from greenroom.core.identity import system_assistant_id
+from greenroom.core.pausing import Pause
 from greenroom.core.thread_log import LogEvent, LogPart
 from greenroom.http.app import PARTS, create_app
 from greenroom.http.edge import Connections
 from greenroom.http.openai.response_objects import response_id
 from greenroom.http.settings import HttpSettings
 from tests.http import owners
-from tests.http.edge_doubles import GRAPHS, MemoryRecords, MemoryRuntime
+from tests.http.edge_doubles import GRAPHS, NOW, MemoryRecords, MemoryRuntime
 from tests.http.test_deliveries import a_delivery
 
 MOUNTS = ("", "/api")
@@ -118,6 +119,11 @@ ROWS: dict[str, Row] = {
         "same", lambda ids: {"input": {"x": 1}}, busy=True
     ),
     "GET /threads/{thread_id}/runs/{run_id}/input": Row("same", busy=True),
+    "GET /threads/{thread_id}/runs/{run_id}/stack": Row("same", busy=True),
+    "POST /threads/{thread_id}/runs/{run_id}/pause": Row("same", busy=True),
+    "POST /threads/{thread_id}/runs/{run_id}/step": Row("same", busy=True),
+    "POST /threads/{thread_id}/runs/{run_id}/resume": Row("same", busy=True),
+    "GET /threads/{thread_id}/runs/{run_id}/timeline": Row("same", busy=True),
     "POST /runs": Row("same", lambda ids: {"assistant_id": ids.assistant, "input": {}}),
     "POST /runs/stream": Row("same", lambda ids: {"assistant_id": ids.assistant, "input": {}}),
     "POST /runs/wait": Row("same", lambda ids: {"assistant_id": ids.assistant, "input": {}}),
@@ -399,6 +405,7 @@ async def made_by_maker(world: World) -> Ids:
     run = (await post(f"/threads/{thread}/runs", RUN(None)))["run_id"]
     world.runtime.begin = begin
     busy = (await post(f"/threads/{thread}/runs", RUN(None)))["run_id"]
+    world.runtime.pauses[busy] = Pause(name="p", since=NOW)
     world.records.deliveries[run] = {**a_delivery(run), "thread_id": thread}
     world.runtime.begin = ends
     assistant = await post("/assistants", {"graph_id": "counter", "name": "mine", **marked})

@@ -6,8 +6,15 @@ import dataclasses
 
 import pytest
 
-from greenroom.notebook.recording import messages, running_nodes, spans, text_of, time_of
-from tests.notebook.records import asking, crashed, plain, rejected
+from greenroom.notebook.recording import (
+    messages,
+    record_of,
+    running_nodes,
+    spans,
+    text_of,
+    time_of,
+)
+from tests.notebook.records import asking, crashed, drawn, plain, rejected
 
 
 def kinds(record: object) -> list[tuple[str, str, float, float, bool]]:
@@ -20,9 +27,10 @@ def kinds(record: object) -> list[tuple[str, str, float, float, bool]]:
 def test_a_run_is_queued_until_its_first_attempt_and_then_its_nodes_run() -> None:
     assert kinds(plain()) == [
         ("queued", "", 0.0, 0.5, False),
+        ("running", "", 0.5, 1.6, False),
+        ("starting", "", 0.5, 0.6, False),
         ("node", "think", 0.6, 1.0, False),
         ("node", "act", 1.1, 1.5, False),
-        ("running", "", 0.5, 1.6, False),
     ]
 
 
@@ -44,23 +52,20 @@ def test_nodes_that_are_running_are_those_that_have_not_finished() -> None:
     assert running_nodes(over) == []
 
 
-def test_two_tasks_of_one_node_are_two_spans() -> None:
-    from tests.notebook.records import began, finished, metadata
+def test_a_run_that_was_not_followed_has_the_same_intervals() -> None:
+    followed = crashed()
+    assert followed.timeline is not None
+    stored = record_of(followed.timeline)
+    assert kinds(stored) == kinds(followed)
+    assert (stored.label, stored.attempt, stored.status) == ("12345678", 2, "success")
+    assert (stored.began_s, stored.seen_until_s) == (100.1, 102.1)
+    assert dict(stored.actors) == dict(followed.actors)
 
-    both = dataclasses.replace(
-        plain(),
-        events=(
-            metadata(100.1),
-            began(100.2, "read", "a"),
-            began(100.3, "read", "b"),
-            finished(100.5, "read", "b"),
-            finished(100.9, "read", "a"),
-        ),
-    )
-    assert [s[1:4] for s in kinds(both) if s[0] == "node"] == [
-        ("read", 0.3, 0.5),
-        ("read", 0.2, 0.9),
-    ]
+
+def test_what_still_runs_lasts_until_it_was_last_seen() -> None:
+    shown = drawn(100.0, None, {1: (100.1, "a")}, (1, "act", 1, 100.2, None))
+    live = dataclasses.replace(plain(), timeline=shown, ended_s=None)
+    assert kinds(live)[-1] == ("node", "act", 0.2, 1.5, False)
 
 
 def test_tokens_are_joined_by_message() -> None:

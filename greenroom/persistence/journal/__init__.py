@@ -5,7 +5,8 @@
 | `group_commit` | `Journal`, the one writer: gathers writes and commits them together |
 | `epochs` | which registry may write |
 | `run_writes` | one function for each statement about a run, which makes a `Write` of it |
-| `thread_writes`, `cron_writes`, `input_writes` | the same for threads, crons and inputs of runs |
+| `thread_writes`, `cron_writes` | the same for threads and crons |
+| `input_writes`, `pause_writes` | the same for what is said to runs, and for their pauses |
 | `recovery` | the reads of a registry that starts, or that is asked for a run that is over |
 
 The journal makes only small writes, since all writes wait for one commit after the other. Long
@@ -34,6 +35,7 @@ from greenroom.persistence.journal.input_writes import (
     unsay,
     waiting_inputs,
 )
+from greenroom.persistence.journal.pause_writes import note_waiting, want_pause
 from greenroom.persistence.journal.recovery import (
     InFlight,
     find_run,
@@ -96,6 +98,7 @@ __all__ = [
     "next_generation",
     "note_cancel",
     "note_pruned",
+    "note_waiting",
     "number_run",
     "requeue",
     "reset_thread_status",
@@ -110,5 +113,6 @@ __all__ = [
     "threads_with_remains",
     "unsay",
     "waiting_inputs",
+    "want_pause",
     "was_cancel_heard",
 ]

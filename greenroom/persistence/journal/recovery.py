@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from greenroom.core.pausing import Pause, pause_of
 from greenroom.core.runs import CancelAction, MultitaskStrategy, OfRun, RunFacts, RunStatus
 from greenroom.core.sharding import WHOLE, Shard
 from greenroom.persistence.assistant_deletions import OF_DELETED_ASSISTANT
@@ -22,6 +23,7 @@ class InFlight(OfRun):
     Attributes:
         deaths: how often the run's process died.
         cancel: how it was cancelled; also if its assistant was deleted.
+        pause: the pause that is wanted, or None.
         due_in_s: seconds until a delayed run is due; None or negative: the run is due.
     """
 
@@ -32,6 +34,7 @@ class InFlight(OfRun):
     actor: str | None
     multitask_strategy: MultitaskStrategy
     cancel: CancelAction | None
+    pause: Pause | None
     due_in_s: float | None
 
 
@@ -53,7 +56,7 @@ _IN_FLIGHT = f"""
 SELECT run_id::text, thread_id, assistant_id::text, graph_id, status, attempt, deaths, actor,
     temporary, resumable, resumes, webhook, assistant_version, assistant_revision,
     auth_user::text AS "user", logged,
-    multitask_strategy,
+    multitask_strategy, pause,
     coalesce(stop, CASE WHEN {OF_DELETED_ASSISTANT} THEN 'interrupt' END) AS cancel,
     extract(epoch FROM due_at - clock_timestamp())::float8 AS due_in_s
 FROM greenroom.runs"""
@@ -93,6 +96,10 @@ async def was_cancel_heard(connection: Connection, name: str) -> bool:
 
 
 def _found(row: dict[str, Any]) -> InFlight:
-    values: dict[str, Any] = {**row, "status": RunStatus(row["status"])}
+    values: dict[str, Any] = {
+        **row,
+        "status": RunStatus(row["status"]),
+        "pause": pause_of(row["pause"]),
+    }
     facts = RunFacts(**{name: values.pop(name) for name in _FACTS})
     return InFlight(facts=facts, **values)

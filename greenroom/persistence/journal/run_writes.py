@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Literal
 
 from greenroom.core.crons import Firing
+from greenroom.core.nodes import NO_NODES
 from greenroom.core.runs import CancelAction, RunRequest, RunStatus
+from greenroom.core.timeline import Entry
 from greenroom.persistence.journal.group_commit import Write
 from greenroom.persistence.making_once import FORGET, HELD, MAY_MAKE, NOTED, params_of
 from greenroom.persistence.scoping import named_condition
@@ -62,7 +65,7 @@ made AS (
     INSERT INTO greenroom.runs (run_id, thread_id, assistant_id, graph_id, status, attempt,
         actor, kwargs, metadata, multitask_strategy, temporary, resumable, resumes, webhook,
         due_at, started_at, assistant_version, assistant_revision, caller,
-        auth_user, logged, log_number)
+        auth_user, logged, log_number, history)
     SELECT %(run)s, thread_id, %(assistant)s, %(graph)s, %(status)s, %(attempt)s, %(actor)s,
         (%(kwargs)s::text || coalesce(metadata::text || %(more_kwargs)s::text, ''))::json,
         metadata, %(strategy)s, %(temporary)s, %(resumable)s OR logged,
@@ -71,7 +74,7 @@ made AS (
             THEN clock_timestamp() + make_interval(secs => %(after_s)s::float8) END,
         CASE WHEN %(actor)s::text IS NOT NULL THEN clock_timestamp() END,
         %(version)s, %(state)s, %(caller)s, %(user)s::json, logged,
-        CASE WHEN logged AND %(actor)s::text IS NOT NULL THEN log_runs END
+        CASE WHEN logged AND %(actor)s::text IS NOT NULL THEN log_runs END, %(history)s::jsonb
     FROM merged
     ON CONFLICT (run_id) DO NOTHING
     RETURNING created_at, metadata, logged, log_number)
@@ -107,7 +110,8 @@ _CREATED = "SELECT created_at, metadata::text FROM greenroom.runs WHERE run_id =
 
 _START = """
 UPDATE greenroom.runs SET status = 'running', attempt = %(attempt)s, actor = %(actor)s,
-    started_at = coalesce(started_at, clock_timestamp()), updated_at = clock_timestamp()
+    started_at = coalesce(started_at, clock_timestamp()), updated_at = clock_timestamp(),
+    history = history || %(history)s::jsonb
 WHERE run_id = %(run)s AND status IN ('pending', 'running') AND attempt <= %(attempt)s
 RETURNING kwargs::text, attempt = 1 AND NOT EXISTS (
     SELECT 1 FROM checkpoints WHERE checkpoints.thread_id = runs.thread_id)"""
@@ -135,14 +139,17 @@ _STORE_CANCEL = "UPDATE greenroom.runs SET stop = coalesce(stop, %(stop)s) WHERE
 
 _REQUEUE = """
 UPDATE greenroom.runs SET status = 'pending', actor = NULL, deaths = deaths + %(deaths)s,
-    requeued_because = %(because)s, updated_at = clock_timestamp()
+    requeued_because = %(because)s, updated_at = clock_timestamp(),
+    history = history || %(history)s::jsonb, nodes = nodes || %(nodes)s::jsonb
 WHERE run_id = %(run)s AND status = 'running' AND attempt = %(attempt)s"""
 
 _NOTE_CANCEL = "INSERT INTO greenroom.cancels (name) VALUES (%(name)s) ON CONFLICT DO NOTHING"
 
 _END = """
 UPDATE greenroom.runs SET status = %(status)s, error = %(error)s, due_at = NULL,
-    output_keys = %(output_keys)s::jsonb, updated_at = clock_timestamp()
+    output_keys = %(output_keys)s::jsonb, updated_at = clock_timestamp(), pause = NULL,
+    history = history || jsonb_build_array(jsonb_build_array('end', %(at_ms)s::bigint, attempt)),
+    nodes = nodes || %(nodes)s::jsonb
 WHERE run_id = %(run)s AND status IN ('pending', 'running')"""
 
 _DELETE_EVENTS = "DELETE FROM greenroom.run_events WHERE run_id = %(run)s"
@@ -160,7 +167,13 @@ FROM greenroom.runs WHERE run_id = %(run)s AND resumes"""
 # --- writes ---------------------------------------------------------------------------------------
 
 
-def admit(request: RunRequest, *, actor: str | None, firing: Firing | None = None) -> Write:
+def admit(
+    request: RunRequest,
+    *,
+    actor: str | None,
+    firing: Firing | None = None,
+    begin: Entry | None = None,
+) -> Write:
     """Adds a new run and makes its thread ``busy``.
 
     The write gives ``(created_at, is_current, is_first, metadata, logged, number)``, or no row when
@@ -177,6 +190,7 @@ def admit(request: RunRequest, *, actor: str | None, firing: Firing | None = Non
         actor: the actor that executes the run in attempt 1, at once; None: the run is pending.
         firing: the due date of a cron that the run is for. The run is added only if the cron is
             still due then; the caller commits `cron_writes.advance_cron` with it.
+        begin: the entry of attempt 1 in the run's history.
 
     A run with an ``Idempotency-Key`` is only added while the key is reserved and has not made it
     before, and one with an injection only if it was not said to another run before; otherwise the
@@ -230,6 +244,7 @@ def admit(request: RunRequest, *, actor: str | None, firing: Firing | None = Non
             "after_s": request.after_s,
             "caller": request.caller,
             "logged": request.logged,
+            "history": _entries(begin),
         },
     )
 
@@ -242,17 +257,25 @@ def created(run_id: str) -> Write:
     return Write(_CREATED, {"run": run_id})
 
 
-def start(run_id: str, attempt: int, actor: str, *, log_of: str | None = None) -> Write:
+def start(
+    run_id: str,
+    attempt: int,
+    actor: str,
+    *,
+    log_of: str | None = None,
+    begin: Entry | None = None,
+) -> Write:
     """Begins an attempt of a run on an actor. The write gives ``(kwargs, is_first)``.
 
     Args:
         log_of: the thread to whose log the run belongs, if it does: the run is numbered there, and
             the write gives its number as well.
+        begin: the entry of the attempt in the run's history.
 
     ``is_first`` says that the thread has no checkpoint. It is false for each later attempt: the
     attempt before may have written a checkpoint while this statement waited for it.
     """
-    given = {"run": run_id, "attempt": attempt, "actor": actor}
+    given = {"run": run_id, "attempt": attempt, "actor": actor, "history": _entries(begin)}
     if log_of is not None:
         return Write(_START_LOGGED, {**given, "thread": log_of})
     return Write(_START, given)
@@ -268,7 +291,7 @@ def store_cancel(run_id: str, action: CancelAction) -> Write:
     return Write(_STORE_CANCEL, {"run": run_id, "stop": action})
 
 
-def requeue(run_id: str, attempt: int, because: Requeued) -> Write:
+def requeue(run_id: str, attempt: int, because: Requeued, nodes: bytes = NO_NODES) -> Write:
     """Makes a run pending again after the loss of its attempt.
 
     From now on the fence rejects all writes of that attempt.
@@ -277,6 +300,7 @@ def requeue(run_id: str, attempt: int, because: Requeued) -> Write:
         run_id: the run.
         attempt: the lost attempt; a run in a later attempt does not change.
         because: the reason for the run's record; only ``died`` counts as a death.
+        nodes: as of `Report.nodes`.
     """
     return Write(
         _REQUEUE,
@@ -285,6 +309,8 @@ def requeue(run_id: str, attempt: int, because: Requeued) -> Write:
             "attempt": attempt,
             "because": because,
             "deaths": int(because == "died"),
+            "history": _entries(["lost", _now_ms(), attempt, because]),
+            "nodes": nodes.decode(),
         },
     )
 
@@ -295,7 +321,11 @@ def note_cancel(name: str) -> Write:
 
 
 def end_run(
-    run_id: str, status: RunStatus, error: bytes | None, output_keys: bytes | None = None
+    run_id: str,
+    status: RunStatus,
+    error: bytes | None,
+    output_keys: bytes | None = None,
+    nodes: bytes = NO_NODES,
 ) -> Write:
     """Ends a run that is not over.
 
@@ -304,6 +334,7 @@ def end_run(
         status: a terminal status.
         error: JSON.
         output_keys: JSON, as in `Outcome`; by them the thread's values become the run's output.
+        nodes: as of `Report.nodes`.
     """
     return Write(
         _END,
@@ -312,6 +343,8 @@ def end_run(
             "status": status,
             "error": error.decode() if error is not None else None,
             "output_keys": output_keys.decode() if output_keys is not None else None,
+            "at_ms": _now_ms(),
+            "nodes": nodes.decode(),
         },
     )
 
@@ -340,3 +373,12 @@ def keep_heads(run_id: str) -> Write:
     The registry commits this with the start of the run.
     """
     return Write(_KEEP_HEADS, {"run": run_id})
+
+
+def _entries(entry: Entry | None) -> str:
+    """Returns what is appended to the history of a run (`greenroom.core.timeline`)."""
+    return json.dumps([] if entry is None else [entry])
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

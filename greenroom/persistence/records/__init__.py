@@ -5,6 +5,7 @@
 | `queries` | `Queries`: queries PostgreSQL, and translates its errors; shared parts of SQL |
 | `assistants`, `threads`, `runs`, `crons` | questions about one kind of record, and its shape |
 | `inputs` | what was said to runs |
+| `timelines` | what is stored of a run's life |
 | `feedback` | what people say about runs |
 | `pushes` | who is told about A2A tasks |
 | `keys` | keys of requests that clients may repeat, and what was made under them |
@@ -17,7 +18,6 @@ from greenroom.persistence.records.assistants import AssistantRecords
 from greenroom.persistence.records.crons import CronRecords
 from greenroom.persistence.records.deliveries import DeliveryRecords
 from greenroom.persistence.records.feedback import FeedbackRecords
-from greenroom.persistence.records.inputs import InputRecords
 from greenroom.persistence.records.items import (
     ItemQueries,
     ItemRecords,
@@ -27,6 +27,7 @@ from greenroom.persistence.records.pushes import PushRecords
 from greenroom.persistence.records.runs import RunRecords
 from greenroom.persistence.records.system_assistants import name_assistants, register_assistants
 from greenroom.persistence.records.threads import WALK, ThreadRecords
+from greenroom.persistence.records.timelines import TimelineRecords
 from greenroom.persistence.records.usage import UsageQueries
 
 __all__ = [
@@ -43,7 +44,7 @@ class PostgresRecords(
     AssistantRecords,
     ThreadRecords,
     RunRecords,
-    InputRecords,
+    TimelineRecords,
     FeedbackRecords,
     CronRecords,
     DeliveryRecords,

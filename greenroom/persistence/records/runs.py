@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from psycopg.types.json import Jsonb
 
+from greenroom.core.pausing import pause_of
 from greenroom.core.ports import (
     JsonObject,
 )
@@ -26,7 +27,7 @@ from greenroom.sealing.runs import opened_run
 
 _COLUMNS = (
     "run_id, thread_id, assistant_id, metadata, status, kwargs, multitask_strategy, created_at,"
-    " updated_at, assistant_version"
+    " updated_at, assistant_version, pause"
 )
 _ORDERS = frozenset({"created_at"})
 _NOT_DELETED = (
@@ -116,8 +117,10 @@ def _and_there(where: str) -> str:
 
 
 def _run(row: JsonObject) -> JsonObject:
+    pause = pause_of(row.pop("pause"))
     return {
         **row,
+        **({"paused": pause.shown()} if pause is not None else {}),
         "run_id": str(row["run_id"]),
         "assistant_id": str(row["assistant_id"]),
         "created_at": timestamp(row["created_at"]),
