@@ -99,9 +99,8 @@ class Pool(AsyncConnectionPool[Connection]):
     async def putconn(self, conn: Connection) -> None:
         """Takes a connection back, also if the caller is cancelled while it waits for the pool.
 
-        psycopg's own pool loses such a connection: it counts as used for ever, and after as many
-        cancelled callers as there are connections nobody gets one. A client that disconnects
-        cancels its request.
+        psycopg's own pool loses such a connection: it counts as used for ever. A client that
+        disconnects cancels its request.
         """
         returned = asyncio.create_task(super().putconn(conn))
         self._returning.add(returned)
