@@ -36,6 +36,7 @@ class Visitor {
     this.context = context;
     this.url = url;
     this.key = key;
+    this.headers = key ? { authorization: `Bearer ${key}` } : {};
     this.problems = [];
     this.allowed = [];
   }

@@ -121,3 +121,19 @@ async def test_an_earlier_checkpoint_is_edited_and_run_again(place: Place) -> No
     history = await place.client.threads.get_history(thread)
     parents = [(each["parent_checkpoint"] or {}).get("checkpoint_id") for each in history]
     assert any(parents.count(each) > 1 for each in parents if each), "what was there stays"
+
+
+async def test_a_run_is_looked_into_and_held_step_by_step(place: Place) -> None:
+    thread = (await place.client.threads.create())["thread_id"]
+    assistant = await place.assistant("slow")
+    given = {"steps": 1000, "delay": 0.1}
+    run = await place.client.runs.create(thread, assistant, input=given)
+    told = await place.see(
+        "run.attached", thread=thread, run=run["run_id"], node="step", file="probe_graphs.py"
+    )
+    assert "step" in told["load"]
+    assert "MiB" in told["load"]
+    assert "before step" in told["notice"]
+    assert told["after"] == told["held"] + 1
+    assert {"Attempt 1", "step", "Paused"} <= set(told["rows"])
+    assert (await place.client.runs.get(thread, run["run_id"]))["status"] == "interrupted"

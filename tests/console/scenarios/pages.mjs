@@ -74,7 +74,7 @@ export async function missing(visitor, { id }) {
   said.page = await page.getByText("There is no such page").innerText();
   for (const place of [`assistants/${id}`, `threads/${id}`, `threads/${id}/runs/${id}`]) {
     await page.goto(`${visitor.url}/console/${place}`);
-    said[place.split("/").filter((each) => each !== id).join("/")] = await page.getByRole("alert").first().innerText();
+    said[place.split("/").filter((each) => each !== id).join("/")] = await page.locator("main").getByText(/not found|no such/i).first().innerText();
   }
   return { said };
 }
