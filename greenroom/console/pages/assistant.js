@@ -5,7 +5,7 @@ import { drawing } from "../drawing/graph.js";
 import { h, icon, put } from "../lib/dom.js";
 import { copier, id, status, time, tree } from "../lib/elements.js";
 import { empty, head, Page } from "../lib/page.js";
-import { link } from "../lib/router.js";
+import { link, segment } from "../lib/router.js";
 
 const EVERY_MS = 1500;
 
@@ -93,7 +93,7 @@ function more(title, value) {
 
 function runRow({ run_id: run, thread_id: thread, node, paused, since }) {
   return h("li.row",
-    link(`threads/${thread}/runs/${run}`, { class: "link" }, id(run)),
+    link(`threads/${segment(thread)}/runs/${run}`, { class: "link" }, id(run)),
     paused ? status("paused") : status("running"),
     node && h("span.tag", node),
     h("span.dim.grow.number", time(since)));

@@ -9,7 +9,7 @@ import { number } from "../lib/format.js";
 import { listKeys } from "../lib/keys.js";
 import { Listing, ROWS } from "../lib/listing.js";
 import { head, Page } from "../lib/page.js";
-import { link, note } from "../lib/router.js";
+import { link, note, segment } from "../lib/router.js";
 
 const COLUMNS = [
   ["Schedule", "schedule"], ["Assistant", "who"], ["Thread", "rest thread"], ["Next run", "when"], ["On", "state"], ["", "act number"],
@@ -65,7 +65,7 @@ export default class Crons extends Page {
     return [
       h("span.row", h("code.mono", cron.schedule), cron.timezone && h("span.dim.rest", cron.timezone)),
       assistantLink(cron.assistant_id),
-      cron.thread_id ? link(`threads/${cron.thread_id}`, { class: "link" }, id(cron.thread_id)) : h("span.dim", "a new one each time"),
+      cron.thread_id ? link(`threads/${segment(cron.thread_id)}`, { class: "link" }, id(cron.thread_id)) : h("span.dim", "a new one each time"),
       cron.enabled && cron.next_run_date ? time(cron.next_run_date) : h("span.dim", "–"),
       toggle,
       remove,

@@ -11,7 +11,7 @@ import { countInbox } from "../lib/inbox-count.js";
 import { onKey } from "../lib/keys.js";
 import { empty, head, Page } from "../lib/page.js";
 import { keep } from "../lib/rows.js";
-import { link, note } from "../lib/router.js";
+import { link, note, segment } from "../lib/router.js";
 import { threadFilter } from "../lib/thread-filter.js";
 
 const ROWS = 100;
@@ -129,10 +129,10 @@ export default class Inbox extends Page {
     put(this.pane,
       h("header.row.wrap",
         button("", { icon: "back", quiet: true, label: "Back to the list", class: "narrow-only", onclick: () => this.#choose(null) }),
-        link(`threads/${thread.thread_id}`, { class: "link" }, id(thread.thread_id)), copier(thread.thread_id, "Copy the id"),
+        link(`threads/${segment(thread.thread_id)}`, { class: "link" }, id(thread.thread_id)), copier(thread.thread_id, "Copy the id"),
         thread.metadata?.graph_id && h("span.tag", thread.metadata.graph_id),
         h("span.dim", "asked ", time(since(thread))), h("span.grow"),
-        link(`chat/${thread.thread_id}`, { class: "button small quiet" }, icon("chat"), "Chat")),
+        link(`chat/${segment(thread.thread_id)}`, { class: "button small quiet" }, icon("chat"), "Chat")),
       questions.length
         ? questions.map((question) => answering(question, (what) => this.#send(thread, question, what)))
         : this.#breakpoint(thread),
@@ -149,13 +149,13 @@ export default class Inbox extends Page {
     this.#shown = null;
     this.frame.classList.add("open");
     put(this.pane, empty("This thread asks nothing", "Somebody has answered it, or it was ended.",
-      h("div.row", link(`threads/${this.chosen}`, { class: "button" }, "See the thread"), button("Next question", { primary: true, onclick: () => this.#choose(null) }))));
+      h("div.row", link(`threads/${segment(this.chosen)}`, { class: "button" }, "See the thread"), button("Next question", { primary: true, onclick: () => this.#choose(null) }))));
   }
 
   #breakpoint(thread) {
     const next = h("span.mono", "…");
     const problem = h("p.problem", { role: "alert" });
-    this.run(async () => put(next, (await api.get(`threads/${thread.thread_id}/state`, { query: { select: ["next"] }, signal: this.signal })).next.join(", ")));
+    this.run(async () => put(next, (await api.get(`threads/${segment(thread.thread_id)}/state`, { query: { select: ["next"] }, signal: this.signal })).next.join(", ")));
     const sends = (made) => () => made().then((what) => what && this.#send(thread, null, what)).catch((error) => put(problem, error.message));
     return h("div.question", h("p", "It stopped at a breakpoint. Next is ", next, "."), problem,
       h("div.row.buttons",
@@ -170,8 +170,8 @@ export default class Inbox extends Page {
     made.addEventListener("toggle", async () => {
       if (!made.open || made.asked) return;
       made.asked = true;
-      const state = await this.run(() => api.get(`threads/${thread.thread_id}/state`, { signal: this.signal }));
-      if (state) put(content, tree(state.values, 2), h("p.hint", "To change it before the answer, ", link(`threads/${thread.thread_id}`, { class: "link" }, "edit the state in the thread"), "."));
+      const state = await this.run(() => api.get(`threads/${segment(thread.thread_id)}/state`, { signal: this.signal }));
+      if (state) put(content, tree(state.values, 2), h("p.hint", "To change it before the answer, ", link(`threads/${segment(thread.thread_id)}`, { class: "link" }, "edit the state in the thread"), "."));
     });
     return made;
   }
@@ -179,10 +179,10 @@ export default class Inbox extends Page {
   async #send(thread, question, { answer, end }) {
     const { thread_id: threadId, metadata } = thread;
     if (end) {
-      await api.post(`threads/${threadId}/state`, { values: null, as_node: "__end__" }, { signal: this.signal });
+      await api.post(`threads/${segment(threadId)}/state`, { values: null, as_node: "__end__" }, { signal: this.signal });
       toast("The thread has ended here.");
     } else {
-      const run = await api.post(`threads/${threadId}/runs`, {
+      const run = await api.post(`threads/${segment(threadId)}/runs`, {
         assistant_id: metadata?.assistant_id ?? metadata?.graph_id,
         ...(question ? { command: { resume: { [question.id]: answer } }, strict_resume: true } : { input: null }),
         // Two people who answer at once: the second one is told.
@@ -191,7 +191,7 @@ export default class Inbox extends Page {
         stream_subgraphs: true,
         stream_mode: ["values", "updates", "messages-tuple", "custom"],
       }, { signal: this.signal });
-      toast(["Answered. ", link(`threads/${threadId}/runs/${run.run_id}`, { class: "link" }, "The run"), " goes on."]);
+      toast(["Answered. ", link(`threads/${segment(threadId)}/runs/${run.run_id}`, { class: "link" }, "The run"), " goes on."]);
       watch(threadId, run.run_id);
     }
     this.#threads = this.#threads.filter((each) => each.thread_id !== threadId);
@@ -208,9 +208,9 @@ const since = (thread) => thread.state_updated_at ?? thread.updated_at;
 /** Says so when the run of an answer fails: its thread is no longer in the list. */
 async function watch(threadId, runId) {
   try {
-    await api.get(`threads/${threadId}/runs/${runId}/join`);
-    const run = await api.get(`threads/${threadId}/runs/${runId}`);
-    if (["error", "timeout"].includes(run.status)) toast(["The run after your answer ended with ", link(`threads/${threadId}/runs/${runId}`, { class: "link" }, run.status), "."], { bad: true });
+    await api.get(`threads/${segment(threadId)}/runs/${runId}/join`);
+    const run = await api.get(`threads/${segment(threadId)}/runs/${runId}`);
+    if (["error", "timeout"].includes(run.status)) toast(["The run after your answer ended with ", link(`threads/${segment(threadId)}/runs/${runId}`, { class: "link" }, run.status), "."], { bad: true });
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
   }

@@ -8,7 +8,7 @@ import { bytes, duration, number } from "../lib/format.js";
 import { listKeys } from "../lib/keys.js";
 import { empty, head, Page } from "../lib/page.js";
 import { keep } from "../lib/rows.js";
-import { link } from "../lib/router.js";
+import { link, segment } from "../lib/router.js";
 import { bars } from "../drawing/bars.js";
 
 const EVERY_MS = 2000;
@@ -150,7 +150,7 @@ function executes({ runs, runs_total: total, kind }) {
 
 function waiting({ run_id: run, thread_id: thread, graph_id: graph, since, waits_for: what }) {
   return [
-    link(`threads/${thread}/runs/${run}`, { class: "link" }, id(run)),
+    link(`threads/${segment(thread)}/runs/${run}`, { class: "link" }, id(run)),
     graph,
     reason(thread, what ?? {}),
     time(since),
@@ -158,7 +158,7 @@ function waiting({ run_id: run, thread_id: thread, graph_id: graph, since, waits
 }
 
 function reason(thread, { kind, run_id: before, until }) {
-  if (kind === "run") return ["the run before it", before && [" ", link(`threads/${thread}/runs/${before}`, { class: "link" }, id(before))]];
+  if (kind === "run") return ["the run before it", before && [" ", link(`threads/${segment(thread)}/runs/${before}`, { class: "link" }, id(before))]];
   if (kind === "time") return ["its time, ", time(until)];
   if (kind === "slot") return "a free slot";
   return kind ?? "–";
@@ -168,7 +168,7 @@ function death({ at, actor: name, what, run_id: run, thread_id: thread }) {
   return [
     h("span.mono", { title: name }, name),
     h("span", { title: what }, what),
-    run ? link(`threads/${thread}/runs/${run}`, { class: "link" }, id(run)) : "–",
+    run ? link(`threads/${segment(thread)}/runs/${run}`, { class: "link" }, id(run)) : "–",
     time(at),
   ];
 }

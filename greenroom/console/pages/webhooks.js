@@ -7,7 +7,7 @@ import { id, status, time } from "../lib/elements.js";
 import { listKeys } from "../lib/keys.js";
 import { Listing, ROWS } from "../lib/listing.js";
 import { head, Page } from "../lib/page.js";
-import { link, note } from "../lib/router.js";
+import { link, note, segment } from "../lib/router.js";
 
 const COLUMNS = [
   ["Status", "state"], ["Receiver", "who"], ["Run", "rest run"], ["Its end", "rest end"], ["Attempts", "rest tries number"],
@@ -60,7 +60,7 @@ export default class Webhooks extends Page {
     return [
       status(each.status),
       h("span", { title: receiver }, receiver),
-      link(`threads/${thread}/runs/${run}`, { class: "link" }, id(run)),
+      link(`threads/${segment(thread)}/runs/${run}`, { class: "link" }, id(run)),
       status(each.run_status),
       each.attempts,
       h("span.dim", { title: each.answer ?? "" }, each.answer ?? "–"),
