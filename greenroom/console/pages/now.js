@@ -143,7 +143,7 @@ function executes({ runs, runs_total: total, kind }) {
   if (!runs.length && !total) return h("span.dim", kind === "run" ? "nothing" : "");
   const others = (total ?? runs.length) - runs.length;
   return h("span.row",
-    runs.map((run) => h("span.row", link(`threads/${run.thread_id}/runs/${run.run_id}`, { class: "link" }, id(run.run_id)),
+    runs.map((run) => h("span.row", link(`threads/${segment(run.thread_id)}/runs/${run.run_id}`, { class: "link" }, id(run.run_id)),
       run.paused ? status("paused") : h("span.tag", run.node ?? run.graph_id))),
     others > 0 && h("span.dim", `${others} of others`));
 }
