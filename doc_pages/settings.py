@@ -15,6 +15,7 @@ GROUPS = {
         "open",
         "allowed_hosts",
         "reload",
+        "debug_port",
         "gateway_replicas",
         "haproxy",
         "openai",

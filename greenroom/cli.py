@@ -8,6 +8,7 @@ environment during its import, and ``version`` should not wait for that import.
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
 import shlex
@@ -27,6 +28,7 @@ from greenroom.exposure import refuse_password_on_the_command_line
 from greenroom.graph_check import GraphCheck, GraphReport
 from greenroom.graphs.configuration import Configuration, read_configuration
 from greenroom.graphs.placements import PlacementSpec
+from greenroom.graphs.platform_check import refusals_of
 from greenroom.logs import configure_logs
 from greenroom.platform_variables import without_effect
 from greenroom.projects import Template, example_files, project_files, write_files
@@ -133,6 +135,10 @@ def dev(
     browser: Annotated[
         bool, typer.Option("--browser/--no-browser", help="Open its page. [on]", show_default=False)
     ] = True,
+    debug_port: Annotated[
+        int | None,
+        typer.Option(help="Let a debugger into each run's process, from this port on (debugpy)."),
+    ] = None,
     log_level: LogLevelOption = None,
 ) -> None:
     """Serve the graphs, and execute the next run with what has changed in the project."""
@@ -144,8 +150,13 @@ def dev(
         database_url=database_url,
         data_dir=data_dir,
         log_level=log_level,
+        debug_port=debug_port,
         reload=True,
     )
+    if settings.debug_port is not None and importlib.util.find_spec("debugpy") is None:
+        raise ConfigurationError(
+            "'--debug-port' needs debugpy, which is not installed here: pip install debugpy"
+        )
     if settings.ray_address is not None:
         raise ConfigurationError(
             "'greenroom dev' watches the files of this machine and starts a Ray of its own; unset"
@@ -161,6 +172,7 @@ def check(config: ConfigOption = None) -> None:
     settings = Settings.read(config=config)
     configuration = read_configuration(settings.config)
     note([*configuration.warnings, *without_effect(os.environ, configuration.env)])
+    note(refusals_of(settings.config))
     configuration.webhooks.filled({**os.environ, **configuration.env})
     with GraphCheck(settings.config, loud=True, factories=True, auth=settings.auth) as graph_check:
         with err.status("Importing the graphs ..."):

@@ -69,6 +69,14 @@ class Settings(AccessSettings, CallerLimits, WebhookSettings):
         description="Execute new runs with changed code, without a restart: what `greenroom dev`"
         " switches on. It costs a spare process for each placement.",
     )
+    debug_port: int | None = Field(
+        default=None,
+        ge=1,
+        le=65535,
+        description="Let a debugger into each process that executes runs, at a port of its own on"
+        " loopback from this one on: what `greenroom dev --debug-port` sets. Needs `debugpy`."
+        " Whoever reaches such a port may execute code.",
+    )
     port: int = Field(default=8000, ge=1, le=65535, description="Port to listen on.")
     gateway_replicas: int = Field(
         default=2,

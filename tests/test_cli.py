@@ -144,6 +144,19 @@ def test_check_shows_every_graph_with_its_kind_and_nodes(
     assert lines[2].split() == ["made", "factory", "0.5", "CPU", "answer"]
 
 
+def test_check_notes_what_the_platform_would_refuse(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = project / "langgraph.json"
+    content = json.loads(file.read_text())
+    content |= {"dependencies": [], "python_version": "3.10"}
+    file.write_text(json.dumps(content))
+    assert run("check", "--config", str(project)) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "The Platform would refuse this langgraph.json: it wants 'dependencies'" in said
+    assert "'python_version' is 3.10, and it wants 3.11 or newer" in said
+
+
 def test_check_fails_with_graph_file_and_reason(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -35,6 +35,7 @@ class RunActorSetup:
         actor_log_max_bytes: the limit of encoded events that all its runs keep together.
         registry_silence_s: the actor ends itself after so many seconds without a registry's call.
         logs: the log settings; None leaves the process's logging unchanged.
+        debug_port: where the search for the port of its debugger begins; None lets none in.
         faults: faults for tests.
     """
 
@@ -52,6 +53,7 @@ class RunActorSetup:
     actor_log_max_bytes: int = 256 * MIB
     registry_silence_s: float
     logs: LogSettings | None = None
+    debug_port: int | None = None
     faults: Faults = NO_FAULTS
 
 
@@ -123,6 +125,7 @@ class RegistrySetup:
         seals: whether state is stored sealed.
         reloads: whether the code of the graphs changes while the server runs
             (`RegistryActor.renew`).
+        debug_port: as of `RunActorSetup`.
         embedded: the directory of the embedded database that the registry keeps running, or None.
         config_path: the configuration file, on the registry's node.
         configuration: the file's contents, if they refer to no other file; then no node needs the
@@ -161,6 +164,7 @@ class RegistrySetup:
     encryption_keys: str | None = field(default=None, repr=False)
     seals: bool = False
     reloads: bool = False
+    debug_port: int | None = None
     embedded: Path | None
     config_path: Path
     configuration: Configuration | None = None

@@ -18,7 +18,7 @@ from actors.gateway.machines import Machines
 from actors.registry.executed_runs import Executed
 from greenroom.core.errors import GreenroomError, Unavailable
 
-LOOK_S = 0.05
+LOOK_S = 0.07
 """How long an actor may take to show its stacks itself."""
 SILENT = "The run's process does not answer, and wrote no stacks on a signal. Try again."
 

@@ -345,7 +345,8 @@ class Keeper:
         self._meter.count(metrics.ACTOR_STARTS, pool.label, outcome)
         if not isinstance(started, Problem):
             self.processes[name] = started
-            log.info("An actor is ready.", extra={"action": "actor_ready", "actor": name})
+            port = {} if started.debug_port is None else {"debug_port": started.debug_port}
+            log.info("An actor is ready.", extra={"action": "actor_ready", "actor": name, **port})
             self.tasks.spawn(self._watch(name))
             self.handles.connect(name)
             self.slots.grant(pool.ready(name, now_s=time.monotonic()))

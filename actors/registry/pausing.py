@@ -19,6 +19,7 @@ from actors.registry.pending import Pending, Remembered, answers
 from greenroom.core.errors import RUN_NOT_FOUND, Conflict, GreenroomError, NotFound
 from greenroom.core.pausing import BEFORE_ALL, Pause, PauseAnswer, PauseRequest, Waiting
 from greenroom.persistence import journal
+from greenroom.persistence.database import retrying
 
 NOT_PAUSED = "The run is not paused. Pause it first."
 NOT_YET = (
@@ -61,7 +62,7 @@ class Pauses:
             return PauseAnswer(pause=before)  # an earlier registry has stored it
         after = self._after(run, request)
         if isinstance(after, GreenroomError):
-            return after
+            return await self._heard_before(request, run, after)
         answer = PauseAnswer(pause=after)
         self._heard.remember(request.name, answer)
         if after == before:
@@ -70,7 +71,9 @@ class Pauses:
         run.pause = after
         goes_on = before is not None and before.since is not None
         await self._journal.commit(
-            journal.want_pause(run.run_id, after, run.attempt, goes_on=goes_on), key=run.thread_id
+            journal.want_pause(run.run_id, after, run.attempt, goes_on=goes_on),
+            journal.note_cancel(request.name),
+            key=run.thread_id,
         )
         await self._faults.at("paused")
         if self._runs.find(run.run_id) is run:
@@ -95,13 +98,23 @@ class Pauses:
         last = BEFORE_ALL if before.step is None else before.step
         return Pause(name=request.name, target=last + 1)
 
-    async def _not_in_flight(self, request: PauseRequest) -> Exception:
+    async def _heard_before(
+        self, request: PauseRequest, run: Run | None, refusal: Exception
+    ) -> PauseAnswer | Exception:
+        """Returns the refusal of a request, unless an earlier registry has done what it asks."""
+        name = request.name
+        if await retrying(self._database, lambda conn: journal.was_cancel_heard(conn, name)):
+            return PauseAnswer(pause=None if run is None else run.pause)
+        return refusal
+
+    async def _not_in_flight(self, request: PauseRequest) -> PauseAnswer | Exception:
         found = await stored_run(self._database, request.run_id)
         if found is None or found.thread_id != request.thread_id:
             return NotFound(RUN_NOT_FOUND)
-        return Conflict(
+        refusal = Conflict(
             f"Run {request.run_id} is over (status: {found.status}): nothing of it can be paused."
         )
+        return await self._heard_before(request, None, refusal)
 
     async def note(self, waiting: Waiting) -> None:
         """Notes that an attempt waits, unless something else is wanted by now."""

@@ -103,6 +103,7 @@ class Starter:
             actor_log_max_bytes=self._setup.actor_log_max_bytes,
             registry_silence_s=self._setup.registry_silence_s,
             logs=self._setup.logs,
+            debug_port=self._setup.debug_port,
             faults=self._setup.faults,
         )
         self._spawn.make_run_actor(name, setup, spec)

@@ -29,6 +29,7 @@ from actors.common.placement import PoolSpec
 from actors.common.setup import RunActorSetup, configuration_of
 from actors.common.shipped import ShippedGraphs
 from actors.run.attempt import Attempt
+from actors.run.debugging import Debugging
 from actors.run.deps import Deps
 from actors.run.early import Early
 from actors.run.looking import Looking
@@ -95,6 +96,7 @@ class RunActor(Readable):
         self._execute_loop: asyncio.AbstractEventLoop | None = None
         self._threads = NodeThreads()
         self._looking = Looking(self.shelf, self._threads)
+        self._debugging = Debugging(setup.debug_port)
         self._pool: Pool | None = None
         self._place = here()
         self._shipped: ShippedGraphs | None = None
@@ -160,7 +162,7 @@ class RunActor(Readable):
             for graph_id in set(self._setup.spec.graphs).difference(written):
                 self._graphs[graph_id] = await self._shipped.preload(graph_id)
         freeze_startup_objects()
-        self._place = here(dumps=self._looking.dumps)
+        self._place = here(dumps=self._looking.dumps, debug_port=self._debugging.listen())
         return self._place
 
     @repeatable
@@ -310,6 +312,7 @@ class RunActor(Readable):
         return self._setup.spec, self._place, executing
 
     def _hear(self, epoch: int) -> None:
+        self._debugging.leave_alone()
         # Several loops call this: a late call must not bring an older epoch back.
         with self._hearing:
             if epoch < self._epoch:

@@ -9,6 +9,7 @@ from actors.calls.answers import long_poll, repeatable
 from actors.calls.directory import rpc_host
 from actors.calls.rpc import RpcAddress, RpcServer
 from actors.run.attempt import Attempt
+from actors.run.debugging import Debugging
 from actors.run.looking import Looking
 from actors.run.reading import Shelf
 from greenroom.core.runs import Batch, Outcome
@@ -23,6 +24,7 @@ class Readable:
 
     shelf: Shelf[Attempt]
     _looking: Looking
+    _debugging: Debugging
     _rpc: RpcServer
 
     @long_poll
@@ -64,4 +66,5 @@ class Readable:
     @repeatable
     async def alive(self) -> None:
         """Never answers; the failure of this call tells the registry of this process's death."""
+        self._debugging.leave_alone()
         await asyncio.Event().wait()

@@ -68,6 +68,7 @@ def registry_setup(
         encryption_keys=settings.encryption_keys,
         seals=settings.encryption_keys is not None or configuration.encryption is not None,
         reloads=settings.reload,
+        debug_port=settings.debug_port,
         embedded=embedded_directory(settings) if settings.database_url is None else None,
         drain_s=settings.drain_s,
         config_path=settings.config.resolve(),

@@ -148,8 +148,13 @@ async def test_another_registry_knows_what_is_wanted_and_tells_the_actor(
     assert isinstance(pause, Pause)
     await waits(theatre, run.run_id, pause)
     await theatre.restart()
-    assert await want(theatre, run.run_id, "resume") is None
+    resume = request(run.run_id, "resume")
+    assert await asked(theatre, resume) is None
+    await theatre.restart()
+    assert await asked(theatre, resume) is None, "a repetition is not refused"
     await theatre.finish(run.run_id)
+    await theatre.restart()
+    assert await asked(theatre, resume) is None
     await theatre.nothing_is_left()
 
 

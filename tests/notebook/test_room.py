@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
+import httpx
 import pytest
 from langchain_core.language_models.fake_chat_models import FakeListChatModel
 from langchain_core.messages import AnyMessage
@@ -201,6 +202,30 @@ def test_a_run_can_be_cancelled(room: greenroom.Room, tmp_path: Path) -> None:
     run.wait_for(in_second, WAIT_S)
     room.cancel(run)
     assert run.status == "interrupted"
+
+
+def test_a_run_is_looked_into_paused_stepped_and_drawn(
+    room: greenroom.Room, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    greenroom.open({"gated": gated("x", gate)})
+    run = room.start({"log": []}, graph="gated")
+    run.wait_for(in_second, WAIT_S)
+    stack = run.stack()
+    assert stack["run_id"] == run.run_id
+    assert [each["of_this_run"] for each in stack["tasks"] if each["node"]]
+    run.cancel()
+    with pytest.raises(httpx.HTTPStatusError):
+        run.stack()
+    drawn = run.timeline()
+    assert drawn["spans"][0]["kind"] == "queued"
+    stored = greenroom.notebook.record_of(drawn)
+    assert greenroom.notebook.spans(stored) == greenroom.notebook.spans(run.record)
+    gate.touch()
+    again = room.start({"log": []}, graph="gated", thread=room.new_thread())
+    again.wait(WAIT_S)
+    forked = again.fork()
+    assert forked["thread_id"] == again.thread_id
 
 
 def test_threads_and_runs_are_tables(room: greenroom.Room) -> None:

@@ -176,3 +176,25 @@ async def test_the_stack_of_a_node_that_blocks_is_shown(
     over = await http.get(f"{path}/stack")
     assert over.status_code == 409
     assert "over (status: success)" in over.json()["detail"]
+
+
+async def test_a_run_is_forked_while_it_is_executed(http: httpx.AsyncClient) -> None:
+    run = await started(http, "slow", {"steps": 3, "delay": 0.3})
+    thread = f"/threads/{run['thread_id']}"
+
+    async def stepped() -> dict[str, Any] | None:
+        state = (await http.get(f"{thread}/state")).json()
+        return state if state["values"].get("i") == 1 else None
+
+    state = await until(stepped)
+    params = {"checkpoint_id": state["checkpoint"]["checkpoint_id"], "input": None}
+    body = {"id": 1, "method": "state.fork", "params": params}
+    forked = (await http.post(f"{thread}/commands", json=body)).json()["result"]
+    assert forked["thread_id"] == run["thread_id"]
+    first = (await http.get(f"{path_of(run)}/join")).json()
+    assert first["trail"] == ["1", "2", "3"]
+    again = (await http.get(f"{thread}/runs/{forked['run_id']}/join")).json()
+    assert again["trail"] == ["1", "2", "3"], "it went on from the checkpoint"
+    drawn = (await http.get(f"{thread}/runs/{forked['run_id']}/timeline")).json()
+    nodes = [each["name"] for each in drawn["spans"] if each["kind"] == "node"]
+    assert nodes == ["step", "step"]

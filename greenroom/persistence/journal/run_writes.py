@@ -316,7 +316,8 @@ def requeue(run_id: str, attempt: int, because: Requeued, nodes: bytes = NO_NODE
 
 
 def note_cancel(name: str) -> Write:
-    """Notes that a cancel was accepted, since its repetition may arrive after the run's end."""
+    """Notes that a cancel, or a request to pause, was accepted: its repetition may arrive after the
+    run's end, or at another registry."""
     return Write(_NOTE_CANCEL, {"name": name})
 
 
