@@ -24,6 +24,7 @@ from greenroom.core.identity import system_assistant_id
 from tests.clients import npm
 from tests.clients.chromium import Browser
 from tests.programs import CONSOLE
+from tests.receiving import receiving
 from tests.serving import serving
 
 ROOT = Path(__file__).parents[2]
@@ -45,6 +46,14 @@ def said(text: str) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": text}]}
 
 
+async def talk(client: LangGraphClient, thread_id: str, graph: str, text: str) -> None:
+    """Says something as the console does it: what the run does stays in the thread's log."""
+    params = {"assistant_id": system_assistant_id(graph), "input": said(text)}
+    command = {"id": 1, "method": "run.start", "params": params}
+    answer: Any = await client.http.post(f"/threads/{thread_id}/commands", json=command)
+    await client.runs.join(thread_id, answer["result"]["run_id"])
+
+
 @contextlib.asynccontextmanager
 async def filled(client: LangGraphClient, receiver: str) -> AsyncIterator[dict[str, str]]:
     """Gives the server something to show. Yields the place of each page."""
@@ -58,13 +67,13 @@ async def filled(client: LangGraphClient, receiver: str) -> AsyncIterator[dict[s
         "What does a checkpoint cost?",
     ):
         thread = await client.threads.create(metadata={"topic": "actors"})
-        await client.runs.wait(
-            thread["thread_id"], "chat", input=said(question), webhook=f"{receiver}/ok"
-        )
-    talk = (await client.threads.create(metadata={"customer": "Ada"}))["thread_id"]
+        await client.runs.wait(thread["thread_id"], "chat", input=said(question), webhook=receiver)
+    thread_id = (await client.threads.create(metadata={"customer": "Ada"}))["thread_id"]
     for question in ("What is 6 times 7, and the weather in Oslo?", "And in Lisbon?"):
-        await client.runs.wait(talk, "tools", input=said(question), webhook="http://127.0.0.1:9/x")
-    [_, run] = await client.runs.list(talk)
+        await talk(client, thread_id, "tools", question)
+    [_, run] = await client.runs.list(thread_id)
+    nowhere = "http://127.0.0.1:9/hook"
+    await client.runs.wait(None, "chat", input=said("Tell them"), webhook=nowhere)
     await client.crons.create("chat", schedule="0 9 * * 1-5", timezone="Europe/Berlin", input={})
     cron: Any = await client.crons.create("research", schedule="*/15 * * * *", input={})
     await client.crons.update(cron["cron_id"], enabled=False)
@@ -76,15 +85,15 @@ async def filled(client: LangGraphClient, receiver: str) -> AsyncIterator[dict[s
     inbox = await client.threads.search(metadata={"customer": "Ada"}, status="interrupted")
     try:
         yield {
-            "chat": f"chat/{talk}",
+            "chat": f"chat/{thread_id}",
             "threads": "threads",
-            "thread": f"threads/{talk}",
-            "run": f"threads/{talk}/runs/{run['run_id']}",
+            "thread": f"threads/{thread_id}",
+            "run": f"threads/{thread_id}/runs/{run['run_id']}",
             "running": f"threads/{slow}/runs/{busy[0]['run_id']}?tab=stack",
             "inbox": f"inbox?thread={inbox[0]['thread_id']}",
             "now": "now",
             "graphs": "assistants",
-            "graph": f"assistants/{system_assistant_id('tools')}",
+            "graph": f"assistants/{system_assistant_id('slow')}",
             "crons": "crons",
             "webhooks": "webhooks",
         }
@@ -94,7 +103,11 @@ async def filled(client: LangGraphClient, receiver: str) -> AsyncIterator[dict[s
 
 
 async def take(url: str, browser: Browser, folder: Path, names: Sequence[str]) -> None:
-    async with get_client(url=url) as client, filled(client, url) as places:
+    async with (
+        receiving() as receiver,
+        get_client(url=url) as client,
+        filled(client, receiver.url) as places,
+    ):
         wanted = {name: place for name, place in places.items() if not names or name in names}
         told = await browser.play(
             "pictures.taken", url=url, places=wanted, folder=str(folder), patience_s=600

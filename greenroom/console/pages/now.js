@@ -20,7 +20,7 @@ export default class Now extends Page {
     this.problem = h("p.problem", { role: "alert" });
     this.tiles = ["Running", "Waiting", "Wait for a person", "Runs per second", "First event after", "Time in the queue"].map((name) => new Tile(name));
     this.chart = h("div.chart");
-    this.pools = list("pools", ["Pool", "Graphs", "Slots", "Actors"], ["name", "rest graphs", "slots", "many number"]);
+    this.pools = list("pools", ["Graphs", "Slots", "Runs per actor", "Actors"], ["name", "slots", "rest each number", "many number"]);
     this.actors = list("actors", ["Actor", "State", "Executes", "Memory", "CPU", "Host and process", "Since"],
       ["name", "state", "runs", "rest size number", "rest cpu number", "rest host", "when number rest"]);
     this.queue = list("queue", ["Run", "Graph", "Waits for", "Since"], ["who", "rest graph", "why", "when number"]);
@@ -118,10 +118,10 @@ function pool({ name, graphs, runs_per_actor: each, actors, idle, busy, starting
   const looks = [...Array(busy).fill("busy"), ...Array(idle).fill("idle"), ...Array(starting).fill("starting")];
   const words = `${busy} busy, ${idle} idle, ${starting} starting`;
   return [
-    h("strong", name),
-    h("span", { title: graphs.join("\n") }, graphs.join(", ")),
+    h("span", { title: graphs.join("\n") || name }, graphs.join(", ") || name),
     h("span.row", h("span.squares", { role: "img", "aria-label": words, title: words }, looks.slice(0, shown).map((look) => h(`i.${look}`))), h("span.dim", words)),
-    [h("span", `${actors}${limit ? ` of ${limit}` : ""}`), each > 1 && h("span.dim", ` × ${each} runs`)],
+    each,
+    `${actors}${limit ? ` of ${limit}` : ""}`,
   ];
 }
 
@@ -134,7 +134,7 @@ function actor(each) {
     executes(each),
     each.memory_bytes == null ? "–" : bytes(each.memory_bytes),
     each.cpu_percent == null ? "–" : `${Math.round(each.cpu_percent)} %`,
-    h("span.dim", `${each.host} · ${each.pid ?? "–"}`, each.debug_port ? ` · debugpy ${each.debug_port}` : ""),
+    h("span.dim", each.host ? `${each.host} · ${each.pid ?? "–"}` : "–", each.debug_port ? ` · debugpy ${each.debug_port}` : ""),
     time(each.since),
   ];
 }
