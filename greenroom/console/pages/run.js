@@ -16,6 +16,8 @@ const OPEN = new Set(["running", "pending"]);
 const CHANNELS = ["lifecycle", "values", "updates", "messages", "tools", "tasks", "custom", "input", "checkpoints"];
 /** Events that are remembered: a run may go on for days. */
 const KEPT = 20_000;
+/** How long after the first look the events of an ended run may still come. */
+const QUIET_MS = 1500;
 const TABS = { events: "Events", stack: "Stack", input: "Input and output" };
 
 export default class Run extends Page {
@@ -102,6 +104,7 @@ export default class Run extends Page {
     this.run_ = run;
     this.told = told;
     this.#draw(run, told);
+    if (!OPEN.has(run.status) && !this.quiet) this.quiet = setTimeout(() => this.#missing(), QUIET_MS);
     if (run.status === "running") await this.#stack();
     else this.load.hidden = true;
     this.ready();
@@ -197,10 +200,18 @@ export default class Run extends Page {
 
   #counted = null;
 
+  /** The log has said nothing of a run that is over. */
+  #missing() {
+    if (this.#events.length || this.signal.aborted) return;
+    this.list.element.hidden = true;
+    put(this.nothing, empty("No events are kept of this run", "They stay for some time after the end of a run that was started from a console or by another client of event streaming. What its nodes did is in the timeline."));
+  }
+
   #tell() {
     const all = this.#events.length;
     put(this.count, this.#filter ? `${number(this.list.length)} of ${number(all)}` : `${this.#forgotten ? "the last " : ""}${number(all)} events`);
-    if (this.#events.length) put(this.nothing);
+    this.list.element.hidden = false;
+    put(this.nothing);
   }
 
   #fits(each) {
