@@ -16,6 +16,7 @@ from actors.calls import ray_internals
 from actors.calls.directory import Handles
 from actors.common.placement import PoolSpec
 from actors.common.setup import InspectorSetup
+from actors.forking.threads import follow_environment
 from greenroom.core.units import MIB
 
 RUN_GROUPS = {
@@ -141,6 +142,7 @@ def _shell(title: str, make: Callable[[Any], Any]) -> Any:
 
     def fill(self: Any, setup: Any) -> None:
         ray_internals.leave_out_command_line_of_httpx()
+        follow_environment()
         self.inside = make(setup)
 
     limits = {group: _GROUP_LIMITS[group] for group in _GROUPS[title]}

@@ -35,7 +35,7 @@ GROUPS = {
         "jwt_admin",
     ),
     "Where it keeps its data": ("data_dir", "database_url", "encryption_keys"),
-    "Ray": ("ray_address", "ray_namespace", "object_store_mib", "dashboard"),
+    "Ray": ("ray_address", "ray_namespace", "object_store_mib", "fork_processes", "dashboard"),
     "Time": (
         "start_patience_s",
         "heartbeat_s",

@@ -134,6 +134,19 @@ def reserve(name: str) -> bool:
     return True
 
 
+def own_threads() -> int:
+    """Returns how many threads this process has, those of libraries included; on Linux only."""
+    return len(os.listdir(PROC / "self" / "task"))
+
+
+def can_fork() -> bool:
+    """Whether a process that has imported libraries may fork and go on; on Linux only.
+
+    macOS forbids it to the libraries that nearly every program has.
+    """
+    return sys.platform == "linux"
+
+
 def adopt_orphans() -> bool:
     """Makes orphaned descendants children of this process; on Linux only.
 

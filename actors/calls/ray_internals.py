@@ -11,6 +11,8 @@ that. (`greenroom.models` is for graphs, imports nothing of ours, and uses one p
 
 from __future__ import annotations
 
+import inspect
+import os
 import sys
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
@@ -20,11 +22,12 @@ from typing import Any, cast
 import ray
 import ray._private.services
 import ray._private.worker
+import ray.actor
 import ray.job_config
 
 # The client of Ray's control service. No public function of Ray lists the requests that its
 # autoscaler refused.
-from ray._raylet import GcsClient  # pyright: ignore[reportAttributeAccessIssue]
+from ray._raylet import GcsClient, ObjectID  # pyright: ignore[reportAttributeAccessIssue]
 
 # The control service's answer.
 from ray.core.generated.autoscaler_pb2 import (
@@ -133,6 +136,59 @@ def staying_local() -> Generator[None, None, None]:
 
 def _itself(host: str) -> str:
     return host
+
+
+@contextmanager
+def starting_processes_by(program: str) -> Generator[None, None, None]:
+    """Has the Ray that ``ray.init`` starts in this block use another program for each actor.
+
+    Args:
+        program: the path of a Python program that takes the arguments of Ray's own.
+    """
+    services: Any = ray._private.services  # pyright: ignore[reportPrivateUsage]
+    start_raylet = services.start_raylet
+
+    def start(*args: Any, **kwargs: Any) -> Any:
+        call = inspect.signature(start_raylet).bind(*args, **kwargs)
+        call.arguments["worker_path"] = program
+        return start_raylet(*call.args, **call.kwargs)
+
+    services.start_raylet = start
+    try:
+        yield
+    finally:
+        services.start_raylet = start_raylet
+
+
+@contextmanager
+def classes_without_chance() -> Generator[None, None, None]:
+    """Lets modules with classes of actors be imported before a fork.
+
+    Ray gives each class a random id. The generator of Ray's library is seeded at its first use, so
+    the forks of a process that has used it would have the same "random" ids, also of objects.
+    """
+    actor: Any = ray.actor
+    own = actor.ActorClassID
+    actor.ActorClassID = _ActorClassIds(own)
+    try:
+        yield
+    finally:
+        actor.ActorClassID = own
+
+
+class _ActorClassIds:
+    """Ids of classes of actors, by the randomness of the operating system."""
+
+    def __init__(self, own: Any) -> None:
+        self._own = own
+
+    def from_random(self) -> Any:
+        return self._own(os.urandom(self._own.size()))
+
+
+def random_id() -> bytes:
+    """Returns a random id by the generator of Ray's library."""
+    return ObjectID.from_random().binary()
 
 
 class _Closed(list[str]):

@@ -8,13 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import shutil
-import tempfile
-import threading
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any, cast
 
 import ray
@@ -31,23 +27,17 @@ from actors.common.setup import RegistrySetup
 from actors.gateway import deployment
 from actors.registries import find_registries, make_registry, refuse_embedded_beyond_one_node
 from actors.registry.pool_specs import pool_specs
-from actors.server import applications, processes
+from actors.server import applications
+from actors.server.bounding import bounded
 from actors.server.haproxy_failure import haproxy_failure
-from actors.server.local_ray import (
-    RAY_DIR_BELOW,
-    RAY_DIR_PREFIX,
-    logical_cpus,
-    logical_memory,
-)
+from actors.server.own_ray import SHUTDOWN_S, OwnRay
 from actors.server.patience import too_late, until_answered, until_in_time
 from actors.server.preparing import embedded_directory, prepare_database, registry_setup
 from actors.server.standin import StandIn
 from greenroom.core.errors import ConfigurationError, GreenroomError
 from greenroom.core.faults import NO_FAULTS, Faults
-from greenroom.core.units import MIB
 from greenroom.environment import forget_secrets, haproxy_available, haproxy_dir
 from greenroom.graphs.configuration import RESERVED_APPLICATION, Configuration
-from greenroom.machine import adopt_orphans, short_directory
 from greenroom.persistence.embedded import Embedded, start_embedded
 from greenroom.settings import Settings
 
@@ -57,9 +47,7 @@ APPLICATION = RESERVED_APPLICATION
 HELLO_S = 5.0
 SERVE_SHUTDOWN_S = 8.0
 ACTORS_SHUTDOWN_S = 5.0
-RAY_SHUTDOWN_S = 10.0
 DRAIN_MARGIN_S = 2.0
-DESCENDANTS_GRACE_S = 1.0
 
 
 Progress = Callable[[str], None]
@@ -82,7 +70,7 @@ class Server:
         self._faults = faults
         self._embedded: Embedded | None = None
         self._handles = Handles(settings.ray_namespace)
-        self._ray_dir: Path | None = None
+        self._own_ray: OwnRay | None = None
         self._generation = 0
         self._joined = False
         self._served = False
@@ -98,6 +86,8 @@ class Server:
             GreenroomError: a step failed; the message says why. The started parts run until `stop`.
         """
         models = applications.load(self._configuration)
+        if self._settings.ray_address is None:
+            self._own_ray = OwnRay(self._settings, self._configuration)
         dsn = self._settings.database_url
         if dsn is None:
             progress("Starting PostgreSQL")
@@ -212,7 +202,9 @@ class Server:
 
     def _start_ray(self) -> None:
         settings = self._settings
-        if settings.ray_address is not None:
+        if self._own_ray is not None:
+            self._own_ray.start()
+        else:
             ray.init(
                 address=settings.ray_address,
                 namespace=settings.ray_namespace,
@@ -220,42 +212,7 @@ class Server:
                 configure_logging=False,
                 job_config=ray_internals.job_without_search_path(),
             )
-            self._joined = True
-            return
-        adopt_orphans()
-        others = processes.descendants()
-
-        def clean() -> None:
-            _bounded(ray.shutdown, RAY_SHUTDOWN_S)
-            processes.end_descendants(DESCENDANTS_GRACE_S, spared=others)
-            if self._ray_dir is not None:
-                shutil.rmtree(self._ray_dir, ignore_errors=True)
-
-        until_in_time(
-            self._start_own_ray, what="Ray", patience_s=settings.start_patience_s, clean=clean
-        )
         self._joined = True
-        if not settings.dashboard:
-            ray_internals.end_unused_processes()
-
-    def _start_own_ray(self) -> None:
-        settings = self._settings
-        # Ray puts Unix sockets below it. It opens its own directory to everybody, so this one,
-        # which is closed, is around it.
-        self._ray_dir = Path(tempfile.mkdtemp(prefix=RAY_DIR_PREFIX, dir=short_directory()))
-        with ray_internals.staying_local():
-            ray.init(
-                num_cpus=logical_cpus(self._configuration, settings),
-                _memory=logical_memory(self._configuration, settings),
-                object_store_memory=settings.object_store_mib * MIB,
-                include_dashboard=settings.dashboard,
-                namespace=settings.ray_namespace,
-                log_to_driver=False,
-                configure_logging=False,
-                job_config=ray_internals.job_without_search_path(),
-                _temp_dir=str(self._ray_dir / RAY_DIR_BELOW),
-                _node_ip_address="127.0.0.1",
-            )
 
     def _refuse_impossible(self, setup: RegistrySetup) -> ClusterView:
         """Returns the cluster's nodes; refuses a placement that no node can ever satisfy.
@@ -311,23 +268,21 @@ class Server:
         """
         if self._stand_in is not None:
             self._stand_in.stop()
-        own = self._ray_dir is not None
+        own = self._own_ray is not None
         relieved = self._joined and not own and self._is_relieved()
         if relieved:
             # A later start owns the actors and runs now.
-            _bounded(ray.shutdown, RAY_SHUTDOWN_S)
+            bounded(ray.shutdown, SHUTDOWN_S)
         elif self._joined:
-            _bounded(self._drain, self._settings.drain_s + DRAIN_MARGIN_S)
+            bounded(self._drain, self._settings.drain_s + DRAIN_MARGIN_S)
             if self._served and not own:
                 # Other applications of the cluster stay.
                 for name in (APPLICATION, *self._configuration.applications):
-                    _bounded(partial(serve.delete, name), SERVE_SHUTDOWN_S)
-            _bounded(self._end_actors, ACTORS_SHUTDOWN_S)
-            _bounded(ray.shutdown, RAY_SHUTDOWN_S)
-        if self._ray_dir is not None:
-            # Includes Serve and its proxies: their orderly shutdown would take seconds.
-            processes.end_descendants(DESCENDANTS_GRACE_S)
-            shutil.rmtree(self._ray_dir, ignore_errors=True)
+                    bounded(partial(serve.delete, name), SERVE_SHUTDOWN_S)
+            bounded(self._end_actors, ACTORS_SHUTDOWN_S)
+            bounded(ray.shutdown, SHUTDOWN_S)
+        if self._own_ray is not None:
+            self._own_ray.stop()
         if self._embedded is not None:
             self._embedded.release() if relieved else self._embedded.stop()
 
@@ -340,7 +295,7 @@ class Server:
             first: Any = self._handles.get(REGISTRY)
             hello.update(cast("dict[str, Any]", ray.get(first.hello.remote())))
 
-        _bounded(ask, HELLO_S)
+        bounded(ask, HELLO_S)
         return hello.get("generation", 0) > self._generation
 
     def _drain(self) -> None:
@@ -356,17 +311,3 @@ class Server:
         for name in sorted(names, key=lambda name: (not is_registry(name), name == REGISTRY)):
             if is_registry(name) or name.startswith(INSPECTOR) or is_run_actor(name):
                 self._handles.kill(name)
-
-
-def _bounded(step: Callable[[], None], limit_s: float) -> None:
-    """Performs a step of the shutdown; returns when it ends or fails, or after ``limit_s``."""
-
-    def attempt() -> None:
-        try:
-            step()
-        except Exception:  # the next steps end the broken parts by force
-            log.debug("a step of the shutdown failed", exc_info=True)
-
-    thread = threading.Thread(target=attempt, daemon=True)
-    thread.start()
-    thread.join(limit_s)

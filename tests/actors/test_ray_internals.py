@@ -21,6 +21,7 @@ from ray.core.generated.autoscaler_pb2 import GetClusterStatusReply
 
 from actors.calls import cluster, ray_internals
 from actors.common.placement import Node, Refused
+from actors.forking.program import program_of_ray
 
 ROOT = Path(__file__).parents[2]
 
@@ -170,3 +171,38 @@ def test_processes_of_a_job_do_not_get_the_working_directory_of_its_starter() ->
     )
     job._py_driver_sys_path.extend(["/somewhere"])
     assert list(job._get_proto_job_config().py_driver_sys_path) == []
+
+
+def test_ray_starts_another_program_for_its_actors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else no process is forked, and a start takes three times the CPU."""
+    services: Any = importlib.import_module("ray._private.services")
+    node = importlib.import_module("ray._private.node").Node
+    assert "worker_path" in inspect.signature(services.start_raylet).parameters
+    assert "ray._private.services.start_raylet(" in inspect.getsource(node)
+    program = Path(ray.__file__).parent / "_private" / "workers" / "default_worker.py"
+    assert program_of_ray() == str(program)
+    assert program.is_file()
+
+    given: list[str] = []
+
+    def start_raylet(gcs_address: str, worker_path: str, *, more: int) -> int:
+        given.append(worker_path)
+        return more
+
+    monkeypatch.setattr(services, "start_raylet", start_raylet)
+    with ray_internals.starting_processes_by("ours.py"):
+        assert services.start_raylet("gcs", "theirs.py", more=3) == 3
+    assert services.start_raylet("gcs", "theirs.py", more=4) == 4
+    assert given == ["ours.py", "theirs.py"]
+
+
+def test_the_library_of_ray_reads_its_environment_while_it_is_loaded() -> None:
+    """That is why the fork server imports Ray only when the first program asks."""
+    run(
+        "import os\n"
+        "import ray\n"
+        "from ray._raylet import Config\n"
+        "before = Config.kill_worker_timeout_milliseconds()\n"
+        "os.environ['RAY_kill_worker_timeout_milliseconds'] = str(before + 1)\n"
+        "assert Config.kill_worker_timeout_milliseconds() == before\n"
+    )

@@ -1,0 +1,77 @@
+"""The program that a server's own Ray starts for each actor, in place of Ray's program.
+
+It asks the fork server for a process that executes Ray's program, and ends when there is one.
+Without an answer it executes that program itself. Ray learns the id of an actor's process from that
+process, so it may be another process than the one that Ray started.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import runpy
+import signal
+import socket
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+SOCKET = "fork.sock"
+"""The name of the fork server's socket, beside Ray's own directory."""
+PATIENCE_S = 120.0
+"""How long the fork server may take for an answer; at its first one it imports Ray."""
+FORKED = b"forked\n"
+"""The answer of a new process. It goes on when it hears `TAKEN`, so no actor is there twice."""
+TAKEN = b"taken\n"
+
+
+def main() -> None:
+    program = program_of_ray()
+    if not forked(program):
+        # As Python prepares a program: its directory comes first in the search path.
+        sys.argv[0] = program
+        sys.path[0] = os.path.dirname(program)
+        runpy.run_path(program, run_name="__main__")
+
+
+def program_of_ray() -> str:
+    """Returns the path of the program that Ray starts for each actor, without importing Ray."""
+    spec = find_spec("ray")
+    assert spec is not None
+    return str(Path(str(spec.origin)).parent / "_private" / "workers" / "default_worker.py")
+
+
+def forked(program: str) -> bool:
+    """Asks the fork server for a process that executes a program with this one's arguments,
+    environment and open files; returns whether there is one."""
+    try:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(PATIENCE_S)
+            connection.connect(_address())
+            request = {
+                "program": program,
+                "arguments": sys.argv[1:],
+                "environment": dict(os.environ),
+                "directory": os.getcwd(),
+                "blocked": [int(each) for each in signal.pthread_sigmask(signal.SIG_BLOCK, ())],
+                "niceness": os.getpriority(os.PRIO_PROCESS, 0),
+            }
+            text = json.dumps(request).encode() + b"\n"
+            sent = socket.send_fds(connection, [text], [0, 1, 2])
+            connection.sendall(text[sent:])
+            if connection.recv(len(FORKED), socket.MSG_WAITALL) != FORKED:
+                return False
+            connection.sendall(TAKEN)
+            return True
+    except OSError:
+        return False
+
+
+def _address() -> str:
+    option = "--temp-dir="
+    directory = next(each for each in sys.argv if each.startswith(option)).removeprefix(option)
+    return str(Path(directory).parent / SOCKET)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""The Ray of a server's own, which starts and ends with the server."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+
+import ray
+
+from actors.calls import ray_internals
+from actors.forking.starting import PROGRAM, ForkServer
+from actors.server import processes
+from actors.server.bounding import bounded
+from actors.server.local_ray import (
+    RAY_DIR_BELOW,
+    RAY_DIR_PREFIX,
+    logical_cpus,
+    logical_memory,
+)
+from actors.server.patience import until_in_time
+from greenroom.core.units import MIB
+from greenroom.graphs.configuration import Configuration
+from greenroom.machine import adopt_orphans, can_fork, short_directory
+from greenroom.settings import Settings
+
+SHUTDOWN_S = 10.0
+DESCENDANTS_GRACE_S = 1.0
+
+
+class OwnRay:
+    """A Ray on this machine. Its fork server starts to import at once.
+
+    Args:
+        settings: the server's settings.
+        configuration: the configuration, whose placements say how large it has to be.
+    """
+
+    def __init__(self, settings: Settings, configuration: Configuration) -> None:
+        self._settings = settings
+        self._configuration = configuration
+        self._directory: Path | None = None
+        self._fork_server: ForkServer | None = None
+        if settings.fork_processes and can_fork():
+            self._fork_server = ForkServer(
+                without=configuration.webhooks.variables,
+                with_serve=not configuration.applications,
+            )
+
+    def start(self) -> None:
+        """Starts it, and connects this process to it.
+
+        Raises:
+            ConfigurationError: it does not start within the patience of the settings.
+        """
+        adopt_orphans()
+        others = processes.descendants()
+
+        def clean() -> None:
+            bounded(ray.shutdown, SHUTDOWN_S)
+            self._end_fork_server()  # it knows the Ray that did not start
+            processes.end_descendants(DESCENDANTS_GRACE_S, spared=others)
+            self._remove_directory()
+
+        until_in_time(
+            self._start, what="Ray", patience_s=self._settings.start_patience_s, clean=clean
+        )
+        if not self._settings.dashboard:
+            ray_internals.end_unused_processes()
+
+    def _start(self) -> None:
+        settings = self._settings
+        # Ray puts Unix sockets below it. It opens its own directory to everybody, so this one,
+        # which is closed, is around it.
+        self._directory = Path(tempfile.mkdtemp(prefix=RAY_DIR_PREFIX, dir=short_directory()))
+        with ExitStack() as stack:
+            stack.enter_context(ray_internals.staying_local())
+            forks = self._fork_server
+            if forks is not None and forks.listen(self._directory, settings.start_patience_s):
+                stack.enter_context(ray_internals.starting_processes_by(PROGRAM))
+            ray.init(
+                num_cpus=logical_cpus(self._configuration, settings),
+                _memory=logical_memory(self._configuration, settings),
+                object_store_memory=settings.object_store_mib * MIB,
+                include_dashboard=settings.dashboard,
+                namespace=settings.ray_namespace,
+                log_to_driver=False,
+                configure_logging=False,
+                job_config=ray_internals.job_without_search_path(),
+                _temp_dir=str(self._directory / RAY_DIR_BELOW),
+                _node_ip_address="127.0.0.1",
+            )
+
+    def stop(self) -> None:
+        """Ends it and all of its processes, also after a start that failed half-way."""
+        self._end_fork_server()
+        if self._directory is not None:
+            # Includes Serve and its proxies: their orderly shutdown would take seconds.
+            processes.end_descendants(DESCENDANTS_GRACE_S)
+            self._remove_directory()
+
+    def _end_fork_server(self) -> None:
+        if self._fork_server is not None:
+            self._fork_server.stop()
+            self._fork_server = None
+
+    def _remove_directory(self) -> None:
+        if self._directory is not None:
+            shutil.rmtree(self._directory, ignore_errors=True)
