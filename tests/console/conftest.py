@@ -56,6 +56,9 @@ class Place:
         return thread["thread_id"]
 
     async def values(self, thread_id: str) -> dict[str, Any]:
+        """The state of a thread when its newest run has ended."""
+        for run in await self.client.runs.list(thread_id, limit=1):
+            await self.client.runs.join(thread_id, run["run_id"])
         state = await self.client.threads.get_state(thread_id)
         assert isinstance(state["values"], dict)
         return state["values"]

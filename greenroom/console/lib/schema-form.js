@@ -92,6 +92,7 @@ function group(schema, root, value, depth) {
         try {
           const each = field.read();
           if (each !== undefined) made[name] = each;
+          else if (required.has(name) && field.kind === "list") made[name] = []; // a list may be empty
           else if (required.has(name)) throw new Error("This is needed.");
         } catch (error) {
           put(problem, error.message);

@@ -202,7 +202,8 @@ export default class Thread extends Page {
   }
 
   async #edit(state, isNewest) {
-    const graph = await api.get(`assistants/${await this.#assistant()}/graph`, { signal: this.signal });
+    // Without the names of the nodes the state can be edited as well: not everybody may see the assistant.
+    const graph = await api.get(`assistants/${await this.#assistant()}/graph`, { signal: this.signal }).catch(() => ({ nodes: [] }));
     const nodes = graph.nodes.map((each) => String(each.id)).filter((each) => !/^__(start|end)__$/.test(each));
     if (await editState(this.threadId, state, nodes, isNewest)) this.#again("The state is changed.");
   }

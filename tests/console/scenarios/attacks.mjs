@@ -13,7 +13,7 @@ export async function shown(visitor, { places, text }) {
     for (const each of await page.locator("main details:not([open]) > summary").all()) await each.click({ force: true }).catch(() => {});
     await page.evaluate(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))));
     const made = await page.evaluate(() =>
-      [...document.querySelectorAll('img, iframe, object, embed, body script, svg [onload], [onerror], a[href^="javascript:" i], a[href^="data:" i]')]
+      [...document.querySelectorAll('main :is(img, iframe, object, embed, script, [onload], [onerror], a[href^="javascript:" i], a[href^="data:" i])')]
         .map((each) => each.outerHTML.slice(0, 200)));
     if (made.length) found[name] = made;
   }

@@ -5,6 +5,7 @@ const shows = (page, word) => page.locator(`.head [data-status="${word}"]`).wait
 // The stack of the process, a pause at the end of a superstep, one step, going on, stopping.
 export async function attached(visitor, { thread, run, node, file }) {
   const { page } = visitor;
+  visitor.allow(409); // a stack that is asked for while the run ends
   await visitor.go(`/threads/${thread}/runs/${run}`);
   await page.getByRole("tab", { name: "Stack" }).click();
   await page.locator(".frames").getByText(file).first().waitFor();
