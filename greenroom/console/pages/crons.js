@@ -12,7 +12,7 @@ import { head, Page } from "../lib/page.js";
 import { link, note, segment } from "../lib/router.js";
 
 const COLUMNS = [
-  ["Schedule", "schedule"], ["Assistant", "who"], ["Thread", "rest thread"], ["Next run", "when"], ["On", "state"], ["", "act number"],
+  ["Schedule", "schedule"], ["Assistant", "who"], ["Thread", "rest thread"], ["Next run", "when"], ["On", "state"], ["", "rest act number"],
 ];
 
 export default class Crons extends Page {

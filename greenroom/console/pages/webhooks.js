@@ -11,7 +11,7 @@ import { link, note, segment } from "../lib/router.js";
 
 const COLUMNS = [
   ["Status", "state"], ["Receiver", "who"], ["Run", "rest run"], ["Its end", "rest end"], ["Attempts", "rest tries number"],
-  ["Last answer", "rest answer"], ["When", "when"], ["", "act number"],
+  ["Last answer", "rest answer"], ["When", "rest when"], ["", "act number"],
 ];
 const STATUSES = ["pending", "delivered", "failed"];
 
