@@ -2,6 +2,15 @@
 
 const shows = (page, word) => page.locator(`.head [data-status="${word}"]`).waitFor();
 
+/** Asks until the answer is yes. */
+async function until(ask) {
+  const deadline = Date.now() + 20_000;
+  while (!(await ask())) {
+    if (Date.now() > deadline) throw new Error(`It never was: ${ask}`);
+    await new Promise((done) => setTimeout(done, 50));
+  }
+}
+
 // The stack of the process, a pause at the end of a superstep, one step, going on, stopping.
 export async function attached(visitor, { thread, run, node, file }) {
   const { page } = visitor;
@@ -16,10 +25,7 @@ export async function attached(visitor, { thread, run, node, file }) {
   const notice = await page.locator(".notice.warn").innerText();
   const held = await steps();
   await page.getByRole("button", { name: /superstep \(e\)/ }).click();
-  await page.waitForFunction(
-    async ([url, headers, held]) => (await (await fetch(url, { headers })).json()).values.i === held + 1,
-    [`${visitor.url}/threads/${thread}/state`, visitor.headers, held],
-  );
+  await until(async () => (await steps()) === held + 1);
   await shows(page, "paused");
   const after = await steps();
   await page.getByRole("button", { name: /^Resume/ }).click();
