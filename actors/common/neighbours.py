@@ -22,7 +22,7 @@ from greenroom.machine import open_shared_file
 
 STACKS = "greenroom-stacks"
 """The name of the file."""
-WRITTEN_WITHIN_S = 0.5
+WRITTEN_WITHIN_S = 2.0
 LOOK_S = 0.002
 STILL_S = 0.008
 """When nothing was added for so long, the stacks are written; nothing marks their end."""

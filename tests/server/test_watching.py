@@ -179,22 +179,26 @@ async def test_the_stack_of_a_node_that_blocks_is_shown(
 
 
 async def test_a_run_is_forked_while_it_is_executed(http: httpx.AsyncClient) -> None:
-    run = await started(http, "slow", {"steps": 3, "delay": 0.3})
-    thread = f"/threads/{run['thread_id']}"
+    run = await started(http, "slow", {"steps": 6, "delay": 0.2})
+    path, thread = path_of(run), f"/threads/{run['thread_id']}"
+    assert (await http.post(f"{path}/pause")).status_code == 202
 
-    async def stepped() -> dict[str, Any] | None:
-        state = (await http.get(f"{thread}/state")).json()
-        return state if state["values"].get("i") == 1 else None
+    async def waits() -> bool:
+        return bool((await http.get(path)).json()["paused"]["since"])
 
-    state = await until(stepped)
+    await until(waits)
+    state = (await http.get(f"{thread}/state")).json()
+    done = state["values"].get("i", 0)
     params = {"checkpoint_id": state["checkpoint"]["checkpoint_id"], "input": None}
     body = {"id": 1, "method": "state.fork", "params": params}
     forked = (await http.post(f"{thread}/commands", json=body)).json()["result"]
     assert forked["thread_id"] == run["thread_id"]
-    first = (await http.get(f"{path_of(run)}/join")).json()
-    assert first["trail"] == ["1", "2", "3"]
-    again = (await http.get(f"{thread}/runs/{forked['run_id']}/join")).json()
-    assert again["trail"] == ["1", "2", "3"], "it went on from the checkpoint"
-    drawn = (await http.get(f"{thread}/runs/{forked['run_id']}/timeline")).json()
+    other = f"{thread}/runs/{forked['run_id']}"
+    assert (await http.get(other)).json()["status"] == "pending", "it waits for the first one"
+    assert (await http.post(f"{path}/resume")).status_code == 202
+    whole = [str(n) for n in range(1, 7)]
+    assert (await http.get(f"{path}/join")).json()["trail"] == whole
+    assert (await http.get(f"{other}/join")).json()["trail"] == whole
+    drawn = (await http.get(f"{other}/timeline")).json()
     nodes = [each["name"] for each in drawn["spans"] if each["kind"] == "node"]
-    assert nodes == ["step", "step"]
+    assert nodes.count("step") == 6 - done, "it went on from the checkpoint"

@@ -30,7 +30,7 @@ _COLUMNS = (
     " updated_at, assistant_version, pause"
 )
 _ORDERS = frozenset({"created_at"})
-_NOT_DELETED = (
+NOT_DELETED = (
     "NOT EXISTS (SELECT 1 FROM greenroom.operations WHERE subject = runs.thread_id)"
     " AND (NOT temporary"
     " OR EXISTS (SELECT 1 FROM greenroom.threads t WHERE t.thread_id = runs.thread_id))"
@@ -48,7 +48,7 @@ class RunRecords(Queries):
             return None
         sql, params = where_clause([("run_id = %s", run_id), *of_thread(scope, "runs.thread_id")])
         rows = await self.rows(
-            f"SELECT {_COLUMNS} FROM greenroom.runs {sql} AND {_NOT_DELETED}", params
+            f"SELECT {_COLUMNS} FROM greenroom.runs {sql} AND {NOT_DELETED}", params
         )
         if not rows or thread_id not in (None, rows[0]["thread_id"]):
             return None
@@ -64,7 +64,7 @@ class RunRecords(Queries):
             conditions.append(("status = %s", status))
         sql, params = where_clause(conditions)
         rows = await self.rows(
-            f"SELECT {_COLUMNS} FROM greenroom.runs {sql} AND {_NOT_DELETED}"
+            f"SELECT {_COLUMNS} FROM greenroom.runs {sql} AND {NOT_DELETED}"
             " ORDER BY created_at DESC, run_id DESC"
             " LIMIT %s OFFSET %s",
             [*params, limit, offset],
@@ -113,7 +113,7 @@ def _of_runs(where: RunFilter, scope: Scope) -> Conditions:
 
 
 def _and_there(where: str) -> str:
-    return f"{where} AND {_NOT_DELETED}" if where else f"WHERE {_NOT_DELETED}"
+    return f"{where} AND {NOT_DELETED}" if where else f"WHERE {NOT_DELETED}"
 
 
 def _run(row: JsonObject) -> JsonObject:

@@ -14,6 +14,7 @@ from greenroom.core.scopes import Scope
 from greenroom.core.timeline import SavedStep, StoredLife
 from greenroom.persistence.records.inputs import InputRecords
 from greenroom.persistence.records.queries import is_uuid, of_thread, where_clause
+from greenroom.persistence.records.runs import NOT_DELETED
 
 _COLUMNS = (
     "run_id::text, thread_id, assistant_id::text, graph_id, status, error, attempt, actor,"
@@ -43,7 +44,9 @@ class TimelineRecords(InputRecords):
             return None
         conditions = [("run_id = %s", run_id), ("thread_id = %s", thread_id)]
         sql, params = where_clause([*conditions, *of_thread(scope, "runs.thread_id")])
-        rows = await self.rows(f"SELECT {_COLUMNS} FROM greenroom.runs {sql}", params)
+        rows = await self.rows(
+            f"SELECT {_COLUMNS} FROM greenroom.runs {sql} AND {NOT_DELETED}", params
+        )
         inputs = await self.list_inputs(thread_id, run_id, scope=scope) if rows else None
         if not rows or inputs is None:
             return None
