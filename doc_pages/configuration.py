@@ -121,8 +121,8 @@ def document() -> str:
         " servers ignore,",
         "says where their runs are executed. What belongs to the server rather than to a graph"
         " stands in",
-        "[settings](settings.md). `greenroom check` reads the file and says what is wrong with it. It"
-        " also notes",
+        "[settings](settings.md). `greenroom check` reads the file and says what is wrong with it."
+        " It also notes",
         "what the Platform would refuse, which is no failure here: no `dependencies`, a"
         " `python_version` before",
         "3.11, values of `env` that are no strings.",
