@@ -19,6 +19,7 @@ GROUPS = {
         "gateway_replicas",
         "haproxy",
         "openai",
+        "console",
     ),
     "Who is let in": (
         "auth",

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from greenroom import datadir
 from greenroom.checks import check_database, check_open_files, check_port
+from greenroom.core.edge_rules import HttpRules
 from greenroom.core.errors import GreenroomError
 from greenroom.environment import (
     HAPROXY_CONNECTIONS,
@@ -144,7 +145,7 @@ def run_server(
 
                     shown.enter_context(reloading(settings, configuration, server))
                 if browser:
-                    webbrowser.open(f"{settings.url}/docs")
+                    webbrowser.open(page_of(settings, configuration.http))
                 signals.wait()
             finally:
                 progress("Stopping")
@@ -171,6 +172,16 @@ def _free_port(settings: Settings, patience_s: float) -> None:
             time.sleep(0.1)
 
 
+def _has_console(settings: Settings, rules: HttpRules) -> bool:
+    return settings.console and "ui" not in rules.disabled
+
+
+def page_of(settings: Settings, rules: HttpRules) -> str:
+    """Returns the address of the page that a browser opens: the console, else the API's."""
+    page = "console" if _has_console(settings, rules) else "docs"
+    return f"{settings.url}{rules.mount_prefix}/{page}"
+
+
 def _banner(
     settings: Settings, configuration: Configuration, reports: Sequence[GraphReport]
 ) -> None:
@@ -180,7 +191,10 @@ def _banner(
     out.print(f"  graphs  {', '.join(served)}", markup=False)
     if configuration.problems:
         out.print(f"  broken  {', '.join(configuration.problems)}", markup=False)
-    out.print(f"  docs    {settings.url}/docs", markup=False)
+    rules = configuration.http
+    if _has_console(settings, rules):
+        out.print(f"  console {settings.url}{rules.mount_prefix}/console", markup=False)
+    out.print(f"  docs    {settings.url}{rules.mount_prefix}/docs", markup=False)
     sound = [report for report in reports if report.problem is None]
     if sound:
         out.print("\n  Stream some tokens:\n")

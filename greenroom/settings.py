@@ -253,6 +253,12 @@ class Settings(AccessSettings, CallerLimits, WebhookSettings):
         " `/v1/models`. `http.openai` of `langgraph.json` does the same.",
     )
 
+    console: bool = Field(
+        default=True,
+        description="Serve the console, a page for browsers, at `/console`. It shows what its"
+        " user's key allows. `http.disable_ui` of `langgraph.json` switches it off, too.",
+    )
+
     log_level: LogLevel = Field(default="info", description="The least severe line that is logged.")
     log_format: LogFormat = Field(
         default="auto", description="`auto` is plain on a terminal and JSON elsewhere."

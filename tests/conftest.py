@@ -11,6 +11,8 @@ import contextlib
 import functools
 import ssl
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,6 +28,7 @@ settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 ONE_SERVER = "one server"
+USERS = "tests/server/test_users.py"
 RELIABILITY = "tests/reliability/"
 
 GROUPS = {
@@ -34,7 +37,8 @@ GROUPS = {
     "tests/cluster/test_two_nodes.py": RELIABILITY,
     "tests/server/test_dev.py": "tests/server/test_dev.py",
     "tests/server/test_shards.py": "tests/server/test_shards.py",
-    "tests/server/test_users.py": "tests/server/test_users.py",
+    "tests/server/test_users.py": USERS,
+    "tests/console/test_with_users.py": USERS,
     **dict.fromkeys(FOLDERS, ONE_SERVER),
     "tests/models/test_on_a_server.py": "tests/models/",
     "tests/models/test_what_is_seen.py": "tests/models/",
@@ -45,7 +49,7 @@ FIRST = (ONE_SERVER, RELIABILITY)
 """The longest groups: begun late, one of them would go on when all others are over."""
 
 STARTED = pytest.StashKey[contextlib.ExitStack]()
-"""Ends the one server, if it was started."""
+"""Ends the server of the group, if it was started."""
 
 
 def group_of(node_id: str) -> str:
@@ -74,9 +78,24 @@ def server(
         yield started.enter_context(served)
 
 
+@pytest.fixture(scope="session")
+def users(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Served]:
+    """A server with users, the handlers of `tests/http/owners.py`, below a prefix."""
+    config = Path(__file__).parent / "server" / "users.json"
+    # Without HAProxy it starts sooner; both gateways answer.
+    environment = {"GREENROOM_HAPROXY": "false"}
+    with contextlib.ExitStack() as started:
+        request.session.stash[STARTED] = started
+        served = serving(tmp_path_factory.mktemp("users"), config, environment=environment)
+        server = started.enter_context(served)
+        yield replace(server, url=f"{server.url}/agents")
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
-    """Ends the one server with the last test of its group, and not with the last of the process."""
+    """Ends a server with the last test of its group, and not with the last of the process."""
     if nextitem is None or group_of(nextitem.nodeid) != group_of(item.nodeid):
         item.session.stash.get(STARTED, contextlib.ExitStack()).close()
 

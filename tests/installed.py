@@ -16,6 +16,7 @@ import argparse
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -27,6 +28,7 @@ import urllib.request
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from urllib.parse import urljoin
 
 import psutil
 
@@ -218,6 +220,21 @@ def stream(url: str) -> None:
         raise Failed(f"No stream of tokens:\n{seen}")
 
 
+def look(url: str) -> None:
+    """Fetches the console. Raises Failed unless the page and each file that it names are there."""
+    page = f"{url}/console"
+    with urllib.request.urlopen(page, timeout=60) as answer:
+        text = answer.read().decode()
+    named = re.findall(r'(?:src|href)="([^"]+\.(?:js|css|svg))"', text)
+    if len(named) < 3 or "<title>Greenroom</title>" not in text:
+        raise Failed(f"{page} is no console:\n{text}")
+    size = len(text)
+    for each in named:
+        with urllib.request.urlopen(urljoin(page, each), timeout=60) as answer:
+            size += len(answer.read())
+    say(f"       /console, {len(named)} files, {size // 1024} KiB")
+
+
 def end(process: subprocess.Popen[str], folder: Path, data_dir: Path) -> None:
     """Ctrl-C. Raises Failed if the server does not end well, or leaves something."""
     begun = time.monotonic()
@@ -264,6 +281,7 @@ def try_wheel(wheel: Path, python: str, *, beside: bool) -> None:
         port, data_dir = free_port(), folder / "data"
         with served(environment, port, data_dir) as process:
             stream(f"http://127.0.0.1:{port}")
+            look(f"http://127.0.0.1:{port}")
             end(process, folder, data_dir)
     say("The wheel serves, and nothing is left over.\n")
 

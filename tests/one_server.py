@@ -15,7 +15,13 @@ from greenroom.graphs.configuration import FILE_NAME
 from tests.conformance.folder import write_folder
 from tests.guides.site import Site, write_site
 
-FOLDERS = ("tests/guides/", "tests/clients/", "tests/conformance/", "tests/server/")
+FOLDERS = (
+    "tests/guides/",
+    "tests/clients/",
+    "tests/console/",
+    "tests/conformance/",
+    "tests/server/",
+)
 """Whose tests use it, as their ids begin, in their order.
 
 The guides are first: one of them takes all threads that there are to another server.

@@ -280,6 +280,7 @@ def test_serve_shows_its_banner_and_ends_everything_when_told_to(
     banner = wait_for(process.stdout, "Ctrl-C ends it")
     assert "graphs  agent, made" in banner
     assert "/docs" in banner
+    assert "/console" in banner
     assert "curl -N http://127.0.0.1:" in banner
     process.send_signal(number)
     out, err = process.communicate(timeout=WAIT_S)

@@ -102,6 +102,29 @@ def test_internal_links_lead_somewhere(page: Path) -> None:
             assert anchor in set(anchors(target)), f"{page.name}: {link}"
 
 
+def test_pictures_that_a_page_shows_are_there() -> None:
+    shown = [
+        (page, name)
+        for page in PAGES
+        for name in re.findall(r'<(?:img|source)[^>]* (?:src|srcset)="([^"]+)"', page.read_text())
+    ]
+    assert len(shown) > 4
+    assert [(page.name, name) for page, name in shown if not (page.parent / name).exists()] == []
+
+
+def test_pictures_are_small_and_shown() -> None:
+    """`python -m tests.console.pictures` takes them; each has both sizes and both themes."""
+    folder = ROOT / "docs" / "console"
+    taken = {file.name: file.stat().st_size for file in folder.iterdir()}
+    names = {name.split("-")[0] for name in taken}
+    looks = [f"-{width}-{theme}.png" for width in (1280, 390) for theme in ("light", "dark")]
+    assert set(taken) == {name + look for name in names for look in looks}
+    assert sum(taken.values()) < 2_000_000
+    assert {
+        name for name in names if f"console/{name}-" not in "".join(map(Path.read_text, PAGES))
+    } == set()
+
+
 def named_in_the_architecture() -> list[tuple[str, str]]:
     """Every file and the object in it, as ``(file, dotted name)``."""
     page = (ROOT / "docs" / "architecture.md").read_text()
@@ -249,6 +272,14 @@ def test_every_dependency_has_its_reason_and_an_exact_version() -> None:
         assert f"| `{named[0]}` |" in page, requirement
         name = named[0].partition("[")[0]
         assert re.search(rf"^{re.escape(name)}==", exact, re.MULTILINE), requirement
+
+
+def test_every_package_of_npm_has_its_reason_and_an_exact_version() -> None:
+    packages = json.loads((ROOT / "tests" / "clients" / "package.json").read_text())["dependencies"]
+    page = (ROOT / "docs" / "dependencies.md").read_text()
+    for name, version in packages.items():
+        assert f"`{name}`" in page, name
+        assert re.fullmatch(r"(npm:[@/\w.-]+@)?\d+\.\d+\.\d+", version), name
 
 
 def test_constraints_hold_names_and_versions_and_no_addresses() -> None:

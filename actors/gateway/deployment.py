@@ -100,6 +100,7 @@ class Gateway:
                 webhook_allow_private=settings.webhook_allow_private,
                 hosts=settings.hosts,
                 openai=settings.openai or configuration.http.openai,
+                console=settings.console and "ui" not in configuration.http.disabled,
                 thread_ttl=settings.thread_ttl_s is not None
                 or configuration.thread_ttl.default_minutes is not None,
                 limits=settings.limits,

@@ -191,19 +191,22 @@ async def fill(state: BlobState) -> dict[str, Any]:
 blob = _one_node(BlobState, "fill", fill)
 
 
-# --- burst: many events at once ------------------------------------------------------------------
+# --- burst: many events, at once or `rate` a second ----------------------------------------------
 
 
 class BurstState(TypedDict, total=False):
     events: int
+    rate: int
     hold: float
     done: bool
 
 
 async def emit(state: BurstState) -> dict[str, Any]:
-    write = get_stream_writer()
+    write, rate = get_stream_writer(), state.get("rate", 0)
     for number in range(state.get("events", 5000)):
         write({"number": number, "text": "a token or two"})
+        if rate and number % (step := max(1, rate // 50)) == step - 1:
+            await asyncio.sleep(step / rate)
     await asyncio.sleep(state.get("hold", 0.0))
     return {"done": True}
 

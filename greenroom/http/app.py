@@ -27,6 +27,7 @@ from greenroom.http import (
     assistants,
     attaching,
     browsers,
+    console,
     crons,
     deliveries,
     documents,
@@ -83,6 +84,7 @@ PARTS: tuple[tuple[str, Any], ...] = (
     ("", health),
     ("", watching),
     ("meta", system),
+    ("ui", console),
 )
 """The routes, and the part that ``http.disable_<part>`` switches off; "" for none."""
 
@@ -145,7 +147,8 @@ def create_app(
         authenticates=authenticator is not None,
         sealing=sealing,
     )
-    off = rules.disabled if settings.openai else {*rules.disabled, "openai"}
+    switches = {"openai": settings.openai, "ui": settings.console}
+    off = rules.disabled | {name for name, is_on in switches.items() if not is_on}
     for dialect in DIALECTS:
         for name, part in PARTS:
             if name not in off:

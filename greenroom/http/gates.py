@@ -27,7 +27,9 @@ from greenroom.http.parameters import is_uuid
 from greenroom.wire.encoding import is_object, loads
 from greenroom.wire.models import RunCreate
 
-OPEN_PATHS = frozenset({"/", "/ok", "/info", "/docs", "/docs/oauth2-redirect", "/openapi.json"})
+OPEN_PATHS = frozenset(
+    {"/", "/ok", "/info", "/docs", "/docs/oauth2-redirect", "/openapi.json", "/console"}
+)
 """Paths, without the prefix of the mount, for which nobody is authenticated. They say nothing about
 a caller's records."""
 
@@ -110,7 +112,9 @@ def is_public(scope: Scope) -> bool:
         return False
     path: str = scope["path"].removeprefix(scope.get("root_path", ""))
     prefix = dialect_of(Request(scope)).prefix
-    return (path.removeprefix(prefix) or "/") in OPEN_PATHS
+    asked = path.removeprefix(prefix) or "/"
+    # The console's files hold no data; what it shows, it asks the API for.
+    return asked in OPEN_PATHS or asked.startswith("/console/")
 
 
 # --- what handlers see ----------------------------------------------------------------------------

@@ -23,6 +23,7 @@ class HttpSettings:
             asked; None elsewhere, where every ``Host`` is answered.
         silence_s: the longest time in seconds between two pieces of a request's body.
         openai: serve the OpenAI-compatible routes.
+        console: serve the console, the page for browsers.
         thread_ttl: threads have a time to live unless they have their own; ``/info`` tells it.
         limits: the limits of each caller.
         event_log_ttl_s: how long events stay in a thread's log after their run; ``/info`` tells it.
@@ -38,6 +39,7 @@ class HttpSettings:
     hosts: frozenset[str] | None = None
     silence_s: float = 10.0
     openai: bool = False
+    console: bool = True
     thread_ttl: bool = False
     limits: Limits = field(default_factory=Limits)
     event_log_ttl_s: float = 3600.0

@@ -51,6 +51,7 @@ async def info(request: Request) -> Response:
                 "mcp": True,
                 "a2a": True,
                 "openai": edge.settings.openai,
+                "console": edge.settings.console,
                 "feedback": True,
                 "store_index": edge.store.index is not None,
                 "thread_ttl": edge.settings.thread_ttl,

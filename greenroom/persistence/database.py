@@ -65,6 +65,10 @@ class Pool(AsyncConnectionPool[Connection]):
 
     transaction_timeout_s: float = math.inf
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._returning = set[asyncio.Task[None]]()
+
     async def getconn(self, timeout: float | None = None) -> Connection:
         """Returns a live connection.
 
@@ -83,10 +87,25 @@ class Pool(AsyncConnectionPool[Connection]):
                 if left <= TURN_S:
                     raise DatabaseUnavailable(await self._problem()) from None
                 continue
-            if await _is_alive(conn):
-                return conn
-            await conn.close()
+            try:
+                if await _is_alive(conn):
+                    return conn
+                await conn.close()
+            except BaseException:  # a caller that was cancelled: its connection is not
+                await self.putconn(conn)
+                raise
             await self.putconn(conn)
+
+    async def putconn(self, conn: Connection) -> None:
+        """Takes a connection back, also if the caller is cancelled while it waits for the pool.
+
+        psycopg's own pool loses such a connection: it counts as used for ever. A client that
+        disconnects cancels its request.
+        """
+        returned = asyncio.create_task(super().putconn(conn))
+        self._returning.add(returned)
+        returned.add_done_callback(self._returning.discard)
+        await asyncio.shield(returned)
 
     async def _problem(self) -> str:
         """Returns the reason why there is no connection: the server's answer to one more try."""

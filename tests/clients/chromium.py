@@ -1,4 +1,4 @@
-"""Chromium with a page that uses useStream, driven through react/browser.mjs."""
+"""Chromium, driven by a program of ours in Node.js: react/browser.mjs, or that of tests/console."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import IO, Any
 
 HERE = Path(__file__).parent
+USE_STREAM = HERE / "react" / "browser.mjs"
+"""The program with pages that use useStream."""
 SCENARIO_PATIENCE_S = 60.0
 END_PATIENCE_S = 15.0
 
@@ -32,11 +34,12 @@ class Browser:
 
     @classmethod
     @contextlib.contextmanager
-    def launched(cls, node: str, chromium: str) -> Iterator[Browser]:
+    def launched(cls, node: str, chromium: str, program: Path = USE_STREAM) -> Iterator[Browser]:
+        """Starts the program with Chromium's path and an empty profile, and ends both."""
         with (
             tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True) as profile,
             subprocess.Popen(
-                [node, "react/browser.mjs", chromium, profile],
+                [node, str(program), chromium, profile],
                 cwd=HERE,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -54,21 +57,23 @@ class Browser:
                     driver.terminate()  # Chromium ends with it
                 browser._reader.join(END_PATIENCE_S)
 
-    async def play(self, scenario: str, **options: Any) -> dict[str, Any]:
-        """What the scenario of react/browser.mjs tells."""
-        return await asyncio.to_thread(self._play, scenario, options)
+    async def play(
+        self, scenario: str, *, patience_s: float = SCENARIO_PATIENCE_S, **options: Any
+    ) -> dict[str, Any]:
+        """What the scenario of the program tells, without a problem in its page."""
+        return await asyncio.to_thread(self._play, scenario, options, patience_s)
 
-    def _play(self, scenario: str, options: dict[str, Any]) -> dict[str, Any]:
+    def _play(self, scenario: str, options: dict[str, Any], patience_s: float) -> dict[str, Any]:
         self._stdin.write(json.dumps({"scenario": scenario, **options}) + "\n")
         self._stdin.flush()
         try:
-            line = self._told.get(timeout=SCENARIO_PATIENCE_S)
+            line = self._told.get(timeout=patience_s)
         except queue.Empty:
             raise AssertionError(f"The browser did not finish '{scenario}'.") from None
         assert line, "The browser ended."
         told = json.loads(line)
         assert "failed" not in told, json.dumps(told, indent=1).replace("\\n", "\n")
-        assert told["problems"] == []
+        assert told["problems"] == [], "\n".join(told["problems"])
         return told
 
     def _read(self, stdout: IO[str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from langchain_core.messages import AIMessage, AIMessageChunk, ToolMessage
 from langchain_core.outputs import ChatGenerationChunk
@@ -14,6 +14,7 @@ from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode
 from langgraph.types import interrupt
 from probe_graphs import FakeStreamingModel
+from pydantic import BaseModel, Field
 from typing_extensions import TypedDict
 
 GATE_PATIENCE_S = 90.0
@@ -187,3 +188,63 @@ _squad.add_edge(START, "delegate")
 _squad.add_edge("delegate", "tools")
 _squad.add_edge("tools", "conclude")
 squad = _squad.compile()
+
+
+# decision: asks for an answer of a certain form ---------------------------------------------------
+class Decision(BaseModel):
+    """What to do with the refund."""
+
+    approved: bool = Field(description="Whether the money goes out")
+    amount: int = Field(ge=0, le=500)
+    reason: str = Field(default="", max_length=80)
+    channel: Literal["card", "bank"] = "card"
+
+
+class DecisionState(TypedDict, total=False):
+    customer: str
+    decision: dict[str, Any]
+
+
+async def decide(state: DecisionState) -> DecisionState:
+    asked = {"question": f"Refund {state.get('customer', 'Ada')}?"}
+    return {"decision": interrupt(asked, response_schema=Decision).model_dump()}
+
+
+_decision = StateGraph(DecisionState)
+_decision.add_node("decide", decide)
+_decision.add_edge(START, "decide")
+decision = _decision.compile()
+
+
+# asks: whatever it is told to ask -----------------------------------------------------------------
+class AskedState(TypedDict, total=False):
+    value: Any
+    answer: Any
+
+
+async def put_question(state: AskedState) -> AskedState:
+    return {"answer": interrupt(state["value"])}
+
+
+_asks = StateGraph(AskedState)
+_asks.add_node("put_question", put_question)
+_asks.add_edge(START, "put_question")
+asks = _asks.compile()
+
+
+# hostile: its node, its messages and its errors would be markup where text is taken for that ------
+MARKUP = "<img src=x onerror=alert(1)>"
+
+
+async def repeat(state: MessagesState) -> dict[str, Any]:
+    said = str(state["messages"][-1].content)
+    if "fail" in said:
+        raise ValueError(said)
+    call = {"name": MARKUP, "args": {MARKUP: said}, "id": "call-1", "type": "tool_call"}
+    return {"messages": [AIMessage(said, name=MARKUP, tool_calls=[call])]}
+
+
+_hostile = StateGraph(MessagesState)
+_hostile.add_node(MARKUP, repeat)
+_hostile.add_edge(START, MARKUP)
+hostile = _hostile.compile()

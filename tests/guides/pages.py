@@ -11,6 +11,8 @@ A page is written for people, and this is how it is read by the tests:
 - ``<!-- own server -->`` above a `greenroom serve` starts one for the rest of the page; elsewhere
   the one server of the tests has the graphs of the page.
 - ``<!-- hidden python`` ... ``-->`` is executed and not shown: it makes what a reader has already.
+- ``<!-- hidden console`` ... ``-->`` is done in the console, a step a line; the page says the same
+  in words. The steps are in `tests/console/scenarios/guide.mjs`.
 - ``<!-- browser: ADDRESS shows: TEXT -->`` opens a page, presses its button, waits for the text.
 """
 

@@ -123,6 +123,8 @@ class Reader:
                 self._configuration(block)
             case "text":
                 self._compare(block)
+            case "console":
+                self._operate(block)
             case "browser":
                 self._look(block)
             case other:
@@ -172,6 +174,12 @@ class Reader:
         browser = self._request.getfixturevalue("browser")
         address, text = self._here(block.text.strip()).split(" shows: ")
         asyncio.run(browser.play("press", page=address, expected=text))
+
+    def _operate(self, block: Block) -> None:
+        visitor = self._request.getfixturevalue("visitor")
+        steps = [line for line in self._here(block.text).splitlines() if line]
+        told = asyncio.run(visitor.play("guide.followed", url=self._server.url, steps=steps))
+        self.printed = told["shown"]
 
     def _served(self, block: Block) -> None:
         """The server of the tests has the graphs that this one would have, if it needs no own."""

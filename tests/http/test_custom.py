@@ -465,6 +465,7 @@ GONE = {
     "mcp": ["POST /mcp"],
     "a2a": ["GET /.well-known/agent-card.json?assistant_id=counter"],
     "meta": ["GET /", "GET /info", "GET /metrics", "GET /docs", "GET /openapi.json"],
+    "ui": ["GET /console", "GET /console/threads"],
 }
 
 

@@ -14,6 +14,7 @@ import orjson
 import psycopg
 import pytest
 from langgraph.store.postgres.aio import AsyncPostgresStore
+from psycopg_pool import AsyncConnectionPool
 
 from greenroom.core.errors import ConfigurationError, DatabaseUnavailable
 from greenroom.core.scopes import SERVER
@@ -151,6 +152,35 @@ async def test_a_wrong_statement_is_not_done_again(pool: Pool) -> None:
 
 
 # --- check --------------------------------------------------------------------------------------
+
+
+async def test_a_caller_that_is_cancelled_gives_its_connection_back(
+    dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The caller is cancelled while it waits for the pool's lock, with its work done."""
+    pool = await open_pool(dsn, application_name="greenroom:x", max_size=1, timeout_s=3)
+    locked, entered = asyncio.Event(), asyncio.Event()
+    takes_back = AsyncConnectionPool.putconn
+
+    async def waits(pool: Pool, conn: Connection) -> None:
+        entered.set()
+        await locked.wait()
+        await takes_back(pool, conn)
+
+    async def ask() -> None:
+        async with pool.connection() as conn:
+            await conn.execute("SELECT 1")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AsyncConnectionPool, "putconn", waits)
+        caller = asyncio.create_task(ask())
+        await entered.wait()
+        caller.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await caller
+        locked.set()
+    await ask()
+    await pool.close()
 
 
 async def test_check_tells_the_version(dsn: str) -> None:

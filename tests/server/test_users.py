@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +17,9 @@ from langgraph_sdk import get_client
 from langgraph_sdk.client import LangGraphClient
 from langgraph_sdk.errors import APIStatusError
 
-from tests.serving import Served, serving
+from tests.serving import Served
 
 BOUND_S = 30.0
-
-
-@pytest.fixture(scope="module")
-def users(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    config = Path(__file__).parent / "users.json"
-    # Without HAProxy it starts sooner; both gateways answer.
-    environment = {"GREENROOM_HAPROXY": "false"}
-    folder = tmp_path_factory.mktemp("users")
-    with serving(folder, config, environment=environment) as server:
-        yield server
 
 
 def sdk(server: Served, who: str, mount: str = "") -> LangGraphClient:
