@@ -26,6 +26,7 @@ from greenroom.core.errors import Unreachable
 from greenroom.core.runs import RunOrder, Settled
 
 BOUND_S = 30.0
+PLACE = ActorProcess(pid=4711, host="h", node="n", table="t", since_s=1_000_000_000.0)
 
 
 def setup_of(**changes: Any) -> RegistrySetup:
@@ -121,9 +122,7 @@ class FakeActor:
 
         return Method(lambda *args: self.cluster.deliver(name, lambda: execute(*args)))
 
-    @property
-    def place(self) -> ActorProcess:
-        return ActorProcess(pid=4711, host="h", node="n", table="t", since_s=1_000_000_000.0)
+    place = PLACE
 
     async def _prepare(self) -> ActorProcess:
         return self.place

@@ -13,6 +13,7 @@ import pytest
 from actors.calls.answers import NodeGone
 from actors.calls.directory import Handles
 from actors.common import metrics
+from actors.common.actor_process import ActorProcess
 from actors.common.metering import Meter
 from actors.common.placement import HEAD, HEAD_SHARE, ClusterView, Node
 from actors.common.tasks import Tasks
@@ -24,7 +25,7 @@ from actors.spawn import Spawn
 from greenroom.core.errors import ConfigurationError, Fenced, Unavailable, Unreachable
 from greenroom.core.runs import RunOrder
 from greenroom.graphs.configuration import Configuration, GraphSpec, PlacementSpec
-from tests.actors.doubles import BOUND_S, Cluster, FakeHandles, setup_of, until
+from tests.actors.doubles import BOUND_S, PLACE, Cluster, FakeHandles, setup_of, until
 from tests.run_records import order_of
 
 
@@ -483,7 +484,12 @@ async def test_an_actor_stays_asked_for_while_a_node_has_room_in_total_or_may_be
         return stuck.cluster.view
 
     cast(Any, stuck.keeper.handles).cluster_view = look
-    stuck.cluster.scripts["prepare"].insert(0, ready.wait())
+
+    async def when_ready() -> ActorProcess:
+        await ready.wait()
+        return PLACE
+
+    stuck.cluster.scripts["prepare"].insert(0, when_ready())
     assert stuck.keeper.slots.claim("a", "g") is None
     await until(lambda: looks > 10)
     assert stuck.unstartable == []
