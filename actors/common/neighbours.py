@@ -36,6 +36,8 @@ class Sample:
     """What a process uses.
 
     Attributes:
+        memory_bytes: its own memory and its part of what it shares with others: forks share what
+            the fork server has imported. Where a system does not tell that, its own memory only.
         cpu_percent: of one core, since the sample before; None for the first sample.
     """
 
@@ -58,11 +60,12 @@ class Neighbours:
                 is_new = process is None or not process.is_running()
                 if process is None or is_new:
                     process = psutil.Process(pid)
-                memory, cpu = process.memory_info().rss, process.cpu_percent(None)
+                told, cpu = process.memory_full_info(), process.cpu_percent(None)
             except psutil.Error:
                 self._known.pop(pid, None)
                 continue
             self._known[pid] = process
+            memory = getattr(told, "pss", told.uss)
             found[pid] = Sample(memory_bytes=memory, cpu_percent=None if is_new else cpu)
         return found
 

@@ -342,7 +342,7 @@ async def test_a_database_that_is_away_is_waited_for() -> None:
 
 
 async def test_a_run_that_is_out_of_time_says_so_with_its_state() -> None:
-    actor = Actor(Gated(), timeouts_s={"g": 0.05})
+    actor = Actor(Gated(), timeouts_s={"g": 1.5})  # more than the first states need
     attempt = actor.attempt()
     await actor.run(attempt)
     assert actor.reports[0].status is RunStatus.TIMEOUT
