@@ -30,11 +30,14 @@ class Debugging:
 
     def __init__(self, first_port: int | None) -> None:
         self._first = first_port
+        self._executes = 0
         self._left_alone: set[int] = set()
         self._debugpy: Any = None
 
     def listen(self) -> int | None:
         """Opens the first free port from the first one on; returns it, or None.
+
+        Breakpoints stop the thread that calls this.
 
         Raises:
             ConfigurationError: debugpy is not installed, or no port is free.
@@ -56,12 +59,14 @@ class Debugging:
         finally:
             os.close(turn)
         self._debugpy = debugpy
+        self._executes = threading.get_ident()
         return port
 
     def leave_alone(self) -> None:
-        """Has no breakpoint stop the thread that calls this."""
-        if self._debugpy is not None and threading.get_ident() not in self._left_alone:
-            self._left_alone.add(threading.get_ident())
+        """Has no breakpoint stop the thread that calls this, unless it has called `listen`."""
+        thread = threading.get_ident()
+        if self._debugpy is not None and thread not in (self._executes, *self._left_alone):
+            self._left_alone.add(thread)
             self._debugpy.trace_this_thread(False)
 
 

@@ -19,28 +19,40 @@ from greenroom.core.errors import ConfigurationError
 
 BOUND_S = 60.0
 PROGRAM = """
-import sys, threading
+import asyncio, sys, threading
 from actors.run.debugging import Debugging
 
 debugger = Debugging(int(sys.argv[1]))
-print(debugger.listen(), flush=True)
+begin = threading.Event()
 
 def answers():
     debugger.leave_alone()
-    for _ in sys.stdin:
-        print("alive", flush=True)
-
-threading.Thread(target=answers, daemon=True).start()
-begin = threading.Event()
+    for line in sys.stdin:
+        if line == "begin\\n":
+            begin.set()
+        else:
+            print("alive", flush=True)
 
 def node(value):
     doubled = value * 2  # here
     return doubled
 
-sys.path.insert(0, "")
-import debugpy
-debugpy.wait_for_client()
-print(node(21), flush=True)
+def execute():
+    print(debugger.listen(), flush=True)
+    threading.Thread(target=answers, daemon=True).start()
+    asyncio.run(live())
+
+async def live():
+    node(1)  # before a debugger is there
+    while not begin.is_set():
+        await asyncio.sleep(0.01)
+    debugger.leave_alone()  # the loop that executes runs hears of the registry, too
+    print(await asyncio.create_task(execute_node()), flush=True)
+
+async def execute_node():
+    return node(21)
+
+threading.Thread(target=execute, daemon=True).start()
 threading.Event().wait(60)
 """
 
@@ -123,6 +135,9 @@ def test_a_breakpoint_stops_the_node_and_not_the_thread_that_answers(
         client.send("setBreakpoints", source={"path": str(file)}, breakpoints=[{"line": line}])
         assert client.until("response", "setBreakpoints")["body"]["breakpoints"][0]["verified"]
         client.send("configurationDone")
+        client.until("response", "configurationDone")
+        process.stdin.write("begin\n")
+        process.stdin.flush()
         stopped = client.until("event", "stopped")["body"]
         assert stopped["reason"] == "breakpoint"
         client.send("stackTrace", threadId=stopped["threadId"])
