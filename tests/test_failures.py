@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import io
 import json
 import logging
 import time
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 from langgraph.graph import START, StateGraph
+from rich.console import Console
 from typing_extensions import TypedDict
 
 from actors.server.local_ray import RAY_DIR_BELOW, RAY_DIR_PREFIX
@@ -138,18 +140,21 @@ def _fail(log: logging.Logger) -> None:
 
 @pytest.mark.usefixtures("_loggers_as_before")
 def test_errors_of_other_processes_are_shown_in_the_terminal(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "terminal.sock"
+    # Not pytest's: what is printed while pytest empties its own is lost.
+    shown = io.StringIO()
+    monkeypatch.setattr(terminal, "err", Console(file=shown, highlight=False, soft_wrap=True))
     settings = LogSettings(form="json", file=tmp_path / "server.log", terminal=path)
     log = logging.getLogger("greenroom.run")
-    seen = ""
     with terminal.errors_of(path):
         settings.apply(actor="run-1")
         contextvars.copy_context().run(_fail, log)
         deadline_s = time.monotonic() + WAIT_S
-        while "characters)" not in seen and time.monotonic() < deadline_s:
-            seen += capsys.readouterr().err
+        while "characters)" not in shown.getvalue() and time.monotonic() < deadline_s:
+            time.sleep(0.01)
+    seen = shown.getvalue()
     assert "error   A run has failed: ValueError  node=ask  actor=run-1  run_id=r1\n" in seen
     assert "Traceback (most recent call last):\n" in seen
     assert "A run has ended" not in seen

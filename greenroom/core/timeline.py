@@ -209,7 +209,7 @@ def _derived(
         begun_ms[saved.namespace] = saved.at_ms
         if not saved.namespace:
             last_step = saved.step
-        for name in saved.names:
+        for name in filter(_is_of_the_graph, saved.names):
             yield (
                 start_ms,
                 _span(
@@ -240,6 +240,11 @@ def _derived(
             cut=True,
         )
         yield start_ms, span
+
+
+def _is_of_the_graph(name: str) -> bool:
+    """Whether a node was written by somebody: LangGraph has ``__start__`` in its checkpoints."""
+    return not name.startswith("__")
 
 
 def _span(

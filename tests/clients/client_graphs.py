@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from langchain_core.messages import AIMessage, AIMessageChunk, ToolMessage
 from langchain_core.outputs import ChatGenerationChunk
 from langchain_core.tools import tool
 from langgraph.graph import START, MessagesState, StateGraph
-from langgraph.prebuilt import ToolNode
+from langgraph.prebuilt import InjectedState, ToolNode
 from langgraph.types import interrupt
 from probe_graphs import FakeStreamingModel
 from pydantic import BaseModel, Field
@@ -157,12 +157,27 @@ _crew.add_edge("tools", "editor")
 crew = _crew.compile()
 
 
-# squad: a tool that is an agent of its own, as deep agents have it. The end waits for `gate` ------
+# squad: a tool that is an agent of its own, as deep agents have it. The agent waits for a file
+# beside `gate`, because a page may hear it late, and the end for `gate` itself --------------------
 @tool
-async def task(description: str, subagent_type: str) -> str:
+async def task(
+    description: str, subagent_type: str, state: Annotated[dict[str, Any], InjectedState]
+) -> str:
     """Has an agent do something."""
-    done = await _squad_writer.ainvoke({"messages": [{"role": "user", "content": description}]})
+    asked = {"messages": [{"role": "user", "content": description}], "gate": state["gate"]}
+    done = await _squad_writer.ainvoke(asked)
     return f"{subagent_type} says: {done['messages'][-1].text}"
+
+
+async def write_when_heard(state: GatedState) -> dict[str, Any]:
+    await opened(f"{state['gate']}.heard")
+    return await write(state)
+
+
+async def opened(gate: str) -> None:
+    async with asyncio.timeout(GATE_PATIENCE_S):
+        while not Path(gate).exists():  # noqa: ASYNC110, ASYNC240 - of another process
+            await asyncio.sleep(0.01)
 
 
 async def delegate(state: MessagesState) -> dict[str, Any]:
@@ -172,13 +187,14 @@ async def delegate(state: MessagesState) -> dict[str, Any]:
 
 
 async def conclude(state: GatedState) -> dict[str, Any]:
-    async with asyncio.timeout(GATE_PATIENCE_S):
-        while not Path(state["gate"]).exists():  # noqa: ASYNC110, ASYNC240 - of another process
-            await asyncio.sleep(0.01)
+    await opened(state["gate"])
     return {"messages": [AIMessage("That is all.")]}
 
 
-_squad_writer = _writer.compile(name="writer")
+_heard_writer = StateGraph(GatedState)
+_heard_writer.add_node("write", write_when_heard)
+_heard_writer.add_edge(START, "write")
+_squad_writer = _heard_writer.compile(name="writer")
 
 _squad = StateGraph(GatedState)
 _squad.add_node("delegate", delegate)

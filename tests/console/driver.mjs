@@ -89,11 +89,9 @@ class Visitor {
 
   // Opens a page of the console by its address, and gives the key where it is asked for.
   async go(path, page = this.page) {
+    if (this.key) this.allow(401);
     await page.goto(`${this.url}/console${path}`);
-    if (this.key) {
-      this.allow(401);
-      await this.enter(this.key, page);
-    }
+    if (this.key) await this.enter(this.key, page);
     await this.settled(page);
   }
 

@@ -69,7 +69,10 @@ def test_what_an_attempt_was_doing_when_it_died_tells_the_next_one() -> None:
                 ["end", 9_000, 2],
             ],
             notes={2: [note("act", 2, 5_500, 8_000)]},
-            steps=[SavedStep(attempt=1, namespace="", step=1, at_ms=3_000, names=["think"])],
+            steps=[
+                SavedStep(attempt=1, namespace="", step=0, at_ms=2_000, names=["__start__"]),
+                SavedStep(attempt=1, namespace="", step=1, at_ms=3_000, names=["think"]),
+            ],
         )
     )
     assert [each for each in drawn(shown) if each[0] in ("node", "recovering")] == [

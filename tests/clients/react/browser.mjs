@@ -265,8 +265,16 @@ const SCENARIOS = {
   // A run with a tool that is an agent: what the agent says is shown before the run goes on. A stream
   // that is opened when the run is over may miss what the agent has said (1.1.0 pauses it then).
   async squad(chat, { input }) {
+    const hears = chat.page.waitForResponse(
+      (answer) =>
+        answer.url().endsWith("/stream/events") &&
+        answer.request().postData()?.includes("tools:"),
+      { timeout: PATIENCE_MS },
+    );
     await chat.write("hello");
     await chat.click("#send");
+    await hears;
+    await writeFile(`${input.gate}.heard`, "");
     await chat.until(() => document.querySelector(".subgraph")?.textContent.includes("tok2 "));
     const meanwhile = await chat.texts(".subgraph");
     await writeFile(input.gate, "");
