@@ -40,11 +40,15 @@ class Lookout:
 
 
 class Machines:
-    """Looks at processes, wherever they are."""
+    """Looks at processes, wherever they are.
 
-    def __init__(self) -> None:
+    Args:
+        table: the table of processes of this machine (`machine.process_table`).
+    """
+
+    def __init__(self, *, table: str | None = None) -> None:
         self._here = Lookout()
-        self._table = process_table()
+        self._table = table or process_table()
         self._elsewhere: dict[str, Any] = {}
         self._looking = asyncio.Lock()
 

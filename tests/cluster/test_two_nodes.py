@@ -72,6 +72,74 @@ async def test_a_stream_crosses_nodes_whole_and_in_order(
     assert again.events == seen.events
 
 
+LOOKING = """
+import asyncio, json, sys, ray
+from actors.calls.directory import Handles
+from actors.gateway.machines import Machines
+
+ray.init(address=sys.argv[1], namespace="greenroom", log_to_driver=False, configure_logging=False)
+
+async def look():
+    handles, machines = Handles("greenroom"), Machines(table="another machine's")
+    actors = (await handles.call("registry", "overview"))["actors"]
+    executing = next(each for each in actors if each["runs"])
+    place, sample = executing["place"], {}
+
+    async def sampled():
+        nonlocal sample
+        sample = await machines.sample({"it": place})
+        return sample
+
+    while not await sampled():
+        await asyncio.sleep(0.05)
+    await sampled()  # CPU is since the sample before
+    return place, sample["it"], await machines.stacks(place)
+
+place, sample, stacks = asyncio.run(look())
+frames = [frame["function"] for each in stacks for frame in each["frames"]]
+print(json.dumps([place.pid, sample.memory_bytes, sample.cpu_percent, frames]))
+"""
+"""A gateway looks at a run that another machine executes. Here both are one machine, so it is told
+that it is another one."""
+
+
+async def test_a_run_on_another_node_is_looked_into(
+    http: httpx.AsyncClient, effects: Effects, cluster: RayCluster, tmp_path: Path
+) -> None:
+    thread_id = (await http.post("/threads", json={})).json()["thread_id"]
+    hold = tmp_path / "go"
+    state = effects.input(n=20, hold=str(hold))
+    run_id = await begin(http, thread_id, assistant_id="by_resource", input=state, **KEPT)
+    path = f"/threads/{thread_id}/runs/{run_id}"
+
+    shown: dict[str, Any] = {}
+
+    async def executes() -> bool:
+        answer = await http.get(f"{path}/stack")
+        shown.update(answer.json())
+        return answer.status_code == 200 and bool(shown["nodes"])
+
+    await until(executes)
+    assert shown["pid"] in [process.pid for process in cluster.nodes["second"].actors()]
+    looked = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-c", LOOKING, cluster.address],
+        env={**os.environ, **cluster.environment},
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert looked.returncode == 0, looked.stderr
+    pid, memory_bytes, cpu_percent, frames = json.loads(looked.stdout)
+    assert pid == shown["pid"]
+    assert memory_bytes > 10_000_000
+    assert cpu_percent is not None
+    assert frames
+    hold.touch()
+    await http.get(f"{path}/join")
+
+
 async def test_every_node_has_a_gateway_and_the_registry_is_on_the_head(
     http: httpx.AsyncClient, cluster: RayCluster
 ) -> None:
