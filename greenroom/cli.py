@@ -163,6 +163,8 @@ def dev(
             " GREENROOM_RAY_ADDRESS, or use 'greenroom serve'."
         )
     configure_logs(settings.log_level, settings.log_format)
+    # Python takes a file of the same size and the same second for the one that it has compiled.
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
     run_server(settings, make_server, browser=browser)
 
 

@@ -10,6 +10,7 @@ from functools import partial
 from actors.run.deps import Deps
 from actors.run.tail import TailWriter
 from greenroom.core.events import EventLog
+from greenroom.core.inputs import INPUT_EVENT
 from greenroom.core.runs import Outcome, RunOrder
 from greenroom.core.thread_log import END, QUESTION, RUNNING, begins_message, end_of
 from greenroom.graphs.resume import Tail
@@ -18,6 +19,8 @@ from greenroom.wire.encoding import dumps
 REEMITTED_MODES = frozenset({"values", "checkpoints", "debug", "@checkpoints", "@values"})
 """The stream modes that LangGraph emits again when an attempt resumes. For resumable runs their
 events are shown only once they are durable, so the next attempt knows what readers have seen."""
+TOLD_DURABLE = REEMITTED_MODES | {INPUT_EVENT}
+"""The names of the events that the next attempt tells again unless they are durable."""
 CHECKPOINTS = "@checkpoints"
 """The begin of the names of events that are not written at once: their values follow, so that one
 write has both."""
@@ -101,4 +104,4 @@ def now_ms() -> int:
 def _is_told_durable(name: str, data: bytes) -> bool:
     """Whether readers get an event once it is durable: the next attempt must know of it. A message
     that is half streamed is taken back (`greenroom.graphs.taking_back`)."""
-    return name.partition("|")[0] in REEMITTED_MODES or begins_message(name, data)
+    return name.partition("|")[0] in TOLD_DURABLE or begins_message(name, data)

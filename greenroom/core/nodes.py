@@ -11,6 +11,11 @@ MOST_NOTED = 1_000
 """How many nodes of an attempt are noted; of a longer one the last."""
 
 
+def is_of_the_graph(name: str) -> bool:
+    """Whether somebody has written a node: LangGraph itself has ``__start__``."""
+    return not name.startswith("__")
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NodeNote:
     """A task of a superstep: one node with one input.

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from greenroom.core.nodes import NodeNote
+from greenroom.core.nodes import NodeNote, is_of_the_graph
 
 Entry = list[Any]
 JsonObject = dict[str, Any]
@@ -209,7 +209,7 @@ def _derived(
         begun_ms[saved.namespace] = saved.at_ms
         if not saved.namespace:
             last_step = saved.step
-        for name in filter(_is_of_the_graph, saved.names):
+        for name in filter(is_of_the_graph, saved.names):
             yield (
                 start_ms,
                 _span(
@@ -240,11 +240,6 @@ def _derived(
             cut=True,
         )
         yield start_ms, span
-
-
-def _is_of_the_graph(name: str) -> bool:
-    """Whether a node was written by somebody: LangGraph has ``__start__`` in its checkpoints."""
-    return not name.startswith("__")
 
 
 def _span(

@@ -21,7 +21,7 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.tracers.context import register_configure_hook
 from langgraph.errors import GraphBubbleUp
 
-from greenroom.core.nodes import MOST_NOTED, NodeNote
+from greenroom.core.nodes import MOST_NOTED, NodeNote, is_of_the_graph
 from greenroom.core.raised import message_of
 
 _handler: ContextVar[BaseCallbackHandler | None] = ContextVar("greenroom_nodes", default=None)
@@ -83,6 +83,8 @@ class NodeNotes(BaseCallbackHandler):
     ) -> None:
         if metadata is None or name is None or metadata.get("langgraph_node") != name:
             return  # a graph, a sequence or a branch
+        if not is_of_the_graph(name):
+            return
         namespace: str = metadata.get("langgraph_checkpoint_ns", "")
         above, _, own = namespace.rpartition("|")
         self._open[run_id] = NodeNote(

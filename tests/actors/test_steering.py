@@ -15,7 +15,8 @@ from typing_extensions import TypedDict
 
 import greenroom
 from actors.run.attempt import Attempt
-from greenroom.core.inputs import HeardInput, next_run_id
+from actors.run.telling import Telling
+from greenroom.core.inputs import INPUT_EVENT, HeardInput, next_run_id
 from greenroom.graphs.configuration import GraphSpec
 from greenroom.graphs.loading import LoadedGraph
 from tests.actors.doubles import BOUND_S, until
@@ -478,3 +479,19 @@ async def test_outside_of_a_server_nobody_says_anything() -> None:
     assert await inbox.ahear(timeout_s=0) == []
     with pytest.raises(RuntimeError, match="timeout_s"):
         await inbox.ahear()
+
+
+async def test_what_was_taken_is_shown_once_that_is_durable() -> None:
+    """Else a reader that the next attempt does not know of hears of it twice."""
+    durable, actor = asyncio.Event(), Actor(done)
+    actor.scripts["append"] = [durable]
+    attempt = actor.attempt(resumable=True)
+    telling = Telling(attempt.order, attempt.log, actor.deps(), lambda: None)
+    telling.emit("custom", b"1")
+    telling.emit(INPUT_EVENT, b'{"input_id": "a"}')
+    await until(lambda: "append" in actor.happened)
+    assert [event.name for event in attempt.log.read(0).events] == ["custom"]
+    durable.set()
+    await telling.flush()
+    assert told(attempt) == [{"input_id": "a"}]
+    assert [event.name for event in actor.kept] == ["custom", INPUT_EVENT]

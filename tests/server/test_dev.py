@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -160,6 +161,17 @@ async def test_code_that_does_not_load_stands_in_the_terminal_and_the_old_code_g
         assert (await run(http))["said"] == "first"
     project.write("agent.py", GRAPH.replace("first", "mended"))
     await until_said(http, "mended")
+
+
+async def test_a_change_of_the_same_size_and_the_same_second_is_taken_up(
+    project: Project, http: httpx.AsyncClient
+) -> None:
+    file = project.config.parent / "agent.py"
+    before = file.stat()
+    project.write("agent.py", GRAPH.replace("first", "again"))
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert file.stat().st_size == before.st_size
+    await until_said(http, "again")
 
 
 async def test_a_changed_configuration_and_its_variables_are_taken_up(
