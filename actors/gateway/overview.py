@@ -59,6 +59,7 @@ async def put_together(
             "queued_ms": _percentiles(parts, "queued_s"),
         },
         "deaths": _deaths(parts, readable),
+        "problem": next((part["problem"] for part in parts if part["problem"]), None),
     }
 
 

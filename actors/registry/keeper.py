@@ -344,6 +344,7 @@ class Keeper:
         outcome = "failed" if isinstance(started, Problem) else "ready"
         self._meter.count(metrics.ACTOR_STARTS, pool.label, outcome)
         if not isinstance(started, Problem):
+            pool.problem = ""
             self.processes[name] = started
             port = {} if started.debug_port is None else {"debug_port": started.debug_port}
             log.info("An actor is ready.", extra={"action": "actor_ready", "actor": name, **port})
@@ -352,7 +353,7 @@ class Keeper:
             self.slots.grant(pool.ready(name, now_s=time.monotonic()))
             self.wake()
             return
-        self.pools.problem = started.reason
+        self.pools.problem = pool.problem = started.reason
         self._bury(name, blameless=started.blameless)
         if pool.serves_old_code:
             return  # `renew` returns the problem, and waiting runs get their slots there

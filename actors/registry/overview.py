@@ -26,12 +26,14 @@ def overview(context: Context) -> dict[str, Any]:
     """
     runs = [*context.runs]
     executed = [run for run in runs if run.life.is_executed]
+    pools = context.keeper.pools.distinct
     return {
-        "pools": [_pool(pool) for pool in context.keeper.pools.distinct],
+        "pools": [_pool(pool) for pool in pools],
         "actors": _actors(context),
         "queue": [_queued(context, run) for run in runs if not run.life.is_executed],
         "totals": {"running": len(executed), "pending": len(runs) - len(executed)},
         "pulse": context.keeper.pulse.shown(),
+        "problem": next((pool.problem for pool in pools if pool.problem), ""),
     }
 
 

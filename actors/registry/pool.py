@@ -74,6 +74,9 @@ class ActorPool:
         eager_limit: with so many actors, e.g. one per CPU, the patience counts from a run that
             waits, and anew when that run gets its slot; with fewer, from when actors are missing.
         warm_for_s: for how many seconds after the last run actors stay warm; None for always.
+
+    Attributes:
+        problem: why the newest actor did not start; empty once one has.
     """
 
     def __init__(
@@ -95,6 +98,7 @@ class ActorPool:
         self.members: dict[str, Member] = {}
         self.waiting: deque[str] = deque()
         self.failed_starts = 0
+        self.problem = ""
         self._not_before_s = 0.0
         self._generation = 0
         self._renewal: Renewal | None = None

@@ -159,6 +159,7 @@ class Runtime(Answer):
     rates: list[dict[str, Any]]
     latency: dict[str, dict[str, float | None]]
     deaths: list[dict[str, Any]]
+    problem: str | None
 
 
 class Feedback(Answer):

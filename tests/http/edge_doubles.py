@@ -763,6 +763,7 @@ class MemoryRuntime:
             "rates": [],
             "latency": {},
             "deaths": [],
+            "problem": None,
         }
 
     async def stack(self, thread_id: str, run_id: str, *, scope: Scope) -> JsonObject:

@@ -157,10 +157,12 @@ async def test_code_that_does_not_load_stands_in_the_terminal_and_the_old_code_g
         lambda: asyncio.sleep(0.05, project.said()),
         lambda said: "The code from before goes on." in said,
     )
+    assert "retrun" in (await http.get("/runtime")).json()["problem"]
     for _ in range(3):
         assert (await run(http))["said"] == "first"
     project.write("agent.py", GRAPH.replace("first", "mended"))
     await until_said(http, "mended")
+    assert (await http.get("/runtime")).json()["problem"] is None
 
 
 async def test_a_change_of_the_same_size_and_the_same_second_is_taken_up(

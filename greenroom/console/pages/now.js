@@ -42,7 +42,7 @@ export default class Now extends Page {
   async #load() {
     try {
       const now = await api.get("runtime", { signal: this.signal });
-      put(this.problem);
+      put(this.problem, now.problem ? `No new actor starts: ${now.problem}` : "");
       this.#show(now);
       this.ready();
     } catch (error) {
