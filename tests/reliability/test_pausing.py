@@ -27,8 +27,8 @@ async def waiting(http: httpx.AsyncClient, path: str, after: int = 0) -> Any:
     """The record of a run that waits, in an attempt after this one."""
 
     async def waits() -> Any:
-        record = (await http.get(path)).json()
         drawn = (await http.get(f"{path}/timeline")).json()
+        record = (await http.get(path)).json()  # behind it: it has what the timeline shows
         pauses = [each for each in drawn["spans"] if each["kind"] == "paused"]
         is_so = pauses and pauses[-1]["end"] is None and pauses[-1]["attempt"] > after
         return record if is_so and record["status"] == "running" else None
