@@ -28,12 +28,17 @@ def gateways(server: Served) -> list[psutil.Process]:
 
 
 def held_mib(processes: list[psutil.Process]) -> float:
-    """By the processes and what they have started."""
+    """By the processes and what they have started.
+
+    A child that has not executed its program yet has the memory and the title of its parent.
+    """
     total = 0
     for process in processes:
-        for each in [process, *process.children()]:
+        total += process.memory_info().rss
+        for child in process.children():
             with contextlib.suppress(psutil.NoSuchProcess):
-                total += each.memory_info().rss
+                if child.cmdline() != process.cmdline():
+                    total += child.memory_info().rss
     return total / MIB
 
 
