@@ -26,8 +26,8 @@ async def test_a_cron_is_switched_off_and_on_and_deleted(place: Place) -> None:
     cron: Any = await place.client.crons.create(
         "talkative", schedule="30 4 1 1 *", timezone="Europe/Berlin", input={"messages": []}
     )
-    told = await place.see("lists.switches", cron=cron["cron_id"])
-    for each in ("30 4 1 1 *", "Europe/Berlin", "talkative", "a new one each time"):
+    told = await place.see("lists.switches", cron=cron["cron_id"], graph="talkative")
+    for each in ("30 4 1 1 *", "Europe/Berlin", "a new one each time"):
         assert each in told["shown"]
     assert told["kept"] == 1
     left = await place.client.crons.search(assistant_id=cron["assistant_id"], limit=1000)

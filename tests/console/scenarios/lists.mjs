@@ -3,10 +3,11 @@
 const EVERY_MS = 2000;
 
 // A cron is switched off and on, filtered, and deleted after a question.
-export async function switches(visitor, { cron }) {
+export async function switches(visitor, { cron, graph }) {
   const { page } = visitor;
   await visitor.go("/crons");
   const row = page.locator(`tr[data-key="${cron}"]`);
+  await row.getByRole("link", { name: graph }).waitFor(); // names of assistants come after the rows
   const shown = await row.innerText();
   await row.getByRole("switch").click();
   await page.getByRole("status").getByText("The cron is off").waitFor();
