@@ -94,7 +94,7 @@ class Streams:
 
         Args:
             started_us: the start of the run in microseconds, if the ids must name the run
-                (`sse.frame`).
+                (`sse.frames`).
         """
         reader = _Reader(modes, with_ids, started_us)
         async for batch in self._batches(run_id, placement, after, reader, resumable=resumable):
@@ -326,9 +326,5 @@ class _Reader:
         if self.of_log:
             told = tuple(event for event in events if is_logged(event.name))
             return Batch(body=b"", events=told, cursor=cursor, closed=False)
-        frames = (
-            sse.frame(event, with_ids, started_us)
-            for event in events
-            if sse.passes(event.name, modes)
-        )
-        return Batch(body=b"".join(frames), cursor=cursor, closed=False)
+        body = sse.frames(events, modes, with_ids, started_us)
+        return Batch(body=body, cursor=cursor, closed=False)

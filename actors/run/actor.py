@@ -182,7 +182,9 @@ class RunActor(Readable):
                 self._start(order)
 
     def _start(self, order: RunOrder) -> None:
-        attempt = Attempt(order, self.shelf.new_log(order.attempt), self._deps(self))
+        loop = asyncio.get_running_loop()
+        events = self.shelf.new_log(order.attempt, loop.call_soon)
+        attempt = Attempt(order, events, self._deps(self))
         with self._arriving:
             self.shelf.add(attempt)
             keep_values = self.cancelled_early.take(order.run_id, order.attempt)
@@ -192,7 +194,7 @@ class RunActor(Readable):
         if keep_values is not None:
             attempt.cancel(keep_values)
         # The loop holds its tasks only weakly.
-        life = asyncio.get_running_loop().create_task(attempt.run())
+        life = loop.create_task(attempt.run())
         self._lives.add(life)
         life.add_done_callback(self._lives.discard)
 

@@ -25,7 +25,7 @@ from typing import Generic, Protocol, TypeVar
 from actors.calls.answers import long_poll
 from actors.run.node_threads import waker
 from greenroom.core.errors import NotFound
-from greenroom.core.events import LIVE, EventLog, Tally
+from greenroom.core.events import LIVE, EventLog, Soon, Tally
 from greenroom.core.runs import Batch, Outcome, RunOrder
 from greenroom.core.thread_log import is_logged
 from greenroom.core.waiting import happens_within
@@ -125,9 +125,13 @@ class Shelf(Generic[A]):
 
     # --- the loop that executes ----------------------------------------------------------------
 
-    def new_log(self, attempt: int) -> EventLog:
-        """Returns an empty log whose bytes count towards the shelf's limit."""
-        return EventLog(attempt, self._run_max_bytes, self._tally)
+    def new_log(self, attempt: int, soon: Soon | None = None) -> EventLog:
+        """Returns an empty log whose bytes count towards the shelf's limit.
+
+        Args:
+            soon: as of `EventLog`.
+        """
+        return EventLog(attempt, self._run_max_bytes, self._tally, soon)
 
     def add(self, attempt: A) -> None:
         """Adds an attempt that begins; wakes the readers that wait for it."""
@@ -243,7 +247,7 @@ class Shelf(Generic[A]):
             modes: as in `ports.Runtime.events`.
             with_ids: whether the frames have ``id:`` lines.
             started_us: the start of the run in microseconds, if the ids must name the run
-                (`sse.frame`).
+                (`sse.frames`).
             of_log: return the events of the thread's log, unframed; modes and ids do not matter.
 
         Returns:
@@ -262,17 +266,13 @@ class Shelf(Generic[A]):
         while True:
             part = found.log.read(after)
             events = tuple(event for event in part.events if of_log and is_logged(event.name))
-            frames = [
-                sse.frame(event, with_ids, started_us)
-                for event in part.events
-                if not of_log and sse.passes(event.name, modes)
-            ]
-            if frames or events or part.closed:
+            body = b"" if of_log else sse.frames(part.events, modes, with_ids, started_us)
+            if body or events or part.closed:
                 # A log that was closed without an outcome belongs to an attempt that was dropped.
                 known = found.outcome is not None or not part.closed
                 reading.delivered |= part.closed
                 return Batch(
-                    body=b"".join(frames),
+                    body=body,
                     events=events,
                     cursor=part.cursor,
                     closed=part.closed,

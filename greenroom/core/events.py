@@ -16,6 +16,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 from greenroom.core.units import KIB
 
@@ -24,6 +25,15 @@ LIVE = -1
 """A cursor that means "only events from now on"."""
 READ_MAX_BYTES = 256 * KIB
 """The most bytes that one read returns; a larger event is returned alone."""
+READ_MAX_EVENTS = 8192
+"""The most events that one read returns."""
+BURST_MS = 2
+"""Events that follow a wake-up of the readers within this time are a burst."""
+UNTOLD_MS = 5
+"""The longest time in milliseconds without a wake-up during a burst."""
+
+Soon = Callable[[Callable[[], None]], object]
+"""Calls a function when an event loop has done what it does now (``call_soon``)."""
 
 
 def first_seq(attempt: int) -> int:
@@ -31,7 +41,9 @@ def first_seq(attempt: int) -> int:
     return attempt << ATTEMPT_SHIFT
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen: thousands of events may be made within milliseconds, and setting the attributes of a
+# frozen object takes three times as long. Nothing changes an event.
+@dataclass(slots=True, unsafe_hash=True)
 class Event:
     """One encoded event of a run.
 
@@ -87,9 +99,17 @@ class EventLog:
         attempt: the attempt that owns the log; the event numbers start from it.
         max_bytes: the size of encoded data above which the log forgets its oldest events.
         tally: counts the bytes of this log together with those of other logs.
+        soon: of the writer's loop. A burst wakes the readers then, and every `UNTOLD_MS`; without
+            it, every event does.
     """
 
-    def __init__(self, attempt: int, max_bytes: int, tally: Tally | None = None) -> None:
+    def __init__(
+        self,
+        attempt: int,
+        max_bytes: int,
+        tally: Tally | None = None,
+        soon: Soon | None = None,
+    ) -> None:
         # Forgotten events leave a gap at the front, which is cut off now and then. A list is
         # indexed in constant time, a deque is not.
         self._events: list[Event | None] = []
@@ -105,6 +125,9 @@ class EventLog:
         # A dict keeps the order and removes in constant time: a run may be silent during thousands
         # of long polls.
         self._waiting: dict[Callable[[], None], None] = {}
+        self._soon = soon
+        self._woken_ms = 0
+        self._untold_ms: int | None = None
 
     @property
     def closed(self) -> bool:
@@ -148,22 +171,46 @@ class EventLog:
         Raises:
             ValueError: the log is closed or holds a last event; the caller has a bug.
         """
+        size_bytes = len(data)
         with self._lock:
             if self._closed or self._held:
                 raise ValueError("the log of this run is closed")
-            event = Event(self._next_seq + len(self._hidden), at_ms, name, data)
-            self._count(len(data))
+            self._bytes += size_bytes
+            self._tally.size_bytes += size_bytes
             if self._hidden or not shown:
+                event = Event(self._next_seq + len(self._hidden), at_ms, name, data)
                 self._hidden.append(event)
                 self._forget_oldest()
                 return event
+            event = Event(self._next_seq, at_ms, name, data)
             self._next_seq += 1
             self._events.append(event)
-            self._forget_oldest()
+            if self._bytes > self._max_bytes:
+                self._forget_oldest()
+            if not self._waiting:
+                return event
+        self._tell(at_ms)
+        return event
+
+    def _tell(self, at_ms: int) -> None:
+        """Wakes the readers, at once or soon: a reader that wakes takes the interpreter away from
+        the graph, so the events of a burst wake it together."""
+        if self._soon is not None and 0 <= at_ms - self._woken_ms < BURST_MS:
+            if self._untold_ms is None:
+                self._untold_ms = at_ms
+                self._soon(self._wake)
+                return
+            if 0 <= at_ms - self._untold_ms < UNTOLD_MS:
+                return
+        self._woken_ms = at_ms
+        self._wake()
+
+    def _wake(self) -> None:
+        self._untold_ms = None
+        with self._lock:
             waiting, self._waiting = self._waiting, {}
         for wake in waiting:
             wake()
-        return event
 
     def reveal(self, through: int) -> None:
         """Shows the hidden events up to the sequence number ``through`` and wakes the readers."""
@@ -259,19 +306,20 @@ class EventLog:
                 return Slice((), self._next_seq - 1, self._closed)
             if after >= self._next_seq - 1:
                 return Slice((), after, self._closed)
-            events: list[Event] = []
-            size = 0
             # Sequence numbers are dense within a log, so the position is a subtraction.
             first = self._next_seq - (len(self._events) - self._gap)
             position = self._gap + max(0, after + 1 - first)
-            for index in range(position, len(self._events)):
-                event = self._events[index]
-                assert event is not None
+            part = cast("list[Event]", self._events[position : position + READ_MAX_EVENTS])
+            is_cut = position + len(part) < len(self._events)
+            size = 0
+            for count, event in enumerate(part):
                 size += len(event.data)
-                if events and size > max_bytes:
-                    return Slice(tuple(events), events[-1].seq, False)
-                events.append(event)
-            return Slice(tuple(events), self._next_seq - 1, self._closed)
+                if size > max_bytes and count:
+                    del part[count:]
+                    is_cut = True
+                    break
+            cursor = part[-1].seq if is_cut else self._next_seq - 1
+            return Slice(tuple(part), cursor, self._closed and not is_cut)
 
     def wait(self, after: int, wake: Callable[[], None]) -> bool:
         """Registers a callback for the next event, unless a read would return something now.

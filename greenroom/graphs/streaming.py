@@ -14,6 +14,8 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
+from langchain_core.runnables import RunnableConfig
+
 from greenroom.core.runs import RunOrder
 from greenroom.graphs.contexts import fitting
 from greenroom.graphs.instructions import Instructions
@@ -28,15 +30,18 @@ from greenroom.graphs.taking import SteeredControl
 from greenroom.langgraph_internals import CONFIG_KEY_STREAM_MESSAGES_V2
 from greenroom.wire.encoding import dumps
 
-Chunk = tuple[tuple[str, ...], str, Any]
-"""A namespace, a stream mode of LangGraph, and the payload."""
+Chunk = tuple[tuple[str, ...], str, Any] | tuple[str, Any]
+"""A namespace (none for the root of a stream without subgraphs), a stream mode of LangGraph, and
+the payload."""
+
+_OF_CHECKPOINTS = frozenset({"checkpoints", "debug"})
 
 
 class Sink(Protocol):
     """Makes events of the chunks of a graph's stream."""
 
-    async def add(self, namespace: tuple[str, ...], mode: str, payload: Any) -> None:
-        """Takes a chunk that no attempt before has told."""
+    def add(self, namespace: tuple[str, ...], mode: str, payload: Any) -> Awaitable[None] | None:
+        """Takes a chunk that no attempt before has told; returns what is left to await."""
         ...
 
     async def end(self, error: BaseException | None) -> None:
@@ -80,24 +85,28 @@ class Following:
             await self.sink.end(error)
 
     def repeats(self, namespace: tuple[str, ...], mode: str, payload: Any) -> bool:
-        """Returns whether this attempt has had the checkpoint of an event before."""
+        """Returns whether this attempt has had the checkpoint of an event before.
+
+        Args:
+            mode: ``checkpoints`` or ``debug``; other chunks are not repeated.
+        """
         if mode == "debug":
             payload = payload["payload"] if payload["type"] == "checkpoint" else None
-        if namespace or payload is None or mode not in ("checkpoints", "debug"):
+        if namespace or payload is None:
             return False
         checkpoint_id: str = payload["config"]["configurable"]["checkpoint_id"]
         before, self.newest[mode] = self.newest.get(mode), checkpoint_id
         return before == checkpoint_id
 
 
-async def chunks_of(
+def chunks_of(
     graph: Graph,
     todo: Instructions,
     start: Start,
     following: Following,
     control: SteeredControl | None,
 ) -> AsyncIterator[Chunk]:
-    """Yields the graph's stream; with the mode ``events``, emits those events meanwhile."""
+    """Returns the graph's stream; with the mode ``events``, emits those events meanwhile."""
     config = start.config
     modes = {"messages" if mode == "messages-tuple" else mode for mode in todo.modes}
     if following.eager:
@@ -112,28 +121,24 @@ async def chunks_of(
         **todo.options,
     }
     if "events" in modes:
-        async with aclosing(
-            cast(Any, graph).astream_events(start.input, config, version="v2", **asked)
-        ) as events:
-            async for event in events:
-                if event["event"] == "on_chain_stream" and event["run_id"] == str(
-                    config.get("run_id")
-                ):
-                    chunk = event["data"]["chunk"]
-                    yield chunk if todo.subgraphs else ((), *chunk)
-                else:
-                    with_ids(event)
-                    following.emit("events", dumps(event))
-                    if following.room is not None:
-                        await following.room()
-        return
-    async with aclosing(cast(Any, graph).astream(start.input, config, **asked)) as stream:
-        if todo.subgraphs:
-            async for chunk in stream:
-                yield chunk
-        else:
-            async for mode, payload in stream:
-                yield (), mode, payload
+        events = cast(Any, graph).astream_events(start.input, config, version="v2", **asked)
+        return _chunks_within(events, config, following)
+    return cast(Any, graph).astream(start.input, config, **asked)
+
+
+async def _chunks_within(
+    stream: Any, config: RunnableConfig, following: Following
+) -> AsyncIterator[Chunk]:
+    """Yields the chunks that are events of the root, and emits the other events."""
+    async with aclosing(stream) as events:
+        async for event in events:
+            if event["event"] == "on_chain_stream" and event["run_id"] == str(config.get("run_id")):
+                yield event["data"]["chunk"]
+            else:
+                with_ids(event)
+                following.emit("events", dumps(event))
+                if following.room is not None:
+                    await following.room()
 
 
 async def stop_again(
@@ -167,7 +172,9 @@ async def follow(
     """
     progress = how.progress
     async with aclosing(cast(Any, chunks)) as stream:
-        async for namespace, mode, payload in stream:
+        async for chunk in stream:
+            # Not in `chunks_of`: another generator around the stream costs as much as an event.
+            namespace, mode, payload = chunk if len(chunk) == 3 else ((), *chunk)
             if mode == "updates":
                 # No further node begins before it is certain that what these returned can be kept:
                 # LangGraph executes a superstep only when the chunks before it are taken.
@@ -182,13 +189,14 @@ async def follow(
                     if mode == "values" and not namespace:
                         progress.values, progress.seen = payload, True
                     continue
-            if how.repeats(namespace, mode, payload):
+            if mode in _OF_CHECKPOINTS and how.repeats(namespace, mode, payload):
                 continue
             if mode == "values" and not namespace:
                 progress.note(payload)
             elif mode == "updates" and not namespace and INTERRUPT in payload:
                 progress.stopped = True
-            await how.sink.add(namespace, mode, payload)
+            if (adding := how.sink.add(namespace, mode, payload)) is not None:
+                await adding
 
 
 class ModeEvents:
@@ -209,19 +217,18 @@ class ModeEvents:
         tuples = "messages-tuple" in self._wanted
         self._messages = TupleMessages(emit) if tuples else AccumulatedMessages(emit)
 
-    async def add(self, namespace: tuple[str, ...], mode: str, payload: Any) -> None:
+    def add(self, namespace: tuple[str, ...], mode: str, payload: Any) -> Awaitable[None] | None:
         if mode == "messages":
             self._messages.add(namespace, *payload)
-            return
+            return None
         if mode == "debug" and payload["type"] == "checkpoint":
             payload = {**payload, "payload": _debug_checkpoint(payload["payload"])}
         if mode in self._wanted:
             data = dumps(payload)
-            self._emit("|".join((mode, *namespace)), data)
-            if self._progress.values is payload:
+            self._emit("|".join((mode, *namespace)) if namespace else mode, data)
+            if mode == "values" and self._progress.values is payload:
                 self._progress.encoded = data
-        if self._log is not None:
-            await self._log.add(namespace, mode, payload)
+        return None if self._log is None else self._log.add(namespace, mode, payload)
 
     async def end(self, error: BaseException | None) -> None:
         if self._log is not None:

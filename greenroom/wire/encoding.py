@@ -42,6 +42,9 @@ from greenroom.core.raised import told
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY
 _MAX_DEPTH = 200
 """orjson gives up at 254 levels, counting those that the hook adds."""
+_FEW_BYTES = 512
+"""Up to this size the bytes are copied. orjson reserves 1 KiB and gives back what it has not used;
+where the bytes are kept, as in an event log, that costs 2 µs, and the copy a tenth of that."""
 
 INVALID_JSON = "Invalid JSON in request body"
 _CIRCULAR = "<circular>"
@@ -51,9 +54,10 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 def dumps(value: object) -> bytes:
     """Encodes a value as compact JSON; an `orjson.Fragment` in it is inserted unchanged."""
     try:
-        return orjson.dumps(value, _known, _OPTIONS)
+        data = orjson.dumps(value, _known, _OPTIONS)
     except (TypeError, RecursionError):
-        return orjson.dumps(_mended(value, [], 0), _known, _OPTIONS)
+        data = orjson.dumps(_mended(value, [], 0), _known, _OPTIONS)
+    return data if len(data) > _FEW_BYTES else b"%b" % data
 
 
 def loads(data: bytes | str) -> Any:

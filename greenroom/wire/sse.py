@@ -12,6 +12,7 @@ stream carries a comment. Standard library only: run actors frame their events w
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from greenroom.core.events import Event
 from greenroom.core.thread_log import MARK
@@ -26,19 +27,36 @@ _ID = re.compile(r"(\d{1,19})-(\d{1,19})", re.ASCII)
 _FROM_THE_START = frozenset({"-1", "0"})
 
 
-def frame(event: Event, with_id: bool, started_us: int | None = None) -> bytes:
-    """Encodes an event as an SSE frame.
+def frames(
+    events: Iterable[Event],
+    modes: frozenset[str] | None,
+    with_id: bool,
+    started_us: int | None = None,
+) -> bytes:
+    """Encodes the events that a reader gets as SSE frames, one behind the other.
 
     Args:
-        with_id: add an ``id:`` line.
-        started_us: the begin of the run in Unix microseconds, for a thread's stream: the event's id
-            identifies the run as ``<microseconds>-<seq>``, of the same shape as ``<ms>-<seq>``.
+        modes: as in `passes`.
+        with_id: add an ``id:`` line to each.
+        started_us: the begin of the run in Unix microseconds, for a thread's stream: the events'
+            ids identify the run as ``<microseconds>-<seq>``, of the same shape as ``<ms>-<seq>``.
     """
-    name = event.name.encode()
-    if with_id:
-        number = event.id if started_us is None else f"{started_us}-{event.seq}"
-        return b"event: %b\r\ndata: %b\r\nid: %b\r\n\r\n" % (name, event.data, number.encode())
-    return b"event: %b\r\ndata: %b\r\n\r\n" % (name, event.data)
+    begins: dict[str, bytes | None] = {}
+    parts: list[bytes] = []
+    for event in events:
+        name = event.name
+        if name not in begins:
+            is_wanted = passes(name, modes)
+            begins[name] = b"event: %b\r\ndata: " % name.encode() if is_wanted else None
+        begin = begins[name]
+        if begin is None:
+            continue
+        if with_id:
+            number = event.id if started_us is None else f"{started_us}-{event.seq}"
+            parts += (begin, event.data, b"\r\nid: ", number.encode(), b"\r\n\r\n")
+        else:
+            parts += (begin, event.data, b"\r\n\r\n")
+    return b"".join(parts)
 
 
 def event_frame(name: str, data: bytes, event_id: str | None = None) -> bytes:

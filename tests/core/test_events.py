@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 
-from greenroom.core.events import LIVE, EventLog, Tally, first_seq
+from greenroom.core.events import LIVE, READ_MAX_EVENTS, EventLog, Tally, first_seq
 
 BOUND_S = 30.0
 LARGE = 1 << 30
@@ -320,3 +320,56 @@ def test_the_tally_is_that_of_all_logs_until_they_are_released() -> None:
     assert tally.size_bytes == 90
     logs[0].release()
     assert tally.size_bytes == 60
+
+
+def test_a_burst_wakes_its_readers_once_the_writer_is_done_and_meanwhile_now_and_then() -> None:
+    later: list[Callable[[], None]] = []
+    log = EventLog(1, LARGE, soon=later.append)
+    woken: list[int] = []
+
+    def listen() -> None:
+        assert log.wait(log.end, lambda: woken.append(log.end))
+
+    listen()
+    log.append("custom", b"0", 1000)
+    assert len(woken) == 1  # at once: nothing was told shortly before
+    listen()
+    for number in range(1, 6):
+        log.append("custom", b"%d" % number, 1001)
+    assert len(woken) == 1
+    assert len(later) == 1
+    log.append("custom", b"6", 1007)
+    assert len(woken) == 2  # the writer has been busy for too long
+    later.pop()()
+    assert len(woken) == 2
+    cursor = log.end
+    listen()
+    log.append("custom", b"7", 1008)
+    assert len(woken) == 2
+    later.pop()()
+    assert woken[2] == cursor + 1
+    assert [event.data for event in log.read(0).events] == [b"%d" % n for n in range(8)]
+
+
+def test_a_quiet_log_wakes_its_readers_at_every_event() -> None:
+    later: list[Callable[[], None]] = []
+    log = EventLog(1, LARGE, soon=later.append)
+    woken: list[int] = []
+    for at_ms in (1000, 1020, 1040, 900):  # the clock may be set back
+        assert log.wait(log.end, lambda: woken.append(log.end))
+        log.append("messages", b"token", at_ms)
+    assert len(woken) == 4
+    assert not later
+
+
+def test_a_read_has_a_bounded_number_of_events_and_loses_none() -> None:
+    log = log_of(*[b"%d" % number for number in range(20_000)])
+    log.close()
+    seen: list[bytes] = []
+    after, closed = 0, False
+    while not closed:
+        part = log.read(after)
+        assert len(part.events) <= READ_MAX_EVENTS
+        seen += [event.data for event in part.events]
+        after, closed = part.cursor, part.closed
+    assert seen == [b"%d" % number for number in range(20_000)]

@@ -42,7 +42,7 @@ from greenroom.core.searches import (
 )
 from greenroom.core.thread_log import LogEvent, LogPart
 from greenroom.core.timeline import StoredLife
-from greenroom.wire.sse import frame, passes
+from greenroom.wire.sse import frames
 from tests.scopes import admits
 
 NOW = "2026-11-22T06:43:18.074624+00:00"
@@ -589,9 +589,9 @@ class MemoryRuntime:
                     raise self.fail
                 part = log.read(cursor)
                 cursor = part.cursor
-                frames = [frame(e, with_ids) for e in part.events if passes(e.name, modes)]
-                if frames:
-                    yield Batch(body=b"".join(frames), cursor=cursor, closed=part.closed)
+                body = frames(part.events, modes, with_ids)
+                if body:
+                    yield Batch(body=body, cursor=cursor, closed=part.closed)
                 elif part.closed:
                     return
                 else:

@@ -3,24 +3,46 @@
 import pytest
 
 from greenroom.core.events import Event
-from greenroom.wire.sse import HEARTBEAT, cursor_of, event_frame, frame, is_event_id, passes
+from greenroom.wire.sse import HEARTBEAT, cursor_of, event_frame, frames, is_event_id, passes
 
 
 def test_a_frame_is_event_then_data_with_crlf():
     event = Event(1, 1795329693413, "values", b'{"count":0,"log":[]}')
-    assert frame(event, with_id=False) == b'event: values\r\ndata: {"count":0,"log":[]}\r\n\r\n'
+    assert (
+        frames([event], None, with_id=False)
+        == b'event: values\r\ndata: {"count":0,"log":[]}\r\n\r\n'
+    )
 
 
 def test_the_id_comes_last_and_only_when_asked_for():
     event = Event(0, 1795329693413, "values", b'{"count":0,"log":[]}')
-    assert frame(event, with_id=True) == (
+    assert frames([event], None, with_id=True) == (
         b'event: values\r\ndata: {"count":0,"log":[]}\r\nid: 1795329693413-0\r\n\r\n'
     )
 
 
 def test_a_metadata_frame_has_the_length_seen_on_the_wire():
     data = b'{"run_id":"01a201ff-67fc-7490-9bfb-d1baa726966c","attempt":1}'
-    assert len(frame(Event(1, 0, "metadata", data), with_id=False)) == 88
+    assert len(frames([Event(1, 0, "metadata", data)], None, with_id=False)) == 88
+
+
+def test_frames_follow_each_other_and_leave_out_what_was_not_asked_for():
+    events = [
+        Event(1, 5, "metadata", b"{}"),
+        Event(2, 6, "values", b"1"),
+        Event(3, 7, "updates|sub:1", b"2"),
+        Event(4, 8, "values", b"3"),
+        Event(5, 9, "error", b"4"),
+    ]
+    values = b"event: values\r\ndata: %d\r\n\r\n"
+    error = b"event: error\r\ndata: 4\r\n\r\n"
+    wanted = frozenset({"values"})
+    assert frames(events, wanted, with_id=False) == values % 1 + values % 3 + error
+    assert frames(events[:1], wanted, with_id=False) == b""
+    assert frames(events[1:3], None, with_id=True, started_us=77) == (
+        b"event: values\r\ndata: 1\r\nid: 77-2\r\n\r\n"
+        b"event: updates|sub:1\r\ndata: 2\r\nid: 77-3\r\n\r\n"
+    )
 
 
 def test_a_heartbeat_is_a_comment_of_fifteen_bytes():
