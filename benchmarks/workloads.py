@@ -29,6 +29,8 @@ TOKENS = "messages-tuple"
 VARIANTS = ("none", "async_sleep", "async_cpu", "sync_sleep", "sync_cpu")
 BLOCK_S = 2.0
 CLIENTS = (1, 8, 32)
+HISTORY = 1000
+"""The checkpoints of one thread."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -429,6 +431,26 @@ async def blob(subject: Subject, scale: Scale) -> Figures:
     return figures
 
 
+async def history(subject: Server, scale: Scale) -> Figures:
+    """Measures the read of a thread's history, all of it in one answer."""
+    async with subject.connect(4) as api:
+        thread_id = await api.thread()
+        body = {
+            "assistant_id": "loop",
+            "input": {"steps": HISTORY - 2},  # with the input and what begins the graph
+            "config": {"recursion_limit": 2 * HISTORY},
+        }
+        await api.post(f"/threads/{thread_id}/runs/wait", body)
+        taken_ms: list[float] = []
+        for _ in range(scale.joins):
+            watch = Stopwatch()
+            states = await api.get(f"/threads/{thread_id}/history?limit={HISTORY}")
+            taken_ms.append(watch.ms)
+        if (found := states.count(b'"parent_checkpoint_id"')) != HISTORY:
+            raise RunFailed(f"{found} of {HISTORY} checkpoints")
+    return {"read_ms": percentile(taken_ms, 50), "read_max_ms": max(taken_ms)}
+
+
 # --- on its own ----------------------------------------------------------------------------------
 
 
@@ -551,5 +573,6 @@ WORKLOADS = {
         Workload("tokens", tokens, EVERYONE),
         Workload("burst", burst, EVERYONE),
         Workload("blob", blob, EVERYONE),
+        Workload("history", history, SERVERS),
     )
 }

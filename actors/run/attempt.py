@@ -209,7 +209,7 @@ class Attempt:
                         order,
                         emit=telling.emit,
                         checkpointer=self._saver,
-                        all_written=self._saver.all_written,
+                        all_written=self._all_written,
                         store=deps.store,
                         control=self._control,
                         inbox=self._hearing.inbox,
@@ -243,6 +243,12 @@ class Attempt:
                 facts = replace(facts, user=user.decode())
             self._plain = replace(order, kwargs=kwargs, facts=facts)
         return self._plain
+
+    async def _all_written(self, outcome: Outcome) -> None:
+        """Returns when all checkpoints are committed, and mostly the thread's values with them."""
+        if self._keeps_values:
+            await self._reports.with_last_checkpoint(self._saver, outcome)
+        await self._saver.all_written()
 
     async def _before_saving(self) -> None:
         await self._telling.flush()

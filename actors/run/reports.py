@@ -15,6 +15,7 @@ from greenroom.core.events import EventLog
 from greenroom.core.nodes import NO_NODES, NodeNote
 from greenroom.core.pausing import Waiting
 from greenroom.core.runs import Outcome, Report, RunOrder, RunStatus
+from greenroom.persistence.fenced_saver import FencedSaver
 from greenroom.wire.encoding import dumps
 
 
@@ -31,6 +32,19 @@ class Reports:
         self._order = order
         self._log = event_log
         self._deps = deps
+        self._put: Outcome | None = None
+
+    async def with_last_checkpoint(self, saver: FencedSaver, outcome: Outcome) -> None:
+        """Has the thread's values written together with the last checkpoint, if that suits.
+
+        Args:
+            saver: that of the attempt; its caller waits until everything is written.
+        """
+        if outcome.values is None or self._order.temporary:
+            return
+        await self._deps.faults.at("values")
+        if await saver.put_values(self._order.thread_id, outcome.values):
+            self._put = outcome
 
     async def ended(
         self, outcome: Outcome, *, keeps_values: bool, notes: Sequence[NodeNote] = ()
@@ -45,7 +59,8 @@ class Reports:
             Fenced: the attempt is not the current one.
         """
         order, deps = self._order, self._deps
-        if outcome.values is not None and not order.temporary and keeps_values:
+        is_stored = outcome is self._put or not keeps_values or order.temporary
+        if outcome.values is not None and not is_stored:
             values, owner = outcome.values, (order.run_id, order.attempt)
             await deps.faults.at("values")
             await until_done(lambda: deps.save_values(owner, order.thread_id, values))

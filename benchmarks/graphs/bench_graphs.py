@@ -129,6 +129,31 @@ _slow.add_conditional_edges("step", _more, ["step", END])
 slow = _slow.compile()
 
 
+# --- loop: many checkpoints of a small state -----------------------------------------------------
+
+
+class LoopState(TypedDict, total=False):
+    steps: int
+    i: int
+    last: Annotated[list[str], lambda _, new: new]
+
+
+async def turn(state: LoopState) -> dict[str, Any]:
+    i = state.get("i", 0) + 1
+    return {"i": i, "last": [f"turn {i}", "of a loop"]}
+
+
+def _turns_left(state: LoopState) -> str:
+    return "turn" if state.get("i", 0) < state.get("steps", 10) else END
+
+
+_loop = StateGraph(LoopState)
+_loop.add_node("turn", turn)
+_loop.add_edge(START, "turn")
+_loop.add_conditional_edges("turn", _turns_left, ["turn", END])
+loop = _loop.compile()
+
+
 # --- blocking: an ill-behaved neighbour ----------------------------------------------------------
 
 

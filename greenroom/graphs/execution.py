@@ -70,7 +70,7 @@ async def execute(
     emit: Emit,
     checkpointer: Saver,
     store: BaseStore | None,
-    all_written: Callable[[], Awaitable[None]] | None = None,
+    all_written: Callable[[Outcome], Awaitable[None]] | None = None,
     control: SteeredControl | None = None,
     inbox: RunInbox | None = None,
     pauses: PauseGate | None = None,
@@ -83,7 +83,8 @@ async def execute(
     An exception of the graph gives an `Outcome` with ``error``, which the caller emits.
 
     Args:
-        all_written: returns when the saver has committed all checkpoints; raises why it has not.
+        all_written: takes the outcome of a graph that came to its end; returns when the saver has
+            committed all checkpoints, and raises why it has not.
         control: requests the graph to stop after the current superstep (``request_drain``).
         inbox: what is said to the run; its control ends a superstep for it.
         pauses: where the run waits; with ``inbox``.
@@ -149,13 +150,14 @@ async def execute(
                                 pauses,
                                 tail,
                             )
-                        if all_written is not None:
-                            await all_written()
+                outcome = await success(graph, todo.config, progress)
+                if all_written is not None and not start.stopped:
+                    await all_written(outcome)
+                return outcome
             except BaseException as error:  # noqa: BLE001 - user code ran, and may raise anything
                 reraise_signals(error)
                 log_failure(order.graph_id, error)
                 return await failure(graph, todo.config, error)
-            return await success(graph, todo.config, progress)
     except BaseException as error:
         if isinstance(error, asyncio.CancelledError):
             raise

@@ -10,7 +10,6 @@ write is committed, or nothing is written and `Fenced` is raised.
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -33,12 +32,11 @@ from psycopg import AsyncCursor
 from psycopg.rows import DictRow, dict_row
 
 from greenroom.core.errors import ForeignThread, NotKept
-from greenroom.core.raised import representation
 from greenroom.langgraph_internals import CONFIG_KEY_DURABILITY, DeltaSnapshot
 from greenroom.persistence.database import Pool, encode, patiently
 from greenroom.persistence.run_inputs import notes_of
-from greenroom.persistence.saving import Owner, Save, Saving
-from greenroom.persistence.serializing import StateSerializer
+from greenroom.persistence.saving import LARGE, Owner, Save, Saving
+from greenroom.persistence.serializing import StateSerializer, is_plain, storable
 from greenroom.sealing import UNSEALED, Sealing
 from greenroom.sealing.runs import PLAIN
 
@@ -85,6 +83,7 @@ class PooledSaver(AsyncPostgresSaver):
         self._thread_id = thread_id
         self._saving = saving or Saving(pool)
         self._heavy = False
+        self._large: list[bytes] = []
 
     @asynccontextmanager
     async def _cursor(
@@ -179,7 +178,7 @@ class PooledSaver(AsyncPostgresSaver):
         for channel, value in checkpoint["channel_values"].items():
             if isinstance(value, DeltaSnapshot):
                 inline[channel], apart[channel] = True, value
-            elif _is_plain(value) and not self._sealing.is_on:
+            elif is_plain(value) and not self._sealing.is_on:
                 inline[channel] = value
             else:
                 apart[channel] = value
@@ -187,6 +186,7 @@ class PooledSaver(AsyncPostgresSaver):
         if self._sealing.is_on:
             versions += self._not_sealed_yet(place["ns"], checkpoint, new_versions, apart)
         dumped = await self._dumped([(name, apart[name]) for name, _ in versions])
+        dumped = [(kind, self._as_written(blob)) for kind, blob in dumped]
         encoded = encode({**checkpoint, "channel_values": inline})
         stored = _metadata_of(config, metadata)
         if self._sealing.is_on:
@@ -217,7 +217,8 @@ class PooledSaver(AsyncPostgresSaver):
             blobs=[blob for _, blob in dumped],
             size_bytes=len(encoded) + sum(len(blob) for _, blob in dumped),
         )
-        await self._save(item, wait=configurable.get(CONFIG_KEY_DURABILITY) != "async")
+        self._large.clear()
+        await self._save(item, wait=_is_awaited(configurable))
         return {
             "configurable": {
                 "thread_id": place["thread"],
@@ -243,7 +244,8 @@ class PooledSaver(AsyncPostgresSaver):
             "task": task_id,
         }
         special = all(channel in WRITES_IDX_MAP for channel, _ in writes)
-        dumped = await self._dumped([(name, _storable(value)) for name, value in writes])
+        dumped = await self._dumped([(name, storable(value)) for name, value in writes])
+        self._large += [blob for _, blob in dumped if len(blob) > LARGE]
         rows = [
             {
                 **place,
@@ -262,7 +264,14 @@ class PooledSaver(AsyncPostgresSaver):
             blobs=[blob for _, blob in dumped],
             size_bytes=sum(len(blob) for _, blob in dumped),
         )
-        await self._save(item, wait=True)
+        await self._save(item, wait=_is_awaited(configurable))
+
+    def _as_written(self, blob: bytes) -> bytes:
+        """Returns the bytes that a task of this superstep has written, if they are equal: what is
+        sent in the same statement is sent once."""
+        if len(blob) <= LARGE:
+            return blob
+        return next((written for written in self._large if written == blob), blob)
 
     def _not_sealed_yet(
         self,
@@ -276,7 +285,7 @@ class PooledSaver(AsyncPostgresSaver):
         versions = checkpoint["channel_versions"]
         found: list[tuple[str, Any]] = []
         for name, value in apart.items():
-            if name in new_versions or name not in versions or not _is_plain(value):
+            if name in new_versions or name not in versions or not is_plain(value):
                 continue
             if (namespace, name, versions[name]) not in self._sealed:
                 found.append((name, versions[name]))
@@ -285,17 +294,31 @@ class PooledSaver(AsyncPostgresSaver):
         return found
 
     async def _load_checkpoint_tuple(self, value: DictRow) -> CheckpointTuple:
-        channels = value["channel_values"]
         if self._sealing.is_on:
             opened = await self._sealing.apart(self._sealing.open_values, value["metadata"])
             value = {**value, "metadata": opened}
-        if channels and self._sealing.is_slow:
-            # LangGraph reads them on the loop.
-            blobs = await asyncio.to_thread(
-                lambda: [(*names, blob and self._sealing.open(blob)) for *names, blob in channels]
-            )
-            value = {**value, "channel_values": blobs}
-        return await super()._load_checkpoint_tuple(value)
+        blobs: list[bytes | None] = [part[2] for part in value["channel_values"] or ()]
+        blobs += [part[3] for part in value["pending_writes"] or ()]
+        # LangGraph reads what tasks have written in a thread, which costs more than most of them,
+        # and the channels on the loop, however large they are.
+        if self._sealing.is_slow or sum(len(blob or b"") for blob in blobs) > LARGE:
+            return await asyncio.to_thread(self._loaded, value)
+        return self._loaded(value)
+
+    def _loaded(self, value: DictRow) -> CheckpointTuple:
+        place = {"thread_id": value["thread_id"], "checkpoint_ns": value["checkpoint_ns"]}
+        checkpoint, parent_id = value["checkpoint"], value["parent_checkpoint_id"]
+        channels = {
+            **(checkpoint.get("channel_values") or {}),
+            **self._load_blobs(value["channel_values"]),
+        }
+        return CheckpointTuple(
+            {"configurable": {**place, "checkpoint_id": value["checkpoint_id"]}},
+            {**checkpoint, "channel_values": channels},
+            value["metadata"],
+            {"configurable": {**place, "checkpoint_id": parent_id}} if parent_id else None,
+            self._load_writes(value["pending_writes"]),
+        )
 
     async def _save(self, item: Save, *, wait: bool) -> None:
         await self._saving.save(item)
@@ -329,7 +352,7 @@ class PooledSaver(AsyncPostgresSaver):
         Raises:
             NotKept: a value would not come back; the message names the channel.
         """
-        pairs = await self._dumped([(name, _storable(value)) for name, value in writes])
+        pairs = await self._dumped([(name, storable(value)) for name, value in writes])
         return [(name, Dumped(*pair)) for (name, _), pair in zip(writes, pairs, strict=True)]
 
     def _dump(self, name: str, value: Any) -> tuple[str, bytes]:
@@ -339,6 +362,11 @@ class PooledSaver(AsyncPostgresSaver):
             return self.serde.dumps_typed(value)
         except NotKept as error:
             raise NotKept(f"The value of {name!r} {error.message}") from error.__cause__
+
+
+def _is_awaited(configurable: Mapping[str, Any]) -> bool:
+    """Whether an execution waits until what it saves is committed."""
+    return configurable.get(CONFIG_KEY_DURABILITY) != "async"
 
 
 _KNOWN = frozenset({*PLAIN, "source", "step", "parents"})
@@ -374,27 +402,3 @@ def _metadata_of(config: RunnableConfig, metadata: CheckpointMetadata) -> Mappin
         return stored
     known = config.get("metadata", {})
     return {**{name: known[name] for name in _OF_NODE if name in known}, **stored}
-
-
-def _storable(value: Any) -> Any:
-    # LangGraph stores the `repr` of a node's exception, which may have 10 MB, or raise itself.
-    return representation(value) if isinstance(value, BaseException) else value
-
-
-def _is_plain(value: object) -> bool:
-    """Returns whether jsonb returns a value unchanged."""
-    if value is None or type(value) in (bool, int):
-        return True
-    if type(value) is float:
-        return math.isfinite(value)
-    if type(value) is str:
-        return "\0" not in value and (value.isascii() or not _has_surrogates(value))
-    return False
-
-
-def _has_surrogates(value: str) -> bool:
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return True
-    return False

@@ -11,15 +11,22 @@ import math
 from collections.abc import Mapping
 from typing import Any, cast
 
+import msgspec
+import orjson
+
 from greenroom.persistence.database import decode
 
 MAX_LENGTH = 256
+MAX_ENCODED = 4096
+"""No facet is longer as JSON, where a character has up to 12 bytes."""
+
+_TOP = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def facets_of(values: bytes) -> dict[str, Any]:
     """Returns the facets of a thread's values, given as JSON."""
     try:
-        state = decode(values)
+        state = decode(values if len(values) <= MAX_ENCODED else _without_long_ones(values))
     except ValueError:  # half a surrogate pair: nothing of it can be searched for
         return {}
     if not isinstance(state, dict):
@@ -28,6 +35,19 @@ def facets_of(values: bytes) -> dict[str, Any]:
     return {
         without_nul(name): without_nul(value) for name, value in found.items() if is_facet(value)
     }
+
+
+def _without_long_ones(values: bytes) -> bytes:
+    """Returns a state without the values that are no facets because they are too long. They are
+    skipped: to parse a state of 10 MiB takes longer than to store it."""
+    parts = _TOP.decode(values)
+    kept = {name: orjson.Fragment(part) for name, raw in parts.items() if (part := _short(raw))}
+    return orjson.dumps(kept)
+
+
+def _short(raw: msgspec.Raw) -> bytes | None:
+    part = memoryview(raw)
+    return bytes(part) if part.nbytes <= MAX_ENCODED and part[:1] not in (b"{", b"[") else None
 
 
 def is_facet(value: Any) -> bool:

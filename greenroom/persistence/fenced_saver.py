@@ -20,7 +20,7 @@ from psycopg.rows import DictRow
 from greenroom.persistence.checkpoints import PooledSaver, thread_of
 from greenroom.persistence.database import Pool
 from greenroom.persistence.ordered_writes import OrderedWrites
-from greenroom.persistence.saving import Save, Saving
+from greenroom.persistence.saving import LARGE, Save, Saving
 
 
 class FencedSaver(PooledSaver):
@@ -77,6 +77,25 @@ class FencedSaver(PooledSaver):
             Exception: why one was not, for example `Fenced`.
         """
         await self._writes.all_written()
+
+    async def put_values(self, thread_id: str, values: bytes) -> bool:
+        """Has the thread's values written in one commit with the last checkpoints, if some are
+        still to be written and the values are not large.
+
+        Args:
+            values: JSON.
+
+        Returns:
+            whether they are taken; `all_written` then returns when they are committed.
+
+        Raises:
+            Exception: as `all_written`.
+        """
+        if self._owner is None or self._writes.is_idle or len(values) > LARGE:
+            return False
+        item = await self._saving.values_item(self._owner, thread_id, values)
+        await self._writes.write(item, wait=False)
+        return True
 
     async def _save(self, item: Save, *, wait: bool) -> None:
         await self._writes.write(item, wait=wait)

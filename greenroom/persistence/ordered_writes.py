@@ -4,7 +4,8 @@ With LangGraph's durability ``async`` an execution continues while a checkpoint 
 LangGraph passes the next checkpoint to the saver only after the previous one is written, so a short
 run pays for one commit after the other. Here the saver takes a checkpoint at once, up to a limit of
 bytes: an attempt has one write in progress, and all items that the saver took meanwhile are the
-next write.
+next write. Before the first one it waits for `GATHER_S`, unless somebody waits for it: a run that
+is over by then makes one commit.
 
 After a failed write, no later one is made: a checkpoint without its predecessors could not be read.
 """
@@ -20,6 +21,8 @@ from greenroom.persistence.saving import Rows, Save, Saving, distinct
 
 WAITING_BYTES = 256 * KIB
 """The bytes of an attempt that may wait to be written while its execution goes on."""
+GATHER_S = 0.01
+"""How long an item waits for others while nothing of the attempt is being written."""
 
 
 class OrderedWrites:
@@ -33,6 +36,8 @@ class OrderedWrites:
         self._saving = saving
         self._waiting: Batcher[Save, None] = Batcher(self._send)
         self._waiting_bytes = 0
+        self._gathered: list[Save] = []
+        self._timer: asyncio.TimerHandle | None = None
         self._last: asyncio.Future[None] | None = None
         self._failure: Exception | None = None
 
@@ -50,14 +55,32 @@ class OrderedWrites:
         if self._failure is not None:
             raise self._failure
         self._waiting_bytes += item.size_bytes
-        written = self._last = self._waiting.put(item)
-        if wait or self._waiting_bytes > WAITING_BYTES:
-            await asyncio.shield(written)
-        else:
-            written.add_done_callback(_heard)
+        self._gathered.append(item)
+        if wait or self._waiting_bytes > WAITING_BYTES or not self._waiting.is_idle:
+            self._begin()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(GATHER_S, self._begin)
+        if (wait or self._waiting_bytes > WAITING_BYTES) and self._last is not None:
+            await asyncio.shield(self._last)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is to be written."""
+        return not self._gathered and self._waiting.is_idle
+
+    def _begin(self) -> None:
+        """Has everything written that was taken."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        gathered, self._gathered = self._gathered, []
+        for item in gathered:
+            self._last = self._waiting.put(item)
+            self._last.add_done_callback(_heard)
 
     async def settled(self) -> None:
         """Waits until every item is written, or none will be any more."""
+        self._begin()
         if self._last is not None and not self._last.done():
             await asyncio.wait([self._last])
 

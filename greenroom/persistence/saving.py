@@ -75,12 +75,21 @@ class Save:
             counted_from: the index of the first of ``blobs``.
             more: fields that each row gets, too.
         """
-        first = len(blobs) + counted_from
-        blobs.extend(self.blobs)
+        places = [counted_from + _place_of(blob, blobs) for blob in self.blobs] or [counted_from]
         for name, given in self.rows.items():
             rows.setdefault(name, []).extend(
-                {**row, **more, "blob": first + row.get("blob", 0)} for row in given
+                {**row, **more, "blob": places[row.get("blob", 0)]} for row in given
             )
+
+
+def _place_of(blob: bytes | None, blobs: list[bytes | None]) -> int:
+    """Adds a blob to others, unless it is a large one of them; returns its index."""
+    if blob is not None and len(blob) > LARGE:
+        for place, other in enumerate(blobs):
+            if other is blob:
+                return place
+    blobs.append(blob)
+    return len(blobs) - 1
 
 
 class Saving:
@@ -121,6 +130,16 @@ class Saving:
             Fenced: the attempt is not the current one.
             DatabaseUnavailable: the values are not saved; the caller may retry.
         """
+        item = await self.values_item(owner, thread_id, values)
+        try:
+            await self.save(item)
+        except psycopg.Error as error:
+            if may_pass(error):
+                raise DatabaseUnavailable(f"The database is away: {error}") from None
+            raise
+
+    async def values_item(self, owner: Owner, thread_id: str, values: bytes) -> Save:
+        """Returns the item that saves a thread's values, given as JSON."""
         facets: dict[str, Any] = {}
         if self._sealing.is_on:
             values = await self._sealing.apart(self._sealing.seal_json, values)
@@ -128,15 +147,13 @@ class Saving:
             facets = await asyncio.to_thread(facets_of, values)
         else:
             facets = facets_of(values)
-        rows = {"values": [{"thread": thread_id, "facets": facets}]}
-        try:
-            await self.save(
-                Save(owner=owner, key=("values", thread_id), rows=rows, blobs=(values,))
-            )
-        except psycopg.Error as error:
-            if may_pass(error):
-                raise DatabaseUnavailable(f"The database is away: {error}") from None
-            raise
+        return Save(
+            owner=owner,
+            key=("values", thread_id),
+            rows={"values": [{"thread": thread_id, "facets": facets}]},
+            blobs=(values,),
+            size_bytes=len(values),
+        )
 
     async def _send(self, items: list[Save]) -> list[bool | Exception]:
         """Returns for each item whether it was written; the others must be sent alone."""

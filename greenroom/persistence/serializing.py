@@ -13,6 +13,7 @@ goes before that variable (`Keeping`); with a list of types it pickles nothing u
 from __future__ import annotations
 
 import dataclasses
+import math
 import pickle
 import threading
 from collections.abc import Iterator, Mapping, Set
@@ -25,7 +26,7 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from greenroom.core.errors import NotKept
 from greenroom.core.keeping import Allowed, Keeping
-from greenroom.core.raised import message_of
+from greenroom.core.raised import message_of, representation
 from greenroom.langgraph_internals import (
     MSGPACK_KEYWORDS,
     MSGPACK_MODEL,
@@ -276,3 +277,28 @@ def _name(kind: Any) -> str:
         if kind.__module__ == "builtins"
         else (f"{kind.__module__}.{kind.__qualname__}")
     )
+
+
+def storable(value: Any) -> Any:
+    """Returns what is stored for a value that a task has written."""
+    # LangGraph stores the `repr` of a node's exception, which may have 10 MB, or raise itself.
+    return representation(value) if isinstance(value, BaseException) else value
+
+
+def is_plain(value: object) -> bool:
+    """Returns whether jsonb returns a value unchanged."""
+    if value is None or type(value) in (bool, int):
+        return True
+    if type(value) is float:
+        return math.isfinite(value)
+    if type(value) is str:
+        return "\0" not in value and (value.isascii() or not _has_surrogates(value))
+    return False
+
+
+def _has_surrogates(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return True
+    return False

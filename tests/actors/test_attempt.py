@@ -62,6 +62,11 @@ class Saver(InMemorySaver):
     async def all_written(self) -> None:
         await self._actor.does("all written")
 
+    async def put_values(self, thread_id: str, values: bytes) -> bool:
+        if taken := await self._actor.does("put values", False):
+            self._actor.values.append(values)
+        return taken
+
 
 class Actor:
     """The actor around an attempt; remembers, and does what a test has scripted.
@@ -262,6 +267,7 @@ async def test_an_end_is_stored_then_reported_then_shown() -> None:
     attempt = actor.attempt()
     await actor.run(attempt)
     assert [each for each in actor.happened if not each.startswith("at ")] == [
+        "put values",
         "all written",
         "values",
         "report",
@@ -272,6 +278,24 @@ async def test_an_end_is_stored_then_reported_then_shown() -> None:
     assert json.loads(actor.values[0]) == {"x": 2, "y": 1}
     assert attempt.outcome is not None
     assert names(attempt)[0] == "metadata"
+
+
+async def test_values_that_went_with_the_last_checkpoint_are_not_stored_again() -> None:
+    actor = Actor(done)
+    actor.scripts["put values"] = [True]
+    await actor.run(actor.attempt())
+    assert [json.loads(each) for each in actor.values] == [{"x": 2, "y": 1}]
+    assert "values" not in actor.happened
+    assert actor.reports[0].status is RunStatus.SUCCESS
+
+
+async def test_values_are_stored_anew_when_the_run_ends_otherwise_than_it_seemed() -> None:
+    actor = Actor(done)
+    actor.scripts["put values"] = [True]
+    actor.scripts["all written"] = [RuntimeError("the last checkpoint is refused")]
+    await actor.run(actor.attempt())
+    assert actor.reports[0].status is RunStatus.ERROR
+    assert actor.happened.count("values") == 1
 
 
 async def test_the_log_closes_only_after_the_report_was_accepted() -> None:

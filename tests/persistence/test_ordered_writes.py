@@ -14,7 +14,7 @@ from greenroom.core.errors import Fenced
 from greenroom.persistence.database import Pool
 from greenroom.persistence.fenced_saver import FencedSaver
 from greenroom.persistence.ordered_writes import WAITING_BYTES, OrderedWrites
-from greenroom.persistence.saving import Save, Saving
+from greenroom.persistence.saving import LARGE, Save, Saving
 from tests.persistence.test_checkpoints import BOUND_S, a_run, at, put, rows, take_over
 
 OWNER = ("run", 1)
@@ -25,11 +25,13 @@ class Gate(Saving):
 
     def __init__(self) -> None:
         self.saved: list[Save] = []
+        self.begun = asyncio.Event()
         self.open = asyncio.Event()
         self.failure: Exception | None = None
 
     async def save(self, item: Save) -> None:
         self.saved.append(item)
+        self.begun.set()
         await self.open.wait()
         if self.failure is not None:
             raise self.failure
@@ -54,13 +56,48 @@ def told(save: Save) -> list[tuple[str, str]]:
     ]
 
 
+async def test_what_a_short_run_saves_is_one_write() -> None:
+    gate = Gate()
+    gate.open.set()
+    writes = OrderedWrites(gate)
+    async with asyncio.timeout(BOUND_S):
+        for n in range(4):
+            await writes.write(item(n), wait=False)
+            await asyncio.sleep(0)
+        assert not gate.saved
+        assert not writes.is_idle
+        await writes.all_written()
+        assert writes.is_idle
+    assert [[row for row, _ in told(save)] for save in gate.saved] == [["0.0", "1.0", "2.0", "3.0"]]
+
+
+async def test_what_nobody_waits_for_is_written_soon() -> None:
+    gate = Gate()
+    gate.open.set()
+    writes = OrderedWrites(gate)
+    async with asyncio.timeout(BOUND_S):
+        await writes.write(item(1), wait=False)
+        await gate.begun.wait()
+    assert [row for row, _ in told(gate.saved[0])] == ["1.0"]
+
+
+async def test_who_waits_has_what_came_before_written_too() -> None:
+    gate = Gate()
+    gate.open.set()
+    writes = OrderedWrites(gate)
+    async with asyncio.timeout(BOUND_S):
+        await writes.write(item(1), wait=False)
+        await writes.write(item(2), wait=True)
+    assert [[row for row, _ in told(save)] for save in gate.saved] == [["1.0", "2.0"]]
+
+
 async def test_what_comes_while_a_write_is_under_way_follows_in_one_piece() -> None:
     gate = Gate()
     writes = OrderedWrites(gate)
     async with asyncio.timeout(BOUND_S):
         for n in range(4):
             await writes.write(item(n, blobs=2), wait=False)
-            await asyncio.sleep(0)
+            await gate.begun.wait()
         assert [told(save) for save in gate.saved] == [[("0.0", "0.0"), ("0.1", "0.1")]]
         gate.open.set()
         await writes.all_written()
@@ -81,6 +118,26 @@ async def test_two_writes_of_one_row_are_two_statements_in_their_order() -> None
         ["0.0", "1.0"],
         ["2.0", "3.0"],
     ]
+
+
+async def test_bytes_that_two_items_have_are_sent_once_if_they_are_large() -> None:
+    gate = Gate()
+    gate.open.set()
+    writes = OrderedWrites(gate)
+    large, small = b"x" * (LARGE + 1), b"y"
+    async with asyncio.timeout(BOUND_S):
+        for n in range(3):
+            row = {"n": str(n), "blob": 1}
+            blobs = [small, large]
+            rows = {"checkpoints": [row]}
+            await writes.write(Save(owner=OWNER, key=(str(n),), rows=rows, blobs=blobs), wait=False)
+        await writes.all_written()
+    (save,) = gate.saved
+    assert sorted(map(len, filter(None, save.blobs))) == [1, 1, 1, LARGE + 1]
+    assert [save.blobs[row["blob"]] for row in save.rows["checkpoints"]] == [large] * 3
+    rows, blobs = {}, [None]
+    save.add_to(rows, blobs, counted_from=1, owner=None)
+    assert [blobs[row["blob"] - 1] for row in rows["checkpoints"]] == [large] * 3
 
 
 async def test_who_waits_returns_after_its_own_write() -> None:
