@@ -123,7 +123,16 @@ class Records(Items, Keys, UsageRecords, Feedback, Pushes, Protocol):
         """
         ...
 
-    async def get_thread(self, thread_id: str, *, scope: Scope) -> JsonObject | None: ...
+    async def get_thread(
+        self, thread_id: str, *, scope: Scope, with_state: bool = True
+    ) -> JsonObject | None:
+        """Returns a thread.
+
+        Args:
+            with_state: with ``values`` and ``interrupts``, which may be large.
+        """
+        ...
+
     async def pending_interrupts(self, thread_id: str, *, scope: Scope) -> PendingInterrupts | None:
         """Returns what a thread waits at; None if the thread does not exist."""
         ...

@@ -259,7 +259,7 @@ def _assistant_not_found(name: str) -> NotFound:
 
 
 async def _require_thread(edge: Edge, thread_id: str, scope: Scope) -> None:
-    if await edge.records.get_thread(thread_id, scope=scope) is None:
+    if await edge.records.get_thread(thread_id, scope=scope, with_state=False) is None:
         raise NotFound(
             f"Thread with ID '{thread_id}' not found. Please verify the ID is correct and the "
             "thread hasn't been deleted or expired."

@@ -165,7 +165,7 @@ async def get(request: Request, thread_id: str, run_id: str) -> Response:
     run = await edge.records.get_run(thread_id, run_id, scope=scope)
     if run is not None:
         return json(run)
-    if await edge.records.get_thread(thread_id, scope=scope) is None:
+    if await edge.records.get_thread(thread_id, scope=scope, with_state=False) is None:
         raise thread_not_found(thread_id)
     raise NotFound("Not Found")
 

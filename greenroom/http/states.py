@@ -128,7 +128,7 @@ async def update_state(request: Request, thread_id: str) -> Response:
     body = await parse(request, StateWrite)
     scope, _ = await updates_thread(edge, thread_id)
     scope &= await reads_thread(edge, thread_id)
-    graph_id = graph_of(await existing_thread(edge, thread_id, scope))
+    graph_id = graph_of(await existing_thread(edge, thread_id, scope, with_state=False))
     if graph_id is None:
         raise BadRequest(no_graph(thread_id))
     answer = await edge.runtime.update_state(

@@ -33,22 +33,25 @@ def graph_of(thread: JsonObject) -> str | None:
 
 
 async def readable_thread(request: Request, thread_id: str) -> JsonObject:
-    """Returns a thread's record for reading; empty for an unknown thread if the mount allows that.
+    """Returns a thread's record, without its state, for reading; empty for an unknown thread if the
+    mount allows that.
 
     Raises:
         NotFound: the thread does not exist, and the mount requires it.
     """
     edge = edge_of(request)
     scope = await reads_thread(edge, thread_id)
-    thread = await edge.records.get_thread(thread_id, scope=scope)
+    thread = await edge.records.get_thread(thread_id, scope=scope, with_state=False)
     if thread is None and not dialect_of(request).unknown_thread_is_empty:
         raise thread_not_found(thread_id)
     return thread or {}
 
 
-async def existing_thread(edge: Edge, thread_id: str, scope: Scope) -> JsonObject:
-    """Returns a thread's record. Raises NotFound."""
-    thread = await edge.records.get_thread(thread_id, scope=scope)
+async def existing_thread(
+    edge: Edge, thread_id: str, scope: Scope, *, with_state: bool = True
+) -> JsonObject:
+    """Returns a thread's record (as of `Records.get_thread`). Raises NotFound."""
+    thread = await edge.records.get_thread(thread_id, scope=scope, with_state=with_state)
     if thread is None:
         raise thread_not_found(thread_id)
     return thread

@@ -123,7 +123,10 @@ async def _prunes(edge: Edge, ids: list[str]) -> dict[str, Scope]:
     found: dict[str, Scope] = {}
     for thread_id in ids:
         found[thread_id] = whole & await _deletes(edge, thread_id)
-        if await edge.records.get_thread(thread_id, scope=found[thread_id]) is None:
+        if (
+            await edge.records.get_thread(thread_id, scope=found[thread_id], with_state=False)
+            is None
+        ):
             raise NotFound("At least one thread not found or not authorized")
     return found
 
@@ -143,7 +146,7 @@ async def _delete(edge: Edge, thread_id: str, scope: Scope) -> bool:
 
 async def _keep_latest(edge: Edge, thread_id: str, scope: Scope) -> bool:
     """Prunes a thread. A busy thread is skipped, since its runs may need older checkpoints."""
-    if await edge.records.get_thread(thread_id, scope=scope) is None:
+    if await edge.records.get_thread(thread_id, scope=scope, with_state=False) is None:
         return False
     try:
         await edge.runtime.prune_thread(thread_id, scope=scope)

@@ -13,7 +13,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -23,7 +23,6 @@ from langgraph.checkpoint.base import (
     CheckpointMetadata,
     CheckpointTuple,
     DeltaChannelHistory,
-    get_serializable_checkpoint_metadata,
 )
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.checkpoint.serde.base import SerializerProtocol
@@ -32,16 +31,19 @@ from psycopg import AsyncCursor
 from psycopg.rows import DictRow, dict_row
 
 from greenroom.core.errors import ForeignThread, NotKept
+from greenroom.core.units import KIB
 from greenroom.langgraph_internals import CONFIG_KEY_DURABILITY, DeltaSnapshot
+from greenroom.persistence.checkpoint_metadata import KNOWN, metadata_of
 from greenroom.persistence.database import Pool, encode, patiently
 from greenroom.persistence.run_inputs import notes_of
 from greenroom.persistence.saving import LARGE, Owner, Save, Saving
 from greenroom.persistence.serializing import StateSerializer, is_plain, storable
 from greenroom.sealing import UNSEALED, Sealing
-from greenroom.sealing.runs import PLAIN
 
 T = TypeVar("T")
 
+INLINE_CHARACTERS = 16 * KIB
+"""The longest text that is stored in each checkpoint of a thread, as LangGraph's saver does."""
 HEAVY_S = 0.002
 """After a serialisation of this duration, the next ones run in a thread."""
 
@@ -78,7 +80,7 @@ class PooledSaver(AsyncPostgresSaver):
         serde = serde or StateSerializer()
         super().__init__(pool, serde=serde)  # pyright: ignore[reportArgumentType]
         self._sealing: Sealing = getattr(serde, "sealing", UNSEALED)
-        self._sealed: set[tuple[str, str, Any]] = set()
+        self._apart: set[tuple[str, str, Any]] = set()
         self._pool = pool
         self._thread_id = thread_id
         self._saving = saving or Saving(pool)
@@ -178,20 +180,19 @@ class PooledSaver(AsyncPostgresSaver):
         for channel, value in checkpoint["channel_values"].items():
             if isinstance(value, DeltaSnapshot):
                 inline[channel], apart[channel] = True, value
-            elif is_plain(value) and not self._sealing.is_on:
+            elif is_plain(value) and not self._sealing.is_on and not _is_long(value):
                 inline[channel] = value
             else:
                 apart[channel] = value
         versions = [(name, version) for name, version in new_versions.items() if name in apart]
-        if self._sealing.is_on:
-            versions += self._not_sealed_yet(place["ns"], checkpoint, new_versions, apart)
+        versions += self._not_apart_yet(place["ns"], checkpoint, new_versions, apart)
         dumped = await self._dumped([(name, apart[name]) for name, _ in versions])
         dumped = [(kind, self._as_written(blob)) for kind, blob in dumped]
         encoded = encode({**checkpoint, "channel_values": inline})
-        stored = _metadata_of(config, metadata)
+        stored = metadata_of(config, metadata)
         if self._sealing.is_on:
             # LangGraph puts what a client gave in `configurable` there.
-            given = {k: stored[k] for k in configurable if k in stored and k not in _KNOWN}
+            given = {k: stored[k] for k in configurable if k in stored and k not in KNOWN}
             stored = {**stored, **await self._sealing.apart(self._sealing.seal_values, given)}
         rows: dict[str, list[dict[str, Any]]] = {
             "checkpoints": [
@@ -273,24 +274,24 @@ class PooledSaver(AsyncPostgresSaver):
             return blob
         return next((written for written in self._large if written == blob), blob)
 
-    def _not_sealed_yet(
+    def _not_apart_yet(
         self,
         namespace: str,
         checkpoint: Checkpoint,
         new_versions: ChannelVersions,
         apart: Mapping[str, Any],
     ) -> list[tuple[str, Any]]:
-        """Returns unchanged plain values that may have no blob: a server that sealed nothing wrote
-        them into its checkpoints."""
+        """Returns unchanged plain values that may have no blob: a server that sealed nothing, or an
+        older one, wrote them into its checkpoints."""
         versions = checkpoint["channel_versions"]
         found: list[tuple[str, Any]] = []
         for name, value in apart.items():
-            if name in new_versions or name not in versions or not is_plain(value):
+            if name not in versions or not is_plain(value):
                 continue
-            if (namespace, name, versions[name]) not in self._sealed:
+            place = namespace, name, versions[name]
+            if name not in new_versions and place not in self._apart:
                 found.append((name, versions[name]))
-        self._sealed |= {(namespace, name, version) for name, version in found}
-        self._sealed |= {(namespace, name, version) for name, version in new_versions.items()}
+            self._apart.add(place)
         return found
 
     async def _load_checkpoint_tuple(self, value: DictRow) -> CheckpointTuple:
@@ -364,41 +365,18 @@ class PooledSaver(AsyncPostgresSaver):
             raise NotKept(f"The value of {name!r} {error.message}") from error.__cause__
 
 
+def _is_long(value: object) -> bool:
+    """Whether a text is kept apart: each further checkpoint would contain it again."""
+    return isinstance(value, str) and len(value) > INLINE_CHARACTERS
+
+
 def _is_awaited(configurable: Mapping[str, Any]) -> bool:
     """Whether an execution waits until what it saves is committed."""
     return configurable.get(CONFIG_KEY_DURABILITY) != "async"
 
-
-_KNOWN = frozenset({*PLAIN, "source", "step", "parents"})
-"""Keys of metadata that no client gives, and that are read in the database."""
 
 _FOREIGN = "SELECT thread_id FROM greenroom.threads WHERE thread_id = ANY(%s) LIMIT 1"
 
 
 def thread_of(config: RunnableConfig) -> Any:
     return config.get("configurable", {}).get("thread_id")
-
-
-_OF_NODE = (
-    "langgraph_step",
-    "langgraph_node",
-    "langgraph_triggers",
-    "langgraph_path",
-    "langgraph_checkpoint_ns",
-)
-
-
-def _metadata_of(config: RunnableConfig, metadata: CheckpointMetadata) -> Mapping[str, Any]:
-    """Returns the metadata that is stored with a checkpoint.
-
-    A subgraph's metadata also has the name of its node in the parent, which LangGraph's own saver
-    leaves out.
-    """
-    stored = get_serializable_checkpoint_metadata(config, metadata)
-    if stored.get("langgraph_auth_user_id"):
-        # Whoever reads a state need not know on whose behalf each of its runs was.
-        del cast("dict[str, Any]", stored)["langgraph_auth_user_id"]
-    if not config.get("configurable", {}).get("checkpoint_ns"):
-        return stored
-    known = config.get("metadata", {})
-    return {**{name: known[name] for name in _OF_NODE if name in known}, **stored}

@@ -196,8 +196,14 @@ class MemoryRecords:
             await self.note_made(once, thread_id)
         return self.threads[thread_id]
 
-    async def get_thread(self, thread_id: str, *, scope: Scope) -> JsonObject | None:
-        return _within(scope, self.threads.get(thread_id))
+    async def get_thread(
+        self, thread_id: str, *, scope: Scope, with_state: bool = True
+    ) -> JsonObject | None:
+        found = _within(scope, self.threads.get(thread_id))
+        if found is None or with_state:
+            return found
+        state = ("values", "interrupts")
+        return {name: None if name in state else value for name, value in found.items()}
 
     async def pending_interrupts(self, thread_id, *, scope) -> PendingInterrupts | None:
         thread = _within(scope, self.threads.get(thread_id))

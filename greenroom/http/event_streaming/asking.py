@@ -75,7 +75,7 @@ class Asked:
         return tuple(value)
 
     async def thread(self, scope: Scope) -> JsonObject | None:
-        return await self.edge.records.get_thread(self.thread_id, scope=scope)
+        return await self.edge.records.get_thread(self.thread_id, scope=scope, with_state=False)
 
     async def readable(self) -> JsonObject | None:
         """Returns the thread's record if the caller may read it."""

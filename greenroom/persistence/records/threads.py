@@ -47,6 +47,9 @@ _COLUMNS = (
     "thread_id, created_at, updated_at, state_updated_at, metadata, status, config,"
     ' "values", error, interrupts, ever_ran, ttl_minutes, ttl_strategy, expires_at'
 )
+_COLUMNS_WITHOUT_STATE = _COLUMNS.replace(' "values",', ' NULL AS "values",').replace(
+    " interrupts,", " NULL AS interrupts,"
+)
 _STORAGE = """
 WITH stored AS (
     SELECT checkpoint_ns, channel, version, coalesce(octet_length(blob), 0) AS bytes
@@ -144,10 +147,13 @@ class ThreadRecords(KeyRecords):
             await self.rows("SELECT 1 FROM greenroom.operations WHERE subject = %s", [thread_id])
         )
 
-    async def get_thread(self, thread_id: str, *, scope: Scope) -> JsonObject | None:
+    async def get_thread(
+        self, thread_id: str, *, scope: Scope, with_state: bool = True
+    ) -> JsonObject | None:
         sql, values = and_within(scope)
+        columns = _COLUMNS if with_state else _COLUMNS_WITHOUT_STATE
         rows = await self.rows(
-            f"SELECT {_COLUMNS} FROM greenroom.threads WHERE thread_id = %s{sql}",
+            f"SELECT {columns} FROM greenroom.threads WHERE thread_id = %s{sql}",
             [thread_id, *values],
         )
         return (await self._shown_threads(rows))[0] if rows else None
