@@ -245,10 +245,11 @@ class Attempt:
         return self._plain
 
     async def _all_written(self, outcome: Outcome) -> None:
-        """Returns when all checkpoints are committed, and mostly the thread's values with them."""
+        """Returns when all checkpoints are committed."""
         if self._keeps_values:
             await self._reports.with_last_checkpoint(self._saver, outcome)
-        await self._saver.all_written()
+        else:
+            await self._saver.all_written()
 
     async def _before_saving(self) -> None:
         await self._telling.flush()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -16,6 +17,7 @@ from greenroom.core.nodes import NO_NODES, NodeNote
 from greenroom.core.pausing import Waiting
 from greenroom.core.runs import Outcome, Report, RunOrder, RunStatus
 from greenroom.persistence.fenced_saver import FencedSaver
+from greenroom.persistence.saving import LARGE
 from greenroom.wire.encoding import dumps
 
 
@@ -33,18 +35,40 @@ class Reports:
         self._log = event_log
         self._deps = deps
         self._put: Outcome | None = None
+        self._storing: asyncio.Future[None] | None = None
 
     async def with_last_checkpoint(self, saver: FencedSaver, outcome: Outcome) -> None:
-        """Has the thread's values written together with the last checkpoint, if that suits.
+        """Returns when all checkpoints are committed. The thread's values are stored in the same
+        commit, if they are small and a checkpoint is still to be written; large ones beside it.
 
         Args:
-            saver: that of the attempt; its caller waits until everything is written.
+            saver: that of the attempt.
+            outcome: the outcome, if nothing goes wrong any more.
+
+        Raises:
+            Exception: a checkpoint was not committed.
         """
-        if outcome.values is None or self._order.temporary:
+        values, owner = outcome.values, (self._order.run_id, self._order.attempt)
+        if values is None or self._order.temporary:
+            await saver.all_written()
             return
         await self._deps.faults.at("values")
-        if await saver.put_values(self._order.thread_id, outcome.values):
+        is_put = await saver.put_values(self._order.thread_id, values)
+        if len(values) > LARGE:
+            storing = self._deps.save_values(owner, self._order.thread_id, values)
+            self._storing = asyncio.ensure_future(storing)
+        await saver.all_written()
+        if is_put or await self._have_stored():
             self._put = outcome
+
+    async def _have_stored(self) -> bool:
+        """Waits until no values are being stored; returns whether some were."""
+        if self._storing is None:
+            return False
+        await asyncio.wait([self._storing])
+        storing, self._storing = self._storing, None
+        # What went wrong does so again when it is stored at the end, or has passed.
+        return storing.exception() is None
 
     async def ended(
         self, outcome: Outcome, *, keeps_values: bool, notes: Sequence[NodeNote] = ()
@@ -58,6 +82,7 @@ class Reports:
         Raises:
             Fenced: the attempt is not the current one.
         """
+        await self._have_stored()
         order, deps = self._order, self._deps
         is_stored = outcome is self._put or not keeps_values or order.temporary
         if outcome.values is not None and not is_stored:

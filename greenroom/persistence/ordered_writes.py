@@ -123,4 +123,10 @@ def _joined(items: Sequence[Save]) -> Save:
     for item in items:
         item.add_to(rows, blobs)
     # Only one write of an attempt is under way, so its first key tells it from others' writes.
-    return Save(owner=items[0].owner, key=items[0].key, rows=rows, blobs=blobs)
+    return Save(
+        owner=items[0].owner,
+        key=items[0].key,
+        rows=rows,
+        blobs=blobs,
+        size_bytes=sum(item.size_bytes for item in items),
+    )

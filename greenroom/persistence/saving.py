@@ -35,6 +35,8 @@ from greenroom.sealing import UNSEALED, Sealing
 # %b: bytea as bytes, not as hex.
 _SAVE = "SELECT greenroom.save(%s::uuid[], %s::int[], %s, %b::bytea[]) AS held"
 MAX_ITEMS = 200
+MOST_LARGE = 2
+"""How many large items are sent at once: each holds a connection."""
 LOCKED_PATIENCE_S = 600.0
 """How long a run waits to save a checkpoint while another transaction has locked a table."""
 LARGE = 256 * KIB
@@ -104,6 +106,7 @@ class Saving:
         self._pool = pool
         self._sealing = sealing
         self._saves: Batcher[Save, bool] = Batcher(self._send, MAX_ITEMS)
+        self._large = asyncio.Semaphore(MOST_LARGE)
 
     async def save(self, item: Save) -> None:
         """Saves an item in the next batch.
@@ -113,10 +116,14 @@ class Saving:
             DatabaseUnavailable: PostgreSQL does not return within the pool's time-out, or has the
                 tables locked for longer than `LOCKED_PATIENCE_S`.
         """
-        if await self._saves.submit(item):
+        # Apart from the batch, if it is large or waits for a lock: it must not delay the others.
+        if item.size_bytes > LARGE:
+            async with self._large:
+                (refusal,) = await self._together([item])
+        elif await self._saves.submit(item):
             return
-        # Sent apart from the batch: an item that waits for a lock must not delay the others.
-        (refusal,) = await self._together([item])
+        else:
+            (refusal,) = await self._together([item])
         if isinstance(refusal, Exception):
             raise refusal
 

@@ -25,6 +25,7 @@ from greenroom.core.runs import Report, RunStatus
 from greenroom.graphs.configuration import GraphSpec
 from greenroom.graphs.loading import LoadedGraph
 from greenroom.persistence.run_inputs import ForAttempt
+from greenroom.persistence.saving import LARGE
 from greenroom.wire.requests import LOG_MODES
 from tests.actors.doubles import BOUND_S, until
 from tests.graphs.probe_graphs import FakeStreamingModel
@@ -286,6 +287,43 @@ async def test_values_that_went_with_the_last_checkpoint_are_not_stored_again() 
     await actor.run(actor.attempt())
     assert [json.loads(each) for each in actor.values] == [{"x": 2, "y": 1}]
     assert "values" not in actor.happened
+    assert actor.reports[0].status is RunStatus.SUCCESS
+
+
+@pytest.mark.parametrize("cancels", [False, True])
+async def test_large_values_are_stored_beside_the_last_checkpoint(cancels: bool) -> None:
+    async def node(state: State) -> Any:
+        return {"x": "x" * (LARGE + 1)}
+
+    actor = Actor(node)
+    checkpoint, values = asyncio.Event(), asyncio.Event()
+    actor.scripts |= {"all written": [checkpoint], "values": [values]}
+    attempt = actor.attempt()
+    life = asyncio.create_task(actor.run(attempt))
+    await until(lambda: {"all written", "values"} <= {*actor.happened})
+    if cancels:
+        attempt.cancel(keep_values=True)
+    checkpoint.set()
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert not actor.reports  # the values are still on their way
+    values.set()
+    await life
+    status = RunStatus.INTERRUPTED if cancels else RunStatus.SUCCESS
+    assert actor.reports[0].status is status
+    # After a cancel the state is read, and stored behind what was on its way.
+    assert actor.happened.count("values") == 1 + cancels
+    assert len({*actor.values}) == 1
+
+
+async def test_large_values_that_could_not_be_stored_are_stored_at_the_end() -> None:
+    async def node(state: State) -> Any:
+        return {"x": "x" * (LARGE + 1)}
+
+    actor = Actor(node)
+    actor.scripts["values"] = [DatabaseUnavailable("the database is away")]
+    await actor.run(actor.attempt())
+    assert actor.happened.count("values") == 2
     assert actor.reports[0].status is RunStatus.SUCCESS
 
 
