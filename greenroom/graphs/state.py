@@ -47,6 +47,8 @@ from greenroom.wire.encoding import dumps, loads
 
 HISTORY_MAX_BYTES = 64 * MIB
 """The most bytes of one answer with a thread's history; at least one state is returned."""
+HISTORY_PAGE_BYTES = 16 * MIB
+"""About how much of a history is read at once."""
 
 _REFUSALS = (
     InvalidUpdateError,
@@ -295,25 +297,32 @@ async def _history(
     wanted = dict(question.metadata or {})
     if wanted.pop("thread_id", question.thread_id) != question.thread_id:
         return b"[]"
+    states: list[bytes] = []
+    size = 0
     async with loaded.open(config, checkpointer=checkpointer, store=store) as graph:
-        snapshots = graph.aget_state_history(
-            config,
-            limit=question.limit,
-            before=before,
-            filter=wanted or None,
-        )
-        states: list[bytes] = []
-        size = 0
-        async for snapshot in snapshots:
-            states.append(dumps(thread_state(snapshot)))
-            size += len(states[-1])
-            if size > HISTORY_MAX_BYTES and len(states) > 1:
-                raise BadRequest(
-                    f"{len(states)} states of this thread are more than"
-                    f" {HISTORY_MAX_BYTES // MIB} MiB, the most that one answer has. Ask for"
-                    f" limit={len(states) - 1} at once, and for those before them with 'before'."
-                )
-        return b"[%b]" % b",".join(states)
+        while len(states) < question.limit:
+            # LangGraph reads all of a page before it yields any of it.
+            count = question.limit - len(states)
+            count = min(count, max(1, HISTORY_PAGE_BYTES * len(states) // size)) if size else 1
+            page = graph.aget_state_history(
+                config, limit=count, before=before, filter=wanted or None
+            )
+            seen = 0
+            async for snapshot in page:
+                states.append(dumps(thread_state(snapshot)))
+                size += len(states[-1])
+                seen += 1
+                if size > HISTORY_MAX_BYTES and len(states) > 1:
+                    raise BadRequest(
+                        f"{len(states)} states of this thread are more than"
+                        f" {HISTORY_MAX_BYTES // MIB} MiB, the most that one answer has. Ask for"
+                        f" limit={len(states) - 1} at once, and for those before them with"
+                        " 'before'."
+                    )
+                before = snapshot.config
+            if seen < count:
+                break
+    return b"[%b]" % b",".join(states)
 
 
 def _supersteps(given: Any) -> list[list[NodeUpdate]]:

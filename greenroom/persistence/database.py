@@ -231,7 +231,7 @@ def timestamp(moment: datetime) -> str:
     return moment.isoformat(timespec="microseconds")
 
 
-_LONG_NUMBER = re.compile(rb"\d{19}")
+_LONG_NUMBER = re.compile(rb"(?:^|[\s:,\[-])\d{19}")  # in no text such as a channel's version
 
 
 def decode(data: str | Buffer) -> Any:

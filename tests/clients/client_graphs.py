@@ -264,3 +264,33 @@ _hostile = StateGraph(MessagesState)
 _hostile.add_node(MARKUP, repeat)
 _hostile.add_edge(START, MARKUP)
 hostile = _hostile.compile()
+
+
+# large: a state of many MiB, then a step that changes a small part of it ------------------------
+class LargeState(TypedDict, total=False):
+    lines: list[str]
+    text: str
+    steps: int
+
+
+async def grow(state: LargeState) -> LargeState:
+    return {"lines": [f"{n:01024}" for n in range(len(state["lines"]))], "steps": 1}
+
+
+async def touch(state: LargeState) -> LargeState:
+    return {"steps": 2}
+
+
+async def fill(state: LargeState) -> LargeState:
+    mib = int(state["text"])
+    return {"lines": [""] * (mib * 1024), "text": "0123456789abcdef" * (mib * 65536)}
+
+
+_large = StateGraph(LargeState)
+_large.add_node("fill", fill)
+_large.add_node("grow", grow)
+_large.add_node("touch", touch)
+_large.add_edge(START, "fill")
+_large.add_edge("fill", "grow")
+_large.add_edge("grow", "touch")
+large = _large.compile()

@@ -84,7 +84,7 @@ async def test_our_history_is_that_of_langgraphs_own_saver(pool: Pool, limit: in
     ours = await answer(given(graph()), question, checkpointer=PooledSaver(pool), store=None)
     theirs = await answer(given(graph()), question, checkpointer=stock, store=None)
     assert ours == theirs
-    assert ours.count(b'"parent_checkpoint_id"') == min(limit, TURNS + 4)
+    assert ours.count(b'"parent_checkpoint_id"') == min(limit, TURNS + 3)
 
 
 async def test_small_states_need_no_thread_and_large_ones_do_not_hold_up_the_loop(

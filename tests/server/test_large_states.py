@@ -1,0 +1,77 @@
+"""A state of 100 MiB is made, streamed, kept, read and listed; a bound says what to do instead."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+
+from tests.serving import Served
+
+MIB = 1 << 20
+BOUND_S = 180.0
+HALF_MIB = 50
+"""Of lines, and of text beside them."""
+
+
+@pytest.fixture
+async def patient(server: Served) -> Any:
+    async with httpx.AsyncClient(base_url=server.url, timeout=BOUND_S) as http:
+        yield http
+
+
+def is_whole(state: dict[str, Any]) -> bool:
+    lines, text = state["lines"], state["text"]
+    return (
+        [len(lines), len(text)] == [HALF_MIB * 1024, HALF_MIB * MIB]
+        and all(line == f"{n:01024}" for n, line in enumerate(lines))
+        and text == "0123456789abcdef" * (len(text) // 16)
+    )
+
+
+async def test_a_state_of_100_mib_passes_everywhere(patient: httpx.AsyncClient) -> None:
+    thread_id = (await patient.post("/threads", json={})).json()["thread_id"]
+    path = f"/threads/{thread_id}"
+    body = {"assistant_id": "large", "input": {"text": str(HALF_MIB)}}
+    streamed = []
+    last = b""
+    async with patient.stream(
+        "POST", f"{path}/runs/stream", json={**body, "stream_mode": "values"}
+    ) as answer:
+        assert answer.status_code == 200
+        parts: list[bytes] = [part async for part in answer.aiter_raw()]
+    for frame in b"".join(parts).split(b"\r\n\r\n"):
+        name, _, rest = frame.partition(b"\r\n")
+        streamed.append(name)
+        if name == b"event: values":
+            last = rest.partition(b"\r\n")[0].removeprefix(b"data: ")
+    assert streamed.count(b"event: values") == 4
+    assert is_whole(orjson.loads(last))
+    del parts, last
+
+    thread = orjson.loads((await patient.get(path)).content)
+    assert thread["status"] == "idle"
+    assert is_whole(thread["values"])
+    state = orjson.loads((await patient.get(f"{path}/state")).content)
+    assert is_whole(state["values"])
+    assert state["values"]["steps"] == 2
+    (newest,) = orjson.loads((await patient.get(f"{path}/history?limit=1")).content)
+    assert newest == state
+
+    refused = await patient.get(f"{path}/history?limit=10")
+    assert refused.status_code == 400
+    assert "limit=1 at once" in refused.json()["detail"]
+    before = newest["parent_checkpoint_id"]
+    (older,) = orjson.loads(
+        (await patient.get(f"{path}/history?limit=1&before={newest['checkpoint_id']}")).content
+    )
+    assert older["checkpoint_id"] == before
+    assert is_whole(older["values"])
+    assert older["next"] == ["touch"]
+
+    answer = await patient.post(f"{path}/runs/wait", json={**body, "input": {"text": "0"}})
+    assert answer.status_code == 200
+    assert orjson.loads(answer.content)["lines"] == []
+    assert (await patient.delete(path)).status_code in (200, 204)
