@@ -49,7 +49,7 @@ from greenroom.graphs.loading import LoadedGraph
 from greenroom.graphs.state import Head
 from greenroom.graphs.store_section import EMBED
 from greenroom.persistence.checkpoints import PooledSaver
-from greenroom.persistence.database import decode
+from greenroom.persistence.json_columns import decode
 from greenroom.persistence.values import store_values
 from greenroom.sealing.runs import opened_run
 

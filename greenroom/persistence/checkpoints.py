@@ -13,7 +13,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -31,10 +31,11 @@ from psycopg import AsyncCursor
 from psycopg.rows import DictRow, dict_row
 
 from greenroom.core.errors import ForeignThread, NotKept
-from greenroom.core.units import KIB
 from greenroom.langgraph_internals import CONFIG_KEY_DURABILITY, DeltaSnapshot
+from greenroom.persistence.apart import Apart, is_long
 from greenroom.persistence.checkpoint_metadata import KNOWN, metadata_of
-from greenroom.persistence.database import Pool, encode, patiently
+from greenroom.persistence.database import Pool, patiently
+from greenroom.persistence.json_columns import encode
 from greenroom.persistence.listing import checkpoint_rows
 from greenroom.persistence.run_inputs import notes_of
 from greenroom.persistence.saving import LARGE, Owner, Save, Saving
@@ -43,8 +44,6 @@ from greenroom.sealing import UNSEALED, Sealing
 
 T = TypeVar("T")
 
-INLINE_CHARACTERS = 16 * KIB
-"""The longest text that is stored in each checkpoint of a thread, as LangGraph's saver does."""
 HEAVY_S = 0.002
 """After a serialisation of this duration, the next ones run in a thread."""
 
@@ -81,7 +80,7 @@ class PooledSaver(AsyncPostgresSaver):
         serde = serde or StateSerializer()
         super().__init__(pool, serde=serde)  # pyright: ignore[reportArgumentType]
         self._sealing: Sealing = getattr(serde, "sealing", UNSEALED)
-        self._apart: set[tuple[str, str, Any]] = set()
+        self._apart = Apart()
         self._pool = pool
         self._thread_id = thread_id
         self._saving = saving or Saving(pool)
@@ -192,12 +191,12 @@ class PooledSaver(AsyncPostgresSaver):
         for channel, value in checkpoint["channel_values"].items():
             if isinstance(value, DeltaSnapshot):
                 inline[channel], apart[channel] = True, value
-            elif is_plain(value) and not self._sealing.is_on and not _is_long(value):
+            elif is_plain(value) and not self._sealing.is_on and not is_long(value):
                 inline[channel] = value
             else:
                 apart[channel] = value
         versions = [(name, version) for name, version in new_versions.items() if name in apart]
-        versions += self._not_apart_yet(place["ns"], checkpoint, new_versions, apart)
+        versions += self._apart.missing(place["ns"], checkpoint, new_versions, apart)
         dumped = await self._dumped([(name, apart[name]) for name, _ in versions])
         dumped = [(kind, self._as_written(blob)) for kind, blob in dumped]
         encoded = encode({**checkpoint, "channel_values": inline})
@@ -286,26 +285,6 @@ class PooledSaver(AsyncPostgresSaver):
             return blob
         return next((written for written in self._large if written == blob), blob)
 
-    def _not_apart_yet(
-        self,
-        namespace: str,
-        checkpoint: Checkpoint,
-        new_versions: ChannelVersions,
-        apart: Mapping[str, Any],
-    ) -> list[tuple[str, Any]]:
-        """Returns unchanged plain values that may have no blob: a server that sealed nothing, or an
-        older one, wrote them into its checkpoints."""
-        versions = checkpoint["channel_versions"]
-        found: list[tuple[str, Any]] = []
-        for name, value in apart.items():
-            if name not in versions or not is_plain(value):
-                continue
-            place = namespace, name, versions[name]
-            if name not in new_versions and place not in self._apart:
-                found.append((name, versions[name]))
-            self._apart.add(place)
-        return found
-
     async def _load_checkpoint_tuple(self, value: DictRow) -> CheckpointTuple:
         if self._sealing.is_on:
             opened = await self._sealing.apart(self._sealing.open_values, value["metadata"])
@@ -320,14 +299,13 @@ class PooledSaver(AsyncPostgresSaver):
 
     def _loaded(self, value: DictRow) -> CheckpointTuple:
         place = {"thread_id": value["thread_id"], "checkpoint_ns": value["checkpoint_ns"]}
-        checkpoint, parent_id = value["checkpoint"], value["parent_checkpoint_id"]
-        channels = {
-            **(checkpoint.get("channel_values") or {}),
-            **self._load_blobs(value["channel_values"]),
-        }
+        checkpoint: Any = value["checkpoint"]
+        parent_id = value["parent_checkpoint_id"]
+        channels: dict[str, Any] = checkpoint.get("channel_values") or {}
+        channels = {**channels, **self._load_blobs(value["channel_values"])}
         return CheckpointTuple(
             {"configurable": {**place, "checkpoint_id": value["checkpoint_id"]}},
-            {**checkpoint, "channel_values": channels},
+            cast(Checkpoint, {**checkpoint, "channel_values": channels}),
             value["metadata"],
             {"configurable": {**place, "checkpoint_id": parent_id}} if parent_id else None,
             self._load_writes(value["pending_writes"]),
@@ -375,11 +353,6 @@ class PooledSaver(AsyncPostgresSaver):
             return self.serde.dumps_typed(value)
         except NotKept as error:
             raise NotKept(f"The value of {name!r} {error.message}") from error.__cause__
-
-
-def _is_long(value: object) -> bool:
-    """Whether a text is kept apart: each further checkpoint would contain it again."""
-    return isinstance(value, str) and len(value) > INLINE_CHARACTERS
 
 
 def _is_awaited(configurable: Mapping[str, Any]) -> bool:

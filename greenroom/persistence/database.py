@@ -3,36 +3,28 @@
 The pool detects a dead idle connection without a round trip: an idle connection has no bytes to
 read, so one that has some is examined, and replaced. While PostgreSQL is away, a request for a
 connection waits (bounded), and is answered within about a second of PostgreSQL's return.
-
-JSON: a ``jsonb`` column is returned parsed, a ``json`` column as `orjson.Fragment` with the stored
-bytes, since those values are only passed on.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import math
-import re
 import select
 import time
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Any, LiteralString, TypeVar, cast
 
-import orjson
 import psycopg
 from psycopg import AsyncConnection
-from psycopg.abc import Buffer, Params
-from psycopg.adapt import Loader
+from psycopg.abc import Params
 from psycopg.conninfo import conninfo_to_dict
-from psycopg.pq import Format
 from psycopg.rows import DictRow, dict_row
-from psycopg.types.json import set_json_dumps, set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
 from greenroom.core.errors import ConfigurationError, DatabaseUnavailable
 from greenroom.core.waiting import growing_pauses
+from greenroom.persistence.json_columns import register_json
 
 Connection = AsyncConnection[DictRow]
 T = TypeVar("T")
@@ -211,44 +203,9 @@ async def open_pool(
     return pool
 
 
-def register_json(conn: AsyncConnection[Any]) -> None:
-    set_json_loads(decode, conn)
-    set_json_dumps(encode, conn)
-    conn.adapters.register_loader("json", _FragmentLoader)
-    conn.adapters.register_loader("json", _BinaryFragmentLoader)
-
-
-def encode(value: Any) -> bytes:
-    """Encodes JSON with orjson, or with json for integers beyond 64 bits and non-string keys."""
-    try:
-        return orjson.dumps(value)
-    except TypeError:
-        return json.dumps(value, separators=(",", ":")).encode()
-
-
 def timestamp(moment: datetime) -> str:
     """``2026-11-22T06:40:20.934989+00:00``, with the zeros that isoformat drops."""
     return moment.isoformat(timespec="microseconds")
-
-
-_LONG_NUMBER = re.compile(rb"(?:^|[\s:,\[-])\d{19}")  # in no text such as a channel's version
-
-
-def decode(data: str | Buffer) -> Any:
-    """Parses JSON; an integer beyond 64 bits stays an integer, which orjson would make a float."""
-    raw = data.encode() if isinstance(data, str) else bytes(data)
-    return json.loads(raw) if _LONG_NUMBER.search(raw) else orjson.loads(raw)
-
-
-class _FragmentLoader(Loader):
-    format = Format.TEXT
-
-    def load(self, data: Buffer) -> orjson.Fragment:
-        return orjson.Fragment(bytes(data))
-
-
-class _BinaryFragmentLoader(_FragmentLoader):
-    format = Format.BINARY
 
 
 async def retrying(

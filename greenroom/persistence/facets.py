@@ -14,7 +14,7 @@ from typing import Any, cast
 import msgspec
 import orjson
 
-from greenroom.persistence.database import decode
+from greenroom.persistence.json_columns import decode
 
 MAX_LENGTH = 256
 MAX_ENCODED = 4096
@@ -47,7 +47,9 @@ def _without_long_ones(values: bytes) -> bytes:
 
 def _short(raw: msgspec.Raw) -> bytes | None:
     part = memoryview(raw)
-    return bytes(part) if part.nbytes <= MAX_ENCODED and part[:1] not in (b"{", b"[") else None
+    return (
+        bytes(part) if part.nbytes <= MAX_ENCODED and bytes(part[:1]) not in (b"{", b"[") else None
+    )
 
 
 def is_facet(value: Any) -> bool:

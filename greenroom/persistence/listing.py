@@ -79,8 +79,8 @@ def _values_of(rows: Sequence[DictRow]) -> set[tuple[str, str, str, str]]:
     """Returns the versions of channels that are not stored in their checkpoints."""
     wanted: set[tuple[str, str, str, str]] = set()
     for row in rows:
-        checkpoint = row["checkpoint"]
-        inline = checkpoint.get("channel_values") or {}
+        checkpoint: Any = row["checkpoint"]
+        inline: dict[str, Any] = checkpoint.get("channel_values") or {}
         for channel, version in checkpoint["channel_versions"].items():
             # What is stored there is True where the value is a snapshot of a delta channel.
             if inline.get(channel, True) is True:

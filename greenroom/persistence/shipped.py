@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from greenroom.core.errors import ConfigurationError
-from greenroom.persistence.database import Connection, Pool, encode, retrying
+from greenroom.persistence.database import Connection, Pool, retrying
+from greenroom.persistence.json_columns import encode
 
 _LOCK = "hashtext('greenroom.ship')"
 

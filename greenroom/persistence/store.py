@@ -38,7 +38,8 @@ from greenroom.core.store import (
     Vectors,
     check_labels,
 )
-from greenroom.persistence.database import Pool, encode
+from greenroom.persistence.database import Pool
+from greenroom.persistence.json_columns import encode
 from greenroom.persistence.records import ItemQueries
 from greenroom.sealing import UNSEALED, Sealing
 

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from langgraph.checkpoint.base import empty_checkpoint
 
-from greenroom.persistence import checkpoints
-from greenroom.persistence.checkpoints import INLINE_CHARACTERS, PooledSaver
+from greenroom.persistence import apart
+from greenroom.persistence.apart import INLINE_CHARACTERS
+from greenroom.persistence.checkpoints import PooledSaver
 from greenroom.persistence.database import Pool
 from tests.persistence.test_checkpoints import at, rows
 
@@ -46,7 +47,7 @@ async def test_a_text_that_an_older_server_stored_in_its_checkpoints_stays(
     pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as older:
-        older.setattr(checkpoints, "INLINE_CHARACTERS", 10 * len(LONG))
+        older.setattr(apart, "INLINE_CHARACTERS", 10 * len(LONG))
         await put(PooledSaver(pool), 1, {"text": LONG, "n": 1}, "text", "n")
     assert not await rows(pool, "SELECT 1 FROM checkpoint_blobs")
     for number in (2, 3):  # each by a saver of its own, as by two runs

@@ -7,7 +7,7 @@ from typing import Any
 
 from greenroom.core.filters import Condition
 from greenroom.core.store import ANY_LABEL, ItemQuery, Namespace, NamespaceQuery
-from greenroom.persistence.database import encode
+from greenroom.persistence.json_columns import encode
 
 LIVING = "(s.expires_at IS NULL OR s.expires_at > now())"
 PARTS = "string_to_array(s.prefix, '.')"

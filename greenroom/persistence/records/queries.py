@@ -13,7 +13,8 @@ import psycopg
 from greenroom.core.errors import DatabaseUnavailable, InvalidRequest
 from greenroom.core.ports import JsonObject
 from greenroom.core.scopes import Scope
-from greenroom.persistence.database import Connection, Pool, decode, retrying
+from greenroom.persistence.database import Connection, Pool, retrying
+from greenroom.persistence.json_columns import decode
 from greenroom.persistence.scoping import condition
 from greenroom.sealing import UNSEALED, Sealing
 
