@@ -228,6 +228,7 @@ class PooledSaver(AsyncPostgresSaver):
             rows=rows,
             blobs=[blob for _, blob in dumped],
             size_bytes=len(encoded) + sum(len(blob) for _, blob in dumped),
+            ends_superstep=True,
         )
         self._large.clear()
         await self._save(item, wait=_is_awaited(configurable))

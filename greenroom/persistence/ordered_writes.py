@@ -23,6 +23,8 @@ WAITING_BYTES = 256 * KIB
 """The bytes of an attempt that may wait to be written while its execution goes on."""
 GATHER_S = 0.01
 """How long an item waits for others while nothing of the attempt is being written."""
+LARGE_GATHER_S = 0.05
+"""The same for large writes of a task: the checkpoint that follows may have the same bytes."""
 
 
 class OrderedWrites:
@@ -37,6 +39,7 @@ class OrderedWrites:
         self._waiting: Batcher[Save, None] = Batcher(self._send)
         self._waiting_bytes = 0
         self._gathered: list[Save] = []
+        self._begun = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._last: asyncio.Future[None] | None = None
         self._failure: Exception | None = None
@@ -56,17 +59,28 @@ class OrderedWrites:
             raise self._failure
         self._waiting_bytes += item.size_bytes
         self._gathered.append(item)
-        if wait or self._waiting_bytes > WAITING_BYTES or not self._waiting.is_idle:
+        self._begun.clear()
+        is_over = self._waiting_bytes > WAITING_BYTES
+        if wait or not self._waiting.is_idle or (is_over and item.ends_superstep):
             self._begin()
-        elif self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(GATHER_S, self._begin)
-        if (wait or self._waiting_bytes > WAITING_BYTES) and self._last is not None:
-            await asyncio.shield(self._last)
+        else:
+            self._begin_within(LARGE_GATHER_S if is_over else GATHER_S, anew=is_over)
+        if wait or is_over:
+            await self._begun.wait()
+            if self._last is not None:
+                await asyncio.shield(self._last)
 
     @property
     def is_idle(self) -> bool:
         """Whether nothing is to be written."""
         return not self._gathered and self._waiting.is_idle
+
+    def _begin_within(self, seconds: float, *, anew: bool) -> None:
+        if self._timer is not None:
+            if not anew:
+                return
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._begin)
 
     def _begin(self) -> None:
         """Has everything written that was taken."""
@@ -74,6 +88,7 @@ class OrderedWrites:
             self._timer.cancel()
             self._timer = None
         gathered, self._gathered = self._gathered, []
+        self._begun.set()
         for item in gathered:
             self._last = self._waiting.put(item)
             self._last.add_done_callback(_heard)

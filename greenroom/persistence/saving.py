@@ -60,6 +60,7 @@ class Save:
             ``blobs``, from 0; a missing one means 0.
         blobs: binary parts, or None for SQL's null.
         size_bytes: about the size of the item.
+        ends_superstep: it is a checkpoint.
     """
 
     owner: Owner | None
@@ -67,6 +68,7 @@ class Save:
     rows: Rows = field(default_factory=dict[str, list[dict[str, Any]]])
     blobs: Sequence[bytes | None] = ()
     size_bytes: int = 0
+    ends_superstep: bool = False
 
     def add_to(
         self, rows: Rows, blobs: list[bytes | None], *, counted_from: int = 0, **more: Any

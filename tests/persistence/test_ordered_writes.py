@@ -120,6 +120,37 @@ async def test_two_writes_of_one_row_are_two_statements_in_their_order() -> None
     ]
 
 
+async def test_large_writes_of_a_task_wait_for_the_checkpoint_with_the_same_bytes() -> None:
+    gate = Gate()
+    gate.open.set()
+    writes = OrderedWrites(gate)
+    large = b"x" * (WAITING_BYTES + 1)
+    rows = {"inserts": [{"n": "task"}]}
+    of_task = Save(owner=OWNER, key=("w",), rows=rows, blobs=(large,), size_bytes=len(large))
+    rows = {"blobs": [{"n": "channel"}]}
+    of_step = Save(
+        owner=OWNER, key=("c",), rows=rows, blobs=(large,), size_bytes=1, ends_superstep=True
+    )
+    async with asyncio.timeout(BOUND_S):
+        await writes.write(item(0), wait=False)
+        task = asyncio.create_task(writes.write(of_task, wait=False))
+        await asyncio.sleep(0)
+        assert not gate.saved
+        await asyncio.gather(task, writes.write(of_step, wait=False))
+    (save,) = gate.saved
+    assert [*save.blobs].count(large) == 1
+    assert save.rows["inserts"][0]["blob"] == save.rows["blobs"][0]["blob"]
+
+
+async def test_large_writes_of_a_task_are_written_without_a_checkpoint_too() -> None:
+    gate = Gate()
+    gate.open.set()
+    writes = OrderedWrites(gate)
+    async with asyncio.timeout(BOUND_S):
+        await writes.write(item(1, size_bytes=WAITING_BYTES + 1), wait=False)
+    assert len(gate.saved) == 1
+
+
 async def test_bytes_that_two_items_have_are_sent_once_if_they_are_large() -> None:
     gate = Gate()
     gate.open.set()
@@ -135,7 +166,8 @@ async def test_bytes_that_two_items_have_are_sent_once_if_they_are_large() -> No
     (save,) = gate.saved
     assert sorted(map(len, filter(None, save.blobs))) == [1, 1, 1, LARGE + 1]
     assert [save.blobs[row["blob"]] for row in save.rows["checkpoints"]] == [large] * 3
-    rows, blobs = {}, [None]
+    rows = {}
+    blobs: list[bytes | None] = [None]
     save.add_to(rows, blobs, counted_from=1, owner=None)
     assert [blobs[row["blob"] - 1] for row in rows["checkpoints"]] == [large] * 3
 
