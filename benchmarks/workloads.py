@@ -442,6 +442,7 @@ async def history(subject: Server, scale: Scale) -> Figures:
         }
         await api.post(f"/threads/{thread_id}/runs/wait", body)
         taken_ms: list[float] = []
+        states = b""
         for _ in range(scale.joins):
             watch = Stopwatch()
             states = await api.get(f"/threads/{thread_id}/history?limit={HISTORY}")

@@ -296,6 +296,8 @@ class Attempt:
             self._told_end = self._said = outcome
             self._telling.hold_end(outcome)
             await self._telling.flush()
+        # Once the end is stored, the fence rejects what an execution that failed has left to write.
+        await self._saver.settled()
         await self._reports.ended(outcome, keeps_values=self._keeps_values, notes=self.nodes.all)
         self._accepted = outcome
         await self._deps.faults.at("reported")

@@ -270,6 +270,7 @@ async def test_an_end_is_stored_then_reported_then_shown() -> None:
     assert [each for each in actor.happened if not each.startswith("at ")] == [
         "put values",
         "all written",
+        "settled",
         "values",
         "report",
         "finished",
@@ -279,6 +280,23 @@ async def test_an_end_is_stored_then_reported_then_shown() -> None:
     assert json.loads(actor.values[0]) == {"x": 2, "y": 1}
     assert attempt.outcome is not None
     assert names(attempt)[0] == "metadata"
+
+
+async def test_what_a_failed_execution_has_left_to_write_is_written_before_its_end() -> None:
+    async def fails(state: State) -> State:
+        raise ValueError("boom")
+
+    actor = Actor(fails)
+    writing = asyncio.Event()
+    actor.scripts["settled"] = [writing]
+    life = asyncio.create_task(actor.run(actor.attempt()))
+    await until(lambda: "settled" in actor.happened)
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert not actor.reports
+    writing.set()
+    await life
+    assert actor.reports[0].status is RunStatus.ERROR
 
 
 async def test_values_that_went_with_the_last_checkpoint_are_not_stored_again() -> None:

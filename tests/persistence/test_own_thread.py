@@ -127,19 +127,21 @@ async def run(
         resumable=False,
     )
     events: list[bytes] = []
+    saver = FencedSaver(
+        pool,
+        run_id=registered,
+        attempt=1,
+        thread_id=thread_id if bound else None,
+        is_first=is_first,
+    )
     outcome = await execute(
         loaded(graph),
         order,
         emit=lambda name, data: events.append(data),
-        checkpointer=FencedSaver(
-            pool,
-            run_id=registered,
-            attempt=1,
-            thread_id=thread_id if bound else None,
-            is_first=is_first,
-        ),
+        checkpointer=saver,
         store=None,
     )
+    await saver.settled()
     return outcome, events
 
 
