@@ -231,7 +231,7 @@ class PooledSaver(AsyncPostgresSaver):
             ends_superstep=True,
         )
         self._large.clear()
-        await self._save(item, wait=_is_awaited(configurable))
+        await self._save(item, wait=_is_awaited(config))
         return {
             "configurable": {
                 "thread_id": place["thread"],
@@ -277,7 +277,7 @@ class PooledSaver(AsyncPostgresSaver):
             blobs=[blob for _, blob in dumped],
             size_bytes=sum(len(blob) for _, blob in dumped),
         )
-        await self._save(item, wait=_is_awaited(configurable))
+        await self._save(item, wait=_is_awaited(config))
 
     def _as_written(self, blob: bytes) -> bytes:
         """Returns the bytes that a task of this superstep has written, if they are equal: what is
@@ -356,9 +356,11 @@ class PooledSaver(AsyncPostgresSaver):
             raise NotKept(f"The value of {name!r} {error.message}") from error.__cause__
 
 
-def _is_awaited(configurable: Mapping[str, Any]) -> bool:
-    """Whether an execution waits until what it saves is committed."""
-    return configurable.get(CONFIG_KEY_DURABILITY) != "async"
+def _is_awaited(config: RunnableConfig) -> bool:
+    """Whether an execution waits until what it saves is committed: always, if that is what a client
+    said to the run, since it is told that it was taken."""
+    is_async = config.get("configurable", {}).get(CONFIG_KEY_DURABILITY) == "async"
+    return not is_async or bool(notes_of(config))
 
 
 _FOREIGN = "SELECT thread_id FROM greenroom.threads WHERE thread_id = ANY(%s) LIMIT 1"

@@ -11,6 +11,8 @@ from langgraph.graph import START, StateGraph
 from typing_extensions import TypedDict
 
 from greenroom.core.errors import Fenced
+from greenroom.core.inputs import TAKEN, Taking
+from greenroom.langgraph_internals import CONFIG_KEY_DURABILITY
 from greenroom.persistence.database import Pool
 from greenroom.persistence.fenced_saver import FencedSaver
 from greenroom.persistence.ordered_writes import WAITING_BYTES, OrderedWrites
@@ -231,6 +233,27 @@ async def test_a_caller_that_is_cancelled_leaves_its_write_in_its_place() -> Non
     gate.open.set()
     await asyncio.wait_for(writes.settled(), BOUND_S)
     assert [row for save in gate.saved for row, _ in told(save)] == ["0.0", "1.0", "2.0"]
+
+
+@pytest.mark.parametrize("takes", [True, False])
+async def test_a_task_waits_for_its_writes_if_they_have_what_a_client_said(takes: bool) -> None:
+    gate = Gate()
+    saver = FencedSaver(None, gate, run_id="run", attempt=1, thread_id="t")  # type: ignore[arg-type]
+    config: Any = at("t")
+    config["configurable"] |= {"checkpoint_id": "c", CONFIG_KEY_DURABILITY: "async"}
+    if takes:
+        config["configurable"][TAKEN] = [Taking(input_id="i", number=1, at_ms=1, attempt=1)]
+    putting = asyncio.create_task(saver.aput_writes(config, [("x", [1])], "task"))
+    async with asyncio.timeout(BOUND_S):
+        if takes:
+            await gate.begun.wait()
+            assert not putting.done()
+            assert gate.saved[0].rows["taken"]
+        else:
+            await putting
+        gate.open.set()
+        await putting
+        await saver.all_written()
 
 
 # --- with a saver and a database ------------------------------------------------------------------
