@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import ssl
 from collections.abc import Iterator
 from dataclasses import replace
@@ -98,6 +99,17 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
     """Ends a server with the last test of its group, and not with the last of the process."""
     if nextitem is None or group_of(nextitem.nodeid) != group_of(item.nodeid):
         item.session.stash.get(STARTED, contextlib.ExitStack()).close()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Nothing that is collected is garbage: to look for it takes a third of the time."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.hookimpl(tryfirst=True)
