@@ -22,7 +22,6 @@ from typing import Any, cast
 import ray
 import ray._private.node
 import ray._private.services
-import ray._private.worker
 import ray.actor
 import ray.job_config
 

@@ -1,7 +1,8 @@
 """The private parts of Ray that the server uses: each test says what breaks without one.
 
 A failure here after an upgrade names the function in `actors/calls/ray_internals.py` to look at.
-`tests/server` (unused processes) and `tests/cluster` (the autoscaler) use them with a real Ray.
+`tests/server/test_processes.py` (unused processes) and `tests/cluster` (the autoscaler) use them
+with a real Ray.
 """
 
 from __future__ import annotations
