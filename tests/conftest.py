@@ -20,9 +20,10 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from greenroom.machine import NICENESS
 from tests.one_server import FOLDERS, write_everything
 from tests.serving import Served, serving
-from tests.spreading import NICENESS, ByGroup, is_last
+from tests.spreading import ByGroup, is_last
 
 pytest_plugins = ("tests.databases", "tests.programs")
 

@@ -1,8 +1,8 @@
 """How xdist spreads the tests over the processes of `make test`. A part of `tests/conftest.py`.
 
 Tests of a server wait for most of their time, and two of its processes cannot fill two cores. The
-last process of three or more takes what the others leave: tests that share no server, at a lower
-priority, so that no server starves.
+last process of three or more takes what the others leave: tests that share no server, at the lower
+priority of what computes in a server, so that no server starves.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ from typing import Any
 
 from xdist.scheduler import LoadScopeScheduling
 from xdist.workermanage import WorkerController
-
-NICENESS = 10
 
 
 def is_last(worker: str, count: int) -> bool:
