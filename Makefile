@@ -7,8 +7,9 @@ PORT   ?= 8000
 CONFIG ?= examples/langgraph.json
 ARGS   ?=
 
-# One for each of two cores: a third saves a few minutes and has servers starve each other.
-WORKERS ?= 2
+# Two whose servers share two cores, and a third for what they leave (tests/spreading.py): with servers of
+# its own it would have them starve each other.
+WORKERS ?= 3
 SPREAD  := -n $(WORKERS) --no-loadscope-reorder
 
 # The reference server has an environment of its own: nothing of ours depends on it.

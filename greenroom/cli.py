@@ -314,9 +314,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def make_server(settings: Settings, configuration: Configuration) -> RunningServer:
+    from actors.common.garbage import without_collections
     from actors.forking.server import OPTIONAL_OF_SERVE, hidden
 
-    with hidden(OPTIONAL_OF_SERVE):  # this process answers nobody
+    with without_collections(), hidden(OPTIONAL_OF_SERVE):  # this process answers nobody
         from actors.server.server import Server  # imports ray, whose environment is set by now
 
     # Serve says on the terminal what our own steps say already, with another look.

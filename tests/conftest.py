@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
+import os
 import ssl
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,8 +20,10 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from greenroom.machine import NICENESS
 from tests.one_server import FOLDERS, write_everything
 from tests.serving import Served, serving
+from tests.spreading import ByGroup, is_last
 
 pytest_plugins = ("tests.databases", "tests.programs")
 
@@ -30,6 +34,7 @@ settings.load_profile("untimed")
 ONE_SERVER = "one server"
 USERS = "tests/server/test_users.py"
 RELIABILITY = "tests/reliability/"
+MODELS = "tests/models/"
 
 GROUPS = {
     # Though it has several servers: what kills and what is timed does not meet its like.
@@ -40,13 +45,13 @@ GROUPS = {
     "tests/server/test_users.py": USERS,
     "tests/console/test_with_users.py": USERS,
     **dict.fromkeys(FOLDERS, ONE_SERVER),
-    "tests/models/test_on_a_server.py": "tests/models/",
-    "tests/models/test_what_is_seen.py": "tests/models/",
+    "tests/models/test_on_a_server.py": MODELS,
+    "tests/models/test_what_is_seen.py": MODELS,
     "tests/notebook/test_room.py": "tests/notebook/test_room.py",
 }
 """Where a server is shared, as tests' ids begin: the first that fits says what the group is."""
-FIRST = (ONE_SERVER, RELIABILITY)
-"""The longest groups: begun late, one of them would go on when all others are over."""
+FIRST = (ONE_SERVER, RELIABILITY, USERS, MODELS)
+"""The longest groups, the longest first: begun late, one would go on when all others are over."""
 
 STARTED = pytest.StashKey[contextlib.ExitStack]()
 """Ends the server of the group, if it was started."""
@@ -113,13 +118,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=places.__getitem__)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Nothing that is collected is garbage: to look for it takes a third of the time."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    worker = getattr(session.config, "workerinput", None)
+    # Not before: the other processes wait until all have collected the tests.
+    if worker is not None and is_last(worker["workerid"], worker["workercount"]):
+        os.nice(NICENESS)
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Schedules by our groups: xdist's mark for them has no effect with pytest 9.2."""
-    from xdist.scheduler import LoadScopeScheduling
-
-    class ByServer(LoadScopeScheduling):
-        def _split_scope(self, nodeid: str) -> str:
-            return group_of(nodeid)
-
-    return ByServer(config, log)
+    return ByGroup(config, log, group_of)

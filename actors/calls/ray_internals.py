@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import ray
+import ray._private.node
 import ray._private.services
-import ray._private.worker
 import ray.actor
 import ray.job_config
 
@@ -94,18 +94,38 @@ def autoscaler_state(timeout_s: float) -> AutoscalerState:
     )
 
 
-def end_unused_processes() -> None:
-    """Ends the unused processes of a local Ray: the monitor of the absent autoscaler, the server of
-    the disabled dashboard, and the forwarder of logs to the driver.
+@contextmanager
+def without_unused_processes() -> Generator[None, None, None]:
+    """Lets ``ray.init`` start none of what a local Ray does not need: the monitor of the absent
+    autoscaler, the server of the disabled dashboard, and the forwarder of logs to the driver.
 
-    They take about 150 MiB. `ray start` has flags for that, ``ray.init`` has none, so this calls
-    methods of its node.
+    They take about 150 MiB, and more than a second of CPU to start. `ray start` has flags for that,
+    ``ray.init`` has none.
     """
-    node = getattr(ray._private.worker, "_global_node", None)  # pyright: ignore
-    for kind in ("monitor", "dashboard", "log_monitor"):
-        end = getattr(node, f"kill_{kind}", None)
-        if end is not None:
-            end(check_alive=False)
+    node: Any = ray._private.node.Node  # pyright: ignore[reportPrivateUsage]
+    own = {name: getattr(node, name) for name in _STARTS_UNUSED}
+    for name, nothing in _STARTS_UNUSED.items():
+        setattr(node, name, nothing)
+    try:
+        yield
+    finally:
+        for name, start in own.items():
+            setattr(node, name, start)
+
+
+def _no_process(node: Any) -> None:
+    """Instead of a method of Ray's node that starts a process."""
+
+
+def _no_dashboard(node: Any, *, include_dashboard: bool | None, raise_on_failure: bool) -> None:
+    node._webui_url = ""
+
+
+_STARTS_UNUSED = {
+    "start_monitor": _no_process,
+    "start_log_monitor": _no_process,
+    "start_api_server": _no_dashboard,
+}
 
 
 def job_without_search_path() -> Any:

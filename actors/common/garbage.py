@@ -7,8 +7,10 @@ tens of milliseconds that delay the tokens of a stream.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 YOUNGEST = 10_000
@@ -22,6 +24,17 @@ def pause_collections() -> None:
     that import these modules never call that."""
     if Path(sys.argv[0]).name == PROGRAM:
         gc.disable()
+
+
+@contextlib.contextmanager
+def without_collections() -> Iterator[None]:
+    """Imports within it collect nothing, and what they have made is never looked through."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def freeze_startup_objects() -> None:

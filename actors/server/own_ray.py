@@ -66,8 +66,6 @@ class OwnRay:
         until_in_time(
             self._start, what="Ray", patience_s=self._settings.start_patience_s, clean=clean
         )
-        if not self._settings.dashboard:
-            ray_internals.end_unused_processes()
 
     def _start(self) -> None:
         settings = self._settings
@@ -76,6 +74,8 @@ class OwnRay:
         self._directory = Path(tempfile.mkdtemp(prefix=RAY_DIR_PREFIX, dir=short_directory()))
         with ExitStack() as stack:
             stack.enter_context(ray_internals.staying_local())
+            if not settings.dashboard:
+                stack.enter_context(ray_internals.without_unused_processes())
             forks = self._fork_server
             if forks is not None and forks.listen(self._directory, settings.start_patience_s):
                 stack.enter_context(ray_internals.starting_processes_by(PROGRAM))

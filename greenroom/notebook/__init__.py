@@ -10,8 +10,8 @@ Needs the extra ``notebook``. docs/architecture.md, "Notebooks", explains the de
 
 from __future__ import annotations
 
+from greenroom.notebook.attached import Run
 from greenroom.notebook.display import Table, runs_table
-from greenroom.notebook.following import Run
 from greenroom.notebook.opening import open
 from greenroom.notebook.recording import (
     Event,

@@ -3,33 +3,19 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Self
-
-from langgraph_sdk.client import LangGraphClient
+from typing import Any
 
 from greenroom.core.errors import GreenroomError
-from greenroom.notebook.background import BackgroundLoop
+from greenroom.notebook.following import Followed
 
 LOOK_S = 0.05
 
 
-class Attached:
-    """The methods of a followed run for its server; `Run` has the others."""
+class Run(Followed):
+    """A run that a room follows, and that can be talked to.
 
-    _background: BackgroundLoop
-    _client: LangGraphClient
-
-    @property
-    def run_id(self) -> str:
-        raise NotImplementedError
-
-    @property
-    def thread_id(self) -> str:
-        raise NotImplementedError
-
-    def created(self, timeout_s: float = 60.0) -> Self:
-        """Waits until the server has stored the run."""
-        raise NotImplementedError
+    Made by `Room.start`. In a notebook its display shows its progress.
+    """
 
     def say(self, input: Any, *, as_node: str | None = None, if_over: str = "reject") -> str:
         """Says something to the run while it is executed; it takes it at its next superstep.
@@ -54,10 +40,6 @@ class Attached:
         """Returns what was said to the run, in order, and what became of it."""
         self.created()
         return self._background.do(self._client.http.get(self._inputs))
-
-    @property
-    def _path(self) -> str:
-        return f"/threads/{self.thread_id}/runs/{self.run_id}"
 
     @property
     def _inputs(self) -> str:

@@ -8,14 +8,13 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import httpx
 from langgraph_sdk.client import LangGraphClient
 
 from greenroom.core.errors import GreenroomError
 from greenroom.notebook import display
-from greenroom.notebook.attached import Attached
 from greenroom.notebook.background import BackgroundLoop
 from greenroom.notebook.recording import Event, RunRecord, time_of
 
@@ -27,11 +26,8 @@ FOLLOWED_MODES = ("tasks", "messages-tuple", "custom", "values")
 CONFLICT, NOT_FOUND = 409, 404
 
 
-class Run(Attached):
-    """A run that a room follows; `record` has everything that was seen of it.
-
-    Made by `Room.start`. In a notebook its display shows its progress.
-    """
+class Followed:
+    """A run that is followed; `record` has everything that was seen of it."""
 
     def __init__(
         self,
@@ -87,7 +83,7 @@ class Run(Attached):
         errors = [event.data for event in self._record.events if event.name == "error"]
         return f"{errors[-1]['error']}: {errors[-1]['message']}" if errors else ""
 
-    def created(self, timeout_s: float = 60.0) -> Run:
+    def created(self, timeout_s: float = 60.0) -> Self:
         """Waits until the server has stored the run, or has rejected it.
 
         Args:
@@ -103,7 +99,7 @@ class Run(Attached):
             raise GreenroomError(f"The run was not created: {self._error}") from self._error
         return self
 
-    def wait(self, timeout_s: float | None = None) -> Run:
+    def wait(self, timeout_s: float | None = None) -> Self:
         """Waits for the end of the run.
 
         Args:
@@ -163,7 +159,7 @@ class Run(Attached):
             if not self._record.over:
                 self._changed.wait(timeout_s)
 
-    def cancel(self) -> Run:
+    def cancel(self) -> Self:
         """Cancels the run, and waits until it has ended."""
         self.created()
         self._background.do(self._client.runs.cancel(self.thread_id, self.run_id, wait=True))
@@ -179,6 +175,10 @@ class Run(Attached):
 
     def __repr__(self) -> str:
         return display.live_text(self._record)
+
+    @property
+    def _path(self) -> str:
+        return f"/threads/{self.thread_id}/runs/{self.run_id}"
 
     # --- on the background loop ------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from langgraph_sdk.schema import StreamPart
 
 from greenroom.core.errors import ConfigurationError, GreenroomError
 from greenroom.notebook import display
-from greenroom.notebook.following import Run
+from greenroom.notebook.attached import Run
 from greenroom.notebook.link import START_STEPS, Placements, ServerLink, Wanted
 from greenroom.notebook.recording import RunRecord
 

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from greenroom.notebook.attached import Run
 from greenroom.notebook.display import COLORS, short_actor
-from greenroom.notebook.following import Run
 from greenroom.notebook.picture import Picture
 from greenroom.notebook.recording import RunRecord, Span, record_of, spans
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import inspect
 import subprocess
 import sys
@@ -11,6 +13,7 @@ import pytest
 from ray._private.workers import default_worker
 
 from actors.common.garbage import PROGRAM as RAYS
+from actors.common.garbage import without_collections
 
 PROGRAM = """
 import gc
@@ -38,3 +41,15 @@ def test_a_worker_collects_nothing_until_it_has_loaded_its_libraries(
 def test_that_is_the_program_of_rays_workers() -> None:
     """Otherwise nothing pauses: a start takes a sixth longer, and nothing else changes."""
     assert Path(inspect.getfile(default_worker)).name == RAYS
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_imports_of_a_server_collect_nothing_and_are_not_looked_through(fails: bool) -> None:
+    before = gc.get_freeze_count()
+    with contextlib.suppress(ImportError), without_collections():
+        made = [[n] for n in range(1000)]
+        assert not gc.isenabled()
+        if fails:
+            raise ImportError
+    assert gc.isenabled()
+    assert gc.get_freeze_count() >= before + len(made)

@@ -1,7 +1,8 @@
 """The private parts of Ray that the server uses: each test says what breaks without one.
 
 A failure here after an upgrade names the function in `actors/calls/ray_internals.py` to look at.
-`tests/server` (unused processes) and `tests/cluster` (the autoscaler) use them with a real Ray.
+`tests/server/test_processes.py` (unused processes) and `tests/cluster` (the autoscaler) use them
+with a real Ray.
 """
 
 from __future__ import annotations
@@ -99,29 +100,23 @@ def test_the_client_of_the_control_service_has_both_questions() -> None:
     assert callable(raylet.InnerGcsClient.internal_kv_get)
 
 
-def test_a_node_names_its_unused_processes() -> None:
-    """Else a local server costs 150 MiB more; a missing name is passed by in silence."""
-    assert hasattr(ray._private.worker, "_global_node")
-    for kind in ("monitor", "dashboard", "log_monitor"):
-        end = getattr(ray._private.node.Node, f"kill_{kind}")
-        assert "check_alive" in inspect.signature(end).parameters
-
-
-def test_unused_processes_of_the_node_are_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    ended: list[tuple[str, bool]] = []
-
-    class Node:
-        def kill_monitor(self, check_alive: bool) -> None:
-            ended.append(("monitor", check_alive))
-
-        def kill_dashboard(self, check_alive: bool) -> None:
-            ended.append(("dashboard", check_alive))
-
-    monkeypatch.setattr(ray._private.worker, "_global_node", Node())
-    ray_internals.end_unused_processes()
-    assert ended == [("monitor", False), ("dashboard", False)]
-    monkeypatch.setattr(ray._private.worker, "_global_node", None)
-    ray_internals.end_unused_processes()
+def test_a_node_starts_its_unused_processes_by_methods_that_can_be_replaced() -> None:
+    """Else a local server does not start, or costs 150 MiB more."""
+    node = ray._private.node.Node
+    starts = ("start_monitor", "start_log_monitor", "start_api_server")
+    own = [getattr(node, name) for name in starts]
+    with ray_internals.without_unused_processes():
+        for name, method in zip(starts, own, strict=True):
+            without = getattr(node, name)
+            assert without is not method
+            assert inspect.signature(without).parameters.keys() >= {
+                name for name in inspect.signature(method).parameters if name != "self"
+            }
+    assert [getattr(node, name) for name in starts] == own
+    source = inspect.getsource(node.start_head_processes) + inspect.getsource(
+        node.start_ray_processes
+    )
+    assert all(f"self.{name}(" in source for name in starts)
 
 
 def run(code: str) -> None:

@@ -83,16 +83,36 @@ async def over(life: asyncio.Task[None]) -> None:
     await asyncio.wait_for(life, BOUND_S)
 
 
+def under_way(graph: Any, **more: Any) -> tuple[Actor, Attempt, asyncio.Task[None]]:
+    """An attempt at a graph, which goes on beside the test; what more it is given."""
+    actor = around(graph)
+    attempt = actor.attempt(kwargs=given(**more))
+    return actor, attempt, asyncio.create_task(actor.run(attempt))
+
+
+async def in_the_first_round(**more: Any) -> tuple[Gates, Actor, Attempt, asyncio.Task[None]]:
+    """An attempt whose graph is in its first round, which waits until it may end."""
+    gates = Gates()
+    actor, attempt, life = under_way(gates.graph, **more)
+    await gates.begun.wait()
+    return gates, actor, attempt, life
+
+
+async def told_before_it_began(graph: Any) -> Actor:
+    """An actor that has executed a graph, to which something was said before."""
+    actor = around(graph)
+    attempt = actor.attempt(kwargs=given(), has_inputs=True)
+    actor.say(attempt, update={"said": ["a"]})
+    await actor.run(attempt)
+    return actor
+
+
 def values(actor: Actor) -> Any:
     return json.loads(actor.values[-1])
 
 
 async def test_any_graph_takes_what_was_said_at_its_next_superstep() -> None:
-    gates = Gates()
-    actor = around(gates.graph)
-    attempt = actor.attempt(kwargs=given())
-    life = asyncio.create_task(actor.run(attempt))
-    await gates.begun.wait()
+    gates, actor, attempt, life = await in_the_first_round()
     first = actor.say(attempt, update={"said": ["a"], "topic": "x"})
     second = actor.say(attempt, update={"said": ["b"], "topic": "y"})
     await heard(attempt, 2)
@@ -124,11 +144,7 @@ async def test_a_run_takes_after_its_own_input_and_before_its_first_superstep() 
 
 
 async def test_an_input_in_the_name_of_a_node_goes_on_after_that_node() -> None:
-    gates = Gates()
-    actor = around(gates.graph)
-    attempt = actor.attempt(kwargs=given())
-    life = asyncio.create_task(actor.run(attempt))
-    await gates.begun.wait()
+    gates, actor, attempt, life = await in_the_first_round()
     actor.say(attempt, update={"said": ["stop"], "left": 0}, as_node="round")
     await heard(attempt)
     gates.may_end.release()
@@ -138,11 +154,7 @@ async def test_an_input_in_the_name_of_a_node_goes_on_after_that_node() -> None:
 
 
 async def test_a_command_goes_to_a_node_as_well() -> None:
-    gates = Gates()
-    actor = around(gates.graph)
-    attempt = actor.attempt(kwargs=given(input={"left": 2}))
-    life = asyncio.create_task(actor.run(attempt))
-    await gates.begun.wait()
+    gates, actor, attempt, life = await in_the_first_round(input={"left": 2})
     actor.say(attempt, command={"update": {"topic": "t"}, "goto": "other"})
     await heard(attempt)
     gates.may_end.release()
@@ -153,11 +165,7 @@ async def test_a_command_goes_to_a_node_as_well() -> None:
 
 
 async def test_what_the_state_cannot_take_is_refused_and_the_run_goes_on() -> None:
-    gates = Gates()
-    actor = around(gates.graph)
-    attempt = actor.attempt(kwargs=given(input={"left": 2}))
-    life = asyncio.create_task(actor.run(attempt))
-    await gates.begun.wait()
+    gates, actor, attempt, life = await in_the_first_round(input={"left": 2})
     actor.say(attempt, update={"said": 5})
     actor.say(attempt, update={"said": ["b"]})
     await heard(attempt, 2)
@@ -179,11 +187,7 @@ async def killed(life: asyncio.Task[None], attempt: Attempt) -> None:
 
 
 async def test_a_second_attempt_takes_only_what_the_first_has_not() -> None:
-    gates = Gates()
-    actor = around(gates.graph)
-    one = actor.attempt(kwargs=given())
-    life = asyncio.create_task(actor.run(one))
-    await gates.begun.wait()
+    gates, actor, one, life = await in_the_first_round()
     first = actor.say(one, update={"said": ["a"]})
     await heard(one)
     gates.may_end.release()
@@ -202,11 +206,7 @@ async def test_a_second_attempt_takes_only_what_the_first_has_not() -> None:
 
 
 async def test_a_drain_hands_the_run_back_with_what_waits() -> None:
-    gates = Gates()
-    actor = around(gates.graph)
-    attempt = actor.attempt(kwargs=given())
-    life = asyncio.create_task(actor.run(attempt))
-    await gates.begun.wait()
+    gates, actor, attempt, life = await in_the_first_round()
     actor.say(attempt, update={"said": ["a"]})
     await heard(attempt)
     attempt.drain()
@@ -218,11 +218,7 @@ async def test_a_drain_hands_the_run_back_with_what_waits() -> None:
 
 @pytest.mark.parametrize("durability", ["sync", "async", "exit"])
 async def test_every_durability_takes_what_was_said(durability: str) -> None:
-    gates = Gates()
-    actor = around(gates.graph)
-    attempt = actor.attempt(kwargs=given(durability=durability))
-    life = asyncio.create_task(actor.run(attempt))
-    await gates.begun.wait()
+    gates, actor, attempt, life = await in_the_first_round(durability=durability)
     actor.say(attempt, update={"said": ["a"]})
     await heard(attempt)
     for _ in range(3):
@@ -232,11 +228,7 @@ async def test_every_durability_takes_what_was_said(durability: str) -> None:
 
 
 async def test_the_events_of_the_whole_run_are_one_stream() -> None:
-    gates = Gates()
-    actor = around(gates.graph)
-    attempt = actor.attempt(kwargs=given(stream_mode=["events", "updates"]))
-    life = asyncio.create_task(actor.run(attempt))
-    await gates.begun.wait()
+    gates, actor, attempt, life = await in_the_first_round(stream_mode=["events", "updates"])
     actor.say(attempt, update={"said": ["a"]})
     await heard(attempt)
     for _ in range(3):
@@ -259,9 +251,7 @@ async def test_a_subgraph_is_not_paused() -> None:
 
     builder = StateGraph(State).add_node("outer", outer).add_edge(START, "outer")
     builder.add_node("last", lambda state: {"topic": ",".join(state["said"])})
-    actor = around(builder.add_edge("outer", "last").compile())
-    attempt = actor.attempt(kwargs=given())
-    life = asyncio.create_task(actor.run(attempt))
+    actor, attempt, life = under_way(builder.add_edge("outer", "last").compile())
     await gates.begun.wait()
     actor.say(attempt, update={"said": ["a"]})
     await heard(attempt)
@@ -273,11 +263,7 @@ async def test_a_subgraph_is_not_paused() -> None:
 
 
 async def test_an_update_that_leads_to_a_breakpoint_stops_there() -> None:
-    gates = Gates()
-    actor = around(gates.graph)
-    attempt = actor.attempt(kwargs=given(interrupt_before=["other"]))
-    life = asyncio.create_task(actor.run(attempt))
-    await gates.begun.wait()
+    gates, actor, attempt, life = await in_the_first_round(interrupt_before=["other"])
     actor.say(attempt, command={"goto": "other"})
     await heard(attempt)
     gates.may_end.release()
@@ -287,11 +273,7 @@ async def test_an_update_that_leads_to_a_breakpoint_stops_there() -> None:
 
 
 async def test_what_a_run_does_not_take_stays() -> None:
-    gates = Gates()
-    actor = around(gates.graph)
-    attempt = actor.attempt(kwargs=given(input={"left": 1}))
-    life = asyncio.create_task(actor.run(attempt))
-    await gates.begun.wait()
+    gates, actor, attempt, life = await in_the_first_round(input={"left": 1})
     actor.say(attempt, update={"said": ["late"]})
     await heard(attempt)
     gates.may_end.release()
@@ -338,9 +320,7 @@ async def test_a_node_waits_for_what_is_said() -> None:
         (first,) = await greenroom.inbox().ahear()
         return {"said": [*first.update["said"], "heard"]}
 
-    actor = around(listener(node))
-    attempt = actor.attempt(kwargs=given())
-    life = asyncio.create_task(actor.run(attempt))
+    actor, attempt, life = under_way(listener(node))
     await begun.wait()
     said = actor.say(attempt, update={"said": ["a"]})
     await over(life)
@@ -361,9 +341,7 @@ async def test_a_node_on_a_thread_waits_as_well() -> None:
         assert inbox.look() == []
         return {"said": first.update["said"]}
 
-    actor = around(listener(node))
-    attempt = actor.attempt(kwargs=given())
-    life = asyncio.create_task(actor.run(attempt))
+    actor, attempt, life = under_way(listener(node))
     await until(begun.is_set)
     actor.say(attempt, update={"said": ["a"]})
     await over(life)
@@ -379,9 +357,7 @@ async def test_a_cancel_ends_the_wait_of_a_node_on_a_thread() -> None:
         begun.set()
         assert greenroom.inbox().hear() == []
 
-    actor = around(listener(node))
-    attempt = actor.attempt(kwargs=given())
-    life = asyncio.create_task(actor.run(attempt))
+    actor, attempt, life = under_way(listener(node))
     await until(begun.is_set)
     attempt.cancel(True)
     await over(life)
@@ -399,9 +375,7 @@ async def test_a_node_that_is_executed_again_sees_the_same_inputs() -> None:
         await go.wait()
         return {"said": [each.update["said"][0] for each in taken]}
 
-    actor = around(listener(node))
-    one = actor.attempt(kwargs=given())
-    life = asyncio.create_task(actor.run(one))
+    actor, one, life = under_way(listener(node))
     await until(lambda: one._graph_task)
     said = actor.say(one, update={"said": ["a"]})
     await until(lambda: seen)
@@ -426,10 +400,7 @@ async def test_a_retry_of_a_node_sees_the_same_inputs() -> None:
         return {"said": taken[0].update["said"]}
 
     policy = RetryPolicy(initial_interval=0.001, retry_on=ValueError)
-    actor = around(listener(node, retry_policy=policy))
-    attempt = actor.attempt(kwargs=given(), has_inputs=True)
-    actor.say(attempt, update={"said": ["a"]})
-    await actor.run(attempt)
+    actor = await told_before_it_began(listener(node, retry_policy=policy))
     assert seen == [1, 1]
     assert values(actor)["said"] == ["a"]
     assert len(actor.takings) == 1
@@ -440,10 +411,7 @@ async def test_a_node_that_asks_a_human_or_fails_has_taken_nothing() -> None:
         greenroom.inbox().take()
         return {"said": [interrupt("?")]}
 
-    actor = around(listener(node))
-    attempt = actor.attempt(kwargs=given(), has_inputs=True)
-    actor.say(attempt, update={"said": ["a"]})
-    await actor.run(attempt)
+    actor = await told_before_it_began(listener(node))
     assert actor.reports[0].has_next
     assert actor.takings == []
 
@@ -455,10 +423,7 @@ async def test_a_tool_within_a_subgraph_takes_what_was_said() -> None:
 
     nested = StateGraph(State).add_node("inner", inner).add_edge(START, "inner").compile()
     builder = StateGraph(State).add_node("nested", nested).add_edge(START, "nested")
-    actor = around(greenroom.listening(builder.compile()))
-    attempt = actor.attempt(kwargs=given(), has_inputs=True)
-    actor.say(attempt, update={"said": ["a"]})
-    await actor.run(attempt)
+    actor = await told_before_it_began(greenroom.listening(builder.compile()))
     assert values(actor)["said"] == ["a"]
     assert len(actor.takings) == 1
 

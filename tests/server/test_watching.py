@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -131,9 +132,10 @@ async def test_a_paused_run_is_cancelled(http: httpx.AsyncClient) -> None:
     ],
 )
 async def test_the_stack_of_a_node_that_blocks_is_shown(
-    http: httpx.AsyncClient, graph: str, mode: str, by: str
+    http: httpx.AsyncClient, graph: str, mode: str, by: str, tmp_path: Path
 ) -> None:
-    run = await started(http, graph, {"seconds": 4.0, "mode": mode})
+    seen = tmp_path / "seen"
+    run = await started(http, graph, {"seconds": 60.0, "mode": mode, "until": str(seen)})
     path = path_of(run)
     node = "block_async" if graph == "blocking" else "block_sync_node"
 
@@ -150,6 +152,7 @@ async def test_the_stack_of_a_node_that_blocks_is_shown(
         return shown if any(each.endswith(node) for each in functions) else None
 
     shown = await until(within_the_node)
+    seen.touch()
     if by == "signal":
         assert shown["by"] == "signal"
         assert shown["tasks"] == []
