@@ -303,7 +303,12 @@ class Keeper:
         pool = self.pools.remove_actor(name)
         if pool is None:
             return
-        for run_id in pool.died(name, now_s=time.monotonic(), blameless=blameless):
+        runs = pool.died(name, now_s=time.monotonic(), blameless=blameless)
+        if len(runs) > 1 and note is not None:
+            # Nobody knows which of them it was: each has another attempt.
+            self.pulse.died(name, note)
+            note = None
+        for run_id in runs:
             self._lost(run_id, name, note)
         self.wake()
 
