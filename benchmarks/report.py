@@ -199,11 +199,11 @@ def _verdicts(row: Row, figures: dict[str, float], subjects: list[str]) -> Itera
 
 def _described(about: About) -> str:
     versions = ", ".join(f"{name} {value}" for name, value in about["versions"].items())
-    reference = f"; reference: {about['reference']}" if "reference" in about else ""
+    others = "".join(f"; {each}: {about[each]}" for each in ("reference", "aegra") if each in about)
     quick = " **Quick run: rough figures.**" if about["quick"] else ""
     return (
         f"{about['date']}: {about['cores']} cores ({about['cpu']}), {about['memory_gib']} GiB,"
-        f" {about['system']}. {versions}{reference}. Medians of {about['rounds']} interleaved"
+        f" {about['system']}. {versions}{others}. Medians of {about['rounds']} interleaved"
         f" rounds.{quick}"
     )
 

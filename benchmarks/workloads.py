@@ -531,7 +531,7 @@ async def items(subject: Greenroom, scale: Scale) -> Figures:
 
 BARES = frozenset({"bare", "bare-pooled"})
 GREENROOMS = frozenset({"greenroom", "dense"})
-SERVERS = GREENROOMS | {"reference"}
+SERVERS = GREENROOMS | {"reference", "aegra"}
 EVERYONE = BARES | SERVERS
 
 WORKLOADS = {
