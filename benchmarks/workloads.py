@@ -458,6 +458,38 @@ def _cool() -> None:
                     os.close(file)
 
 
+async def cold(subject: Server, scale: Scale) -> Figures:
+    """Measures the first three seconds of 8 clients of a server that has just started.
+
+    Of Greenroom also where a burst may share processes (``overflow``).
+    """
+    figures = {"runs_per_s": await _first_seconds(subject)}
+    if isinstance(subject, Greenroom):
+        sharing = Greenroom("overflow", "", subject.scratch.with_name("overflow"), "overflow.json")
+        figures["overflow_runs_per_s"] = await _first_seconds(sharing)
+    return figures
+
+
+async def _first_seconds(subject: Server, clients: int = 8, seconds: float = 3.0) -> float:
+    shutil.rmtree(subject.scratch, ignore_errors=True)
+    await subject.start()
+    done = 0
+    try:
+        async with subject.connect(clients) as way:
+            watch = Stopwatch()
+
+            async def client() -> None:
+                nonlocal done
+                while watch.s < seconds:
+                    await _trivial(way)
+                    done += watch.s < seconds
+
+            await asyncio.gather(*(client() for _ in range(clients)))
+    finally:
+        await subject.stop()
+    return done / seconds
+
+
 async def memory(subject: Server, scale: Scale) -> Figures:
     """Measures the memory of all idle processes, and the memory of each further run actor."""
     await subject.start()
@@ -539,6 +571,7 @@ WORKLOADS = {
     for workload in (
         Workload("startup", startup, SERVERS, alone=True),
         Workload("memory", memory, SERVERS, alone=True),
+        Workload("cold", cold, frozenset({"greenroom", "reference", "aegra"}), alone=True),
         Workload("stored", stored, frozenset({"greenroom"}), alone=True),
         Workload("items", items, frozenset({"greenroom"}), alone=True),
         # Before the pools have grown: an actor that ends meanwhile would show as less than nothing.

@@ -35,13 +35,20 @@ class Size(NamedTuple):
 
 
 async def expired_threads(
-    pool: Pool, default_ttl_s: float | None, *, limit: int, shard: Shard = WHOLE
+    pool: Pool,
+    default_ttl_s: float | None,
+    *,
+    limit: int,
+    shard: Shard = WHOLE,
+    within_s: float | None = None,
 ) -> list[Expired]:
     """Returns the shard's expired threads without an unfinished run, the longest expired first.
 
     Args:
         default_ttl_s: the time to live in seconds of threads without one, from their last change;
             None keeps them for ever.
+        within_s: of those consider only threads whose time was over at most that many seconds ago;
+            None considers all.
     """
     sql = (
         f"(SELECT thread_id, {_STRATEGY} AS strategy, expires_at AS since FROM greenroom.threads"
@@ -49,15 +56,19 @@ async def expired_threads(
         " ORDER BY expires_at LIMIT %(limit)s)"
     )
     if default_ttl_s is not None:
+        due = f"{_DEFAULT} AND ttl_minutes IS NULL"
+        if within_s is not None:
+            since = "make_interval(secs => %(default_ttl_s)s + %(within_s)s)"
+            due += f" AND updated_at >= now() - {since}"
         sql += (
             " UNION ALL (SELECT thread_id, 'delete', updated_at AS since FROM greenroom.threads"
-            f" WHERE {_DEFAULT} AND ttl_minutes IS NULL AND status <> 'busy' AND {is_of(shard)}"
+            f" WHERE {due} AND status <> 'busy' AND {is_of(shard)}"
             " ORDER BY updated_at LIMIT %(limit)s)"
         )
     rows = await rows_of(
         pool,
         f"SELECT thread_id, strategy FROM ({sql}) AS expired ORDER BY since LIMIT %(limit)s",
-        {"default_ttl_s": default_ttl_s, "limit": limit},
+        {"default_ttl_s": default_ttl_s, "limit": limit, "within_s": within_s},
     )
     return [Expired(row["thread_id"], row["strategy"]) for row in rows]
 
