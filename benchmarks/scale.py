@@ -3,11 +3,13 @@
     python -m benchmarks.scale streams --runs 10000
     python -m benchmarks.scale streams --runs 9000 --http1
     python -m benchmarks.scale stored --threads 1000000 --runs 10000000
+    python -m benchmarks.scale constants
 
 ``streams`` begins so many runs that wait, opens a stream of each, and looks at what that takes;
 then all runs end, and each stream must get its end. ``stored`` asks for what clients ask on a
 database with so many records, then sweeps it, and prints what each statement of a sweep has read.
-The figures are JSON lines on the standard output.
+``constants`` measures what a run and an event take of each kind of process, for the model of
+docs/scaling.md. The figures are JSON lines on the standard output.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from typing import Any
 import aiohttp
 import psutil
 import uvloop
+from psycopg import AsyncConnection
 
 from benchmarks import http2
 from benchmarks.client import PATIENCE_S, Api, Stopwatch, gathered, percentile, percentiles_of
@@ -50,6 +53,7 @@ KINDS = {
 OPENING = 64
 """How many streams are being opened at once."""
 IDLE_S = 20.0
+TOKENS = 2000
 
 Read = Callable[[bytes | None], None]
 Open = Callable[[str, Read], Awaitable[None]]
@@ -224,9 +228,7 @@ def memory_of(server: Greenroom) -> dict[str, float]:
     found: dict[str, float] = defaultdict(float)
     for process in server.processes:
         with contextlib.suppress(psutil.Error):
-            title = " ".join(process.cmdline()[:1]) or process.name()
-            kind = next((kind for part, kind in KINDS.items() if part in title), "Ray and others")
-            found[kind] += process.memory_full_info().pss / MIB
+            found[_kind(process)] += process.memory_full_info().pss / MIB
     return found
 
 
@@ -334,9 +336,87 @@ async def _sweeps(server: Greenroom) -> None:
         embedded.release()
 
 
+# --- constants -----------------------------------------------------------------------------------
+
+
+async def constants(scratch: Path, seconds: float = 20.0) -> None:
+    """Measures what trivial runs and streamed tokens take, isolated and dense."""
+    for name, configuration in (("isolated", "langgraph.json"), ("dense", "dense.json")):
+        server = Greenroom(name, "", scratch / name, configuration)
+        await server.start()
+        try:
+            async with server.connect(40) as api:
+                await gathered(lambda: _trivial(api), 400, 8)
+                await asyncio.sleep(10.0)  # actors that the first runs have wanted are there
+                await _costs(server, f"a {name} run", lambda: _trivial(api), 32, seconds)
+                await _costs(
+                    server, f"{TOKENS} tokens of a {name} run", lambda: _talk(api), 2, seconds
+                )
+        finally:
+            await server.stop()
+
+
+async def _costs(
+    server: Greenroom, of: str, work: Callable[[], Awaitable[None]], clients: int, seconds: float
+) -> None:
+    """Prints the CPU of each kind of process, and the bytes of WAL, of each piece of work."""
+    done = 0
+    watch, wal, before = Stopwatch(), await _wal(server), _cpu_of(server)
+
+    async def client() -> None:
+        nonlocal done
+        while watch.s < seconds:
+            await work()
+            done += 1
+
+    await asyncio.gather(*(client() for _ in range(clients)))
+    elapsed_s = watch.s
+    cpu_ms = {
+        kind: round((used_s - before.get(kind, 0.0)) * 1000 / done, 2)
+        for kind, used_s in _cpu_of(server).items()
+    }
+    wal_kib = (await _wal(server) - wal) / 1024 / done
+    said(cpu_ms_of=of, a_second=round(done / elapsed_s, 1), wal_kib=round(wal_kib, 1), **cpu_ms)
+
+
+async def _talk(api: Api) -> None:
+    messages = [{"role": "user", "content": "hi"}]
+    values = {"messages": messages, "n_tokens": TOKENS, "delay": 0.0}
+    async for _ in api.stream(await api.thread(), "agent", values, "messages-tuple"):
+        pass
+
+
+async def _wal(server: Greenroom) -> int:
+    """Returns how many bytes the database has written to its log."""
+    from greenroom.persistence.embedded import start_embedded
+
+    embedded = await asyncio.to_thread(start_embedded, server.database)
+    try:
+        async with await AsyncConnection.connect(embedded.dsn) as connection:
+            found = await connection.execute("SELECT pg_current_wal_lsn() - '0/0'::pg_lsn")
+            (bytes_written,) = await found.fetchone() or (0,)
+            return int(bytes_written)
+    finally:
+        embedded.release()
+
+
+def _cpu_of(server: Greenroom) -> dict[str, float]:
+    found: dict[str, float] = defaultdict(float)
+    for process in server.processes:
+        with contextlib.suppress(psutil.Error):
+            times = process.cpu_times()
+            found[_kind(process)] += times.user + times.system
+    return found
+
+
+def _kind(process: psutil.Process) -> str:
+    title = " ".join(process.cmdline()[:1]) or process.name()
+    return next((kind for part, kind in KINDS.items() if part in title), "Ray and others")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__)
-    parser.add_argument("what", choices=("streams", "stored"))
+    parser.add_argument("what", choices=("streams", "stored", "constants"))
     parser.add_argument("--runs", type=int, help="default 10,000; stored: 10,000,000")
     parser.add_argument("--threads", type=int, default=1_000_000, help="of stored runs")
     parser.add_argument("--requests", type=int, default=200, help="of each kind, to stored runs")
@@ -347,7 +427,9 @@ def main() -> None:
 
     async def measure() -> None:
         try:
-            if given.what == "streams":
+            if given.what == "constants":
+                await constants(scratch)
+            elif given.what == "streams":
                 await streams(server, given.runs or 10_000, over_http1=given.http1)
             else:
                 await stored(server, given.threads, given.runs or 10_000_000, given.requests)
