@@ -23,9 +23,10 @@ import math
 from collections import deque
 from collections.abc import Mapping
 from enum import StrEnum
+from itertools import islice
 
 from actors.common.placement import PoolSpec
-from actors.registry.members import Member, MemberState, Placing, slots_of
+from actors.registry.members import Member, Members, MemberState, Placing, slots_of
 
 START_BACKOFF_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
 
@@ -72,7 +73,7 @@ class ActorPool:
         self._patience_s = patience_s
         self._short_since_s: float | None = None
         self._witness: tuple[str, float] | None = None
-        self.members: dict[str, Member] = {}
+        self.members = Members(spec)
         self.waiting: deque[str] = deque()
         self._placing = Placing(spec, self.members)
         self.failed_starts = 0
@@ -84,11 +85,11 @@ class ActorPool:
     @property
     def starts(self) -> int:
         """The number of actors that are starting."""
-        return sum(1 for m in self.members.values() if m.state is MemberState.STARTING)
+        return self.members.starting
 
     @property
     def has_ready(self) -> bool:
-        return any(member.state is MemberState.READY for member in self.members.values())
+        return self.members.ready > 0
 
     @property
     def label(self) -> str:
@@ -145,7 +146,7 @@ class ActorPool:
         Args:
             attempts: the runs that it executes, each with the number of its attempt.
         """
-        self.members[name] = Member(name, MemberState.READY, runs={*attempts}, idle_since_s=now_s)
+        self.members.add(Member(name, MemberState.READY, runs={*attempts}, idle_since_s=now_s))
         self._placing.apart |= {run_id for run_id, attempt in attempts.items() if attempt > 1}
 
     def leave(self, run_id: str) -> None:
@@ -163,13 +164,8 @@ class ActorPool:
         """
         member = self.members.get(name)
         if member is not None and run_id in member.runs:
-            member.runs.discard(run_id)
+            self.members.leave(member, run_id, now_s=now_s)
             self._placing.forget((run_id,))
-            member.served += 1
-            if not member.runs:
-                member.idle_since_s = now_s
-            if self.spec.max_runs and member.served >= self.spec.max_runs:
-                member.state = MemberState.RETIRING
         return self.grants()
 
     def hand_on(self, name: str, run_id: str, *, now_s: float) -> list[tuple[str, str]]:
@@ -207,7 +203,7 @@ class ActorPool:
         """Returns the number of free actors to keep ready now."""
         if self._warm_for_s is None:
             return self.spec.warm
-        if self._claimed or self.waiting or any(m.runs for m in self.members.values()):
+        if self._claimed or self.waiting or self.members.busy:
             self._claimed, self._used_s = False, now_s
         return self.spec.warm if now_s - self._used_s < self._warm_for_s else 0
 
@@ -216,21 +212,22 @@ class ActorPool:
         free."""
         if now_s < self._not_before_s:
             return 0
-        live = [m for m in self.members.values() if m.state is not MemberState.RETIRING]
-        room = self.spec.max_actors - len(self.members)
-        starting = self.starts
+        members = self.members
+        live = len(members) - members.retiring
+        room = self.spec.max_actors - len(members)
         if self._renewal is Renewal.UNDER_WAY:
             # One at first, beyond the limit if need be: the actors of the old code leave for it.
-            return 0 if any(not self._is_old(m) for m in live) else 1
+            new = (m for m in members.values() if not self._is_old(m))
+            return 0 if any(m.state is not MemberState.RETIRING for m in new) else 1
         if self._renewal is Renewal.FAILED and self.serves_old_code:
             return 0  # waiting runs get the slots of the old code
         for_waiting = -(-(len(self.waiting) + self._placing.unserved) // self.spec.runs_per_actor)
-        free = sum(1 for m in live if m.state is MemberState.READY and not m.runs)
-        missing = max(0, min(room, for_waiting + self.warm(now_s=now_s) - free - starting))
+        coming = len(members.idle) + members.starting
+        missing = max(0, min(room, for_waiting + self.warm(now_s=now_s) - coming))
         if not missing or not live:
             self._short_since_s = self._witness = None
             return missing
-        if self.waiting and len(self.members) >= self._eager_limit:
+        if self.waiting and len(members) >= self._eager_limit:
             # Watches one waiting run: if it gets its slot in time, no earlier run waited longer.
             if self._witness is None:
                 self._witness = self.waiting[-1], now_s
@@ -259,9 +256,9 @@ class ActorPool:
         self._renewal = Renewal.UNDER_WAY
         if self.spec.is_scarce:
             # There may be no room for one more, so the old ones leave first.
-            for member in self.members.values():
+            for member in [*self.members.values()]:
                 if member.state is MemberState.READY:
-                    member.state = MemberState.RETIRING
+                    self.members.change(member, MemberState.RETIRING)
         self.failed_starts = 0
         self._not_before_s = 0.0
 
@@ -269,21 +266,21 @@ class ActorPool:
         return member.generation < self._generation
 
     def starting(self, name: str) -> None:
-        self.members[name] = Member(name, MemberState.STARTING, self._generation)
+        self.members.add(Member(name, MemberState.STARTING, self._generation))
 
     def ready(self, name: str, *, now_s: float) -> list[tuple[str, str]]:
         """Marks an actor that has loaded its graphs; returns ``(run, actor)`` pairs to start."""
         member = self.members.get(name)
         if member is not None and member.state is MemberState.STARTING:
-            member.state = MemberState.READY
             member.idle_since_s = now_s
+            self.members.change(member, MemberState.READY)
             self.failed_starts = 0
             if self._renewal is not None and not self._is_old(member):
                 self._renewal = Renewal.DONE
             if self._renewal is Renewal.DONE:
-                for each in self.members.values():
+                for each in [*self.members.values()]:
                     if each.state is MemberState.READY and self._is_old(each):
-                        each.state = MemberState.RETIRING
+                        self.members.change(each, MemberState.RETIRING)
             self._placing.has_come(self.spec.runs_per_actor)
         return self.grants()
 
@@ -293,7 +290,7 @@ class ActorPool:
         Args:
             blameless: the death does not count as a failed start, because the whole node died.
         """
-        member = self.members.pop(name, None)
+        member = self.members.remove(name)
         if member is None:
             return set()
         self._placing.forget(member.runs)
@@ -311,7 +308,7 @@ class ActorPool:
         """Marks an actor for its stop: it gets no more runs and stops when it has none left."""
         member = self.members.get(name)
         if member is not None:
-            member.state = MemberState.RETIRING
+            self.members.change(member, MemberState.RETIRING)
 
     def surplus(self, *, now_s: float, idle_s: float) -> list[str]:
         """Returns the actors to stop: retiring actors without runs, and idle actors beyond the warm
@@ -322,17 +319,15 @@ class ActorPool:
         Args:
             idle_s: how many seconds a surplus actor must be idle.
         """
-        gone = [
-            m.name for m in self.members.values() if m.state is MemberState.RETIRING and not m.runs
-        ]
-        idle = sorted(
-            (m for m in self.members.values() if m.state is MemberState.READY and not m.runs),
-            key=lambda m: m.idle_since_s,
-        )
+        gone = [*self.members.left]
+        idle = self.members.idle
         spare = len(idle) - self.warm(now_s=now_s)
-        gone += [m.name for m in idle[: max(0, spare)] if now_s - m.idle_since_s >= idle_s]
+        for member in islice(idle.values(), max(0, spare)):
+            if now_s - member.idle_since_s < idle_s:
+                break
+            gone.append(member.name)
         return gone
 
     def stopped(self, name: str) -> None:
         """Removes an actor that the registry has stopped."""
-        self.members.pop(name, None)
+        self.members.remove(name)

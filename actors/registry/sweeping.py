@@ -74,7 +74,7 @@ class Sweeper:
         self._items_swept_s = -math.inf
         self._threads_swept_s = -math.inf
         self._complete_s: float | None = None
-        """The start of the last sweep for threads that has left none; the first one looks at all."""
+        """The start of the last sweep for threads that left none; the first one looks at all."""
         self._positions: SweepPositions | None = None
         self._trimmed_s: float | None = None
         """The start of the last complete sweep for logs that are too large."""

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from actors.common.placement import PoolSpec
-from actors.registry.members import MemberState
+from actors.registry.members import Members, MemberState
 from actors.registry.pool import START_BACKOFF_S, ActorPool, Renewal
 
 SPEC = PoolSpec(graphs=("g",), runs_per_actor=1, warm=1, max_actors=3)
@@ -384,6 +384,23 @@ def test_a_pool_that_is_warm_only_while_it_is_used_starts_and_keeps_nothing_else
     assert pool.surplus(now_s=161.0, idle_s=60.0) == ["x"]
     pool.stopped("x")
     assert pool.wanted(now_s=162.0) == 0
+
+
+def test_no_question_of_a_run_looks_at_each_actor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a cluster a pool has thousands, and a registry asks some of these for every run."""
+    names = [f"x{number}" for number in range(4)]
+    pool = pool_of(*names, max_actors=4)
+    for number in range(5):
+        pool.claim(str(number))
+    monkeypatch.setattr(Members, "__iter__", None)
+    monkeypatch.setattr(Members, "values", None)
+    assert pool.hand_on("x0", "0", now_s=1.0) == [("4", "x0")]
+    assert pool.release("x1", "1", now_s=1.0) == []
+    assert pool.claim("new") == "x1"
+    assert pool.release("x3", "3", now_s=2.0) == []
+    assert pool.wanted(now_s=2.0) == 0
+    assert pool.surplus(now_s=2.0, idle_s=60.0) == []
+    assert (pool.starts, pool.has_ready) == (0, True)
 
 
 # --- overflow ------------------------------------------------------------------------------------
