@@ -160,7 +160,12 @@ class Server(Subject):
 
     Args:
         scratch: an empty directory, for its data and its log.
+
+    Attributes:
+        health: the path that answers when it is there.
     """
+
+    health = "/ok"
 
     def __init__(self, name: str, title: str, scratch: Path) -> None:
         self.name = name
@@ -222,7 +227,7 @@ class Server(Subject):
         if not self.says_ready(self.log.read_text(errors="replace")):
             return False
         with contextlib.suppress(httpx.HTTPError):
-            return (await http.get("/ok")).status_code == 200
+            return (await http.get(self.health)).status_code == 200
         return False
 
     async def stop(self) -> None:
@@ -329,6 +334,8 @@ class Aegra(Server):
     Args:
         python: the Python of the environment in which it is installed.
     """
+
+    health = "/health"
 
     def __init__(self, name: str, scratch: Path, python: Path) -> None:
         super().__init__(name, "Aegra, without Redis", scratch)

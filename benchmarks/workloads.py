@@ -212,11 +212,11 @@ async def block(subject: Subject, scale: Scale) -> Figures:
     """Measures a stream of 20 ms per token while another run blocks its loop for 2 s."""
     figures: Figures = {}
     for variant in scale.variants:
-        figures |= await _block(subject, variant, scale.paced_tokens)
+        figures |= await _block(cast(Server, subject), variant, scale.paced_tokens)
     return figures
 
 
-async def _block(subject: Subject, variant: str, tokens: int) -> Figures:
+async def _block(subject: Server, variant: str, tokens: int) -> Figures:
     gaps_ms: list[float] = []
     ok_ms: list[float] = []
     failed = 0
@@ -240,7 +240,7 @@ async def _block(subject: Subject, variant: str, tokens: int) -> Figures:
         async def pings() -> None:
             while not over.is_set():
                 watch = Stopwatch()
-                await api.get("/ok")
+                await api.get(subject.health)
                 ok_ms.append(watch.ms)
                 await asyncio.sleep(0.05)
 

@@ -116,13 +116,7 @@ class Sweeper:
             ),
         )
         await self._trim_logs()
-        await self._sweep_ended(
-            "heads",
-            SAVED_HEADS_KEPT_S,
-            lambda ttl_s, within_s: upkeep.delete_saved_heads(
-                self._pool, ttl_s, max_runs=BATCH, within_s=within_s
-            ),
-        )
+        await self._sweep_ended("heads", SAVED_HEADS_KEPT_S, self._delete_heads)
         webhooks_kept_s = max(WEBHOOKS_KEPT_S, self._setup.webhooks.kept_s)
         await _in_batches(
             lambda: outbox.delete_finished(self._pool, webhooks_kept_s, max_rows=BATCH)
@@ -159,6 +153,12 @@ class Sweeper:
         within_s = _since(positions.of(kind), due_s)
         if not await _in_batches(lambda: delete(ttl_s, within_s)):
             await positions.advance(kind, due_s)
+
+    async def _delete_heads(self, ttl_s: float, within_s: float | None) -> int:
+        deleted = await upkeep.delete_saved_heads(
+            self._pool, ttl_s, max_runs=BATCH, within_s=within_s
+        )
+        return 0 if within_s is None else deleted  # without it none is left
 
     async def _trim_logs(self) -> None:
         begun_s = time.monotonic()
