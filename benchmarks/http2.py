@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import cast
 
 STREAMS = 100
 """The streams of a connection, as many as HAProxy allows."""
@@ -44,10 +45,9 @@ class Connection(asyncio.Protocol):
         return connection
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)
         settings = b"\x00\x02" + _four(0) + b"\x00\x04" + _four(_LARGEST)  # no push; the window
-        transport.write(
+        self._transport.write(
             b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
             + _frame(_SETTINGS, 0, 0, settings)
             + _frame(_WINDOW, 0, 0, _four(_LARGEST - 65_535))

@@ -358,6 +358,9 @@ class Aegra(Server):
         return await super().start()
 
     async def stop(self) -> None:
+        if self._process is not None:
+            # Whatever is left of a server is killed, and its database is none that ends with it.
+            self.processes = Processes(self._process.pid)
         await super().stop()
         embedded, self._embedded = self._embedded, None
         if embedded is not None:
