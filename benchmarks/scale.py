@@ -40,7 +40,11 @@ from benchmarks.plans import Plan, open_explained
 from benchmarks.processes import MIB
 from benchmarks.stored import fill
 from benchmarks.subjects import Greenroom
+from benchmarks.sweeping import sweeper_of
+from greenroom.core.scopes import SERVER
+from greenroom.core.searches import RunFilter, ThreadFilter
 from greenroom.machine import raise_open_files
+from greenroom.persistence.records import PostgresRecords
 
 KINDS = {
     "ServeReplica": "gateways",
@@ -102,17 +106,20 @@ class Streams:
             self.all_ended.set()
 
 
-async def streams(server: Greenroom, runs: int, *, over_http1: bool) -> None:
-    """Measures runs that wait, each with an open stream."""
+async def streams(server: Greenroom, runs: int, wait_s: float, *, over_http1: bool) -> None:
+    """Measures runs that wait, each with an open stream.
+
+    Args:
+        wait_s: how long each run waits; all of them must have begun, and all streams be open,
+            before the first one ends.
+    """
     said(start_s=round(await server.start(), 2), files=raise_open_files())
     memory = memory_of(server)
     async with server.connect(OPENING) as api:
         await api.wait(await api.thread(), "trivial", {"x": 1})
         watch = Stopwatch()
-        # Long enough that all are there before the first one ends.
-        delay_s = 90.0 + runs / 50
         began = asyncio.get_running_loop().time()
-        paths = await gathered(lambda: _begin(api, delay_s), runs, OPENING)
+        paths = await gathered(lambda: _begin(api, wait_s), runs, OPENING)
         said(runs=runs, created_a_second=round(runs / watch.s))
         await asyncio.sleep(5.0)
         memory = shown_growth("a run that waits", memory, memory_of(server), runs)
@@ -136,7 +143,7 @@ async def streams(server: Greenroom, runs: int, *, over_http1: bool) -> None:
             await asyncio.sleep(max(0.0, IDLE_S - watch.s))
             share = server.processes.cpu_s_since(before) / watch.s
             said(cpu_percent=round(share * 100, 1), **figures)
-            left_s = delay_s - (asyncio.get_running_loop().time() - began)
+            left_s = wait_s - (asyncio.get_running_loop().time() - began)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(seen.all_ended.wait(), max(0.0, left_s) + PATIENCE_S)
         said(
@@ -247,23 +254,20 @@ def shown_growth(
 
 
 async def stored(server: Greenroom, threads: int, runs: int, requests: int) -> None:
-    """Measures requests and a sweep on a full database."""
+    """Measures queries, a sweep and requests on a full database."""
     await server.start()
+    await server.stop()
     watch = Stopwatch()
     some, pairs = await fill(server.database, threads, runs)
-    size_gib = sum(each.stat().st_size for each in server.database.rglob("*") if each.is_file())
-    said(threads=threads, runs=runs, filled_s=round(watch.s), gib=round(size_gib / 2**30, 1))
+    size = sum(each.stat().st_size for each in server.database.rglob("*") if each.is_file())
+    said(threads=threads, runs=runs, filled_s=round(watch.s), gib=round(size / 2**30, 1))
+    await _explained(server, some, pairs)
+    said(start_s=round(await server.start(), 2))
     async with server.connect(8) as api:
         figures = await percentiles_of(_requests(api, some, pairs), requests)
     for name in sorted({name.rsplit("_", 2)[0] for name in figures}):
-        said(
-            request=name,
-            p50=round(figures[f"{name}_p50_ms"], 2),
-            p95=round(figures[f"{name}_p95_ms"], 2),
-        )
-    await server.stop()
-    said(restart_s=round(await server.start(), 2))
-    await _sweeps(server)
+        p50, p95 = figures[f"{name}_p50_ms"], figures[f"{name}_p95_ms"]
+        said(request=name, p50=round(p50, 2), p95=round(p95, 2))
 
 
 def _requests(
@@ -297,7 +301,6 @@ def _requests(
         "search runs of a thread": lambda i: api.post(
             "/runs/search", {"thread_id": thread(i), "limit": 10}
         ),
-        "search runs by metadata of none": searching("runs", metadata={"absent": True}),
         "search assistants": searching("assistants", graph_id="trivial"),
         "create a thread": lambda _: api.post("/threads", {"metadata": {"customer": 7}}),
         "create a run": lambda i: api.post(f"/threads/{thread(i)}/runs", begun),
@@ -306,9 +309,9 @@ def _requests(
     }
 
 
-async def _sweeps(server: Greenroom) -> None:
-    """Performs what the first registry sweeps, twice, and prints what each statement has read."""
-    from benchmarks.sweeping import sweeper_of
+async def _explained(server: Greenroom, threads: list[str], runs: list[tuple[str, str]]) -> None:
+    """Explains the queries of requests, and two sweeps: what each statement has read, and how long
+    it took in the database alone."""
     from greenroom.persistence.embedded import start_embedded
 
     plans: list[Plan] = []
@@ -316,24 +319,79 @@ async def _sweeps(server: Greenroom) -> None:
     try:
         pool = open_explained(embedded.dsn, plans)
         await pool.open()
-        sweeper = sweeper_of(pool, embedded.dsn, thread_ttl_s=50.0 * 365 * 86_400)
         try:
-            for which in ("the first sweep of a registry", "the next sweep"):
+            records = PostgresRecords(pool)
+            for name, query in _queries(records, threads, runs).items():
+                reads: list[tuple[int, float]] = []
+                for turn in range(20):
+                    plans.clear()
+                    await query(turn)
+                    reads.append((sum(p.blocks for p in plans), sum(p.ms for p in plans)))
+                blocks, ms = zip(*reads, strict=True)
+                said(
+                    query=name,
+                    blocks=round(percentile(blocks, 95)),
+                    p50=round(percentile(ms, 50), 2),
+                    p95=round(percentile(ms, 95), 2),
+                )
+            sweeper = sweeper_of(pool, embedded.dsn, thread_ttl_s=50.0 * 365 * 86_400)
+            for which in ("the first of all", "the next"):
                 plans.clear()
                 watch = Stopwatch()
                 await sweeper.sweep()
                 said(sweep=which, s=round(watch.s, 2), statements=len(plans))
-                for plan in sorted(plans, key=lambda each: -each.blocks)[:12]:
-                    said(
-                        blocks=plan.blocks,
-                        ms=round(plan.ms, 2),
-                        scanned=plan.scanned,
-                        sql=plan.sql[:160],
-                    )
+                for plan in sorted(plans, key=lambda each: -each.blocks)[:5]:
+                    about = {"scanned": plan.scanned, "sql": plan.sql[:120]}
+                    said(blocks=plan.blocks, ms=round(plan.ms, 2), **about)
         finally:
             await pool.close()
     finally:
         embedded.release()
+
+
+def _queries(
+    records: PostgresRecords, threads: list[str], runs: list[tuple[str, str]]
+) -> dict[str, Callable[[int], Awaitable[Any]]]:
+    """Returns what the gateway asks the database for each of `_requests` that only reads."""
+
+    def of_threads(offset: int = 0, **where: Any) -> Awaitable[Any]:
+        return records.search_threads(
+            ThreadFilter(**where),
+            limit=10,
+            offset=offset,
+            sort_by="updated_at",
+            descending=True,
+            scope=SERVER,
+        )
+
+    def of_runs(**where: Any) -> Awaitable[Any]:
+        return records.search_runs(
+            RunFilter(**where), limit=10, offset=0, descending=True, scope=SERVER
+        )
+
+    def thread(turn: int) -> str:
+        return threads[turn % len(threads)]
+
+    return {
+        "get a run": lambda i: records.get_run(*runs[i % len(runs)], scope=SERVER),
+        "list a thread's runs": lambda i: records.list_runs(
+            thread(i), limit=10, offset=0, status=None, scope=SERVER
+        ),
+        "get a thread": lambda i: records.get_thread(thread(i), scope=SERVER),
+        "search threads": lambda _: of_threads(),
+        "search threads by status idle": lambda _: of_threads(status="idle"),
+        "search threads by status busy": lambda _: of_threads(status="busy"),
+        "search threads, offset 1,000": lambda _: of_threads(offset=1000),
+        "search threads by metadata of 1 in 1,000": lambda i: of_threads(
+            metadata={"customer": i * 37 % 1000}
+        ),
+        "search threads by metadata of none": lambda _: of_threads(metadata={"customer": -1}),
+        "search threads by a value": lambda i: of_threads(values={"x": i * 997 % 100_000 + 1}),
+        "search runs": lambda _: of_runs(),
+        "search runs by status error": lambda _: of_runs(status="error"),
+        "search runs by status pending": lambda _: of_runs(status="pending"),
+        "search runs of a thread": lambda i: of_runs(thread_id=thread(i)),
+    }
 
 
 # --- constants -----------------------------------------------------------------------------------
@@ -420,6 +478,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, help="default 10,000; stored: 10,000,000")
     parser.add_argument("--threads", type=int, default=1_000_000, help="of stored runs")
     parser.add_argument("--requests", type=int, default=200, help="of each kind, to stored runs")
+    parser.add_argument("--wait", type=float, help="seconds that each run waits")
     parser.add_argument("--http1", action="store_true", help="a connection for each stream")
     given = parser.parse_args()
     scratch = Path(tempfile.mkdtemp(prefix="greenroom-scale-"))
@@ -430,7 +489,9 @@ def main() -> None:
             if given.what == "constants":
                 await constants(scratch)
             elif given.what == "streams":
-                await streams(server, given.runs or 10_000, over_http1=given.http1)
+                runs = given.runs or 10_000
+                wait_s = given.wait or 90.0 + runs / 50
+                await streams(server, runs, wait_s, over_http1=given.http1)
             else:
                 await stored(server, given.threads, given.runs or 10_000_000, given.requests)
         finally:
