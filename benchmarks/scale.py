@@ -57,7 +57,7 @@ KINDS = {
 OPENING = 64
 """How many streams are being opened at once."""
 IDLE_S = 20.0
-TOKENS = 2000
+TOKENS = 1000
 
 Read = Callable[[bytes | None], None]
 Open = Callable[[str, Read], Awaitable[None]]
@@ -397,7 +397,7 @@ def _queries(
 # --- constants -----------------------------------------------------------------------------------
 
 
-async def constants(scratch: Path, seconds: float = 20.0) -> None:
+async def constants(scratch: Path, seconds: float = 15.0) -> None:
     """Measures what trivial runs and streamed tokens take, isolated and dense."""
     for name, configuration in (("isolated", "langgraph.json"), ("dense", "dense.json")):
         server = Greenroom(name, "", scratch / name, configuration)
@@ -408,7 +408,16 @@ async def constants(scratch: Path, seconds: float = 20.0) -> None:
                 await asyncio.sleep(10.0)  # actors that the first runs have wanted are there
                 await _costs(server, f"a {name} run", lambda: _trivial(api), 32, seconds)
                 await _costs(
-                    server, f"{TOKENS} tokens of a {name} run", lambda: _talk(api), 2, seconds
+                    server, f"{TOKENS} tokens at once, {name}", lambda: _talk(api, 0.0), 2, seconds
+                )
+                # Of isolated runs only as many as there are processes.
+                talking = 8 if name == "isolated" else 32
+                await _costs(
+                    server,
+                    f"{TOKENS} tokens, 50 a second, {name}",
+                    lambda: _talk(api, 0.02),
+                    talking,
+                    1.0,
                 )
         finally:
             await server.stop()
@@ -437,9 +446,9 @@ async def _costs(
     said(cpu_ms_of=of, a_second=round(done / elapsed_s, 1), wal_kib=round(wal_kib, 1), **cpu_ms)
 
 
-async def _talk(api: Api) -> None:
+async def _talk(api: Api, delay_s: float) -> None:
     messages = [{"role": "user", "content": "hi"}]
-    values = {"messages": messages, "n_tokens": TOKENS, "delay": 0.0}
+    values = {"messages": messages, "n_tokens": TOKENS, "delay": delay_s}
     async for _ in api.stream(await api.thread(), "agent", values, "messages-tuple"):
         pass
 
