@@ -18,6 +18,7 @@ from actors.common.placement import PoolSpec
 from actors.common.setup import InspectorSetup
 from actors.forking.threads import follow_environment
 from greenroom.core.units import MIB
+from greenroom.machine import give_way
 
 RUN_GROUPS = {
     "execute": ("prepare", "start_many", "drain"),
@@ -141,6 +142,7 @@ def _shell(title: str, make: Callable[[Any], Any]) -> Any:
     """
 
     def fill(self: Any, setup: Any) -> None:
+        give_way()
         ray_internals.leave_out_command_line_of_httpx()
         follow_environment()
         self.inside = make(setup)

@@ -105,7 +105,7 @@ export RAY_SERVE_HAPROXY_RETRY_ON="conn-failure
 export RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=actors.gateway.impatience.cut_half_requests
 export RAY_SERVE_METRICS_EXPORT_INTERVAL_MS=5000
 export RAY_SERVE_EVENT_LOOP_MONITORING_INTERVAL_S=60
-export RAY_SERVE_CONTROL_LOOP_INTERVAL_S=0.3
+export RAY_SERVE_CONTROL_LOOP_INTERVAL_S=0.3 RAY_worker_niceness=0
 export RAY_USAGE_STATS_ENABLED=0 RAY_task_events_report_interval_ms=0 RAY_AUTH_MODE=token
 export RAY_ENABLE_UV_RUN_RUNTIME_ENV=0  # else `uv run` copies the directory to each process
 ```

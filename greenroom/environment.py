@@ -70,6 +70,9 @@ def ray_environment(settings: Settings) -> dict[str, str]:
         # Serve ends a HAProxy that is not up after 30 s, and Ray a process after 60 s.
         "RAY_SERVE_HAPROXY_STARTUP_TIMEOUT_S": "120",
         "RAY_worker_register_timeout_seconds": "300",
+        # The gateways, the registry and HAProxy come before nodes that compute: Ray would give all
+        # of its processes niceness 15, and run actors and inspectors give it to themselves.
+        "RAY_worker_niceness": "0",
         # Called in every process that answers HTTP, with HAProxy in front or without.
         "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "actors.gateway.impatience.cut_half_requests",
         # Serve exports its metrics ten times a second, and looks at its event loops every five

@@ -26,6 +26,7 @@ from greenroom.core.ports import JsonObject
 from greenroom.core.runs import CreatedRun, RunRequest
 from greenroom.core.scopes import SERVER
 from greenroom.http import webhooks
+from greenroom.http.bodies import LARGE_BYTES, has_large_parts
 from greenroom.http.edge import Edge
 from greenroom.http.gates import creates_run, user_of_runs
 from greenroom.http.idempotency import NEW, Ids, deleted
@@ -254,7 +255,8 @@ async def run_request(
             headers=passed_headers(),
             sealing=edge.sealing,
             logged=logged,
-        )
+        ),
+        large=has_large_parts(body),
     )
     if request.multitask_strategy == "inject" and thread_id is not None:
         injection = await injection_of(edge, body, request.graph_id, run_id)
@@ -286,7 +288,10 @@ async def run_object(edge: Edge, run: NewRun) -> JsonObject:
     if run.stored is not None:
         return run.stored
     request, created, sealing = run.request, run.created, edge.sealing
-    kwargs = await sealing.apart(opened_run, sealing, request.kwargs_with(created.metadata))
+    kwargs = await sealing.apart(
+        lambda: opened_run(sealing, request.kwargs_with(created.metadata)),
+        large=len(request.kwargs) > LARGE_BYTES,
+    )
     return {
         "run_id": request.run_id,
         "thread_id": request.thread_id,

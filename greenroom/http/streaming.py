@@ -167,7 +167,33 @@ class OpenAnswer(Response, ABC):
                 step.exception()  # retrieved, if the client disconnected in the same instant
 
 
-class EventStream(OpenAnswer):
+class StartedAnswer(OpenAnswer):
+    """An answer whose status is sent at once: an error can only be the end of its body."""
+
+    async def _body(self) -> None:
+        """Writes the body; it breaks off where a client should try again."""
+        try:
+            last = await self._produced()
+        except (_Left, Stalled):
+            raise
+        except Unavailable as error:
+            return log.warning("An answer broke off: %s", error)
+        except GreenroomError as error:
+            last = self._told(error)
+        except Exception:  # noqa: BLE001 - the unforeseen: broken off, so that the client retries
+            return log.exception("An answer broke off.")
+        await self._write(last, more=False)
+
+    @abstractmethod
+    async def _produced(self) -> bytes:
+        """Writes all of the body but its last bytes, which it returns."""
+
+    @abstractmethod
+    def _told(self, error: GreenroomError) -> bytes:
+        """Returns the last bytes of a body that ends with an error."""
+
+
+class EventStream(StartedAnswer):
     """An event stream; see `OpenAnswer`."""
 
     def __init__(
@@ -190,31 +216,22 @@ class EventStream(OpenAnswer):
         )
         self._source = source
 
-    async def _body(self) -> None:
-        try:
-            await self._forward()
-        except NotFound:
-            pass  # the stream of a run that is rolled back or deleted just ends
-        except GreenroomError as error:
-            if isinstance(error, Unavailable):
-                return log.warning("A stream broke off: %s", error)
-            await self._write(event_frame("error", dumps(error_object(error))), more=True)
-        except (_Left, Stalled):
-            raise
-        except Exception:  # noqa: BLE001 - the unforeseen: broken off, so that the client retries
-            return log.exception("A stream broke off.")
-        await self._write(b"", more=False)
+    async def _produced(self) -> bytes:
+        while (body := await self._race(_next(self._source))) is not None:
+            if body:
+                await self._write(body, more=True)
+        return b""
+
+    def _told(self, error: GreenroomError) -> bytes:
+        # The stream of a run that is rolled back or deleted just ends.
+        gone = isinstance(error, NotFound)
+        return b"" if gone else event_frame("error", dumps(error_object(error)))
 
     async def _release(self) -> None:
         await close(self._source)
 
-    async def _forward(self) -> None:
-        while (body := await self._race(_next(self._source))) is not None:
-            if body:
-                await self._write(body, more=True)
 
-
-class LateJson(OpenAnswer):
+class LateJson(StartedAnswer):
     """A JSON body that is awaited; a new line is sent at each tick before it. See `OpenAnswer`."""
 
     def __init__(
@@ -237,21 +254,13 @@ class LateJson(OpenAnswer):
         )
         self._produce = produce
 
-    async def _body(self) -> None:
-        try:
-            body = await self._race(self._produce())
-        except NotFound as error:
-            # The message of LangGraph's server, for a run that was rolled back during the wait.
-            body = dumps({"__error__": {"error": "HTTPException", "message": f"404: {error}"}})
-        except GreenroomError as error:
-            if isinstance(error, Unavailable):
-                return log.warning("A wait broke off: %s", error)
-            body = dumps({"__error__": error_object(error)})
-        except (_Left, Stalled):
-            raise
-        except Exception:  # noqa: BLE001 - the unforeseen: broken off, so that the client retries
-            return log.exception("A wait broke off.")
-        await self._write(body, more=False)
+    async def _produced(self) -> bytes:
+        return await self._race(self._produce())
+
+    def _told(self, error: GreenroomError) -> bytes:
+        # Of a run that was rolled back during the wait: the message of LangGraph's server.
+        gone = {"error": "HTTPException", "message": f"404: {error}"}
+        return dumps({"__error__": gone if isinstance(error, NotFound) else error_object(error)})
 
 
 async def bodies(batches: AsyncIterator[Batch]) -> AsyncIterator[bytes]:

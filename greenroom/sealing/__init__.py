@@ -89,9 +89,15 @@ class Sealing:
     def is_slow(self) -> bool:
         return self._cipher is not None and self._cipher.is_slow
 
-    async def apart(self, work: Callable[..., T], *args: Any) -> T:
-        """Calls a function that seals or opens; in a thread if that may take long."""
-        if self.is_slow:
+    async def apart(self, work: Callable[..., T], *args: Any, large: bool = False) -> T:
+        """Calls a function that seals or opens; in a thread if that may take long.
+
+        Args:
+            work: the function.
+            args: its arguments.
+            large: it copies several megabytes, which takes as long as sealing.
+        """
+        if self.is_slow or large:
             return await asyncio.to_thread(work, *args)
         return work(*args)
 

@@ -211,17 +211,12 @@ def _encoded(kwargs: JsonObject, metadata: bytes) -> tuple[bytes, tuple[int, int
     The admission replaces it there, without a look at the rest, which may be large.
     """
     names = list(kwargs)
-    first = names.index("config") + 1
-    # Views, since a slice of bytes is a copy.
-    parts = (
-        memoryview(dumps({name: kwargs[name] for name in names[:first]}))[:-2],
-        b',"metadata":',
-        metadata,
-        b"},",
-        memoryview(dumps({name: kwargs[name] for name in names[first:]}))[1:],
-    )
-    begin = len(parts[0]) + len(parts[1])
-    return b"".join(parts), (begin, begin + len(metadata))
+    later = dumps({name: kwargs[name] for name in names[names.index("config") + 1 :]})
+    config = {**kwargs["config"], "metadata": orjson.Fragment(metadata)}
+    # Once: the input comes before the config and may be large.
+    encoded = dumps({**kwargs, "config": config})
+    end = len(encoded) - len(later) - 1  # the brace of the config stands instead of that of `later`
+    return encoded, (end - len(metadata), end)
 
 
 def _kwargs(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 from collections.abc import AsyncIterator
 from typing import Any
@@ -10,8 +11,10 @@ from typing import Any
 import orjson
 import pytest
 
+from greenroom.machine import NICENESS
 from greenroom.wire import splitting
 from greenroom.wire.splitting import PART_BYTES, Split, is_deep, split, split_apart
+from tests.actors.doubles import until
 
 LARGE = b"x" * PART_BYTES
 
@@ -163,6 +166,14 @@ async def test_a_child_does_the_same() -> None:
     found = await split_apart(in_chunks(raw), 100)
     assert found == split(raw, 100)
     assert (await split_apart(in_chunks(b"{"), 100)).verdict == "wrong"
+
+
+async def test_the_child_has_a_cpu_after_processes_that_answer() -> None:
+    child = splitting.child_process(100)
+    try:
+        await until(lambda: os.getpriority(os.PRIO_PROCESS, child.pid) == NICENESS)
+    finally:
+        child.communicate(b"{}")
 
 
 async def test_a_body_that_breaks_off_ends_the_child(monkeypatch: pytest.MonkeyPatch) -> None:
