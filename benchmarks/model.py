@@ -121,7 +121,7 @@ def document(cluster: Cluster, costs: Costs) -> str:
         (
             _rows("trivial runs a second, isolated", runs_a_second(cluster, costs)),
             _rows("open streams", streams(cluster, costs)),
-            f"Connections to PostgreSQL: {connections(cluster):,}.",
+            f"Connections to PostgreSQL without a pooler: {connections(cluster):,}.",
         )
     )
 
