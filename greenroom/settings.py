@@ -153,9 +153,7 @@ class Settings(AccessSettings, CallerLimits, WebhookSettings):
     )
 
     heartbeat_s: PositiveS = Field(
-        default=5.0,
-        description="Seconds of silence after which a stream sends a heartbeat. With thousands of"
-        " streams a gateway sends 400 a second, and to each one in 30 s at least.",
+        default=5.0, description="Seconds of silence after which a stream sends a heartbeat."
     )
     read_wait_s: PositiveS = Field(
         default=30.0, description="How long one long-poll read of a run's events waits."

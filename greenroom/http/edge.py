@@ -29,12 +29,6 @@ EDGE = "greenroom.edge"
 """Where the scope of a request has its own `Edge`."""
 
 
-BEATS_A_SECOND = 400
-"""How many heartbeats a gateway sends at most, unless that made one wait `LONGEST_BEAT_S`."""
-LONGEST_BEAT_S = 30.0
-"""Proxies close a connection that is silent for a minute."""
-
-
 class Connections:
     """The open answers, and the remaining work for clients that disconnected."""
 
@@ -60,14 +54,6 @@ class Connections:
     def leave(self, leaving: asyncio.Future[bool]) -> None:
         self._open.discard(leaving)
         self._note_idle()
-
-    def beat_s(self, idle_s: float) -> float:
-        """Returns the seconds between two heartbeats of an answer.
-
-        They are ``idle_s``, and with thousands of open answers more: else a gateway would do
-        nothing but say that nothing has happened.
-        """
-        return max(idle_s, min(len(self._open) / BEATS_A_SECOND, LONGEST_BEAT_S))
 
     def drain(self) -> None:
         """Breaks off every open answer without cancelling its run, so that clients reconnect."""

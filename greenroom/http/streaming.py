@@ -1,9 +1,8 @@
 """Long answers: event streams, and JSON that is awaited.
 
-Both send their headers at once, send a heartbeat every ``heartbeat_s`` (more seldom where thousands
-are open, `Connections.beat_s`), and notice a client's disconnect within milliseconds. One
-`asyncio.wait` races three events: the source has a piece, the clock ticks, the client disconnects.
-The next piece is requested only after the last one is sent, so
+Both send their headers at once, send a heartbeat every ``heartbeat_s``, and notice a client's
+disconnect within milliseconds. One `asyncio.wait` races three events: the source has a piece, the
+clock ticks, the client disconnects. The next piece is requested only after the last one is sent, so
 a slow client slows its own source and nothing is buffered here.
 
     source ──next──┐
@@ -60,7 +59,7 @@ class OpenAnswer(Response, ABC):
         connections: counts the answer while it is open.
         headers: all headers; they are sent at once.
         idle: the bytes to send when the clock ticks.
-        idle_s: seconds between ticks, at least.
+        idle_s: seconds between ticks.
         on_leave: called once if the client disconnects before the answer is complete.
         send_timeout_s: the longest time in seconds that the client may read nothing.
     """
@@ -88,7 +87,7 @@ class OpenAnswer(Response, ABC):
         loop = asyncio.get_running_loop()
         self._send = send
         self._leaving: asyncio.Future[bool] = loop.create_future()
-        self._tick_at = loop.time() + self._connections.beat_s(self._idle_s)
+        self._tick_at = loop.time() + self._idle_s
         self._connections.enter(self._leaving)
         watcher = loop.create_task(self._watch(receive))
         left = False
@@ -156,9 +155,8 @@ class OpenAnswer(Response, ABC):
                 if step.done():
                     return step.result()
                 await self._write(self._idle, more=True)
-                beat_s = self._connections.beat_s(self._idle_s)
                 while self._tick_at <= loop.time():
-                    self._tick_at += beat_s
+                    self._tick_at += self._idle_s
         finally:
             if not step.done():
                 step.cancel()

@@ -14,7 +14,6 @@ from greenroom.core.errors import BadRequest, Unavailable
 from greenroom.core.events import EventLog
 from greenroom.http import sending
 from greenroom.http.app import drain
-from greenroom.http.edge import Connections
 from greenroom.http.following import NEVER, cursor_for
 from greenroom.http.settings import HttpSettings
 from tests.http.edge_doubles import RUN, THREAD, UNKNOWN
@@ -565,19 +564,3 @@ async def test_a_joiner_that_leaves_while_its_run_is_looked_up_has_left_it(
     await asyncio.gather(asking, return_exceptions=True)
     await within(client._transport.app.state.edge.connections.until_idle())
     assert [request.run_id for request, _ in runtime.cancels] == [RUN]
-
-
-async def test_thousands_of_streams_have_fewer_heartbeats_each_and_a_few_all_of_them() -> None:
-    """Else a gateway would do nothing but say that nothing has happened."""
-    connections, loop = Connections(), asyncio.get_running_loop()
-    assert connections.beat_s(5.0) == 5.0
-    for _ in range(2_000):
-        connections.enter(loop.create_future())
-    assert connections.beat_s(5.0) == 5.0
-    for _ in range(2_000):
-        connections.enter(loop.create_future())
-    assert connections.beat_s(5.0) == 10.0
-    for _ in range(16_000):
-        connections.enter(loop.create_future())
-    assert connections.beat_s(5.0) == 30.0
-    assert connections.beat_s(45.0) == 45.0
