@@ -21,27 +21,24 @@ class Costs:
     """What was measured.
 
     Attributes:
-        actor_ms, registry_ms, postgres_ms, gateway_ms: CPU of a trivial run.
-        shared_registry_ms: of one of several registries, each of which shares less of its work.
-        wal_kib: what PostgreSQL writes to its log for a run.
-        gateway_event_ms: CPU of a token that a gateway passes on by itself.
-        event_bytes: of a token on the wire.
+        actor_ms, registry_ms, postgres_ms, gateway_ms: CPU of a trivial isolated run with many
+            clients (the table of docs/benchmarks.md, on a quiet machine).
+        wal_kib: what PostgreSQL writes to its log for it.
+        token_ms, busy_token_ms: CPU of a gateway for a token that comes by itself: 8 streams of
+            50 a second of as many processes, and 32 of one.
         stream_kib, stream_cpu: memory of all processes for an open stream, and the part of a CPU
             that it takes while it is silent.
-        actor_mib: memory of the process of an isolated run.
     """
 
     actor_ms: float = 5.5
     registry_ms: float = 2.2
-    shared_registry_ms: float = 3.2
     postgres_ms: float = 2.8
     gateway_ms: float = 1.5
-    wal_kib: float = 20.0
-    gateway_event_ms: float = 0.2
-    event_bytes: float = 250.0
-    stream_kib: float = 60.0
+    wal_kib: float = 16.2
+    token_ms: float = 0.35
+    busy_token_ms: float = 0.15
+    stream_kib: float = 64.2
     stream_cpu: float = 0.0001
-    actor_mib: float = 100.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,10 +71,9 @@ class Cluster:
 
 def runs_a_second(cluster: Cluster, costs: Costs) -> dict[str, float]:
     """Returns how many trivial runs a second each part allows."""
-    registry_ms = costs.registry_ms if cluster.registries == 1 else costs.shared_registry_ms
     return {
         f"{cluster.actors:,} run actors, a CPU each": _a_second(cluster.actors, costs.actor_ms),
-        f"registries: {cluster.registries}": _a_second(cluster.registries, registry_ms),
+        f"registries: {cluster.registries}": _a_second(cluster.registries, costs.registry_ms),
         f"PostgreSQL: {cluster.database_cores} CPUs": _a_second(
             cluster.database_cores, costs.postgres_ms
         ),
@@ -87,19 +83,20 @@ def runs_a_second(cluster: Cluster, costs: Costs) -> dict[str, float]:
 
 
 def streams(cluster: Cluster, costs: Costs, tokens_a_second: float = 50.0) -> dict[str, float]:
-    """Returns how many open streams each part allows, if each of them carries so many tokens."""
+    """Returns how many open streams each part allows; of its CPUs with so many tokens each."""
     connections = min(20_000, (cluster.files - 200) // 2)
     gateways = cluster.gateways
-    a_token = costs.gateway_event_ms * tokens_a_second / 1000
     gib = cluster.memory_gib * 0.25 * gateways
-    return {
+    found = {
         f"connections of {gateways} HAProxies": gateways * connections,
         f"a quarter of the memory of {gateways} nodes": gib * 2**20 / costs.stream_kib,
         f"CPUs of {gateways} gateways, silent streams": gateways * FULL / costs.stream_cpu,
-        f"CPUs of {gateways} gateways, {tokens_a_second:g} tokens a second": gateways
-        * FULL
-        / (costs.stream_cpu + a_token),
     }
+    for how, ms in (("isolated", costs.token_ms), ("dense", costs.busy_token_ms)):
+        name = f"CPUs of {gateways} gateways, {tokens_a_second:g} tokens a second, {how}"
+        cpus = costs.stream_cpu + ms * tokens_a_second / 1000
+        found[name] = gateways * FULL / cpus
+    return found
 
 
 def connections(cluster: Cluster, graphs: int = 5) -> int:
