@@ -37,8 +37,8 @@ class Costs:
     wal_kib: float = 16.2
     token_ms: float = 0.35
     busy_token_ms: float = 0.15
-    stream_kib: float = 64.2
-    stream_cpu: float = 0.0001
+    stream_kib: float = 64.0
+    stream_cpu: float = 0.00004
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -153,7 +153,7 @@ async def streams(server: Greenroom, runs: int, wait_s: float, *, over_http1: bo
                 await asyncio.wait_for(seen.all_ended.wait(), max(0.0, left_s) + PATIENCE_S)
         said(
             ended=seen.ended,
-            with_their_updates=seen.updates // 2,  # one of each of two nodes
+            updates=seen.updates,
             failed=len(seen.failures),
             failures=seen.failures[:3],
         )
