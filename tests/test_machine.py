@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from actors.gateway.deployment import MAX_ONGOING_REQUESTS
 from actors.server.haproxy_failure import haproxy_failure
 from actors.server.local_ray import RAY_DIR_BELOW
 from greenroom import environment, machine
@@ -289,6 +290,11 @@ def test_haproxy_accepts_as_many_connections_as_there_are_files_for() -> None:
     (note,) = few_connections(LEAST_FILES)
     assert f"accepts {haproxy_connections(LEAST_FILES)} connections" in note
     assert few_connections(int(note.rstrip(".").rsplit(" ", 1)[1])) == []
+
+
+def test_a_gateway_takes_more_requests_than_haproxy_can_pass_on() -> None:
+    """Ray Serve has those beyond wait without an answer: a stream too many silenced the server."""
+    assert MAX_ONGOING_REQUESTS > machine.MOST_FILES
 
 
 # --- what is said when HAProxy does not start -----------------------------------------------------

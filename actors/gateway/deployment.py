@@ -34,8 +34,8 @@ STATEMENT_TIMEOUT_S = 10.0
 MAX_ONGOING_REQUESTS = 1_000_000
 """A stream is one ongoing request for its whole life; Serve's default is 5.
 
-A request beyond it waits without an answer, `/ok` too: it is more than HAProxy has connections for,
-also if each of them has the hundred streams of HTTP/2."""
+A request beyond it waits without an answer, `/ok` too. So it is more than HAProxy can pass on: each
+takes one of its open files."""
 STARTS = 20
 """How often a gateway is started until its failure is the server's: Serve's own number."""
 STARTS_WITH_CUSTOM = 3
