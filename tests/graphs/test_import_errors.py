@@ -88,7 +88,7 @@ def problem(root: Path, target: str = "./agent.py:g", **paths: tuple[Path, ...])
             "calendar.py has the name of a module of Python, which is what the import finds",
         ),
         ("import deep", "(line 1 of lib.py: 1/0): ZeroDivisionError: division by zero."),
-        ("import asyncio\nasyncio.run(None)", "(line 2 of agent.py: asyncio.run(None)): Value"),
+        ("import asyncio\nasyncio.run(None)", "(line 2 of agent.py: asyncio.run(None)): "),
         ("raise SystemExit(2)", "SystemExit: 2. A graph's module must not end its process"),
     ],
 )
