@@ -31,6 +31,11 @@ if TYPE_CHECKING:  # every actor imports this module, and none of them the setti
 BLOCKS = (20_000, 30_000)
 PORTS = 32
 HAPROXY_CONNECTIONS = 20_000
+REQUESTS_AT_ONCE = 1_000_000
+"""How many requests Ray Serve lets a gateway have at once; Serve's default is 5.
+
+A stream is one for its whole life. One beyond them waits without an answer, `/ok` too: so they are
+more than HAProxy can pass on, which takes an open file for each."""
 HALF_REQUEST_S = 10
 """How long the head of a request may take; `actors.gateway.impatience` is for Serve's own proxy."""
 HAPROXY_OWN_FILES = 200

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import pytest
 
-from actors.gateway.deployment import MAX_ONGOING_REQUESTS
 from actors.server.haproxy_failure import haproxy_failure
 from actors.server.local_ray import RAY_DIR_BELOW
 from greenroom import environment, machine
@@ -24,6 +23,7 @@ from greenroom.checks import LEAST_FILES, check_open_files
 from greenroom.core.errors import ConfigurationError
 from greenroom.environment import (
     HAPROXY_CONNECTIONS,
+    REQUESTS_AT_ONCE,
     apply_ray_environment,
     haproxy_connections,
     haproxy_dir,
@@ -294,7 +294,7 @@ def test_haproxy_accepts_as_many_connections_as_there_are_files_for() -> None:
 
 def test_a_gateway_takes_more_requests_than_haproxy_can_pass_on() -> None:
     """Ray Serve has those beyond wait without an answer: a stream too many silenced the server."""
-    assert MAX_ONGOING_REQUESTS > machine.MOST_FILES
+    assert REQUESTS_AT_ONCE > machine.MOST_FILES
 
 
 # --- what is said when HAProxy does not start -----------------------------------------------------
