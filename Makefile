@@ -15,6 +15,10 @@ SPREAD  := -n $(WORKERS) --no-loadscope-reorder
 # The reference server has an environment of its own: nothing of ours depends on it.
 REFERENCE := .venv-reference
 
+# Another server to compare with. It needs a Python of 3.12 or newer: the first one that is there.
+AEGRA       := .venv-aegra
+NEWER       := python3.14 python3.13 python3.12 python3 $(PYTHON)
+
 BIN := $(VENV)/bin
 # Whatever index this machine is configured for is used; pip is asked to be brief.
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
@@ -82,7 +86,7 @@ lint: $(VENV)/.installed-dev ## Formatting and lint
 check: lint ## Formatting, lint and types
 	@$(BIN)/pyright
 
-bench: $(VENV)/.installed-dev ## Measure; results belong in docs/benchmarks.md
+bench: $(VENV)/.installed-dev $(AEGRA)/.installed ## Measure; results belong in docs/benchmarks.md
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 settings: $(VENV)/.installed ## Write docs/settings.md and docs/configuration.md anew from the code
@@ -101,7 +105,7 @@ conformance-reference: $(VENV)/.installed-dev $(REFERENCE)/.installed ## Ask the
 	@$(BIN)/python -m tests.conformance.reference $(REFERENCE)
 
 clean: ## Remove the environment and caches (the data in .greenroom stays)
-	rm -rf $(VENV) .venv-lowest .venv-newest $(REFERENCE) .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf $(VENV) .venv-lowest .venv-newest $(REFERENCE) $(AEGRA) .pytest_cache .ruff_cache .hypothesis build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp says which pyproject.toml and constraints.txt the environment was made from, so that
@@ -139,3 +143,15 @@ $(REFERENCE)/.installed:
 	@$(REFERENCE)/bin/python -m pip install --quiet --disable-pip-version-check \
 	  'langgraph-cli[inmem]' 'langgraph-api==0.16.7'
 	@touch $@
+
+# Without such a Python this does nothing but say so, and the benchmarks leave Aegra out.
+$(AEGRA)/.installed:
+	@for python in $(NEWER); do \
+	  $$python -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null || continue; \
+	  echo "Installing Aegra (Apache 2.0; it is only asked, never read) with $$python ..."; \
+	  $$python -m venv $(AEGRA) || exit 1; \
+	  $(AEGRA)/bin/python -m pip install --quiet --disable-pip-version-check \
+	    'aegra-api==0.11.*' 'aegra-cli==0.11.*' || exit 1; \
+	  touch $@; exit 0; \
+	done; \
+	echo "Aegra is left out: it needs Python 3.12 or newer, and none of $(NEWER) is one." >&2

@@ -25,7 +25,15 @@ from typing import TextIO
 import uvloop
 
 from benchmarks import report
-from benchmarks.subjects import Reference, Server, Subject, makers, reference_python
+from benchmarks.subjects import (
+    NO_AEGRA,
+    Aegra,
+    Reference,
+    Subject,
+    aegra_python,
+    makers,
+    reference_python,
+)
 from benchmarks.workloads import QUICK, WORKLOADS, Scale, Workload
 
 ROOT = Path(__file__).parent.parent
@@ -103,7 +111,7 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="of each workload (default 3; quick: 1)")
     parser.add_argument("--only", help=f"some of: {','.join(WORKLOADS)}")
     parser.add_argument(
-        "--subjects", help="some of: bare,bare-pooled,greenroom,dense,reference,reference-few"
+        "--subjects", help="some of: bare,bare-pooled,greenroom,dense,reference,reference-few,aegra"
     )
     parser.add_argument(
         "--reference",
@@ -155,7 +163,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def measured(options: argparse.Namespace) -> list[str]:
     """Measures; returns the JSON lines, which the file of results also has."""
-    known = makers(cache(lambda: reference_python(options.reference, ROOT)), options.reference_jobs)
+    aegra = aegra_python(ROOT)
+    if aegra is None:
+        print(f"{NO_AEGRA} It is left out.", file=sys.stderr, flush=True)
+    reference = cache(lambda: reference_python(options.reference, ROOT))
+    known = makers(reference, options.reference_jobs, aegra)
     names = chosen(options.subjects, list(known))
     workloads = [WORKLOADS[name] for name in chosen(options.only, list(WORKLOADS))]
     scratch = Path(tempfile.mkdtemp(prefix="greenroom-bench-"))
@@ -177,9 +189,11 @@ def _about(subjects: dict[str, Subject], options: argparse.Namespace, rounds: in
     about["titles"] = {name: subject.title for name, subject in subjects.items()}
     about["rounds"] = rounds
     about["quick"] = bool(options.quick)
-    reference = subjects.get("reference")
-    if isinstance(reference, Server) and isinstance(reference, Reference):
+    reference, aegra = subjects.get("reference"), subjects.get("aegra")
+    if isinstance(reference, Reference):
         about["reference"] = f"langgraph-api {reference.version()}"
+    if isinstance(aegra, Aegra):
+        about["aegra"] = f"aegra-api {aegra.version()}"
     return about
 
 

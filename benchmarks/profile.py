@@ -182,7 +182,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--top", type=int, default=40)
     options = parser.parse_args(arguments)
     out = Path(tempfile.mkdtemp(prefix="greenroom-profile-"))
-    subject = makers(Path, 1)[options.subject](out / "server")
+    subject = makers(Path, 1, None)[options.subject](out / "server")
     assert isinstance(subject, Greenroom)
     watched = profile(subject, options.workload, options.clients, options.seconds, options.top, out)
     asyncio.run(watched)

@@ -147,6 +147,13 @@ ROWS = (
     Row("startup", "warm_s", "start to ready, s", (Bar(limit=12, of=BOTH),)),
     Row("startup", "cold_s", "first start, cold files, s"),
     Row("startup", "stop_s", "stop, s"),
+    Row("cold", "runs_per_s", "8 clients on a cold server, first 3 s, runs/s"),
+    Row(
+        "cold",
+        "overflow_runs_per_s",
+        "the same where a burst may share (`overflow`)",
+        (Bar(limit=60, of=("greenroom",), is_minimum=True),),
+    ),
     Row("memory", "idle_mib", "memory idle (PSS), MiB", (Bar(limit=900, of=BOTH),)),
     Row("memory", "per_actor_mib", "each further run actor, MiB", (Bar(limit=100, of=BOTH[:1]),)),
     Row("stored", "get_run_p95_ms", "1,000,000 runs stored: get a run, p95, ms", READ),
@@ -215,11 +222,11 @@ def _verdicts(row: Row, figures: dict[str, float], subjects: list[str]) -> Itera
 
 def _described(about: About) -> str:
     versions = ", ".join(f"{name} {value}" for name, value in about["versions"].items())
-    reference = f"; reference: {about['reference']}" if "reference" in about else ""
+    others = "".join(f"; {each}: {about[each]}" for each in ("reference", "aegra") if each in about)
     quick = " **Quick run: rough figures.**" if about["quick"] else ""
     return (
         f"{about['date']}: {about['cores']} cores ({about['cpu']}), {about['memory_gib']} GiB,"
-        f" {about['system']}. {versions}{reference}. Medians of {about['rounds']} interleaved"
+        f" {about['system']}. {versions}{others}. Medians of {about['rounds']} interleaved"
         f" rounds.{quick}"
     )
 

@@ -34,6 +34,10 @@ FEW_JOBS = 10
 far fewer that sleep."""
 
 REFERENCE_PACKAGES = ("langgraph-cli[inmem]", "langgraph-api==0.16.7")
+AEGRA = ".venv-aegra"
+NO_AEGRA = (
+    f"Aegra is not in {AEGRA}: 'make {AEGRA}/.installed' installs it, with Python 3.12 or newer."
+)
 
 
 class Connected(Protocol):
@@ -156,7 +160,12 @@ class Server(Subject):
 
     Args:
         scratch: an empty directory, for its data and its log.
+
+    Attributes:
+        health: the path that answers when it is there.
     """
+
+    health = "/ok"
 
     def __init__(self, name: str, title: str, scratch: Path) -> None:
         self.name = name
@@ -218,7 +227,7 @@ class Server(Subject):
         if not self.says_ready(self.log.read_text(errors="replace")):
             return False
         with contextlib.suppress(httpx.HTTPError):
-            return (await http.get("/ok")).status_code == 200
+            return (await http.get(self.health)).status_code == 200
         return False
 
     async def stop(self) -> None:
@@ -316,8 +325,73 @@ class Reference(Server):
         return True
 
     def version(self) -> str:
-        ask = "from importlib.metadata import version as v; print(v('langgraph-api'))"
-        return subprocess.check_output([self._python, "-c", ask], text=True).strip()
+        return _version(self._python, "langgraph-api")
+
+
+class Aegra(Server):
+    """`aegra serve` without Redis, durable in an embedded PostgreSQL like ours.
+
+    Args:
+        python: the Python of the environment in which it is installed.
+    """
+
+    health = "/health"
+
+    def __init__(self, name: str, scratch: Path, python: Path) -> None:
+        super().__init__(name, "Aegra, without Redis", scratch)
+        self._python = python
+        self._embedded: Any = None
+
+    @property
+    def database(self) -> Path:
+        return self.scratch / "pg"
+
+    @property
+    def directory(self) -> Path:
+        return self.scratch / "graphs"
+
+    async def start(self) -> float:
+        """Starts its database, and then the server; only the server's start is measured."""
+        from greenroom.persistence.embedded import start_embedded
+
+        self._embedded = await asyncio.to_thread(start_embedded, self.database)
+        return await super().start()
+
+    async def stop(self) -> None:
+        if self._process is not None:
+            # Whatever is left of a server is killed, and its database is none that ends with it.
+            self.processes = Processes(self._process.pid)
+        await super().stop()
+        embedded, self._embedded = self._embedded, None
+        if embedded is not None:
+            await asyncio.to_thread(embedded.stop)
+
+    def command(self, port: int) -> list[str]:
+        shutil.copytree(GRAPHS, self.directory, dirs_exist_ok=True)
+        return [
+            *(str(self._python.parent / "aegra"), "serve", "--host", "127.0.0.1"),
+            *("--port", str(port), "--config", str(self.directory / "langgraph.json")),
+        ]
+
+    def environment(self) -> dict[str, str]:
+        return {"DATABASE_URL": self._embedded.dsn, "REDIS_BROKER_ENABLED": "false"}
+
+    def says_ready(self, log: str) -> bool:
+        return True
+
+    def version(self) -> str:
+        return _version(self._python, "aegra-api")
+
+
+def _version(python: Path, package: str) -> str:
+    ask = f"from importlib.metadata import version as v; print(v({package!r}))"
+    return subprocess.check_output([python, "-c", ask], text=True).strip()
+
+
+def aegra_python(root: Path) -> Path | None:
+    """Returns the Python with Aegra, or None if it is not installed."""
+    python = root / AEGRA / "bin" / "python"
+    return python if (python.parent / "aegra").exists() else None
 
 
 def reference_python(given: Path | None, root: Path) -> Path:
@@ -332,9 +406,16 @@ def reference_python(given: Path | None, root: Path) -> Path:
     return python
 
 
-def makers(reference: Callable[[], Path], jobs: int) -> dict[str, Callable[[Path], Subject]]:
-    """Returns a constructor per subject, given a scratch directory, in the order of the table."""
-    return {
+def makers(
+    reference: Callable[[], Path], jobs: int, aegra: Path | None
+) -> dict[str, Callable[[Path], Subject]]:
+    """Returns a constructor per subject, given a scratch directory, in the order of the table.
+
+    Args:
+        reference, aegra: the Pythons of their environments; without Aegra it is no subject.
+        jobs: the runs that the reference executes concurrently.
+    """
+    found: dict[str, Callable[[Path], Subject]] = {
         "bare": lambda scratch: Bare(scratch, pooled=False),
         "bare-pooled": lambda scratch: Bare(scratch, pooled=True),
         "greenroom": lambda scratch: Greenroom(
@@ -344,6 +425,9 @@ def makers(reference: Callable[[], Path], jobs: int) -> dict[str, Callable[[Path
         "reference": lambda scratch: Reference("reference", scratch, reference(), jobs),
         "reference-few": lambda scratch: Reference("reference-few", scratch, reference(), FEW_JOBS),
     }
+    if aegra is not None:
+        found["aegra"] = lambda scratch: Aegra("aegra", scratch, aegra)
+    return found
 
 
 def _free_port() -> int:

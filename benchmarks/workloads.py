@@ -214,11 +214,11 @@ async def block(subject: Subject, scale: Scale) -> Figures:
     """Measures a stream of 20 ms per token while another run blocks its loop for 2 s."""
     figures: Figures = {}
     for variant in scale.variants:
-        figures |= await _block(subject, variant, scale.paced_tokens)
+        figures |= await _block(cast(Server, subject), variant, scale.paced_tokens)
     return figures
 
 
-async def _block(subject: Subject, variant: str, tokens: int) -> Figures:
+async def _block(subject: Server, variant: str, tokens: int) -> Figures:
     gaps_ms: list[float] = []
     ok_ms: list[float] = []
     failed = 0
@@ -242,7 +242,7 @@ async def _block(subject: Subject, variant: str, tokens: int) -> Figures:
         async def pings() -> None:
             while not over.is_set():
                 watch = Stopwatch()
-                await api.get("/ok")
+                await api.get(subject.health)
                 ok_ms.append(watch.ms)
                 await asyncio.sleep(0.05)
 
@@ -481,6 +481,38 @@ def _cool() -> None:
                     os.close(file)
 
 
+async def cold(subject: Server, scale: Scale) -> Figures:
+    """Measures the first three seconds of 8 clients of a server that has just started.
+
+    Of Greenroom also where a burst may share processes (``overflow``).
+    """
+    figures = {"runs_per_s": await _first_seconds(subject)}
+    if isinstance(subject, Greenroom):
+        sharing = Greenroom("overflow", "", subject.scratch.with_name("overflow"), "overflow.json")
+        figures["overflow_runs_per_s"] = await _first_seconds(sharing)
+    return figures
+
+
+async def _first_seconds(subject: Server, clients: int = 8, seconds: float = 3.0) -> float:
+    shutil.rmtree(subject.scratch, ignore_errors=True)
+    await subject.start()
+    done = 0
+    try:
+        async with subject.connect(clients) as way:
+            watch = Stopwatch()
+
+            async def client() -> None:
+                nonlocal done
+                while watch.s < seconds:
+                    await _trivial(way)
+                    done += watch.s < seconds
+
+            await asyncio.gather(*(client() for _ in range(clients)))
+    finally:
+        await subject.stop()
+    return done / seconds
+
+
 async def memory(subject: Server, scale: Scale) -> Figures:
     """Measures the memory of all idle processes, and the memory of each further run actor."""
     await subject.start()
@@ -554,7 +586,7 @@ async def items(subject: Greenroom, scale: Scale) -> Figures:
 
 BARES = frozenset({"bare", "bare-pooled"})
 GREENROOMS = frozenset({"greenroom", "dense"})
-SERVERS = GREENROOMS | {"reference"}
+SERVERS = GREENROOMS | {"reference", "aegra"}
 EVERYONE = BARES | SERVERS
 
 WORKLOADS = {
@@ -562,6 +594,7 @@ WORKLOADS = {
     for workload in (
         Workload("startup", startup, SERVERS, alone=True),
         Workload("memory", memory, SERVERS, alone=True),
+        Workload("cold", cold, frozenset({"greenroom", "reference", "aegra"}), alone=True),
         Workload("stored", stored, frozenset({"greenroom"}), alone=True),
         Workload("items", items, frozenset({"greenroom"}), alone=True),
         # Before the pools have grown: an actor that ends meanwhile would show as less than nothing.

@@ -95,10 +95,11 @@ stays. With `serve run serve_app:app`, and on a cluster that you start, it is yo
 ```sh
 export RAY_SERVE_ENABLE_HA_PROXY=1 RAY_SERVE_THROUGHPUT_OPTIMIZED=1
 export RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S=1
-# Not about retries: HAProxy is to notice at once that a client has left, to tell its address, and
-# not to wait for requests whose head does not end.
+# Not about retries: HAProxy is to notice at once that a client has left, to need no more than two
+# open files for a stream, to tell its address, and not to wait for heads that do not end.
 export RAY_SERVE_HAPROXY_RETRY_ON="conn-failure
     no option splice-request
+    no option splice-response
     timeout http-request 10s
     option forwardfor"
 export RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=actors.gateway.impatience.cut_half_requests

@@ -357,4 +357,6 @@ def placement(spec: PlacementSpec) -> str:
     parts += [f"{amount:g} {name}" for name, amount in spec.resources.items()]
     if spec.runs_per_actor > 1:
         parts.append(f"{spec.runs_per_actor} runs an actor")
+    if spec.overflow:
+        parts.append(f"{spec.overflow} more in a burst")
     return ", ".join(parts)

@@ -30,7 +30,12 @@ if TYPE_CHECKING:  # every actor imports this module, and none of them the setti
 
 BLOCKS = (20_000, 30_000)
 PORTS = 32
-HAPROXY_CONNECTIONS = 10_000
+HAPROXY_CONNECTIONS = 20_000
+REQUESTS_AT_ONCE = 1_000_000
+"""How many requests Ray Serve lets a gateway have at once; Serve's default is 5.
+
+A stream is one for its whole life. One beyond them waits without an answer, `/ok` too: so they are
+more than HAProxy can pass on, which takes an open file for each."""
 HALF_REQUEST_S = 10
 """How long the head of a request may take; `actors.gateway.impatience` is for Serve's own proxy."""
 HAPROXY_OWN_FILES = 200
@@ -216,15 +221,14 @@ def haproxy_connections(files: int) -> int:
     """How many connections HAProxy may accept at once; it refuses to start if they do not fit.
 
     Args:
-        files: the limit of its open files. It takes two for each connection, and half a one for
-            the pipes through which it splices.
+        files: the limit of its open files. It takes two for each connection.
     """
-    return min(HAPROXY_CONNECTIONS, (files - HAPROXY_OWN_FILES) * 2 // 5)
+    return min(HAPROXY_CONNECTIONS, (files - HAPROXY_OWN_FILES) // 2)
 
 
 def files_for(connections: int) -> int:
     """The limit of open files with which HAProxy may accept so many connections."""
-    return connections * 5 // 2 + HAPROXY_OWN_FILES
+    return connections * 2 + HAPROXY_OWN_FILES
 
 
 def _haproxy_environment(settings: Settings) -> dict[str, str]:
@@ -252,8 +256,10 @@ def _haproxy_environment(settings: Settings) -> dict[str, str]:
         # the second heartbeat: `on_disconnect: "cancel"` would take ten seconds. There is no
         # variable for it, so this one adds a line behind its own option in the template. Nor is
         # there one for requests whose head does not end, of which HAProxy has no limit by itself.
+        # Answers are not spliced either: it gains nothing for events, and the pipes take a fifth of
+        # the open files, that is, of the streams that may be open.
         "RAY_SERVE_HAPROXY_RETRY_ON": (
-            "conn-failure\n    no option splice-request"
+            "conn-failure\n    no option splice-request\n    no option splice-response"
             f"\n    timeout http-request {HALF_REQUEST_S}s"
             # Gateways see the address of the client, not that of HAProxy.
             "\n    option forwardfor"

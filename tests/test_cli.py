@@ -449,8 +449,8 @@ def test_the_curl_talks_to_the_first_graph_that_can_chat() -> None:
 
 
 def test_a_placement_names_only_what_is_asked_for() -> None:
-    spec = PlacementSpec(num_gpus=1, runs_per_actor=10, resources={"tpu": 2})
-    assert placement(spec) == "0.5 CPU, 1 GPU, 2 tpu, 10 runs an actor"
+    spec = PlacementSpec(num_gpus=1, runs_per_actor=10, overflow=5, resources={"tpu": 2})
+    assert placement(spec) == "0.5 CPU, 1 GPU, 2 tpu, 10 runs an actor, 5 more in a burst"
 
 
 def test_a_placement_that_allows_fewer_actors_than_there_are_registries_is_named() -> None:

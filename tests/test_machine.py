@@ -23,6 +23,7 @@ from greenroom.checks import LEAST_FILES, check_open_files
 from greenroom.core.errors import ConfigurationError
 from greenroom.environment import (
     HAPROXY_CONNECTIONS,
+    REQUESTS_AT_ONCE,
     apply_ray_environment,
     haproxy_connections,
     haproxy_dir,
@@ -289,6 +290,11 @@ def test_haproxy_accepts_as_many_connections_as_there_are_files_for() -> None:
     (note,) = few_connections(LEAST_FILES)
     assert f"accepts {haproxy_connections(LEAST_FILES)} connections" in note
     assert few_connections(int(note.rstrip(".").rsplit(" ", 1)[1])) == []
+
+
+def test_a_gateway_takes_more_requests_than_haproxy_can_pass_on() -> None:
+    """Ray Serve has those beyond wait without an answer: a stream too many silenced the server."""
+    assert REQUESTS_AT_ONCE > machine.MOST_FILES
 
 
 # --- what is said when HAProxy does not start -----------------------------------------------------

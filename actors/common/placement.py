@@ -35,6 +35,7 @@ class PoolSpec:
         graphs: the ids of the graphs that the actors load.
         version: the version of their code; actors of another version are not adopted.
         runs_per_actor: the number of runs that one actor executes at once.
+        overflow: the number of runs that it executes beyond that while more actors may come.
         warm: the number of free actors that are kept ready.
         max_actors: the limit of this pool's actors; of several registries, each one's share.
         num_cpus, num_gpus, resources: the resources that Ray reserves for one actor.
@@ -48,6 +49,7 @@ class PoolSpec:
     graphs: tuple[str, ...]
     version: str = ""
     runs_per_actor: int = 1
+    overflow: int = 0
     warm: int = 2
     max_actors: int = 8
     num_cpus: float = 0.0
@@ -57,6 +59,11 @@ class PoolSpec:
     labels: tuple[tuple[str, str], ...] = ()
     memory_mib: int = 0
     max_runs: int = 0
+
+    @property
+    def isolates(self) -> bool:
+        """Whether an actor never executes more than one run at a time."""
+        return self.runs_per_actor == 1 and not self.overflow
 
     @property
     def is_scarce(self) -> bool:

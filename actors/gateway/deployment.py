@@ -20,6 +20,7 @@ from actors.gateway.runtime import RayRuntime
 from actors.registries import find_registries
 from greenroom import tracing
 from greenroom.core.access import Authenticator
+from greenroom.environment import REQUESTS_AT_ONCE
 from greenroom.graphs.configuration import Configuration
 from greenroom.graphs.encryption import load_sealing
 from greenroom.http.app import create_app, drain
@@ -31,8 +32,6 @@ from greenroom.settings import Settings
 DATABASE_CONNECTIONS = 4
 STATEMENT_TIMEOUT_S = 10.0
 """Without it a few slow searches would occupy all connections and stop every route."""
-MAX_ONGOING_REQUESTS = 10_000
-"""A stream is one ongoing request for its whole life; Serve's default is 5."""
 STARTS = 20
 """How often a gateway is started until its failure is the server's: Serve's own number."""
 STARTS_WITH_CUSTOM = 3
@@ -171,7 +170,7 @@ def application(settings: Settings, setup: RegistrySetup, *, nodes: int = 1) -> 
         name="gateway",
         num_replicas=replicas,
         max_constructor_retry_count=STARTS_WITH_CUSTOM if custom else STARTS,
-        max_ongoing_requests=MAX_ONGOING_REQUESTS,
+        max_ongoing_requests=REQUESTS_AT_ONCE,
         graceful_shutdown_timeout_s=2.0,
         graceful_shutdown_wait_loop_s=0.5,
         health_check_period_s=5.0,

@@ -87,7 +87,7 @@ def _pools(parts: list[Row]) -> list[Row]:
         if known is None:
             found[each["name"]] = dict(each)
             continue
-        for number in ("actors", "idle", "busy", "starting", "limit"):
+        for number in ("actors", "idle", "busy", "starting", "limit", "overflowing"):
             known[number] += each[number]
     return [*found.values()]
 

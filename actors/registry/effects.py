@@ -113,7 +113,8 @@ class Effects:
                 case Claim():
                     # Perhaps it was cancelled while the effects before it became durable.
                     if self._pools.knows(run.graph_id) and lane.is_waiting(run.run_id):
-                        actor = self._slots.claim(run.run_id, run.graph_id)
+                        apart = run.attempt > 0  # taken up by a new registry after a loss
+                        actor = self._slots.claim(run.run_id, run.graph_id, apart=apart)
                         if actor is not None:
                             self._granted(run.run_id, actor)
                 case Cancel():

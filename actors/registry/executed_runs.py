@@ -24,7 +24,7 @@ class Executed:
     """A run that is executed.
 
     Attributes:
-        isolated: whether the actor executes one run at a time.
+        isolated: whether the actor never executes more than one run at a time.
         threads: the thread of each run that the actor executes, by run.
     """
 
@@ -62,6 +62,6 @@ async def executed(context: Context, thread_id: str, run_id: str) -> Executed:
         actor=actor,
         attempt=placement.attempt,
         process=process,
-        isolated=pool.spec.runs_per_actor == 1,
+        isolated=pool.spec.isolates,
         threads={each.run_id: each.thread_id for each in (run, *beside) if each is not None},
     )

@@ -28,7 +28,8 @@ from actors.common.setup import RegistrySetup
 from actors.common.tasks import Tasks
 from actors.registry.deliveries import Deliveries
 from actors.registry.inspecting import Inspectors
-from actors.registry.pool import ActorPool, MemberState
+from actors.registry.members import MemberState
+from actors.registry.pool import ActorPool
 from actors.registry.pool_specs import inspector_spec
 from actors.registry.pools import IDLE_S, ActorPools
 from actors.registry.pulse import Pulse
@@ -195,7 +196,7 @@ class Keeper:
         if pool is None:
             await self.kill(name)
             return {}
-        pool.adopt(name, [run_id for run_id, _ in runs], now_s=time.monotonic())
+        pool.adopt(name, dict(runs), now_s=time.monotonic())
         self.pools.add_actor(name, pool)
         self.tasks.spawn(self._watch(name))
         return {run_id: (name, attempt) for run_id, attempt in runs}
@@ -302,7 +303,12 @@ class Keeper:
         pool = self.pools.remove_actor(name)
         if pool is None:
             return
-        for run_id in pool.died(name, now_s=time.monotonic(), blameless=blameless):
+        runs = pool.died(name, now_s=time.monotonic(), blameless=blameless)
+        if len(runs) > 1 and note is not None:
+            # Nobody knows which of them it was: each has another attempt.
+            self.pulse.died(name, note)
+            note = None
+        for run_id in runs:
             self._lost(run_id, name, note)
         self.wake()
 

@@ -15,7 +15,8 @@ from actors.calls.names import registry_name
 from actors.common.actor_process import here
 from actors.registry.context import Context
 from actors.registry.in_flight import Run
-from actors.registry.pool import ActorPool, MemberState
+from actors.registry.members import MemberState
+from actors.registry.pool import ActorPool
 from greenroom.core.lifecycle import State
 
 
@@ -45,6 +46,8 @@ def _pool(pool: ActorPool) -> dict[str, Any]:
         "name": pool.label,
         "graphs": [*pool.spec.graphs],
         "runs_per_actor": pool.spec.runs_per_actor,
+        "overflow": pool.spec.overflow,
+        "overflowing": pool.overflowing,
         "actors": len(members),
         "idle": len(ready) - busy,
         "busy": busy,

@@ -7,8 +7,10 @@ performs the decisions of `wanted` and `surplus`, and reports the results to the
                     │                  │ └─retire──> retiring ──last run ends──> (stopped)
                     └──died──> (gone) <┘ died
 
-A run without a slot waits, first come first served per placement. A failed start is repeated after
-a growing pause, so that a graph that kills its process cannot keep a machine busy with starts.
+A run without a slot waits, first come first served per placement. With `overflow` it shares an
+actor instead, beyond its slots, as long as more actors may come; the pool starts them as for a run
+that waits. A run that lost its actor shares none in this way. A failed start is repeated after a
+growing pause, so that a graph that kills its process cannot keep a machine busy with starts.
 
 `ActorPool.renew` begins a new generation, since the code of the graphs has changed. The actors of
 the old one execute runs until an actor of the new one is ready, and stop after their last run. If
@@ -19,19 +21,14 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from enum import StrEnum
+from itertools import islice
 
 from actors.common.placement import PoolSpec
+from actors.registry.members import Member, Members, MemberState, Placing, slots_of
 
 START_BACKOFF_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
-
-
-class MemberState(StrEnum):
-    STARTING = "starting"
-    READY = "ready"
-    RETIRING = "retiring"
 
 
 class Renewal(StrEnum):
@@ -40,25 +37,6 @@ class Renewal(StrEnum):
     UNDER_WAY = "under way"
     DONE = "done"
     FAILED = "failed"
-
-
-@dataclass(slots=True)
-class Member:
-    """One actor of a pool.
-
-    Attributes:
-        generation: the code that it has loaded, as counted by `ActorPool.renew`.
-        runs: the ids of the runs that occupy its slots.
-        served: the number of runs that have left it.
-        idle_since_s: the time since which it has no run.
-    """
-
-    name: str
-    state: MemberState
-    generation: int = 0
-    runs: set[str] = field(default_factory=set)
-    served: int = 0
-    idle_since_s: float = 0.0
 
 
 class ActorPool:
@@ -95,8 +73,9 @@ class ActorPool:
         self._patience_s = patience_s
         self._short_since_s: float | None = None
         self._witness: tuple[str, float] | None = None
-        self.members: dict[str, Member] = {}
+        self.members = Members(spec)
         self.waiting: deque[str] = deque()
+        self._placing = Placing(spec, self.members)
         self.failed_starts = 0
         self.problem = ""
         self._not_before_s = 0.0
@@ -106,11 +85,11 @@ class ActorPool:
     @property
     def starts(self) -> int:
         """The number of actors that are starting."""
-        return sum(1 for m in self.members.values() if m.state is MemberState.STARTING)
+        return self.members.starting
 
     @property
     def has_ready(self) -> bool:
-        return any(member.state is MemberState.READY for member in self.members.values())
+        return self.members.ready > 0
 
     @property
     def label(self) -> str:
@@ -121,7 +100,7 @@ class ActorPool:
     def free_slots(self) -> int:
         """The number of runs that could start now."""
         ready = (each for each in self.members.values() if each.state is MemberState.READY)
-        return sum(max(0, self._slots_of(member) - len(member.runs)) for member in ready)
+        return sum(max(0, slots_of(member, self.spec) - len(member.runs)) for member in ready)
 
     @property
     def renewal(self) -> Renewal | None:
@@ -135,39 +114,47 @@ class ActorPool:
 
     # --- runs ----------------------------------------------------------------------------------
 
-    def claim(self, run_id: str) -> str | None:
+    def claim(self, run_id: str, *, apart: bool = False) -> str | None:
         """Claims a slot for a run.
+
+        Args:
+            apart: whether the run never shares an actor beyond its slots.
 
         Returns:
             the name of the actor; None if the run must wait, at the end of the queue.
         """
         self._claimed = True
-        member = None if self.waiting else self._free_member()
-        if member is None:
+        if apart:
+            self._placing.apart.add(run_id)
+        name = None if self.waiting else self._place(run_id)
+        if name is None:
             self.waiting.append(run_id)
-            return None
-        self._occupy(member, run_id)
-        return member.name
+        return name
 
     def claim_again(self, run_id: str) -> str | None:
-        """Like `claim`, but ahead of the queue: the run lost its slot with its actor."""
+        """Like `claim`, but ahead of the queue and apart: the run lost its slot with its actor."""
         self._claimed = True
-        member = self._free_member()
-        if member is None:
+        self._placing.apart.add(run_id)
+        name = self._place(run_id)
+        if name is None:
             self.waiting.appendleft(run_id)
-            return None
-        self._occupy(member, run_id)
-        return member.name
+        return name
 
-    def adopt(self, name: str, run_ids: Iterable[str], *, now_s: float) -> None:
-        """Adds an actor of an earlier registry, with the runs that it executes."""
-        self.members[name] = Member(name, MemberState.READY, runs=set(run_ids), idle_since_s=now_s)
+    def adopt(self, name: str, attempts: Mapping[str, int], *, now_s: float) -> None:
+        """Adds an actor of an earlier registry.
+
+        Args:
+            attempts: the runs that it executes, each with the number of its attempt.
+        """
+        self.members.add(Member(name, MemberState.READY, runs={*attempts}, idle_since_s=now_s))
+        self._placing.apart |= {run_id for run_id, attempt in attempts.items() if attempt > 1}
 
     def leave(self, run_id: str) -> None:
         """Removes a waiting run from the queue."""
         if run_id in self.waiting:
             self.waiting.remove(run_id)
             self._left(run_id)
+            self._placing.forget((run_id,))
 
     def release(self, name: str, run_id: str, *, now_s: float) -> list[tuple[str, str]]:
         """Frees the slot of a run that has left its actor.
@@ -177,12 +164,8 @@ class ActorPool:
         """
         member = self.members.get(name)
         if member is not None and run_id in member.runs:
-            member.runs.discard(run_id)
-            member.served += 1
-            if not member.runs:
-                member.idle_since_s = now_s
-            if self.spec.max_runs and member.served >= self.spec.max_runs:
-                member.state = MemberState.RETIRING
+            self.members.leave(member, run_id, now_s=now_s)
+            self._placing.forget((run_id,))
         return self.grants()
 
     def hand_on(self, name: str, run_id: str, *, now_s: float) -> list[tuple[str, str]]:
@@ -195,36 +178,24 @@ class ActorPool:
     def grants(self) -> list[tuple[str, str]]:
         """Gives free slots to waiting runs, in order; returns ``(run, actor)`` pairs."""
         granted: list[tuple[str, str]] = []
-        while self.waiting:
-            member = self._free_member()
-            if member is None:
-                break
+        while self.waiting and (name := self._place(self.waiting[0])) is not None:
             run_id = self.waiting.popleft()
             self._left(run_id)
-            self._occupy(member, run_id)
-            granted.append((run_id, member.name))
+            granted.append((run_id, name))
         return granted
 
-    def _occupy(self, member: Member, run_id: str) -> None:
-        member.runs.add(run_id)
+    def _place(self, run_id: str) -> str | None:
+        return self._placing.place(run_id, may_share=self._may_grow)
 
-    def _free_member(self) -> Member | None:
-        """Returns the fullest actor with a free slot, so that other actors become idle and stop."""
-        best: Member | None = None
-        for member in self.members.values():
-            if member.state is not MemberState.READY:
-                continue
-            if len(member.runs) >= self._slots_of(member):
-                continue
-            if best is None or len(member.runs) > len(best.runs):
-                best = member
-        return best
+    @property
+    def _may_grow(self) -> bool:
+        stays = self._renewal is Renewal.FAILED and self.serves_old_code
+        return bool(self.starts) or (not stays and len(self.members) < self.spec.max_actors)
 
-    def _slots_of(self, member: Member) -> int:
-        slots = self.spec.runs_per_actor
-        if self.spec.max_runs:
-            slots = min(slots, self.spec.max_runs - member.served)
-        return slots
+    @property
+    def overflowing(self) -> int:
+        """The number of runs that share an actor beyond its slots."""
+        return self._placing.overflowing
 
     # --- actors --------------------------------------------------------------------------------
 
@@ -232,7 +203,7 @@ class ActorPool:
         """Returns the number of free actors to keep ready now."""
         if self._warm_for_s is None:
             return self.spec.warm
-        if self._claimed or self.waiting or any(m.runs for m in self.members.values()):
+        if self._claimed or self.waiting or self.members.busy:
             self._claimed, self._used_s = False, now_s
         return self.spec.warm if now_s - self._used_s < self._warm_for_s else 0
 
@@ -241,21 +212,22 @@ class ActorPool:
         free."""
         if now_s < self._not_before_s:
             return 0
-        live = [m for m in self.members.values() if m.state is not MemberState.RETIRING]
-        room = self.spec.max_actors - len(self.members)
-        starting = self.starts
+        members = self.members
+        live = len(members) - members.retiring
+        room = self.spec.max_actors - len(members)
         if self._renewal is Renewal.UNDER_WAY:
             # One at first, beyond the limit if need be: the actors of the old code leave for it.
-            return 0 if any(not self._is_old(m) for m in live) else 1
+            new = (m for m in members.values() if not self._is_old(m))
+            return 0 if any(m.state is not MemberState.RETIRING for m in new) else 1
         if self._renewal is Renewal.FAILED and self.serves_old_code:
             return 0  # waiting runs get the slots of the old code
-        for_waiting = -(-len(self.waiting) // self.spec.runs_per_actor)
-        free = sum(1 for m in live if m.state is MemberState.READY and not m.runs)
-        missing = max(0, min(room, for_waiting + self.warm(now_s=now_s) - free - starting))
+        for_waiting = -(-(len(self.waiting) + self._placing.unserved) // self.spec.runs_per_actor)
+        coming = len(members.idle) + members.starting
+        missing = max(0, min(room, for_waiting + self.warm(now_s=now_s) - coming))
         if not missing or not live:
             self._short_since_s = self._witness = None
             return missing
-        if self.waiting and len(self.members) >= self._eager_limit:
+        if self.waiting and len(members) >= self._eager_limit:
             # Watches one waiting run: if it gets its slot in time, no earlier run waited longer.
             if self._witness is None:
                 self._witness = self.waiting[-1], now_s
@@ -284,9 +256,9 @@ class ActorPool:
         self._renewal = Renewal.UNDER_WAY
         if self.spec.is_scarce:
             # There may be no room for one more, so the old ones leave first.
-            for member in self.members.values():
+            for member in [*self.members.values()]:
                 if member.state is MemberState.READY:
-                    member.state = MemberState.RETIRING
+                    self.members.change(member, MemberState.RETIRING)
         self.failed_starts = 0
         self._not_before_s = 0.0
 
@@ -294,21 +266,22 @@ class ActorPool:
         return member.generation < self._generation
 
     def starting(self, name: str) -> None:
-        self.members[name] = Member(name, MemberState.STARTING, self._generation)
+        self.members.add(Member(name, MemberState.STARTING, self._generation))
 
     def ready(self, name: str, *, now_s: float) -> list[tuple[str, str]]:
         """Marks an actor that has loaded its graphs; returns ``(run, actor)`` pairs to start."""
         member = self.members.get(name)
         if member is not None and member.state is MemberState.STARTING:
-            member.state = MemberState.READY
             member.idle_since_s = now_s
+            self.members.change(member, MemberState.READY)
             self.failed_starts = 0
             if self._renewal is not None and not self._is_old(member):
                 self._renewal = Renewal.DONE
             if self._renewal is Renewal.DONE:
-                for each in self.members.values():
+                for each in [*self.members.values()]:
                     if each.state is MemberState.READY and self._is_old(each):
-                        each.state = MemberState.RETIRING
+                        self.members.change(each, MemberState.RETIRING)
+            self._placing.has_come(self.spec.runs_per_actor)
         return self.grants()
 
     def died(self, name: str, *, now_s: float, blameless: bool = False) -> set[str]:
@@ -317,9 +290,10 @@ class ActorPool:
         Args:
             blameless: the death does not count as a failed start, because the whole node died.
         """
-        member = self.members.pop(name, None)
+        member = self.members.remove(name)
         if member is None:
             return set()
+        self._placing.forget(member.runs)
         if member.state is MemberState.STARTING and not blameless:
             if self._renewal is Renewal.UNDER_WAY and not self._is_old(member):
                 self._renewal = Renewal.FAILED
@@ -334,7 +308,7 @@ class ActorPool:
         """Marks an actor for its stop: it gets no more runs and stops when it has none left."""
         member = self.members.get(name)
         if member is not None:
-            member.state = MemberState.RETIRING
+            self.members.change(member, MemberState.RETIRING)
 
     def surplus(self, *, now_s: float, idle_s: float) -> list[str]:
         """Returns the actors to stop: retiring actors without runs, and idle actors beyond the warm
@@ -345,17 +319,15 @@ class ActorPool:
         Args:
             idle_s: how many seconds a surplus actor must be idle.
         """
-        gone = [
-            m.name for m in self.members.values() if m.state is MemberState.RETIRING and not m.runs
-        ]
-        idle = sorted(
-            (m for m in self.members.values() if m.state is MemberState.READY and not m.runs),
-            key=lambda m: m.idle_since_s,
-        )
+        gone = [*self.members.left]
+        idle = self.members.idle
         spare = len(idle) - self.warm(now_s=now_s)
-        gone += [m.name for m in idle[: max(0, spare)] if now_s - m.idle_since_s >= idle_s]
+        for member in islice(idle.values(), max(0, spare)):
+            if now_s - member.idle_since_s < idle_s:
+                break
+            gone.append(member.name)
         return gone
 
     def stopped(self, name: str) -> None:
         """Removes an actor that the registry has stopped."""
-        self.members.pop(name, None)
+        self.members.remove(name)

@@ -28,6 +28,7 @@ def pool_spec(placement: PlacementSpec, setup: RegistrySetup) -> PoolSpec:
         graphs=(),
         version=setup.version,
         runs_per_actor=placement.runs_per_actor,
+        overflow=placement.overflow,
         warm=setup.shard.share(placement.warm),
         max_actors=setup.shard.share(placement.max_actors or setup.default_max_actors),
         num_cpus=placement.num_cpus,

@@ -24,9 +24,13 @@ class Slots:
         self._granted = granted
         self._wake = wake
 
-    def claim(self, run_id: str, graph_id: str) -> str | None:
-        """Claims a slot; returns the actor, or None if the run waits for ``granted``."""
-        name = self._pools.of_graph(graph_id).claim(run_id)
+    def claim(self, run_id: str, graph_id: str, *, apart: bool = False) -> str | None:
+        """Claims a slot; returns the actor, or None if the run waits for ``granted``.
+
+        Args:
+            apart: as of `ActorPool.claim`.
+        """
+        name = self._pools.of_graph(graph_id).claim(run_id, apart=apart)
         self._wake()
         return name
 

@@ -32,6 +32,7 @@ from greenroom.persistence import (
 )
 from greenroom.persistence.database import Pool
 from greenroom.persistence.records import delete_expired_items
+from greenroom.persistence.sweep_positions import SweepPositions
 
 log = logging.getLogger("greenroom.sweeping")
 
@@ -72,9 +73,11 @@ class Sweeper:
         self._is_finished = False
         self._items_swept_s = -math.inf
         self._threads_swept_s = -math.inf
-        self._swept_s: float | None = None
-        """The start of the last complete sweep: later sweeps look only at runs that ended after it
-        (less `OVERLAP_S`). None: look at all runs."""
+        self._complete_s: float | None = None
+        """The start of the last sweep for threads that left none; the first one looks at all."""
+        self._positions: SweepPositions | None = None
+        self._trimmed_s: float | None = None
+        """The start of the last complete sweep for logs that are too large."""
 
     async def keep(self) -> None:
         """Sweeps at each interval; never ends."""
@@ -98,32 +101,22 @@ class Sweeper:
             return
         await self._finish_migrations()
         begun_s = time.monotonic()
-        within_s = begun_s - self._swept_s + OVERLAP_S if self._swept_s is not None else None
-        tails_left = await _in_batches(
-            lambda: tails.delete_expired(
-                self._pool, self._setup.resumable_ttl_s, max_runs=BATCH, within_s=within_s
-            )
+        await self._sweep_ended(
+            "events",
+            self._setup.resumable_ttl_s,
+            lambda ttl_s, within_s: tails.delete_expired(
+                self._pool, ttl_s, max_runs=BATCH, within_s=within_s
+            ),
         )
-        logs_left = await _in_batches(
-            lambda: tails.delete_expired(
-                self._pool, self._log_ttl_s, max_runs=BATCH, within_s=within_s, logged=True
-            )
+        await self._sweep_ended(
+            "logs",
+            self._log_ttl_s,
+            lambda ttl_s, within_s: tails.delete_expired(
+                self._pool, ttl_s, max_runs=BATCH, within_s=within_s, logged=True
+            ),
         )
-        logs_left |= await _in_batches(
-            lambda: logged_runs.trim(
-                self._pool,
-                self._setup.event_log_max_bytes,
-                within_s=within_s or self._log_ttl_s,
-                max_runs=BATCH,
-            )
-        )
-        heads_left = await _in_batches(
-            lambda: upkeep.delete_saved_heads(
-                self._pool, SAVED_HEADS_KEPT_S, max_runs=BATCH, within_s=within_s
-            )
-        )
-        if not tails_left and not logs_left and not heads_left:
-            self._swept_s = begun_s
+        await self._trim_logs()
+        await self._sweep_ended("heads", SAVED_HEADS_KEPT_S, self._delete_heads)
         webhooks_kept_s = max(WEBHOOKS_KEPT_S, self._setup.webhooks.kept_s)
         await _in_batches(
             lambda: outbox.delete_finished(self._pool, webhooks_kept_s, max_rows=BATCH)
@@ -141,6 +134,43 @@ class Sweeper:
             left = await _in_batches(lambda: delete_expired_items(self._pool, max_rows=BATCH))
             if not left:
                 self._items_swept_s = begun_s
+
+    async def _sweep_ended(
+        self, kind: str, ttl_s: float, delete: Callable[[float, float | None], Awaitable[int]]
+    ) -> None:
+        """Deletes what runs have left that ended more than ``ttl_s`` seconds ago.
+
+        It looks only at runs that ended since the last complete sweep of the kind, which the
+        database knows beyond a restart (less `OVERLAP_S`); without one, at all that have left
+        something.
+
+        Args:
+            delete: one batch, given ``ttl_s`` and how many seconds before that runs ended.
+        """
+        if self._positions is None:
+            self._positions = await SweepPositions.stored(self._pool)
+        positions, due_s = self._positions, time.monotonic() - ttl_s
+        within_s = _since(positions.of(kind), due_s)
+        if not await _in_batches(lambda: delete(ttl_s, within_s)):
+            await positions.advance(kind, due_s)
+
+    async def _delete_heads(self, ttl_s: float, within_s: float | None) -> int:
+        deleted = await upkeep.delete_saved_heads(
+            self._pool, ttl_s, max_runs=BATCH, within_s=within_s
+        )
+        return 0 if within_s is None else deleted  # without it none is left
+
+    async def _trim_logs(self) -> None:
+        begun_s = time.monotonic()
+        since_s = self._trimmed_s
+        within_s = self._log_ttl_s if since_s is None else begun_s - since_s + OVERLAP_S
+        left = await _in_batches(
+            lambda: logged_runs.trim(
+                self._pool, self._setup.event_log_max_bytes, within_s=within_s, max_runs=BATCH
+            )
+        )
+        if not left:
+            self._trimmed_s = begun_s
 
     @property
     def _log_ttl_s(self) -> float:
@@ -161,11 +191,15 @@ class Sweeper:
         begun_s, left = time.monotonic(), self._setup.thread_sweep_limit
         if begun_s - self._threads_swept_s < self._setup.thread_sweep_s:
             return
+        ttl_s, shard = self._setup.thread_ttl_s, self._setup.shard
+        within_s = _since(self._complete_s, begun_s)
         while left > 0:
             batch = min(BATCH, left)
             expired = await upkeep.expired_threads(
-                self._pool, self._setup.thread_ttl_s, limit=batch, shard=self._setup.shard
+                self._pool, ttl_s, limit=batch, shard=shard, within_s=within_s
             )
+            if not expired:
+                self._complete_s = begun_s
             ended = 0
             for thread in expired:
                 try:
@@ -194,6 +228,11 @@ class Sweeper:
             self._meter.count(metrics.FREED_CHECKPOINTS, outcome, by=freed)
             self._meter.count(metrics.FREED_BYTES, outcome, by=max(0, before.bytes - after.bytes))
         return True
+
+
+def _since(position_s: float | None, due_s: float) -> float | None:
+    """Returns how many seconds before ``due_s`` a sweep begins; None for one that looks at all."""
+    return None if position_s is None else max(0.0, due_s - position_s) + OVERLAP_S
 
 
 async def _in_batches(step: Callable[[], Awaitable[int]]) -> bool:

@@ -61,7 +61,7 @@ EARLY_KEPT = 256
 
 
 class RunActor(Readable):
-    """Executes up to ``spec.runs_per_actor`` runs at once; the registry chooses them.
+    """Executes up to ``runs_per_actor + overflow`` runs at once; the registry chooses them.
 
     `prepare` does the work that may fail: an actor whose ``__init__`` raises is dead for good.
 
@@ -143,7 +143,7 @@ class RunActor(Readable):
         written = [name for name in self._setup.spec.graphs if name in configuration.graphs]
         for graph_id in written:
             self._graphs[graph_id] = load_graph(configuration, graph_id)
-        processes = 1 if self._setup.spec.runs_per_actor == 1 else 4
+        processes = 1 if self._setup.spec.isolates else 4
         self._pool = await open_pool(
             self._setup.dsn,
             application_name=f"greenroom:{self._setup.name}",
@@ -203,7 +203,7 @@ class RunActor(Readable):
         pool = self._connections
         return Deps(
             actor=self._setup.name,
-            isolated=self._setup.spec.runs_per_actor == 1,
+            isolated=self._setup.spec.isolates,
             timeouts_s=self._setup.timeouts_s,
             faults=self._faults,
             threads=self._threads,

@@ -36,7 +36,7 @@ class Deps:
 
     Attributes:
         actor: the actor's name.
-        isolated: whether the actor executes one run at a time.
+        isolated: whether the actor never executes more than one run at a time.
         timeouts_s: the time-out of an attempt in seconds, by graph; an absent graph has none.
         threads: the threads of synchronous nodes.
         graph_of: returns the graph of an id; may raise `NotFound`.

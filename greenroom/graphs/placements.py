@@ -16,6 +16,7 @@ class PlacementSpec:
 
     Attributes:
         runs_per_actor: how many runs share one process; 1 isolates each.
+        overflow: how many more runs a process takes while more processes may come; 0 means none.
         warm: idle actors to keep ready.
         max_actors: upper bound of actors with this placement; 0 leaves it to the server's settings.
         num_cpus: CPUs that Ray reserves per actor.
@@ -31,6 +32,7 @@ class PlacementSpec:
     """
 
     runs_per_actor: int = 1
+    overflow: int = 0
     warm: int = 1
     max_actors: int = 0
     num_cpus: float = 0.5
@@ -73,7 +75,26 @@ def parse_placement(value: Any, base: PlacementSpec, where: str) -> PlacementSpe
         else:
             whole = isinstance(known[key], int)
             known[key] = _number(item, f"{where}.{key}", whole=whole, least=MINIMUM.get(key, 0))
-    return PlacementSpec(**known)
+    found = PlacementSpec(**known)
+    _check_overflow(found, where)
+    return found
+
+
+def _check_overflow(spec: PlacementSpec, where: str) -> None:
+    if not spec.overflow:
+        return
+    if spec.max_actors == 1:
+        raise ConfigurationError(
+            f"'{where}' has 'overflow' {spec.overflow} and 'max_actors' 1: no more processes could"
+            " come, so none would overflow. Raise 'max_actors', or let runs share for good with"
+            " 'runs_per_actor'."
+        )
+    if 0 < spec.max_runs_per_actor_life <= spec.runs_per_actor:
+        raise ConfigurationError(
+            f"'{where}' has 'overflow' {spec.overflow} and 'max_runs_per_actor_life'"
+            f" {spec.max_runs_per_actor_life}: a process would be replaced before it could take"
+            " more runs. Raise 'max_runs_per_actor_life', or take 'overflow' out."
+        )
 
 
 def _number(value: Any, where: str, *, whole: bool, least: int) -> int | float:

@@ -7,6 +7,7 @@ differs for each row.
 from __future__ import annotations
 
 from typing import LiteralString, NamedTuple
+from uuid import UUID
 
 from greenroom.core.limits import REACH_S
 from greenroom.core.sharding import WHOLE, Shard
@@ -18,6 +19,23 @@ _DEFAULT = "updated_at < now() - make_interval(secs => %(default_ttl_s)s)"
 
 
 _STRATEGY = "coalesce(ttl_strategy, 'delete')"
+
+
+PAGE = 1000
+"""How many runs one statement examines at most, where a sweep looks at all."""
+
+_DELETE_HEADS: LiteralString = """
+    WITH done AS (
+        SELECT r.run_id FROM greenroom.runs r
+        WHERE {which}
+            AND r.status NOT IN ('pending', 'running')
+            AND r.updated_at < now() - make_interval(secs => %(older_than_s)s)
+            AND (SELECT true FROM greenroom.runs newer WHERE newer.thread_id = r.thread_id
+                AND newer.attempt > 0 AND newer.admitted > r.admitted LIMIT 1)
+        LIMIT %(max_runs)s),
+    writes AS (DELETE FROM greenroom.saved_writes w USING done WHERE w.run_id = done.run_id),
+    heads AS (DELETE FROM greenroom.saved_heads h USING done WHERE h.run_id = done.run_id)
+    SELECT run_id FROM done"""
 
 
 class Expired(NamedTuple):
@@ -35,13 +53,20 @@ class Size(NamedTuple):
 
 
 async def expired_threads(
-    pool: Pool, default_ttl_s: float | None, *, limit: int, shard: Shard = WHOLE
+    pool: Pool,
+    default_ttl_s: float | None,
+    *,
+    limit: int,
+    shard: Shard = WHOLE,
+    within_s: float | None = None,
 ) -> list[Expired]:
     """Returns the shard's expired threads without an unfinished run, the longest expired first.
 
     Args:
         default_ttl_s: the time to live in seconds of threads without one, from their last change;
             None keeps them for ever.
+        within_s: of those consider only threads whose time was over at most that many seconds ago;
+            None considers all.
     """
     sql = (
         f"(SELECT thread_id, {_STRATEGY} AS strategy, expires_at AS since FROM greenroom.threads"
@@ -49,15 +74,19 @@ async def expired_threads(
         " ORDER BY expires_at LIMIT %(limit)s)"
     )
     if default_ttl_s is not None:
+        due = f"{_DEFAULT} AND ttl_minutes IS NULL"
+        if within_s is not None:
+            since = "make_interval(secs => %(default_ttl_s)s + %(within_s)s)"
+            due += f" AND updated_at >= now() - {since}"
         sql += (
             " UNION ALL (SELECT thread_id, 'delete', updated_at AS since FROM greenroom.threads"
-            f" WHERE {_DEFAULT} AND ttl_minutes IS NULL AND status <> 'busy' AND {is_of(shard)}"
+            f" WHERE {due} AND status <> 'busy' AND {is_of(shard)}"
             " ORDER BY updated_at LIMIT %(limit)s)"
         )
     rows = await rows_of(
         pool,
         f"SELECT thread_id, strategy FROM ({sql}) AS expired ORDER BY since LIMIT %(limit)s",
-        {"default_ttl_s": default_ttl_s, "limit": limit},
+        {"default_ttl_s": default_ttl_s, "limit": limit, "within_s": within_s},
     )
     return [Expired(row["thread_id"], row["strategy"]) for row in rows]
 
@@ -166,12 +195,15 @@ async def delete_saved_heads(
     The newest run of a thread keeps its copy, which its deletion needs to undo it.
 
     Args:
+        max_runs: delete the copies of so many runs at most.
         within_s: consider only threads on which a run ended at most that many seconds before; None
-            considers all threads, and examines every copy.
+            examines every copy, page by page, and heeds no ``max_runs``.
 
     Returns:
         the number of runs whose copies were deleted.
     """
+    if within_s is None:
+        return await _delete_all_saved_heads(pool, older_than_s)
     lately = """
         r.thread_id IN (SELECT ended.thread_id FROM greenroom.runs ended
             WHERE (ended.resumable OR ended.resumes)
@@ -181,21 +213,23 @@ async def delete_saved_heads(
                 AND ended.updated_at
                     < now() - make_interval(secs => %(older_than_s)s))
         AND (SELECT true FROM greenroom.saved_heads s WHERE s.run_id = r.run_id LIMIT 1)"""
-    every = "r.run_id IN (SELECT s.run_id FROM greenroom.saved_heads s)"
-    rows = await rows_of(
-        pool,
-        f"""
-        WITH done AS (
-            SELECT r.run_id FROM greenroom.runs r
-            WHERE {every if within_s is None else lately}
-                AND r.status NOT IN ('pending', 'running')
-                AND r.updated_at < now() - make_interval(secs => %(older_than_s)s)
-                AND (SELECT true FROM greenroom.runs newer WHERE newer.thread_id = r.thread_id
-                    AND newer.attempt > 0 AND newer.admitted > r.admitted LIMIT 1)
-            LIMIT %(max_runs)s),
-        writes AS (DELETE FROM greenroom.saved_writes w USING done WHERE w.run_id = done.run_id),
-        heads AS (DELETE FROM greenroom.saved_heads h USING done WHERE h.run_id = done.run_id)
-        SELECT run_id FROM done""",
-        {"older_than_s": older_than_s, "max_runs": max_runs, "within_s": within_s},
-    )
-    return len(rows)
+    given = {"older_than_s": older_than_s, "max_runs": max_runs, "within_s": within_s}
+    return len(await rows_of(pool, _DELETE_HEADS.format(which=lately), given))
+
+
+async def _delete_all_saved_heads(pool: Pool, older_than_s: float) -> int:
+    deleted, after = 0, UUID(int=0)
+    while True:
+        page = await rows_of(
+            pool,
+            "SELECT DISTINCT run_id FROM greenroom.saved_heads WHERE run_id > %(after)s"
+            " ORDER BY run_id LIMIT %(limit)s",
+            {"after": after, "limit": PAGE},
+        )
+        if not page:
+            return deleted
+        runs = [row["run_id"] for row in page]
+        after = runs[-1]
+        given = {"older_than_s": older_than_s, "max_runs": PAGE, "runs": runs}
+        sql = _DELETE_HEADS.format(which="r.run_id = ANY(%(runs)s)")
+        deleted += len(await rows_of(pool, sql, given))

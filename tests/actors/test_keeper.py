@@ -129,6 +129,27 @@ async def test_a_run_that_finds_no_slot_gets_one_from_a_new_actor(stage: Stage) 
     assert stage.granted[1] == ("c", first)
 
 
+async def test_a_burst_shares_actors_until_more_are_there_and_its_lost_runs_share_none() -> None:
+    placement = PlacementSpec(warm=1, max_actors=3, overflow=8)
+    stage = Stage(graphs(g=placement), Cluster())
+    await stage.warm()
+    slots = stage.keeper.slots
+    first = slots.claim("a", "g")
+    assert first is not None
+    assert [slots.claim("b", "g"), slots.claim("c", "g")] == [first, first]
+    assert stage.cluster.actors[first].spec.isolates is False
+    await until(lambda: stage.states == ["ready"] * 3)
+    assert stage.granted == [], "who shares stays where it is"
+    assert slots.claim("d", "g") not in (None, first)
+    stage.cluster.die(first)
+    await until(lambda: len(stage.lost) == 3)
+    assert slots.claim_again("b", "g") not in (None, first)
+    assert slots.claim_again("c", "g") is None, "all that is ready has a run"
+    await until(lambda: stage.granted)
+    assert stage.granted[0][0] == "c"
+    await stage.end()
+
+
 async def test_a_death_is_told_with_what_the_actor_said_about_it(stage: Stage) -> None:
     await stage.warm()
     name = stage.keeper.slots.claim("a", "g")
@@ -138,6 +159,20 @@ async def test_a_death_is_told_with_what_the_actor_said_about_it(stage: Stage) -
     await until(lambda: stage.lost)
     assert stage.lost == [("a", name, "too large")]
     await until(lambda: "ready" in stage.states)
+
+
+async def test_no_run_of_several_is_blamed_for_what_their_actor_said_about_its_death() -> None:
+    stage = Stage(graphs(g=PlacementSpec(warm=1, runs_per_actor=2)), Cluster())
+    await stage.warm()
+    name = stage.keeper.slots.claim("a", "g")
+    assert name is not None
+    assert stage.keeper.slots.claim("b", "g") == name
+    stage.keeper.note(name, "too large")
+    stage.cluster.die(name)
+    await until(lambda: len(stage.lost) == 2)
+    assert sorted(stage.lost) == [("a", name, None), ("b", name, None)]
+    assert [death.what for death in stage.keeper.pulse.shown()["deaths"]] == ["too large"]
+    await stage.end()
 
 
 async def test_a_keeper_that_was_closed_tells_nobody_and_leaves_its_actors_to_the_next() -> None:
@@ -256,9 +291,10 @@ async def test_after_three_failed_starts_who_waits_is_told_why(stage: Stage) -> 
 
 async def test_a_process_that_dies_while_it_loads_counts_as_a_failed_start(stage: Stage) -> None:
     def die(*_: Any) -> None:
-        stage.cluster.die(stage.cluster.workers()[0].name)
+        for worker in stage.cluster.workers():  # none yet, if an inspector is the first to load
+            stage.cluster.die(worker.name)
 
-    stage.cluster.scripts["prepare"] = [die] * 3
+    stage.cluster.scripts["prepare"] = [die] * 100
     assert stage.keeper.slots.claim("a", "g") is None
     await until(lambda: stage.unstartable)
     assert "died while it loaded" in str(stage.unstartable[0][1])

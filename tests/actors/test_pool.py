@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from actors.common.placement import PoolSpec
-from actors.registry.pool import START_BACKOFF_S, ActorPool, MemberState, Renewal
+from actors.registry.members import Members, MemberState
+from actors.registry.pool import START_BACKOFF_S, ActorPool, Renewal
 
 SPEC = PoolSpec(graphs=("g",), runs_per_actor=1, warm=1, max_actors=3)
 
@@ -183,7 +184,7 @@ def test_a_death_at_work_is_no_failed_start() -> None:
 
 def test_an_adopted_actor_keeps_what_it_executes() -> None:
     pool = pool_of(runs_per_actor=2)
-    pool.adopt("x", ["a"], now_s=0.0)
+    pool.adopt("x", {"a": 1}, now_s=0.0)
     assert pool.claim("b") == "x"
     assert pool.claim("c") is None
     assert pool.release("x", "a", now_s=0.0) == [("c", "x")]
@@ -192,9 +193,17 @@ def test_an_adopted_actor_keeps_what_it_executes() -> None:
 class Places(RuleBasedStateMachine):
     """Random claims, ends, births and deaths against who must be where."""
 
-    @initialize(slots=st.integers(1, 3), warm=st.integers(0, 2), max_runs=st.integers(0, 3))
-    def begin(self, slots: int, warm: int, max_runs: int) -> None:
-        self.pool = pool_of(runs_per_actor=slots, warm=warm, max_runs=max_runs, max_actors=4)
+    @initialize(
+        slots=st.integers(1, 3),
+        warm=st.integers(0, 2),
+        max_runs=st.integers(0, 3),
+        overflow=st.integers(0, 2),
+    )
+    def begin(self, slots: int, warm: int, max_runs: int, overflow: int) -> None:
+        self.pool = pool_of(
+            runs_per_actor=slots, warm=warm, max_runs=max_runs, max_actors=4, overflow=overflow
+        )
+        self.again: set[str] = set()
         self.at: dict[str, str] = {}
         self.line: list[str] = []
         self.names = 0
@@ -257,6 +266,7 @@ class Places(RuleBasedStateMachine):
         assert lost == {run_id for run_id, at in self.at.items() if at == name}
         for run_id in sorted(lost):
             del self.at[run_id]
+            self.again.add(run_id)
             self.took(run_id, self.pool.claim_again(run_id), first=True)
 
     @rule(pick=st.integers(0, 99))
@@ -282,15 +292,27 @@ class Places(RuleBasedStateMachine):
         assert list(self.pool.waiting) == self.line
 
     @invariant()
-    def nobody_waits_while_a_slot_is_free(self) -> None:
-        assert not (self.line and self.pool._free_member() is not None)
+    def nobody_waits_while_a_slot_is_free_or_an_actor_takes_more(self) -> None:
+        if not self.line:
+            return
+        assert self.pool.free_slots == 0
+        spec, members = self.pool.spec, self.pool.members
+        if spec.overflow and len(members) < spec.max_actors and self.line[0] not in self.again:
+            for member in members.values():
+                is_full = len(member.runs) == spec.runs_per_actor + spec.overflow
+                is_at_its_end = bool(spec.max_runs) and (
+                    member.served + len(member.runs) >= spec.max_runs
+                )
+                may_not = member.state is not MemberState.READY or bool(member.runs & self.again)
+                assert is_full or is_at_its_end or may_not
 
     @invariant()
     def no_actor_has_more_than_it_may(self) -> None:
         spec = self.pool.spec
         assert len(self.pool.members) <= spec.max_actors
         for member in self.pool.members.values():
-            assert len(member.runs) <= spec.runs_per_actor
+            more = 0 if member.runs & self.again else spec.overflow
+            assert len(member.runs) <= spec.runs_per_actor + more
             if spec.max_runs:
                 assert member.served + len(member.runs) <= spec.max_runs
 
@@ -362,6 +384,102 @@ def test_a_pool_that_is_warm_only_while_it_is_used_starts_and_keeps_nothing_else
     assert pool.surplus(now_s=161.0, idle_s=60.0) == ["x"]
     pool.stopped("x")
     assert pool.wanted(now_s=162.0) == 0
+
+
+def test_no_question_of_a_run_looks_at_each_actor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a cluster a pool has thousands, and a registry asks some of these for every run."""
+    names = [f"x{number}" for number in range(4)]
+    pool = pool_of(*names, max_actors=4)
+    for number in range(5):
+        pool.claim(str(number))
+    monkeypatch.setattr(Members, "__iter__", None)
+    monkeypatch.setattr(Members, "values", None)
+    assert pool.hand_on("x0", "0", now_s=1.0) == [("4", "x0")]
+    assert pool.release("x1", "1", now_s=1.0) == []
+    assert pool.claim("new") == "x1"
+    assert pool.release("x3", "3", now_s=2.0) == []
+    assert pool.wanted(now_s=2.0) == 0
+    assert pool.surplus(now_s=2.0, idle_s=60.0) == []
+    assert (pool.starts, pool.has_ready) == (0, True)
+
+
+# --- overflow ------------------------------------------------------------------------------------
+
+
+def test_a_burst_shares_the_actor_with_the_fewest_runs_until_as_many_are_there_as_may_be() -> None:
+    pool = pool_of("x", "y", overflow=2, max_actors=3)
+    assert {pool.claim("a"), pool.claim("b")} == {"x", "y"}
+    assert {pool.claim("c"), pool.claim("d")} == {"x", "y"}
+    assert pool.overflowing == 2
+    pool.starting("z")
+    assert pool.claim("e") is not None
+    assert pool.ready("z", now_s=0.0) == []
+    assert pool.claim("f") == "z"
+    # From here on no more can come: a run waits as it does without `overflow`.
+    assert pool.claim("g") is None
+    assert pool.release("z", "f", now_s=1.0) == [("g", "z")]
+
+
+def test_runs_that_share_want_actors_as_runs_that_wait_do() -> None:
+    patient = ActorPool(
+        dataclasses.replace(SPEC, overflow=8, warm=0, max_actors=8), patience_s=1.0, eager_limit=1
+    )
+    patient.starting("x")
+    patient.ready("x", now_s=0.0)
+    for run_id in "abcd":
+        assert patient.claim(run_id) == "x"
+    assert patient.wanted(now_s=0.0) == 0
+    assert patient.wanted(now_s=0.9) == 0
+    # Short runs that share all the time do not keep the actors away: sharing is for a while.
+    patient.release("x", "a", now_s=0.9)
+    assert patient.claim("e") == "x"
+    assert patient.wanted(now_s=1.0) == 3
+
+
+def test_an_actor_that_came_for_a_run_that_stays_where_it_is_may_go_again() -> None:
+    """Else it would be ended for being idle and started for being wanted, again and again."""
+    pool = pool_of("x", overflow=8, warm=0, max_actors=3)
+    for run_id in "ab":
+        pool.claim(run_id)
+    assert pool.wanted(now_s=0.0) == 1
+    pool.starting("y")
+    pool.ready("y", now_s=0.0)
+    assert pool.overflowing == 1
+    assert pool.surplus(now_s=60.0, idle_s=60.0) == ["y"]
+    pool.stopped("y")
+    assert pool.wanted(now_s=60.0) == 0
+
+
+def test_a_run_that_lost_its_actor_shares_none() -> None:
+    """A run that kills its process takes others along once."""
+    pool = pool_of("x", "y", overflow=8, max_actors=9)
+    assert pool.claim("bad") != pool.claim("good")
+    bad = next(name for name, member in pool.members.items() if "bad" in member.runs)
+    good = "y" if bad == "x" else "x"
+    pool.died(bad, now_s=0.0)
+    assert pool.claim_again("bad") is None
+    assert pool.claim("new") is None, "it came later"
+    pool.starting("z")
+    assert pool.ready("z", now_s=0.0) == [("bad", "z"), ("new", good)]
+    assert pool.claim("newest") == good
+    assert pool.claim("taken up after a restart", apart=True) is None
+
+
+def test_a_new_registry_knows_who_shares_no_actor() -> None:
+    pool = pool_of(overflow=8, max_actors=9)
+    pool.adopt("x", {"a": 2}, now_s=0.0)
+    assert pool.claim("b") is None
+    pool.adopt("y", {"c": 1}, now_s=0.0)
+    assert pool.grants() == [("b", "y")]
+
+
+def test_a_pool_whose_new_code_does_not_start_shares_no_actor() -> None:
+    """No more actors would come."""
+    pool = pool_of("old", overflow=8)
+    pool.renew()
+    pool.starting("broken")
+    pool.died("broken", now_s=1.0)
+    assert (pool.claim("a"), pool.claim("b")) == ("old", None)
 
 
 # --- changed code ---------------------------------------------------------------------------------

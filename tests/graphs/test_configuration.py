@@ -81,6 +81,15 @@ def test_with_several_graphs_none_is_the_default_unless_named() -> None:
         ({"greenroom": {"graphs": {"agent": {"warm": "2"}}}}, "a whole number, at least 0"),
         ({"greenroom": {"graphs": {"agent": {"warm": 1.5}}}}, "a whole number, at least 0"),
         ({"greenroom": {"graphs": {"agent": {"warm": True}}}}, "a whole number, at least 0"),
+        ({"greenroom": {"defaults": {"overflow": -1}}}, "at least 0"),
+        (
+            {"greenroom": {"graphs": {"agent": {"overflow": 8, "max_actors": 1}}}},
+            "'greenroom.graphs.agent' has 'overflow' 8 and 'max_actors' 1",
+        ),
+        (
+            {"greenroom": {"defaults": {"overflow": 8, "max_runs_per_actor_life": 1}}},
+            "'max_runs_per_actor_life' 1: a process would be replaced",
+        ),
         ({"greenroom": {"graphs": {"agent": {"runs_per_actor": 0}}}}, "at least 1"),
         ({"greenroom": {"graphs": {"agent": {"num_cpus": -1}}}}, "a number, at least 0"),
         ({"greenroom": {"graphs": {"agent": {"num_cpus": float("nan")}}}}, "a number, at least 0"),

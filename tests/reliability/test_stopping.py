@@ -24,16 +24,18 @@ class Blocking:
     thread_id: str
     run_id: str
     viewer: asyncio.Task[None]
+    seen: Seen
 
 
-async def blocking(http: httpx.AsyncClient, how: str) -> Blocking:
+async def blocking(http: httpx.AsyncClient, how: str, graph: str = "stubborn") -> Blocking:
     thread_id = await thread(http)
     seen = Seen()
-    body = {"assistant_id": "stubborn", "input": {"how": how}, "stream_mode": ["custom"]}
+    body = {"assistant_id": graph, "input": {"how": how}, "stream_mode": ["custom"]}
     path = f"/threads/{thread_id}/runs/stream"
     viewer = asyncio.create_task(view_into(seen, http, "POST", path, json=body))
     await until(lambda: seen.of("custom"))
-    return Blocking(thread_id=thread_id, run_id=seen.of("metadata")[0]["run_id"], viewer=viewer)
+    run_id = seen.of("metadata")[0]["run_id"]
+    return Blocking(thread_id=thread_id, run_id=run_id, viewer=viewer, seen=seen)
 
 
 async def stop(http: httpx.AsyncClient, run: Blocking) -> None:
@@ -90,3 +92,37 @@ async def test_a_run_that_obeys_is_stopped_at_once(
     assert (await http.post(f"{path}/cancel", params={"wait": "true"})).is_success
     assert time.monotonic() - asked_s < HANGS_S
     assert (await http.get(path)).json()["status"] == "interrupted"
+
+
+async def test_runs_that_share_because_of_overflow_are_stopped_in_time_whoever_blocks(
+    http: httpx.AsyncClient, effects: Effects
+) -> None:
+    """One stands still since the other one blocks; its stop costs the other one an attempt."""
+    patient = effects.input(n=1000, delay=0.1)
+    thread_id = await thread(http)
+    run_id = await begin(http, thread_id, assistant_id="burst", input=patient)
+    await until(lambda: effects.of(run_id))
+    other = await blocking(http, "sleep", "burst_stubborn")
+    assert await overflowing(http, run_id, other.run_id) == 1
+
+    asked_s = time.monotonic()
+    path = f"/threads/{thread_id}/runs/{run_id}"
+    assert (await http.post(f"{path}/cancel", params={"wait": "true"})).is_success
+    assert time.monotonic() - asked_s < HANGS_S
+    assert (await http.get(path)).json()["status"] == "interrupted"
+
+    await until(lambda: len(other.seen.of("custom")) == 2)
+    assert other.seen.attempts == [1, 2]
+    assert await overflowing(http, other.run_id) == 0
+    await stop(http, other)
+
+
+async def overflowing(http: httpx.AsyncClient, *run_ids: str) -> int:
+    """Returns how many runs share an actor beyond its slots, where these are on one actor."""
+    shown = (await http.get("/runtime")).json()
+    (actor,) = [
+        each for each in shown["actors"] if {*run_ids} <= {run["run_id"] for run in each["runs"]}
+    ]
+    (pool,) = [each for each in shown["pools"] if each["name"] == actor["pool"]]
+    assert pool["overflow"] == 3
+    return pool["overflowing"]

@@ -113,14 +113,14 @@ function list(name, heads, looks) {
   };
 }
 
-function pool({ name, graphs, runs_per_actor: each, actors, idle, busy, starting, limit }) {
+function pool({ name, graphs, runs_per_actor: each, overflow, overflowing, actors, idle, busy, starting, limit }) {
   const shown = Math.min(actors, MOST_SLOTS);
   const looks = [...Array(busy).fill("busy"), ...Array(idle).fill("idle"), ...Array(starting).fill("starting")];
   const words = `${busy} busy, ${idle} idle, ${starting} starting`;
   return [
     h("span", { title: graphs.join("\n") || name }, graphs.join(", ") || name),
     h("span.row", h("span.squares", { role: "img", "aria-label": words, title: words }, looks.slice(0, shown).map((look) => h(`i.${look}`))), h("span.dim", words)),
-    each,
+    overflow ? h("span", { title: `Up to ${overflow} more in a burst` }, `${each} + ${overflowing} of ${overflow}`) : each,
     `${actors}${limit ? ` of ${limit}` : ""}`,
   ];
 }

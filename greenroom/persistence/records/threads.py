@@ -76,6 +76,14 @@ WHERE t.thread_id = %s"""
 _ORDERS = frozenset({"thread_id", "status", "created_at", "updated_at", "state_updated_at"})
 
 
+# MATERIALIZED keeps the planner from walking in the order until it finds a page. Only the rows of
+# the page are looked up once more.
+_PAGE_OF_FOUND = f"""
+    WITH found AS MATERIALIZED (
+        SELECT {", ".join(sorted(_ORDERS))} FROM greenroom.threads {{where}}),
+    page AS (SELECT thread_id FROM found {{order}} LIMIT %s OFFSET %s)
+    SELECT {_COLUMNS} FROM page JOIN greenroom.threads USING (thread_id) {{order}}"""
+
 _CREATE = """
     INSERT INTO greenroom.threads (thread_id, metadata, ttl_minutes, ttl_strategy,
         created_at, updated_at, state_updated_at)
@@ -237,13 +245,10 @@ class ThreadRecords(KeyRecords):
             rows = await self._walk(plain, contained, order, limit, offset)
         if rows is None:
             sql, params = where_clause(plain + contained)
-            source = "greenroom.threads"
             if contained:
-                # MATERIALIZED keeps the planner from walking in the order until it finds a page.
-                source, sql = f"found JOIN {source} USING (thread_id)", _found(sql)
-                query = f"{sql} SELECT {_COLUMNS} FROM {source} {order} LIMIT %s OFFSET %s"
+                query = _PAGE_OF_FOUND.format(where=sql, order=order)
             else:
-                query = f"SELECT {_COLUMNS} FROM {source} {sql} {order} LIMIT %s OFFSET %s"
+                query = f"SELECT {_COLUMNS} FROM greenroom.threads {sql} {order} LIMIT %s OFFSET %s"
             rows = await self.search(query, [*params, limit + 1, offset])
         return Page(items=await self._shown_threads(rows[:limit]), has_more=len(rows) > limit)
 
@@ -304,10 +309,6 @@ def _of_threads(
             contained.append(("facets <> '{}' AND facets @> %s", Jsonb(facets)))
         contained.append(('greenroom.searchable("values") @> %s', Jsonb(values)))
     return plain, contained
-
-
-def _found(where: str) -> str:
-    return f"WITH found AS MATERIALIZED (SELECT thread_id FROM greenroom.threads {where})"
 
 
 def _ttl(ttl: Mapping[str, Any] | None) -> tuple[float | None, str | None]:
