@@ -21,6 +21,7 @@ from langgraph_sdk.errors import ConflictError, NotFoundError
 from actors.calls.names import shard_of
 from greenroom.core.sharding import Shard, hash_slot_of_run, hash_slot_of_thread
 from greenroom.persistence.embedded import start_embedded
+from tests.server.test_deaths import process_of
 from tests.server.test_metrics import samples
 from tests.serving import Served, serving
 
@@ -345,7 +346,7 @@ async def test_what_clients_give_and_graphs_say_is_nowhere_in_the_database(
 
 
 async def test_an_encrypted_run_goes_on_where_its_process_died(
-    client: LangGraphClient, sharded: Served
+    client: LangGraphClient, http: httpx.AsyncClient, sharded: Served
 ) -> None:
     """Its input, its checkpoints and its events are read by another process."""
     (thread_id, *_) = await threads(client)
@@ -364,9 +365,7 @@ async def test_an_encrypted_run_goes_on_where_its_process_died(
         parts.append(part)
         if not killed and part.event == "values" and part.data.get("i", 0) >= 3:
             killed = True
-            for name, process in sharded.actors().items():
-                if name.startswith("RunActor"):
-                    process.kill()
+            (await process_of(http, run["run_id"])).kill()
     assert [p.data["attempt"] for p in parts if p.event == "metadata"] == [1, 2]
     steps = [p.data["i"] for p in parts if p.event == "values" and "i" in p.data]
     assert [*dict.fromkeys(steps)] == [*range(SLOW["steps"] + 1)]
