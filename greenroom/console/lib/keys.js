@@ -24,20 +24,21 @@ export function onKey(key, what, act, signal) {
 }
 
 const TYPING = "input, textarea, select, [contenteditable]";
-let first = null;
+const BETWEEN_MS = 1200;
+let first = { key: "", at: 0 };
 
 addEventListener("keydown", (event) => {
   if (event.defaultPrevented || event.metaKey || event.ctrlKey || event.altKey) return;
   if (event.target.closest?.(`${TYPING}, dialog`)) return;
-  const key = first ? `${first} ${event.key}` : event.key;
-  first = null;
+  // When the keys were pressed counts, not when a busy page hears of it.
+  const key = first.key && event.timeStamp - first.at < BETWEEN_MS ? `${first.key} ${event.key}` : event.key;
+  first = { key: "", at: 0 };
   const entry = bound.get(key)?.at(-1);
   if (entry) {
     event.preventDefault();
     entry.act(event);
   } else if (event.key === "g") {
-    first = "g";
-    setTimeout(() => (first = null), 1200);
+    first = { key: "g", at: event.timeStamp };
   }
 });
 

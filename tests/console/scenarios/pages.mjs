@@ -40,8 +40,7 @@ export async function typed(visitor, { keys }) {
   const reached = {};
   for (const [key, name] of Object.entries(keys)) {
     await page.locator("main").focus();
-    await page.keyboard.press("g");
-    await page.keyboard.press(key);
+    await Promise.all([page.keyboard.press("g"), page.keyboard.press(key)]); // one right after the other
     await page.waitForFunction((name) => document.documentElement.dataset.page === name, name);
     reached[key] = await page.locator('nav [aria-current="page"]').innerText();
   }
