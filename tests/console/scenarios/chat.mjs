@@ -61,7 +61,8 @@ export async function doubles(visitor, { gate, assistant, strategy, text = "coun
     said += ` / ${await page.getByLabel("Message").inputValue()}`;
   }
   if (["enqueue", "inject"].includes(strategy)) said = await page.locator(".waiting").innerText();
-  await writeFile(gate, "");
+  // A run that is stopped is not let go on: it could end before it hears of that.
+  if (!["interrupt", "rollback"].includes(strategy)) await writeFile(gate, "");
   if (strategy !== "reject") await answers(page).filter({ hasText: /^Model\s*\d+$/ }).first().waitFor();
   await idle(page);
   return { thread: thread(page), said, shown: await page.locator("article.message").allInnerTexts() };
