@@ -24,6 +24,7 @@ from rich.table import Table
 
 from greenroom import datadir
 from greenroom.core.errors import ConfigurationError, GreenroomError
+from greenroom.core.faults import NO_FAULTS, Faults
 from greenroom.exposure import refuse_password_on_the_command_line
 from greenroom.graph_check import GraphCheck, GraphReport
 from greenroom.graphs.configuration import Configuration, read_configuration
@@ -313,16 +314,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(0)
 
 
-def make_server(settings: Settings, configuration: Configuration) -> RunningServer:
+def make_server(
+    settings: Settings, configuration: Configuration, faults: Faults = NO_FAULTS
+) -> RunningServer:
     from actors.common.garbage import without_collections
     from actors.forking.server import OPTIONAL_OF_SERVE, hidden
+    from actors.server.early import Early
 
-    with without_collections(), hidden(OPTIONAL_OF_SERVE):  # this process answers nobody
-        from actors.server.server import Server  # imports ray, whose environment is set by now
-
+    early = Early(settings, configuration)
+    try:
+        with without_collections(), hidden(OPTIONAL_OF_SERVE):  # this process answers nobody
+            from actors.server.server import Server  # imports ray, whose environment is set by now
+    except BaseException:  # also Ctrl-C
+        early.stop()
+        raise
     # Serve says on the terminal what our own steps say already, with another look.
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    return Server(settings, configuration)
+    return Server(settings, configuration, early, faults=faults)
 
 
 def _next(folder: Path, files: Mapping[str, str], *commands: str) -> None:

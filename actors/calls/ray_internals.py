@@ -160,24 +160,52 @@ def _itself(host: str) -> str:
 
 @contextmanager
 def starting_processes_by(program: str) -> Generator[None, None, None]:
-    """Has the Ray that ``ray.init`` starts in this block use another program for each actor.
+    """Has the Ray that ``ray.init`` starts in this block use another program for each actor and
+    for the raylet's agents.
 
     Args:
-        program: the path of a Python program that takes the arguments of Ray's own.
+        program: the path of a Python program that takes the arguments of Ray's own; before those of
+            an agent comes the path of the agent's program.
     """
     services: Any = ray._private.services  # pyright: ignore[reportPrivateUsage]
     start_raylet = services.start_raylet
+    interpreter = services._build_python_executable_command_memory_profileable
+
+    def by_program(*args: Any, **kwargs: Any) -> list[str]:
+        return [*interpreter(*args, **kwargs), program]
 
     def start(*args: Any, **kwargs: Any) -> Any:
         call = inspect.signature(start_raylet).bind(*args, **kwargs)
         call.arguments["worker_path"] = program
-        return start_raylet(*call.args, **call.kwargs)
+        services._build_python_executable_command_memory_profileable = by_program
+        try:
+            return start_raylet(*call.args, **call.kwargs)
+        finally:
+            services._build_python_executable_command_memory_profileable = interpreter
 
     services.start_raylet = start
     try:
         yield
     finally:
         services.start_raylet = start_raylet
+
+
+@contextmanager
+def asking_serve_often(interval_s: float) -> Generator[None, None, None]:
+    """Has ``serve.run`` in this block ask so often whether what it deploys is running.
+
+    It asks every second, which a start waits for.
+    """
+    # Most processes that import this module do not import Serve.
+    from ray.serve._private import client as serve_client
+
+    client: Any = serve_client
+    own = client.CLIENT_POLLING_INTERVAL_S
+    client.CLIENT_POLLING_INTERVAL_S = interval_s
+    try:
+        yield
+    finally:
+        client.CLIENT_POLLING_INTERVAL_S = own
 
 
 @contextmanager

@@ -1,8 +1,11 @@
-"""The program that a server's own Ray starts for each actor, in place of Ray's program.
+"""The program that a server's own Ray starts for each actor and agent, in place of Ray's program.
 
 It asks the fork server for a process that executes Ray's program, and ends when there is one.
 Without an answer it executes that program itself. Ray learns the id of an actor's process from that
 process, so it may be another process than the one that Ray started.
+
+Ray's raylet waits for its agents, and ends when one of them ends. So the program of an agent lasts
+as long as the process that executes it.
 """
 
 from __future__ import annotations
@@ -25,9 +28,16 @@ FORKED = b"forked\n"
 TAKEN = b"taken\n"
 
 
+WAITING = "/bin/cat"
+"""What waits for the end of an agent: it reads what the agent never writes. It takes no memory."""
+
+
 def main() -> None:
-    program = program_of_ray()
-    if not forked(program):
+    agent = len(sys.argv) > 1 and not sys.argv[1].startswith("-")
+    program = sys.argv.pop(1) if agent else program_of_ray()
+    if agent:
+        wait_for_fork(program)
+    if agent or not forked(program):
         # As Python prepares a program: its directory comes first in the search path.
         sys.argv[0] = program
         sys.path[0] = os.path.dirname(program)
@@ -41,9 +51,30 @@ def program_of_ray() -> str:
     return str(Path(str(spec.origin)).parent / "_private" / "workers" / "default_worker.py")
 
 
-def forked(program: str) -> bool:
+def wait_for_fork(program: str) -> None:
+    """Becomes a process that lasts as long as a fork that executes a program. Returns if there is
+    no fork."""
+    if not os.access(WAITING, os.X_OK):
+        return
+    reading, writing = os.pipe()
+    if forked(program, writing):
+        os.dup2(reading, 0)
+        os.execv(WAITING, [WAITING])
+    os.close(reading)
+    os.close(writing)
+
+
+def forked(program: str, *held: int) -> bool:
     """Asks the fork server for a process that executes a program with this one's arguments,
-    environment and open files; returns whether there is one."""
+    environment, and standard input and outputs.
+
+    Args:
+        program: the path of the program.
+        held: files that the process keeps open until it ends.
+
+    Returns:
+        whether there is one.
+    """
     try:
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(PATIENCE_S)
@@ -57,7 +88,7 @@ def forked(program: str) -> bool:
                 "niceness": os.getpriority(os.PRIO_PROCESS, 0),
             }
             text = json.dumps(request).encode() + b"\n"
-            sent = socket.send_fds(connection, [text], [0, 1, 2])
+            sent = socket.send_fds(connection, [text], [0, 1, 2, *held])
             connection.sendall(text[sent:])
             if connection.recv(len(FORKED), socket.MSG_WAITALL) != FORKED:
                 return False

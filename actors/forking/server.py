@@ -5,7 +5,7 @@ would stay locked. So it imports, listens and forks, and calls nothing that star
 import does, it ends, and actors start without it.
 
 Imports happen in two steps, because Ray's library reads the environment while it is loaded: what
-Ray sets for the processes of actors is known when the first of them asks.
+a raylet sets for its processes is known when the first of them asks.
 """
 
 from __future__ import annotations
@@ -40,6 +40,17 @@ BEFORE_RAY = (
     "langgraph.pregel",
     "psycopg_pool",
     "uvicorn",
+    "greenroom.environment",
+    "greenroom.graphs.execution",
+    "greenroom.http.app",
+    "greenroom.logs",
+    "greenroom.persistence.crons",
+    "greenroom.persistence.migrations",
+    "greenroom.persistence.ordered_writes",
+    "greenroom.persistence.outbox",
+    "greenroom.persistence.records",
+    "greenroom.persistence.store",
+    "greenroom.persistence.upkeep",
 )
 """The modules that do not import Ray."""
 WITH_RAY = (
@@ -71,6 +82,8 @@ THREADS = "OMP_NUM_THREADS"
 """How many threads numpy has, which Serve imports. Ray sets it to an actor's CPUs, when it knows
 them; `actors.forking.threads` follows that."""
 OWN_JOB = "RAY_JOB_ID"
+NODE = "RAY_NODE_ID"
+"""Of an agent alone, which reads it when it runs."""
 TITLE = "SPT_NOENV"
 """Tells the library that changes titles of processes to spare the environment; Ray sets it."""
 ANY_JOB = "ffffffff"
@@ -115,7 +128,7 @@ class Forks:
         of_ray = {
             name: value
             for name, value in environment.items()
-            if name.startswith("RAY_") and name != OWN_JOB
+            if name.startswith("RAY_") and name not in (OWN_JOB, NODE)
         }
         if self._of_ray is None:
             os.environ |= {**of_ray, OWN_JOB: ANY_JOB}
@@ -218,7 +231,7 @@ def _not_of_ray(environment: Mapping[str, str]) -> dict[str, str]:
 def _hear(connection: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
     files: list[int] = []
     try:
-        text, files, _, _ = socket.recv_fds(connection, 1 << 20, 3)
+        text, files, _, _ = socket.recv_fds(connection, 1 << 20, 4)
         while not text.endswith(b"\n"):
             more = connection.recv(1 << 20)
             if not more:
@@ -251,8 +264,10 @@ def _become(connection: socket.socket, request: Mapping[str, Any], files: list[i
     os.setpriority(os.PRIO_PROCESS, 0, request["niceness"])
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, request["blocked"])
-    for number, file in enumerate(files):
-        os.dup2(file, number)
+    for number in range(3):
+        os.dup2(files[number], number)
+    for held in files[3:]:
+        os.dup(held)  # those that came are closed
     os.environ.clear()
     os.environ.update(request["environment"])
     os.chdir(request["directory"])

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from ray import serve
 
+from actors.calls import ray_internals
 from greenroom.core.errors import ConfigurationError
 from greenroom.graphs.configuration import Configuration
 from greenroom.graphs.json_values import listed
@@ -24,6 +25,8 @@ from greenroom.graphs.module_path import make_importable
 
 log = logging.getLogger("greenroom.applications")
 
+ASK_S = 0.1
+"""The seconds between two questions to Serve whether an application runs."""
 SLOW_S = 45.0
 """How long a deployment may take before the log says why: Serve notices after 30 s that no node has
 room for a replica."""
@@ -90,7 +93,8 @@ def run(application: serve.Application, *, name: str, route_prefix: str | None) 
     Serve then gives its proxies 60 s, which cannot be set; they go on starting after that.
     """
     try:
-        serve.run(application, name=name, route_prefix=route_prefix, blocking=False)
+        with ray_internals.asking_serve_often(ASK_S):
+            serve.run(application, name=name, route_prefix=route_prefix, blocking=False)
     except TimeoutError:
         log.debug("Serve's proxies are late.", exc_info=True)
 

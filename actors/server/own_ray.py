@@ -10,9 +10,10 @@ from pathlib import Path
 import ray
 
 from actors.calls import ray_internals
-from actors.forking.starting import PROGRAM, ForkServer
+from actors.forking.starting import PROGRAM
 from actors.server import processes
 from actors.server.bounding import bounded
+from actors.server.early import Early
 from actors.server.local_ray import (
     RAY_DIR_BELOW,
     RAY_DIR_PREFIX,
@@ -22,7 +23,7 @@ from actors.server.local_ray import (
 from actors.server.patience import until_in_time
 from greenroom.core.units import MIB
 from greenroom.graphs.configuration import Configuration
-from greenroom.machine import adopt_orphans, can_fork, short_directory
+from greenroom.machine import adopt_orphans, short_directory
 from greenroom.settings import Settings
 
 SHUTDOWN_S = 10.0
@@ -30,23 +31,19 @@ DESCENDANTS_GRACE_S = 1.0
 
 
 class OwnRay:
-    """A Ray on this machine. Its fork server starts to import at once.
+    """A Ray on this machine.
 
     Args:
         settings: the server's settings.
         configuration: the configuration, whose placements say how large it has to be.
+        early: has the fork server.
     """
 
-    def __init__(self, settings: Settings, configuration: Configuration) -> None:
+    def __init__(self, settings: Settings, configuration: Configuration, early: Early) -> None:
         self._settings = settings
         self._configuration = configuration
+        self._early = early
         self._directory: Path | None = None
-        self._fork_server: ForkServer | None = None
-        if settings.fork_processes and can_fork():
-            self._fork_server = ForkServer(
-                without=configuration.webhooks.variables,
-                with_serve=not configuration.applications,
-            )
 
     def start(self) -> None:
         """Starts it, and connects this process to it.
@@ -59,7 +56,7 @@ class OwnRay:
 
         def clean() -> None:
             bounded(ray.shutdown, SHUTDOWN_S)
-            self._end_fork_server()  # it knows the Ray that did not start
+            self._early.end_fork_server()  # it knows the Ray that did not start
             processes.end_descendants(DESCENDANTS_GRACE_S, spared=others)
             self._remove_directory()
 
@@ -76,7 +73,7 @@ class OwnRay:
             stack.enter_context(ray_internals.staying_local())
             if not settings.dashboard:
                 stack.enter_context(ray_internals.without_unused_processes())
-            forks = self._fork_server
+            forks = self._early.fork_server
             if forks is not None and forks.listen(self._directory, settings.start_patience_s):
                 stack.enter_context(ray_internals.starting_processes_by(PROGRAM))
             ray.init(
@@ -94,16 +91,11 @@ class OwnRay:
 
     def stop(self) -> None:
         """Ends it and all of its processes, also after a start that failed half-way."""
-        self._end_fork_server()
+        self._early.end_fork_server()
         if self._directory is not None:
             # Includes Serve and its proxies: their orderly shutdown would take seconds.
             processes.end_descendants(DESCENDANTS_GRACE_S)
             self._remove_directory()
-
-    def _end_fork_server(self) -> None:
-        if self._fork_server is not None:
-            self._fork_server.stop()
-            self._fork_server = None
 
     def _remove_directory(self) -> None:
         if self._directory is not None:

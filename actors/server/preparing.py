@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from pathlib import Path
 
 from actors.common.setup import RegistrySetup, WebhookSettings
 from actors.server.code_version import code_version
+from actors.server.early import embedded_directory
 from greenroom.core.faults import NO_FAULTS, Faults
 from greenroom.core.sharding import Shard
 from greenroom.environment import terminal_socket
@@ -101,11 +101,6 @@ def registry_setup(
         ),
         faults=faults,
     )
-
-
-def embedded_directory(settings: Settings) -> Path:
-    """Returns the directory of the embedded database, within the data directory."""
-    return settings.data_dir.resolve() / "pg"
 
 
 async def prepare_database(dsn: str, configuration: Configuration) -> int:

@@ -29,16 +29,17 @@ from actors.registries import find_registries, make_registry, refuse_embedded_be
 from actors.registry.pool_specs import pool_specs
 from actors.server import applications
 from actors.server.bounding import bounded
+from actors.server.early import Early
 from actors.server.haproxy_failure import haproxy_failure
 from actors.server.own_ray import SHUTDOWN_S, OwnRay
 from actors.server.patience import too_late, until_answered, until_in_time
-from actors.server.preparing import embedded_directory, prepare_database, registry_setup
+from actors.server.preparing import prepare_database, registry_setup
 from actors.server.standin import StandIn
 from greenroom.core.errors import ConfigurationError, GreenroomError
 from greenroom.core.faults import NO_FAULTS, Faults
 from greenroom.environment import forget_secrets, haproxy_available, haproxy_dir
 from greenroom.graphs.configuration import RESERVED_APPLICATION, Configuration
-from greenroom.persistence.embedded import Embedded, start_embedded
+from greenroom.persistence.embedded import Embedded
 from greenroom.settings import Settings
 
 log = logging.getLogger("greenroom.server")
@@ -59,13 +60,20 @@ class Server:
     Args:
         settings: the server's settings; ``ray_address`` None starts a local Ray.
         configuration: the configuration; it is read before, so that its errors appear first.
+        early: what was started before this module was imported. `stop` ends it.
         faults: faults for tests.
     """
 
     def __init__(
-        self, settings: Settings, configuration: Configuration, *, faults: Faults = NO_FAULTS
+        self,
+        settings: Settings,
+        configuration: Configuration,
+        early: Early,
+        *,
+        faults: Faults = NO_FAULTS,
     ) -> None:
         self._settings = settings
+        self._early = early
         self._configuration = configuration
         self._faults = faults
         self._embedded: Embedded | None = None
@@ -86,12 +94,15 @@ class Server:
             GreenroomError: a step failed; the message says why. The started parts run until `stop`.
         """
         models = applications.load(self._configuration)
+        if self._configuration.applications:
+            self._early.start_fork_server()
         if self._settings.ray_address is None:
-            self._own_ray = OwnRay(self._settings, self._configuration)
+            self._own_ray = OwnRay(self._settings, self._configuration, self._early)
         dsn = self._settings.database_url
         if dsn is None:
             progress("Starting PostgreSQL")
-            self._embedded = start_embedded(embedded_directory(self._settings))
+            self._embedded = self._early.database()
+            assert self._embedded is not None
             dsn = self._embedded.dsn
         progress("Preparing the database")
         self._generation = asyncio.run(prepare_database(dsn, self._configuration))
@@ -283,8 +294,10 @@ class Server:
             bounded(ray.shutdown, SHUTDOWN_S)
         if self._own_ray is not None:
             self._own_ray.stop()
-        if self._embedded is not None:
-            self._embedded.release() if relieved else self._embedded.stop()
+        if relieved and self._embedded is not None:
+            self._embedded.release()
+        else:
+            self._early.stop()
 
     def _is_relieved(self) -> bool:
         hello: dict[str, Any] = {}

@@ -18,8 +18,8 @@ import psutil
 import pytest
 
 from actors.forking import server, threads
-from actors.forking.program import FORKED, SOCKET
-from actors.forking.starting import ForkServer
+from actors.forking.program import FORKED, SOCKET, WAITING
+from actors.forking.starting import PROGRAM, ForkServer
 
 # pytest changes its variables with each test.
 CHANGING = [name for name in os.environ if name.startswith("PYTEST_")] + ["PYTEST_CURRENT_TEST"]
@@ -147,9 +147,70 @@ def test_forks_share_no_chance(room: Path, fork_server: ForkServer) -> None:
     assert not set(first) & set(second)
 
 
-def test_the_job_may_differ(room: Path, fork_server: ForkServer) -> None:
-    shown, *_ = ask(room, **{**OF_RAY, "RAY_JOB_ID": "ffffffff"})
-    assert shown["environment"]["RAY_JOB_ID"] == "ffffffff"
+@pytest.mark.parametrize("name", ["RAY_JOB_ID", "RAY_NODE_ID"])
+def test_what_a_raylet_says_of_one_process_may_differ(
+    room: Path, fork_server: ForkServer, name: str
+) -> None:
+    shown, *_ = ask(room, **{**OF_RAY, name: "ffffffff"})
+    assert shown["environment"][name] == "ffffffff"
+
+
+AGENT = """
+import json, os, sys
+print(json.dumps([sys.argv, os.getpid(), os.getppid(), __name__]), flush=True)
+sys.stdin.read()  # as Ray's agents: until the raylet's end of the pipe is closed
+"""
+
+
+@pytest.mark.parametrize("forks", [True, False])
+def test_what_ray_starts_for_an_agent_lasts_as_long_as_the_agent(
+    room: Path, fork_server: ForkServer, tmp_path: Path, forks: bool
+) -> None:
+    assert ask(room, **OF_RAY)
+    agent = tmp_path / "agent.py"
+    agent.write_text(AGENT)
+    directory = f"--temp-dir={(room if forks else tmp_path) / 'r'}"
+    with subprocess.Popen(
+        [sys.executable, PROGRAM, str(agent), directory, "--x=1"],
+        env=environment_with(OF_RAY),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as started:
+        assert started.stdin is not None
+        assert started.stdout is not None
+        arguments, pid, parent, name = json.loads(started.stdout.readline())
+        assert (arguments, name) == ([str(agent), directory, "--x=1"], "__main__")
+        assert (parent == fork_server.pid) is forks
+        assert (pid == started.pid) is not forks
+        assert started.poll() is None
+        if forks:
+            # It takes no memory, and has nothing of the raylet's pipe.
+            assert psutil.Process(started.pid).exe() == os.path.realpath(WAITING)
+            psutil.Process(pid).kill()
+        else:
+            started.stdin.close()
+        assert started.wait(60) == 0
+
+
+def test_an_agent_ends_with_its_raylet(room: Path, fork_server: ForkServer, tmp_path: Path) -> None:
+    assert ask(room, **OF_RAY)
+    agent = tmp_path / "agent.py"
+    agent.write_text(AGENT)
+    with subprocess.Popen(
+        [sys.executable, PROGRAM, str(agent), f"--temp-dir={room / 'r'}"],
+        env=environment_with(OF_RAY),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as started:
+        assert started.stdin is not None
+        assert started.stdout is not None
+        _, pid, *_ = json.loads(started.stdout.readline())
+        assert psutil.Process(pid).is_running()
+        started.stdin.close()
+        assert started.wait(60) == 0
+    until(lambda: not psutil.pid_exists(pid))
 
 
 @pytest.mark.parametrize(

@@ -178,10 +178,17 @@ def test_ray_starts_another_program_for_its_actors(monkeypatch: pytest.MonkeyPat
     assert program_of_ray() == str(program)
     assert program.is_file()
 
+    own = inspect.getsource(services.start_raylet)
+    interpreter = "_build_python_executable_command_memory_profileable"
+    # Each interpreter is followed by the path of the agent's program.
+    for name in ("dashboard_agent_command = [", "runtime_env_agent_command = ["):
+        assert own.split(name)[1].split("os.path.join(")[0].count(f"*{interpreter}(") == 1
     given: list[str] = []
+    agents: list[list[str]] = []
 
     def start_raylet(gcs_address: str, worker_path: str, *, more: int) -> int:
         given.append(worker_path)
+        agents.append([*getattr(services, interpreter)("dashboard_agent", "here"), "agent.py"])
         return more
 
     monkeypatch.setattr(services, "start_raylet", start_raylet)
@@ -189,6 +196,32 @@ def test_ray_starts_another_program_for_its_actors(monkeypatch: pytest.MonkeyPat
         assert services.start_raylet("gcs", "theirs.py", more=3) == 3
     assert services.start_raylet("gcs", "theirs.py", more=4) == 4
     assert given == ["ours.py", "theirs.py"]
+    python = [sys.executable, "-u"]
+    assert agents == [[*python, "ours.py", "agent.py"], [*python, "agent.py"]]
+
+
+def test_serve_is_asked_often() -> None:
+    run(
+        "import inspect\n"
+        "from actors.calls import ray_internals\n"
+        "from ray.serve._private import client\n"
+        "waiting = client.ServeControllerClient._wait_for_application_running\n"
+        "assert 'time.sleep(CLIENT_POLLING_INTERVAL_S)' in inspect.getsource(waiting)\n"
+        "before = client.CLIENT_POLLING_INTERVAL_S\n"
+        "with ray_internals.asking_serve_often(before / 4):\n"
+        "    assert client.CLIENT_POLLING_INTERVAL_S == before / 4\n"
+        "assert client.CLIENT_POLLING_INTERVAL_S == before\n"
+    )
+
+
+def test_agents_notice_the_end_of_their_raylet_by_a_pipe() -> None:
+    """The parent of a fork is the fork server, whose end is not the raylet's."""
+    run(
+        "import os\n"
+        "os.environ['RAY_enable_pipe_based_agent_to_parent_health_check'] = '1'\n"
+        "from ray.dashboard import consts\n"
+        "assert consts.PARENT_HEALTH_CHECK_BY_PIPE is True\n"
+    )
 
 
 def test_the_library_of_ray_reads_its_environment_while_it_is_loaded() -> None:

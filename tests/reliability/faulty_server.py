@@ -4,20 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from greenroom import cli
 from greenroom.core.faults import Staged
 
-
-def make_server(settings: Any, configuration: Any) -> Any:
-    from actors.server.server import Server
-
-    return Server(settings, configuration, faults=Staged(Path(os.environ["STAGE"])))
-
-
 if __name__ == "__main__":
-    cli.make_server = make_server
+    cli.make_server = partial(cli.make_server, faults=Staged(Path(os.environ["STAGE"])))
     sys.argv[1:] = ["serve", *sys.argv[1:]]
     cli.main()
