@@ -53,7 +53,10 @@ def program_of_ray() -> str:
 
 def wait_for_fork(program: str) -> None:
     """Becomes a process that lasts as long as a fork that executes a program. Returns if there is
-    no fork."""
+    no fork.
+
+    It keeps the files that the raylet has passed on: the raylet learns of its end by one of them.
+    """
     if not os.access(WAITING, os.X_OK):
         return
     reading, writing = os.pipe()
