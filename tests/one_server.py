@@ -33,7 +33,7 @@ ENVIRONMENT = {
     # It may call this machine, tries again at once and sweeps all the time.
     "GREENROOM_WEBHOOK_ALLOW_PRIVATE": "true",
     "GREENROOM_WEBHOOK_RETRY_S": "0.1",
-    "GREENROOM_SWEEP_INTERVAL_S": "0.2",
+    "GREENROOM_SWEEP_INTERVAL_S": "0.4",
     "GREENROOM_OPENAI": "true",
     # Nobody reaches it; what is left of it shows whom the server counts.
     "GREENROOM_LIMIT_REQUESTS": "10000000/day",

@@ -13,6 +13,7 @@ const AXE = readFileSync(clients.resolve("axe-core/axe.min.js"), "utf8");
 
 const [executablePath, profile] = process.argv.slice(2);
 const PATIENCE_MS = 20_000;
+const LOOK_AGAIN_MS = 25; // by itself Playwright looks with each frame, and has the browser draw them
 const SERIOUS = ["serious", "critical"];
 
 process.env.TMPDIR = profile; // Playwright makes its profiles there, and who started us removes it
@@ -30,10 +31,29 @@ const browser = await chromium.launch({
   ],
 });
 
-// Somebody with the console open, in a browser without any memory.
+// For many visitors: one that comes later need not load nor compile the files of the console.
+const kept = new Map();
+
+async function contextOf({ axe = false, fresh = false }) {
+  if (!fresh && kept.has(axe)) return kept.get(axe);
+  const context = await browser.newContext({
+    viewport: WIDE,
+    colorScheme: "light",
+    permissions: ["clipboard-read", "clipboard-write"],
+    bypassCSP: axe, // axe writes markup, which the page may not
+  });
+  context.setDefaultTimeout(PATIENCE_MS);
+  if (!fresh) kept.set(axe, context);
+  return context;
+}
+
+// Somebody with the console open, in a browser without any memory but that of files, or with `fresh`
+// without that as well.
 class Visitor {
-  constructor(context, { url, key = "" }) {
+  constructor(context, { url, key = "", theme = "light", narrow = false }) {
     this.context = context;
+    this.theme = theme;
+    this.narrow = narrow;
     this.url = url;
     this.key = key;
     this.headers = key ? { authorization: `Bearer ${key}` } : {};
@@ -42,22 +62,31 @@ class Visitor {
   }
 
   static async arrive(options) {
-    const { theme = "light", narrow = false, axe = false } = options;
-    const context = await browser.newContext({
-      viewport: narrow ? NARROW : WIDE,
-      colorScheme: theme,
-      permissions: ["clipboard-read", "clipboard-write"],
-      bypassCSP: axe, // axe writes markup, which the page may not
-    });
-    context.setDefaultTimeout(PATIENCE_MS);
-    const visitor = new Visitor(context, options);
+    const visitor = new Visitor(await contextOf(options), options);
     visitor.page = await visitor.tab();
+    const devtools = await visitor.context.newCDPSession(visitor.page);
+    const { origin } = new URL(visitor.url);
+    await devtools.send("Storage.clearDataForOrigin", { origin, storageTypes: "all" });
+    await devtools.detach();
     return visitor;
+  }
+
+  // A context is not used again after a failure, nor if it was for this visitor alone.
+  async leave(failed) {
+    const again = !failed && [...kept.values()].includes(this.context);
+    if (again) return Promise.all(this.context.pages().map((page) => page.close()));
+    for (const [kind, context] of kept) if (context === this.context) kept.delete(kind);
+    return this.context.close();
   }
 
   // One more tab of the same browser; problems of all tabs count.
   async tab() {
     const page = await this.context.newPage();
+    if (this.narrow) await page.setViewportSize(NARROW);
+    if (this.theme !== "light") await page.emulateMedia({ colorScheme: this.theme });
+    const wait = page.waitForFunction.bind(page);
+    page.waitForFunction = (condition, argument, options) =>
+      wait(condition, argument, { polling: LOOK_AGAIN_MS, ...options });
     page.on("pageerror", (error) => this.problems.push(`error: ${error.stack ?? error}`));
     page.on("console", (message) => {
       if (message.type() === "error" && !this.mayLog(message)) {
@@ -141,6 +170,7 @@ class Visitor {
 for await (const line of createInterface({ input: process.stdin })) {
   const { scenario, ...options } = JSON.parse(line);
   let visitor;
+  let failed = false;
   try {
     const [module, name] = scenario.split(".");
     const scenarios = await import(`./scenarios/${module}.mjs`);
@@ -148,12 +178,13 @@ for await (const line of createInterface({ input: process.stdin })) {
     const told = (await scenarios[name](visitor, options)) ?? {};
     console.log(JSON.stringify({ ...told, problems: visitor.problems }));
   } catch (error) {
+    failed = true;
     const page = await visitor?.page?.locator("body").innerText().catch(String);
     console.log(
       JSON.stringify({ failed: error.stack, page, problems: visitor?.problems, at: visitor?.page?.url() }),
     );
   } finally {
-    await visitor?.context.close();
+    await visitor?.leave(failed);
   }
 }
 await browser.close();

@@ -123,7 +123,9 @@ def main(names: Sequence[str]) -> None:
     FOLDER.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="pictures-") as folder:
         with serving(Path(folder) / "data", EXAMPLES, environment=ENVIRONMENT) as server:
-            with Browser.launched(npm.node(), npm.chromium(), CONSOLE) as browser:
+            with Browser.launched(
+                npm.node(), npm.chromium(as_people_have_it=True), CONSOLE
+            ) as browser:
                 asyncio.run(take(server.url, browser, Path(folder), names))
 
 

@@ -109,7 +109,7 @@ async def test_what_is_not_there_is_said(place: Place) -> None:
 
 @pytest.mark.parametrize("path", ["", "threads", "inbox", "now"])
 async def test_a_first_visit_is_light(place: Place, path: str) -> None:
-    told = await place.see("pages.weighed", place=path)
+    told = await place.see("pages.weighed", place=path, fresh=True)
     bytes_ = told["bytes"]
     assert bytes_["page"] > 0
     assert bytes_["scripts"] > 0

@@ -1,4 +1,7 @@
-"""Whatever a client sends: no 5xx, and no status that the API's description does not know."""
+"""Whatever a client sends: no 5xx, and no status that the API's description does not know.
+
+To make an example takes longer than to send it, so each is sent to both mounts.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from greenroom.http.app import create_app
 from greenroom.http.settings import HttpSettings
@@ -25,12 +29,14 @@ APP = create_app(
     settings=HttpSettings(openai=True),
 )
 DESCRIPTION = APP.openapi()
+MOUNTS = ("", "/api")
 OPERATIONS = [
     (method, path)
     for path, methods in DESCRIPTION["paths"].items()
     for method in methods
-    if not path.endswith(ENDLESS)
+    if not path.startswith("/api/") and not path.endswith(ENDLESS)
 ]
+"""Without the mount."""
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +45,26 @@ def schema() -> Any:
     import schemathesis
 
     return schemathesis.openapi.from_dict(DESCRIPTION)
+
+
+def of_mount(mount: str) -> dict[tuple[str, str], Any]:
+    """What an operation takes and which statuses it answers, by its method and its path."""
+    return {
+        (method, path.removeprefix(mount)): (
+            operation.get("parameters"),
+            operation.get("requestBody"),
+            set(operation["responses"]),
+        )
+        for path, methods in DESCRIPTION["paths"].items()
+        for method, operation in methods.items()
+        if path.startswith("/api/") is bool(mount)
+    }
+
+
+def test_both_mounts_have_the_same_operations() -> None:
+    first, second = map(of_mount, MOUNTS)
+    assert len(first) > 90
+    assert first == second
 
 
 @pytest.mark.parametrize(("method", "path"), OPERATIONS)
@@ -51,12 +77,13 @@ def test_no_request_meets_a_5xx_or_an_undocumented_status(
     operation = schema[path][method]
 
     @settings(max_examples=EXAMPLES, database=None, suppress_health_check=list(HealthCheck))
-    @given(case=operation.as_strategy())
-    def send(case: Any) -> None:
-        case.call_and_validate(
-            base_url=server.url,
-            checks=[not_a_server_error, status_code_conformance],
-            timeout=ANSWER_WAIT_S,
-        )
+    @given(case=operation.as_strategy(), mounts=st.permutations(MOUNTS))
+    def send(case: Any, mounts: list[str]) -> None:
+        for mount in mounts:
+            case.call_and_validate(
+                base_url=server.url + mount,
+                checks=[not_a_server_error, status_code_conformance],
+                timeout=ANSWER_WAIT_S,
+            )
 
     send()

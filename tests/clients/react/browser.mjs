@@ -11,6 +11,7 @@ import { chromium } from "playwright-core";
 
 const [executablePath, profile] = process.argv.slice(2);
 const PATIENCE_MS = 20_000;
+const LOOK_AGAIN_MS = 25; // by itself Playwright looks with each frame, and has the browser draw them
 
 const isNew = (sdk) => sdk === "@langchain/react";
 const bundles = {};
@@ -96,7 +97,7 @@ class Chat {
 
   // Waits until `condition`, which runs in the page, holds.
   until(condition, argument) {
-    return this.page.waitForFunction(condition, argument, { timeout: PATIENCE_MS });
+    return this.page.waitForFunction(condition, argument, { timeout: PATIENCE_MS, polling: LOOK_AGAIN_MS });
   }
 
   untilTokens(count) {
