@@ -263,14 +263,11 @@ def same(left: Any, right: Any) -> bool:
 
 def _attributes(obj: Any) -> dict[str, Any]:
     """Returns what an object has in its `__dict__` and its slots."""
+    kind = cast(Any, type(obj))
     found: dict[str, Any] = dict(getattr(obj, "__dict__", ()))
     found.pop("__orig_class__", None)  # what a generic class was called with
-    found.update((name, getattr(obj, name)) for name in _slots(_class(obj)) if hasattr(obj, name))
+    found.update((name, getattr(obj, name)) for name in _slots(kind) if hasattr(obj, name))
     return found
-
-
-def _class(obj: Any) -> type:
-    return type(obj)
 
 
 @lru_cache(maxsize=1000)
