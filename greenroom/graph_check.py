@@ -254,6 +254,8 @@ def _report(configuration: Configuration, graph_id: str, *, factory_s: float) ->
         loaded = load_graph(configuration, graph_id)
     except ConfigurationError as error:
         return GraphReport(graph_id=graph_id, problem=str(error))
+    if loaded.spec.problem is not None:
+        return GraphReport(graph_id=graph_id, problem=loaded.spec.problem)
     if loaded.graph is not None:
         return _of_graph(GraphReport(graph_id=graph_id, kind="graph"), loaded)
     report = GraphReport(graph_id=graph_id, kind="factory", warnings=loaded.warnings)

@@ -91,6 +91,20 @@ def test_a_server_may_tolerate_broken_graphs_but_not_only_such(tmp_path: Path) -
             check.problems()
 
 
+def test_a_javascript_graph_is_broken_and_keeps_no_other_one(tmp_path: Path) -> None:
+    (tmp_path / "graphs.py").write_text(GRAPHS)
+    both = {"web": "./src/agent.ts:graph", "graph": "./graphs.py:graph"}
+    (tmp_path / "langgraph.json").write_text(json.dumps({"graphs": both}))
+    with GraphCheck(tmp_path, tolerant=True) as check:
+        assert [report.graph_id for report in check.refuse_broken(wait=True)] == ["web", "graph"]
+        assert list(check.problems()) == ["web"]
+    with GraphCheck(tmp_path) as check:
+        with pytest.raises(
+            ConfigurationError, match=r"'web' is a JavaScript graph .*Python graphs only"
+        ):
+            check.refuse_broken(wait=True)
+
+
 async def test_a_run_of_a_broken_graph_ends_with_the_reason_and_does_not_import_it() -> None:
     content = {"graphs": {"bad": "./this/would/raise.py:g", "other": "./a.py:g"}}
     configuration = parse_configuration(content, Path("/nowhere"))
