@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self, cast
@@ -26,9 +26,10 @@ from greenroom.graphs.configuration import Configuration, read_configuration
 from greenroom.graphs.store_section import EMBED
 
 AUTH = "auth.path"
-"""The name of ``auth`` among the graphs of a check."""
-_SHARED = (EMBED, AUTH)
-"""What all graphs share; its problem is one of the server."""
+APP = "http.app"
+ENCRYPTION = "encryption.path"
+_SHARED = (AUTH, EMBED, APP, ENCRYPTION)
+"""What all graphs share, by its name among the graphs of a check; its problem is the server's."""
 
 FACTORY_S = 30.0
 """The time-out of one call of a factory."""
@@ -104,8 +105,8 @@ class GraphCheck:
         """Waits for the check; returns one report per graph, in the order of the file.
 
         Raises:
-            ConfigurationError: the embedding of the store, or ``auth``, which all graphs share, is
-                broken.
+            ConfigurationError: what all graphs share is broken: ``auth``, the embedding of the
+                store, ``http.app`` or ``encryption``.
         """
         self._reader.join()
         for report in self._shared.values():
@@ -223,12 +224,10 @@ def _check(order: dict[str, Any]) -> None:
     os.dup2(2, 1)
     configuration = read_configuration(Path(order["path"])).with_auth(order["auth"])
     os.environ.update(configuration.env)
-    if configuration.auth is not None and AUTH not in order["done"]:
-        print(json.dumps({"graph_id": AUTH}), file=reports)
-        print(json.dumps(asdict(_auth_report(configuration))), file=reports)
-    if configuration.store.index is not None and EMBED not in order["done"]:
-        print(json.dumps({"graph_id": EMBED}), file=reports)
-        print(json.dumps(asdict(_embedding_report(configuration))), file=reports)
+    for name, probe in _probes(configuration).items():
+        if name not in order["done"]:
+            print(json.dumps({"graph_id": name}), file=reports)
+            print(json.dumps(asdict(_probed(name, probe))), file=reports)
     for graph_id in configuration.graphs:
         if graph_id not in order["done"]:
             print(json.dumps({"graph_id": graph_id}), file=reports)
@@ -246,7 +245,7 @@ def _end_with(parent: int) -> None:
 
 
 def _report(configuration: Configuration, graph_id: str, *, factory_s: float) -> GraphReport:
-    import actors  # its processes have that name, so a project's own package is not found here too
+    import actors  # as below
     from greenroom.graphs.loading import load_graph  # imports LangGraph, which the server need not
 
     del actors
@@ -254,36 +253,59 @@ def _report(configuration: Configuration, graph_id: str, *, factory_s: float) ->
         loaded = load_graph(configuration, graph_id)
     except ConfigurationError as error:
         return GraphReport(graph_id=graph_id, problem=str(error))
+    if loaded.spec.problem is not None:
+        return GraphReport(graph_id=graph_id, problem=loaded.spec.problem)
     if loaded.graph is not None:
         return _of_graph(GraphReport(graph_id=graph_id, kind="graph"), loaded)
     report = GraphReport(graph_id=graph_id, kind="factory", warnings=loaded.warnings)
     return _called(report, loaded, configuration, factory_s) if factory_s else report
 
 
-def _embedding_report(configuration: Configuration) -> GraphReport:
-    from greenroom.graphs.embedding import load_embedder  # imports LangGraph, as above
+def _probes(configuration: Configuration) -> dict[str, Callable[[], Any]]:
+    """Returns what loads each part of the configuration that all graphs share, by its key."""
 
-    try:
+    def auth() -> None:
+        from greenroom.auth.authenticator import HandlerAuthenticator
+        from greenroom.auth.calls import Inline
+        from greenroom.auth.loading import load_auth
+
+        spec = configuration.auth
+        assert spec is not None
+        HandlerAuthenticator(load_auth(configuration, spec), spec, Inline())
+
+    def embedding() -> None:
+        from greenroom.graphs.embedding import load_embedder  # imports LangGraph, as below
+
         load_embedder(configuration)
-    except ConfigurationError as error:
-        return GraphReport(graph_id=EMBED, problem=str(error))
-    return GraphReport(graph_id=EMBED, kind="embedding")
+
+    def app() -> None:
+        from greenroom.graphs.custom_app import load_app
+
+        load_app(configuration, str(configuration.http.app))
+
+    def encryption() -> None:
+        from greenroom.graphs.encryption import load_sealing
+
+        load_sealing(configuration, None)
+
+    named = {
+        AUTH: (configuration.auth, auth),
+        EMBED: (configuration.store.index, embedding),
+        APP: (configuration.http.app, app),
+        ENCRYPTION: (configuration.encryption, encryption),
+    }
+    return {name: probe for name, (said, probe) in named.items() if said is not None}
 
 
-def _auth_report(configuration: Configuration) -> GraphReport:
-    import actors  # as above
-    from greenroom.auth.authenticator import HandlerAuthenticator
-    from greenroom.auth.calls import Inline
-    from greenroom.auth.loading import load_auth
+def _probed(name: str, probe: Callable[[], Any]) -> GraphReport:
+    import actors  # its processes have that name, so a project's own package is not found here too
 
     del actors
-    spec = configuration.auth
-    assert spec is not None
     try:
-        HandlerAuthenticator(load_auth(configuration, spec), spec, Inline())
+        probe()
     except ConfigurationError as error:
-        return GraphReport(graph_id=AUTH, problem=str(error))
-    return GraphReport(graph_id=AUTH, kind="auth")
+        return GraphReport(graph_id=name, problem=str(error))
+    return GraphReport(graph_id=name, kind="shared")
 
 
 def _of_graph(report: GraphReport, loaded: Any, graph: Any = None) -> GraphReport:

@@ -46,9 +46,14 @@ from langgraph._internal._typing import MISSING
 from langgraph.checkpoint.serde._msgpack import STRICT_MSGPACK_ENABLED
 from langgraph.checkpoint.serde.jsonplus import (
     EXT_CONSTRUCTOR_KW_ARGS,
+    EXT_CONSTRUCTOR_POS_ARGS,
+    EXT_CONSTRUCTOR_SINGLE_ARG,
+    EXT_DELTA_SNAPSHOT,
     EXT_PYDANTIC_V2,
     _msgpack_default,  # pyright: ignore[reportPrivateUsage]
     _option,  # pyright: ignore[reportPrivateUsage]
+    # Of what it warns when it is read, by class: of a tuple it need not.
+    _warned_unregistered_types,  # pyright: ignore[reportPrivateUsage]
 )
 
 # A value of a `DeltaChannel`. LangGraph's saver stores it as a blob, however plain it is, and
@@ -82,11 +87,16 @@ from langgraph_sdk.runtime import (
 
 DeltaSnapshot = _DeltaSnapshot
 STRICT_MSGPACK: bool = STRICT_MSGPACK_ENABLED
+MSGPACK_ARGUMENT: int = EXT_CONSTRUCTOR_SINGLE_ARG
+MSGPACK_ARGUMENTS: int = EXT_CONSTRUCTOR_POS_ARGS
+MSGPACK_DELTA: int = EXT_DELTA_SNAPSHOT
 MSGPACK_MODEL: int = EXT_PYDANTIC_V2
 MSGPACK_KEYWORDS: int = EXT_CONSTRUCTOR_KW_ARGS
 MSGPACK_OPTION: int = _option
 msgpack_default: Callable[[Any], Any] = _msgpack_default
 map_command: Callable[[Command[Any]], Iterator[tuple[str, str, Any]]] = _map_command
+TUPLE = ("builtins", "tuple")
+_warned_unregistered_types.add(TUPLE)
 ExecutionRuntime = _ExecutionRuntime
 ReadRuntime = _ReadRuntime
 
@@ -96,6 +106,9 @@ __all__ = [
     "CONFIG_KEY_STRICT_RESUME",
     "INPUT",
     "MISSING",
+    "MSGPACK_ARGUMENT",
+    "MSGPACK_ARGUMENTS",
+    "MSGPACK_DELTA",
     "MSGPACK_KEYWORDS",
     "MSGPACK_MODEL",
     "MSGPACK_OPTION",
@@ -103,6 +116,7 @@ __all__ = [
     "RESUME",
     "STRICT_MSGPACK",
     "TASKS",
+    "TUPLE",
     "DeltaSnapshot",
     "ExecutionRuntime",
     "ReadRuntime",

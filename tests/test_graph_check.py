@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -89,6 +91,44 @@ def test_a_server_may_tolerate_broken_graphs_but_not_only_such(tmp_path: Path) -
     with GraphCheck(tmp_path, tolerant=True) as check:
         with pytest.raises(ConfigurationError, match="ZeroDivisionError"):
             check.problems()
+
+
+def test_a_javascript_graph_is_broken_and_keeps_no_other_one(tmp_path: Path) -> None:
+    (tmp_path / "graphs.py").write_text(GRAPHS)
+    both = {"web": "./src/agent.ts:graph", "graph": "./graphs.py:graph"}
+    (tmp_path / "langgraph.json").write_text(json.dumps({"graphs": both}))
+    with GraphCheck(tmp_path, tolerant=True) as check:
+        assert [report.graph_id for report in check.refuse_broken(wait=True)] == ["web", "graph"]
+        assert list(check.problems()) == ["web"]
+    with GraphCheck(tmp_path) as check:
+        with pytest.raises(
+            ConfigurationError, match=r"'web' is a JavaScript graph .*Python graphs only"
+        ):
+            check.refuse_broken(wait=True)
+
+
+@pytest.mark.parametrize(
+    ("section", "told"),
+    [
+        ({"auth": {"path": "./shared.py:nope"}}, "'auth.path'"),
+        ({"http": {"app": "./shared.py:nope"}}, "'http.app'"),
+        ({"http": {"app": "./shared.py:number"}}, "int and not a Starlette or FastAPI application"),
+        ({"http": {"app": "./needy.py:app"}}, "Install 'no-such-module'"),
+        ({"encryption": {"path": "./needy.py:encryption"}}, "Install 'no-such-module'"),
+        ({"store": {"index": {"dims": 2, "embed": "./needy.py:embed"}}}, "no_such_module"),
+    ],
+)
+def test_what_all_graphs_share_is_loaded_before_a_start(
+    tmp_path: Path, section: dict[str, Any], told: str
+) -> None:
+    (tmp_path / "graphs.py").write_text(GRAPHS)
+    (tmp_path / "shared.py").write_text("number = 1\n")
+    (tmp_path / "needy.py").write_text("import no_such_module\n")
+    content = {"graphs": {"graph": "./graphs.py:graph"}, **section}
+    (tmp_path / "langgraph.json").write_text(json.dumps(content))
+    with GraphCheck(tmp_path, tolerant=True) as check:
+        with pytest.raises(ConfigurationError, match=re.escape(told)):
+            check.refuse_broken(wait=True)
 
 
 async def test_a_run_of_a_broken_graph_ends_with_the_reason_and_does_not_import_it() -> None:

@@ -10,23 +10,10 @@ from typing import Any
 
 from starlette.types import ASGIApp
 
-from greenroom.core.targets import Target
 from greenroom.environment import SECRETS, forget_secrets
 from greenroom.graphs.configuration import Configuration
-from greenroom.graphs.importing import load_target
+from greenroom.graphs.custom_app import load_app
 from greenroom.http.custom import CustomApp
-
-
-class _CustomTarget(Target):
-    """``http.app``."""
-
-    @property
-    def subject(self) -> str:
-        return "The application of http.app"
-
-    @property
-    def key(self) -> str:
-        return "http.app"
 
 
 def custom_app_of(configuration: Configuration) -> CustomApp | None:
@@ -39,7 +26,7 @@ def custom_app_of(configuration: Configuration) -> CustomApp | None:
         _be_found_by_the_sdk(custom.call)
         forget_secrets({*SECRETS, *configuration.webhooks.variables})
         os.environ.update(configuration.env_of_graphs)
-        return load_target(_CustomTarget(target=target), configuration)
+        return load_app(configuration, target)
 
     custom = CustomApp(load, target)
     return custom

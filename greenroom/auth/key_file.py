@@ -113,7 +113,7 @@ def read(data_dir: Path) -> Keys:
     """
     file = data_dir / FILE
     try:
-        content: Any = json.loads(file.read_text(encoding="utf-8"))
+        content: Any = json.loads(file.read_text(encoding="utf-8-sig"))
         entries = [_entry(each) for each in cast("list[dict[str, Any]]", content["keys"])]
     except FileNotFoundError:
         return Keys()

@@ -50,7 +50,11 @@ def message_of(error: BaseException) -> str:
     if isinstance(error, Escaped):
         error = error.original
     try:
-        return _bounded(str(error))
+        text = str(error)
+        if not text and error.__cause__ is not None:
+            # A wrapper says nothing itself: `StopIteration` of a node comes as such a RuntimeError.
+            text = f"{name_of(error.__cause__)}: {error.__cause__}"
+        return _bounded(text)
     except BaseException as second:  # noqa: BLE001 - `__str__` is user code and may raise SystemExit
         return f"<{name_of(error)}: {type(second).__name__[:MAX_NAME]} while its message was read>"
 

@@ -176,7 +176,7 @@ def read_configuration(path: Path) -> Configuration:
     """
     file = path / FILE_NAME if path.is_dir() else path
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise ConfigurationError(
             f"There is no configuration at {file}. Name another file with --config, let"

@@ -40,6 +40,9 @@ class GraphSpec(Target):
         return f"graphs.{self.graph_id}"
 
 
+_JAVASCRIPT = (".js", ".jsx", ".ts", ".tsx", ".mjs", ".mts", ".cjs", ".cts")
+
+
 def parse_graph(
     name: str, value: Any, placement: PlacementSpec, defaults: Mapping[str, Any]
 ) -> GraphSpec:
@@ -65,8 +68,9 @@ def parse_graph(
         )
     if description is not None and not isinstance(description, str):
         raise ConfigurationError(f"'graphs.{name}.description' must be a string.")
-    if value.rpartition(":")[0].endswith((".js", ".ts", ".mjs", ".mts", ".cjs", ".cts", ".tsx")):
-        raise ConfigurationError(
+    problem = None
+    if value.rpartition(":")[0].endswith(_JAVASCRIPT):
+        problem = (
             f"Graph {name!r} is a JavaScript graph ({value}); Greenroom runs Python graphs only."
         )
     return GraphSpec(
@@ -75,4 +79,5 @@ def parse_graph(
         description=description,
         placement=placement,
         defaults=defaults,
+        problem=problem,
     )

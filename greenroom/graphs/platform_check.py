@@ -45,7 +45,7 @@ def refusals_of(path: Path) -> list[str]:
     """Returns the `refusals` of a file, or of the `langgraph.json` of a directory, that
     `read_configuration` has read."""
     file = path / FILE_NAME if path.is_dir() else path
-    return refusals(json.loads(file.read_text(encoding="utf-8")))
+    return refusals(json.loads(file.read_text(encoding="utf-8-sig")))
 
 
 def _python(version: Any) -> tuple[int, int] | None:

@@ -36,9 +36,12 @@ def environment_of(value: Any, root: Path) -> tuple[dict[str, str], Sequence[str
     Raises:
         ConfigurationError: the value is malformed, or the file exists and cannot be read.
     """
+    if value == "":
+        return {}, ()
     if isinstance(value, str):
         try:
-            return read_env((root / value).read_text(encoding="utf-8")), ()
+            # Editors of Windows begin a file with a mark, which would be part of the first name.
+            return read_env((root / value).read_text(encoding="utf-8-sig")), ()
         except FileNotFoundError:
             return {}, (_absent(value, root),)
         except (OSError, UnicodeDecodeError) as error:

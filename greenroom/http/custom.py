@@ -74,7 +74,7 @@ class CustomApp:
         target: its name in the configuration, for errors.
     """
 
-    def __init__(self, load: Callable[[], Any], target: str) -> None:
+    def __init__(self, load: Callable[[], Starlette], target: str) -> None:
         self._load = load
         self._target = target
         self._loop = asyncio.new_event_loop()
@@ -199,13 +199,7 @@ class CustomApp:
 
     async def _start(self) -> None:
         # In this thread: the import may make objects that want an event loop.
-        found = self._load()
-        if not isinstance(found, Starlette):
-            raise ConfigurationError(
-                f"'http.app' is {self._target!r}, which is {type(found).__name__} and not a"
-                " Starlette or FastAPI application."
-            )
-        self.app = found
+        self.app = found = self._load()
         found.exception_handlers.setdefault(HTTPException, _http_error)
         found.exception_handlers.setdefault(ValueError, _value_error)
         entered = self._loop.create_future()

@@ -12,12 +12,10 @@ goes before that variable (`Keeping`); with a list of types it pickles nothing u
 
 from __future__ import annotations
 
-import dataclasses
 import math
-import pickle
 import threading
 from collections.abc import Iterator, Mapping, Set
-from datetime import date, datetime, time, timedelta
+from types import ModuleType
 from typing import Any, cast
 
 import ormsgpack
@@ -28,12 +26,12 @@ from greenroom.core.errors import NotKept
 from greenroom.core.keeping import Allowed, Keeping
 from greenroom.core.raised import message_of, representation
 from greenroom.langgraph_internals import (
-    MSGPACK_KEYWORDS,
-    MSGPACK_MODEL,
     MSGPACK_OPTION,
     STRICT_MSGPACK,
+    TUPLE,
     msgpack_default,
 )
+from greenroom.persistence.packing import is_odd, pack, pickled, same
 from greenroom.sealing import UNSEALED, Sealing
 
 STRICT_VARIABLE = "LANGGRAPH_STRICT_MSGPACK"
@@ -73,7 +71,7 @@ class StateSerializer(JsonPlusSerializer):
         super().__init__(
             pickle_fallback=self._pickles,
             allowed_json_modules=_listed(said.json_types),
-            allowed_msgpack_modules=_listed(types),
+            allowed_msgpack_modules=types if types is True else (TUPLE, *types),
         )
 
     def dumps_typed(self, obj: Any) -> tuple[str, bytes]:
@@ -88,12 +86,21 @@ class StateSerializer(JsonPlusSerializer):
     def _serialised(self, obj: Any) -> tuple[str, bytes]:
         if obj is None or isinstance(obj, bytes | bytearray):
             return super().dumps_typed(obj)
+        problem: Exception = TypeError("msgpack does not give it back")
         try:
-            data = _packed(obj, _as_given)
-        except Exception as error:  # noqa: BLE001 - user code is run here: `model_dump`, properties
-            return self._otherwise(obj, error)
-        self._refuse_blocked(data)
-        return "msgpack", data
+            data, is_in_doubt = pack(obj)
+            if not is_in_doubt and self._all_types:
+                return "msgpack", data
+            read, blocked = self._read(data)
+            if blocked:
+                return self._as_langgraph(obj, problem)
+            if not is_in_doubt or same(read, obj):
+                return "msgpack", data
+        except NotKept:
+            raise
+        except Exception as error:  # noqa: BLE001 - user code is run here: `__init__`, properties
+            problem = error
+        return self._otherwise(obj, problem)
 
     def loads_typed(self, data: tuple[str, bytes]) -> Any:
         """Reads a value.
@@ -124,12 +131,15 @@ class StateSerializer(JsonPlusSerializer):
         """Serialises a value that msgpack does not give back."""
         if self._pickles:
             try:
-                data = pickle.dumps(obj)
-                pickle.loads(data)  # many exceptions can be pickled and not be read
+                data = pickled(obj)  # read once: much can be pickled and not be read
             except Exception as error:  # noqa: BLE001 - user code is run here: `__reduce__`
                 problem = error
             else:
                 return "pickle", data
+        return self._as_langgraph(obj, problem)
+
+    def _as_langgraph(self, obj: Any, problem: Exception) -> tuple[str, bytes]:
+        """Serialises a value as LangGraph does, which changes some."""
         try:
             # As LangGraph does: an exception that cannot be kept is kept as its `repr`.
             data = _packed(obj, msgpack_default)
@@ -137,13 +147,20 @@ class StateSerializer(JsonPlusSerializer):
             data = None
         if data is None or any(not _is_exception(part) for part in _odd_parts(obj)):
             raise NotKept(self._refusal(obj, problem)) from problem
-        self._refuse_blocked(data)
+        if not self._all_types:
+            self._refuse_blocked(data)
         return "msgpack", data
 
     def _refuse_blocked(self, data: bytes) -> None:
         """Refuses what would be read as something else."""
-        if self._all_types:
-            return
+        _, blocked = self._read(data)
+        if blocked:
+            raise NotKept(
+                f"has a {blocked[0]}, which {self._forbidden_by} does not allow. {self._remedy()}"
+            )
+
+    def _read(self, data: bytes) -> tuple[Any, list[str]]:
+        """Reads what was packed; returns the types too that may not be read."""
         blocked: list[str] = []
         thread = threading.get_ident()
 
@@ -154,13 +171,9 @@ class StateSerializer(JsonPlusSerializer):
 
         forget = register_serde_event_listener(note)
         try:
-            super().loads_typed(("msgpack", data))
+            return super().loads_typed(("msgpack", data)), blocked
         finally:
             forget()
-        if blocked:
-            raise NotKept(
-                f"has a {blocked[0]}, which {self._forbidden_by} does not allow. {self._remedy()}"
-            )
 
     def _remedy(self) -> str:
         if self._forbidden_by == STRICT_VARIABLE:
@@ -192,41 +205,12 @@ def _packed(obj: Any, default: Any) -> bytes:
     return ormsgpack.packb(obj, default=default, option=MSGPACK_OPTION)
 
 
-def _as_given(obj: Any) -> Any:
-    """Encodes a value that msgpack does not know, as LangGraph does; refuses what would change."""
-    if _is_odd(obj):
-        raise TypeError(f"{_name(cast(Any, type(obj)))} is not msgpack")
-    # These have other values in them, which LangGraph would encode without this function.
-    if hasattr(obj, "model_dump") and callable(obj.model_dump):
-        parts = (type(obj).__module__, type(obj).__name__, obj.model_dump(), "model_validate_json")
-        return ormsgpack.Ext(MSGPACK_MODEL, _packed(parts, _as_given))
-    if dataclasses.is_dataclass(obj) and not hasattr(obj, "dict") and not hasattr(obj, "node"):
-        values = {each.name: getattr(obj, each.name) for each in dataclasses.fields(obj)}
-        parts = (type(obj).__module__, type(obj).__name__, values)
-        return ormsgpack.Ext(MSGPACK_KEYWORDS, _packed(parts, _as_given))
-    return msgpack_default(obj)
-
-
-def _is_odd(obj: Any) -> bool:
-    """Returns whether LangGraph's serialiser gives another value back, without a word."""
-    if isinstance(obj, BaseException):
-        return True  # its `repr`
-    if isinstance(obj, datetime | date | time | timedelta):
-        return type(obj).__module__ != "datetime"  # a string, for pandas' classes
-    # An array of objects becomes None, a structured one loses its fields.
-    return (
-        type(obj).__module__ == "numpy"
-        and getattr(obj, "dtype", None) is not None
-        and (obj.dtype.kind in "OV")
-    )
-
-
 def _is_exception(part: Any) -> bool:
     return isinstance(part, BaseException)
 
 
 def _odd_parts(obj: Any) -> Iterator[Any]:
-    return (part for _, part in _parts(obj, "", 0, set()) if _is_odd(part))
+    return (part for _, part in _parts(obj, "", 0, set()) if is_odd(part))
 
 
 def _culprit(obj: Any, *, pickles: bool) -> tuple[str, Any]:
@@ -241,9 +225,9 @@ def _culprit(obj: Any, *, pickles: bool) -> tuple[str, Any]:
 def _can_be_kept(part: Any, pickles: bool) -> bool:
     try:
         if pickles:
-            pickle.loads(pickle.dumps(part))
+            pickled(part)
         else:
-            _packed(part, _as_given)
+            pack(part)
     except Exception:  # noqa: BLE001 - user code is run here
         return False
     return True
@@ -255,6 +239,15 @@ def _parts(obj: Any, where: str, depth: int, seen: set[int]) -> Iterator[tuple[s
     if depth >= MAX_DEPTH or id(obj) in seen:
         return
     seen.add(id(obj))
+    try:
+        inner = _inner(obj, where)
+    except Exception:  # noqa: BLE001 - user code is run here: `items`, properties
+        inner = []
+    for place, value in inner:
+        yield from _parts(value, place, depth + 1, seen)
+
+
+def _inner(obj: Any, where: str) -> list[tuple[str, Any]]:
     inner: list[tuple[str, Any]] = []
     if isinstance(obj, Mapping):
         items = cast(Mapping[Any, Any], obj).items()
@@ -263,12 +256,11 @@ def _parts(obj: Any, where: str, depth: int, seen: set[int]) -> Iterator[tuple[s
         inner = [(f"{where}[{n}]", value) for n, value in enumerate(cast(list[Any], obj))]
     elif isinstance(obj, Set):
         inner = [(f"{where}{{...}}", value) for value in cast(Set[Any], obj)]
-    elif not isinstance(obj, type | str | bytes) and isinstance(
+    elif not isinstance(obj, type | str | bytes | ModuleType) and isinstance(
         known := getattr(obj, "__dict__", None), dict
     ):
         inner = [(f"{where}.{name}", value) for name, value in cast(dict[str, Any], known).items()]
-    for place, value in inner:
-        yield from _parts(value, place, depth + 1, seen)
+    return inner
 
 
 def _name(kind: Any) -> str:

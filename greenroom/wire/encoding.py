@@ -25,7 +25,7 @@ from decimal import Decimal
 from enum import Enum
 from fractions import Fraction
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import PurePath
 from types import MappingProxyType
 from typing import Any, TypeGuard, cast
@@ -120,6 +120,8 @@ _BY_TYPE: dict[type, Callable[[Any], Any]] = {
     PurePath: str,
     IPv4Address: str,
     IPv6Address: str,
+    IPv4Network: str,
+    IPv6Network: str,
     ZoneInfo: str,
     UUID: str,
     date: lambda value: value.isoformat(),
@@ -131,8 +133,9 @@ _BY_TYPE: dict[type, Callable[[Any], Any]] = {
     Enum: lambda value: value.value,
 }
 
-_BY_METHOD = ("model_dump", "_asdict", "to_dict", "tolist", "dict")
-"""The conversion methods of foreign types: pydantic models, named tuples, arrays, old pydantic."""
+_BY_METHOD = ("model_dump", "_asdict", "to_dict", "tolist", "dict", "unicode_string")
+"""The conversion methods of foreign types: pydantic models, named tuples, arrays, old pydantic,
+pydantic's addresses."""
 
 
 @lru_cache(maxsize=512)
@@ -145,13 +148,19 @@ def _encoder(kind: type[Any]) -> Callable[[Any], Any] | None:
             return encode
     for name in _BY_METHOD:
         if callable(getattr(kind, name, None)):
-            return lambda value: getattr(value, name)()
+            return lambda value: _simpler(value, getattr(value, name)())
     if issubclass(kind, tuple):
         return list
     attributes: Any = getattr(kind, "__attrs_attrs__", None)
     if attributes is not None:
         return lambda value: {a.name: getattr(value, a.name) for a in attributes}
     return None
+
+
+def _simpler(value: Any, converted: Any) -> Any:
+    if type(converted) is not type(value):
+        return converted
+    return float(value) if hasattr(value, "__float__") else repr(value)  # NumPy's `longdouble`
 
 
 def _mended(value: Any, inside: list[int], depth: int) -> Any:
@@ -214,7 +223,7 @@ def _text(text: str) -> str:
     if _SURROGATE.search(text):
         # A surrogate pair becomes its character; a lone surrogate has no meaning.
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
+    return str.__str__(text)  # orjson refuses a key of a subclass
 
 
 def _integer(value: int) -> int | orjson.Fragment:

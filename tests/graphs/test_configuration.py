@@ -73,7 +73,6 @@ def test_with_several_graphs_none_is_the_default_unless_named() -> None:
         ({"graphs": {}}, "names no graph"),
         ({"graphs": {"a": "agent.py"}}, r"'graphs\.a' is 'agent\.py'; it must be"),
         ({"graphs": {"a": 1}}, r"'graphs\.a' is 1; it must be"),
-        ({"graphs": {"a": "./a.ts:g"}}, "runs Python graphs only"),
         ({"greenroom": []}, "'greenroom' must be a JSON object, not a list"),
         ({"greenroom": {"graph": {}}}, r"'greenroom\.graph' is unknown; allowed are 'graphs'"),
         ({"greenroom": {"graphs": {"b": {}}}}, r"graph that does not exist; 'graphs' has 'agent'"),

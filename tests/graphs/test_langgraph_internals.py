@@ -203,8 +203,8 @@ async def test_a_saver_is_told_the_durability(durability: Any) -> None:
     assert set(told) == {durability}
 
 
-def test_the_encoding_of_values_is_langgraphs_own() -> None:
-    """Else values with others in them cannot be read (`persistence.serializing`)."""
+def test_the_encoding_of_values_is_langgraphs_own(caplog: pytest.LogCaptureFixture) -> None:
+    """Else values with others in them cannot be read (`persistence.packing`)."""
     serde = JsonPlusSerializer(allowed_msgpack_modules=True)
 
     def packed(value: Any, kind: int, *parts: Any) -> bytes:
@@ -219,9 +219,17 @@ def test_the_encoding_of_values_is_langgraphs_own() -> None:
             (Document("t").model_dump(), "model_validate_json"),
         ),
         (Kept(a=1), internals.MSGPACK_KEYWORDS, ({"a": 1},)),
+        ({1}, internals.MSGPACK_ARGUMENT, ([1],)),
+        (Send("n", 1), internals.MSGPACK_ARGUMENTS, (["n", 1],)),
     ):
         assert serde.dumps_typed(value) == ("msgpack", packed(value, kind, *parts))
         assert serde.loads_typed(serde.dumps_typed(value)) == value
+    delta = internals.DeltaSnapshot(1)
+    inner = ormsgpack.Ext(internals.MSGPACK_DELTA, ormsgpack.packb(1))
+    assert serde.dumps_typed(delta) == ("msgpack", ormsgpack.packb(inner))
+    caplog.clear()
+    assert serde.loads_typed(("msgpack", packed((), internals.MSGPACK_ARGUMENT, [1]))) == (1,)
+    assert caplog.messages == []
     assert isinstance(internals.msgpack_default(Document("t")), ormsgpack.Ext)
     assert internals.STRICT_MSGPACK is False
 

@@ -27,7 +27,7 @@ from greenroom.graphs.containment import contain
 from greenroom.graphs.execution import execute, state_after
 from greenroom.graphs.factories import Factory
 from greenroom.graphs.loading import LoadedGraph
-from tests.graphs.graph_driver import Driven, given, order
+from tests.graphs.graph_driver import Driven, given, order, run
 
 BOUND_S = 20.0
 
@@ -457,6 +457,18 @@ def test_a_contained_coroutine_is_closed_as_it_is() -> None:
 
     on_a_loop(work)
     assert closed == ["yes"]
+
+
+async def test_a_stop_iteration_of_a_node_is_told_although_it_comes_wrapped() -> None:
+    def stops(state: MessagesState) -> None:
+        raise StopIteration("no more rows")
+
+    builder = StateGraph(MessagesState).add_node("stops", stops).add_edge(START, "stops")
+    driven = await run(given(builder.compile()), order(input={"messages": []}))
+    assert driven.output["__error__"] == {
+        "error": "RuntimeError",
+        "message": "StopIteration: no more rows",
+    }
 
 
 def test_what_is_told_is_bounded_and_always_there() -> None:

@@ -38,6 +38,18 @@ def test_an_env_file_in_a_folder_that_does_not_exist_is_a_note_too(tmp_path: Pat
     assert "'./config/.env'" in note
 
 
+def test_no_name_of_an_env_file_is_none(tmp_path: Path) -> None:
+    found = parse_configuration({**GRAPHS, "env": ""}, tmp_path)
+    assert (found.env, found.warnings) == ({}, ())
+
+
+def test_files_may_begin_with_the_mark_of_windows(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("KEY=1\nOTHER=2\n", encoding="utf-8-sig")
+    content = json.dumps({**GRAPHS, "env": ".env"})
+    (tmp_path / "langgraph.json").write_text(content, encoding="utf-8-sig")
+    assert read_configuration(tmp_path).env == {"KEY": "1", "OTHER": "2"}
+
+
 def test_an_env_file_that_is_there_and_cannot_be_read_is_refused(tmp_path: Path) -> None:
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
     for name in (".", "binary"):

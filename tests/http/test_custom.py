@@ -321,13 +321,6 @@ def test_a_lifespan_that_fails_is_a_sentence() -> None:
     custom.stop()
 
 
-def test_another_object_is_no_application() -> None:
-    custom = CustomApp(lambda: 7, "./app.py:app")
-    with pytest.raises(ConfigurationError, match="which is int and not a Starlette or FastAPI"):
-        custom.start()
-    custom.stop()
-
-
 # --- the description --------------------------------------------------------------------------
 
 

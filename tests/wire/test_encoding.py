@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import enum
+import ipaddress
 import json
 import math
 import pathlib
@@ -14,16 +15,25 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 from uuid import UUID
 
+import numpy as np
 import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, ToolMessage
 from langgraph.types import Command, Interrupt, Send
-from pydantic import BaseModel
+from pydantic import AnyUrl, BaseModel
 
 from greenroom.core.errors import InvalidRequest
 from greenroom.wire.encoding import dumps, loads
+
+
+class Tag(enum.StrEnum):
+    NEW = "new"
+
+
+class Text(str):
+    pass
 
 
 class Colour(enum.Enum):
@@ -115,6 +125,11 @@ def test_messages_have_the_bytes_of_the_reference(message: Any, data: bytes) -> 
         ("\ud83d\ude00", "\U0001f600"),
         ({"\ud800": Point(2**70, 1)}, {"\ufffd": {"x": 2**70, "y": 1}}),
         (Box({2: 2**70}), {"inside": {"2": 2**70}}),
+        ({Tag.NEW: 1, Text("b"): {Text("c"): 2}}, {"new": 1, "b": {"c": 2}}),
+        (ipaddress.ip_network("10.0.0.0/8"), "10.0.0.0/8"),
+        (ipaddress.ip_interface("::1/64"), "::1/64"),
+        (AnyUrl("http://a/b"), "http://a/b"),
+        (np.longdouble(1.5), 1.5),
     ],
     ids=lambda value: type(value).__name__,
 )
@@ -163,6 +178,7 @@ def test_what_is_no_json_is_refused_in_the_words_of_the_reference() -> None:
             loads(data)
 
 
+KEYS = st.integers() | st.none() | st.builds(Text, st.text()) | st.sampled_from(Tag)
 anything = st.recursive(
     st.none()
     | st.booleans()
@@ -176,7 +192,7 @@ anything = st.recursive(
     lambda inner: (
         st.lists(inner)
         | st.tuples(inner, inner)
-        | st.dictionaries(st.text() | st.integers() | st.none(), inner)
+        | st.dictionaries(st.text() | KEYS, inner)
         | st.builds(Box, inner)
         | st.builds(Model, name=st.text(), other=inner)
         | st.builds(HumanMessage, st.text(), additional_kwargs=st.dictionaries(st.text(), inner))
