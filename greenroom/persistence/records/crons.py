@@ -45,7 +45,6 @@ class CronRecords(Queries):
     """The queries of crons."""
 
     async def get_cron(self, cron_id: str, *, scope: Scope) -> tuple[JsonObject, int] | None:
-        """Returns a cron and its revision; None if it does not exist."""
         if not is_uuid(cron_id):
             return None
         sql, values = and_within(scope)

@@ -74,11 +74,6 @@ class Queries:
         self._searches = asyncio.Semaphore(max(1, pool.max_size // 2))
 
     async def ready(self) -> None:
-        """Returns when the database answers.
-
-        Raises:
-            DatabaseUnavailable: the database cannot be reached; the message names the reason.
-        """
         async with self._pool.connection(timeout=2.0) as conn:
             await conn.execute("SELECT 1")
 

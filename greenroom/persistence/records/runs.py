@@ -57,7 +57,6 @@ class RunRecords(Queries):
     async def list_runs(
         self, thread_id: str, *, limit: int | None, offset: int, status: str | None, scope: Scope
     ) -> list[JsonObject] | None:
-        """Returns a thread's runs, newest first; None when the thread does not exist."""
         conditions: Conditions = [("thread_id = %s", thread_id)]
         conditions += of_thread(scope, "runs.thread_id")
         if status is not None:
