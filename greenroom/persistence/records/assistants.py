@@ -242,8 +242,7 @@ class AssistantRecords(KeyRecords):
 
     async def count_assistants(self, where: AssistantFilter, *, scope: Scope) -> int:
         sql, params = where_clause(_of_assistants(where) + within(scope))
-        rows = await self.search(f"SELECT count(*) AS n FROM greenroom.assistants {sql}", params)
-        return rows[0]["n"]
+        return await self.counted(f"greenroom.assistants {sql}", params)
 
 
 def _of_assistants(where: AssistantFilter) -> Conditions:

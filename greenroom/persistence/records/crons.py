@@ -77,8 +77,7 @@ class CronRecords(Queries):
 
     async def count_crons(self, where: CronFilter, *, scope: Scope) -> int:
         sql, params = where_clause(_of_crons(where) + within(scope))
-        rows = await self.search(f"SELECT count(*) AS n FROM greenroom.crons {sql}", params)
-        return rows[0]["n"]
+        return await self.counted(f"greenroom.crons {sql}", params)
 
 
 def _of_crons(where: CronFilter) -> Conditions:

@@ -121,6 +121,10 @@ class Queries:
         async with self._searches:
             return await self.rows(sql, params)
 
+    async def counted(self, of: str, params: list[Any]) -> int:
+        """Returns the number of rows of a table, with its conditions, as `search` finds them."""
+        return (await self.search(f"SELECT count(*) AS n FROM {of}", params))[0]["n"]
+
 
 def _opened(opening: Callable[[Sealing, bytes], bytes], sealing: Sealing, value: Any) -> Any:
     if value is None:

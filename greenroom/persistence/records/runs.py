@@ -91,10 +91,7 @@ class RunRecords(Queries):
 
     async def count_runs(self, where: RunFilter, *, scope: Scope) -> int:
         sql, params = where_clause(_of_runs(where, scope))
-        rows = await self.search(
-            f"SELECT count(*) AS n FROM greenroom.runs {_and_there(sql)}", params
-        )
-        return rows[0]["n"]
+        return await self.counted(f"greenroom.runs {_and_there(sql)}", params)
 
 
 def _of_runs(where: RunFilter, scope: Scope) -> Conditions:

@@ -259,8 +259,7 @@ class ThreadRecords(KeyRecords):
     async def count_threads(self, where: ThreadFilter, *, scope: Scope) -> int:
         plain, contained = _of_threads(where, scope, is_sealed=self._sealing.is_on)
         sql, params = where_clause(plain + contained)
-        rows = await self.search(f"SELECT count(*) AS n FROM greenroom.threads {sql}", params)
-        return rows[0]["n"]
+        return await self.counted(f"greenroom.threads {sql}", params)
 
 
 def _of_threads(
