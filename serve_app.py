@@ -12,7 +12,8 @@ import asyncio
 import logging
 
 from actors.gateway.deployment import application
-from actors.server.preparing import embedded_directory, prepare_database, registry_setup
+from actors.server.preparing import prepare_database
+from actors.setups import embedded_directory, registry_setup
 from greenroom.environment import SERVER_SECRETS, forget_secrets
 from greenroom.exposure import refuse_exposure
 from greenroom.graph_check import GraphCheck

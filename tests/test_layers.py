@@ -105,6 +105,7 @@ COMPOSITION = {
     "actors.server.server",
     "actors.gateway.custom_app",
     "actors.gateway.deployment",
+    "actors.setups",
 }
 """Modules of `actors` that put the two siblings together: they may import http."""
 

@@ -18,13 +18,13 @@ from actors.gateway.custom_app import custom_app_of
 from actors.gateway.routing import Registries
 from actors.gateway.runtime import RayRuntime
 from actors.registries import find_registries
+from actors.setups import http_settings, ready_settings
 from greenroom import tracing
 from greenroom.core.access import Authenticator
 from greenroom.environment import REQUESTS_AT_ONCE
 from greenroom.graphs.configuration import Configuration
 from greenroom.graphs.encryption import load_sealing
 from greenroom.http.app import create_app, drain
-from greenroom.http.settings import HttpSettings
 from greenroom.persistence.database import open_pool
 from greenroom.persistence.records import PostgresRecords
 from greenroom.settings import Settings
@@ -89,21 +89,7 @@ class Gateway:
             rules=configuration.http,
             webhooks=configuration.webhooks.policy,
             custom=self._custom,
-            settings=HttpSettings(
-                heartbeat_s=settings.heartbeat_s,
-                event_log_ttl_s=max(settings.event_log_ttl_s, settings.resumable_ttl_s),
-                event_log_max_bytes=settings.event_log_max_bytes,
-                send_timeout_s=settings.send_timeout_s,
-                max_body_bytes=settings.max_body_bytes,
-                bodies_max_bytes=settings.bodies_max_bytes,
-                webhook_allow_private=settings.webhook_allow_private,
-                hosts=settings.hosts,
-                openai=settings.openai or configuration.http.openai,
-                console=settings.console and "ui" not in configuration.http.disabled,
-                thread_ttl=settings.thread_ttl_s is not None
-                or configuration.thread_ttl.default_minutes is not None,
-                limits=settings.limits,
-            ),
+            settings=http_settings(settings, configuration),
         )
 
         if self._custom is not None:
@@ -131,25 +117,13 @@ def authenticator_of(configuration: Configuration, settings: Settings) -> Authen
         return None
     # Imported late: a server without `auth` does not pay for the SDK.
     from greenroom.auth.loading import load_authenticator
-    from greenroom.auth.ready import ReadySettings
 
     os.environ.update(configuration.env)
     return load_authenticator(
         configuration,
         spec,
         within_s=settings.auth_timeout_s,
-        settings=ReadySettings(
-            data_dir=settings.data_dir,
-            api_keys=settings.api_keys,
-            issuer=settings.jwt_issuer,
-            audience=settings.jwt_audience,
-            jwks_url=settings.jwt_jwks_url,
-            algorithms=tuple(settings.jwt_algorithms.replace(",", " ").split()),
-            leeway_s=settings.jwt_leeway_s,
-            identity_claim=settings.jwt_identity_claim,
-            permissions_claim=settings.jwt_permissions_claim,
-            admin=settings.jwt_admin,
-        ),
+        settings=ready_settings(settings),
     )
 
 

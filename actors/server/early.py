@@ -6,9 +6,9 @@ They take as long as that import, so this module does not import Ray.
 from __future__ import annotations
 
 import threading
-from pathlib import Path
 
 from actors.forking.starting import ForkServer
+from actors.setups import embedded_directory
 from greenroom.graphs.configuration import Configuration
 from greenroom.machine import can_fork
 from greenroom.persistence.embedded import Embedded, start_embedded
@@ -82,8 +82,3 @@ class Early:
             self._embedded = start_embedded(embedded_directory(self._settings))
         except BaseException as error:  # noqa: BLE001 who waits for the database raises it
             self._failure = error
-
-
-def embedded_directory(settings: Settings) -> Path:
-    """Returns the directory of the embedded database, within the data directory."""
-    return settings.data_dir.resolve() / "pg"

@@ -33,8 +33,9 @@ from actors.server.early import Early
 from actors.server.haproxy_failure import haproxy_failure
 from actors.server.own_ray import SHUTDOWN_S, OwnRay
 from actors.server.patience import too_late, until_answered, until_in_time
-from actors.server.preparing import prepare_database, registry_setup
+from actors.server.preparing import prepare_database
 from actors.server.standin import StandIn
+from actors.setups import registry_setup
 from greenroom.core.errors import ConfigurationError, GreenroomError
 from greenroom.core.faults import NO_FAULTS, Faults
 from greenroom.environment import forget_secrets, haproxy_available, haproxy_dir

@@ -31,7 +31,7 @@ class Records(Items, Keys, UsageRecords, Feedback, Pushes, Protocol):
         """Checks the connection to the database.
 
         Raises:
-            DatabaseUnavailable: the database cannot be reached.
+            DatabaseUnavailable: the database cannot be reached; the message names the reason.
         """
         ...
 
@@ -55,19 +55,28 @@ class Records(Items, Keys, UsageRecords, Feedback, Pushes, Protocol):
         scope: Scope,
         once: OnceKey | None = None,
     ) -> JsonObject:
-        """Creates an assistant, or returns the existing one; ``once`` as of `create_thread`.
+        """Creates an assistant; with ``do_nothing``, returns an existing one unchanged.
+
+        Args:
+            scope: of an existing assistant that is returned.
+            once: as of `create_thread`.
 
         Raises:
             NotFound: as of `create_thread`.
             Conflict: the assistant exists, and ``if_exists`` is ``raise`` or it is outside the
                 scope.
+            InvalidRequest: a value cannot be stored.
         """
         ...
 
     async def patch_assistant(
         self, assistant_id: str, patch: AssistantPatch, *, scope: Scope
     ) -> JsonObject | None:
-        """Makes a new version of an assistant, which it shows; None if it does not exist."""
+        """Makes a new version of an assistant, which it shows; None if it does not exist.
+
+        Raises:
+            InvalidRequest: a value cannot be stored.
+        """
         ...
 
     async def assistant_versions(
@@ -85,7 +94,9 @@ class Records(Items, Keys, UsageRecords, Feedback, Pushes, Protocol):
     async def show_version(
         self, assistant_id: str, version: int | None, *, scope: Scope
     ) -> JsonObject | None:
-        """Makes an assistant show one of its versions; None when the assistant does not exist.
+        """Makes an assistant show one of its versions, whole; None if the assistant does not exist.
+
+        It makes no new version.
 
         Raises:
             NotFound: the version does not exist.
@@ -115,11 +126,17 @@ class Records(Items, Keys, UsageRecords, Feedback, Pushes, Protocol):
         scope: Scope,
         once: OnceKey | None = None,
     ) -> JsonObject:
-        """Creates a thread, or returns the existing one, or the one made under the key ``once``.
+        """Creates a thread; with ``do_nothing``, returns an existing one unchanged.
+
+        Args:
+            scope: of an existing thread that is returned.
+            once: the key under which it is made; what was made under it is returned.
 
         Raises:
             NotFound: the key is not reserved any more, or the thread that it made is deleted.
-            Conflict: the thread exists, and ``if_exists`` is ``raise`` or it is outside the scope.
+            Conflict: the thread exists, and ``if_exists`` is ``raise`` or it is outside the scope;
+                or it is being deleted.
+            InvalidRequest: the metadata or the ttl cannot be stored.
         """
         ...
 
@@ -144,9 +161,12 @@ class Records(Items, Keys, UsageRecords, Feedback, Pushes, Protocol):
         metadata: Mapping[str, Any] | None,
         ttl: Mapping[str, Any] | None,
         scope: Scope,
-    ) -> JsonObject | None: ...
+    ) -> JsonObject | None:
+        """Merges metadata, shallowly; a ttl counts from now. None if the thread does not exist."""
+        ...
+
     async def thread_storage(self, thread_id: str, *, scope: Scope) -> JsonObject | None:
-        """Returns a thread's size in the database; None when the thread does not exist."""
+        """Returns a thread's size, with JSON counted as text; None if the thread does not exist."""
         ...
 
     async def search_threads(

@@ -39,7 +39,7 @@ class Pushes(Protocol):
         *,
         tells: bool,
     ) -> bool:
-        """Stores whom to tell about an A2A task; False without the task.
+        """Stores whom to tell about a task, or replaces that of the id; False without the task.
 
         Args:
             tells: the task has begun with it: its end is told even if it has come already.
@@ -50,4 +50,6 @@ class Pushes(Protocol):
         """Returns the configurations of a task, oldest first, each with its ``id``."""
         ...
 
-    async def delete_push(self, task_id: str, config_id: str) -> None: ...
+    async def delete_push(self, task_id: str, config_id: str) -> None:
+        """Deletes a configuration; deliveries that are on their way are still made."""
+        ...

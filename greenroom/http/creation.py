@@ -29,7 +29,7 @@ from greenroom.http import webhooks
 from greenroom.http.bodies import LARGE_BYTES, has_large_parts
 from greenroom.http.edge import Edge
 from greenroom.http.gates import creates_run, user_of_runs
-from greenroom.http.idempotency import NEW, Ids, deleted
+from greenroom.http.idempotency import RunIds, deleted
 from greenroom.http.inputs import injection_of
 from greenroom.http.limits import admitting, current_caller
 from greenroom.http.parameters import is_uuid
@@ -89,21 +89,14 @@ async def create_run(
     edge: Edge,
     dialect: Dialect,
     body: RunCreate,
-    thread_id: str | None,
+    ids: RunIds,
     *,
-    own_thread_id: str | None = None,
-    ids: Ids = NEW,
-    run_id: str | None = None,
     logged: bool = False,
     answers: Answers | None = None,
 ) -> NewRun:
     """Validates and admits a run.
 
     Args:
-        thread_id: None for a stateless run, which gets a new thread.
-        own_thread_id: the id of that new thread; None for any.
-        ids: the ids of the run, and of its new thread without an ``own_thread_id``.
-        run_id: of `new_run_id` for the thread; None takes one of ``ids``.
         logged: as of `request_of`.
         answers: as of `RunRequest`.
 
@@ -114,36 +107,23 @@ async def create_run(
         Conflict: the thread is taken and the strategy is ``reject``; or an earlier request with
             the same key has created the run, and the run is deleted.
     """
-    request = await run_request(
-        edge,
-        dialect,
-        body,
-        thread_id,
-        own_thread_id=own_thread_id,
-        ids=ids,
-        run_id=run_id,
-        logged=logged,
-        answers=answers,
-    )
-    return await admit(edge, dialect, body, thread_id, request, ids=ids)
+    request = await run_request(edge, dialect, body, ids, logged=logged, answers=answers)
+    return await admit(edge, dialect, body, ids, request)
 
 
 async def admit(
     edge: Edge,
     dialect: Dialect,
     body: RunCreate,
-    thread_id: str | None,
+    ids: RunIds,
     request: RunRequest,
-    *,
-    ids: Ids = NEW,
-    number: int = 0,
 ) -> NewRun:
     """Admits the run that `run_request` has made with the same ids. Raises as `create_run` does."""
     created = stored = None
     try:
         for _ in range(_MOST_CHANGES):
             try:
-                async with admitting(edge, [] if ids.has_made(request.run_id) else [request]):
+                async with admitting(edge, [] if ids.is_made else [request]):
                     created = await edge.runtime.create(request)
                 break
             except AssistantChanged:
@@ -152,11 +132,7 @@ async def admit(
                     edge,
                     dialect,
                     body,
-                    thread_id,
-                    own_thread_id=request.thread_id,
-                    ids=ids,
-                    number=number,
-                    run_id=request.run_id,
+                    ids,
                     fresh=True,
                     logged=request.logged,
                     answers=request.answers,
@@ -164,16 +140,16 @@ async def admit(
         else:
             raise Unavailable("The assistant changes all the time. Try again in a moment.")
     except NotFound:
-        if not ids.has_made(request.run_id):
+        if not ids.is_made:
             raise NotFound(THREAD_OR_ASSISTANT_NOT_FOUND) from None
     except Conflict:
-        if not ids.has_made(request.run_id):
+        if not ids.is_made:
             raise
     if created is not None and created.injected is not None:
         stored = await edge.records.get_run(request.thread_id, created.run_id, scope=request.scope)
         if stored is None:
             raise deleted("run")
-    elif ids.has_made(request.run_id):
+    elif ids.is_made:
         stored = await edge.records.get_run(request.thread_id, request.run_id, scope=request.scope)
         if stored is None and (created is None or not request.temporary):
             # Of a stateless run that is over, the registry and the actor still know the end.
@@ -202,12 +178,8 @@ async def run_request(
     edge: Edge,
     dialect: Dialect,
     body: RunCreate,
-    thread_id: str | None,
+    ids: RunIds,
     *,
-    own_thread_id: str | None = None,
-    ids: Ids = NEW,
-    number: int = 0,
-    run_id: str | None = None,
     fresh: bool = False,
     logged: bool = False,
     answers: Answers | None = None,
@@ -215,29 +187,23 @@ async def run_request(
     """Makes the request for a run from a body; admits nothing. Raises as `create_run` does.
 
     Args:
-        own_thread_id: as of `create_run`.
-        ids: as of `create_run`.
-        number: which of several runs of one request.
-        run_id: as of `create_run`.
         fresh: read the assistant from the database.
         logged: as of `request_of`.
         answers: as of `RunRequest`.
     """
     check_run(edge, body)
-    if body.feedback_keys and thread_id is None and body.on_completion != "keep":
+    if body.feedback_keys and ids.stateless and body.on_completion != "keep":
         raise InvalidRequest(
             "feedback_keys needs a run that is kept: create it on a thread, or with on_completion"
             ' "keep".'
         )
     assistant = await assistant_of(edge, dialect, body.assistant_id, fresh=fresh)
-    owned = thread_id or own_thread_id or ids.new_id(number)
-    run_id = run_id or ids.new_run_id(owned, number)
     scope, body = await creates_run(
         edge,
         body,
-        thread_id=thread_id,
+        thread_id=None if ids.stateless else ids.thread_id,
         assistant_id=str(assistant["assistant_id"]),
-        run_id=run_id,
+        run_id=ids.run_id,
     )
     user = await user_of_runs(edge)
     request = await edge.sealing.apart(
@@ -246,9 +212,9 @@ async def run_request(
             body,
             assistant,
             dialect=dialect,
-            run_id=run_id,
-            thread_id=owned,
-            stateless=thread_id is None,
+            run_id=ids.run_id,
+            thread_id=ids.thread_id,
+            stateless=ids.stateless,
             scope=scope,
             user=user,
             traceparent=tracing.traceparent(),
@@ -258,8 +224,8 @@ async def run_request(
         ),
         large=has_large_parts(body),
     )
-    if request.multitask_strategy == "inject" and thread_id is not None:
-        injection = await injection_of(edge, body, request.graph_id, run_id)
+    if request.multitask_strategy == "inject" and not ids.stateless:
+        injection = await injection_of(edge, body, request.graph_id, ids.run_id)
         request = replace(request, injection=injection)
     return replace(request, once=ids.once, caller=current_caller(edge), answers=answers)
 

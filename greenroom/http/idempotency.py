@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import TypeVar
 
 from starlette.requests import Request
@@ -22,6 +23,24 @@ _TRIES = 10
 """How often others may free the key while a request is under way with it."""
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunIds:
+    """The ids of a run that a request creates: of `Ids`.
+
+    Attributes:
+        thread_id: that of its thread.
+        stateless: the thread is the run's own, and a new one.
+        once: the key of the request; None without any.
+        is_made: an earlier request with the key has created the run, though it may be deleted now.
+    """
+
+    run_id: str
+    thread_id: str
+    stateless: bool = False
+    once: OnceKey | None = None
+    is_made: bool = False
 
 
 class Ids:
@@ -46,11 +65,29 @@ class Ids:
         """
         return new_id() if self.once is None else self.once.new_id(number)
 
-    def new_run_id(self, thread_id: str, number: int = 0) -> str:
-        """Returns the id of a run on a thread; as `new_id`."""
-        if self.once is None:
-            return new_run_id(thread_id)
-        return self.once.new_run_id(thread_id, number)
+    def run_on(self, thread_id: str) -> RunIds:
+        """Returns the ids of a run on a thread."""
+        return self._run(thread_id)
+
+    def stateless_run(self, number: int = 0, *, thread_id: str | None = None) -> RunIds:
+        """Returns the ids of a run with a thread of its own.
+
+        Args:
+            number: which of several runs of the request.
+            thread_id: that of its thread; None for any.
+        """
+        return self._run(thread_id or self.new_id(number), number, stateless=True)
+
+    def _run(self, thread_id: str, number: int = 0, *, stateless: bool = False) -> RunIds:
+        once = self.once
+        run_id = new_run_id(thread_id) if once is None else once.new_run_id(thread_id, number)
+        return RunIds(
+            run_id=run_id,
+            thread_id=thread_id,
+            stateless=stateless,
+            once=once,
+            is_made=self.has_made(run_id),
+        )
 
     def has_made(self, made_id: str) -> bool:
         """Returns whether an earlier request has made this, even if it is deleted by now."""

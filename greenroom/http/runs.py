@@ -119,7 +119,7 @@ async def _creating(request: Request, thread_id: str) -> Coroutine[Any, Any, New
     thread_id = thread_id_of(dialect, thread_id)
     body = await parse(request, RunCreate)
     return once(
-        request, lambda ids: create_run(edge_of(request), dialect, body, thread_id, ids=ids)
+        request, lambda ids: create_run(edge_of(request), dialect, body, ids.run_on(thread_id))
     )
 
 

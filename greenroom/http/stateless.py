@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from greenroom.core.errors import Conflict, InvalidRequest, NotFound
-from greenroom.core.runs import CancelAction, CancelRequest
+from greenroom.core.runs import CancelAction, CancelRequest, RunRequest
 from greenroom.core.scopes import Scope
 from greenroom.http.answering import empty, json
 from greenroom.http.bodies import listed, parse, read_body, validated
@@ -28,7 +28,7 @@ from greenroom.http.following import (
     run_headers,
 )
 from greenroom.http.gates import cancels, found_run
-from greenroom.http.idempotency import Ids, once
+from greenroom.http.idempotency import Ids, RunIds, once
 from greenroom.http.limits import admitting
 from greenroom.http.parameters import STREAM_MODES, action_of, flag, thread_id_of, uuid_of
 from greenroom.http.runs import NO_MATCHING_RUNS, NO_RUNS
@@ -169,24 +169,19 @@ async def join_stream(request: Request, run_id: str) -> Response:
 async def _create_all(
     edge: Edge, dialect: Dialect, bodies: Sequence[RunCreate], ids: Ids
 ) -> list[NewRun]:
-    requests = [
-        await run_request(edge, dialect, body, None, ids=ids, number=number)
-        for number, body in enumerate(bodies)
-    ]
-    async with admitting(edge, [each for each in requests if not ids.has_made(each.run_id)]):
-        return await asyncio.gather(
-            *(
-                admit(edge, dialect, body, None, wanted, ids=ids, number=number)
-                for number, (body, wanted) in enumerate(zip(bodies, requests, strict=True))
-            )
-        )
+    batch: list[tuple[RunCreate, RunIds, RunRequest]] = []
+    for number, body in enumerate(bodies):
+        run = ids.stateless_run(number)
+        batch.append((body, run, await run_request(edge, dialect, body, run)))
+    async with admitting(edge, [wanted for _, run, wanted in batch if not run.is_made]):
+        return await asyncio.gather(*(admit(edge, dialect, *each) for each in batch))
 
 
 async def _creating(request: Request) -> Coroutine[Any, Any, NewRun]:
     """Reads the request; returns a coroutine that admits the run."""
     body = await parse(request, RunCreate)
     edge, dialect = edge_of(request), dialect_of(request)
-    return once(request, lambda ids: create_run(edge, dialect, body, None, ids=ids))
+    return once(request, lambda ids: create_run(edge, dialect, body, ids.stateless_run()))
 
 
 def _path(dialect: Dialect, run: NewRun) -> str:

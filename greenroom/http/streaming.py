@@ -21,7 +21,7 @@ import asyncio
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -36,6 +36,7 @@ from greenroom.wire.sse import HEARTBEAT, KEEP_ALIVE, event_frame
 
 log = logging.getLogger(__name__)
 
+R = TypeVar("R")
 T = TypeVar("T")
 Leave = Callable[[], Coroutine[Any, Any, None]]
 
@@ -140,7 +141,7 @@ class OpenAnswer(Response, ABC):
         if not self._leaving.done():
             self._leaving.set_result(True)
 
-    async def _race(self, awaited: Awaitable[T]) -> T:
+    async def _race(self, awaited: Awaitable[R]) -> R:
         """Returns the result of ``awaited``, and sends ticks meanwhile. Raises _Left."""
         loop = asyncio.get_running_loop()
         step = asyncio.ensure_future(awaited)
@@ -165,8 +166,36 @@ class OpenAnswer(Response, ABC):
                 step.exception()  # retrieved, if the client disconnected in the same instant
 
 
-class StartedAnswer(OpenAnswer):
-    """An answer whose status is sent at once: an error can only be the end of its body."""
+class StartedAnswer(OpenAnswer, Generic[T]):
+    """An answer whose status is sent at once: an error can only be the end of its body.
+
+    Args:
+        source: what the body comes from.
+        headers: further headers; the others are as of `OpenAnswer`.
+    """
+
+    own_headers: ClassVar[Mapping[str, str]]
+    idle: ClassVar[bytes]
+
+    def __init__(
+        self,
+        source: T,
+        connections: Connections,
+        *,
+        idle_s: float,
+        headers: Mapping[str, str],
+        on_leave: Leave | None = None,
+        send_timeout_s: float = SEND_TIMEOUT_S,
+    ) -> None:
+        super().__init__(
+            connections,
+            headers={**headers, **self.own_headers},
+            idle=self.idle,
+            idle_s=idle_s,
+            on_leave=on_leave,
+            send_timeout_s=send_timeout_s,
+        )
+        self._source = source
 
     async def _body(self) -> None:
         """Writes the body; it breaks off where a client should try again."""
@@ -191,28 +220,11 @@ class StartedAnswer(OpenAnswer):
         """Returns the last bytes of a body that ends with an error."""
 
 
-class EventStream(StartedAnswer):
+class EventStream(StartedAnswer[AsyncIterator[bytes]]):
     """An event stream; see `OpenAnswer`."""
 
-    def __init__(
-        self,
-        source: AsyncIterator[bytes],
-        connections: Connections,
-        *,
-        idle_s: float,
-        headers: Mapping[str, str],
-        on_leave: Leave | None = None,
-        send_timeout_s: float = SEND_TIMEOUT_S,
-    ) -> None:
-        super().__init__(
-            connections,
-            headers={**headers, **STREAM_HEADERS},
-            idle=HEARTBEAT,
-            idle_s=idle_s,
-            on_leave=on_leave,
-            send_timeout_s=send_timeout_s,
-        )
-        self._source = source
+    own_headers = STREAM_HEADERS
+    idle = HEARTBEAT
 
     async def _produced(self) -> bytes:
         while (body := await self._race(_next(self._source))) is not None:
@@ -229,31 +241,14 @@ class EventStream(StartedAnswer):
         await close(self._source)
 
 
-class LateJson(StartedAnswer):
+class LateJson(StartedAnswer[Callable[[], Awaitable[bytes]]]):
     """A JSON body that is awaited; a new line is sent at each tick before it. See `OpenAnswer`."""
 
-    def __init__(
-        self,
-        produce: Callable[[], Awaitable[bytes]],
-        connections: Connections,
-        *,
-        idle_s: float,
-        headers: Mapping[str, str],
-        on_leave: Leave | None = None,
-        send_timeout_s: float = SEND_TIMEOUT_S,
-    ) -> None:
-        super().__init__(
-            connections,
-            headers={**headers, **JSON_HEADERS},
-            idle=KEEP_ALIVE,
-            idle_s=idle_s,
-            on_leave=on_leave,
-            send_timeout_s=send_timeout_s,
-        )
-        self._produce = produce
+    own_headers = JSON_HEADERS
+    idle = KEEP_ALIVE
 
     async def _produced(self) -> bytes:
-        return await self._race(self._produce())
+        return await self._race(self._source())
 
     def _told(self, error: GreenroomError) -> bytes:
         # Of a run that was rolled back during the wait: the message of LangGraph's server.

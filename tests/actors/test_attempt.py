@@ -263,6 +263,12 @@ def names(attempt: Attempt) -> list[str]:
 # --- ends -----------------------------------------------------------------------------------------
 
 
+async def turns() -> None:
+    """Lets happen what has nothing to wait for any more."""
+    for _ in range(50):
+        await asyncio.sleep(0)
+
+
 async def test_an_end_is_stored_then_reported_then_shown() -> None:
     actor = Actor(done)
     attempt = actor.attempt()
@@ -291,8 +297,7 @@ async def test_what_a_failed_execution_has_left_to_write_is_written_before_its_e
     actor.scripts["settled"] = [writing]
     life = asyncio.create_task(actor.run(actor.attempt()))
     await until(lambda: "settled" in actor.happened)
-    for _ in range(50):
-        await asyncio.sleep(0)
+    await turns()
     assert not actor.reports
     writing.set()
     await life
@@ -322,8 +327,7 @@ async def test_large_values_are_stored_beside_the_last_checkpoint(cancels: bool)
     if cancels:
         attempt.cancel(keep_values=True)
     checkpoint.set()
-    for _ in range(50):
-        await asyncio.sleep(0)
+    await turns()
     assert not actor.reports  # the values are still on their way
     values.set()
     await life
@@ -541,8 +545,7 @@ async def test_a_thread_that_goes_on_is_waited_for() -> None:
     life = asyncio.create_task(actor.run(attempt))
     await begun.wait()
     attempt.cancel(keep_values=True)
-    for _ in range(20):
-        await asyncio.sleep(0)
+    await turns()
     assert not actor.reports
     goes_on.set()
     await life

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from actors.common import code_version
 from greenroom.graphs.configuration import Configuration, parse_configuration
-
-with warnings.catch_warnings():
-    # Ray Serve declares its own settings in a form that pydantic has deprecated.
-    warnings.simplefilter("ignore")
-    from actors.server import code_version
 
 ROOT = Path(__file__).parent.parent.parent
 

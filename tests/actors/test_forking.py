@@ -9,8 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ import pytest
 from actors.forking import server, threads
 from actors.forking.program import FORKED, SOCKET, WAITING
 from actors.forking.starting import PROGRAM, ForkServer
+from tests.waiting import until_without_loop
 
 # pytest changes its variables with each test.
 CHANGING = [name for name in os.environ if name.startswith("PYTEST_")] + ["PYTEST_CURRENT_TEST"]
@@ -61,15 +61,6 @@ print(json.dumps([shown, chance, loaded, os.getppid()]), flush=True)
 """A program in the place of Ray's."""
 
 
-def until(holds: Callable[[], Any]) -> Any:
-    """Returns the first answer that counts as true."""
-    last = time.monotonic() + 60.0
-    while not (answer := holds()):
-        assert time.monotonic() < last
-        time.sleep(0.01)
-    return answer
-
-
 @pytest.fixture(scope="module")
 def room() -> Iterator[Path]:
     # Short: it has the path of a Unix socket.
@@ -106,7 +97,7 @@ def ask(room: Path, *arguments: str, **environment: str) -> list[Any]:
         )
     if ended.returncode == 3:
         return []
-    return json.loads(until(shown.read_text))
+    return json.loads(until_without_loop(shown.read_text))
 
 
 def start_new(room: Path, *arguments: str, **environment: str) -> list[Any]:
@@ -210,7 +201,7 @@ def test_an_agent_ends_with_its_raylet(room: Path, fork_server: ForkServer, tmp_
         assert psutil.Process(pid).is_running()
         started.stdin.close()
         assert started.wait(60) == 0
-    until(lambda: not psutil.pid_exists(pid))
+    until_without_loop(lambda: not psutil.pid_exists(pid))
 
 
 @pytest.mark.parametrize(
@@ -239,13 +230,13 @@ def test_who_left_before_the_answer_is_not_there_twice(room: Path, fork_server: 
     }
     mark = room / "mark"
     Path(request["program"]).write_text(f"open({str(mark)!r}, 'w').close()")
-    until(lambda: not children_of(fork_server))
+    until_without_loop(lambda: not children_of(fork_server))
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(str(room / SOCKET))
         socket.send_fds(connection, [json.dumps(request).encode() + b"\n"], [0, 1, 2])
         assert connection.recv(len(FORKED), socket.MSG_WAITALL) == FORKED
         (fork,) = children_of(fork_server)
-    until(lambda: not children_of(fork_server))
+    until_without_loop(lambda: not children_of(fork_server))
     assert not fork.is_running()
     assert not mark.exists()
 
@@ -274,7 +265,7 @@ def test_it_ends_with_its_starter(room: Path) -> None:
         assert starter.stdout is not None
         process = psutil.Process(int(starter.stdout.readline()))
         starter.kill()
-    until(lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE)
+    until_without_loop(lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE)
 
 
 def test_forks_that_would_choose_the_same_are_refused() -> None:

@@ -23,10 +23,9 @@ from actors.registry.keeper import Keeper
 from actors.registry.pool_specs import pool_specs
 from actors.spawn import Spawn
 from greenroom.core.errors import ConfigurationError, Fenced, Unavailable, Unreachable
-from greenroom.core.runs import RunOrder
 from greenroom.graphs.configuration import Configuration, GraphSpec, PlacementSpec
 from tests.actors.doubles import BOUND_S, PLACE, Cluster, FakeHandles, setup_of, until
-from tests.run_records import order_of
+from tests.run_records import an_order
 
 
 def graphs(**placements: PlacementSpec) -> Configuration:
@@ -75,19 +74,6 @@ class Stage:
 
     async def end(self) -> None:
         await self.keeper.close()
-
-
-def order(run_id: str, attempt: int = 1) -> RunOrder:
-    return order_of(
-        run_id=run_id,
-        thread_id="t",
-        assistant_id="a",
-        graph_id="g",
-        attempt=attempt,
-        kwargs=b"{}",
-        temporary=False,
-        resumable=False,
-    )
 
 
 @pytest.fixture(autouse=True)
@@ -182,7 +168,7 @@ async def test_a_keeper_that_was_closed_tells_nobody_and_leaves_its_actors_to_th
     name = old.keeper.slots.claim("a", "g")
     assert name is not None
     old.keeper.slots.claim("b", "g")  # it is about to start an actor for it
-    old.keeper.deliveries.start(name, order("a"))
+    old.keeper.deliveries.start(name, an_order("a"))
     await until(lambda: cluster.executing("a"))
     await old.keeper.close()
     await old.keeper.close()
@@ -216,7 +202,7 @@ async def test_orders_are_executed_once_whatever_the_way_there_does(
     stage.cluster.misbehave(seed, share=0.6)
     actor = stage.cluster.actors[name]
     for number in range(20):
-        stage.keeper.deliveries.start(name, order(f"r{number}"))
+        stage.keeper.deliveries.start(name, an_order(f"r{number}"))
         # One after the other: orders that gather are one call, which may well be spared.
         await until(lambda: len(actor.orders) > number)  # noqa: B023
     assert [each.run_id for each in actor.orders] == [f"r{number}" for number in range(20)]
@@ -241,8 +227,8 @@ async def test_an_order_is_sent_again_until_it_is_heard_and_executed_once(stage:
     name = stage.keeper.slots.claim("a", "g")
     assert name is not None
     stage.cluster.scripts["start_many"] = [Unreachable("no route")] * 3
-    stage.keeper.deliveries.start(name, order("a"))
-    stage.keeper.deliveries.start(name, order("a"))
+    stage.keeper.deliveries.start(name, an_order("a"))
+    stage.keeper.deliveries.start(name, an_order("a"))
     actor = stage.cluster.actors[name]
     await until(lambda: actor.orders)
     assert [each.run_id for each in actor.orders] == ["a"]
@@ -253,7 +239,7 @@ async def test_an_order_for_a_dead_actor_ends_with_the_notice_of_its_death(stage
     name = stage.keeper.slots.claim("a", "g")
     assert name is not None
     stage.cluster.die(name)
-    stage.keeper.deliveries.start(name, order("a"))
+    stage.keeper.deliveries.start(name, an_order("a"))
     await until(lambda: stage.lost)
     assert stage.lost == [("a", name, None)]
     assert name not in stage.keeper.deliveries.starters
@@ -382,7 +368,7 @@ async def test_a_restarted_keeper_adopts_who_is_there_and_keeps_what_they_execut
     await old.warm()
     name = old.keeper.slots.claim("a", "g")
     assert name is not None
-    old.keeper.deliveries.start(name, order("a"))
+    old.keeper.deliveries.start(name, an_order("a"))
     await until(lambda: cluster.executing("a"))
     await old.end()
     made = len(cluster.ever)
@@ -464,7 +450,7 @@ async def test_nothing_is_kept_of_actors_that_are_gone(stage: Stage) -> None:
         if name is None:
             await until(lambda: stage.granted)
             _, name = stage.granted.pop()
-        stage.keeper.deliveries.start(name, order(str(number)))
+        stage.keeper.deliveries.start(name, an_order(str(number)))
         await until(lambda: stage.cluster.executing(str(number)))  # noqa: B023
         stage.cluster.die(name)
         await until(lambda: len(stage.lost) == number + 1)  # noqa: B023

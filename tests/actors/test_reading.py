@@ -13,7 +13,7 @@ from actors.run.reading import GONE_KEPT, NotYetHere, Shelf
 from greenroom.core.errors import NotFound
 from greenroom.core.events import LIVE, EventLog
 from greenroom.core.runs import Batch, Outcome, RunOrder, RunStatus
-from tests.run_records import order_of
+from tests.run_records import an_order
 
 BOUND_S = 30.0
 LARGE = 1 << 30
@@ -32,17 +32,7 @@ def shelf_of(run_max_bytes: int = LARGE, max_bytes: int = LARGE, wait_s: float =
 
 
 def begin(shelf: Shelf, run_id: str, attempt: int = 1) -> Executed:
-    order = order_of(
-        run_id=run_id,
-        thread_id="t",
-        assistant_id="a",
-        graph_id="g",
-        attempt=attempt,
-        kwargs=b"{}",
-        temporary=False,
-        resumable=False,
-    )
-    executed = Executed(order, shelf.new_log(attempt))
+    executed = Executed(an_order(run_id, attempt), shelf.new_log(attempt))
     shelf.add(executed)
     return executed
 

@@ -98,6 +98,17 @@ class Theatre:
         self.setup = setup_of(dsn=dsn, config_path=config_path, default_max_actors=3, **changes)
         self.registries: list[Registry] = []
 
+    def hold_update(self, *after: Awaitable[Any]) -> asyncio.Event:
+        """Has the next update of a state wait for a gate; the updates after it are ``after``."""
+        gate = asyncio.Event()
+
+        async def held() -> tuple[bytes, bytes, bool]:
+            await gate.wait()
+            return b"{}", b"{}", False
+
+        self.cluster.scripts["update"] = [held(), *after]
+        return gate
+
     async def open(self) -> Registry:
         """Another registry on the same database and actors."""
         registry = registry_on(self.cluster, self.setup)
@@ -894,13 +905,7 @@ async def test_a_thread_is_deleted_after_the_state_update_that_is_under_way(
     theatre: Theatre,
 ) -> None:
     await theatre.rows("INSERT INTO greenroom.threads (thread_id) VALUES ('t') RETURNING thread_id")
-    gate = asyncio.Event()
-
-    async def slow() -> tuple[bytes, bytes, bool]:
-        await gate.wait()
-        return b"{}", b"{}", False
-
-    theatre.cluster.scripts["update"] = [slow()]
+    gate = theatre.hold_update()
     updating = asyncio.create_task(theatre.registry.update_state("t", [None, "g"]))
     await until(lambda: theatre.registry.context.lanes)
     deleting = asyncio.create_task(theatre.registry.delete_thread("t"))
@@ -916,13 +921,7 @@ async def test_a_thread_is_deleted_after_the_state_update_that_is_under_way(
 async def test_a_run_created_during_a_state_update_starts_after_it_and_keeps_the_thread_busy(
     theatre: Theatre,
 ) -> None:
-    gate = asyncio.Event()
-
-    async def slow() -> tuple[bytes, bytes, bool]:
-        await gate.wait()
-        return b"{}", b"{}", False
-
-    theatre.cluster.scripts["update"] = [slow()]
+    gate = theatre.hold_update()
     updating = asyncio.create_task(theatre.registry.update_state("t", [None, "g"]))
     await until(lambda: theatre.registry.context.lanes)
     run = await theatre.create()

@@ -35,6 +35,7 @@ from tests.actors.test_registry import (
     registry_on,
 )
 from tests.actors.test_registry_shards import ended, opened
+from tests.run_records import cron_of
 
 # ruff: noqa: F811 - fixtures are named as arguments
 
@@ -158,23 +159,10 @@ class Stage:
 
 
 def a_cron(**changes: Any) -> Cron:
-    given: dict[str, Any] = {
-        "cron_id": str(uuid.uuid4()),
-        "assistant_id": ASSISTANT,
-        "thread_id": None,
-        "schedule": "* * * * *",
-        "timezone": None,
-        "end_time": None,
-        "enabled": True,
-        "on_run_completed": "delete",
-        "payload": {"input": {"a": 1}},
-        "metadata": b"{}",
-        "next_run_date": NOON,
-    }
-    given |= changes
+    given = {"payload": {"input": {"a": 1}}, "next_run_date": NOON} | changes
     if isinstance(given["payload"], dict):
         given["payload"] = json.dumps(given["payload"]).encode()
-    return Cron(**given)
+    return cron_of(**given)
 
 
 async def a_thread(theatre: Theatre, thread_id: str = "t") -> None:

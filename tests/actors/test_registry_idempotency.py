@@ -9,14 +9,12 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 
 import pytest
 
 from greenroom.core.crons import Cron
 from greenroom.core.errors import Conflict, NotFound
 from greenroom.core.idempotency import OnceKey
-from greenroom.core.identity import system_assistant_id
 from greenroom.core.runs import CreatedRun, RunRequest, RunStatus
 from greenroom.http.parameters import new_id
 from greenroom.persistence import journal
@@ -31,6 +29,7 @@ from tests.actors.test_registry import (
     theatre,  # noqa: F401
 )
 from tests.actors.test_registry_crashes import Failing
+from tests.run_records import cron_of
 
 # ruff: noqa: F811 - fixtures are named as arguments
 
@@ -162,20 +161,7 @@ async def test_a_run_that_is_taken_back_leaves_its_key_unused(theatre: Theatre) 
 
 
 def a_cron(once: OnceKey) -> Cron:
-    return Cron(
-        cron_id=once.new_id(),
-        assistant_id=system_assistant_id("g"),
-        thread_id=None,
-        schedule="0 0 * * *",
-        timezone=None,
-        end_time=None,
-        enabled=True,
-        on_run_completed="delete",
-        payload=b"{}",
-        metadata=b"{}",
-        next_run_date=datetime(2999, 1, 1, tzinfo=UTC),
-        once=once,
-    )
+    return cron_of(cron_id=once.new_id(), once=once)
 
 
 async def test_a_cron_is_made_once(theatre: Theatre) -> None:
@@ -198,16 +184,11 @@ async def test_a_repeated_update_waits_for_the_same_one_and_another_is_refused(
     theatre: Theatre,
 ) -> None:
     await theatre.rows("INSERT INTO greenroom.threads (thread_id) VALUES ('t') RETURNING thread_id")
-    gate = asyncio.Event()
-
-    async def slow() -> tuple[bytes, bytes, bool]:
-        await gate.wait()
-        return b"{}", b"{}", False
 
     async def again() -> tuple[bytes, bytes, bool]:
         return b"{}", b"{}", False
 
-    theatre.cluster.scripts["update"] = [slow(), again(), again()]
+    gate = theatre.hold_update(again(), again())
     asked = [None, "g", "u1"]
     update = theatre.registry.update_state
     first = asyncio.create_task(update("t", asked))

@@ -7,8 +7,7 @@ import os
 import shutil
 import socket
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -16,6 +15,7 @@ import pytest
 
 from actors.server.standin import StandIn
 from tests.serving import free_port
+from tests.waiting import until_without_loop
 
 BOUND_S = 20.0
 
@@ -47,7 +47,7 @@ class Serve:
     def start(self) -> subprocess.Popen[bytes]:
         command = [binary() or "", "-db", "-f", str(self.configuration)]
         self.started.append(subprocess.Popen(command, stderr=subprocess.DEVNULL))
-        until(self.answers)
+        until_without_loop(self.answers)
         return self.started[-1]
 
     def answers(self) -> bool:
@@ -62,13 +62,6 @@ class Serve:
         return [
             p.pid for p in psutil.process_iter(["cmdline"]) if mark in (p.info["cmdline"] or ())
         ]
-
-
-def until(holds: Callable[[], object]) -> None:
-    deadline_s = time.monotonic() + BOUND_S
-    while not holds():
-        assert time.monotonic() < deadline_s
-        time.sleep(0.01)
 
 
 @pytest.fixture
@@ -94,19 +87,19 @@ def test_it_answers_when_haproxy_is_killed_and_leaves_when_the_next_one_is_there
 ) -> None:
     for _ in range(2):
         first = serve.start()
-        until(lambda: stand_in.command)
+        until_without_loop(lambda: stand_in.command)
         first.kill()
         first.wait()
-        until(serve.answers)
+        until_without_loop(serve.answers)
         (standing,) = serve.proxies()
         following = serve.start()
-        until(lambda standing=standing: standing not in serve.proxies())
+        until_without_loop(lambda standing=standing: standing not in serve.proxies())
         assert serve.proxies() == [following.pid]
         assert serve.answers()
-        until(lambda: stand_in.process is None)
+        until_without_loop(lambda: stand_in.process is None)
         following.kill()
         following.wait()
-        until(serve.answers)
+        until_without_loop(serve.answers)
 
 
 def test_where_the_kernel_does_not_report_the_end_of_a_process_it_stands_in_too(
@@ -114,29 +107,29 @@ def test_where_the_kernel_does_not_report_the_end_of_a_process_it_stands_in_too(
 ) -> None:
     monkeypatch.delattr(os, "pidfd_open")
     first = serve.start()
-    until(lambda: stand_in.command)
+    until_without_loop(lambda: stand_in.command)
     first.kill()
     first.wait()
-    until(serve.answers)
+    until_without_loop(serve.answers)
 
 
 def test_a_stand_in_that_dies_is_replaced_too(serve: Serve, stand_in: StandIn) -> None:
     first = serve.start()
-    until(lambda: stand_in.command)
+    until_without_loop(lambda: stand_in.command)
     first.kill()
     first.wait()
-    until(serve.answers)
+    until_without_loop(serve.answers)
     (standing,) = serve.proxies()
     psutil.Process(standing).kill()
-    until(lambda: serve.answers() and standing not in serve.proxies())
+    until_without_loop(lambda: serve.answers() and standing not in serve.proxies())
 
 
 def test_it_ends_with_its_server(serve: Serve, stand_in: StandIn) -> None:
     first = serve.start()
-    until(lambda: stand_in.command)
+    until_without_loop(lambda: stand_in.command)
     first.kill()
     first.wait()
-    until(serve.answers)
+    until_without_loop(serve.answers)
     stand_in.stop()
     assert serve.proxies() == []
     assert not serve.answers()
@@ -149,7 +142,7 @@ def test_another_servers_haproxy_is_not_its_own(
     process = other.start()
     try:
         serve.start()
-        until(lambda: stand_in.command)
+        until_without_loop(lambda: stand_in.command)
         assert str(serve.configuration) in stand_in.command
     finally:
         process.kill()

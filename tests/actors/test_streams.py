@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
@@ -18,6 +17,7 @@ from greenroom.core.events import LIVE, Event, first_seq
 from greenroom.core.runs import UNTIL_END, Batch, Outcome, Placement, RunLocation, RunStatus
 from greenroom.persistence import tails
 from greenroom.persistence.database import Pool
+from tests.actors.doubles import until
 from tests.persistence.test_tails import a_run
 
 BOUND_S = 30.0
@@ -302,12 +302,6 @@ class Gate(World):
             raise
         after = args[0]
         return told(b"%d" % max(after, 0), after + 1, closed=after == 3)
-
-
-async def until(holds: Callable[[], object]) -> None:
-    async with asyncio.timeout(BOUND_S):
-        while not holds():  # noqa: ASYNC110 - it has no event
-            await asyncio.sleep(0)
 
 
 async def test_readers_at_the_same_place_are_one_read_and_one_batch() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any, cast
 
@@ -22,6 +22,7 @@ from greenroom.persistence import journal, logged_runs, tails
 from greenroom.persistence.database import Pool
 from greenroom.persistence.journal import Journal
 from greenroom.persistence.logged_runs import LoggedRun, LoggedRuns, OpenedLog
+from tests.actors.doubles import until
 from tests.actors.test_journal import new_journal, request
 
 BOUND_S = 30.0
@@ -54,12 +55,6 @@ class Registry:
             future.set_exception(told[0])
         else:
             future.set_result(cast("list[Activity]", [*told]))
-
-
-async def until(holds: Callable[[], object]) -> None:
-    async with asyncio.timeout(BOUND_S):
-        while not holds():  # noqa: ASYNC110 - it has no event
-            await asyncio.sleep(0)
 
 
 async def test_readers_of_a_thread_share_a_poll_and_the_last_one_ends_it() -> None:

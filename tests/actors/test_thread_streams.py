@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -12,6 +12,7 @@ from actors.registry.activity import Activity
 from greenroom.core.events import LIVE
 from greenroom.core.runs import Batch
 from greenroom.persistence.thread_runs import BegunRun
+from tests.actors.doubles import until
 
 BOUND_S = 30.0
 
@@ -94,12 +95,6 @@ class World:
 
 async def some(frames: AsyncIterator[bytes], count: int) -> list[bytes]:
     return [await asyncio.wait_for(anext(frames), BOUND_S) for _ in range(count)]
-
-
-async def until(holds: Callable[[], object]) -> None:
-    async with asyncio.timeout(BOUND_S):
-        while not holds():  # noqa: ASYNC110 - it has no event
-            await asyncio.sleep(0)
 
 
 def run(number: int, run_id: str) -> Activity:

@@ -19,6 +19,7 @@ from mcp import ClientSession, McpError, types
 from mcp.client.streamable_http import streamable_http_client
 
 from tests.serving import Served
+from tests.waiting import until
 
 MOUNTS = ("", "/api")
 BOUND_S = 60.0
@@ -75,15 +76,16 @@ async def tool_of(session: ClientSession, server: Served, assistant_id: str) -> 
     return found.name
 
 
-async def until(server: Served, assistant_id: str, statuses: set[str]) -> None:
+async def until_run_is(server: Served, assistant_id: str, statuses: set[str]) -> None:
     """Waits until the assistant has one run, with one of the statuses; none: until it is gone."""
     body = {"assistant_id": assistant_id}
-    async with httpx.AsyncClient(base_url=server.url) as http, asyncio.timeout(BOUND_S):
-        while True:
+    async with httpx.AsyncClient(base_url=server.url) as http:
+
+        async def has_them() -> bool:
             runs = (await http.post("/runs/search", json=body)).json()
-            if {run["status"] for run in runs} == statuses:
-                return
-            await asyncio.sleep(0.05)
+            return {run["status"] for run in runs} == statuses
+
+        await until(has_them, within_s=BOUND_S)
 
 
 def text_of(result: types.CallToolResult) -> str:
@@ -176,7 +178,7 @@ async def test_a_cancelled_call_stops_its_run(url: str, server: Served, own_slow
         calling = asyncio.create_task(
             session.call_tool(name, LONG, read_timeout_seconds=timedelta(seconds=BOUND_S))
         )
-        await until(server, own_slow, {"running"})
+        await until_run_is(server, own_slow, {"running"})
         request_id = session._request_id - 1
         params = types.CancelledNotificationParams(requestId=request_id, reason="Enough.")
         await session.send_notification(
@@ -185,7 +187,7 @@ async def test_a_cancelled_call_stops_its_run(url: str, server: Served, own_slow
         result = await calling
         assert result.isError
         assert text_of(result) == "The run was cancelled."
-    await until(server, own_slow, set())
+    await until_run_is(server, own_slow, set())
 
 
 async def test_an_id_in_flight_is_refused_and_free_again_after_the_end(
@@ -202,7 +204,7 @@ async def test_an_id_in_flight_is_refused_and_free_again_after_the_end(
             return (await http.post(url, json=asked)).json()
 
         calling = asyncio.create_task(call(**LONG))
-        await until(server, own_slow, {"running"})
+        await until_run_is(server, own_slow, {"running"})
         assert (await call(steps=1))["error"]["message"].startswith("A call with the id 7 is in")
         cancel = {"method": "notifications/cancelled", "params": {"requestId": 7}}
         assert (await http.post(url, json={"jsonrpc": "2.0", **cancel})).status_code == 202
@@ -224,11 +226,11 @@ async def test_a_client_that_leaves_stops_its_run(
         calling = asyncio.create_task(
             session.call_tool(name, LONG, progress_callback=heard if progress else None)
         )
-        await until(server, own_slow, {"running"})
+        await until_run_is(server, own_slow, {"running"})
         if progress:
             await told.wait()  # it is told while the run goes on
         calling.cancel()
-    await until(server, own_slow, set())
+    await until_run_is(server, own_slow, set())
 
 
 @pytest.mark.parametrize("transport", ["http", "streamable_http"])

@@ -15,6 +15,7 @@ from openai import AsyncOpenAI, OpenAI
 
 from tests.reliability.witness import process_of
 from tests.serving import Served
+from tests.waiting import until
 
 MOUNTS = ("", "/api")
 BOUND_S = 60.0
@@ -62,15 +63,14 @@ def run_id_of(completion_id: str) -> str:
     return completion_id.removeprefix("chatcmpl-")
 
 
-async def until(http: httpx.AsyncClient, run_id: str, status: str | None) -> None:
+async def until_run_is(http: httpx.AsyncClient, run_id: str, status: str | None) -> None:
     """Waits until a run has a status; None: until it is gone."""
-    async with asyncio.timeout(BOUND_S):
-        while True:
-            answer = await http.get(f"/runs/{run_id}")
-            found = answer.json()["status"] if answer.status_code == 200 else None
-            if found == status:
-                return
-            await asyncio.sleep(0.05)
+
+    async def has_it() -> bool:
+        answer = await http.get(f"/runs/{run_id}")
+        return (answer.json()["status"] if answer.status_code == 200 else None) == status
+
+    await until(has_it, within_s=BOUND_S)
 
 
 def test_a_completion_and_its_stream_say_the_same(blocking: OpenAI) -> None:
@@ -243,7 +243,7 @@ async def test_a_client_that_leaves_cancels_its_run(
     stream = await one.chat.completions.create(messages=said(gate), stream=True, **on)
     first = await anext(aiter(stream))
     await stream.close()
-    await until(http, run_id_of(first.id), "interrupted")
+    await until_run_is(http, run_id_of(first.id), "interrupted")
     waiting = asyncio.create_task(one.chat.completions.create(messages=said(gate), **on))
     async with asyncio.timeout(BOUND_S):
         while True:
@@ -252,7 +252,7 @@ async def test_a_client_that_leaves_cancels_its_run(
                 break
             await asyncio.sleep(0.05)
     waiting.cancel()
-    await until(http, runs[0]["run_id"], "interrupted")
+    await until_run_is(http, runs[0]["run_id"], "interrupted")
 
 
 async def test_a_stream_survives_the_death_of_the_process(

@@ -12,8 +12,8 @@ import pytest
 from actors.registry.pools import IDLE_S
 from tests.cluster.conftest import PLACED, served_on
 from tests.cluster.nodes import RayCluster, ray_cluster
-from tests.reliability.witness import until
 from tests.serving import Served
+from tests.waiting import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

@@ -17,8 +17,9 @@ import pytest
 from tests.cluster.conftest import PLACED
 from tests.cluster.nodes import RayCluster
 from tests.reliability.test_run_deaths import KEPT, begin
-from tests.reliability.witness import Effects, Seen, told_as_done, until, view, view_into
+from tests.reliability.witness import Effects, Seen, told_as_done, view, view_into
 from tests.serving import Served, free_port
+from tests.waiting import until
 
 GATEWAY_S = 90.0
 """Until a node that has joined has a gateway: seconds, or more on a busy machine."""

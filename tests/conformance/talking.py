@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 from uuid import uuid4
 
 import httpx
 
-T = TypeVar("T")
+from tests.waiting import until
 
 BOUND_S = 30.0
 """Nothing is waited for longer than this."""
@@ -230,7 +229,7 @@ class Talk:
             thread = await self.thread(thread_id)
             return thread if thread["status"] != "busy" else None
 
-        return await eventually(rests)
+        return await until(rests, within_s=BOUND_S)
 
     async def ended(self, thread_id: str, run_id: str) -> str:
         """A run's last status, once it is that."""
@@ -239,7 +238,7 @@ class Talk:
             status = await self.status(thread_id, run_id)
             return status if status not in ("pending", "running") else None
 
-        return await eventually(over)
+        return await until(over, within_s=BOUND_S)
 
 
 SLOW = {"steps": 400, "delay": 0.05}
@@ -268,17 +267,6 @@ def names(frames: list[Frame]) -> list[str]:
 
 def uuid() -> str:
     return str(uuid4())
-
-
-async def eventually(ask: Callable[[], Awaitable[T | None]]) -> T:
-    """Asks again until there is an answer: for what no event announces."""
-    deadline_s = time.monotonic() + BOUND_S
-    while (asked_s := time.monotonic()) < deadline_s:
-        answer = await ask()
-        if answer is not None:
-            return answer
-        await asyncio.sleep(max(0.02, 4 * (time.monotonic() - asked_s)))
-    raise AssertionError("it never came to be")
 
 
 def without(record: Mapping[str, Any], *keys: str) -> dict[str, Any]:

@@ -9,8 +9,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.conformance.talking import UNKNOWN, Talk, eventually, ok, refused, uuid
+from tests.conformance.talking import UNKNOWN, Talk, ok, refused, uuid
 from tests.conformance.test_assistants import id_of
+from tests.waiting import until
 
 YEARLY = "0 4 1 1 *"
 """Not due while the tests run."""
@@ -297,7 +298,7 @@ async def test_a_cron_makes_runs_on_its_thread(talk: Talk, crons: Crons, thread_
         runs = ok(await talk.get(f"/threads/{thread_id}/runs"))
         return runs[-1] if runs else None
 
-    run = await eventually(fired)
+    run = await until(fired)
     await crons.change(cron, enabled=False)
     assert run["metadata"]["created_by"] == "system"
     assert (run["metadata"]["m"], run["multitask_strategy"]) == (1, "enqueue")
@@ -317,7 +318,7 @@ async def test_a_kept_thread_has_the_crons_metadata(talk: Talk, crons: Crons) ->
     async def kept() -> list[dict[str, Any]] | None:
         return ok(await talk.post("/threads/search", {"metadata": mark})) or None
 
-    found = await eventually(kept)
+    found = await until(kept)
     await crons.change(cron, enabled=False)
     thread = await talk.settled(found[-1]["thread_id"])
     assert (thread["status"], thread["values"]["count"]) == ("idle", 3)
@@ -334,7 +335,7 @@ async def test_a_cron_that_is_enabled_again_waits_for_its_next_date(
     async def passed() -> bool | None:
         return datetime.now(UTC) > datetime.fromisoformat(cron["next_run_date"]) or None
 
-    await eventually(passed)
+    await until(passed)
     after = await crons.change(cron, enabled=True)
     await crons.change(cron, enabled=False)
     assert after["next_run_date"] > after["updated_at"]

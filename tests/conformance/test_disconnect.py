@@ -7,7 +7,8 @@ import asyncio
 import httpx
 import pytest
 
-from tests.conformance.talking import Talk, eventually, ok, refused
+from tests.conformance.talking import Talk, ok, refused
+from tests.waiting import until
 
 LONG = {"steps": 1200, "delay": 0.05}
 SOON_S = 9.0
@@ -49,7 +50,7 @@ async def left_waiting(talk: Talk, thread_id: str, choice: str) -> str:
         runs = ok(await talk.get(f"/threads/{thread_id}/runs?status=running"))
         return runs[0]["run_id"] if runs else None
 
-    run_id = await eventually(running)
+    run_id = await until(running)
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting

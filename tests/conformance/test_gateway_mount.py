@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from tests.conformance.talking import BRIEF, Talk, eventually, names, ok, refused, uuid
+from tests.conformance.talking import BRIEF, Talk, names, ok, refused, uuid
+from tests.waiting import until
 
 NAMES = ["a name", "user:7", "wörter", "x" * 255]
 
@@ -261,4 +262,4 @@ async def test_a_stateless_run_goes_with_its_thread(gateway: Talk) -> None:
         found = await gateway.http.get(path.rpartition("/runs/")[0])
         return found.status_code == 404 or None
 
-    assert await eventually(gone)
+    assert await until(gone)

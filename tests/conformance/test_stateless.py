@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.conformance.talking import Talk, eventually, names, ok, refused, uuid
+from tests.conformance.talking import Talk, names, ok, refused, uuid
+from tests.waiting import until
 
 
 async def gone(talk: Talk, thread_id: str) -> bool | None:
@@ -18,7 +19,7 @@ async def test_a_background_run_goes_with_its_thread(talk: Talk) -> None:
     run = await talk.create(None, "trivial", input={"x": 1})
     assert run["status"] == "pending"
     assert run["kwargs"]["temporary"] is True
-    await eventually(lambda: gone(talk, run["thread_id"]))
+    await until(lambda: gone(talk, run["thread_id"]))
     assert await talk.status(run["thread_id"], run["run_id"]) == "deleted"
 
 
@@ -33,7 +34,7 @@ async def test_a_wait_answers_and_leaves_nothing(talk: Talk) -> None:
     path = answer.headers["content-location"]
     assert answer.headers["location"] == f"{path}/join"
     _, _, thread_id, _, _ = path.split("/")
-    await eventually(lambda: gone(talk, thread_id))
+    await until(lambda: gone(talk, thread_id))
 
 
 async def test_a_stream_says_where_it_is_without_a_thread(talk: Talk) -> None:
@@ -57,7 +58,7 @@ async def test_a_failure_is_told_and_cleaned_up(talk: Talk) -> None:
     answer = await talk.post("/runs/wait", {"assistant_id": "fails", "input": {"x": 1}})
     assert ok(answer) == {"__error__": {"error": "ValueError", "message": "boom: x=2"}}
     thread_id = answer.headers["content-location"].split("/")[2]
-    await eventually(lambda: gone(talk, thread_id))
+    await until(lambda: gone(talk, thread_id))
     frames = await talk.streamed(None, "fails", input={"x": 1})
     assert frames[-1].data == {"error": "ValueError", "message": "boom: x=2"}
 

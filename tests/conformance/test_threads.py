@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.conformance.talking import Talk, eventually, ok, refused, uuid
+from tests.conformance.talking import Talk, ok, refused, uuid
+from tests.waiting import until
 
 COUNT = {"count": 0}
 THREAD_KEYS = {
@@ -288,7 +289,7 @@ async def test_a_thread_with_a_ttl_is_made(talk: Talk, strategy: str) -> None:
     async def there() -> bool | None:
         return (await talk.thread(thread_id))["thread_id"] == thread_id or None
 
-    assert await eventually(there)
+    assert await until(there)
 
 
 @pytest.mark.parametrize(

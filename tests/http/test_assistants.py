@@ -13,17 +13,12 @@ import pytest
 from greenroom.core.errors import AssistantChanged
 from greenroom.core.identity import system_assistant_id
 from tests.http.edge_doubles import THREAD, UNKNOWN, MemoryRecords, MemoryRuntime
+from tests.http.forging import FORGED
 
 COUNTER = system_assistant_id("counter")
 RUNS = f"/threads/{THREAD}/runs"
 RESERVED = {
-    "langgraph_auth_user": {"identity": "somebody"},
-    "langgraph_auth_user_id": "somebody",
-    "langgraph_auth_permissions": ["all"],
-    "langgraph_request_id": "mine",
-    "langgraph_anything": 1,
-    "__request_start_time_ms__": 1,
-    "__pregel_task_id": "x",
+    **FORGED,
     "thread_id": "another",
     "run_id": "another",
     "graph_id": "another",

@@ -22,7 +22,7 @@ from greenroom.persistence.crons import due_crons, next_due
 from greenroom.persistence.database import Pool
 from greenroom.persistence.journal import Write
 from greenroom.persistence.records import PostgresRecords, register_assistants
-from tests.run_records import request_of
+from tests.run_records import cron_of, request_of
 
 NOON = datetime(2027, 1, 1, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -37,20 +37,7 @@ async def records(pool: Pool) -> PostgresRecords:
 
 
 def a_cron(**changes: Any) -> Cron:
-    given: dict[str, Any] = {
-        "cron_id": str(uuid.uuid4()),
-        "assistant_id": ASSISTANT,
-        "thread_id": None,
-        "schedule": "* * * * *",
-        "timezone": None,
-        "end_time": None,
-        "enabled": True,
-        "on_run_completed": "delete",
-        "payload": b'{"z": 1e100, "a": 1}',
-        "metadata": b"{}",
-        "next_run_date": NOON,
-    }
-    return Cron(**(given | changes))
+    return cron_of(**{"payload": b'{"z": 1e100, "a": 1}', "next_run_date": NOON} | changes)
 
 
 async def committed(pool: Pool, *writes: Write) -> list[list[tuple[Any, ...]]]:

@@ -58,10 +58,15 @@ def told(save: Save) -> list[tuple[str, str]]:
     ]
 
 
-async def test_what_a_short_run_saves_is_one_write() -> None:
+def unhindered() -> tuple[Gate, OrderedWrites]:
+    """Writes that are saved at once, and what is saved."""
     gate = Gate()
     gate.open.set()
-    writes = OrderedWrites(gate)
+    return gate, OrderedWrites(gate)
+
+
+async def test_what_a_short_run_saves_is_one_write() -> None:
+    gate, writes = unhindered()
     async with asyncio.timeout(BOUND_S):
         for n in range(4):
             await writes.write(item(n), wait=False)
@@ -74,9 +79,7 @@ async def test_what_a_short_run_saves_is_one_write() -> None:
 
 
 async def test_what_nobody_waits_for_is_written_soon() -> None:
-    gate = Gate()
-    gate.open.set()
-    writes = OrderedWrites(gate)
+    gate, writes = unhindered()
     async with asyncio.timeout(BOUND_S):
         await writes.write(item(1), wait=False)
         await gate.begun.wait()
@@ -84,9 +87,7 @@ async def test_what_nobody_waits_for_is_written_soon() -> None:
 
 
 async def test_who_waits_has_what_came_before_written_too() -> None:
-    gate = Gate()
-    gate.open.set()
-    writes = OrderedWrites(gate)
+    gate, writes = unhindered()
     async with asyncio.timeout(BOUND_S):
         await writes.write(item(1), wait=False)
         await writes.write(item(2), wait=True)
@@ -123,9 +124,7 @@ async def test_two_writes_of_one_row_are_two_statements_in_their_order() -> None
 
 
 async def test_large_writes_of_a_task_wait_for_the_checkpoint_with_the_same_bytes() -> None:
-    gate = Gate()
-    gate.open.set()
-    writes = OrderedWrites(gate)
+    gate, writes = unhindered()
     large = b"x" * (WAITING_BYTES + 1)
     rows = {"inserts": [{"n": "task"}]}
     of_task = Save(owner=OWNER, key=("w",), rows=rows, blobs=(large,), size_bytes=len(large))
@@ -145,18 +144,14 @@ async def test_large_writes_of_a_task_wait_for_the_checkpoint_with_the_same_byte
 
 
 async def test_large_writes_of_a_task_are_written_without_a_checkpoint_too() -> None:
-    gate = Gate()
-    gate.open.set()
-    writes = OrderedWrites(gate)
+    gate, writes = unhindered()
     async with asyncio.timeout(BOUND_S):
         await writes.write(item(1, size_bytes=WAITING_BYTES + 1), wait=False)
     assert len(gate.saved) == 1
 
 
 async def test_bytes_that_two_items_have_are_sent_once_if_they_are_large() -> None:
-    gate = Gate()
-    gate.open.set()
-    writes = OrderedWrites(gate)
+    gate, writes = unhindered()
     large, small = b"x" * (LARGE + 1), b"y"
     async with asyncio.timeout(BOUND_S):
         for n in range(3):

@@ -39,16 +39,9 @@ import psutil
 import psycopg
 
 from greenroom.persistence.embedded import start_embedded
-from tests.reliability.witness import (
-    Effects,
-    Seen,
-    frames,
-    process_titled,
-    proxies,
-    titled,
-    until,
-)
+from tests.reliability.witness import Effects, Seen, frames, process_titled, proxies, titled
 from tests.serving import Served, serving
+from tests.waiting import until
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent.parent / "docs" / "reliability.md"

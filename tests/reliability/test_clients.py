@@ -22,8 +22,9 @@ from langgraph_sdk import get_client
 from tests.clients.chromium import Browser
 from tests.clients.conftest import Sdk, driven
 from tests.reliability.conftest import MORTAL
-from tests.reliability.witness import is_warm, process_titled, until
+from tests.reliability.witness import is_warm, process_titled
 from tests.serving import Served, serving
+from tests.waiting import until
 
 # The Python SDK leaves connections to the garbage collector when a stream is closed.
 pytestmark = pytest.mark.filterwarnings(

@@ -12,8 +12,9 @@ import httpx
 import pytest
 
 from tests.reliability.stage import Stage
-from tests.reliability.witness import Effects, is_warm, process_titled, until
+from tests.reliability.witness import Effects, is_warm, process_titled
 from tests.serving import Served
+from tests.waiting import until
 
 
 @pytest.fixture(autouse=True)

@@ -14,8 +14,9 @@ import pytest
 from tests.reliability.conftest import GRACE_S
 from tests.reliability.test_registries import database_of
 from tests.reliability.test_run_deaths import begin, thread
-from tests.reliability.witness import Effects, Seen, is_warm, process_of, until, view_into
+from tests.reliability.witness import Effects, Seen, is_warm, process_of, view_into
 from tests.serving import Served
+from tests.waiting import until
 
 SUITE_S = 4.0
 LONG_S = 70.0

@@ -13,8 +13,9 @@ import httpx
 import pytest
 from langgraph_sdk import get_client
 
-from tests.reliability.witness import Effects, is_warm, process_of, process_titled, until
+from tests.reliability.witness import Effects, is_warm, process_of, process_titled
 from tests.serving import Served
+from tests.waiting import until
 
 BOUND_S = 90.0
 CHANNELS = ["values", "messages", "updates", "lifecycle", "input", "checkpoints"]

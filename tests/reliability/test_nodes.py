@@ -22,8 +22,9 @@ from tests.cluster.nodes import RayCluster, ray_cluster
 from tests.reliability.chaos import Chaos, Result
 from tests.reliability.conftest import MORTAL
 from tests.reliability.test_run_deaths import KEPT, begin, thread
-from tests.reliability.witness import Effects, Seen, process_of, until, view_into
+from tests.reliability.witness import Effects, Seen, process_of, view_into
 from tests.serving import Served, free_port, serving
+from tests.waiting import until
 
 pytestmark = pytest.mark.slow
 

@@ -15,16 +15,9 @@ from greenroom.persistence.embedded import start_embedded
 from tests.reliability.conftest import MORTAL
 from tests.reliability.test_event_streams import started, told_as
 from tests.reliability.test_run_deaths import KEPT, begin, thread
-from tests.reliability.witness import (
-    Effects,
-    Seen,
-    is_warm,
-    process_titled,
-    until,
-    view,
-    view_into,
-)
+from tests.reliability.witness import Effects, Seen, is_warm, process_titled, view, view_into
 from tests.serving import Served, free_port, serving
+from tests.waiting import until
 
 
 async def test_streams_do_not_notice_that_the_registry_dies_and_requests_wait(

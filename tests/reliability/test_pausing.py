@@ -8,7 +8,8 @@ import httpx
 import pytest
 
 from tests.reliability.stage import Stage
-from tests.reliability.witness import Effects, is_warm, process_of, until
+from tests.reliability.witness import Effects, is_warm, process_of
+from tests.waiting import until
 
 
 async def paused(http: httpx.AsyncClient, effects: Effects, graph: str) -> tuple[str, Any]:

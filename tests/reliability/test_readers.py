@@ -17,8 +17,9 @@ import pytest
 from actors.inspector.asking import SETTLE_S
 from tests.reliability.conftest import INSPECT_S, READS
 from tests.reliability.test_run_deaths import begin, thread
-from tests.reliability.witness import HANGS_S, is_warm, until
+from tests.reliability.witness import HANGS_S, is_warm
 from tests.serving import Served
+from tests.waiting import until
 
 
 @pytest.fixture

@@ -16,16 +16,9 @@ import pytest
 from greenroom.persistence.embedded import start_embedded
 from tests.reliability.conftest import MORTAL
 from tests.reliability.test_run_deaths import KEPT, begin, thread
-from tests.reliability.witness import (
-    Effects,
-    Seen,
-    is_warm,
-    process_of,
-    process_titled,
-    until,
-    view_into,
-)
+from tests.reliability.witness import Effects, Seen, is_warm, process_of, process_titled, view_into
 from tests.serving import Served, serving
+from tests.waiting import until
 
 SILENCE_S = 4.0
 

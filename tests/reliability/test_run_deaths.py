@@ -16,10 +16,10 @@ from tests.reliability.witness import (
     is_warm,
     process_of,
     told_as_done,
-    until,
     view,
     view_into,
 )
+from tests.waiting import until
 
 KEPT = {"stream_resumable": True, "stream_mode": ["updates", "values", "custom"]}
 

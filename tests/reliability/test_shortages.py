@@ -15,8 +15,9 @@ import pytest
 from greenroom.persistence.embedded import start_embedded
 from tests.reliability.conftest import MORTAL
 from tests.reliability.test_run_deaths import KEPT, thread
-from tests.reliability.witness import Effects, Seen, is_warm, until, view_into
+from tests.reliability.witness import Effects, Seen, is_warm, view_into
 from tests.serving import Served, serving
+from tests.waiting import until
 
 DISK_MIB = 160
 LARGE = os.urandom(100_000).hex()

@@ -9,7 +9,8 @@ import httpx
 import pytest
 
 from tests.reliability.stage import Stage
-from tests.reliability.witness import Effects, Seen, is_warm, process_of, until, view_into
+from tests.reliability.witness import Effects, Seen, is_warm, process_of, view_into
+from tests.waiting import until
 
 KEPT = {"stream_resumable": True, "stream_mode": ["updates", "values"]}
 

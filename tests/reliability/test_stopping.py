@@ -10,8 +10,9 @@ import httpx
 import pytest
 
 from tests.reliability.test_run_deaths import begin, thread
-from tests.reliability.witness import HANGS_S, Effects, Seen, is_warm, until, view_into
+from tests.reliability.witness import HANGS_S, Effects, Seen, is_warm, view_into
 from tests.serving import Served
+from tests.waiting import until
 
 WAYS = [("sleep", "loop"), ("c code", "swallow")]
 """Two at a time, since each waits for its grace; of each two only one takes a CPU."""

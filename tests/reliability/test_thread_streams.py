@@ -11,8 +11,9 @@ import httpx
 import pytest
 
 from tests.reliability.test_run_deaths import thread
-from tests.reliability.witness import is_warm, process_titled, until
+from tests.reliability.witness import is_warm, process_titled
 from tests.serving import Served
+from tests.waiting import until
 
 
 @dataclass

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
 import psutil
 
 from tests.serving import Served
+from tests.waiting import until
 
-T = TypeVar("T")
-PATIENCE_S = 60.0
 HANGS_S = 30.0
 """From here on it hangs. What a test blocks stays so for a minute, and no machine is so slow."""
 
@@ -136,26 +134,6 @@ async def view_into(
         response.raise_for_status()
         async for event in frames(response):
             seen.add(*event)
-
-
-async def until(
-    found: Callable[[], Awaitable[T] | T], *, within_s: float = PATIENCE_S, every_s: float = 0.02
-) -> T:
-    """Waits until a question has an answer that is true; returns it.
-
-    What takes long to answer is asked less often: it is the machine's time that is waited for.
-    """
-    deadline_s = time.monotonic() + within_s
-    while True:
-        asked_s = time.monotonic()
-        answer = found()
-        if isinstance(answer, Awaitable):
-            answer = await answer
-        if answer:
-            return answer
-        if time.monotonic() > deadline_s:
-            raise AssertionError(f"Not within {within_s:g} s: {found}")
-        await asyncio.sleep(max(every_s, 4 * (time.monotonic() - asked_s)))
 
 
 async def process_of(http: httpx.AsyncClient, run_id: str) -> psutil.Process:

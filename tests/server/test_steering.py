@@ -7,7 +7,8 @@ from typing import Any
 
 import httpx
 
-from tests.reliability.witness import Seen, until, view_into
+from tests.reliability.witness import Seen, view_into
+from tests.waiting import until
 
 SLOW = {"steps": 8, "delay": 0.15}
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import httpx
 import pytest
+
+from tests.server.starting import start, until_running
+from tests.waiting import until
 
 BOUND_S = 20.0
 SLOW = {"steps": 200, "delay": 0.05}
@@ -19,13 +21,6 @@ async def thread(http: httpx.AsyncClient) -> str:
     return f"/threads/{(await http.post('/threads', json={})).json()['thread_id']}"
 
 
-async def start(http: httpx.AsyncClient, thread: str, assistant: str, **body: Any) -> str:
-    """Creates a run in the background; returns its path."""
-    answer = await http.post(f"{thread}/runs", json={"assistant_id": assistant, **body})
-    assert answer.status_code == 200, answer.text
-    return f"{thread}/runs/{answer.json()['run_id']}"
-
-
 async def finish(http: httpx.AsyncClient, thread: str, assistant: str, **body: Any) -> str:
     """Creates a run and waits for its end; returns its path."""
     run = await start(http, thread, assistant, **body)
@@ -33,29 +28,20 @@ async def finish(http: httpx.AsyncClient, thread: str, assistant: str, **body: A
     return run
 
 
-async def until_running(http: httpx.AsyncClient, run: str) -> None:
-    """Returns with the first values of the run, so that it has a state."""
-    async with asyncio.timeout(BOUND_S), http.stream("GET", f"{run}/stream") as stream:
-        async for line in stream.aiter_lines():
-            if line.startswith("event: values"):
-                return
-
-
 async def until_gone(http: httpx.AsyncClient, path: str) -> None:
-    async with asyncio.timeout(BOUND_S):
-        while (await http.get(path)).status_code != 404:  # noqa: ASYNC110
-            await asyncio.sleep(0.05)
+    async def is_gone() -> bool:
+        return (await http.get(path)).status_code == 404
+
+    await until(is_gone, within_s=BOUND_S)
 
 
 async def until_pruned(http: httpx.AsyncClient, thread: str) -> None:
     """Returns when the thread was pruned: it has no next expiry then."""
 
-    async def expiry() -> str | None:
-        return (await http.get(f"{thread}?include=ttl")).json()["ttl"]["expires_at"]
+    async def is_pruned() -> bool:
+        return (await http.get(f"{thread}?include=ttl")).json()["ttl"]["expires_at"] is None
 
-    async with asyncio.timeout(BOUND_S):
-        while await expiry() is not None:  # noqa: ASYNC110
-            await asyncio.sleep(0.05)
+    await until(is_pruned, within_s=BOUND_S)
 
 
 async def history(http: httpx.AsyncClient, thread: str) -> list[Any]:

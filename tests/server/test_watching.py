@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.reliability.witness import until
+from tests.waiting import until
 
 SLOW = {"steps": 40, "delay": 0.15}
 

@@ -7,13 +7,14 @@ import signal
 from collections.abc import AsyncIterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
 from tests.receiving import Receiver, receiving
+from tests.server.starting import start, until_running
 from tests.serving import free_port, serving
+from tests.waiting import until
 
 SLOW = {"steps": 200, "delay": 0.05}
 
@@ -28,21 +29,6 @@ async def receiver() -> AsyncIterator[Receiver]:
 async def thread(http: httpx.AsyncClient) -> str:
     """The path of a new thread."""
     return f"/threads/{(await http.post('/threads', json={})).json()['thread_id']}"
-
-
-async def start(http: httpx.AsyncClient, thread: str, assistant: str, **body: Any) -> str:
-    """Creates a run in the background; returns its path."""
-    answer = await http.post(f"{thread}/runs", json={"assistant_id": assistant, **body})
-    assert answer.status_code == 200, answer.text
-    return f"{thread}/runs/{answer.json()['run_id']}"
-
-
-async def until_running(http: httpx.AsyncClient, run: str) -> None:
-    """Returns with the first values of the run, so that it has a state."""
-    async with asyncio.timeout(20), http.stream("GET", f"{run}/stream") as stream:
-        async for line in stream.aiter_lines():
-            if line.startswith("event: values"):
-                return
 
 
 async def test_the_receiver_gets_the_run_as_it_ended(
@@ -157,17 +143,10 @@ async def test_what_was_sent_is_listed_and_sent_again(
     run_id = first.body["run_id"]
     path = f"{mount}/webhooks/deliveries"
 
-    async def status() -> str:
-        return (await http.get(f"{path}/{run_id}")).json()["status"]
+    async def has(status: str) -> bool:
+        return (await http.get(f"{path}/{run_id}")).json()["status"] == status
 
-    async def until(wanted: str) -> None:
-        async with asyncio.timeout(20):
-            while True:
-                if await status() == wanted:
-                    return
-                await asyncio.sleep(0.02)
-
-    await until("failed")
+    await until(lambda: has("failed"))
     query = {"thread_id": first.body["thread_id"], "status": "failed"}
     (listed,) = (await http.get(path, params=query)).json()
     assert (listed["delivery_id"], listed["answer"], listed["attempts"]) == (run_id, "410", 1)
@@ -175,7 +154,7 @@ async def test_what_was_sent_is_listed_and_sent_again(
     assert (await http.post(f"{path}/{run_id}/send")).status_code == 200
     again = await receiver.next()
     assert (again.raw, again.headers["webhook-id"]) == (first.raw, run_id)
-    await until("delivered")
+    await until(lambda: has("delivered"))
     assert (await http.get(path, params=query)).json() == []
 
 

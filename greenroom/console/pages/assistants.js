@@ -1,56 +1,29 @@
 // All assistants: graphs, and what clients have made of them.
 
-import { api, ApiError, poll } from "../lib/api.js";
-import { h, put } from "../lib/dom.js";
+import { h } from "../lib/dom.js";
 import { time } from "../lib/elements.js";
-import { number } from "../lib/format.js";
-import { listKeys } from "../lib/keys.js";
-import { Listing, ROWS } from "../lib/listing.js";
-import { head, Page } from "../lib/page.js";
+import { ListPage } from "../lib/list-page.js";
 import { link, note } from "../lib/router.js";
 
 const COLUMNS = [["Assistant", "who"], ["Graph", "graph"], ["Description", "rest about"], ["Version", "rest version number"], ["Changed", "when number"]];
 
-export default class Assistants extends Page {
-  #asked = null;
-
+export default class Assistants extends ListPage {
   open() {
     this.search = h("input.field", { type: "search", value: this.query.q ?? "", placeholder: "Name", "aria-label": "Search by name", oninput: () => this.#typed() });
-    this.count = h("span.dim.number");
-    this.problem = h("p.problem", { role: "alert" });
-    const how = { key: (each) => each.assistant_id, cells, none: () => this.#none() };
-    this.listing = new Listing("assistants", COLUMNS, how, (offset) => this.#load(offset), Number(this.query.offset) || 0);
-    this.append(
-      head({ title: "Graphs and assistants" }),
-      h("div.body", h("div.row.filters", h("div.grow", this.search), this.count), this.problem, this.listing.element));
-    listKeys(() => [...this.listing.rows.querySelectorAll("tr[data-key]")], this.signal);
-    return poll(() => this.#load(this.listing.offset), 10_000, this.signal);
+    return this.list({
+      title: "Graphs and assistants", name: "assistants", columns: COLUMNS, every: 10_000, filters: [h("div.grow", this.search), this.count],
+    }, { key: (each) => each.assistant_id, cells, none: () => this.#none() });
   }
 
   #typed() {
     clearTimeout(this.timer);
-    this.timer = setTimeout(() => this.run(() => this.#load(0)), 250);
+    this.timer = setTimeout(() => this.run(() => this.load(0)), 250);
   }
 
-  async #load(offset) {
-    const asked = (this.#asked = Symbol("asked"));
+  rowsFrom(offset) {
     const name = this.search.value.trim();
-    const where = name ? { name } : {};
     note({ q: name });
-    try {
-      const [found, count] = await Promise.all([
-        api.page("assistants/search", { ...where, limit: ROWS, offset, sort_by: "name", sort_order: "asc" }, { signal: this.signal }),
-        api.post("assistants/count", where, { signal: this.signal }),
-      ]);
-      if (asked !== this.#asked) return;
-      put(this.problem);
-      put(this.count, `${number(count)} assistant${count === 1 ? "" : "s"}`);
-      this.listing.show(found.items, offset, found.next);
-      this.ready();
-    } catch (error) {
-      if (!(error instanceof ApiError)) throw error;
-      put(this.problem, error.message);
-    }
+    return this.searched("assistants", "assistant", name ? { name } : {}, "name", offset);
   }
 
   #none() {

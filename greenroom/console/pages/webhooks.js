@@ -1,12 +1,10 @@
 // Webhooks: what was sent to whom, what became of it, and sending it again.
 
-import { api, ApiError, poll } from "../lib/api.js";
-import { button, h, put } from "../lib/dom.js";
-import { toast } from "../lib/dialogs.js";
+import { api } from "../lib/api.js";
+import { button, h } from "../lib/dom.js";
 import { id, status, time } from "../lib/elements.js";
-import { listKeys } from "../lib/keys.js";
-import { Listing, ROWS } from "../lib/listing.js";
-import { head, Page } from "../lib/page.js";
+import { ListPage } from "../lib/list-page.js";
+import { ROWS } from "../lib/listing.js";
 import { link, note, segment } from "../lib/router.js";
 
 const COLUMNS = [
@@ -15,37 +13,21 @@ const COLUMNS = [
 ];
 const STATUSES = ["pending", "delivered", "failed"];
 
-export default class Webhooks extends Page {
-  #asked = null;
-
+export default class Webhooks extends ListPage {
   open() {
-    this.choice = h("select.field", { "aria-label": "Status", onchange: () => this.#load(0) },
+    this.choice = h("select.field", { "aria-label": "Status", onchange: () => this.load(0) },
       h("option", { value: "" }, "All"), STATUSES.map((each) => h("option", { value: each, selected: each === this.query.status }, each)));
-    this.problem = h("p.problem", { role: "alert" });
-    const how = { key: (each) => each.delivery_id, cells: (each) => this.#cells(each), none: () => this.#none() };
-    this.listing = new Listing("webhooks", COLUMNS, how, (offset) => this.#load(offset), Number(this.query.offset) || 0);
-    this.append(
-      head({ title: "Webhooks" }),
-      h("div.body", h("div.row.filters", this.choice), this.problem, this.listing.element));
-    listKeys(() => [...this.listing.rows.querySelectorAll("tr[data-key]")], this.signal);
-    return poll(() => this.#load(this.listing.offset), 5000, this.signal);
+    return this.list({
+      title: "Webhooks", name: "webhooks", columns: COLUMNS, every: 5000, filters: this.choice,
+    }, { key: (each) => each.delivery_id, cells: (each) => this.#cells(each), none: () => this.#none() });
   }
 
-  async #load(offset) {
-    const asked = (this.#asked = Symbol("asked"));
+  async rowsFrom(offset) {
     note({ status: this.choice.value });
-    try {
-      // One more than is shown: whether there is a page after this one.
-      const query = { limit: ROWS + 1, offset, status: this.choice.value || undefined };
-      const found = await api.get("webhooks/deliveries", { query, signal: this.signal });
-      if (asked !== this.#asked) return;
-      put(this.problem);
-      this.listing.show(found.slice(0, ROWS), offset, found.length > ROWS ? offset + ROWS : null);
-      this.ready();
-    } catch (error) {
-      if (!(error instanceof ApiError)) throw error;
-      put(this.problem, error.message);
-    }
+    // One more than is shown: whether there is a page after this one.
+    const query = { limit: ROWS + 1, offset, status: this.choice.value || undefined };
+    const found = await api.get("webhooks/deliveries", { query, signal: this.signal });
+    return { items: found.slice(0, ROWS), next: found.length > ROWS ? offset + ROWS : null };
   }
 
   #none() {
@@ -69,18 +51,11 @@ export default class Webhooks extends Page {
     ];
   }
 
-  async #send(deliveryId, again) {
-    again.disabled = true;
-    try {
+  #send(deliveryId, again) {
+    return this.change(async () => {
       await api.post(`webhooks/deliveries/${deliveryId}/send`, {}, { signal: this.signal });
-      toast("It is sent again, with the same id.");
-    } catch (error) {
-      if (!(error instanceof ApiError)) throw error;
-      toast(error.message, { bad: true });
-    } finally {
-      again.disabled = false;
-    }
-    await this.#load(this.listing.offset);
+      return "It is sent again, with the same id.";
+    }, { control: again });
   }
 }
 

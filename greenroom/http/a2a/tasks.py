@@ -44,7 +44,8 @@ from greenroom.http.gates import (
     reads_thread,
     updates_thread,
 )
-from greenroom.http.parameters import new_id, new_run_id, thread_id_of
+from greenroom.http.idempotency import NEW
+from greenroom.http.parameters import new_id, thread_id_of
 from greenroom.http.streaming import close
 from greenroom.wire.dialects import Dialect
 from greenroom.wire.encoding import is_object
@@ -102,19 +103,17 @@ class Tasks:
                 "strict_resume": True,
                 "multitask_strategy": "reject",
             }
-            thread_id = waiting.turn.context_id
-            run_id = new_run_id(thread_id)
-            turn = replace(waiting.turn, run_id=run_id)
+            ids = NEW.run_on(waiting.turn.context_id)
+            turn = replace(waiting.turn, run_id=ids.run_id)
         else:
             if parts.wants_messages(message):
                 await self._check_conversational()
             body = {"input": parts.graph_input(message), "multitask_strategy": "enqueue"}
-            thread_id = await self._context(message.context_id)
-            run_id = new_run_id(thread_id)
+            ids = NEW.run_on(await self._context(message.context_id))
             turn = Turn(
-                task_id=run_id,
-                context_id=thread_id,
-                run_id=run_id,
+                task_id=ids.run_id,
+                context_id=ids.thread_id,
+                run_id=ids.run_id,
                 message_id=message.message_id,
             )
         own: JsonObject = {"task_id": turn.task_id, "message_id": turn.message_id}
@@ -131,9 +130,7 @@ class Tasks:
             "if_not_exists": "create",
         }
         try:
-            run = await create_run(
-                self._edge, self._dialect, RunCreate.model_validate(body), thread_id, run_id=run_id
-            )
+            run = await create_run(self._edge, self._dialect, RunCreate.model_validate(body), ids)
         except Conflict:
             raise UnsupportedOperationError(_AT_WORK) from None
         return Sent(turn=turn, placement=run.created.placement)

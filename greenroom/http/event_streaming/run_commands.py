@@ -76,7 +76,7 @@ async def respond(asked: Asked) -> JsonObject:
     command = {"resume": resume}
     command |= {name: params[name] for name in ("update", "goto") if params.get(name) is not None}
     first = pending = await _pending(asked)
-    is_repeated = asked.ids.has_made(asked.ids.new_run_id(asked.thread_id))
+    is_repeated = asked.ids.run_on(asked.thread_id).is_made
     while True:
         if not is_repeated:
             _refuse_unless_pending(resume, first, pending)
@@ -165,8 +165,7 @@ async def created(
         asked.edge,
         asked.dialect,
         validated(RunCreate, fields),
-        asked.thread_id,
-        ids=asked.ids,
+        asked.ids.run_on(asked.thread_id),
         logged=True,
         answers=answers,
     )

@@ -29,6 +29,7 @@ from greenroom.http.creation import NewRun, create_run
 from greenroom.http.edge import Edge
 from greenroom.http.following import cancelling, created
 from greenroom.http.gates import cancels
+from greenroom.http.idempotency import NEW
 from greenroom.http.mcp.messages import (
     INTERNAL_ERROR,
     INVALID_REQUEST,
@@ -77,7 +78,8 @@ async def admitted(
     )
     thread_id = None if session_id is None else _thread_id(edge, session_id, request_id)
     try:
-        return await created(edge, create_run(edge, dialect, body, None, own_thread_id=thread_id))
+        ids = NEW.stateless_run(thread_id=thread_id)
+        return await created(edge, create_run(edge, dialect, body, ids))
     except Conflict:
         raise RpcError(
             INVALID_REQUEST,

@@ -164,14 +164,15 @@ async def begun(request: Request, turn: Turn) -> NewRun:
 
     async def create(ids: Ids) -> NewRun:
         thread_id = turn.place.thread_id or ids.new_id()
-        run_id = ids.new_run_id(thread_id)
-        # Of a run that an earlier request has made, the thread has another state by now.
-        found = {} if ids.has_made(run_id) else turn.body(run_id)
-        body = RunCreate.model_validate({"assistant_id": turn.model.assistant_id, **found})
         if turn.place.temporary:
-            return await create_run(
-                edge, dialect, body, None, own_thread_id=thread_id, ids=ids, run_id=run_id
-            )
+            run = ids.stateless_run(thread_id=thread_id)
+        else:
+            run = ids.run_on(thread_id)
+        # Of a run that an earlier request has made, the thread has another state by now.
+        found = {} if run.is_made else turn.body(run.run_id)
+        body = RunCreate.model_validate({"assistant_id": turn.model.assistant_id, **found})
+        if run.stateless:
+            return await create_run(edge, dialect, body, run)
         # Without the run's metadata, which a thread hands to all later runs.
         scope, metadata = await makes_thread(
             edge, thread_id=thread_id, assistant_id=turn.model.assistant_id
@@ -184,6 +185,6 @@ async def begun(request: Request, turn: Turn) -> NewRun:
             if scope.is_everything:
                 raise
             raise NotFound(THREAD_OR_ASSISTANT_NOT_FOUND) from None
-        return await create_run(edge, dialect, body, thread_id, ids=ids, run_id=run_id)
+        return await create_run(edge, dialect, body, run)
 
     return await created(edge, once(request, create))

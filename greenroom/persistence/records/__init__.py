@@ -1,5 +1,7 @@
 """Records, as the HTTP edge reads them: `core.records.Records` over a pool.
 
+A method that is one of `Records` is documented there.
+
 | module | contents |
 |---|---|
 | `queries` | `Queries`: queries PostgreSQL, and translates its errors; shared parts of SQL |

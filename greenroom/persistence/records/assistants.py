@@ -133,18 +133,6 @@ class AssistantRecords(KeyRecords):
         scope: Scope,
         once: OnceKey | None = None,
     ) -> JsonObject:
-        """Creates an assistant; with ``do_nothing``, returns an existing one unchanged.
-
-        Args:
-            scope: of an existing assistant that is returned.
-            once: the key under which it is made; the assistant that was made under it is returned.
-
-        Raises:
-            Conflict: the assistant exists, and ``if_exists`` is ``raise`` or it is outside the
-                scope.
-            NotFound: the key is not reserved any more, or the assistant that it made is deleted.
-            InvalidRequest: a value cannot be stored.
-        """
         change = uuid.uuid4()
         made_id = new.assistant_id
         given: dict[str, Any] = {
@@ -180,11 +168,6 @@ class AssistantRecords(KeyRecords):
     async def patch_assistant(
         self, assistant_id: str, patch: AssistantPatch, *, scope: Scope
     ) -> JsonObject | None:
-        """Makes a new version of an assistant, and returns the assistant, which shows it.
-
-        Raises:
-            InvalidRequest: a value cannot be stored.
-        """
         sql, values = named_condition(scope)
         rows = await self.rows(
             _PATCH.format(scope=sql),
@@ -214,7 +197,6 @@ class AssistantRecords(KeyRecords):
         offset: int,
         scope: Scope,
     ) -> list[JsonObject] | None:
-        """Returns versions, newest first; None when the assistant does not exist."""
         if await self._find_assistant(assistant_id, "assistant_id", scope) is None:
             return None
         conditions: Conditions = [("assistant_id = %s", assistant_id)]
@@ -231,11 +213,6 @@ class AssistantRecords(KeyRecords):
     async def show_version(
         self, assistant_id: str, version: int | None, *, scope: Scope
     ) -> JsonObject | None:
-        """Makes an assistant show one of its versions, whole. Makes no new version.
-
-        Raises:
-            NotFound: the version does not exist.
-        """
         sql, values = and_within(scope, "a.metadata")
         rows = await self.rows(_SHOW.format(scope=sql), [assistant_id, version, *values])
         if rows:
@@ -265,8 +242,7 @@ class AssistantRecords(KeyRecords):
 
     async def count_assistants(self, where: AssistantFilter, *, scope: Scope) -> int:
         sql, params = where_clause(_of_assistants(where) + within(scope))
-        rows = await self.search(f"SELECT count(*) AS n FROM greenroom.assistants {sql}", params)
-        return rows[0]["n"]
+        return await self.counted(f"greenroom.assistants {sql}", params)
 
 
 def _of_assistants(where: AssistantFilter) -> Conditions:

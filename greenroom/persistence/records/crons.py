@@ -45,7 +45,6 @@ class CronRecords(Queries):
     """The queries of crons."""
 
     async def get_cron(self, cron_id: str, *, scope: Scope) -> tuple[JsonObject, int] | None:
-        """Returns a cron and its revision; None if it does not exist."""
         if not is_uuid(cron_id):
             return None
         sql, values = and_within(scope)
@@ -78,8 +77,7 @@ class CronRecords(Queries):
 
     async def count_crons(self, where: CronFilter, *, scope: Scope) -> int:
         sql, params = where_clause(_of_crons(where) + within(scope))
-        rows = await self.search(f"SELECT count(*) AS n FROM greenroom.crons {sql}", params)
-        return rows[0]["n"]
+        return await self.counted(f"greenroom.crons {sql}", params)
 
 
 def _of_crons(where: CronFilter) -> Conditions:

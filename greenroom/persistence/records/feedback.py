@@ -31,14 +31,6 @@ class FeedbackRecords(Queries):
     async def add_feedback(
         self, run_id: str, feedback_id: str, key: str, content: Mapping[str, Any]
     ) -> JsonObject | None:
-        """Stores feedback about a run; one with this id that is there already is returned.
-
-        Returns:
-            None if the run does not exist.
-
-        Raises:
-            Conflict: there is too much about the run.
-        """
         if not is_uuid(run_id):
             return None
         given = {"run": run_id, "id": feedback_id, "key": key, "content": Jsonb(dict(content))}
@@ -53,7 +45,6 @@ class FeedbackRecords(Queries):
         return _feedback(rows[0])
 
     async def list_feedback(self, run_id: str, *, limit: int, offset: int) -> list[JsonObject]:
-        """Returns the feedback about a run, oldest first."""
         rows = await self.rows(
             f"SELECT {_COLUMNS} FROM greenroom.feedback WHERE run_id = %s"
             " ORDER BY created_at, feedback_id LIMIT %s OFFSET %s",

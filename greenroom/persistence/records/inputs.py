@@ -24,7 +24,6 @@ class InputRecords(Queries):
     async def list_inputs(
         self, thread_id: str, run_id: str, *, scope: Scope
     ) -> list[JsonObject] | None:
-        """As `core.ports.Records.list_inputs`."""
         if not is_uuid(run_id):
             return None
         sql, params = where_clause(

@@ -35,7 +35,6 @@ class KeyRecords(Queries):
     """The keys, and what was made under them."""
 
     async def reserve(self, once: OnceKey, digest: bytes) -> Reservation:
-        """Reserves a key, or returns its reservation (`core.idempotency.Keys`)."""
         given = {"key": once.key, "seed": once.seed, "digest": digest}
         while True:
             rows = await self.rows(_RESERVE, given)

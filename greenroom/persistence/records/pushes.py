@@ -24,17 +24,11 @@ class PushRecords(Queries):
         *,
         tells: bool,
     ) -> bool:
-        """Stores a configuration, or replaces the one with its id; False without the task.
-
-        Args:
-            tells: the task has begun with it: its end is told even if it has come already.
-        """
         given: dict[str, Any] = {"task": task_id, "thread": thread_id, "config": config_id}
         given |= {"content": orjson.dumps(dict(content)).decode(), "tells": tells}
         return bool(await self.rows(PUT, given))
 
     async def list_pushes(self, task_id: str) -> list[JsonObject]:
-        """Returns a task's configurations, oldest first, each with its ``id``."""
         rows = await self.rows(
             "SELECT config_id, content FROM greenroom.a2a_pushes"
             " WHERE task_id = %s ORDER BY created_at, config_id",
@@ -43,7 +37,6 @@ class PushRecords(Queries):
         return [{**row["content"], "id": row["config_id"]} for row in rows]
 
     async def delete_push(self, task_id: str, config_id: str) -> None:
-        """Deletes a configuration; deliveries that are on their way are still made."""
         await self.rows(
             "DELETE FROM greenroom.a2a_pushes WHERE task_id = %s AND config_id = %s RETURNING 1",
             [task_id, config_id],

@@ -74,11 +74,6 @@ class Queries:
         self._searches = asyncio.Semaphore(max(1, pool.max_size // 2))
 
     async def ready(self) -> None:
-        """Returns when the database answers.
-
-        Raises:
-            DatabaseUnavailable: the database cannot be reached; the message names the reason.
-        """
         async with self._pool.connection(timeout=2.0) as conn:
             await conn.execute("SELECT 1")
 
@@ -125,6 +120,10 @@ class Queries:
         """Like `rows`, for queries that may take long: it leaves connections for other queries."""
         async with self._searches:
             return await self.rows(sql, params)
+
+    async def counted(self, of: str, params: list[Any]) -> int:
+        """Returns the number of rows of a table, with its conditions, as `search` finds them."""
+        return (await self.search(f"SELECT count(*) AS n FROM {of}", params))[0]["n"]
 
 
 def _opened(opening: Callable[[Sealing, bytes], bytes], sealing: Sealing, value: Any) -> Any:

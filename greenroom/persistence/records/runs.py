@@ -57,7 +57,6 @@ class RunRecords(Queries):
     async def list_runs(
         self, thread_id: str, *, limit: int | None, offset: int, status: str | None, scope: Scope
     ) -> list[JsonObject] | None:
-        """Returns a thread's runs, newest first; None when the thread does not exist."""
         conditions: Conditions = [("thread_id = %s", thread_id)]
         conditions += of_thread(scope, "runs.thread_id")
         if status is not None:
@@ -92,10 +91,7 @@ class RunRecords(Queries):
 
     async def count_runs(self, where: RunFilter, *, scope: Scope) -> int:
         sql, params = where_clause(_of_runs(where, scope))
-        rows = await self.search(
-            f"SELECT count(*) AS n FROM greenroom.runs {_and_there(sql)}", params
-        )
-        return rows[0]["n"]
+        return await self.counted(f"greenroom.runs {_and_there(sql)}", params)
 
 
 def _of_runs(where: RunFilter, scope: Scope) -> Conditions:

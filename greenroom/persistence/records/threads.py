@@ -108,18 +108,6 @@ class ThreadRecords(KeyRecords):
         scope: Scope,
         once: OnceKey | None = None,
     ) -> JsonObject:
-        """Creates a thread; with ``do_nothing``, returns an existing one unchanged.
-
-        Args:
-            scope: of an existing thread that is returned.
-            once: the key under which it is made; the thread that was made under it is returned.
-
-        Raises:
-            Conflict: the thread exists, and ``if_exists`` is ``raise`` or it is outside the scope;
-                or it is being deleted.
-            NotFound: the key is not reserved any more, or the thread that it made is deleted.
-            InvalidRequest: the metadata or the ttl cannot be stored.
-        """
         minutes, strategy = _ttl(ttl)
         given = {"metadata": Jsonb(dict(metadata)), "strategy": strategy, "minutes": minutes}
         given |= {"made_id": thread_id} if once is None else params_of(once, thread_id)
@@ -167,7 +155,6 @@ class ThreadRecords(KeyRecords):
         return (await self._shown_threads(rows))[0] if rows else None
 
     async def pending_interrupts(self, thread_id: str, *, scope: Scope) -> PendingInterrupts | None:
-        """Returns what a thread waits at; None if the thread does not exist."""
         sql, values = and_within(scope)
         rows = await self.rows(
             f"SELECT interrupts, {MARK} AS mark, metadata ->> 'assistant_id' AS assistant_id"
@@ -194,7 +181,6 @@ class ThreadRecords(KeyRecords):
         ttl: Mapping[str, Any] | None,
         scope: Scope,
     ) -> JsonObject | None:
-        """Merges metadata, shallowly; a ttl counts from now. None if the thread does not exist."""
         minutes, strategy = _ttl(ttl)
         sql, values = and_within(scope)
         rows = await self.rows(
@@ -208,10 +194,7 @@ class ThreadRecords(KeyRecords):
         return (await self._shown_threads(rows))[0] if rows else None
 
     async def thread_storage(self, thread_id: str, *, scope: Scope) -> JsonObject | None:
-        """Returns a thread's size, with JSON counted as text; None if the thread does not exist.
-
-        A channel's values count once per version, both in blobs and in the checkpoint itself.
-        """
+        # A channel's values count once per version, both in blobs and in the checkpoint itself.
         sql, values_of_scope = and_within(scope, "t.metadata")
         rows = await self.search(f"{_STORAGE}{sql}", [*[thread_id] * 5, *values_of_scope])
         if not rows:
@@ -276,8 +259,7 @@ class ThreadRecords(KeyRecords):
     async def count_threads(self, where: ThreadFilter, *, scope: Scope) -> int:
         plain, contained = _of_threads(where, scope, is_sealed=self._sealing.is_on)
         sql, params = where_clause(plain + contained)
-        rows = await self.search(f"SELECT count(*) AS n FROM greenroom.threads {sql}", params)
-        return rows[0]["n"]
+        return await self.counted(f"greenroom.threads {sql}", params)
 
 
 def _of_threads(

@@ -39,7 +39,6 @@ class TimelineRecords(InputRecords):
     """The query of a run's life."""
 
     async def stored_life(self, thread_id: str, run_id: str, *, scope: Scope) -> StoredLife | None:
-        """As `core.records.Records.stored_life`."""
         if not is_uuid(run_id):
             return None
         conditions = [("run_id = %s", run_id), ("thread_id = %s", thread_id)]

@@ -1,0 +1,1 @@
+"""How far one machine goes: `python -m benchmarks.scale`."""

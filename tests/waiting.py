@@ -1,0 +1,43 @@
+"""Waits for what no event announces: asks again until the answer is true, and not for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+PATIENCE_S = 60.0
+
+T = TypeVar("T")
+
+
+async def until(
+    found: Callable[[], Awaitable[T] | T], *, within_s: float = PATIENCE_S, every_s: float = 0.02
+) -> T:
+    """Waits until a question has an answer that is true; returns it.
+
+    What takes long to answer is asked less often: it is the machine's time that is waited for.
+    """
+    deadline_s = time.monotonic() + within_s
+    while True:
+        asked_s = time.monotonic()
+        answer = found()
+        if isinstance(answer, Awaitable):
+            answer = await answer
+        if answer:
+            return answer
+        if time.monotonic() > deadline_s:
+            raise AssertionError(f"Not within {within_s:g} s: {found}")
+        await asyncio.sleep(max(every_s, 4 * (time.monotonic() - asked_s)))
+
+
+def until_without_loop(
+    found: Callable[[], T], *, within_s: float = PATIENCE_S, every_s: float = 0.01
+) -> T:
+    """The same as `until`, for a test that is no coroutine."""
+    deadline_s = time.monotonic() + within_s
+    while not (answer := found()):
+        assert time.monotonic() < deadline_s, f"Not within {within_s:g} s: {found}"
+        time.sleep(every_s)
+    return answer
