@@ -21,6 +21,7 @@ from typing import Any, cast
 
 import ray
 import ray._private.node
+import ray._private.ray_constants as ray_constants
 import ray._private.services
 import ray.actor
 import ray.job_config
@@ -34,6 +35,8 @@ from ray.core.generated.autoscaler_pb2 import (
     GetClusterStatusReply,  # pyright: ignore[reportAttributeAccessIssue]
 )
 
+NOBODY = b"127.0.0.1:9"
+"""An address at which nobody answers: that of the discard protocol."""
 MONITOR_STATUS_KEY = b"__autoscaling_status"
 """The key of the report (JSON) that the monitor of the autoscaler's first version writes."""
 
@@ -119,6 +122,13 @@ def _no_process(node: Any) -> None:
 
 def _no_dashboard(node: Any, *, include_dashboard: bool | None, raise_on_failure: bool) -> None:
     node._webui_url = ""
+    # An agent that finds no address asks for it every second, and logs a traceback each time.
+    node.get_gcs_client().internal_kv_put(
+        ray_constants.DASHBOARD_ADDRESS.encode(),
+        NOBODY,
+        True,
+        ray_constants.KV_NAMESPACE_DASHBOARD,
+    )
 
 
 _STARTS_UNUSED = {

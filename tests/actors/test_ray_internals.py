@@ -12,7 +12,8 @@ import inspect
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import ray
@@ -117,6 +118,26 @@ def test_a_node_starts_its_unused_processes_by_methods_that_can_be_replaced() ->
         node.start_ray_processes
     )
     assert all(f"self.{name}(" in source for name in starts)
+
+
+def test_an_agent_that_finds_no_dashboard_asks_for_ever() -> None:
+    """Else the address that nobody answers at is not needed."""
+    written: list[Any] = []
+    node = SimpleNamespace(
+        get_gcs_client=lambda: SimpleNamespace(internal_kv_put=lambda *put: written.append(put))
+    )
+    with ray_internals.without_unused_processes():
+        ray._private.node.Node.start_api_server(
+            cast(Any, node), include_dashboard=False, raise_on_failure=False
+        )
+    assert written == [(b"dashboard", b"127.0.0.1:9", True, b"dashboard")]
+    run(
+        "import inspect\n"
+        "from ray.dashboard.modules.event.event_agent import EventAgent\n"
+        "asking = inspect.getsource(EventAgent._get_dashboard_http_address)\n"
+        "assert 'while True' in asking\n"
+        "assert 'ray_constants.DASHBOARD_ADDRESS' in asking\n"
+    )
 
 
 def run(code: str) -> None:
