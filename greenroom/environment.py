@@ -88,14 +88,10 @@ def ray_environment(settings: Settings) -> dict[str, str]:
         "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.3",
         # Serve's lines go to its log files; the terminal is for the server's own.
         "RAY_SERVE_LOG_TO_STDERR": "0",
-        # Statistics of Ray's event loops, for its log files: a tenth of what an idle server costs.
-        "RAY_event_stats": "0",
     }
     if settings.ray_address is None:
         # Without a token everybody on this machine could execute code.
         environment["RAY_AUTH_MODE"] = "token"
-        # The raylet's agents notice its end by a pipe; a fork has another parent.
-        environment["RAY_enable_pipe_based_agent_to_parent_health_check"] = "1"
         if "RAY_AUTH_TOKEN" not in os.environ:
             environment["RAY_AUTH_TOKEN_PATH"] = str(settings.data_dir / TOKEN_FILE)
     if settings.haproxy and haproxy_available():

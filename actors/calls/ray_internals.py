@@ -35,6 +35,7 @@ from ray.core.generated.autoscaler_pb2 import (
     GetClusterStatusReply,  # pyright: ignore[reportAttributeAccessIssue]
 )
 
+AGENTS_HEAR_BY_PIPE = "RAY_enable_pipe_based_agent_to_parent_health_check"
 NOBODY = b"127.0.0.1:9"
 """An address at which nobody answers: that of the discard protocol."""
 MONITOR_STATUS_KEY = b"__autoscaling_status"
@@ -194,6 +195,8 @@ def starting_processes_by(program: str) -> Generator[None, None, None]:
             services._build_python_executable_command_memory_profileable = interpreter
 
     services.start_raylet = start
+    # An agent is told of the raylet's end by a pipe: it would take the parent of a fork for it.
+    os.environ.setdefault(AGENTS_HEAR_BY_PIPE, "1")
     try:
         yield
     finally:

@@ -239,7 +239,9 @@ def test_agents_notice_the_end_of_their_raylet_by_a_pipe() -> None:
     """The parent of a fork is the fork server, whose end is not the raylet's."""
     run(
         "import os\n"
-        "os.environ['RAY_enable_pipe_based_agent_to_parent_health_check'] = '1'\n"
+        "from actors.calls import ray_internals\n"
+        "with ray_internals.starting_processes_by('ours.py'):\n"
+        "    assert os.environ[ray_internals.AGENTS_HEAR_BY_PIPE] == '1'\n"
         "from ray.dashboard import consts\n"
         "assert consts.PARENT_HEALTH_CHECK_BY_PIPE is True\n"
     )
