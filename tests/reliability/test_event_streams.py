@@ -162,7 +162,11 @@ async def started(http: httpx.AsyncClient, graph: str, given: dict[str, Any]) ->
 
 
 async def told_as(http: httpx.AsyncClient, thread_id: str, end: str) -> Any:
-    """Waits for the end of a thread's only run, which its log tells once; returns what it says."""
+    """Waits for the end of a thread's only run, which its log tells once; returns what it says.
+
+    Who listened while a process died may have seen a beginning that the log does not keep.
+    """
+    await replayed(http, thread_id, 1)
     told = await replayed(http, thread_id, 1)
     in_order(told)
     lives = [each["params"]["data"] for each in told if each["method"] == "lifecycle"]
