@@ -592,6 +592,7 @@ async def test_changed_code_that_does_not_load_is_told_and_the_old_code_goes_on(
     await stage.warm()
     old = {actor.name for actor in stage.cluster.workers()}
     inspector = await stage.inspector()
+    await stage.inspector(Duty.ENDS)  # it starts by the same method as an actor
     stage.cluster.scripts["prepare"] = [ConfigurationError("SyntaxError in g.py")]
     assert await stage.keeper.renewals.renew() == ["SyntaxError in g.py"]
     assert stage.keeper.slots.claim("next", "g") in old
