@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -147,26 +147,42 @@ class RayCluster:
             )
         else:
             where += ("--address", self.address)
+        command = [
+            *(str(RAY), "start", *where, "--block", "--disable-usage-stats"),
+            *("--num-cpus", f"{cpus:g}", "--num-gpus", str(gpus)),
+            *("--resources", json.dumps({name: 100}), "--labels", f"name={name}"),
+            *("--object-store-memory", str(80 * 1024 * 1024)),
+            *("--min-worker-port", "0", "--max-worker-port", "0"),
+            *("--dashboard-agent-listen-port", str(free_port())),
+            *arguments,
+        ]
+        deadline_s = time.monotonic() + START_PATIENCE_S
+        while True:
+            node = self._started(name, command, environment or {})
+            try:
+                _wait_until_joined(node, deadline_s)
+            except AssertionError as error:
+                # Ray gives a node 30 s, which cannot be set, and a busy machine needs more.
+                if head or "timed out during startup" not in str(error):
+                    raise
+                node.kill()
+            else:
+                return node
+
+    def _started(
+        self, name: str, command: Sequence[str], environment: Mapping[str, str]
+    ) -> RayNode:
         log = self.directory / f"{name}.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [
-                    *(str(RAY), "start", *where, "--block", "--disable-usage-stats"),
-                    *("--num-cpus", f"{cpus:g}", "--num-gpus", str(gpus)),
-                    *("--resources", json.dumps({name: 100}), "--labels", f"name={name}"),
-                    *("--object-store-memory", str(80 * 1024 * 1024)),
-                    *("--min-worker-port", "0", "--max-worker-port", "0"),
-                    *("--dashboard-agent-listen-port", str(free_port())),
-                    *arguments,
-                ],
+                command,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **self.environment, **(environment or {})},
+                env={**os.environ, **self.environment, **environment},
                 start_new_session=True,
             )
         node = self.nodes[name] = RayNode(name, process, log)
         self.ever.append(node)
-        _wait_until_joined(node)
         return node
 
     def add_autoscaling_head(self, name: str, types: Mapping[str, Mapping[str, Any]]) -> RayNode:
@@ -225,8 +241,7 @@ class RayCluster:
             node.kill()
 
 
-def _wait_until_joined(node: RayNode) -> None:
-    deadline_s = time.monotonic() + START_PATIENCE_S
+def _wait_until_joined(node: RayNode, deadline_s: float) -> None:
     while time.monotonic() < deadline_s:
         said = node.log.read_text()
         if "Ray runtime started" in said:
