@@ -27,8 +27,8 @@ def facets_of(values: bytes) -> dict[str, Any]:
     """Returns the facets of a thread's values, given as JSON."""
     try:
         state = decode(values if len(values) <= MAX_ENCODED else _without_long_ones(values))
-    except ValueError:  # half a surrogate pair: nothing of it can be searched for
-        return {}
+    except (ValueError, msgspec.MsgspecError):  # of older versions it is no ValueError
+        return {}  # half a surrogate pair, or no object: nothing of it can be searched for
     if not isinstance(state, dict):
         return {}
     found = cast("dict[str, Any]", state)

@@ -26,7 +26,7 @@ from tests.guides.pages import PAGES, ROOT, Block, blocks, shows
 from tests.guides.site import OTHERWISE_NAMED, environment_of
 from tests.serving import Served, free_port, serving
 
-COMMAND_PATIENCE_S = 60.0
+COMMAND_PATIENCE_S = 180.0
 TERMINAL_PATIENCE_S = 60.0
 LOOK_AGAIN_S = 0.02
 
