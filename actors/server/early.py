@@ -48,19 +48,17 @@ class Early:
                 with_serve=not self._configuration.applications,
             )
 
-    def database(self) -> Embedded | None:
-        """Waits for the embedded database.
-
-        Returns:
-            the database; None if the settings name another one.
+    def database(self) -> Embedded:
+        """Waits for the embedded database; only where the settings name no other one.
 
         Raises:
             ConfigurationError: it cannot be started.
         """
-        if self._starting is not None:
-            self._starting.join()
+        assert self._starting is not None
+        self._starting.join()
         if self._failure is not None:
             raise self._failure
+        assert self._embedded is not None
         return self._embedded
 
     def end_fork_server(self) -> None:

@@ -103,7 +103,6 @@ class Server:
         if dsn is None:
             progress("Starting PostgreSQL")
             self._embedded = self._early.database()
-            assert self._embedded is not None
             dsn = self._embedded.dsn
         progress("Preparing the database")
         self._generation = asyncio.run(prepare_database(dsn, self._configuration))

@@ -77,7 +77,7 @@ def pack(value: Any) -> tuple[bytes, bool]:
     packing = _Packing(_STRING_KEYS)
     try:
         return packing.pack(value), packing.doubts
-    except Exception:
+    except Exception:  # keys that are no strings, or user code, whose error the second attempt has
         if packing.refuses:
             raise
     # A key that is no string may come back as one: a date does.

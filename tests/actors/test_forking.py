@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -153,52 +154,50 @@ sys.stdin.read()  # as Ray's agents: until the raylet's end of the pipe is close
 """
 
 
-@pytest.mark.parametrize("forks", [True, False])
-def test_what_ray_starts_for_an_agent_lasts_as_long_as_the_agent(
-    room: Path, fork_server: ForkServer, tmp_path: Path, forks: bool
-) -> None:
-    assert ask(room, **OF_RAY)
-    agent = tmp_path / "agent.py"
+@contextlib.contextmanager
+def started_agent(
+    folder: Path, *arguments: str
+) -> Iterator[tuple[subprocess.Popen[str], list[Any]]]:
+    """What a raylet starts for an agent, and what the agent says of itself."""
+    agent = folder / "agent.py"
     agent.write_text(AGENT)
-    directory = f"--temp-dir={(room if forks else tmp_path) / 'r'}"
     with subprocess.Popen(
-        [sys.executable, PROGRAM, str(agent), directory, "--x=1"],
+        [sys.executable, PROGRAM, str(agent), *arguments],
         env=environment_with(OF_RAY),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     ) as started:
-        assert started.stdin is not None
         assert started.stdout is not None
-        arguments, pid, parent, name = json.loads(started.stdout.readline())
-        assert (arguments, name) == ([str(agent), directory, "--x=1"], "__main__")
+        yield started, json.loads(started.stdout.readline())
+
+
+@pytest.mark.parametrize("forks", [True, False])
+def test_what_ray_starts_for_an_agent_lasts_as_long_as_the_agent(
+    room: Path, fork_server: ForkServer, tmp_path: Path, forks: bool
+) -> None:
+    assert ask(room, **OF_RAY)
+    given = [f"--temp-dir={(room if forks else tmp_path) / 'r'}", "--x=1"]
+    with started_agent(tmp_path, *given) as (started, (arguments, pid, parent, name)):
+        assert (arguments[1:], name) == (given, "__main__")
+        assert arguments[0] == str(tmp_path / "agent.py")
         assert (parent == fork_server.pid) is forks
         assert (pid == started.pid) is not forks
         assert started.poll() is None
         if forks:
-            # It takes no memory, and has nothing of the raylet's pipe.
             assert psutil.Process(started.pid).exe() == os.path.realpath(WAITING)
             psutil.Process(pid).kill()
         else:
+            assert started.stdin is not None
             started.stdin.close()
         assert started.wait(60) == 0
 
 
 def test_an_agent_ends_with_its_raylet(room: Path, fork_server: ForkServer, tmp_path: Path) -> None:
     assert ask(room, **OF_RAY)
-    agent = tmp_path / "agent.py"
-    agent.write_text(AGENT)
-    with subprocess.Popen(
-        [sys.executable, PROGRAM, str(agent), f"--temp-dir={room / 'r'}"],
-        env=environment_with(OF_RAY),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as started:
-        assert started.stdin is not None
-        assert started.stdout is not None
-        _, pid, *_ = json.loads(started.stdout.readline())
+    with started_agent(tmp_path, f"--temp-dir={room / 'r'}") as (started, (_, pid, *_)):
         assert psutil.Process(pid).is_running()
+        assert started.stdin is not None
         started.stdin.close()
         assert started.wait(60) == 0
     until_without_loop(lambda: not psutil.pid_exists(pid))
