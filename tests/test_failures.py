@@ -6,7 +6,6 @@ import contextvars
 import io
 import json
 import logging
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,9 +24,9 @@ from greenroom.graphs.failures import log_failure
 from greenroom.graphs.loading import LoadedGraph
 from greenroom.logs import TRACEBACK_MAX, JsonFormatter, LogSettings, noting
 from tests.graphs.graph_driver import given, order, run
+from tests.waiting import until_without_loop
 
 ROOT = Path(__file__).parents[1]
-WAIT_S = 20
 
 
 class State(TypedDict, total=False):
@@ -151,9 +150,7 @@ def test_errors_of_other_processes_are_shown_in_the_terminal(
     with terminal.errors_of(path):
         settings.apply(actor="run-1")
         contextvars.copy_context().run(_fail, log)
-        deadline_s = time.monotonic() + WAIT_S
-        while "characters)" not in shown.getvalue() and time.monotonic() < deadline_s:
-            time.sleep(0.01)
+        until_without_loop(lambda: "characters)" in shown.getvalue())
     seen = shown.getvalue()
     assert "error   A run has failed: ValueError  node=ask  actor=run-1  run_id=r1\n" in seen
     assert "Traceback (most recent call last):\n" in seen

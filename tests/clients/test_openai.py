@@ -245,14 +245,14 @@ async def test_a_client_that_leaves_cancels_its_run(
     await stream.close()
     await until_run_is(http, run_id_of(first.id), "interrupted")
     waiting = asyncio.create_task(one.chat.completions.create(messages=said(gate), **on))
-    async with asyncio.timeout(BOUND_S):
-        while True:
-            runs = (await http.get(f"/threads/{on['metadata']['thread_id']}/runs")).json()
-            if runs[0]["status"] == "running":
-                break
-            await asyncio.sleep(0.05)
+
+    async def running() -> list[str]:
+        runs = (await http.get(f"/threads/{on['metadata']['thread_id']}/runs")).json()
+        return [run["run_id"] for run in runs if run["status"] == "running"]
+
+    (run_id,) = await until(running)
     waiting.cancel()
-    await until_run_is(http, runs[0]["run_id"], "interrupted")
+    await until_run_is(http, run_id, "interrupted")
 
 
 async def test_a_stream_survives_the_death_of_the_process(

@@ -1,10 +1,8 @@
 """Crons, webhooks, the runtime at this moment, and graphs in which the running node is lit."""
 
-# ruff: noqa: ASYNC110
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -13,8 +11,7 @@ import pytest
 from greenroom.core.identity import system_assistant_id
 from tests.console.conftest import Place
 from tests.receiving import receiving
-
-BOUND_S = 60.0
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -52,9 +49,11 @@ async def run(place: Place) -> AsyncIterator[dict[str, Any]]:
     thread = (await place.client.threads.create())["thread_id"]
     given = {"steps": 2000, "delay": 0.2}
     run: Any = await place.client.runs.create(thread, "slow", input=given)
-    async with asyncio.timeout(BOUND_S):
-        while (await place.client.runs.get(thread, run["run_id"]))["status"] != "running":
-            await asyncio.sleep(0.05)
+
+    async def goes_on() -> bool:
+        return (await place.client.runs.get(thread, run["run_id"]))["status"] == "running"
+
+    await until(goes_on)
     yield run
     found = await place.client.runs.get(thread, run["run_id"])
     if found["status"] == "running":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import functools
 import itertools
 import uuid
 from collections.abc import AsyncIterator, Iterator
@@ -24,6 +25,7 @@ from greenroom.persistence.embedded import start_embedded
 from tests.server.test_deaths import process_of
 from tests.server.test_metrics import samples
 from tests.serving import Served, serving
+from tests.waiting import until
 
 SHARDS = 4
 SLOW = {"steps": 20, "delay": 0.1}
@@ -118,9 +120,7 @@ async def test_each_registry_fires_the_crons_of_its_threads(client: LangGraphCli
         for thread_id in many
     ]
     for thread_id in many:
-        async with asyncio.timeout(BOUND_S):
-            while not (runs := await client.runs.list(thread_id)):  # noqa: ASYNC110 - polls
-                await asyncio.sleep(0.05)
+        runs = await until(functools.partial(client.runs.list, thread_id))
         assert hash_slot_of_run(runs[0]["run_id"]) == hash_slot_of_thread(thread_id)
     for cron in crons:
         assert not (await client.crons.update(cron["cron_id"], enabled=False))["enabled"]

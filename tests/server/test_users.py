@@ -3,7 +3,6 @@
 `tests/http/test_users.py` walks all routes; here is what a double cannot show.
 """
 
-# ruff: noqa: ASYNC110
 from __future__ import annotations
 
 import asyncio
@@ -18,6 +17,7 @@ from langgraph_sdk.client import LangGraphClient
 from langgraph_sdk.errors import APIStatusError
 
 from tests.serving import Served
+from tests.waiting import until
 
 BOUND_S = 30.0
 
@@ -106,9 +106,7 @@ async def test_the_transcript_of_two_users(alice: LangGraphClient, bob: LangGrap
     await refused(bob.assistants.get_schemas(mine["assistant_id"]))
     await refused(bob.assistants.delete(mine["assistant_id"]))
     kept: Any = await bob.runs.create(None, "whoami", input={}, on_completion="keep")
-    async with asyncio.timeout(BOUND_S):
-        while not (found := await bob.threads.search(ids=[kept["thread_id"]])):
-            await asyncio.sleep(0.05)
+    found = await until(lambda: bob.threads.search(ids=[kept["thread_id"]]))
     assert found[0]["metadata"]["owner"] == "bob"
     await alice.store.put_item(["docs"], "k", {"x": 1})
     item = await alice.store.get_item(["docs"], "k")
@@ -167,10 +165,12 @@ async def test_a_cron_fires_on_behalf_of_its_user(
         thread_id, "whoami", schedule="* * * * * *", input={}
     )
     assert cron["user_id"] == "alice"
+
+    async def has_fired() -> bool:
+        return bool((await alice.threads.get(thread_id))["values"])
+
     try:
-        async with asyncio.timeout(BOUND_S):
-            while not (await alice.threads.get(thread_id))["values"]:
-                await asyncio.sleep(0.1)
+        await until(has_fired)
         await refused(bob.crons.update(cron["cron_id"], enabled=False))
         await refused(bob.crons.delete(cron["cron_id"]))
     finally:
@@ -204,8 +204,7 @@ async def test_a_stream_of_a_thread_shows_nothing_of_another_user(
                 await event.wait()
             for _ in range(2):
                 await alice.runs.wait(thread_id, "whoami", input={})
-            while sum("run_done" in each for each in seen["alice"]) < 2:
-                await asyncio.sleep(0.05)
+            await until(lambda: sum("run_done" in each for each in seen["alice"]) >= 2)
     finally:
         for each in watching:
             each.cancel()
