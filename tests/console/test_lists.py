@@ -1,6 +1,5 @@
 """Crons, webhooks, the runtime at this moment, and graphs in which the running node is lit."""
 
-
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
