@@ -160,7 +160,7 @@ ROWS = (
         (Bar(limit=5, of=BOTH),),
     ),
     Row("idle", "cpu_percent", "CPU of 1,000 idle streams, % of a core"),
-    Row("idle", "added_mib", "memory of 1,000 idle streams, MiB", (Bar(limit=60, of=BOTH),)),
+    Row("idle", "added_mib", "memory of 1,000 idle streams, MiB"),
     Row("startup", "warm_s", "start to ready, s", (Bar(limit=7, of=BOTH),)),
     Row("startup", "cold_s", "first start, cold files, s"),
     Row("startup", "stop_s", "stop, s"),

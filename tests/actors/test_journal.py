@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
+from collections.abc import AsyncIterator
 from typing import Any
 
 import psycopg
@@ -31,6 +32,7 @@ from greenroom.persistence.saving import Saving
 from greenroom.persistence.values import store_values
 from tests.persistence.checkpointed import fill, left_of
 from tests.run_records import request_of
+from tests.waiting import until
 
 BOUND_S = 20.0
 
@@ -68,6 +70,50 @@ async def rows(pool: Pool, sql: str, *params: Any) -> list[tuple[Any, ...]]:
     async with pool.connection() as connection:
         cursor = await connection.execute(sql, params)  # type: ignore[arg-type]
         return [tuple(row.values()) for row in await cursor.fetchall()]
+
+
+AT_GATE = Write("SELECT pg_advisory_xact_lock_shared(1)", {})
+"""Makes the commit that it belongs to wait at the gate."""
+
+
+class Gate:
+    """Where a commit waits until it is let through.
+
+    Args:
+        connection: holds the gate; nothing else waits for it.
+    """
+
+    def __init__(self, connection: psycopg.AsyncConnection[Any]) -> None:
+        self._connection = connection
+
+    async def waiting(self, *kinds: str) -> list[int]:
+        """Returns the processes of this database that wait for locks of these kinds."""
+        cursor = await self._connection.execute(
+            "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+            " AND datname = current_database() AND wait_event = ANY(%s)",
+            ([*kinds],),
+        )
+        return [pid for (pid,) in await cursor.fetchall()]
+
+    async def reached(self) -> int:
+        """Waits until a commit is there; returns its process."""
+        (pid,) = await until(lambda: self.waiting("advisory"))
+        return pid
+
+    async def end(self, pid: int) -> None:
+        """Ends the connection of a process."""
+        await self._connection.execute("SELECT pg_terminate_backend(%s)", (pid,))
+
+    async def open(self) -> None:
+        """Lets everything through."""
+        await self._connection.execute("SELECT pg_advisory_unlock_all()")
+
+
+@pytest.fixture
+async def gate(dsn: str) -> AsyncIterator[Gate]:
+    async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
+        await connection.execute("SELECT pg_advisory_lock(1)")
+        yield Gate(connection)
 
 
 async def run_row(pool: Pool, run_id: str) -> tuple[Any, ...] | None:
@@ -167,36 +213,29 @@ async def test_a_registry_of_the_past_writes_nothing(pen: Journal, pool: Pool) -
     assert len(await transactions(pool)) == 1
 
 
-async def test_a_takeover_waits_for_the_commit_that_is_under_way(pen: Journal, pool: Pool) -> None:
+async def test_a_takeover_waits_for_the_commit_that_is_under_way(
+    pen: Journal, pool: Pool, gate: Gate
+) -> None:
     """The epoch is held by the transaction: none of it lands after the newer one has read."""
-    writing = asyncio.create_task(pen.commit(Write("SELECT pg_sleep(0.1)", {}), marked(1)))
-    async with asyncio.timeout(BOUND_S):
-        while not await rows(  # noqa: ASYNC110 - the server says when it has begun
-            pool, "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
-        ):
-            await asyncio.sleep(0.001)
-    await new_journal(pool)
+    writing = asyncio.create_task(pen.commit(AT_GATE, marked(1)))
+    await gate.reached()
+    taking = asyncio.create_task(new_journal(pool))
+    await until(lambda: gate.waiting("transactionid", "tuple"))
+    await gate.open()
+    await taking
     assert len(await transactions(pool)) == 1
     await writing
 
 
 async def test_a_lost_connection_is_waited_for_and_nothing_is_written_twice_or_lost(
-    pen: Journal, pool: Pool, dsn: str
+    pen: Journal, pool: Pool, gate: Gate
 ) -> None:
     await pen.commit(marked(0))
     asked = [request(thread_id=f"t{number}") for number in range(20)]
     writing = [asyncio.create_task(pen.commit(journal.admit(each, actor="x"))) for each in asked]
-    writing.append(asyncio.create_task(pen.commit(Write("SELECT pg_sleep(0.2)", {}))))
-    async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as other:
-        ended = False
-        async with asyncio.timeout(BOUND_S):
-            while not ended:
-                cursor = await other.execute(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                    " WHERE wait_event = 'PgSleep'"
-                )
-                ended = bool(await cursor.fetchall())
-                await asyncio.sleep(0)
+    writing.append(asyncio.create_task(pen.commit(AT_GATE)))
+    await gate.end(await gate.reached())
+    await gate.open()
     results = await asyncio.wait_for(asyncio.gather(*writing), BOUND_S)
     assert all(result[0][0][1] is True for result in results[:-1])
     assert (await rows(pool, "SELECT count(*) FROM greenroom.runs"))[0][0] == 20
