@@ -132,7 +132,7 @@ class EndedRuns:
                 """
                 SELECT r.status, r.error::text AS error, t."values"::text AS "values",
                     -- A state may be large: what is not cut comes once.
-                    r.output_keys IS NOT NULL AS is_cut, CASE WHEN r.output_keys IS NOT NULL
+                    r.output_keys::text AS output_keys, CASE WHEN r.output_keys IS NOT NULL
                         THEN greenroom.output_of(t."values", r.output_keys)::text END AS output,
                     t.interrupts::text AS interrupts, r.thread_id, r.graph_id,
                     r.attempt > 0 AND t.thread_id IS NULL AS is_without_thread
@@ -152,12 +152,15 @@ class EndedRuns:
         if row["error"] is not None:
             error = await self._opened(row["error"])
             output = b'{"__error__": %b}' % error
-            return Outcome(status=status, output=output, values=values, error=error)
+            keys = row["output_keys"] and row["output_keys"].encode()
+            return Outcome(
+                status=status, output=output, values=values, error=error, output_keys=keys
+            )
         if row["is_without_thread"]:
             answer = await self._state_of(row["graph_id"], row["thread_id"])
             state = msgspec.json.decode(answer, type=_State)
             values, waiting = bytes(state.values), state.interrupts
-            shown = await self._output_of(run_id, values) if row["is_cut"] else values
+            shown = await self._output_of(run_id, values) if row["output_keys"] else values
         return Outcome(status=status, output=_with_interrupts(shown, waiting), values=values)
 
     async def _opened(self, text: str) -> bytes:

@@ -7,13 +7,10 @@ record of the thread, and the modes that show LangGraph's work (``debug``, ``tas
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
+from greenroom.core.outputs import OutputKeys
 from greenroom.graphs.loading import Graph
-
-OutputKeys = str | list[str]
-"""A channel whose value is the output, or the channels that the output has."""
 
 
 def output_keys(graph: Graph) -> OutputKeys | None:
@@ -24,16 +21,6 @@ def output_keys(graph: Graph) -> OutputKeys | None:
         return shown if set(state) - set(shown) else None
     # A state that is one unnamed channel cannot be cut.
     return None if shown == state or isinstance(state, str) else shown
-
-
-def output_of(values: Any, keys: OutputKeys | None) -> Any:
-    """Returns the part of a state's values that is the output."""
-    if keys is None or not isinstance(values, Mapping):
-        return values
-    state = cast(Mapping[str, Any], values)
-    if isinstance(keys, str):
-        return state.get(keys)
-    return {key: value for key, value in state.items() if key in keys}
 
 
 def _listed(channels: Any) -> str | list[str]:

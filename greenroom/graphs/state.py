@@ -21,6 +21,7 @@ from langgraph.types import StateUpdate as NodeUpdate
 
 from greenroom.core import identity
 from greenroom.core.errors import BadRequest, GreenroomError, InvalidRequest
+from greenroom.core.outputs import output_of
 from greenroom.core.ports import (
     DrawQuestion,
     HistoryQuestion,
@@ -40,7 +41,7 @@ from greenroom.graphs.containment import has_escaped
 from greenroom.graphs.input_check import check_input
 from greenroom.graphs.instructions import parse_command
 from greenroom.graphs.loading import Graph, LoadedGraph, Saver
-from greenroom.graphs.outputs import output_keys, output_of
+from greenroom.graphs.outputs import output_keys
 from greenroom.graphs.schemas import schemas
 from greenroom.graphs.updates import apply_once, one_at_a_time, shown, stamping
 from greenroom.wire.encoding import dumps, loads

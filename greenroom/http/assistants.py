@@ -26,7 +26,7 @@ from greenroom.core.searches import (
 )
 from greenroom.http.answering import empty, encoded, json, page, selected
 from greenroom.http.bodies import parse
-from greenroom.http.creation import plain
+from greenroom.http.creation import plain, unknown_graph
 from greenroom.http.documents import doc
 from greenroom.http.edge import Edge, dialect_of, edge_of
 from greenroom.http.gates import metadata_of
@@ -299,7 +299,7 @@ async def _assistant(request: Request, assistant_id: str, *, by_name: bool = Fal
         by_name: accept a graph's name on both mounts.
 
     Raises:
-        InvalidRequest: the id is not a UUID, and the mount accepts no names.
+        InvalidRequest: the id is neither a UUID nor, where names are accepted, a graph's name.
         NotFound: the assistant does not exist.
     """
     assistant_id = await _id_of(request, assistant_id, by_name=by_name)
@@ -313,9 +313,12 @@ async def _assistant(request: Request, assistant_id: str, *, by_name: bool = Fal
 
 async def _id_of(request: Request, assistant_id: str, *, by_name: bool = False) -> str:
     """Returns the id of the assistant that a path names, which may not exist."""
-    by_name = by_name or dialect_of(request).assistants_by_name
-    if by_name and not is_uuid(assistant_id) and await edge_of(request).serves(assistant_id):
-        return system_assistant_id(assistant_id)
+    edge, takes_names = edge_of(request), dialect_of(request).assistants_by_name
+    if (by_name or takes_names) and not is_uuid(assistant_id):
+        if await edge.serves(assistant_id):
+            return system_assistant_id(assistant_id)
+        if takes_names:
+            raise unknown_graph(edge, assistant_id)
     return uuid_of(assistant_id, "assistant")
 
 

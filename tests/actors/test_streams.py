@@ -248,6 +248,18 @@ async def test_what_is_told_late_is_cut_by_the_output_schema(
     assert json.loads(seen.partition(b"data: ")[2]) == shown
 
 
+async def test_how_a_run_failed_is_found_with_the_keys_of_its_output(pool: Pool) -> None:
+    run_id = await a_run(pool)
+    async with pool.connection() as connection:
+        await connection.execute(
+            "UPDATE greenroom.runs SET status = 'error', error = '{\"error\": \"E\"}',"
+            " output_keys = '[\"n\"]'"
+        )
+    world = World(located=[OVER], read=[ActorGone("x")], database=pool)
+    found = await world.streams.outcome(run_id, at(1))
+    assert (found.status, found.output_keys) == ("error", b'["n"]')
+
+
 @pytest.mark.parametrize(
     ("kwargs", "given", "told_again"),
     [

@@ -103,8 +103,9 @@ CASES = (
     Case(
         id="F3",
         what="A graph with an `output_schema` (CopilotKit PR#1406, langgraphjs#1475)",
-        right="Wait, join, `values`, `updates` and webhooks have the keys of that schema, `/state`"
-        " and the thread have all; there, a join after the run's end shows all.",
+        right="Wait, join, `values`, `updates` and webhooks have the keys of that schema, also"
+        " after a failure, `/state` and the thread have all; there, a join after the run's end"
+        " shows all.",
         test="tests/server/test_outputs.py::test_only_the_output_leaves_a_run_and_the_thread_keeps_the_state",
     ),
     Case(

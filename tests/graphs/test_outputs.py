@@ -13,8 +13,9 @@ from langgraph.graph import START, StateGraph
 from langgraph.pregel import NodeBuilder, Pregel
 from typing_extensions import TypedDict
 
+from greenroom.core.outputs import output_of
 from greenroom.graphs.execution import state_after
-from greenroom.graphs.outputs import output_keys, output_of
+from greenroom.graphs.outputs import output_keys
 from tests.graphs.graph_driver import (
     Killed,
     MortalSaver,

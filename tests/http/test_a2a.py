@@ -304,6 +304,23 @@ async def test_a_run_that_failed_is_a_task_that_tells_why(agent, status, state, 
         assert (told and told["parts"]) == ([text(said)] if said else None)
 
 
+@pytest.mark.parametrize(
+    ("keys", "history"),
+    [(None, ["m1", "a-m1"]), (b'["messages"]', ["m1", "a-m1"]), (b'["other"]', [])],
+)
+async def test_a_failed_task_has_what_the_output_schema_shows(agent, keys, history):
+    task = await agent.answered(
+        "message/send",
+        {"message": message()},
+        output=None,
+        status=RunStatus.ERROR,
+        error=b'{"error":"ValueError","message":"boom"}',
+        values=orjson.dumps(talk("so far")),
+        output_keys=keys,
+    )
+    assert [each["messageId"] for each in task["history"]] == history
+
+
 # --- interrupts -----------------------------------------------------------------------------------
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from greenroom.core.errors import AssistantChanged
 from greenroom.core.identity import system_assistant_id
-from tests.http.edge_doubles import THREAD, UNKNOWN, MemoryRecords, MemoryRuntime
+from tests.http.edge_doubles import GRAPHS, THREAD, UNKNOWN, MemoryRecords, MemoryRuntime
 from tests.http.forging import FORGED
 
 COUNTER = system_assistant_id("counter")
@@ -151,6 +151,11 @@ async def test_ids_are_uuids_and_under_api_also_names(client, records, runtime):
     for method, end in [("PATCH", ""), ("DELETE", ""), ("POST", "/versions"), ("POST", "/latest")]:
         said = refused(await client.request(method, f"/assistants/counter{end}", json={}), 422)
         assert said == "Invalid assistant ID: must be a UUID"
+        said = refused(await client.request(method, f"/api/assistants/nobody{end}", json={}), 422)
+        assert said.startswith("Invalid assistant: 'nobody'. Must be either:")
+    for end in ("", "/schemas", "/graph", "/subgraphs"):
+        said = refused(await client.get(f"/api/assistants/nobody{end}"), 422)
+        assert said.endswith(f"One of the registered graphs: {', '.join(GRAPHS)}")
     shown = await client.post("/api/assistants/counter/latest", json={"version": 1})
     assert shown.json()["assistant_id"] == COUNTER
     assert (await client.delete("/api/assistants/counter")).status_code == 204

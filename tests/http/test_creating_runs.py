@@ -16,6 +16,7 @@ from tests.http.edge_doubles import NOW, RUN, THREAD, UNKNOWN, MemoryRecords, Me
 
 COUNTER = system_assistant_id("counter")
 RUNS = f"/threads/{THREAD}/runs"
+BOOM = {"error": "ValueError", "message": "boom"}
 
 
 @pytest.fixture(autouse=True)
@@ -438,27 +439,28 @@ async def test_waiting_answers_the_output_and_where_to_join(client, runtime):
 
 
 @pytest.mark.parametrize(
-    ("path", "values", "expected"),
+    ("path", "values", "keys", "expected"),
     [
-        (RUNS, None, {"__error__": {"error": "ValueError", "message": "boom"}}),
-        (f"/api{RUNS}", None, {"status": "error", "error": "boom"}),
-        (
-            f"/api{RUNS}",
-            b'{"x":1}',
-            {"x": 1, "__error__": {"error": "ValueError", "message": "boom"}},
-        ),
+        (RUNS, None, None, {"__error__": BOOM}),
+        (f"/api{RUNS}", None, None, {"status": "error", "error": "boom"}),
+        (f"/api{RUNS}", b'{"x":1,"secret":2}', None, {"x": 1, "secret": 2, "__error__": BOOM}),
+        (f"/api{RUNS}", b'{"x":1,"secret":2}', b'["x"]', {"x": 1, "__error__": BOOM}),
+        (f"/api{RUNS}", b'{"x":{"y":1},"secret":2}', b'"x"', {"y": 1, "__error__": BOOM}),
+        (f"/api{RUNS}", b'{"secret":2}', b'"x"', {"__error__": BOOM}),
     ],
 )
-async def test_a_failed_run_is_told_in_the_mounts_dialect(client, runtime, path, values, expected):
+async def test_a_failed_run_is_told_in_the_mounts_dialect(
+    client, runtime, path, values, keys, expected
+):
     asked = asyncio.create_task(client.post(f"{path}/wait", json={"assistant_id": "counter"}))
     await runtime.opened.wait()
-    error = {"error": "ValueError", "message": "boom"}
     runtime.finish(
         runtime.requests[0].run_id,
-        {"__error__": error},
+        {"__error__": BOOM},
         status="error",
-        error=orjson.dumps(error),
+        error=orjson.dumps(BOOM),
         values=values,
+        output_keys=keys,
     )
     answer = await asked
     assert (answer.status_code, answer.json()) == (200, expected)

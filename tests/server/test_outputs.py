@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import uuid
+
 import httpx
 import pytest
 from langgraph.pregel.remote import RemoteGraph
@@ -30,6 +32,23 @@ async def test_only_the_output_leaves_a_run_and_the_thread_keeps_the_state(
     told = await http.post("/runs/stream", json={"assistant_id": "cut", "input": INPUT})
     assert '"b":null' in told.text
     assert "secret" not in told.text
+
+
+@pytest.mark.parametrize("mount", ["", "/api"])
+async def test_a_failed_run_shows_no_more_than_its_output(
+    http: httpx.AsyncClient, mount: str
+) -> None:
+    failing = {"assistant_id": "cut", "input": INPUT | {"ask": "fail"}, "if_not_exists": "create"}
+    thread_id = str(uuid.uuid4())
+    waited = await http.post(f"{mount}/threads/{thread_id}/runs/wait", json=failing)
+    stateless = await http.post(f"{mount}/runs/wait", json=failing)
+    [run] = (await http.get(f"{mount}/threads/{thread_id}/runs")).json()
+    path = f"{mount}/threads/{thread_id}/runs/{run['run_id']}/join"
+    joined = await http.get(path, headers={"accept": "application/json"})
+    for answer in (waited, stateless, joined):
+        assert answer.json().keys() == {"__error__"} | ({"a"} if mount else set())
+    state = await http.get(f"{mount}/threads/{thread_id}/state")
+    assert state.json()["values"]["secret"] == "s"
 
 
 async def test_metadata_of_a_run_come_from_its_thread_its_config_and_itself(

@@ -16,6 +16,7 @@ from a2a.compat.v0_3 import types as a2a
 from greenroom.core.ports import JsonObject
 from greenroom.core.runs import Outcome, RunStatus
 from greenroom.http.a2a import parts
+from greenroom.http.outcomes import left_by
 from greenroom.http.parameters import new_id
 from greenroom.wire.encoding import dumps, is_list, is_object, loads
 
@@ -99,7 +100,7 @@ class View:
         return cls(
             turn=turn,
             state=state,
-            output=loads(end.values) if end.error is not None and end.values else output,
+            output=left_by(end),
             error=_error(end),
             timestamp=timestamp,
         )
