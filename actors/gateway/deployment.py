@@ -36,6 +36,9 @@ STARTS = 20
 """How often a gateway is started until its failure is the server's: Serve's own number."""
 STARTS_WITH_CUSTOM = 3
 """The same with a custom application, whose failure seldom passes."""
+REPLACED_S = 10.0
+"""How long a gateway that is replaced goes on with what it has begun. Requests that wait then for
+the registry, which is replaced as well, are answered; one that is cut is answered 500 by Serve."""
 RESERVED_CPUS = 0.1
 """Small enough for any node; above 0, so that the autoscaler does not remove the node as idle."""
 
@@ -145,7 +148,7 @@ def application(settings: Settings, setup: RegistrySetup, *, nodes: int = 1) -> 
         num_replicas=replicas,
         max_constructor_retry_count=STARTS_WITH_CUSTOM if custom else STARTS,
         max_ongoing_requests=REQUESTS_AT_ONCE,
-        graceful_shutdown_timeout_s=2.0,
+        graceful_shutdown_timeout_s=REPLACED_S,
         graceful_shutdown_wait_loop_s=0.5,
         health_check_period_s=5.0,
         logging_config={"enable_access_log": False},
