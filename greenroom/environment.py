@@ -74,6 +74,9 @@ def ray_environment(settings: Settings) -> dict[str, str]:
         "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "20",
         # Serve ends a HAProxy that is not up after 30 s, and Ray a process after 60 s.
         "RAY_SERVE_HAPROXY_STARTUP_TIMEOUT_S": "120",
+        # What Serve 2.60 takes by itself. Before it there was no limit: HAProxy would not turn from
+        # a gateway whose node is gone to another one.
+        "RAY_SERVE_HAPROXY_TIMEOUT_CONNECT_S": "5",
         "RAY_worker_register_timeout_seconds": "300",
         # The gateways, the registry and HAProxy come before nodes that compute: Ray would give all
         # of its processes niceness 15, and run actors and inspectors give it to themselves.

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from greenroom import haproxy_wrapper
+from greenroom.environment import ray_environment
 from greenroom.haproxy_wrapper import find_haproxy, write_wrapper
+from greenroom.settings import Settings
 
 CONFIGURATION = """\
 global
@@ -47,6 +49,20 @@ def test_rays_template_has_the_lines_that_are_changed() -> None:
     ).stdout
     for line in TEMPLATE_LINES:
         assert line in template
+
+
+@pytest.mark.skipif(find_haproxy() is None, reason="there is no HAProxy")
+def test_haproxy_turns_from_a_gateway_that_does_not_answer_with_every_ray() -> None:
+    """Up to 2.59 Serve has it wait without end, unless it is told."""
+    shown = (
+        "from ray.serve._private.haproxy import HAProxyConfig;"
+        "print(HAProxyConfig().timeout_connect_s)"
+    )
+    told = {**os.environ, **ray_environment(Settings.read())}
+    found = subprocess.run(
+        [sys.executable, "-c", shown], env=told, capture_output=True, text=True, check=True
+    )
+    assert found.stdout.split()[-1:] == ["5"]
 
 
 @pytest.mark.skipif(find_haproxy() is None, reason="there is no HAProxy")

@@ -255,9 +255,10 @@ CASES = (
     ),
     Case(
         id="R8",
-        what="a project that pins FastAPI, pydantic, orjson, LangGraph of half a year ago",
-        right="installs beside it down to FastAPI 0.133, pydantic 2.12, orjson 3.12 (3.11 crashes"
-        " on a value inside itself), LangGraph 1.2.20 (older ones cannot refuse a late answer);"
+        what="a project that pins Ray, FastAPI, pydantic, orjson, LangGraph of half a year ago",
+        right="installs beside it down to Ray 2.57 (older ones bring no HAProxy), FastAPI 0.133,"
+        " pydantic 2.12, orjson 3.12 (3.11 crashes on a value inside itself), LangGraph 1.2.20"
+        " (older ones cannot refuse a late answer);"
         " `make test-lowest`",
         test="pyproject.toml",
     ),
