@@ -87,19 +87,17 @@ FULL_RATE = (
     Bar(limit=0.5, of=("dense",), is_minimum=True, against=BARE),
 )
 
+FIRST = (Bar(limit=4, of=BOTH, against=BARE, relation="above"),)
+FIRST_P95 = (Bar(limit=8, of=BOTH, against=BARE, relation="above"),)
+OK = (Bar(limit=1, of=BOTH),)
+
 ROWS = (
-    Row(
-        "ttft",
-        "first_token_ms",
-        "first token, ms",
-        (Bar(limit=4, of=BOTH, against=BARE, relation="above"),),
-    ),
-    Row(
-        "ttft",
-        "first_token_p95_ms",
-        "first token, p95, ms",
-        (Bar(limit=8, of=BOTH, against=BARE, relation="above"),),
-    ),
+    Row("ttft", "first_token_ms", "first token, ms", FIRST),
+    Row("ttft", "first_token_p95_ms", "first token, p95, ms", FIRST_P95),
+    Row("beside", "first_token_ms", "first token beside 32 streams, ms", FIRST),
+    Row("beside", "first_token_p95_ms", "first token beside 32 streams, p95, ms", FIRST_P95),
+    Row("ttft", "ok_ms", "`/ok`, ms", OK),
+    Row("beside", "ok_ms", "`/ok` beside 32 streams, ms", OK),
     Row("rps", "runs_per_s_1", "trivial runs/s, 1 client"),
     Row("rps", "p50_ms_1", "a trivial run, 1 client, ms"),
     Row("rps", "runs_per_s_8", "trivial runs/s, 8 clients", RATE),

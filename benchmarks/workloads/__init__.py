@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.workloads.alone import cold, items, memory, startup, stored
-from benchmarks.workloads.answering import rps, slow, ttft
+from benchmarks.workloads.answering import beside, rps, slow, ttft
 from benchmarks.workloads.events import blob, burst, history, idle, tokens
 from benchmarks.workloads.isolation import block, cpu
 from benchmarks.workloads.scales import QUICK as QUICK
@@ -48,6 +48,8 @@ WORKLOADS = {
         # Before the pools have grown: an actor that ends meanwhile would show as less than nothing.
         Workload("idle", idle, SERVERS),
         Workload("ttft", ttft, EVERYONE),
+        # With one run per actor, 32 streams would be 32 processes on two cores.
+        Workload("beside", beside, BARES | {"dense", "aegra"}),
         Workload("rps", rps, EVERYONE | {"reference-few"}),
         Workload("slow", slow, EVERYONE),
         Workload("block", block, SERVERS),

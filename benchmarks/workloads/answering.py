@@ -7,35 +7,78 @@ from typing import Any
 
 import aiohttp
 
-from benchmarks.client import RunFailed, Stopwatch, gathered, percentile
+from benchmarks.client import Api, RunFailed, Stopwatch, gathered, percentile
 from benchmarks.subjects import Connected, Greenroom, Subject
 from benchmarks.workloads.scales import TOKENS, Figures, Scale, said
 
 CLIENTS = (1, 8, 32)
+STREAMS = 32
+TOKEN_S = 0.02
+"""How many other streams there are beside a first token, and the pause between their tokens."""
+OKS = 200
 
 
 async def ttft(subject: Subject, scale: Scale) -> Figures:
     """Measures the time to the first of 50 tokens, one run after the other."""
+    async with subject.connect(4) as way:
+        return await _first_tokens(way, scale.ttft_runs) | await _oks(way)
+
+
+async def beside(subject: Subject, scale: Scale) -> Figures:
+    """Measures the same while 32 other streams get 50 tokens a second each."""
+    async with subject.connect(STREAMS + 4) as way:
+        threads = await gathered(way.thread, STREAMS)
+        begun = [asyncio.Event() for _ in threads]
+        streams = [
+            asyncio.create_task(_paced(way, thread_id, scale.paced_tokens, each))
+            for thread_id, each in zip(threads, begun, strict=True)
+        ]
+        await asyncio.gather(*(each.wait() for each in begun))
+        figures = await _first_tokens(way, scale.ttft_runs) | await _oks(way)
+        if any(stream.done() for stream in streams):
+            raise RunFailed("the other streams ended too early")
+        await asyncio.gather(*streams)
+    return figures
+
+
+async def _paced(way: Connected, thread_id: str, tokens: int, begun: asyncio.Event) -> None:
+    async for arrived in way.stream(thread_id, "agent", said(tokens, TOKEN_S), TOKENS):
+        if arrived:
+            begun.set()
+
+
+async def _first_tokens(way: Connected, runs: int) -> Figures:
     first_ms: list[float] = []
     total_ms: list[float] = []
-    async with subject.connect(4) as way:
-        for turn in range(scale.ttft_runs + 2):
-            thread_id = await way.thread()
-            watch = Stopwatch()
-            first = None
-            async for tokens in way.stream(thread_id, "agent", said(50), TOKENS):
-                if tokens and first is None:
-                    first = watch.ms
-            if first is None:
-                raise RunFailed("a stream without a token")
-            if turn >= 2:
-                first_ms.append(first)
-                total_ms.append(watch.ms)
+    for turn in range(runs + 2):
+        thread_id = await way.thread()
+        watch = Stopwatch()
+        first = None
+        async for tokens in way.stream(thread_id, "agent", said(50), TOKENS):
+            if tokens and first is None:
+                first = watch.ms
+        if first is None:
+            raise RunFailed("a stream without a token")
+        if turn >= 2:
+            first_ms.append(first)
+            total_ms.append(watch.ms)
     return {
         "first_token_ms": percentile(first_ms, 50),
         "first_token_p95_ms": percentile(first_ms, 95),
         "total_ms": percentile(total_ms, 50),
     }
+
+
+async def _oks(way: Connected) -> Figures:
+    """Measures what `/ok` takes, if it is a server."""
+    if not isinstance(way, Api):
+        return {}
+    taken_ms: list[float] = []
+    for _ in range(OKS):
+        watch = Stopwatch()
+        await way.get("/ok")
+        taken_ms.append(watch.ms)
+    return {"ok_ms": percentile(taken_ms, 50), "ok_p95_ms": percentile(taken_ms, 95)}
 
 
 async def rps(subject: Subject, scale: Scale) -> Figures:
