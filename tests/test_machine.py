@@ -425,6 +425,6 @@ def test_two_servers_run_where_nearly_everything_is_missing(tmp_path: Path) -> N
     assert refused.endswith("name another with --data-dir.")
     assert (one, two) == ('200 {"text":"hi!"}', '200 {"text":"hi!"}')
     assert again.startswith("1 Error: The server http://127.0.0.1:")
-    assert "accepts 329 connections" in noted
+    assert "accepts 412 connections" in noted
     assert codes == "0 0"
     assert list(temporary.iterdir()) == []

@@ -104,7 +104,9 @@ def _from(root: Path, path: Path) -> str:
     return os.path.relpath(path, root)
 
 
-def test_every_project_is_served(served: Served) -> None:
+@pytest.fixture(scope="module")
+def wrong(served: Served) -> dict[str, Any]:
+    """What projects answered wrongly, after all were asked."""
     wrong: dict[str, Any] = {}
     with httpx.Client(base_url=served.url, timeout=120) as http:
         for case in SERVED:
@@ -120,9 +122,14 @@ def test_every_project_is_served(served: Served) -> None:
                 second = http.post(f"/threads/{thread}/runs/wait", json=body).json()
                 if parts(second, case.then) != case.then:
                     wrong[f"{case.graph} again"] = second
+    return wrong
+
+
+def test_every_project_is_served(wrong: dict[str, Any]) -> None:
     assert wrong == {}
 
 
+@pytest.mark.usefixtures("wrong")
 async def test_all_state_went_through_the_handlers(served: Served) -> None:
     embedded = await asyncio.to_thread(start_embedded, served.data_dir / "pg")
     try:

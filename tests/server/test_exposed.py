@@ -6,10 +6,12 @@ A server of its own, since the other tests' has an embedded database, whose addr
 from __future__ import annotations
 
 import base64
+import contextlib
 import ipaddress
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import httpx
@@ -124,12 +126,14 @@ def test_a_password_is_found_nowhere(served: Served) -> None:
 
 @pytest.mark.slow
 def test_only_calls_of_ray_serve_listen_elsewhere_than_on_loopback(served: Served) -> None:
-    elsewhere = []
+    listening: list[tuple[list[str], Any]] = []
     for process in [psutil.Process(served.process.pid), *served.descendants()]:
-        title = process.cmdline()[:1]
-        for connection in process.net_connections("inet"):
-            if connection.status != psutil.CONN_LISTEN:
-                continue
+        with contextlib.suppress(psutil.NoSuchProcess):  # one that has ended listens nowhere
+            title = process.cmdline()[:1]
+            listening += [(title, each) for each in process.net_connections("inet")]
+    elsewhere = []
+    for title, connection in listening:
+        if connection.status == psutil.CONN_LISTEN:
             address = ipaddress.ip_address(connection.laddr.ip)
             inner = getattr(address, "ipv4_mapped", None) or address
             if not inner.is_loopback:
