@@ -17,7 +17,7 @@ from greenroom.core.scopes import SERVER, Scope
 from greenroom.http.creation import NewRun, plain
 from greenroom.http.edge import Edge, edge_of
 from greenroom.http.feedback import asking
-from greenroom.http.outcomes import left_by
+from greenroom.http.outcomes import shown_output
 from greenroom.http.parameters import modes_of, path_of
 from greenroom.http.streaming import EventStream, LateJson, Leave, bodies, nothing
 from greenroom.wire.dialects import Dialect
@@ -233,8 +233,8 @@ def shown(dialect: Dialect, end: Outcome) -> bytes:
     error: Any = loads(end.error)
     if end.values is None:
         return dumps({"status": end.status, "error": error.get("message", "")})
-    left = left_by(end)
-    state = left if is_object(left) else {}
+    reached = shown_output(end)
+    state = reached if is_object(reached) else {}
     return dumps({**state, "__error__": error})
 
 

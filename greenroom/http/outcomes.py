@@ -9,9 +9,9 @@ from greenroom.core.runs import Outcome
 from greenroom.wire.encoding import loads
 
 
-def left_by(end: Outcome) -> Any:
-    """Returns what a run has left, as its graph's output schema shows it: the output, or of a
-    failed run the state that it reached. The output of such a run is its error."""
+def shown_output(end: Outcome) -> Any:
+    """Returns the output of a run. Of a failed run, whose output is its error, it returns what the
+    graph's output schema shows of the state that the run reached."""
     if end.error is None or not end.values:
         return loads(end.output)
     keys = None if end.output_keys is None else loads(end.output_keys)

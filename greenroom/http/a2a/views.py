@@ -16,7 +16,7 @@ from a2a.compat.v0_3 import types as a2a
 from greenroom.core.ports import JsonObject
 from greenroom.core.runs import Outcome, RunStatus
 from greenroom.http.a2a import parts
-from greenroom.http.outcomes import left_by
+from greenroom.http.outcomes import shown_output
 from greenroom.http.parameters import new_id
 from greenroom.wire.encoding import dumps, is_list, is_object, loads
 
@@ -92,7 +92,7 @@ class View:
     @classmethod
     def of_outcome(cls, turn: Turn, end: Outcome, timestamp: str | None = None) -> View:
         """Returns the view of a task whose run is over."""
-        output: Any = loads(end.output)
+        output = shown_output(end)
         state = _STATES[end.status]
         # The interrupts of a thread on which a later run was are not this task's.
         if state is State.completed and turn.is_newest and _interrupts(output):
@@ -100,7 +100,7 @@ class View:
         return cls(
             turn=turn,
             state=state,
-            output=left_by(end),
+            output=output,
             error=_error(end),
             timestamp=timestamp,
         )

@@ -18,7 +18,7 @@ from greenroom.http.openai.items import items
 from greenroom.http.openai.outputs import Said
 from greenroom.http.openai.served import seconds_of
 from greenroom.http.openai.turns import OF_OPENAI
-from greenroom.http.outcomes import left_by
+from greenroom.http.outcomes import shown_output
 from greenroom.http.parameters import is_uuid
 from greenroom.wire.encoding import is_list, is_object
 
@@ -195,7 +195,7 @@ def ended(record: Record, end: Outcome, state: states.State | None = None) -> Js
     """
     failure = failure_of(end)
     if state is None:
-        state = states.of_output(left_by(end))
+        state = states.of_output(shown_output(end))
     return record.shown(
         status=end.status,
         said=Said.by(state, record.run_id, record.own.get("after")),
