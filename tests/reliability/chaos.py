@@ -39,7 +39,15 @@ import psutil
 import psycopg
 
 from greenroom.persistence.embedded import start_embedded
-from tests.reliability.witness import Effects, Seen, frames, process_titled, proxies, titled
+from tests.reliability.witness import (
+    Effects,
+    Seen,
+    frames,
+    gateway_of,
+    process_titled,
+    proxies,
+    titled,
+)
 from tests.serving import Served, serving
 from tests.waiting import until
 
@@ -469,14 +477,16 @@ class Chaos:
             if time.monotonic() > calm_s:
                 return
             kind = self._random.choices([*self._kinds], [*self._kinds.values()])[0]
-            with contextlib.suppress(psutil.NoSuchProcess, StopIteration, httpx.HTTPError):
+            # Whoever is to be killed may be away at the moment, and so may who is asked.
+            away = (psutil.NoSuchProcess, StopIteration, ValueError, httpx.HTTPError)
+            with contextlib.suppress(*away):
                 match kind:
                     case "run actor":
                         killed = await self._kill_run_actor(http)
                     case "registry":
                         killed = process_titled(self._server, "RegistryActor").kill() is None
                     case "gateway":
-                        killed = process_titled(self._server, "ServeReplica").kill() is None
+                        killed = gateway_of(self._server).kill() is None
                     case "inspector":
                         killed = self._one_of(titled(self._server, "Inspector")).kill() is None
                     case "lock":

@@ -22,7 +22,7 @@ from langgraph_sdk import get_client
 from tests.clients.chromium import Browser
 from tests.clients.conftest import Sdk, driven
 from tests.reliability.conftest import MORTAL
-from tests.reliability.witness import is_warm, process_titled
+from tests.reliability.witness import gateway_of, is_warm, process_titled
 from tests.serving import Served, serving
 from tests.waiting import until
 
@@ -75,7 +75,7 @@ class Gate:
         elif victim == "registry":
             process_titled(self._server, "RegistryActor").kill()
         else:
-            process_titled(self._server, "ServeReplica:greenroom:gateway").kill()
+            gateway_of(self._server).kill()
         self.path.touch()
 
     async def beside(self, victim: str, client: Awaitable[Any]) -> Any:
@@ -134,8 +134,8 @@ async def test_the_hooks_of_react(
 
 @pytest.mark.slow
 async def test_the_hooks_of_react_when_a_gateway_dies(browser: Browser, tmp_path: Path) -> None:
-    """HAProxy breaks the stream off, so that 1.1.0 connects again. Ray's own proxy, which stands
-    before the other tests' server, ends it cleanly, and that is an end for 1.1.0."""
+    """HAProxy breaks the streams off, so that 1.1.0 connects again. Ray's own proxy, which stands
+    before the other tests' server, ends them cleanly, and that is an end for 1.1.0."""
     with serving(tmp_path / "server", MORTAL) as server:
         async with httpx.AsyncClient(base_url=server.url, timeout=60) as http:
             await is_warm(http)
@@ -151,7 +151,7 @@ async def shows_the_state(
     transport: str = "sse",
 ) -> None:
     given = {"sdk": "@langchain/react", "api": server.url, "graph": "gated", "input": gate.input}
-    given["transport"] = transport
+    given |= {"transport": transport, "answer": WHOLE}
     told = await gate.beside(victim, browser.play("outlive", **given))
     assert told["error"] == ""
     assert told["messages"] == await state_of(http, told["thread"]) == ["hello", WHOLE]

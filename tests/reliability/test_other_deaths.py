@@ -15,7 +15,15 @@ from greenroom.persistence.embedded import start_embedded
 from tests.reliability.conftest import MORTAL
 from tests.reliability.test_event_streams import started, told_as
 from tests.reliability.test_run_deaths import KEPT, begin, thread
-from tests.reliability.witness import Effects, Seen, is_warm, process_titled, view, view_into
+from tests.reliability.witness import (
+    Effects,
+    Seen,
+    gateway_of,
+    is_warm,
+    process_titled,
+    view,
+    view_into,
+)
 from tests.serving import Served, free_port, serving
 from tests.waiting import until
 
@@ -42,9 +50,9 @@ async def test_streams_do_not_notice_that_the_registry_dies_and_requests_wait(
     assert seen.steps == list(range(1, 21))
 
 
-@pytest.mark.parametrize("title", ["ServeReplica", "ServeController"])
+@pytest.mark.parametrize("victim", ["gateway", "controller"])
 async def test_who_reconnects_after_the_death_of_the_edge_misses_nothing(
-    http: httpx.AsyncClient, effects: Effects, server: Served, title: str
+    http: httpx.AsyncClient, effects: Effects, server: Served, victim: str
 ) -> None:
     await is_warm(http)
     thread_id = await thread(http)
@@ -59,7 +67,8 @@ async def test_who_reconnects_after_the_death_of_the_edge_misses_nothing(
         while not killed and not reading.done():
             await asyncio.sleep(0.02)
             if len(part.steps) >= 3:
-                process_titled(server, title).kill()
+                controller = process_titled(server, "ServeController")
+                (gateway_of(server) if victim == "gateway" else controller).kill()
                 killed = True
         try:
             await reading
@@ -71,6 +80,7 @@ async def test_who_reconnects_after_the_death_of_the_edge_misses_nothing(
         last = next((i for i, _, _ in reversed(part.events) if i), last)
         if done:
             break
+    assert bool(broken) == (victim == "gateway")
     assert seen.steps == list(range(1, 41))
     assert seen.attempts == [1]
     assert seen.numbers == sorted(set(seen.numbers))

@@ -156,6 +156,22 @@ def titled(server: Served, title: str) -> list[psutil.Process]:
     return [process for name, process in server.actors().items() if name.startswith(title)]
 
 
+def gateway_of(server: Served) -> psutil.Process:
+    """The gateway that answers: of two, HAProxy has its connections with one."""
+    ports = Counter(
+        connection.raddr.port
+        for proxy in proxies(server)
+        for connection in proxy.net_connections("tcp")
+        if connection.status == psutil.CONN_ESTABLISHED
+    )
+
+    def connections(gateway: psutil.Process) -> int:
+        own = gateway.net_connections("tcp")
+        return sum(ports[each.laddr.port] for each in own if each.status == psutil.CONN_LISTEN)
+
+    return max(titled(server, "ServeReplica:greenroom:gateway"), key=connections)
+
+
 def proxies(server: Served) -> list[psutil.Process]:
     """Its HAProxy processes."""
     found = []

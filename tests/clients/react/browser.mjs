@@ -283,12 +283,18 @@ const SCENARIOS = {
     return chat.told({ meanwhile, subagents: await chat.texts(".subagent") });
   },
 
-  // Something is killed when the page shows the first tokens; then the answer goes on.
-  async outlive(chat, { input }) {
+  // Something is killed when the page shows the first tokens; then the answer goes on. The page has
+  // several streams, each of which connects again at a time of its own: the one that makes it idle
+  // may be before the one with the messages.
+  async outlive(chat, { input, answer }) {
     await chat.write("hello");
     await chat.click("#send");
     await chat.untilTokens(3);
     await writeFile(`${input.gate}.ready`, "");
+    await chat.until(
+      (answer) => [...document.querySelectorAll(".message.ai")].some(({ textContent }) => textContent === answer),
+      answer,
+    );
     await chat.untilIdle(1);
     return chat.told();
   },
