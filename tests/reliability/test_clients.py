@@ -119,7 +119,8 @@ async def test_the_javascript_sdk(sdk: Sdk, gate: Gate, victim: str, transport: 
 
 
 @pytest.mark.parametrize(
-    ("victim", "transport"), [("run", "sse"), ("registry", "sse"), ("gateway", "websocket")]
+    ("victim", "transport"),
+    [("run", "sse"), ("registry", "sse"), ("gateway", "websocket"), ("gateway", "sse")],
 )
 async def test_the_hooks_of_react(
     browser: Browser,
@@ -134,8 +135,8 @@ async def test_the_hooks_of_react(
 
 @pytest.mark.slow
 async def test_the_hooks_of_react_when_a_gateway_dies(browser: Browser, tmp_path: Path) -> None:
-    """HAProxy breaks the streams off, so that 1.1.0 connects again. Ray's own proxy, which stands
-    before the other tests' server, ends them cleanly, and that is an end for 1.1.0."""
+    """HAProxy breaks the streams off. Ray's own proxy, which stands before the other tests' server,
+    ends them cleanly."""
     with serving(tmp_path / "server", MORTAL) as server:
         async with httpx.AsyncClient(base_url=server.url, timeout=60) as http:
             await is_warm(http)
