@@ -228,10 +228,14 @@ class RunRequest(_LargeKwargs, OfRun):
         first, end = self.metadata_at
         return whole[:first], whole[end:]
 
+    def kwargs_parts(self, metadata: bytes) -> list[bytes | memoryview]:
+        """Returns the ``kwargs`` of a run with this metadata, in parts that are not copied."""
+        before, after = self.kwargs_around()
+        return [self.kwargs] if after is None else [before, metadata, after]
+
     def kwargs_with(self, metadata: bytes) -> bytes:
         """Returns the ``kwargs`` of a run with this metadata."""
-        before, after = self.kwargs_around()
-        return self.kwargs if after is None else b"".join((before, metadata, after))
+        return b"".join(self.kwargs_parts(metadata))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -30,7 +30,14 @@ def json(value: Any, headers: Mapping[str, str] | None = None, status: int = 200
 
 def encoded(body: bytes, headers: Mapping[str, str] | None = None, status: int = 200) -> Response:
     """Answers with JSON that is already encoded."""
-    return Pieces(body, status, headers, "application/json")
+    return Pieces([body], status, headers)
+
+
+def in_parts(
+    parts: Sequence[bytes | memoryview], headers: Mapping[str, str] | None = None
+) -> Response:
+    """Answers with encoded JSON whose large parts are not copied."""
+    return Pieces(parts, headers=headers)
 
 
 def empty(status: int = 204) -> Response:

@@ -26,7 +26,7 @@ from greenroom.core.ports import JsonObject
 from greenroom.core.runs import CreatedRun, RunRequest
 from greenroom.core.scopes import SERVER
 from greenroom.http import webhooks
-from greenroom.http.bodies import LARGE_BYTES, has_large_parts
+from greenroom.http.bodies import has_large_parts
 from greenroom.http.edge import Edge
 from greenroom.http.gates import creates_run, user_of_runs
 from greenroom.http.idempotency import RunIds, deleted
@@ -44,6 +44,9 @@ from greenroom.wire.requests import request_of
 
 INPUT_ID = "greenroom-input-id"
 """The header that names the input which a request with the strategy ``inject`` has become."""
+
+_HERE = b"\0"
+"""Where something else is inserted into JSON, which has no such byte."""
 
 _MOST_CHANGES = 20
 """How often the assistant may change while a run is created with it."""
@@ -249,28 +252,34 @@ def check_run(edge: Edge, body: RunCreate) -> None:
         raise InvalidRequest("Invalid checkpoint ID")
 
 
-async def run_object(edge: Edge, run: NewRun) -> JsonObject:
-    """Returns the run's record for its creator."""
+async def encoded_run(edge: Edge, run: NewRun) -> list[bytes | memoryview]:
+    """Returns the run's record for its creator: JSON in parts, of which large ones are no copies.
+
+    A copy of tens of megabytes would hold up the answers to others.
+    """
     if run.stored is not None:
-        return run.stored
+        return [dumps(run.stored)]
     request, created, sealing = run.request, run.created, edge.sealing
-    kwargs = await sealing.apart(
-        lambda: opened_run(sealing, request.kwargs_with(created.metadata)),
-        large=len(request.kwargs) > LARGE_BYTES,
-    )
-    return {
+    kwargs = request.kwargs_parts(created.metadata)
+    if sealing.is_on:
+        kwargs = [
+            await sealing.apart(lambda: opened_run(sealing, request.kwargs_with(created.metadata)))
+        ]
+    record = {
         "run_id": request.run_id,
         "thread_id": request.thread_id,
         "assistant_id": request.assistant_id,
         "metadata": orjson.Fragment(created.metadata),
         "status": "pending",
-        "kwargs": orjson.Fragment(kwargs),
+        "kwargs": orjson.Fragment(_HERE),
         "multitask_strategy": request.multitask_strategy,
         "created_at": created.created_at,
         "updated_at": created.created_at,
         "langsmith_session_name": None,
         "assistant_version": request.assistant_version,
     }
+    before, after = dumps(record).split(_HERE)
+    return [before, *kwargs, after]
 
 
 async def assistant_of(

@@ -15,9 +15,9 @@ from greenroom.core.errors import RUN_NOT_FOUND, Conflict, InvalidRequest, NotFo
 from greenroom.core.ports import JsonObject
 from greenroom.core.runs import CancelRequest, RunStatus
 from greenroom.core.scopes import Scope
-from greenroom.http.answering import empty, encoded, json, selected
+from greenroom.http.answering import empty, encoded, in_parts, json, selected
 from greenroom.http.bodies import parse
-from greenroom.http.creation import NewRun, create_run, run_object
+from greenroom.http.creation import NewRun, create_run, encoded_run
 from greenroom.http.documents import doc
 from greenroom.http.edge import Edge, dialect_of, edge_of
 from greenroom.http.following import (
@@ -85,7 +85,7 @@ async def create(request: Request, thread_id: str) -> Response:
     run = await (await _creating(request, thread_id))
     path = path_of(dialect_of(request), run.thread_id, run.run_id)
     headers = {"content-location": path, **run.headers}
-    return json(await run_object(edge_of(request), run), headers)
+    return in_parts(await encoded_run(edge_of(request), run), headers)
 
 
 @router.post(

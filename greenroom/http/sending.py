@@ -13,6 +13,7 @@ import contextlib
 import os
 import socket
 import stat
+from collections.abc import Mapping, Sequence
 
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
@@ -47,22 +48,40 @@ async def put(send: Send, message: Message, timeout_s: float) -> None:
         raise
 
 
-async def put_body(send: Send, body: bytes, *, more: bool, timeout_s: float) -> None:
+async def put_body(send: Send, body: bytes | memoryview, *, more: bool, timeout_s: float) -> None:
     """Sends a part of a body, in pieces if it is large; raises as `put` does."""
     last = max(0, len(body) - PIECE_BYTES)
     for start in range(0, len(body) or 1, PIECE_BYTES):
         # A body of one piece is passed on without a copy.
-        piece = body if not last else body[start : start + PIECE_BYTES]
+        piece = bytes(body if not last else body[start : start + PIECE_BYTES])
         more_body = more or start < last
         message = {"type": "http.response.body", "body": piece, "more_body": more_body}
         await put(send, message, timeout_s)
 
 
 class Pieces(Response):
-    """An answer with a complete, possibly large body, sent in pieces."""
+    """An answer with a complete, possibly large body, sent in pieces.
+
+    Args:
+        parts: the body. Several parts of a large body are not copied into one, which would hold up
+            this process.
+    """
+
+    def __init__(
+        self,
+        parts: Sequence[bytes | memoryview],
+        status: int = 200,
+        headers: Mapping[str, str] | None = None,
+        media_type: str = "application/json",
+    ) -> None:
+        size = sum(len(part) for part in parts)
+        self._parts = parts if size > PIECE_BYTES else [b"".join(parts)]
+        is_one = len(self._parts) == 1
+        body = bytes(self._parts[0]) if is_one else b""
+        super().__init__(body, status, {**(headers or {}), "content-length": str(size)}, media_type)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if len(self.body) <= PIECE_BYTES:
+        if len(self._parts) == 1 and len(self.body) <= PIECE_BYTES:
             await super().__call__(scope, receive, send)
             return
         timeout_s = scope["app"].state.edge.settings.send_timeout_s
@@ -73,7 +92,9 @@ class Pieces(Response):
         }
         try:
             await put(send, start, timeout_s)
-            await put_body(send, bytes(self.body), more=False, timeout_s=timeout_s)
+            for number, part in enumerate(self._parts, 1):
+                more = number < len(self._parts)
+                await put_body(send, part, more=more, timeout_s=timeout_s)
         except Stalled:
             break_connection(scope)
 

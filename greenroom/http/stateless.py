@@ -14,9 +14,9 @@ from starlette.responses import Response
 from greenroom.core.errors import Conflict, InvalidRequest, NotFound
 from greenroom.core.runs import CancelAction, CancelRequest, RunRequest
 from greenroom.core.scopes import Scope
-from greenroom.http.answering import empty, json
+from greenroom.http.answering import empty, in_parts
 from greenroom.http.bodies import listed, parse, read_body, validated
-from greenroom.http.creation import NewRun, admit, create_run, run_object, run_request
+from greenroom.http.creation import NewRun, admit, create_run, encoded_run, run_request
 from greenroom.http.documents import doc
 from greenroom.http.edge import Edge, dialect_of, edge_of
 from greenroom.http.following import (
@@ -57,8 +57,8 @@ _CREATE_ERRORS = (400, 404, 409)
 )
 async def create(request: Request) -> Response:
     run = await (await _creating(request))
-    return json(
-        await run_object(edge_of(request), run),
+    return in_parts(
+        await encoded_run(edge_of(request), run),
         {"content-location": _path(dialect_of(request), run)},
     )
 
@@ -104,7 +104,10 @@ async def batch(request: Request) -> Response:
     # All runs are checked before the first one is created: a batch with a mistake creates none.
     bodies = [validated(RunCreate, _snake(item)) for item in items]
     runs = await once(request, lambda ids: _create_all(edge, dialect, bodies, ids))
-    return json([await run_object(edge, run) for run in runs])
+    parts: list[bytes | memoryview] = []
+    for run in runs:
+        parts += [b"," if parts else b"[", *await encoded_run(edge, run)]
+    return in_parts([*parts, b"]"])
 
 
 @router.post(

@@ -62,6 +62,17 @@ async def test_a_large_state_is_passed_on(client, runtime):
 async def test_a_large_batch_is_as_a_small_one(client, runtime):
     answer = await post(client, "/runs/batch", b"[%b,%b]" % (body(), body()))
     assert [len(run["kwargs"]["input"]["log"][0]) for run in answer.json()] == [200_000] * 2
+    assert int(answer.headers["content-length"]) == len(answer.content)
+
+
+async def test_a_large_run_without_a_thread_is_answered_whole(client, runtime):
+    answer = await post(client, "/runs", body(metadata={"a": 1}))
+    assert int(answer.headers["content-length"]) == len(answer.content)
+    run = answer.json()
+    assert run["kwargs"]["input"] == {"log": ["x" * 200_000]}
+    assert run["kwargs"]["config"]["metadata"] == run["metadata"]
+    assert run["metadata"]["a"] == 1
+    assert list(run)[3:7] == ["metadata", "status", "kwargs", "multitask_strategy"]
 
 
 @pytest.mark.parametrize(
