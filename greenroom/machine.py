@@ -71,6 +71,16 @@ class ResidentMemory:
         return int(os.pread(self._statm, 200, 0).split()[1]) * resource.getpagesize()
 
 
+def return_free_pages() -> None:
+    """Returns the pages that the C library has freed to the system; does nothing where it cannot.
+
+    The interpreter is not held meanwhile.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc
+    if trim is not None:
+        trim(0)
+
+
 def process_table() -> str:
     """Identifies the table in which the id of this process counts.
 

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
+from actors.common.memory import give_back_memory
 from greenroom.core.units import MIB
 from greenroom.machine import ResidentMemory
 
@@ -28,6 +29,8 @@ EXIT_UNGUARDED = 79
 
 LOOK_INTERVAL_S = 0.25
 FAREWELL_S = 0.1
+GIVE_BACK_S = 0.5
+"""How long a process over its limit may take to give back what it no longer needs."""
 
 
 class Guard:
@@ -81,6 +84,9 @@ class Guard:
             os._exit(EXIT_LOOP)
         if self._resident is None:
             return
+        if self._resident.bytes() > self._limit_bytes:
+            # What earlier runs have left is no fault of those that are executed.
+            give_back_memory(GIVE_BACK_S)
         resident = self._resident.bytes()
         if resident > self._limit_bytes:
             with suppress(Exception):  # Ray raises various errors when memory is short

@@ -12,6 +12,7 @@ from ray.serve import Application
 
 from actors.calls.directory import Handles
 from actors.common.garbage import freeze_startup_objects
+from actors.common.memory import watch_memory
 from actors.common.placement import HEAD, HEAD_SHARE
 from actors.common.setup import RegistrySetup, configuration_of
 from actors.gateway.custom_app import custom_app_of
@@ -71,6 +72,7 @@ class Gateway:
         if self._custom is not None:
             await asyncio.to_thread(self._custom.start)
         freeze_startup_objects()
+        watch_memory(self._database)
         runtime = RayRuntime(
             handles,
             self._database,

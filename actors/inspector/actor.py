@@ -28,6 +28,7 @@ from langchain_core.runnables import RunnableConfig
 from actors.calls.answers import long_poll, repeatable
 from actors.common.garbage import freeze_startup_objects
 from actors.common.guard import Guard
+from actors.common.memory import watch_memory
 from actors.common.placement import PoolSpec
 from actors.common.setup import InspectorSetup
 from actors.inspector.asking import SETTLE_S, Replaced
@@ -97,6 +98,7 @@ class Inspector:
         tracing.configure("actor", self._setup.name)
         self._loaded = await loaded(self._setup)
         freeze_startup_objects()
+        watch_memory(self._loaded.pool)
         return os.getpid()
 
     @repeatable

@@ -11,6 +11,7 @@ from actors.calls.directory import Handles
 from actors.calls.names import registry_name
 from actors.common import metrics
 from actors.common.garbage import freeze_startup_objects
+from actors.common.memory import watch_memory
 from actors.common.metering import Meter
 from actors.common.setup import RegistrySetup
 from actors.common.tasks import Tasks
@@ -142,6 +143,7 @@ class Readiness:
                 pause_s = min(pause_s * 2, 2.0)
         parts = self._take_over(recovered)
         freeze_startup_objects()
+        watch_memory(recovered.database)
         self._recovered.set()
         self._begin_upkeep(parts)
 

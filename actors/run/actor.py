@@ -25,6 +25,7 @@ from actors.calls.rpc import RpcServer
 from actors.common.actor_process import ActorProcess, here
 from actors.common.garbage import freeze_startup_objects
 from actors.common.guard import Guard
+from actors.common.memory import watch_memory
 from actors.common.placement import PoolSpec
 from actors.common.setup import RunActorSetup, configuration_of
 from actors.common.shipped import ShippedGraphs
@@ -162,6 +163,7 @@ class RunActor(Readable):
             for graph_id in set(self._setup.spec.graphs).difference(written):
                 self._graphs[graph_id] = await self._shipped.preload(graph_id)
         freeze_startup_objects()
+        watch_memory(self._pool)
         self._place = here(dumps=self._looking.dumps, debug_port=self._debugging.listen())
         return self._place
 
@@ -260,12 +262,11 @@ class RunActor(Readable):
                 run.
         """
         with self._arriving:
-            known = self.shelf.find(run_id)
-            if known is None or known.order.attempt < attempt:
+            if not self.shelf.has_had(run_id, attempt):
                 # The start has not arrived: calls of different groups are not ordered.
                 self.cancelled_early.note(run_id, attempt, keep_values)
-                return
-        if known.order.attempt == attempt:
+            known = self.shelf.executing(run_id)
+        if known is not None and known.order.attempt == attempt:
             known.cancel(keep_values)
 
     @repeatable
@@ -278,11 +279,10 @@ class RunActor(Readable):
         """
         for run_id, attempt in runs:
             with self._arriving:
-                known = self.shelf.find(run_id)
-                if known is None or known.order.attempt < attempt:
+                if not self.shelf.has_had(run_id, attempt):
                     self._said_early.note(run_id, attempt, True)
-                    continue
-            if known.order.attempt == attempt:
+                known = self.shelf.executing(run_id)
+            if known is not None and known.order.attempt == attempt:
                 known.hear()
 
     @repeatable

@@ -19,7 +19,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, Protocol, TypeVar
 
 from actors.calls.answers import long_poll
@@ -59,6 +59,28 @@ class Attempt(Protocol):
 
 A = TypeVar("A", bound=Attempt)
 
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What readers need of an attempt that has ended, without its input, its state and its graph.
+
+    Attributes:
+        order: without its ``kwargs``.
+    """
+
+    order: RunOrder
+    log: EventLog
+    outcome: Outcome | None
+
+    @property
+    def size_bytes(self) -> int:
+        if self.outcome is None:
+            return self.log.size_bytes
+        output, values = self.outcome.output, self.outcome.values
+        more = len(values) if values is not None and values is not output else 0
+        return self.log.size_bytes + len(output) + more
+
+
 UNREAD_S = 2.0
 UNDELIVERED_S = 10.0
 READ_AGAIN_S = 1.0
@@ -97,9 +119,9 @@ class Shelf(Generic[A]):
     """The attempts of one actor, current and finished.
 
     Args:
-        run_max_bytes: the limit of one log, and of all finished logs together.
-        max_bytes: the limit of all logs together. Above it the oldest finished logs are dropped
-            first; then the largest log loses its oldest events.
+        run_max_bytes: the limit of one log, and of all finished logs and outcomes together.
+        max_bytes: the limit of all logs and outcomes together. Above it the oldest finished ones
+            are dropped first; then the largest log loses its oldest events.
         arrival_wait_s: how many seconds a reader waits for a run that is not here.
 
     Attributes:
@@ -115,7 +137,7 @@ class Shelf(Generic[A]):
         self._max_bytes = max_bytes
         self._arrival_wait_s = arrival_wait_s
         self._current: dict[str, A] = {}
-        self._finished: OrderedDict[str, A] = OrderedDict()
+        self._finished: OrderedDict[str, Ended] = OrderedDict()
         self._finished_bytes = 0
         self.readings: dict[str, _Reading] = {}
         self.gone: OrderedDict[str, int] = OrderedDict()
@@ -143,17 +165,19 @@ class Shelf(Generic[A]):
             wake()
 
     def finish(self, attempt: A) -> None:
-        """Closes the log of an attempt that has its outcome; keeps it for late readers."""
+        """Closes the log of an attempt that has its outcome; keeps both for late readers."""
         run_id = attempt.order.run_id
-        self._leave(attempt)
         earlier = self._finished.pop(run_id, None)
-        self._finished[run_id] = attempt
-        attempt.log.close()
+        # Before it leaves: a reader finds the one or the other.
+        ended = Ended(replace(attempt.order, kwargs=b""), attempt.log, attempt.outcome)
+        self._finished[run_id] = ended
+        self._leave(attempt)
+        ended.log.close()
         # A closed log no longer grows.
-        self._finished_bytes += attempt.log.size_bytes
+        self._finished_bytes += ended.size_bytes
+        self._tally.size_bytes += ended.size_bytes - ended.log.size_bytes
         if earlier is not None:
-            self._finished_bytes -= earlier.log.size_bytes
-            earlier.log.release()
+            self._discard(earlier)
         while len(self._finished) > FINISHED_KEPT or (
             self._finished_bytes > self._run_max_bytes and len(self._finished) > 1
         ):
@@ -167,7 +191,7 @@ class Shelf(Generic[A]):
             whole: whether readers see hidden and held events too; False for a superseded attempt.
         """
         self._leave(attempt)
-        self._remember(attempt)
+        self._remember(attempt.order)
         attempt.log.close(whole=whole)
         attempt.log.release()
 
@@ -187,12 +211,15 @@ class Shelf(Generic[A]):
 
     def _forget_oldest(self) -> None:
         _, oldest = self._finished.popitem(last=False)
-        self._finished_bytes -= oldest.log.size_bytes
-        self._remember(oldest)
-        oldest.log.release()
+        self._remember(oldest.order)
+        self._discard(oldest)
 
-    def _remember(self, attempt: A) -> None:
-        order = attempt.order
+    def _discard(self, ended: Ended) -> None:
+        self._finished_bytes -= ended.size_bytes
+        self._tally.size_bytes -= ended.size_bytes - ended.log.size_bytes
+        ended.log.release()
+
+    def _remember(self, order: RunOrder) -> None:
         self.readings.pop(order.run_id, None)
         self.gone[order.run_id] = max(order.attempt, self.gone.pop(order.run_id, 0))
         while len(self.gone) > GONE_KEPT:
@@ -212,7 +239,7 @@ class Shelf(Generic[A]):
     def executing(self, run_id: str) -> A | None:
         return self._current.get(run_id)
 
-    def find(self, run_id: str) -> A | None:
+    def find(self, run_id: str) -> A | Ended | None:
         """Returns the current or finished attempt of a run, or None."""
         return self._current.get(run_id) or self._finished.get(run_id)
 
@@ -327,7 +354,7 @@ class Shelf(Generic[A]):
     def _is_gone(self, run_id: str, attempt: int) -> bool:
         return self.gone.get(run_id, 0) >= attempt
 
-    async def _arrived(self, run_id: str, attempt: int) -> A | None:
+    async def _arrived(self, run_id: str, attempt: int) -> A | Ended | None:
         """Returns the attempt or a later one; waits for it unless it was here and is gone."""
         deadline_s = time.monotonic() + self._arrival_wait_s
         while True:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -159,11 +159,31 @@ def test_finished_logs_are_kept_up_to_the_bound_of_one_run() -> None:
         executed.log.append("values", b"0" * 10, 1)
         end(shelf, executed)
     assert [run_id for run_id in "abc" if shelf.find(run_id)] == ["b", "c"]
-    assert shelf.size_bytes == 20
+    assert shelf.size_bytes == 2 * (10 + len(ENDING.output))
+
+
+def test_outcomes_count_as_their_logs_do_and_inputs_are_not_kept() -> None:
+    shelf = shelf_of(run_max_bytes=100)
+    values = b"1" * 30
+    for run_id, output in (("a", values), ("b", values), ("c", b"2" * 30), ("d", b"3" * 30)):
+        executed = begin(shelf, run_id)
+        executed.order = replace(executed.order, kwargs=b"0" * 1000)
+        # The output of "a" and "b" is their state.
+        executed.outcome = Outcome(status=RunStatus.SUCCESS, output=output, values=values)
+        shelf.finish(executed)
+        assert shelf.size_bytes <= 100
+    assert [run_id for run_id in "abcd" if shelf.find(run_id)] == ["d"]
+    assert shelf.size_bytes == 60
+    kept = shelf.find("d")
+    assert kept is not None
+    assert (kept.order.kwargs, kept.order.attempt) == (b"", 1)
+    again = begin(shelf, "d", attempt=2)
+    end(shelf, again)
+    assert shelf.size_bytes == len(ENDING.output)
 
 
 def test_all_logs_together_stay_within_the_actors_bound_and_finished_ones_go_first() -> None:
-    shelf = shelf_of(run_max_bytes=100, max_bytes=100)
+    shelf = shelf_of(run_max_bytes=100, max_bytes=100 + len(ENDING.output))
     for run_id in "ab":
         finished = begin(shelf, run_id)
         finished.log.append("values", b"0" * 20, 1)
@@ -173,7 +193,7 @@ def test_all_logs_together_stay_within_the_actors_bound_and_finished_ones_go_fir
     for _ in range(20):
         large.log.append("values", b"0" * 10, 1)
         shelf.trim()
-    assert shelf.size_bytes == 100
+    assert shelf.size_bytes == 100 + len(ENDING.output)
     assert shelf.find("a") is None
     assert shelf.find("b") is not None
     assert (small.log.size_bytes, large.log.size_bytes) == (10, 70)
