@@ -217,8 +217,8 @@ class Settings(AccessSettings, CallerLimits, WebhookSettings):
     actor_log_max_bytes: int = Field(
         default=256 * MIB,
         ge=64 * KIB,
-        description="Encoded events, and outputs of finished runs, that all runs of one process keep"
-        " together: first those of finished runs go, then the oldest of the run that has most.",
+        description="Encoded events, and outputs of finished runs, that all runs of one process"
+        " keep together: first those of finished runs go, then the oldest of the run that has most.",
     )
     send_timeout_s: PositiveS = Field(
         default=60.0,
