@@ -218,7 +218,8 @@ class Settings(AccessSettings, CallerLimits, WebhookSettings):
         default=256 * MIB,
         ge=64 * KIB,
         description="Encoded events, and outputs of finished runs, that all runs of one process"
-        " keep together: first those of finished runs go, then the oldest of the run that has most.",
+        " keep together: those of finished runs go first, then the oldest of the run that has"
+        " most.",
     )
     send_timeout_s: PositiveS = Field(
         default=60.0,
