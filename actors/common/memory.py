@@ -28,7 +28,7 @@ log = logging.getLogger("greenroom.memory")
 
 LOOK_S = 1.0
 GROWN_BYTES = 64 * MIB
-"""A process that holds so much more than after its last collection collects at once."""
+"""A process collects when it holds so much more than after its last collection."""
 SHARE = 4
 """And more than a quarter of what it holds: the time of a collection grows with that."""
 AGAIN_S = (2.0, 60.0)
@@ -36,17 +36,26 @@ AGAIN_S = (2.0, 60.0)
 than at its start collects again: after two seconds, and after twice the time, up to a minute, where
 the last time gave little back."""
 MOST_OF_TIME = 0.01
-"""The share of the time that collections may take."""
+"""The share of a CPU's time that collections may take."""
+LONG_S = 0.25
+LONG_PAUSE_S = 3600.0
+"""A collection that takes longer has many objects to look at. Those Python's own collector counts,
+and everything else in the process waits for a collection; so the next one is far away."""
 
 
 class MemoryReturn:
     """Watches the resident memory of its process; `start` starts the thread.
 
+    Args:
+        collects: False for a process without user code, which makes little garbage and has others
+            wait for it.
+
     The thread is not the one of a loop, nor that of a guard: a collection may execute the
     finalizers of user code, which may never return.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, collects: bool = True) -> None:
+        self._collects = collects
         self._resident = ResidentMemory()
         self._begun_bytes = self._least_bytes = self._resident.bytes()
         self._pause_s, self._next_s = AGAIN_S[0], 0.0
@@ -90,20 +99,23 @@ class MemoryReturn:
         is_large = held - self._begun_bytes > GROWN_BYTES
         if grown > GROWN_BYTES // SHARE:
             self._connections_are_new = False
-        begun_s = time.monotonic()
-        if not (asked or has_grown or (is_large and begun_s >= self._next_s)):
+        is_due = (has_grown or is_large) and time.monotonic() >= self._next_s
+        if not (asked or is_due):
             return
         if not has_grown and not self._connections_are_new:
             # Later than the growth: most are in use during that.
             self._connections_are_new = True
             self._renew_connections()
-        gc.collect()
+        begun_s = time.thread_time()
+        if self._collects:
+            gc.collect()
         return_free_pages()
-        now_s = time.monotonic()
+        took_s = time.thread_time() - begun_s
         self._least_bytes = self._resident.bytes()
         gave_much = held - self._least_bytes > self._least_bytes // (2 * SHARE)
         self._pause_s = AGAIN_S[0] if gave_much or has_grown else min(2 * self._pause_s, AGAIN_S[1])
-        self._next_s = now_s + max(self._pause_s, (now_s - begun_s) / MOST_OF_TIME)
+        rest_s = LONG_PAUSE_S if took_s > LONG_S else took_s / MOST_OF_TIME
+        self._next_s = time.monotonic() + max(self._pause_s, rest_s)
 
     def _renew_connections(self) -> None:
         for found, loop in self._pools:
@@ -118,10 +130,14 @@ _STARTED: list[MemoryReturn] = []
 """The one of this process."""
 
 
-def watch_memory(pool: Pool) -> None:
-    """Has this process give back what it no longer needs; called on the loop of its pool."""
+def watch_memory(pool: Pool, *, collects: bool = True) -> None:
+    """Has this process give back what it no longer needs; called on the loop of its pool.
+
+    Args:
+        collects: as of `MemoryReturn`.
+    """
     if not _STARTED:
-        _STARTED.append(MemoryReturn())
+        _STARTED.append(MemoryReturn(collects=collects))
         _STARTED[0].start()
     _STARTED[0].renews(pool)
 

@@ -72,7 +72,7 @@ class Gateway:
         if self._custom is not None:
             await asyncio.to_thread(self._custom.start)
         freeze_startup_objects()
-        watch_memory(self._database)
+        watch_memory(self._database, collects=False)
         runtime = RayRuntime(
             handles,
             self._database,

@@ -143,7 +143,7 @@ class Readiness:
                 pause_s = min(pause_s * 2, 2.0)
         parts = self._take_over(recovered)
         freeze_startup_objects()
-        watch_memory(recovered.database)
+        watch_memory(recovered.database, collects=False)
         self._recovered.set()
         self._begin_upkeep(parts)
 

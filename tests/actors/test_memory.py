@@ -33,6 +33,9 @@ def cycles():
         one = [b"x" * MIB]
         one.append(one)
 
+def later(s=100):
+    memory.time.monotonic = lambda clock=memory.time.monotonic: clock() + s
+
 def elsewhere(work):
     thread = threading.Thread(target=work)
     thread.start()
@@ -44,6 +47,7 @@ for _ in range(3):
     assert grown() > 150, grown()
     returning.look()
     assert grown() < 40, grown()
+    later()
 """
 LATER_GARBAGE = """
 kept = [[b"x" * MIB] for _ in range(200)]
@@ -54,7 +58,19 @@ assert grown() > 150, grown()
 del kept, one
 returning.look()
 assert grown() > 150, "it looks at once"
-memory.time.monotonic = lambda clock=memory.time.monotonic: clock() + 3
+later()
+returning.look()
+assert grown() < 40, grown()
+"""
+MANY_OBJECTS = """
+memory.LONG_S = 0.0
+elsewhere(cycles)
+returning.look()
+elsewhere(cycles)
+later()
+returning.look()
+assert grown() > 150, "it looks through many objects again"
+later(3600)
 returning.look()
 assert grown() < 40, grown()
 """
@@ -66,7 +82,7 @@ assert grown() < 40, grown()
 """
 
 
-@pytest.mark.parametrize("what", [GARBAGE, LATER_GARBAGE, ASKED])
+@pytest.mark.parametrize("what", [GARBAGE, LATER_GARBAGE, MANY_OBJECTS, ASKED])
 def test_what_only_cycles_hold_is_given_back(what: str) -> None:
     ended = subprocess.run(
         [sys.executable, "-c", PROGRAM + what],
