@@ -21,6 +21,7 @@ from greenroom.machine import ResidentMemory
 
 MIB = 1024 * 1024
 gc.set_threshold(10_000, 20, 20)
+gc.freeze()
 resident = ResidentMemory()
 returning = memory.MemoryReturn()
 begun = resident.bytes()
