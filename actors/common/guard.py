@@ -84,10 +84,11 @@ class Guard:
             os._exit(EXIT_LOOP)
         if self._resident is None:
             return
-        if self._resident.bytes() > self._limit_bytes:
+        resident = self._resident.bytes()
+        if resident > self._limit_bytes:
             # What earlier runs have left is no fault of those that are executed.
             give_back_memory(GIVE_BACK_S)
-        resident = self._resident.bytes()
+            resident = self._resident.bytes()
         if resident > self._limit_bytes:
             with suppress(Exception):  # Ray raises various errors when memory is short
                 self._exhausted(resident // MIB)

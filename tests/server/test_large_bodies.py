@@ -108,7 +108,7 @@ async def test_a_large_body_costs_the_gateway_no_more_than_six_times_its_bytes(
 
 @pytest.mark.slow
 async def test_two_bodies_of_53_mb(server: Served) -> None:
-    """`/ok` took at most 34 to 84 ms in five rounds; the machine may have a load besides."""
+    """`/ok` took at most 34 to 84 ms in six rounds; the machine may have a load besides."""
     async with httpx.AsyncClient(base_url=server.url, timeout=BOUND_S) as http:
         body = large(53_000_000)
         most_mib, slowest_s = await cost(server, http, body, 2)
