@@ -43,7 +43,7 @@ from tests.reliability.witness import (
     Effects,
     Seen,
     frames,
-    gateway_of,
+    kill_gateways,
     process_titled,
     proxies,
     titled,
@@ -486,7 +486,8 @@ class Chaos:
                     case "registry":
                         killed = process_titled(self._server, "RegistryActor").kill() is None
                     case "gateway":
-                        killed = gateway_of(self._server).kill() is None
+                        kill_gateways(self._server)
+                        killed = True
                     case "inspector":
                         killed = self._one_of(titled(self._server, "Inspector")).kill() is None
                     case "lock":

@@ -22,7 +22,7 @@ from langgraph_sdk import get_client
 from tests.clients.chromium import Browser
 from tests.clients.conftest import Sdk, driven
 from tests.reliability.conftest import MORTAL
-from tests.reliability.witness import gateway_of, is_warm, process_titled
+from tests.reliability.witness import is_warm, kill_gateways, process_titled
 from tests.serving import Served, serving
 from tests.waiting import until
 
@@ -75,7 +75,7 @@ class Gate:
         elif victim == "registry":
             process_titled(self._server, "RegistryActor").kill()
         else:
-            gateway_of(self._server).kill()
+            kill_gateways(self._server)
         self.path.touch()
 
     async def beside(self, victim: str, client: Awaitable[Any]) -> Any:

@@ -13,7 +13,7 @@ import httpx
 import pytest
 from langgraph_sdk import get_client
 
-from tests.reliability.witness import Effects, gateway_of, is_warm, process_of, process_titled
+from tests.reliability.witness import Effects, is_warm, kill_gateways, process_of, process_titled
 from tests.serving import Served
 from tests.waiting import until
 
@@ -101,7 +101,7 @@ async def test_a_log_goes_on_when_something_dies_under_it(
         elif victim == "registry":
             process_titled(server, "RegistryActor").kill()
         else:
-            gateway_of(server).kill()
+            kill_gateways(server)
         await until(lambda: "completed" in log.lives, within_s=BOUND_S)
         state = (await http.get(f"/threads/{thread_id}/state")).json()
         assert log.of("values")[-1] == state["values"]

@@ -18,8 +18,8 @@ from tests.reliability.test_run_deaths import KEPT, begin, thread
 from tests.reliability.witness import (
     Effects,
     Seen,
-    gateway_of,
     is_warm,
+    kill_gateways,
     process_titled,
     view,
     view_into,
@@ -67,8 +67,10 @@ async def test_who_reconnects_after_the_death_of_the_edge_misses_nothing(
         while not killed and not reading.done():
             await asyncio.sleep(0.02)
             if len(part.steps) >= 3:
-                controller = process_titled(server, "ServeController")
-                (gateway_of(server) if victim == "gateway" else controller).kill()
+                if victim == "gateway":
+                    kill_gateways(server)
+                else:
+                    process_titled(server, "ServeController").kill()
                 killed = True
         try:
             await reading

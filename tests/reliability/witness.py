@@ -156,11 +156,18 @@ def titled(server: Served, title: str) -> list[psutil.Process]:
     return [process for name, process in server.actors().items() if name.startswith(title)]
 
 
-def gateway_of(server: Served) -> psutil.Process:
-    """The gateway that answers: of two, HAProxy has its connections with one."""
+def gateways_of(server: Served) -> list[psutil.Process]:
+    """The gateways that answer: of two, HAProxy has its connections with one. Serve's own proxy
+    shares the requests among all."""
+    gateways = titled(server, "ServeReplica:greenroom:gateway")
+    if not gateways:
+        raise ValueError("There is no gateway now.")
+    through = proxies(server)
+    if not through:
+        return gateways
     ports = Counter(
         connection.raddr.port
-        for proxy in proxies(server)
+        for proxy in through
         for connection in proxy.net_connections("tcp")
         if connection.status == psutil.CONN_ESTABLISHED
     )
@@ -169,7 +176,13 @@ def gateway_of(server: Served) -> psutil.Process:
         own = gateway.net_connections("tcp")
         return sum(ports[each.laddr.port] for each in own if each.status == psutil.CONN_LISTEN)
 
-    return max(titled(server, "ServeReplica:greenroom:gateway"), key=connections)
+    return [max(gateways, key=connections)]
+
+
+def kill_gateways(server: Served) -> None:
+    """Kills the gateways that answer."""
+    for gateway in gateways_of(server):
+        gateway.kill()
 
 
 def proxies(server: Served) -> list[psutil.Process]:
