@@ -14,7 +14,7 @@ from __future__ import annotations
 import inspect
 import os
 import sys
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -23,6 +23,7 @@ import ray
 import ray._private.node
 import ray._private.ray_constants as ray_constants
 import ray._private.services
+import ray._private.worker
 import ray.actor
 import ray.job_config
 
@@ -219,6 +220,26 @@ def asking_serve_often(interval_s: float) -> Generator[None, None, None]:
         yield
     finally:
         client.CLIENT_POLLING_INTERVAL_S = own
+
+
+def on_replacement(told: Callable[[], None]) -> None:
+    """Has Serve call ``told`` when it begins to end the replica in this process.
+
+    Serve tells a replica by `__del__` only, which it calls when no request is left.
+
+    Args:
+        told: called in the replica's event loop, which need not be that of the deployment's code;
+            once more if Serve's controller is restarted meanwhile.
+    """
+    worker: Any = ray._private.worker.global_worker  # pyright: ignore[reportPrivateUsage]
+    replica: Any = worker.actors[worker.actor_id]._replica_impl
+    end = replica.perform_graceful_shutdown
+
+    async def tell_and_end() -> None:
+        told()
+        await end()
+
+    replica.perform_graceful_shutdown = tell_and_end
 
 
 @contextmanager

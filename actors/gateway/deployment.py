@@ -10,13 +10,14 @@ from fastapi import FastAPI
 from ray import serve
 from ray.serve import Application
 
+from actors.calls import ray_internals
 from actors.calls.directory import Handles
 from actors.common.garbage import freeze_startup_objects
 from actors.common.memory import watch_memory
 from actors.common.placement import HEAD, HEAD_SHARE
 from actors.common.setup import RegistrySetup, configuration_of
 from actors.gateway.custom_app import custom_app_of
-from actors.gateway.routing import Registries
+from actors.gateway.routing import REGISTRY_PATIENCE_S, Registries
 from actors.gateway.runtime import RayRuntime
 from actors.registries import find_registries
 from actors.setups import http_settings, ready_settings
@@ -37,9 +38,12 @@ STARTS = 20
 """How often a gateway is started until its failure is the server's: Serve's own number."""
 STARTS_WITH_CUSTOM = 3
 """The same with a custom application, whose failure seldom passes."""
-REPLACED_S = 10.0
-"""How long a gateway that is replaced goes on with what it has begun. Requests that wait then for
-the registry, which is replaced as well, are answered; one that is cut is answered 500 by Serve."""
+STREAMS_REPLACED_S = 8.0
+"""How long a gateway that is replaced goes on with its streams, and with clients that wait for
+runs. Then it breaks them off, and their clients come back to another one."""
+REPLACED_MARGIN_S = 10.0
+"""How much longer than its requests wait for anything a gateway that is replaced may live. Serve
+answers 500 to those that it cuts."""
 RESERVED_CPUS = 0.1
 """Small enough for any node; above 0, so that the autoscaler does not remove the node as idle."""
 
@@ -99,13 +103,20 @@ class Gateway:
 
         if self._custom is not None:
             self._custom.loop_back(self._app)
+        self._loop = asyncio.get_running_loop()
+        ray_internals.on_replacement(self._replaced)
+
+    def _replaced(self) -> None:
+        def later() -> None:
+            self._loop.call_later(STREAMS_REPLACED_S, drain, self._app)
+
+        self._loop.call_soon_threadsafe(later)
 
     def __serve_build_asgi_app__(self) -> FastAPI:  # the name that Ray Serve looks for
         return self._app
 
     async def __del__(self) -> None:
-        # Serve calls this when it drains the replica: streams end and clients reconnect.
-        drain(self._app)
+        # Serve calls this when no request is left.
         await self._database.close()
         if self._custom is not None:
             await asyncio.to_thread(self._custom.stop)
@@ -143,6 +154,7 @@ def application(settings: Settings, setup: RegistrySetup, *, nodes: int = 1) -> 
     """
     replicas = settings.gateway_replicas
     custom = configuration_of(setup).http.app is not None
+    replaced_s = max(REGISTRY_PATIENCE_S, settings.inspect_s) + REPLACED_MARGIN_S
     # An embedded database answers its own node only.
     beside = {HEAD: HEAD_SHARE} if setup.embedded is not None else {}
     deployment = serve.deployment(
@@ -150,7 +162,7 @@ def application(settings: Settings, setup: RegistrySetup, *, nodes: int = 1) -> 
         num_replicas=replicas,
         max_constructor_retry_count=STARTS_WITH_CUSTOM if custom else STARTS,
         max_ongoing_requests=REQUESTS_AT_ONCE,
-        graceful_shutdown_timeout_s=REPLACED_S,
+        graceful_shutdown_timeout_s=replaced_s,
         graceful_shutdown_wait_loop_s=0.5,
         health_check_period_s=5.0,
         logging_config={"enable_access_log": False},

@@ -47,7 +47,7 @@ log = logging.getLogger("greenroom.server")
 
 APPLICATION = RESERVED_APPLICATION
 HELLO_S = 5.0
-SERVE_SHUTDOWN_S = deployment.REPLACED_S + 5.0
+SERVE_SHUTDOWN_S = deployment.STREAMS_REPLACED_S + 7.0
 ACTORS_SHUTDOWN_S = 5.0
 DRAIN_MARGIN_S = 2.0
 

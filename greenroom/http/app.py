@@ -197,7 +197,7 @@ def _layers(
     return [
         *layers,
         Middleware(CountedBodies, max_bytes=settings.bodies_max_bytes),
-        *_in_order(rules, custom, authenticator, edge, within),
+        *_in_order(app, rules, custom, authenticator, edge, within),
         *within,
         Middleware(passing.PassedHeaders, selection=rules.configurable_headers),
         Middleware(answering.Heads),
@@ -205,6 +205,7 @@ def _layers(
 
 
 def _in_order(
+    app: FastAPI,
     rules: HttpRules,
     custom: CustomApp | None,
     authenticator: Authenticator | None,
@@ -242,7 +243,9 @@ def _in_order(
         return layers
     guards = [*(authenticated(_never) if rules.custom_route_auth else []), *limits]
     guard = partial(_within, guards) if guards else None
-    layers = [Middleware(CustomRoutes, custom=custom, guard=guard), *layers]
+    connections = app.state.edge.connections
+    routes = Middleware(CustomRoutes, custom=custom, connections=connections, guard=guard)
+    layers = [routes, *layers]
     if rules.middleware_order == "auth_first":
         is_open = is_public if rules.custom_route_auth else custom.is_open
         layers = [*authenticated(is_open), *layers]

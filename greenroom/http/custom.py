@@ -26,9 +26,11 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Match
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from greenroom.core.errors import ConfigurationError
+from greenroom.core.waiting import cancelled
+from greenroom.http.edge import Connections
 from greenroom.http.gates import is_public
 from greenroom.http.mounting import INSIDE, OWN
 
@@ -253,12 +255,21 @@ class CustomRoutes:
 
     Args:
         custom: the application; it was started.
+        connections: the open answers of the server. When it drains, the streams and sockets of
+            the application end too.
         guard: as of `CustomApp.around`.
     """
 
-    def __init__(self, app: ASGIApp, custom: CustomApp, guard: Guard | None = None) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        custom: CustomApp,
+        connections: Connections,
+        guard: Guard | None = None,
+    ) -> None:
         self._app = app
         self._custom = custom
+        self._connections = connections
         self._guard = guard
         self._answering: ASGIApp | None = None
 
@@ -266,7 +277,33 @@ class CustomRoutes:
         if self._answering is None:
             # At the first request, as only then there is the event loop.
             self._answering = self._custom.around(self._app, self._guard)
-        await self._answering(scope, receive, send)
+        if scope["type"] in ("http", "websocket") and self._custom.has(scope):
+            await _until_drained(self._connections, self._answering, scope, receive, send)
+        else:
+            await self._answering(scope, receive, send)
+
+
+async def _until_drained(
+    connections: Connections, app: ASGIApp, scope: Scope, receive: Receive, send: Send
+) -> None:
+    """Executes a request, and breaks its answer off if that has begun when the server drains."""
+    has_begun = False
+
+    async def sending(message: Message) -> None:
+        nonlocal has_begun
+        has_begun = True
+        await send(message)
+
+    draining: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+    connections.enter(draining)
+    answering = asyncio.ensure_future(app(scope, receive, sending))
+    try:
+        await asyncio.wait((answering, draining), return_when=asyncio.FIRST_COMPLETED)
+        if answering.done() or not has_begun:
+            await answering
+    finally:
+        connections.leave(draining)
+        await cancelled([answering])
 
 
 def _http_error(request: Request, error: Exception) -> Response:

@@ -257,3 +257,27 @@ def test_the_library_of_ray_reads_its_environment_while_it_is_loaded() -> None:
         "os.environ['RAY_kill_worker_timeout_milliseconds'] = str(before + 1)\n"
         "assert Config.kill_worker_timeout_milliseconds() == before\n"
     )
+
+
+def test_a_replica_is_told_before_serve_waits_for_its_requests() -> None:
+    """Else its streams go on until Serve kills it."""
+    run(
+        "import asyncio\n"
+        "from types import SimpleNamespace\n"
+        "import ray\n"
+        "from ray.serve._private.replica import Replica, ReplicaActor\n"
+        "from actors.calls import ray_internals\n"
+        "assert callable(Replica.perform_graceful_shutdown)\n"
+        "order = []\n"
+        "class Implementation:\n"
+        "    async def perform_graceful_shutdown(self):\n"
+        "        order.append('ends')\n"
+        "actor = object.__new__(ReplicaActor)\n"
+        "actor._replica_impl = Implementation()\n"
+        "worker = ray._private.worker\n"
+        "assert {'actor_id', 'actors'} <= set(dir(worker.Worker()))\n"
+        "worker.global_worker = SimpleNamespace(actor_id='own', actors={'own': actor})\n"
+        "ray_internals.on_replacement(lambda: order.append('told'))\n"
+        "asyncio.run(actor.perform_graceful_shutdown())\n"
+        "assert order == ['told', 'ends']\n"
+    )

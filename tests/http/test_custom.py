@@ -23,11 +23,12 @@ from starlette.routing import Mount, Route
 
 from greenroom.core.edge_rules import HeaderSelection, HttpRules
 from greenroom.core.errors import ConfigurationError
-from greenroom.http.app import create_app
+from greenroom.http.app import create_app, drain
 from greenroom.http.custom import CustomApp
 from greenroom.http.settings import HttpSettings
 from tests.http.conftest import serving
 from tests.http.edge_doubles import GRAPHS, THREAD, MemoryRecords, MemoryRuntime
+from tests.waiting import until
 
 BOUND_S = 20.0
 
@@ -229,6 +230,46 @@ async def test_a_stream_and_a_socket_of_the_application_work() -> None:
             "websocket.close",
         ]
         assert sent[1]["text"] == "HELLO"
+
+
+@pytest.mark.parametrize("middleware", [False, True])
+async def test_draining_breaks_streams_off_and_leaves_who_has_no_answer_yet(
+    middleware: bool,
+) -> None:
+    async def endless(request: Request) -> Response:
+        async def each() -> AsyncIterator[bytes]:
+            yield b"begun"
+            await asyncio.Event().wait()
+
+        return StreamingResponse(each())
+
+    go_on = threading.Event()
+
+    async def late(request: Request) -> Response:
+        await asyncio.to_thread(go_on.wait, BOUND_S)
+        return PlainTextResponse("at last")
+
+    app = plain(middleware=middleware)
+    app.routes.extend([Route("/endless", endless), Route("/late", late)])
+    with started(app) as custom:
+        edge = Edge(custom)
+        async with (
+            asyncio.timeout(BOUND_S),
+            serving(edge.app) as url,
+            httpx.AsyncClient(base_url=url, timeout=BOUND_S) as client,
+            client.stream("GET", "/endless") as stream,
+        ):
+            parts = stream.aiter_raw()
+            assert await anext(parts) == b"begun"
+            waiting = asyncio.create_task(client.get("/late"))
+            await until(lambda: len(edge.app.state.edge.connections) == 2)
+            drain(edge.app)
+            with pytest.raises(httpx.RemoteProtocolError):
+                await anext(parts)
+            assert not waiting.done()
+            go_on.set()
+            assert (await waiting).text == "at last"
+            assert not len(edge.app.state.edge.connections)
 
 
 async def test_a_route_that_blocks_delays_no_other_answer() -> None:

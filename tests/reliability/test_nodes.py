@@ -9,7 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ import pytest
 from tests.cluster.nodes import RayCluster, ray_cluster
 from tests.reliability.chaos import Chaos, Result
 from tests.reliability.conftest import MORTAL
+from tests.reliability.test_readers import finished
 from tests.reliability.test_run_deaths import KEPT, begin, thread
 from tests.reliability.witness import Effects, Seen, process_of, view_into
 from tests.serving import Served, free_port, serving
@@ -29,6 +30,7 @@ from tests.waiting import until
 pytestmark = pytest.mark.slow
 
 LENGTH = 120
+GATEWAY = "ServeReplica:greenroom:gateway"
 DEPLOY = """
 import sys, ray
 from ray import serve
@@ -167,6 +169,36 @@ class Deployed(Served):
     def pids(self, kind: str) -> set[int]:
         return {each.pid for name, each in self.actors().items() if name.startswith(kind)}
 
+    async def deploy(self, config: Path, environment: Mapping[str, str]) -> None:
+        """Deploys a configuration in its place."""
+        assert self.cluster is not None
+        environment = {
+            **environment_of(self.cluster),
+            "GREENROOM_CONFIG": str(config),
+            "GREENROOM_DATA_DIR": str(self.data_dir / "other"),
+            **environment,
+        }
+        done = await asyncio.to_thread(
+            subprocess.run,
+            [*(sys.executable, "-c", DEPLOY, self.cluster.address), self.url.rpartition(":")[2]],
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            timeout=180,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+
+
+def deployed(cluster: RayCluster, folder: Path) -> Deployed:
+    return Deployed(
+        url=f"http://127.0.0.1:{free_port()}",
+        process=cluster.nodes["head"].process,
+        data_dir=folder,
+        log=cluster.nodes["head"].log,
+        cluster=cluster,
+    )
+
 
 class Redeploys(Chaos):
     """Runs and viewers as in the chaos suite; what happens to them is a redeploy, twice.
@@ -193,26 +225,8 @@ class Redeploys(Chaos):
     async def deploy(self, number: int) -> None:
         """Deploys the configuration with one more graph, ``new-<number>``."""
         self.write(number)
-        cluster = self.deployed.cluster
-        assert cluster is not None
-        environment = environment_of(cluster) | {
-            "GREENROOM_CONFIG": str(self.folder / "langgraph.json"),
-            "GREENROOM_DATA_DIR": str(self.folder / "other"),
-            "GREENROOM_REGISTRY_SHARDS": str(self.shards[number]),
-        }
-        done = await asyncio.to_thread(
-            subprocess.run,
-            [
-                *(sys.executable, "-c", DEPLOY, cluster.address),
-                self.deployed.url.rpartition(":")[2],
-            ],
-            env={**os.environ, **environment},
-            capture_output=True,
-            text=True,
-            timeout=180,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
+        shards = {"GREENROOM_REGISTRY_SHARDS": str(self.shards[number])}
+        await self.deployed.deploy(self.folder / "langgraph.json", shards)
 
     async def _kill_at_random(self, http: httpx.AsyncClient) -> None:
         for number in (1, 2):
@@ -243,13 +257,7 @@ async def test_a_redeploy_under_load_loses_nothing_and_repeats_nothing(
     folder.mkdir()
     for graphs in ("mortal_graphs.py", "raising_graphs.py"):
         shutil.copy(MORTAL.parent / graphs, folder)
-    server = Deployed(
-        url=f"http://127.0.0.1:{free_port()}",
-        process=cluster.nodes["head"].process,
-        data_dir=folder,
-        log=cluster.nodes["head"].log,
-        cluster=cluster,
-    )
+    server = deployed(cluster, folder)
     driver = Redeploys(server, effects, folder, shards)
     driver.write(0)
     config = folder / "langgraph.json"
@@ -269,3 +277,36 @@ async def test_a_redeploy_under_load_loses_nothing_and_repeats_nothing(
     assert not result.problems, "\n".join(result.problems)
     # Connections may break, but who is heard is answered.
     assert not driver.refused
+
+
+async def test_a_gateway_that_is_replaced_answers_what_waits_and_breaks_its_streams_off(
+    tmp_path: Path, cluster: RayCluster, effects: Effects
+) -> None:
+    server = deployed(cluster, tmp_path)
+    port = int(server.url.rpartition(":")[2])
+    environment = environment_of(cluster)
+    with serving(tmp_path / "data", MORTAL, environment=environment, port=port) as first:
+        async with httpx.AsyncClient(base_url=server.url, timeout=120) as http:
+            guilty = await finished(http, "keeps_readers_waiting")
+            thread_id = await thread(http)
+            state = effects.input(n=2 * LENGTH, delay=0.25)
+            run_id = await begin(http, thread_id, assistant_id="steps", input=state, **KEPT)
+            old = server.pids(GATEWAY)
+            seen = Seen()
+            path = f"/threads/{thread_id}/runs/{run_id}/stream"
+            viewer = asyncio.create_task(view_into(seen, http, "GET", path, last="-1"))
+            # Their graph does not answer for 30 s, longer than either gateway is left alone. Some
+            # are at the one that is replaced first.
+            waiting = [http.get(f"/threads/{guilty}/state") for _ in range(4)]
+            answers = asyncio.gather(*waiting)
+            await asyncio.gather(server.deploy(MORTAL, {}), answers)
+            # A break, and not an end: a client comes back after it.
+            with pytest.raises(httpx.TransportError):
+                await viewer
+            await view_to_the_end(seen, http, path)
+            said = [answer.text for answer in answers.result()]
+            assert [answer.status_code for answer in answers.result()] == [503] * 4, said
+            assert all("keeps_readers_waiting" in each for each in said)
+            assert seen.steps == list(range(1, 2 * LENGTH + 1))
+            assert not server.pids(GATEWAY) & old
+        await asyncio.to_thread(first.stop)
