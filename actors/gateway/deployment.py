@@ -17,8 +17,9 @@ from actors.common.memory import watch_memory
 from actors.common.placement import HEAD, HEAD_SHARE
 from actors.common.setup import RegistrySetup, configuration_of
 from actors.gateway.custom_app import custom_app_of
-from actors.gateway.routing import REGISTRY_PATIENCE_S, Registries
+from actors.gateway.routing import Registries
 from actors.gateway.runtime import RayRuntime
+from actors.inspector.asking import ARRIVAL_WAIT_S
 from actors.registries import find_registries
 from actors.setups import http_settings, ready_settings
 from greenroom import tracing
@@ -154,7 +155,7 @@ def application(settings: Settings, setup: RegistrySetup, *, nodes: int = 1) -> 
     """
     replicas = settings.gateway_replicas
     custom = configuration_of(setup).http.app is not None
-    replaced_s = max(REGISTRY_PATIENCE_S, settings.inspect_s) + REPLACED_MARGIN_S
+    replaced_s = ARRIVAL_WAIT_S + settings.inspect_s + REPLACED_MARGIN_S
     # An embedded database answers its own node only.
     beside = {HEAD: HEAD_SHARE} if setup.embedded is not None else {}
     deployment = serve.deployment(

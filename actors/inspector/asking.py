@@ -36,6 +36,7 @@ SETTLE_S = 10.0
 """The time-out of a graph's code that settles a thread; then the run ends without it."""
 ARRIVAL_WAIT_S = 30.0
 """How long a question waits for an inspector that starts."""
+STILL_STARTING = "The inspector is still starting. Try again in a moment."
 MOST_APART = 2
 """The number of times that a question is asked apart if it ends the process each time."""
 SUSPECT_S = 60.0
@@ -69,7 +70,7 @@ class Asker:
     Args:
         handles: the directory of actors.
         duty: the duty of the inspectors to ask.
-        name: returns the name of the shared inspector; waits until there is one.
+        name: returns the name of the shared inspector; waits until there is one, with a bound.
         apart: asks apart; takes duty, graph, method and arguments.
     """
 
@@ -143,20 +144,20 @@ class Asker:
                 left.add(name)
 
     async def _living(self, left: set[str]) -> tuple[Any, str]:
-        try:
-            async with asyncio.timeout(ARRIVAL_WAIT_S):
-                while True:
-                    name = self._known or await self._ask_name(self._duty)
-                    if name not in left:
-                        with suppress(ActorGone):
-                            handle = await self._handles.find(name)
-                            self._known = name
-                            return handle, name
-                    # The registry does not know yet that this inspector is dead or leaving.
-                    self._known = None
-                    await asyncio.sleep(RECONNECT_S)
-        except TimeoutError:
-            raise Unavailable("The inspector is still starting. Try again in a moment.") from None
+        give_up_s: float | None = None
+        while give_up_s is None or time.monotonic() < give_up_s:
+            # This waits for the registry, and then for the inspector, each with a bound.
+            name = self._known or await self._ask_name(self._duty)
+            if name not in left:
+                with suppress(ActorGone):
+                    handle = await self._handles.find(name)
+                    self._known = name
+                    return handle, name
+            # The registry does not know yet that this inspector is dead or leaving.
+            self._known = None
+            give_up_s = give_up_s or time.monotonic() + ARRIVAL_WAIT_S
+            await asyncio.sleep(RECONNECT_S)
+        raise Unavailable(STILL_STARTING)
 
     def _is_suspect(self, graph_id: str) -> bool:
         until_s = self._suspects.get(graph_id)

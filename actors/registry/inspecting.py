@@ -29,6 +29,7 @@ from actors.inspector.asking import (
     ARRIVAL_WAIT_S,
     RECONNECT_S,
     SETTLE_S,
+    STILL_STARTING,
     Deadly,
     Duty,
     Replaced,
@@ -253,7 +254,7 @@ class Inspectors:
                 while post.name is None:
                     await post.ready.wait()
         except TimeoutError:
-            raise Unavailable("The inspector is still starting. Try again in a moment.") from None
+            raise Unavailable(STILL_STARTING) from None
         return post.name
 
     # --- one post ------------------------------------------------------------------------------
