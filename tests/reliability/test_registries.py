@@ -16,7 +16,15 @@ import pytest
 from greenroom.persistence.embedded import start_embedded
 from tests.reliability.conftest import MORTAL
 from tests.reliability.test_run_deaths import KEPT, begin, thread
-from tests.reliability.witness import Effects, Seen, is_warm, process_of, process_titled, view_into
+from tests.reliability.witness import (
+    Effects,
+    Seen,
+    is_warm,
+    process_of,
+    process_titled,
+    titled,
+    view_into,
+)
 from tests.serving import Served, serving
 from tests.waiting import until
 
@@ -92,8 +100,7 @@ async def test_an_older_registry_that_wakes_up_writes_nothing_and_goes(
     assert effects.of(seen.of("metadata")[0]["run_id"]) == Counter(
         f"step-{i}" for i in range(1, 21)
     )
-    registries = [name for name in server.actors() if name.startswith("RegistryActor")]
-    assert len(registries) == 1
+    assert len(titled(server, "RegistryActor")) == 1
 
 
 @pytest.mark.slow
@@ -109,9 +116,9 @@ async def test_who_hears_from_no_registry_ends_itself_and_its_run_goes_on(
         async with httpx.AsyncClient(base_url=server.url, timeout=60) as http:
             await is_warm(http)
             # As long as it beats, nobody goes, however long nothing else happens.
-            before = {name for name in server.actors() if name.startswith("RunActor")}
+            before = {actor.pid for actor in titled(server, "RunActor")}
             await asyncio.sleep(1.5 * SILENCE_S)
-            assert before <= {name for name in server.actors() if name.startswith("RunActor")}
+            assert before <= {actor.pid for actor in titled(server, "RunActor")}
             thread_id = await thread(http)
             state = effects.input(n=120, delay=0.1)
             run_id = await begin(http, thread_id, assistant_id="steps", input=state, **KEPT)
@@ -124,10 +131,7 @@ async def test_who_hears_from_no_registry_ends_itself_and_its_run_goes_on(
                 path = f"/threads/{thread_id}/runs/{run_id}/stream"
                 viewer = asyncio.create_task(view_into(seen, http, "GET", path, last="-1"))
 
-                def left() -> bool:
-                    return not [n for n in server.actors() if n.startswith("RunActor")]
-
-                await until(left, within_s=SILENCE_S + 20)
+                await until(lambda: not titled(server, "RunActor"), within_s=SILENCE_S + 20)
                 await until(lambda: not executing.is_running())  # its raylet takes its leave of it
             finally:
                 registry.resume()
