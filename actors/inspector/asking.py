@@ -35,8 +35,8 @@ log = logging.getLogger("greenroom.asking")
 SETTLE_S = 10.0
 """The time-out of a graph's code that settles a thread; then the run ends without it."""
 ARRIVAL_WAIT_S = 60.0
-"""How long a question waits for an inspector that starts. After a redeploy on a small node it starts
-together with all actors of the graphs."""
+"""How long a question waits for an inspector that starts. After a redeploy on a small node it
+starts together with all actors of the graphs."""
 STILL_STARTING = "The inspector is still starting. Try again in a moment."
 MOST_APART = 2
 """The number of times that a question is asked apart if it ends the process each time."""
