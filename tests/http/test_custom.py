@@ -269,7 +269,7 @@ async def test_draining_breaks_streams_off_and_leaves_who_has_no_answer_yet(
             assert not waiting.done()
             go_on.set()
             assert (await waiting).text == "at last"
-            assert not len(edge.app.state.edge.connections)
+            await until(lambda: not len(edge.app.state.edge.connections))
 
 
 async def test_a_route_that_blocks_delays_no_other_answer() -> None:
