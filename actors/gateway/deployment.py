@@ -108,10 +108,8 @@ class Gateway:
         ray_internals.on_replacement(self._replaced)
 
     def _replaced(self) -> None:
-        def later() -> None:
-            self._loop.call_later(STREAMS_REPLACED_S, drain, self._app)
-
-        self._loop.call_soon_threadsafe(later)
+        later = self._loop.call_later
+        self._loop.call_soon_threadsafe(later, STREAMS_REPLACED_S, drain, self._app)
 
     def __serve_build_asgi_app__(self) -> FastAPI:  # the name that Ray Serve looks for
         return self._app

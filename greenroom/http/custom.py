@@ -137,11 +137,15 @@ class CustomApp:
             raise RuntimeError("The server answers once the lifespan of http.app has begun.")
         await self._server(scope, receive, send)
 
-    def around(self, builtin: ASGIApp, guard: Guard | None = None) -> ASGIApp:
+    def around(
+        self, builtin: ASGIApp, connections: Connections, guard: Guard | None = None
+    ) -> ASGIApp:
         """Returns what answers a request: the application's middleware around its routes and the
         built-in ones. Call it in the event loop of the built-in routes.
 
         Args:
+            connections: the open answers of the server. When it drains, the streams and sockets of
+                the application end too.
             guard: returns what lets a request in to a route of the application; it is called in
                 that loop. None: every request is let in.
         """
@@ -155,12 +159,17 @@ class CustomApp:
         async def answering(scope: Scope, receive: Receive, send: Send) -> None:
             if scope["type"] not in ("http", "websocket") or OWN in scope:
                 await builtin(scope, receive, send)
-            elif self.app.user_middleware or self.has(scope):
-                outside = {name: scope[name] for name in _INNER if name in scope}
-                scope = {**scope, "app": self.app, "greenroom.outside": outside}
-                await custom(scope, receive, send)
-            else:
+                return
+            is_own = self.has(scope)
+            if not (is_own or self.app.user_middleware):
                 await builtin(scope, receive, send)
+                return
+            outside = {name: scope[name] for name in _INNER if name in scope}
+            scope = {**scope, "app": self.app, "greenroom.outside": outside}
+            if is_own:
+                await _until_drained(connections, custom, scope, receive, send)
+            else:
+                await custom(scope, receive, send)
 
         return answering
 
@@ -255,9 +264,7 @@ class CustomRoutes:
 
     Args:
         custom: the application; it was started.
-        connections: the open answers of the server. When it drains, the streams and sockets of
-            the application end too.
-        guard: as of `CustomApp.around`.
+        connections, guard: as of `CustomApp.around`.
     """
 
     def __init__(
@@ -276,11 +283,8 @@ class CustomRoutes:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._answering is None:
             # At the first request, as only then there is the event loop.
-            self._answering = self._custom.around(self._app, self._guard)
-        if scope["type"] in ("http", "websocket") and self._custom.has(scope):
-            await _until_drained(self._connections, self._answering, scope, receive, send)
-        else:
-            await self._answering(scope, receive, send)
+            self._answering = self._custom.around(self._app, self._connections, self._guard)
+        await self._answering(scope, receive, send)
 
 
 async def _until_drained(

@@ -23,14 +23,13 @@ from tests.reliability.chaos import Chaos, Result
 from tests.reliability.conftest import MORTAL
 from tests.reliability.test_readers import finished
 from tests.reliability.test_run_deaths import KEPT, begin, thread
-from tests.reliability.witness import Effects, Seen, process_of, view_into
+from tests.reliability.witness import GATEWAY, Effects, Seen, process_of, view_into
 from tests.serving import Served, free_port, serving
 from tests.waiting import until
 
 pytestmark = pytest.mark.slow
 
 LENGTH = 120
-GATEWAY = "ServeReplica:greenroom:gateway"
 DEPLOY = """
 import sys, ray
 from ray import serve

@@ -54,8 +54,7 @@ async def test_who_reconnects_after_the_death_of_the_proxy_misses_nothing(
                             parts.append(part)
                             last = part.id or last
                             if len(parts) == 5 and away is None:
-                                # An older one may still have the stream: its configuration
-                                # changes when the second gateway has come.
+                                # There may be two, and the older one may have the stream.
                                 killed = proxies(server)
                                 for proxy in killed:
                                     with suppress(psutil.NoSuchProcess):

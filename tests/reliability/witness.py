@@ -17,6 +17,7 @@ import psutil
 from tests.serving import Served
 from tests.waiting import until
 
+GATEWAY = "ServeReplica:greenroom:gateway"
 HANGS_S = 30.0
 """From here on it hangs. What a test blocks stays so for a minute, and no machine is so slow."""
 
@@ -159,7 +160,7 @@ def titled(server: Served, title: str) -> list[psutil.Process]:
 def gateways_of(server: Served) -> list[psutil.Process]:
     """The gateways that answer: of two, HAProxy has its connections with one. Serve's own proxy
     shares the requests among all."""
-    gateways = titled(server, "ServeReplica:greenroom:gateway")
+    gateways = titled(server, GATEWAY)
     if not gateways:
         raise ValueError("There is no gateway now.")
     through = proxies(server)
