@@ -181,7 +181,7 @@ for await (const line of createInterface({ input: process.stdin })) {
     failed = true;
     const page = await visitor?.page?.locator("body").innerText().catch(String);
     console.log(
-      JSON.stringify({ failed: error.stack, page, problems: visitor?.problems, at: visitor?.page?.url() }),
+      JSON.stringify({ at: visitor?.page?.url(), problems: visitor?.problems, page, failed: error.stack }),
     );
   } finally {
     await visitor?.leave(failed);

@@ -123,6 +123,18 @@ async def test_an_earlier_checkpoint_is_edited_and_run_again(place: Place) -> No
     assert any(parents.count(each) > 1 for each in parents if each), "what was there stays"
 
 
+async def test_what_is_pressed_belongs_to_the_checkpoint_that_is_chosen(place: Place) -> None:
+    thread = (await place.client.threads.create())["thread_id"]
+    said = {"messages": [{"role": "user", "content": "hello"}]}
+    await place.client.runs.wait(thread, "talkative", input=said)
+    told = await place.see("thread.hurries", thread=thread, before="hello", after="count")
+    assert told["early"] == [], "what was shown before is not acted on"
+    assert told["commands"] == [told["edited"]]
+    edited = await place.client.threads.get_state(thread, checkpoint_id=told["edited"])
+    assert edited["parent_checkpoint"]["checkpoint_id"] == told["meant"]
+    assert await said_in(place, thread) == ["count", "1"]
+
+
 async def test_a_run_is_looked_into_and_held_step_by_step(place: Place) -> None:
     thread = (await place.client.threads.create())["thread_id"]
     assistant = await place.assistant("slow")

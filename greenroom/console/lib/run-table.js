@@ -33,8 +33,10 @@ export class RunTable {
   }
 
   async load() {
-    const runs = await api.get(`threads/${segment(this.threadId)}/runs`, { query: { limit: ROWS + 1, offset: this.#offset }, signal: this.signal });
-    this.before.disabled = this.#offset === 0;
+    const offset = this.#offset;
+    const runs = await api.get(`threads/${segment(this.threadId)}/runs`, { query: { limit: ROWS + 1, offset }, signal: this.signal });
+    if (offset !== this.#offset) return; // the page was turned meanwhile
+    this.before.disabled = offset === 0;
     this.after.disabled = runs.length <= ROWS;
     const shown = runs.slice(0, ROWS);
     if (!shown.length) {
@@ -45,7 +47,7 @@ export class RunTable {
     // Attempts and actors are in each run's timeline. One that is over is asked for once.
     for (const run of shown.filter((each) => OPEN.has(each.status) || !this.#attempts.has(each.run_id))) {
       const told = await api.get(`threads/${segment(this.threadId)}/runs/${run.run_id}/timeline`, { signal: this.signal }).catch(() => null);
-      if (this.signal.aborted) return;
+      if (this.signal.aborted || offset !== this.#offset) return;
       if (told) this.#attempts.set(run.run_id, told);
     }
     this.#draw(shown);

@@ -22,6 +22,7 @@ export default class Thread extends Page {
   #more = true;
   #states = new Map();
   #updated = null;
+  #asked = null;
   #command = 0;
 
   get title() {
@@ -74,6 +75,7 @@ export default class Thread extends Page {
 
   async #load() {
     if (this.isGone) return;
+    const asked = (this.#asked = Symbol("asked"));
     let thread;
     try {
       thread = await api.get(`threads/${segment(this.threadId)}`, { signal: this.signal });
@@ -87,14 +89,16 @@ export default class Thread extends Page {
       }
       throw error;
     }
+    if (asked !== this.#asked) return;
     this.thread = thread;
     put(this.state, status(thread.status));
     const mark = `${thread.updated_at} ${thread.state_updated_at} ${thread.status}`;
     const isBusy = thread.status === "busy";
     if (mark === this.#updated && !isBusy) return;
-    this.#updated = mark;
     put(this.graph, thread.metadata?.graph_id && h("span.tag", thread.metadata.graph_id));
     const newest = await this.#page(null);
+    if (asked !== this.#asked) return;
+    this.#updated = mark;
     const known = new Set(newest.map((each) => each.checkpoint_id));
     const oldest = newest.at(-1)?.checkpoint_id;
     // What was loaded of older pages stays.
@@ -114,7 +118,9 @@ export default class Thread extends Page {
   async #older() {
     const found = await this.#page(this.#history.at(-1).checkpoint_id);
     this.#more = found.length === PAGE;
-    this.#history.push(...found);
+    // Whoever asks twice gets the same page twice.
+    const oldest = this.#history.at(-1).checkpoint_id;
+    this.#history.push(...found.filter((each) => each.checkpoint_id < oldest));
     this.#draw();
   }
 
@@ -177,12 +183,16 @@ export default class Thread extends Page {
 
   async #detail() {
     const chosen = this.#here;
+    // Until the checkpoint is there, nobody acts on the one that was shown before.
+    this.detail.inert = this.detailOf !== chosen;
     const point = this.#history.find((each) => each.checkpoint_id === chosen);
     const [state, parent] = await Promise.all([this.#at(chosen), point.parent_checkpoint_id ? this.#at(point.parent_checkpoint_id) : null]);
-    const mark = JSON.stringify([chosen, state, this.view]);
+    const isNewest = chosen === this.#history[0]?.checkpoint_id;
+    const mark = JSON.stringify([chosen, isNewest, state, this.view]);
     if (chosen !== this.#here || this.detailMark === mark) return;
     this.detailMark = mark;
-    const isNewest = point === this.#history[0];
+    this.detailOf = chosen;
+    this.detail.inert = false;
     const view = this.view ?? "changes";
     const views = h("div.segments", [["changes", "Changes"], ["state", "State"], ["about", "About"]].map(([name, label]) =>
       h("button", { type: "button", "aria-pressed": String(name === view), onclick: () => ((this.view = name), this.run(() => this.#detail())) }, label)));
@@ -219,6 +229,7 @@ export default class Thread extends Page {
   #again(sentence) {
     toast(sentence);
     this.chosen = null;
+    this.detail.inert = true;
     this.#updated = null;
     note({ at: null });
     return this.run(() => this.#load());

@@ -264,12 +264,13 @@ const SCENARIOS = {
   },
 
   // A run with a tool that is an agent: what the agent says is shown before the run goes on. A stream
-  // that is opened when the run is over may miss what the agent has said (1.1.0 pauses it then).
+  // that is opened when the run is over may miss what the agent has said (1.1.0 pauses it then). The
+  // hook asks for `tools:<id of the call>` first, and for the agent's namespace when it knows it.
   async squad(chat, { input }) {
     const hears = chat.page.waitForResponse(
       (answer) =>
         answer.url().endsWith("/stream/events") &&
-        answer.request().postData()?.includes("tools:"),
+        /"tools:[0-9a-f]{8}-/.test(answer.request().postData() ?? ""),
       { timeout: PATIENCE_MS },
     );
     await chat.write("hello");
@@ -322,8 +323,8 @@ for await (const line of createInterface({ input: process.stdin })) {
     console.log(JSON.stringify(await SCENARIOS[scenario](chat, options)));
   } catch (error) {
     const page = await chat?.page.locator("body").innerText().catch(String);
-    const { requests, problems } = chat ?? {};
-    console.log(JSON.stringify({ failed: error.stack, page, requests, problems }));
+    const requests = chat?.requests.map(({ method, path }) => `${method} ${path}`);
+    console.log(JSON.stringify({ requests, problems: chat?.problems, page, failed: error.stack }));
   } finally {
     await chat?.page.close();
   }

@@ -41,3 +41,50 @@ export async function forks(visitor, { thread, text }) {
   const runs = await page.locator("tr[data-run]").count();
   return { refused, changes, address, at, chosen, runs };
 }
+
+// Somebody is faster than the server: what they press belongs to the checkpoint that they have chosen.
+export async function hurries(visitor, { thread, before, after }) {
+  const { page } = visitor;
+  if (visitor.key) visitor.allow(404); // as above
+  const commands = [];
+  page.on("request", (request) => {
+    if (request.url().endsWith("/commands")) commands.push(request.postDataJSON().params.checkpoint_id);
+  });
+  const rerun = page.getByRole("button", { name: "Run from here" });
+  const chosen = page.locator('.history [aria-current="true"]');
+  const ready = () => page.locator(".detail:not([inert])").waitFor();
+
+  // Presses where the button is, while the answers of a route are held.
+  async function presses(route, act) {
+    let release;
+    const released = new Promise((resolve) => (release = resolve));
+    await page.route(route, async (asked) => {
+      await released;
+      await asked.continue();
+    });
+    await act();
+    const { x, y, width, height } = await rerun.boundingBox();
+    await page.mouse.click(x + width / 2, y + height / 2);
+    release();
+    await ready();
+    await page.unroute(route);
+  }
+
+  await visitor.go(`/threads/${thread}`);
+  await ready();
+  await presses("**/state/*", () => rows(page).nth(1).getByRole("button").click());
+  const meant = await chosen.getAttribute("data-checkpoint");
+  await page.getByRole("button", { name: "Edit and fork" }).click();
+  const field = page.getByLabel("State as JSON");
+  await field.fill((await field.inputValue()).replace(before, after));
+  await presses(/\/history(\?|$)/, async () => {
+    await page.getByRole("button", { name: "Fork", exact: true }).click();
+    await page.getByRole("dialog").waitFor({ state: "detached" });
+  });
+  await chosen.getByText("Edited").waitFor();
+  const early = [...commands];
+  const edited = await chosen.getAttribute("data-checkpoint");
+  await rerun.click();
+  await page.locator(".detail .diff .new").getByText("1", { exact: true }).first().waitFor();
+  return { meant, edited, early, commands };
+}
