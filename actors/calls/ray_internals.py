@@ -23,6 +23,7 @@ import ray
 import ray._private.node
 import ray._private.ray_constants as ray_constants
 import ray._private.services
+import ray._private.utils
 import ray._private.worker
 import ray.actor
 import ray.job_config
@@ -171,17 +172,22 @@ def _itself(host: str) -> str:
 
 
 @contextmanager
-def starting_processes_by(program: str) -> Generator[None, None, None]:
+def starting_processes_by(program: str, *, minimal: bool) -> Generator[None, None, None]:
     """Has the Ray that ``ray.init`` starts in this block use another program for each actor and
     for the raylet's agents.
 
     Args:
         program: the path of a Python program that takes the arguments of Ray's own; before those of
             an agent comes the path of the agent's program.
+        minimal: whether the agent that serves the dashboard gets the argument ``--minimal``, as
+            where Ray is installed without the dashboard's libraries: it collects no metrics and
+            listens nowhere. Its process has to call `leave_out_dashboard`.
     """
     services: Any = ray._private.services  # pyright: ignore[reportPrivateUsage]
     start_raylet = services.start_raylet
     interpreter = services._build_python_executable_command_memory_profileable
+    utils: Any = ray._private.utils  # pyright: ignore[reportPrivateUsage]
+    missing = utils.get_dashboard_dependency_error
 
     def by_program(*args: Any, **kwargs: Any) -> list[str]:
         return [*interpreter(*args, **kwargs), program]
@@ -190,10 +196,13 @@ def starting_processes_by(program: str) -> Generator[None, None, None]:
         call = inspect.signature(start_raylet).bind(*args, **kwargs)
         call.arguments["worker_path"] = program
         services._build_python_executable_command_memory_profileable = by_program
+        if minimal:
+            utils.get_dashboard_dependency_error = ImportError
         try:
             return start_raylet(*call.args, **call.kwargs)
         finally:
             services._build_python_executable_command_memory_profileable = interpreter
+            utils.get_dashboard_dependency_error = missing
 
     services.start_raylet = start
     # An agent is told of the raylet's end by a pipe: it would take the parent of a fork for it.
@@ -202,6 +211,15 @@ def starting_processes_by(program: str) -> Generator[None, None, None]:
         yield
     finally:
         services.start_raylet = start_raylet
+
+
+def leave_out_dashboard() -> None:
+    """Lets the agent in this process find no module of the dashboard. It would import all of them
+    to see which ones need no library of the dashboard's, and none of an agent's does.
+    """
+    from ray.dashboard import modules
+
+    modules.__path__ = []
 
 
 @contextmanager

@@ -26,8 +26,8 @@ PATIENCE_S = 120.0
 FORKED = b"forked\n"
 """The answer of a new process. It goes on when it hears `TAKEN`, so no actor is there twice."""
 TAKEN = b"taken\n"
-
-
+MINIMAL = "--minimal"
+"""The argument of an agent that does without what the dashboard needs."""
 WAITING = "/bin/cat"
 """What waits for the end of an agent: it reads what the agent never writes. It takes no memory."""
 
@@ -39,9 +39,23 @@ def main() -> None:
         wait_for_fork(program)
     if agent or not forked(program):
         # As Python prepares a program: its directory comes first in the search path.
-        sys.argv[0] = program
         sys.path[0] = os.path.dirname(program)
-        runpy.run_path(program, run_name="__main__")
+        execute(program, sys.argv[1:])
+
+
+def execute(program: str, arguments: list[str]) -> None:
+    """Executes a program of Ray in this process.
+
+    Args:
+        program: its path.
+        arguments: its arguments.
+    """
+    sys.argv = [program, *arguments]
+    if MINIMAL in arguments:
+        from actors.calls import ray_internals
+
+        ray_internals.leave_out_dashboard()
+    runpy.run_path(program, run_name="__main__")
 
 
 def program_of_ray() -> str:

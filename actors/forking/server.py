@@ -15,7 +15,6 @@ import gc
 import importlib
 import json
 import os
-import runpy
 import select
 import signal
 import socket
@@ -25,7 +24,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from actors.forking.program import FORKED, TAKEN, program_of_ray
+from actors.forking.program import FORKED, TAKEN, execute, program_of_ray
 from greenroom.machine import own_threads
 
 READY = b"ready\n"
@@ -300,9 +299,7 @@ def main(arguments: list[str]) -> None:
         os.write(1, READY)
         request = _serve(listener, forks)
     if request is not None:
-        program = request["program"]
-        sys.argv = [program, *request["arguments"]]
-        runpy.run_path(program, run_name="__main__")
+        execute(request["program"], request["arguments"])
 
 
 def _serve(listener: socket.socket, forks: Forks) -> dict[str, Any] | None:

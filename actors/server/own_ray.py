@@ -75,7 +75,9 @@ class OwnRay:
                 stack.enter_context(ray_internals.without_unused_processes())
             forks = self._early.fork_server
             if forks is not None and forks.listen(self._directory, settings.start_patience_s):
-                stack.enter_context(ray_internals.starting_processes_by(PROGRAM))
+                stack.enter_context(
+                    ray_internals.starting_processes_by(PROGRAM, minimal=not settings.dashboard)
+                )
             ray.init(
                 num_cpus=logical_cpus(self._configuration, settings),
                 _memory=logical_memory(self._configuration, settings),

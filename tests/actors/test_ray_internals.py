@@ -23,7 +23,7 @@ from ray.core.generated.autoscaler_pb2 import GetClusterStatusReply
 
 from actors.calls import cluster, ray_internals
 from actors.common.placement import Node, Refused
-from actors.forking.program import program_of_ray
+from actors.forking.program import MINIMAL, program_of_ray
 
 ROOT = Path(__file__).parents[2]
 
@@ -213,12 +213,43 @@ def test_ray_starts_another_program_for_its_actors(monkeypatch: pytest.MonkeyPat
         return more
 
     monkeypatch.setattr(services, "start_raylet", start_raylet)
-    with ray_internals.starting_processes_by("ours.py"):
+    with ray_internals.starting_processes_by("ours.py", minimal=False):
         assert services.start_raylet("gcs", "theirs.py", more=3) == 3
     assert services.start_raylet("gcs", "theirs.py", more=4) == 4
     assert given == ["ours.py", "theirs.py"]
     python = [sys.executable, "-u"]
     assert agents == [[*python, "ours.py", "agent.py"], [*python, "agent.py"]]
+
+
+def test_an_agent_without_the_dashboard_is_told_so_and_loads_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else it collects metrics that nobody reads: a tenth of the CPU of a start, and 50 MiB."""
+    services: Any = importlib.import_module("ray._private.services")
+    utils: Any = importlib.import_module("ray._private.utils")
+    own = inspect.getsource(services.start_raylet)
+    asking = "if ray._private.utils.get_dashboard_dependency_error() is not None:"
+    assert own.split(asking)[1].split(".append(")[1].startswith(f'"{MINIMAL}")')
+    missing: list[bool] = []
+
+    def start_raylet(worker_path: str) -> None:
+        missing.append(utils.get_dashboard_dependency_error() is not None)
+
+    monkeypatch.setattr(services, "start_raylet", start_raylet)
+    for minimal in (True, False):
+        with ray_internals.starting_processes_by("ours.py", minimal=minimal):
+            services.start_raylet("theirs.py")
+    assert missing == [True, False]
+    assert utils.get_dashboard_dependency_error() is None
+    run(
+        "from actors.calls import ray_internals\n"
+        "from ray.dashboard import utils\n"
+        "ray_internals.leave_out_dashboard()\n"
+        "assert utils.get_all_modules(utils.DashboardAgentModule) == []\n"
+        "import pkgutil, ray.dashboard\n"
+        "directory = ray.dashboard.__path__[0] + '/modules'\n"
+        "assert any(pkgutil.iter_modules([directory])), 'what is left out'\n"
+    )
 
 
 def test_serve_is_asked_often() -> None:
@@ -240,7 +271,7 @@ def test_agents_notice_the_end_of_their_raylet_by_a_pipe() -> None:
     run(
         "import os\n"
         "from actors.calls import ray_internals\n"
-        "with ray_internals.starting_processes_by('ours.py'):\n"
+        "with ray_internals.starting_processes_by('ours.py', minimal=False):\n"
         "    assert os.environ[ray_internals.AGENTS_HEAR_BY_PIPE] == '1'\n"
         "from ray.dashboard import consts\n"
         "assert consts.PARENT_HEALTH_CHECK_BY_PIPE is True\n"
