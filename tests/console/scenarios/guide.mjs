@@ -22,8 +22,13 @@ const STEPS = {
     const roles = ["button", "link", "tab"].map((role) => page.getByRole(role, { name: begins(name) }));
     return roles.reduce((all, each) => all.or(each)).filter({ visible: true }).first().click();
   },
-  follow: ({ page }, text, number = 1) =>
-    page.getByRole("row").filter({ hasText: text }).nth(number - 1).getByRole("link").first().click(),
+  // Until the other page is there, the next step would find what it looks for on this one.
+  async follow(visitor, text, number = 1) {
+    const { page } = visitor;
+    const here = page.url();
+    await page.getByRole("row").filter({ hasText: text }).nth(number - 1).getByRole("link").first().click();
+    await visitor.until((here) => location.href !== here && document.documentElement.dataset.page, here);
+  },
   async replace({ page }, name, before, after) {
     const field = page.getByLabel(begins(name)).first();
     await field.fill((await field.inputValue()).replace(before, after));
