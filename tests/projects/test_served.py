@@ -21,6 +21,7 @@ from greenroom.graphs.configuration import read_configuration
 from greenroom.persistence.embedded import start_embedded
 from tests.projects.test_projects import CASES, HERE, config_of, parts
 from tests.serving import Served, serving
+from tests.waiting import until_without_loop
 
 pytestmark = pytest.mark.slow
 
@@ -162,6 +163,7 @@ def test_a_broken_project_is_told_and_its_runs_fail_with_the_reason(served: Serv
     body = {"assistant_id": "broken", "input": {}}
     answer = httpx.post(f"{served.url}/runs/wait", json=body, timeout=120).json()
     assert answer["__error__"] == {"error": "ConfigurationError", "message": sentence}
-    log = served.log.read_text()
-    assert f"Note: {sentence}" in log
-    assert "A run has failed: ConfigurationError: " in log
+    assert f"Note: {sentence}" in served.log.read_text()
+    # The lines of actors come to the terminal over a socket.
+    failed = "A run has failed: ConfigurationError: "
+    until_without_loop(lambda: failed in served.log.read_text())

@@ -145,7 +145,9 @@ async def test_the_next_run_has_the_change_and_the_run_under_way_has_not(
         return {node["id"] for node in drawn["nodes"]}
 
     await until(nodes, lambda found: "tell" in found)
-    assert "agent.py: taken up in" in project.said()
+    await until(
+        lambda: asyncio.sleep(0.05, project.said()), lambda said: "agent.py: taken up in" in said
+    )
 
 
 async def test_code_that_does_not_load_stands_in_the_terminal_and_the_old_code_goes_on(
