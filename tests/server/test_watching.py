@@ -65,7 +65,7 @@ async def test_the_runtime_shows_actors_runs_and_the_queue(http: httpx.AsyncClie
 
 
 async def test_a_run_is_paused_stepped_steered_and_resumed(http: httpx.AsyncClient) -> None:
-    run = await started(http, "slow", {"steps": 6, "delay": 0.05})
+    run = await started(http, "slow", {"steps": 6, "delay": 0.2})
     path = path_of(run)
     assert (await http.post(f"{path}/pause")).status_code == 202
 
