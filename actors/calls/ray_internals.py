@@ -214,8 +214,9 @@ def starting_processes_by(program: str, *, minimal: bool) -> Generator[None, Non
 
 
 def leave_out_dashboard() -> None:
-    """Lets the agent in this process find no module of the dashboard. It would import all of them
-    to see which ones need no library of the dashboard's, and none of an agent's does.
+    """Lets the agent in this process find no module of the dashboard.
+
+    With ``--minimal`` it uses none of them, and would import them all.
     """
     from ray.dashboard import modules
 

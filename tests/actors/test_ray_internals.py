@@ -224,7 +224,7 @@ def test_ray_starts_another_program_for_its_actors(monkeypatch: pytest.MonkeyPat
 def test_an_agent_without_the_dashboard_is_told_so_and_loads_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Else it collects metrics that nobody reads: a tenth of the CPU of a start, and 50 MiB."""
+    """Else it collects metrics that nobody reads: a tenth of an idle server's CPU, and 50 MiB."""
     services: Any = importlib.import_module("ray._private.services")
     utils: Any = importlib.import_module("ray._private.utils")
     own = inspect.getsource(services.start_raylet)

@@ -67,8 +67,10 @@ class Project:
         content = {"dependencies": ["."], "graphs": names, "env": ".env", "greenroom": placement}
         self.write("langgraph.json", json.dumps(content))
 
-    def said(self) -> str:
-        return self.served.log.read_text()
+    async def says(self, text: str) -> None:
+        """Waits until the terminal shows it."""
+        log = self.served.log
+        await until(lambda: asyncio.sleep(0.05, log.read_text()), lambda said: text in said)
 
 
 @pytest.fixture(scope="module")
@@ -145,20 +147,15 @@ async def test_the_next_run_has_the_change_and_the_run_under_way_has_not(
         return {node["id"] for node in drawn["nodes"]}
 
     await until(nodes, lambda found: "tell" in found)
-    await until(
-        lambda: asyncio.sleep(0.05, project.said()), lambda said: "agent.py: taken up in" in said
-    )
+    await project.says("agent.py: taken up in")
 
 
 async def test_code_that_does_not_load_stands_in_the_terminal_and_the_old_code_goes_on(
     project: Project, http: httpx.AsyncClient
 ) -> None:
     project.write("agent.py", GRAPH.replace("return", "retrun"))
-    await until(lambda: asyncio.sleep(0.05, project.said()), lambda said: "retrun" in said)
-    await until(
-        lambda: asyncio.sleep(0.05, project.said()),
-        lambda said: "The code from before goes on." in said,
-    )
+    await project.says("retrun")
+    await project.says("The code from before goes on.")
     assert "retrun" in (await http.get("/runtime")).json()["problem"]
     for _ in range(3):
         assert (await run(http))["said"] == "first"
