@@ -35,6 +35,8 @@ ENVIRONMENT = {
     "GREENROOM_WEBHOOK_RETRY_S": "0.1",
     "GREENROOM_SWEEP_INTERVAL_S": "0.4",
     "GREENROOM_OPENAI": "true",
+    # What a run that ignores its cancellation gets; tests wait for it.
+    "GREENROOM_CANCEL_GRACE_S": "2.5",
     # Nobody reaches it; what is left of it shows whom the server counts.
     "GREENROOM_LIMIT_REQUESTS": "10000000/day",
     "GREENROOM_LIMIT_RUNS": "100000",

@@ -9,6 +9,7 @@ core                          standard library only
 from __future__ import annotations
 
 import ast
+import functools
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -160,6 +161,11 @@ def modules() -> Iterator[tuple[str, Path]]:
         yield ".".join(parts).removesuffix(".__init__"), file
 
 
+@functools.cache
+def parsed(file: Path) -> ast.Module:
+    return ast.parse(file.read_text(encoding="utf-8"))
+
+
 def nodes(tree: ast.AST, *, typing: bool) -> Iterator[ast.AST]:
     """All that is in a module; without ``typing`` not what only a type checker reads."""
     for node in ast.iter_child_nodes(tree):
@@ -172,13 +178,18 @@ def nodes(tree: ast.AST, *, typing: bool) -> Iterator[ast.AST]:
         yield from nodes(node, typing=typing)
 
 
-def imports(name: str, file: Path, *, typing: bool = True) -> Iterator[str]:
+@functools.cache
+def imports(name: str, file: Path, *, typing: bool = True) -> tuple[str, ...]:
     """Every module that is imported anywhere in a file, also within functions.
 
     Args:
         typing: also what only a type checker imports.
     """
-    for node in nodes(ast.parse(file.read_text(encoding="utf-8")), typing=typing):
+    return tuple(_imports(name, file, typing=typing))
+
+
+def _imports(name: str, file: Path, *, typing: bool) -> Iterator[str]:
+    for node in nodes(parsed(file), typing=typing):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -198,7 +209,7 @@ def private_names(name: str, file: Path) -> Iterator[tuple[str, str]]:
 
     That is what it imports, and what it reaches by attributes from an imported name.
     """
-    tree = ast.parse(file.read_text(encoding="utf-8"))
+    tree = parsed(file)
     roots: dict[str, str] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

@@ -47,7 +47,7 @@ child = subprocess.Popen(
 )
 child.stdout.readline()
 print(processes.descendants()[-1].pid, flush=True)
-processes.end_descendants(5.0)
+processes.end_descendants(0.5)
 """
 OBEYS = "import time; print(flush=True); time.sleep(600)"
 DEFIES = (

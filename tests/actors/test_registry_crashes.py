@@ -23,6 +23,7 @@ from greenroom.core.faults import InjectedFault
 from greenroom.core.lifecycle import State
 from greenroom.core.runs import CancelRequest, CreatedRun, Report, RunStatus
 from greenroom.persistence.database import Pool
+from greenroom.persistence.journal import group_commit
 from greenroom.persistence.upkeep import delete_heard_cancels
 from tests.actors.doubles import BOUND_S, FakeActor, until
 from tests.actors.test_registry import (
@@ -280,8 +281,11 @@ async def test_a_list_of_cancels_is_one_commit(theatre: Theatre) -> None:
     await theatre.nothing_is_left()
 
 
-async def test_one_report_that_waits_holds_up_no_other(theatre: Theatre) -> None:
+async def test_one_report_that_waits_holds_up_no_other(
+    theatre: Theatre, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its thread's record is locked by somebody; the others travel in the same call."""
+    monkeypatch.setattr(group_commit, "LOCK_WAIT_S", 0.2)
     runs = [await theatre.create(f"t{number}") for number in range(3)]
     actors = [await theatre.executed(run.run_id) for run in runs]
     said = [report(actor, run.run_id) for actor, run in zip(actors, runs, strict=True)]

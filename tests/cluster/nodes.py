@@ -154,6 +154,8 @@ class RayCluster:
             *("--object-store-memory", str(80 * 1024 * 1024)),
             *("--min-worker-port", "0", "--max-worker-port", "0"),
             *("--dashboard-agent-listen-port", str(free_port())),
+            # Nobody reads what it would show; both nodes' logs are this machine's.
+            *("--include-log-monitor", "false"),
             *arguments,
         ]
         deadline_s = time.monotonic() + START_PATIENCE_S

@@ -352,15 +352,19 @@ def test_a_run_ends_in_error_and_keeps_what_was_finished(where: Any, how: str) -
     beside = order(input={"x": 1})
 
     async def work() -> tuple[Driven, Driven, Driven]:
-        async def slow(state: State) -> State:
-            await asyncio.sleep(0.05)
+        has_failed = asyncio.Event()
+
+        async def outlives(state: State) -> State:
+            await has_failed.wait()
             return {"x": "done"}
 
-        other = given(built(slow))
-        one, two = await asyncio.gather(
-            executed(where(failing(how)), failed, InMemorySaver(), "async"),
-            executed(other, beside, InMemorySaver(), "async"),
-        )
+        async def fails() -> Driven:
+            done = await executed(where(failing(how)), failed, InMemorySaver(), "async")
+            has_failed.set()
+            return done
+
+        other = given(built(outlives))
+        one, two = await asyncio.gather(fails(), executed(other, beside, InMemorySaver(), "async"))
         return one, two, await executed(other, order(input={"x": 1}), InMemorySaver(), "async")
 
     one, two, three = on_a_loop(work)

@@ -39,7 +39,7 @@ OURS = "http://127.0.0.1:8000"
 ELSEWHERE = ("http://127.0.0.1:2024", "https://my-deployment.example")
 """Where the server that a reader moves away from is; here, that is the same one."""
 
-LESS_PATIENCE = {'"step_s": 1,': '"step_s": 0.6,', '"fetch_s": 1}': '"fetch_s": 0.05}'}
+LESS_PATIENCE = {'"step_s": 1,': '"step_s": 0.45,', '"fetch_s": 1}': '"fetch_s": 0.05}'}
 """What a page waits for, and the tests do not. The first leaves time for killing a process."""
 
 

@@ -17,6 +17,9 @@ from greenroom.http.settings import HttpSettings
 from greenroom.http.usage import CallerUsage
 from tests.http.edge_doubles import GRAPHS, MemoryRecords, MemoryRuntime
 
+LEAVING_S = 5.0
+"""For requests whose clients have left."""
+
 
 @pytest.fixture
 async def records() -> MemoryRecords:
@@ -91,10 +94,14 @@ async def serving(app: FastAPI) -> AsyncIterator[str]:
     try:
         yield f"http://127.0.0.1:{port}"
     finally:
-        server.should_exit = True
-        server.force_exit = True
-        await loop
-        await server.shutdown()
+        loop.cancel()
+        # What `shutdown` does, without the sleeps.
+        for each in server.servers:
+            each.close()
+        for connection in list(server.server_state.connections):
+            connection.shutdown()
+        if requests := server.server_state.tasks:
+            await asyncio.wait(requests, timeout=LEAVING_S)
 
 
 @pytest.fixture

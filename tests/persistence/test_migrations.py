@@ -165,8 +165,10 @@ async def test_who_is_left_of_an_older_server_is_seen(dsn: str) -> None:
 
 
 async def test_a_script_does_not_queue_for_a_lock_with_everybody_behind_it(
-    empty_dsn: str, tmp_path: Path
+    empty_dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(migrations, "LOCK_WAIT_S", 0.2)
+    monkeypatch.setattr(migrations, "LOCK_PAUSE_S", 0.2)
     script(tmp_path, "0001_a.sql", "CREATE TABLE greenroom.a (x int);")
     await migrate(empty_dsn, files=tmp_path)
     script(tmp_path, "0002_b.sql", "ALTER TABLE greenroom.a ADD COLUMN y int;")
@@ -177,7 +179,7 @@ async def test_a_script_does_not_queue_for_a_lock_with_everybody_behind_it(
             # Behind the script it would wait for ever: the reader stays.
             insert = execute(empty_dsn, "INSERT INTO greenroom.a (x) VALUES (1)")
             await asyncio.wait_for(insert, BOUND_S)
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.04)
         assert not migrating.done()
     await asyncio.wait_for(migrating, BOUND_S)
     assert await execute(empty_dsn, "SELECT y FROM greenroom.a LIMIT 1") == [(None,)]

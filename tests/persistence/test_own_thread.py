@@ -37,7 +37,7 @@ from tests.run_records import order_of
 
 SECRET = "the secret of the other thread"
 VICTIM = "01a201fe-afa1-7456-8017-aaaaaaaaaaaa"
-EXAMPLES = 200
+EXAMPLES = 100
 
 
 class State(TypedDict, total=False):

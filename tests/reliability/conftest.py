@@ -17,7 +17,7 @@ from tests.serving import Served, serving
 MORTAL = Path(__file__).parent / "langgraph.json"
 GRACE_S = 2.5
 """What a cancelled run gets to stop. Tests wait that long for those that do not."""
-INSPECT_S = 15.0
+INSPECT_S = 10.0
 """What a question about a state may take. Tests wait that long for one that hangs; what must not
 wait for it has so long to come first, and a run that is stopped takes `GRACE_S` of it."""
 READS = "reads"

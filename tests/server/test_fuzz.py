@@ -16,7 +16,7 @@ from greenroom.http.settings import HttpSettings
 from tests.http.edge_doubles import MemoryRecords, MemoryRuntime
 from tests.serving import Served
 
-EXAMPLES = 10
+EXAMPLES = 7
 ENDLESS = "/threads/{thread_id}/stream"
 """Never ends by itself, so who waits for its answer waits for ever."""
 ANSWER_WAIT_S = 30.0
