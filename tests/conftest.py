@@ -89,8 +89,8 @@ def users(
 ) -> Iterator[Served]:
     """A server with users, the handlers of `tests/http/owners.py`, below a prefix."""
     config = Path(__file__).parent / "server" / "users.json"
-    # Without HAProxy it starts sooner; both gateways answer.
-    environment = {"GREENROOM_HAPROXY": "false"}
+    # Without HAProxy and a second gateway it starts sooner.
+    environment = {"GREENROOM_HAPROXY": "false", "GREENROOM_GATEWAY_REPLICAS": "1"}
     with contextlib.ExitStack() as started:
         request.session.stash[STARTED] = started
         served = serving(tmp_path_factory.mktemp("users"), config, environment=environment)
