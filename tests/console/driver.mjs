@@ -50,10 +50,9 @@ async function contextOf({ axe = false, fresh = false }) {
 // Somebody with the console open, in a browser without any memory but that of files, or with `fresh`
 // without that as well.
 class Visitor {
-  constructor(context, { url, key = "", theme = "light", narrow = false }) {
+  constructor(context, { url, key = "", theme = "light" }) {
     this.context = context;
     this.theme = theme;
-    this.narrow = narrow;
     this.url = url;
     this.key = key;
     this.headers = key ? { authorization: `Bearer ${key}` } : {};
@@ -82,7 +81,6 @@ class Visitor {
   // One more tab of the same browser; problems of all tabs count.
   async tab() {
     const page = await this.context.newPage();
-    if (this.narrow) await page.setViewportSize(NARROW);
     if (this.theme !== "light") await page.emulateMedia({ colorScheme: this.theme });
     const wait = page.waitForFunction.bind(page);
     page.waitForFunction = (condition, argument, options) =>
@@ -142,17 +140,23 @@ class Visitor {
     return this.page.waitForFunction(condition, argument);
   }
 
-  // Violations of the page as it is, in both themes.
+  // The screen of a telephone, or of a computer.
+  resize(narrow) {
+    return this.page.setViewportSize(narrow ? NARROW : WIDE);
+  }
+
+  // Violations of the page as it is, in both themes, which differ by their colours.
   async accessible(name) {
     for (const colorScheme of ["light", "dark"]) {
       await this.page.emulateMedia({ colorScheme, reducedMotion: "reduce" });
       if (!(await this.page.evaluate(() => "axe" in window))) await this.page.evaluate(AXE);
-      const violations = await this.page.evaluate(async (impacts) => {
-        const found = await window.axe.run(document, { resultTypes: ["violations"] });
+      const rules = colorScheme === "light" ? {} : { runOnly: ["color-contrast", "link-in-text-block"] };
+      const violations = await this.page.evaluate(async ({ impacts, rules }) => {
+        const found = await window.axe.run(document, { resultTypes: ["violations"], ...rules });
         return found.violations
           .filter((each) => impacts.includes(each.impact))
           .map((each) => `${each.id}: ${each.nodes.map((n) => `${n.target} ${n.failureSummary}`).join("; ")}`);
-      }, SERIOUS);
+      }, { impacts: SERIOUS, rules });
       this.problems.push(...violations.map((each) => `axe, ${name}, ${colorScheme}: ${each}`));
     }
   }

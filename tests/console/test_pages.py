@@ -65,11 +65,10 @@ async def places(place: Place) -> AsyncIterator[dict[str, str]]:
     await client.threads.delete(asking)
 
 
-@pytest.mark.parametrize("narrow", [False, True], ids=["wide", "narrow"])
 async def test_pages_fit_their_screen_and_are_accessible(
-    place: Place, places: dict[str, str], narrow: bool
+    place: Place, places: dict[str, str]
 ) -> None:
-    told = await place.see("pages.checked", places=places, narrow=narrow, axe=True)
+    told = await place.see("pages.checked", places=places, axe=True)
     assert set(told["seen"]) == set(NAMES)
     assert all(told["seen"].values())
 

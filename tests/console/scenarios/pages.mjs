@@ -1,12 +1,17 @@
 // What holds for every page.
 
-// No page is wider than the screen, and axe finds nothing serious, in either theme.
+// No page is wider than the screen, and axe finds nothing serious, in either theme: as it is loaded on a
+// narrow screen, and when that has become a wide one.
 export async function checked(visitor, { places }) {
   const seen = {};
   for (const [name, place] of Object.entries(places)) {
-    await visitor.go(`/${place}`);
-    await visitor.fits(name);
-    await visitor.accessible(name);
+    for (const narrow of [true, false]) {
+      await visitor.resize(narrow);
+      if (narrow) await visitor.go(`/${place}`);
+      const screen = `${name}, ${narrow ? "narrow" : "wide"}`;
+      await visitor.fits(screen);
+      await visitor.accessible(screen);
+    }
     seen[name] = await visitor.page.locator("h1").innerText();
   }
   return { seen };
