@@ -1,4 +1,4 @@
-"""A state of 100 MiB is made, streamed, kept, read and listed; a bound says what to do instead."""
+"""A large state is made, streamed, kept, read and listed; a bound says what to do instead."""
 
 from __future__ import annotations
 
@@ -13,8 +13,13 @@ from tests.waiting import until
 
 MIB = 1 << 20
 BOUND_S = 180.0
-HALF_MIB = 50
-"""Of lines, and of text beside them."""
+
+HALVES_MIB = [
+    # More than `HISTORY_MAX_BYTES`, which bounds an answer with several states.
+    pytest.param(33, id="66 MiB"),
+    pytest.param(50, id="100 MiB", marks=pytest.mark.slow),
+]
+"""Of lines, and as much of text beside them."""
 
 
 @pytest.fixture
@@ -23,19 +28,20 @@ async def patient(server: Served) -> Any:
         yield http
 
 
-def is_whole(state: dict[str, Any]) -> bool:
+def is_whole(state: dict[str, Any], half_mib: int) -> bool:
     lines, text = state["lines"], state["text"]
     return (
-        [len(lines), len(text)] == [HALF_MIB * 1024, HALF_MIB * MIB]
+        [len(lines), len(text)] == [half_mib * 1024, half_mib * MIB]
         and all(line == f"{n:01024}" for n, line in enumerate(lines))
         and text == "0123456789abcdef" * (len(text) // 16)
     )
 
 
-async def test_a_state_of_100_mib_passes_everywhere(patient: httpx.AsyncClient) -> None:
+@pytest.mark.parametrize("half_mib", HALVES_MIB)
+async def test_a_large_state_passes_everywhere(patient: httpx.AsyncClient, half_mib: int) -> None:
     thread_id = (await patient.post("/threads", json={})).json()["thread_id"]
     path = f"/threads/{thread_id}"
-    body = {"assistant_id": "large", "input": {"text": str(HALF_MIB)}}
+    body = {"assistant_id": "large", "input": {"text": str(half_mib)}}
     streamed = []
     last = b""
     async with patient.stream(
@@ -49,14 +55,14 @@ async def test_a_state_of_100_mib_passes_everywhere(patient: httpx.AsyncClient) 
         if name == b"event: values":
             last = rest.partition(b"\r\n")[0].removeprefix(b"data: ")
     assert streamed.count(b"event: values") == 4
-    assert is_whole(orjson.loads(last))
+    assert is_whole(orjson.loads(last), half_mib)
     del parts, last
 
     thread = orjson.loads((await patient.get(path)).content)
     assert thread["status"] == "idle"
-    assert is_whole(thread["values"])
+    assert is_whole(thread["values"], half_mib)
     state = orjson.loads((await patient.get(f"{path}/state")).content)
-    assert is_whole(state["values"])
+    assert is_whole(state["values"], half_mib)
     assert state["values"]["steps"] == 2
     (newest,) = orjson.loads((await patient.get(f"{path}/history?limit=1")).content)
     assert newest == state
@@ -69,7 +75,7 @@ async def test_a_state_of_100_mib_passes_everywhere(patient: httpx.AsyncClient) 
         (await patient.get(f"{path}/history?limit=1&before={newest['checkpoint_id']}")).content
     )
     assert older["checkpoint_id"] == before
-    assert is_whole(older["values"])
+    assert is_whole(older["values"], half_mib)
     assert older["next"] == ["touch"]
 
     answer = await patient.post(f"{path}/runs/wait", json={**body, "input": {"text": "0"}})
