@@ -2,7 +2,7 @@
 
 `make test` spreads the tests over processes (pytest-xdist). Tests that share a server are a group
 and stay in one process: the server starts before the first of them and ends after the last. Every
-other test goes to whichever process is free.
+other test goes to whichever process is free, with a few others.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from xdist.remote import Producer
 
-from tests.spreading import ByGroup
+from tests.spreading import TOGETHER, ByGroup
 
 GROUPED = [f"one/test_a.py::test_{n}" for n in range(5)]
 OTHERS = [f"two/test_b.py::test_{n}" for n in range(5)]
@@ -92,6 +92,12 @@ def test_the_last_of_more_than_two_takes_no_group(count: int) -> None:
     last = spread([*GROUPED, *OTHERS, *ALONE], count)[-1]
     assert last
     assert set(last) <= set(ALONE)
+
+
+def test_what_has_no_group_is_sent_a_few_at_once() -> None:
+    first, second = spread(ALONE, 2)
+    assert first[:TOGETHER] == ALONE[:TOGETHER]
+    assert second[:TOGETHER] == ALONE[TOGETHER : 2 * TOGETHER]
 
 
 def test_the_last_ends_at_once_if_all_tests_have_a_group() -> None:
