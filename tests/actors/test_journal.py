@@ -512,7 +512,7 @@ async def test_what_takes_longer_than_a_transaction_may_fails_alone(dsn: str, po
 async def test_a_lock_holds_up_only_what_is_about_the_same_thread_and_that_in_order(
     pen: Journal, pool: Pool, dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(group_commit, "LOCK_WAIT_S", 0.2)
+    monkeypatch.setattr(group_commit, "LOCK_WAIT", "200ms")
     await pen.commit(marked(1), key="m1")
     retitle = "UPDATE greenroom.threads SET metadata = %(m)s::jsonb WHERE thread_id = 'm1'"
     seen = "SELECT metadata->>'n' FROM greenroom.threads WHERE thread_id = 'm1'"

@@ -285,7 +285,7 @@ async def test_one_report_that_waits_holds_up_no_other(
     theatre: Theatre, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its thread's record is locked by somebody; the others travel in the same call."""
-    monkeypatch.setattr(group_commit, "LOCK_WAIT_S", 0.2)
+    monkeypatch.setattr(group_commit, "LOCK_WAIT", "200ms")
     runs = [await theatre.create(f"t{number}") for number in range(3)]
     actors = [await theatre.executed(run.run_id) for run in runs]
     said = [report(actor, run.run_id) for actor, run in zip(actors, runs, strict=True)]

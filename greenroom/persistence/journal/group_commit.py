@@ -51,8 +51,8 @@ LONGEST_PAUSE_S = 1.0
 """The longest pause between tries while the database is away."""
 LOCKED_PAUSE_S = 0.1
 """How long a group that met a lock waits while other groups are written."""
-LOCK_WAIT_S = 1.0
-"""How long a transaction waits for somebody else's lock, in seconds."""
+LOCK_WAIT = "1s"
+"""How long a transaction waits for somebody else's lock, as PostgreSQL writes it."""
 _HOLD_EPOCH = "SELECT greenroom.hold_epoch(%s, %s), set_config('lock_timeout', %s, true)"
 TOO_LONG = (
     "The database did not finish this within the time that one transaction may take, and nothing of"
@@ -257,7 +257,7 @@ class Journal:
         # A pipeline without a BEGIN is one transaction, ended by its one Sync.
         async with self._pool.connection() as connection, connection.pipeline():
             self._begun_s = time.monotonic()
-            held = (self._epoch, self._shard, f"{LOCK_WAIT_S * 1000:.0f}ms")
+            held = (self._epoch, self._shard, LOCK_WAIT)
             await connection.execute(_HOLD_EPOCH, held)
             for group in groups:
                 cursors.append([])
