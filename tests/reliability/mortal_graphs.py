@@ -261,14 +261,25 @@ asking = _asking.compile()
 
 
 class StubbornState(TypedDict, total=False):
+    """Attributes:
+
+    how: what the node does instead of listening.
+    seconds: for how long.
+    heard: a file that somebody makes when what the node said has come; the node takes it away.
+    """
+
     how: str
     seconds: float
+    heard: str
 
 
 async def never_stop(state: StubbornState) -> Any:
     seconds = state.get("seconds", 60.0)
     get_stream_writer()("begun")
-    await asyncio.sleep(0.05)  # so that somebody hears it
+    if heard := state.get("heard"):
+        while not os.path.exists(heard):
+            await asyncio.sleep(0.01)
+        os.unlink(heard)
     match state["how"]:
         case "sleep":
             time.sleep(seconds)

@@ -40,11 +40,12 @@ async def stopped_database(server: Served) -> AsyncIterator[None]:
 
 
 async def blocking(
-    http: httpx.AsyncClient, thread_id: str, how: str
+    http: httpx.AsyncClient, effects: Effects, thread_id: str, how: str
 ) -> tuple[str, asyncio.Task[None]]:
     """A run whose node has begun and does not listen; and who views it."""
-    seen = Seen()
-    body = {"assistant_id": "stubborn", "input": {"how": how}, "stream_mode": ["custom"]}
+    seen = Seen(heard=effects.heard())
+    state = {"how": how, "heard": str(seen.heard)}
+    body = {"assistant_id": "stubborn", "input": state, "stream_mode": ["custom"]}
     path = f"/threads/{thread_id}/runs/stream"
     viewer = asyncio.create_task(view_into(seen, http, "POST", path, json=body))
     await until(lambda: seen.of("custom"))
@@ -68,12 +69,12 @@ async def over(http: httpx.AsyncClient, thread_id: str, run_id: str) -> str:
 
 
 async def test_stop_stops_a_run_while_postgresql_stands_still(
-    server: Served, http: httpx.AsyncClient
+    server: Served, http: httpx.AsyncClient, effects: Effects
 ) -> None:
     """The actor is told, and killed after its grace, before anything is stored."""
     await is_warm(http)
     thread_id = await thread(http)
-    run_id, viewer = await blocking(http, thread_id, "sleep")
+    run_id, viewer = await blocking(http, effects, thread_id, "sleep")
     process = await process_of(http, run_id)
     async with stopped_database(server):
         asked_s = time.monotonic()
@@ -101,7 +102,7 @@ async def test_after_a_lock_on_the_registrys_tables_all_goes_on(
     ends = await begin(http, ending, assistant_id="steps", input=short)
     state = effects.input(n=20, delay=0.1)
     dies = await begin(http, dying, assistant_id="steps", input=state, durability="sync")
-    stops, viewer = await blocking(http, stopping, "swallow")
+    stops, viewer = await blocking(http, effects, stopping, "swallow")
     process = await process_of(http, dies)
     async with database_of(server) as database:
         async with database.transaction():

@@ -17,7 +17,7 @@ import pytest
 from actors.inspector.asking import SETTLE_S
 from tests.reliability.conftest import INSPECT_S, READS
 from tests.reliability.test_run_deaths import begin, thread
-from tests.reliability.witness import HANGS_S, is_warm
+from tests.reliability.witness import HANGS_S, Effects, is_warm
 from tests.serving import Served
 from tests.waiting import until
 
@@ -48,16 +48,19 @@ async def finished(http: httpx.AsyncClient, graph: str = "steps") -> str:
     return thread_id
 
 
-async def sleeping(http: httpx.AsyncClient, graph: str) -> tuple[str, str]:
+async def sleeping(http: httpx.AsyncClient, effects: Effects, graph: str) -> tuple[str, str]:
     """A thread and its run, whose node blocks its process."""
     thread_id = await thread(http)
-    body = {"assistant_id": graph, "input": {"how": "sleep", "seconds": 120}}
+    heard = effects.heard()
+    state = {"how": "sleep", "seconds": 120, "heard": str(heard)}
+    body: dict[str, Any] = {"assistant_id": graph, "input": state}
     body |= {"stream_resumable": True, "stream_mode": ["custom"], "durability": "sync"}
     run_id = await begin(http, thread_id, **body)
     path = f"/threads/{thread_id}/runs/{run_id}/stream"
     async with http.stream("GET", path, headers={"last-event-id": "-1"}) as response:
         async for line in response.aiter_lines():
             if "begun" in line:
+                heard.touch()
                 return thread_id, run_id
     raise AssertionError("the node did not begin")
 
@@ -92,11 +95,11 @@ async def ask_all_the_time(http: httpx.AsyncClient, thread_id: str, longest_s: l
 
 
 async def test_runs_end_and_others_are_read_while_a_factory_blocks_its_thread(
-    http: httpx.AsyncClient, server: Served, beside: Beside
+    http: httpx.AsyncClient, server: Served, beside: Beside, effects: Effects
 ) -> None:
     innocent, guilty = await finished(http), await finished(http, "blocks_readers")
     own, *runs = [
-        await sleeping(http, graph) for graph in ("blocks_readers", "stubborn", "stubborn")
+        await sleeping(http, effects, graph) for graph in ("blocks_readers", "stubborn", "stubborn")
     ]
     blocked = inspectors(server)
     hanging = [beside(state(http, guilty)) for _ in range(3)]
@@ -140,11 +143,11 @@ async def test_a_factory_that_awaits_for_ever_is_cancelled_and_its_process_stays
 
 
 async def test_who_ends_the_process_that_asks_is_refused_and_everybody_else_is_answered(
-    http: httpx.AsyncClient, server: Served, beside: Beside
+    http: httpx.AsyncClient, server: Served, beside: Beside, effects: Effects
 ) -> None:
     innocent, guilty = await finished(http), await finished(http, "kills_readers")
     await is_warm(http)
-    own, other = [await sleeping(http, graph) for graph in ("kills_readers", "stubborn")]
+    own, other = [await sleeping(http, effects, graph) for graph in ("kills_readers", "stubborn")]
     before = inspectors(server)
     seen = set(before)
     longest_s: list[float] = []

@@ -28,10 +28,13 @@ class Blocking:
     seen: Seen
 
 
-async def blocking(http: httpx.AsyncClient, how: str, graph: str = "stubborn") -> Blocking:
+async def blocking(
+    http: httpx.AsyncClient, effects: Effects, how: str, graph: str = "stubborn"
+) -> Blocking:
     thread_id = await thread(http)
-    seen = Seen()
-    body = {"assistant_id": graph, "input": {"how": how}, "stream_mode": ["custom"]}
+    seen = Seen(heard=effects.heard())
+    state = {"how": how, "heard": str(seen.heard)}
+    body = {"assistant_id": graph, "input": state, "stream_mode": ["custom"]}
     path = f"/threads/{thread_id}/runs/stream"
     viewer = asyncio.create_task(view_into(seen, http, "POST", path, json=body))
     await until(lambda: seen.of("custom"))
@@ -60,7 +63,7 @@ async def test_stop_stops_who_does_not_want_to_and_nobody_else_slows_down(
 ) -> None:
     """Two runs block, another streams tokens, and `/ok` is asked all the while."""
     await is_warm(http)
-    runs = await asyncio.gather(*(blocking(http, how) for how in ways))
+    runs = await asyncio.gather(*(blocking(http, effects, how) for how in ways))
 
     talking = Seen()
     body = {"assistant_id": "tokens", "stream_mode": ["messages-tuple"]}
@@ -103,7 +106,7 @@ async def test_runs_that_share_because_of_overflow_are_stopped_in_time_whoever_b
     thread_id = await thread(http)
     run_id = await begin(http, thread_id, assistant_id="burst", input=patient)
     await until(lambda: effects.of(run_id))
-    other = await blocking(http, "sleep", "burst_stubborn")
+    other = await blocking(http, effects, "sleep", "burst_stubborn")
     assert await overflowing(http, run_id, other.run_id) == 1
 
     asked_s = time.monotonic()

@@ -43,6 +43,11 @@ class Effects:
     def input(self, **state: Any) -> dict[str, Any]:
         return {"effects": str(self.path), **state}
 
+    def heard(self) -> Path:
+        """A file of a run's own: its node does not listen before who views the run made it."""
+        self.marks += 1
+        return self.directory / f"heard-{self.marks}"
+
     def death(self, at: str, how: str = "kill", *, always: bool = False) -> dict[str, Any]:
         self.marks += 1
         once = None if always else str(self.directory / f"died-{self.marks}")
@@ -56,11 +61,13 @@ class Seen:
     Attributes:
         events: ``(id, name, data)``.
         gap_s: the longest silence between two events.
+        heard: a file to make at each event that a node wrote itself.
     """
 
     events: list[tuple[str | None, str, Any]] = field(default_factory=list)
     gap_s: float = 0.0
     last_s: float = 0.0
+    heard: Path | None = None
 
     def add(self, event_id: str | None, name: str, data: Any) -> None:
         now_s = time.monotonic()
@@ -68,6 +75,8 @@ class Seen:
             self.gap_s = max(self.gap_s, now_s - self.last_s)
         self.last_s = now_s
         self.events.append((event_id, name, data))
+        if self.heard is not None and name == "custom":
+            self.heard.touch()
 
     def of(self, name: str) -> list[Any]:
         return [data for _, found, data in self.events if found == name]

@@ -18,7 +18,9 @@ export async function attached(visitor, { thread, run, node, file }) {
   await visitor.go(`/threads/${thread}/runs/${run}`);
   await page.getByRole("tab", { name: "Stack" }).click();
   await page.locator(".frames").getByText(file).first().waitFor();
-  const load = await page.locator(".load").innerText();
+  // Between two steps it names none.
+  let load = "";
+  await until(async () => (load = await page.locator(".load").innerText()).includes(node));
   const steps = async () => (await (await page.request.get(`${visitor.url}/threads/${thread}/state`, { headers: visitor.headers })).json()).values.i;
   await page.getByRole("button", { name: /^Pause/ }).click();
   await shows(page, "paused");
