@@ -149,6 +149,13 @@ def import_modules(names: Iterable[str]) -> None:
             traceback.print_exc()
 
 
+def prepare_gateways() -> None:
+    """Makes what all gateways have in common."""
+    from greenroom.http.app import prepare_routes
+
+    prepare_routes()
+
+
 @contextlib.contextmanager
 def hidden(names: Iterable[str]) -> Iterator[None]:
     """Lets modules look as if they were not installed, for imports in this block."""
@@ -289,6 +296,7 @@ def main(arguments: list[str]) -> None:
     sys.path[0] = str(Path(program_of_ray()).parent)  # as where Ray's program is executed
     forks = Forks(with_serve="--without-serve" not in arguments)
     import_modules(BEFORE_RAY)
+    prepare_gateways()
     refuse_threads()
     address = sys.stdin.buffer.readline().decode().strip()
     if not address:

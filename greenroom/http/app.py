@@ -5,13 +5,14 @@ The edge holds no state, runs no graph and depends on neither Ray nor PostgreSQL
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import cache, partial
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Scope
 
 from greenroom import tracing
@@ -123,8 +124,12 @@ def create_app(
         sealing: seals what clients give runs, before it is stored.
     """
     rules = rules or HttpRules()
+    settings = settings or HttpSettings()
+    switches = {"openai": settings.openai, "ui": settings.console}
+    off = rules.disabled | {name for name, is_on in switches.items() if not is_on}
     has_no_meta = "meta" in rules.disabled
     app = FastAPI(
+        routes=_routes(off),
         title="Greenroom",
         description="LangGraph graphs as Ray actors, behind the LangGraph Platform HTTP/SSE API.",
         version=system.package_version("greenroom"),
@@ -142,22 +147,42 @@ def create_app(
         broken_graphs=broken_graphs or {},
         store=store or StoreSpec(),
         webhooks=webhooks or UrlPolicy(),
-        settings=(settings := settings or HttpSettings()),
+        settings=settings,
         usage=CallerUsage(settings.limits),
         authenticates=authenticator is not None,
         sealing=sealing,
     )
-    switches = {"openai": settings.openai, "ui": settings.console}
-    off = rules.disabled | {name for name, is_on in switches.items() if not is_on}
-    for dialect in DIALECTS:
-        for name, part in PARTS:
-            if name not in off:
-                app.include_router(part.router, prefix=dialect.prefix)
     errors.install(app)
     documents.install(app, custom, authenticator.openapi if authenticator is not None else None)
     for layer in reversed(_layers(app, rules, custom, authenticator)):
         app.add_middleware(layer.cls, *layer.args, **layer.kwargs)
     return app
+
+
+def _routes(off: Collection[str] = ()) -> list[BaseRoute]:
+    """Returns the routes of all parts but those that are off, of all dialects."""
+    return [
+        route
+        for dialect in DIALECTS
+        for name, part in PARTS
+        if name not in off
+        for route in _routes_of(part, dialect.prefix)
+    ]
+
+
+@cache
+def _routes_of(part: Any, prefix: str) -> tuple[BaseRoute, ...]:
+    """Returns the routes of a part, which all applications of a process share."""
+    included = APIRouter()
+    included.include_router(part.router, prefix=prefix)
+    return tuple(included.routes)
+
+
+def prepare_routes() -> None:
+    """Makes what the routes need. FastAPI does it at the first request, which waits for it."""
+    nowhere: dict[str, Any] = {"type": "http", "method": "GET", "path": "", "headers": []}
+    for route in _routes():
+        route.matches({**nowhere})
 
 
 def _layers(
