@@ -53,6 +53,8 @@ def test_the_test_of_a_project_passes_or_says_what_it_needs(
 ) -> None:
     write_files(tmp_path, project_files("x", template))
     environment = {name: text for name, text in os.environ.items() if name != "OPENAI_API_KEY"}
+    # A project has pytest and none of the plugins that are installed here, which take seconds.
+    environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     ended = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
         cwd=tmp_path,

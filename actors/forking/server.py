@@ -10,10 +10,10 @@ a raylet sets for its processes is known when the first of them asks.
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import gc
 import importlib
-import json
 import os
 import select
 import signal
@@ -149,13 +149,6 @@ def import_modules(names: Iterable[str]) -> None:
             traceback.print_exc()
 
 
-def prepare_gateways() -> None:
-    """Makes what all gateways have in common."""
-    from greenroom.http.app import prepare_routes
-
-    prepare_routes()
-
-
 @contextlib.contextmanager
 def hidden(names: Iterable[str]) -> Iterator[None]:
     """Lets modules look as if they were not installed, for imports in this block."""
@@ -243,7 +236,7 @@ def _hear(connection: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
             if not more:
                 return None, files
             text += more
-        return json.loads(text), files
+        return ast.literal_eval(text.decode()), files
     except OSError:
         return None, files
 
@@ -296,7 +289,6 @@ def main(arguments: list[str]) -> None:
     sys.path[0] = str(Path(program_of_ray()).parent)  # as where Ray's program is executed
     forks = Forks(with_serve="--without-serve" not in arguments)
     import_modules(BEFORE_RAY)
-    prepare_gateways()
     refuse_threads()
     address = sys.stdin.buffer.readline().decode().strip()
     if not address:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from langchain.agents import create_agent
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
@@ -15,6 +14,12 @@ import greenroom
 from greenroom.graphs.input_check import check_input
 from greenroom.graphs.loading import listens
 from tests.actors.test_steering import around, given, heard, over, told, values
+from tests.later import Later
+
+if TYPE_CHECKING:
+    from langchain import agents
+else:
+    agents = Later("langchain.agents")
 
 BLUE = {"messages": [{"role": "user", "content": "no, the blue one"}]}
 
@@ -73,7 +78,7 @@ async def test_what_is_said_while_a_tool_runs_is_put_before_the_next_model_call(
         return "seen"
 
     model = Model(calls_tool=True, asked=[])
-    agent = create_agent(model, [look], middleware=[greenroom.SteeringMiddleware()])
+    agent = agents.create_agent(model, [look], middleware=[greenroom.SteeringMiddleware()])
     assert listens(agent)
     actor = around(agent)
     attempt = actor.attempt(kwargs=given(input=ASKED))
@@ -95,7 +100,7 @@ async def test_what_is_said_while_a_tool_runs_is_put_before_the_next_model_call(
 async def test_what_is_said_cuts_off_the_model_call_that_is_under_way() -> None:
     begun = asyncio.Event()
     model = Model(hangs=True, begun=begun, asked=[], cut=[])
-    agent = create_agent(model, [], middleware=[greenroom.SteeringMiddleware()])
+    agent = agents.create_agent(model, [], middleware=[greenroom.SteeringMiddleware()])
     actor = around(agent)
     attempt = actor.attempt(kwargs=given(input=ASKED))
     life = asyncio.create_task(actor.run(attempt))
@@ -116,19 +121,19 @@ async def test_an_agent_may_finish_its_model_call_first() -> None:
     begun = asyncio.Event()
     model = Model(begun=begun, asked=[])
     middleware = greenroom.SteeringMiddleware(cut_off=False)
-    actor = around(create_agent(model, [], middleware=[middleware]))
+    actor = around(agents.create_agent(model, [], middleware=[middleware]))
     attempt = actor.attempt(kwargs=given(input=ASKED))
     await actor.run(attempt)
     assert contents(actor)[-1] == ("ai", "about: the red one")
 
 
 async def test_the_state_of_an_agent_says_what_it_takes() -> None:
-    agent: Any = create_agent(Model(), [], middleware=[greenroom.SteeringMiddleware()])
+    agent: Any = agents.create_agent(Model(), [], middleware=[greenroom.SteeringMiddleware()])
     check_input(agent, "agent", BLUE, None, None)
 
 
 async def test_outside_of_a_server_the_middleware_does_nothing() -> None:
-    agent = create_agent(Model(asked=[]), [], middleware=[greenroom.SteeringMiddleware()])
+    agent = agents.create_agent(Model(asked=[]), [], middleware=[greenroom.SteeringMiddleware()])
     answer = await agent.ainvoke(ASKED)  # type: ignore[arg-type]
     assert [message.content for message in answer["messages"]] == [
         "the red one",

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import sys
-import warnings
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
 from greenroom.core.errors import ConfigurationError
 from greenroom.graphs.configuration import Configuration, parse_configuration
+from tests.later import Later
 
-with warnings.catch_warnings():
-    # Ray Serve declares its own settings in a form that pydantic has deprecated.
-    warnings.simplefilter("ignore")
+if TYPE_CHECKING:
     from actors.server import applications
+else:
+    applications = Later("actors.server.applications")
 
 
 @pytest.fixture(autouse=True)

@@ -232,7 +232,7 @@ def test_who_left_before_the_answer_is_not_there_twice(room: Path, fork_server: 
     until_without_loop(lambda: not children_of(fork_server))
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(str(room / SOCKET))
-        socket.send_fds(connection, [json.dumps(request).encode() + b"\n"], [0, 1, 2])
+        socket.send_fds(connection, [ascii(request).encode() + b"\n"], [0, 1, 2])
         assert connection.recv(len(FORKED), socket.MSG_WAITALL) == FORKED
         (fork,) = children_of(fork_server)
     until_without_loop(lambda: not children_of(fork_server))

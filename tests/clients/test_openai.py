@@ -7,15 +7,21 @@ import json
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import httpx
-import openai
 import pytest
-from openai import AsyncOpenAI, OpenAI
 
+from tests.later import Later
 from tests.reliability.witness import process_of
 from tests.serving import Served
 from tests.waiting import until
+
+if TYPE_CHECKING:
+    import openai
+    from openai import AsyncOpenAI, OpenAI
+else:
+    openai = Later("openai")
 
 MOUNTS = ("", "/api")
 BOUND_S = 60.0
@@ -31,13 +37,13 @@ def base_url(request: pytest.FixtureRequest, server: Served) -> str:
 
 @pytest.fixture
 def blocking(base_url: str) -> Iterator[OpenAI]:
-    with OpenAI(base_url=base_url, api_key="none", timeout=BOUND_S, max_retries=0) as client:
+    with openai.OpenAI(base_url=base_url, api_key="none", timeout=BOUND_S, max_retries=0) as client:
         yield client
 
 
 @pytest.fixture
 async def client(base_url: str) -> AsyncIterator[AsyncOpenAI]:
-    async with AsyncOpenAI(base_url=base_url, api_key="none", timeout=BOUND_S) as client:
+    async with openai.AsyncOpenAI(base_url=base_url, api_key="none", timeout=BOUND_S) as client:
         yield client
 
 
@@ -45,7 +51,7 @@ async def client(base_url: str) -> AsyncIterator[AsyncOpenAI]:
 async def one(server: Served) -> AsyncIterator[AsyncOpenAI]:
     """A client of one mount."""
     base_url = f"{server.url}/v1"
-    async with AsyncOpenAI(base_url=base_url, api_key="none", timeout=BOUND_S) as client:
+    async with openai.AsyncOpenAI(base_url=base_url, api_key="none", timeout=BOUND_S) as client:
         yield client
 
 

@@ -10,10 +10,9 @@ import subprocess
 import sys
 import threading
 import tomllib
-import warnings
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
@@ -22,12 +21,15 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 from greenroom import environment
 from greenroom.core.errors import ConfigurationError
 from greenroom.settings import Settings, refuse_unknown
+from tests.later import Later
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # Serve's models are written for an older pydantic
-    from ray.serve.schema import ServeDeploySchema
+if TYPE_CHECKING:
+    from ray.serve import schema
 
-    from actors.server.server import APPLICATION
+    from actors.server import server
+else:
+    schema = Later("ray.serve.schema")
+    server = Later("actors.server.server")
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -114,9 +116,9 @@ def test_the_database_comes_from_a_file_of_its_own(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["serve.yaml", "kuberay.yaml"])
 def test_serve_accepts_the_configuration_of_the_application(name: str) -> None:
-    config = ServeDeploySchema.model_validate(serve_configs()[name])
+    config = schema.ServeDeploySchema.model_validate(serve_configs()[name])
     [application] = config.applications
-    assert (application.name, application.import_path) == (APPLICATION, "serve_app:app")
+    assert (application.name, application.import_path) == (server.APPLICATION, "serve_app:app")
     [gateway] = application.deployments
     assert gateway.name == "gateway"
     # A node whose actors reserve nothing is idle to the autoscaler.

@@ -6,14 +6,11 @@ Answers are validated by the types of the official client.
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import orjson
 import pytest
-from openai.types import Model
-from openai.types.chat import ChatCompletion, ChatCompletionChunk
-from openai.types.responses import Response
 
 from greenroom.core.errors import Conflict, TooManyRequests, Unavailable
 from greenroom.core.identity import system_assistant_id
@@ -21,6 +18,15 @@ from greenroom.core.ports import HistoryQuestion
 from greenroom.core.runs import RunStatus
 from greenroom.http.settings import HttpSettings
 from tests.http.edge_doubles import THREAD, UNKNOWN, MemoryRecords, MemoryRuntime
+from tests.later import Later
+
+if TYPE_CHECKING:
+    from openai import types
+    from openai.types import chat, responses
+else:
+    types = Later("openai.types")
+    chat = Later("openai.types.chat")
+    responses = Later("openai.types.responses")
 
 MOUNTS = ("", "/api")
 BOUND_S = 10.0
@@ -193,7 +199,7 @@ async def test_models_are_assistants_by_their_names(asking: Asking, records: Mem
         records.assistants[assistant_id] = {**basis, "assistant_id": assistant_id, **about}
     answer = await asking.get("/models")
     listed = answer.json()["data"]
-    assert [Model.model_validate(each).id for each in listed] == [
+    assert [types.Model.model_validate(each).id for each in listed] == [
         *("counter", "approval"),
         # Two have the name of the other one, so its id is the model's.
         *("helper", THREAD),
@@ -368,7 +374,7 @@ async def test_a_completion_is_the_last_message_of_a_temporary_run(asking: Askin
         ai([{"type": "text", "text": "it is "}, {"type": "text", "text": "so"}],
            usage_metadata=USAGE),
     )  # fmt: skip
-    completion = ChatCompletion.model_validate(answer.json())
+    completion = chat.ChatCompletion.model_validate(answer.json())
     (choice,) = completion.choices
     assert (choice.message.content, choice.finish_reason) == ("it is so", "stop")
     assert choice.message.tool_calls is None
@@ -393,7 +399,7 @@ async def test_a_stream_has_the_tokens_and_ends_as_clients_expect(asking: Asking
     )
     *chunks, done = frames(answer)
     assert done == "[DONE]"
-    parsed = [ChatCompletionChunk.model_validate(chunk) for chunk in chunks]
+    parsed = [chat.ChatCompletionChunk.model_validate(chunk) for chunk in chunks]
     *said, usage = parsed
     deltas = [each.choices[0].delta for each in said]
     assert deltas[0].role == "assistant"
@@ -452,7 +458,7 @@ async def test_a_call_that_nobody_answered_is_the_clients(asking: Asking) -> Non
     answer = await asking.answered(
         asking.chat(), ai("", tool_calls=[call(city="Rome"), call("done", "c2")]), tool("ok", "c2")
     )
-    choice = ChatCompletion.model_validate(answer.json()).choices[0]
+    choice = chat.ChatCompletion.model_validate(answer.json()).choices[0]
     assert choice.finish_reason == "tool_calls"
     (found,) = choice.message.tool_calls or []
     assert found.model_dump() == {
@@ -601,7 +607,7 @@ async def test_a_thread_id_follows_the_rules_of_the_mount(one: Asking) -> None:
 async def test_a_question_is_a_call_that_a_tool_message_answers(asking, content, resumed) -> None:
     on = {"metadata": {"thread_id": THREAD}}
     answer = await asking.answered(asking.chat(**on), interrupts=(QUESTION,))
-    choice = ChatCompletion.model_validate(answer.json()).choices[0]
+    choice = chat.ChatCompletion.model_validate(answer.json()).choices[0]
     assert (choice.finish_reason, choice.message.content) == ("tool_calls", "sure?")
     (asked,) = choice.message.tool_calls or []
     assert asked.model_dump() == {
@@ -667,7 +673,7 @@ async def test_a_response_is_a_run_on_a_thread_that_stays(asking: Asking) -> Non
         tool("sunny"),
         ai("it is sunny"),
     )
-    response = Response.model_validate(answer.json())
+    response = responses.Response.model_validate(answer.json())
     request = asking.runtime.requests[-1]
     assert response.id == f"resp_{request.run_id.replace('-', '')}"
     assert (response.status, response.output_text) == ("completed", "seeit is sunny")
@@ -747,14 +753,14 @@ async def test_a_question_is_answered_by_an_item(asking: Asking) -> None:
         asking.respond(reply, previous_response_id=first["id"]), ai("done", "a2")
     )
     assert asking.body()["command"] == {"resume": {"i1": True}}
-    assert Response.model_validate(second.json()).output_text == "done"
+    assert responses.Response.model_validate(second.json()).output_text == "done"
 
 
 async def test_a_response_in_the_background_is_asked_for_and_cancelled(asking: Asking) -> None:
     begun = (await asking.post(*asking.respond(background=True))).json()
     assert (begun["status"], begun["background"], begun["output"]) == ("queued", True, [])
     found = (await asking.get(f"/responses/{begun['id']}")).json()
-    assert Response.model_validate(found).status == "in_progress"
+    assert responses.Response.model_validate(found).status == "in_progress"
     asking.runtime.finish(asking.run_id, None, status=RunStatus.INTERRUPTED)
     asking.runtime.records.runs[asking.run_id]["status"] = "running"
     cancelled = (await asking.post(f"/responses/{begun['id']}/cancel", {})).json()
@@ -767,7 +773,7 @@ async def test_a_failed_response_says_why(one: Asking) -> None:
     outcome = {"status": RunStatus.ERROR, "error": b'{"error":"ValueError","message":"no"}'}
     answer = await one.answered(one.respond(), **outcome)
     assert answer.status_code == 200
-    response = Response.model_validate(answer.json())
+    response = responses.Response.model_validate(answer.json())
     assert response.status == "failed"
     assert response.error is not None
     assert response.error.message == "ValueError: no"
@@ -827,7 +833,7 @@ async def test_the_events_of_a_response_are_those_of_its_items(asking: Asking) -
     deltas = [e["delta"] for e in events if e["type"] == "response.output_text.delta"]
     assert deltas == ["tok0 ", "tok1"]
     (added,) = [e for e in events if e["type"] == "response.output_item.added"]
-    last = Response.model_validate(events[-1]["response"])
+    last = responses.Response.model_validate(events[-1]["response"])
     assert added["item"]["id"] == last.output[0].id
     assert last.output_text == "tok0 tok1"
     names = [f.partition("\r\n")[0] for f in answer.text.split("\r\n\r\n") if "data: " in f]

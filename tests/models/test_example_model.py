@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,7 @@ from typing import Any
 import pytest
 
 from greenroom.graphs.configuration import read_configuration
-
-with warnings.catch_warnings():
-    # Ray Serve declares its own settings in a form that pydantic has deprecated.
-    warnings.simplefilter("ignore")
-    import ray.serve  # noqa: F401
+from tests.later import Later
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 HELLO: dict[str, Any] = {"messages": [{"role": "user", "content": "Hello"}]}
@@ -25,9 +20,7 @@ HELLO: dict[str, Any] = {"messages": [{"role": "user", "content": "Hello"}]}
 @pytest.fixture
 def model_class(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setattr(sys, "path", [str(EXAMPLES), *sys.path])
-    from gpu_pipeline.model import TinyModel
-
-    return TinyModel.func_or_class
+    return Later("gpu_pipeline.model").TinyModel.func_or_class
 
 
 async def said(model: Any, **request: Any) -> str:

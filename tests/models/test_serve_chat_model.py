@@ -10,11 +10,11 @@ import json
 import pickle
 import sys
 import types
-import warnings
 from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Annotated, Any
 
 import pytest
+import ray.cloudpickle
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, ToolMessage
 from langgraph.graph import START, StateGraph
 from langgraph.graph.message import add_messages
@@ -22,12 +22,6 @@ from pydantic import BaseModel
 from typing_extensions import TypedDict
 
 from greenroom.models import ModelError, ServeChatModel
-
-with warnings.catch_warnings():
-    # It declares its own settings in a form that pydantic has deprecated.
-    warnings.simplefilter("ignore")
-    import ray.cloudpickle
-    import ray.serve
 
 
 class Response:

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from greenroom.notebook import display
-from greenroom.notebook.drawing import draw, positions
-from greenroom.notebook.timeline import timeline
+from tests.later import Later
 from tests.notebook.records import asking, crashed, plain, rejected
+
+if TYPE_CHECKING:
+    from greenroom.notebook import drawing, timeline
+else:
+    drawing = Later("greenroom.notebook.drawing")
+    timeline = Later("greenroom.notebook.timeline")
 
 
 def legend_of(picture) -> list[str]:
@@ -18,7 +24,7 @@ def legend_of(picture) -> list[str]:
 
 
 def test_a_timeline_has_a_row_for_each_run_and_says_what_its_axis_means() -> None:
-    picture = timeline([plain(), crashed(), rejected(), asking()], title="Four runs")
+    picture = timeline.timeline([plain(), crashed(), rejected(), asking()], title="Four runs")
     (axes,) = picture.figure.axes
     assert [label.get_text() for label in axes.get_yticklabels()] == [
         "plain",
@@ -43,17 +49,17 @@ def test_a_timeline_has_a_row_for_each_run_and_says_what_its_axis_means() -> Non
 
 
 def test_a_timeline_names_the_actor_of_each_attempt() -> None:
-    (axes,) = timeline([crashed()]).figure.axes
+    (axes,) = timeline.timeline([crashed()]).figure.axes
     assert [text.get_text() for text in axes.texts] == ["aaaa", "dddd"]
 
 
 def test_a_timeline_by_actors_has_a_row_for_each_of_them() -> None:
-    (axes,) = timeline([plain(), crashed()], rows="actors").figure.axes
+    (axes,) = timeline.timeline([plain(), crashed()], rows="actors").figure.axes
     assert [label.get_text() for label in axes.get_yticklabels()] == ["actor aaaa", "actor dddd"]
 
 
 def test_a_timeline_of_very_many_runs_names_none_of_them() -> None:
-    (axes,) = timeline([plain(f"run {n}", 100 + n / 10) for n in range(100)]).figure.axes
+    (axes,) = timeline.timeline([plain(f"run {n}", 100 + n / 10) for n in range(100)]).figure.axes
     assert [label.get_text() for label in axes.get_yticklabels()] == []
     assert axes.get_ylabel() == "100 runs"
     assert axes.figure.get_size_inches()[1] < 16
@@ -61,22 +67,22 @@ def test_a_timeline_of_very_many_runs_names_none_of_them() -> None:
 
 def test_a_timeline_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="no run"):
-        timeline([])
+        timeline.timeline([])
 
 
 def test_a_picture_is_a_png_and_the_same_one_again() -> None:
-    first, second = (timeline([plain()])._repr_png_() for _ in range(2))
+    first, second = (timeline.timeline([plain()])._repr_png_() for _ in range(2))
     assert first.startswith(b"\x89PNG")
     assert first == second
 
 
 def test_a_picture_can_be_saved(tmp_path: Path) -> None:
-    timeline([plain()]).save(tmp_path / "runs.svg")
+    timeline.timeline([plain()]).save(tmp_path / "runs.svg")
     assert "<svg" in (tmp_path / "runs.svg").read_text()
 
 
 def test_nodes_are_placed_by_the_longest_way_to_them() -> None:
-    places = positions(
+    places = drawing.positions(
         ["__start__", "a", "b", "c", "__end__"],
         [("__start__", "a"), ("a", "b"), ("a", "c"), ("b", "c"), ("c", "a"), ("c", "__end__")],
     )
@@ -90,12 +96,12 @@ def test_nodes_are_placed_by_the_longest_way_to_them() -> None:
 
 
 def test_nodes_side_by_side_are_spread_around_the_middle() -> None:
-    places = positions(["a", "b", "c"], [("a", "b"), ("a", "c")])
+    places = drawing.positions(["a", "b", "c"], [("a", "b"), ("a", "c")])
     assert sorted(row for _, row in (places["b"], places["c"])) == [-0.5, 0.5]
 
 
 def test_every_node_is_in_a_drawing() -> None:
-    picture = draw(
+    picture = drawing.draw(
         {
             "nodes": [{"id": "__start__"}, {"id": "agent"}, {"id": "tools"}, {"id": "__end__"}],
             "edges": [
