@@ -6,7 +6,6 @@ Each process of `make test` imports all modules, to collect their tests.
 from __future__ import annotations
 
 import importlib
-import warnings
 from typing import Any
 
 
@@ -28,8 +27,4 @@ class Later:
     def __getattr__(self, attribute: str) -> Any:
         if attribute.startswith("_"):  # pytest looks whether what a module has is a double
             raise AttributeError(attribute)
-        with warnings.catch_warnings():
-            # Ray Serve declares its own settings in a form that pydantic has deprecated.
-            warnings.simplefilter("ignore")
-            module = importlib.import_module(self._name)
-        return getattr(module, attribute)
+        return getattr(importlib.import_module(self._name), attribute)

@@ -105,6 +105,7 @@ async def test_a_process_that_stays_large_gets_new_connections(
     monkeypatch.setattr(memory.ResidentMemory, "bytes", lambda _: held[0])
     monkeypatch.setattr(memory, "AGAIN_S", (0.0, 0.0))
     monkeypatch.setattr(memory, "MOST_OF_TIME", float("inf"))
+    monkeypatch.setattr(memory, "LONG_S", float("inf"))  # this process has many objects
 
     async def backend() -> int:
         async with pool.connection() as connection:
