@@ -246,15 +246,23 @@ async def test_a_large_temporary_thread_is_deleted_too(
 # --- how long others wait ------------------------------------------------------------------------
 
 
-async def p95_of_creates(theatre: Theatre, beside: asyncio.Task[Any] | None = None) -> float:
-    """Seconds; as long as something goes on beside, and at least 100 creates."""
+async def creates(
+    theatre: Theatre, beside: asyncio.Task[Any] | None = None, *, least: int
+) -> tuple[float, int]:
+    """Creates runs, as long as something goes on beside and at least so many.
+
+    Returns:
+        the p95 in seconds, and how many were over before what goes on beside was.
+    """
     took_s: list[float] = []
-    while len(took_s) < 100 or (beside is not None and not beside.done() and len(took_s) < 5000):
+    over_before = 0
+    while len(took_s) < least or (beside is not None and not beside.done() and len(took_s) < 5000):
         begun_s = time.monotonic()
         run = await theatre.create(f"other-{len(took_s)}")
         took_s.append(time.monotonic() - begun_s)
+        over_before += beside is not None and not beside.done()
         await theatre.finish(run.run_id)
-    return sorted(took_s)[int(len(took_s) * 0.95)]
+    return sorted(took_s)[int(len(took_s) * 0.95)], over_before
 
 
 async def grow(theatre: Theatre, run_id: str, name: str, mib: int) -> None:
@@ -266,14 +274,18 @@ async def grow(theatre: Theatre, run_id: str, name: str, mib: int) -> None:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("mib", [60, pytest.param(500, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("mib", "is_timed"), [(60, False), pytest.param(500, True, marks=pytest.mark.slow)]
+)
 async def test_beside_a_huge_thread_a_create_takes_at_most_twice_its_usual_time(
-    theatre: Theatre, mib: int, capsys: pytest.CaptureFixture[str]
+    theatre: Theatre, mib: int, is_timed: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """In the suite no time is compared, since other tests run beside it."""
+    least = 100 if is_timed else 1
     first = await theatre.create()
     await theatre.finish(first.run_id)
     await grow(theatre, first.run_id, "a", mib)
-    usual_s = await p95_of_creates(theatre)
+    usual_s, _ = await creates(theatre, least=least)
     second = await theatre.create(resumes=True)
     actor = await theatre.executed(second.run_id)
     await grow(theatre, second.run_id, "b", mib)
@@ -288,14 +300,17 @@ async def test_beside_a_huge_thread_a_create_takes_at_most_twice_its_usual_time(
         name = work.__name__
         begun_s = time.monotonic()
         task = asyncio.create_task(work)
-        beside_s = await p95_of_creates(theatre, task)
+        beside_s, over_before = await creates(theatre, task, least=least)
         await task
         with capsys.disabled():
             print(
                 f"\n{name} of {mib} MiB took {time.monotonic() - begun_s:.1f} s;"
-                f" p95 of a create {beside_s * 1000:.0f} ms, usual {usual_s * 1000:.0f} ms"
+                f" p95 of {over_before} creates {beside_s * 1000:.0f} ms,"
+                f" usual {usual_s * 1000:.0f} ms"
             )
+        # Who waits for all of the work is not over before it.
+        assert over_before >= 1
         # With slack for what else the machine does.
-        assert beside_s <= 2 * usual_s + 0.1
+        assert not is_timed or beside_s <= 2 * usual_s + 0.1
     assert len((await state(theatre.pool, "copy"))[0]) == mib
     assert await left_of(theatre.pool, "t") == {}
