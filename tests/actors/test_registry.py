@@ -141,12 +141,21 @@ class Theatre:
             raise result
         return result
 
-    async def ask(self, asked: RunRequest) -> CreatedRun | Exception:
+    async def ask(
+        self, asked: RunRequest, registry: Registry | None = None
+    ) -> CreatedRun | Exception:
+        (result,) = await self.ask_all([asked], registry)
+        return result
+
+    async def ask_all(
+        self, asked: list[RunRequest], registry: Registry | None = None
+    ) -> list[CreatedRun | Exception]:
         async with asyncio.timeout(BOUND_S):
             while True:
-                (result,) = await self.registry.create_many([asked])
-                if result is not None:  # else it is still being stored
-                    return result
+                results = await (registry or self.registry).create_many(asked)
+                done = [result for result in results if result is not None]
+                if len(done) == len(asked):  # else they are still being stored
+                    return done
 
     async def cancel(
         self, run_id: str, action: CancelAction = "interrupt", thread_id: str = "t"
@@ -355,7 +364,7 @@ async def test_a_chain_of_interrupts_executes_only_the_newest(theatre: Theatre) 
     first = await theatre.create()
     await theatre.executed(first.run_id)
     chain = [request("t", "interrupt") for _ in range(5)]
-    results = await bounded(theatre.registry.create_many(chain))
+    results = await theatre.ask_all(chain)
     assert all(isinstance(result, CreatedRun) for result in results)
     await theatre.finish(first.run_id, RunStatus.INTERRUPTED)
     await theatre.finish(chain[-1].run_id)
@@ -684,7 +693,7 @@ async def test_an_older_registry_cannot_write(theatre: Theatre) -> None:
     old = theatre.registry
     new = await theatre.open()
     with pytest.raises(Superseded):
-        await bounded(old.create_many([request()]))
+        await theatre.ask(request(), old)
     assert old.superseded
     assert not new.superseded
     assert await theatre.rows("SELECT 1 FROM greenroom.runs") == []

@@ -300,7 +300,7 @@ async def test_a_start_with_fewer_takes_everything_from_those_before(
         await later.open()
         for number, theatre in enumerate(older.theatres):
             with pytest.raises(Superseded):
-                await bounded(theatre.registry.create_many([request(older.thread(number))]))
+                await theatre.ask(request(older.thread(number)))
             assert theatre.registry.superseded
         assert {actor.name for actor in abandoned} <= set(older.cluster.killed)
         for run in runs:
