@@ -8,7 +8,7 @@ Ray's raylet waits for its agents, and ends when one of them ends. So the progra
 as long as the process that executes it.
 
 There is one for each process, so it imports little: without `json`, `pathlib` and `runpy` it takes
-half the time.
+a fifth to a third less.
 """
 
 from __future__ import annotations
