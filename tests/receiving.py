@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-BOUND_S = 20.0
+from tests.waiting import BOUND_S
 
 
 @dataclass

@@ -28,13 +28,14 @@ from greenroom.graph_check import GraphCheck, GraphReport
 from greenroom.graphs.configuration import Configuration, GraphSpec, PlacementSpec
 from greenroom.running import curl, exceeded
 from tests.serving import free_port
+from tests.waiting import BOUND_S
 
 ROOT = Path(__file__).parent.parent
-WAIT_S = 20
 
 SERVE = """
-import sys, time
+import faulthandler, sys, time
 from pathlib import Path
+faulthandler.dump_traceback_later({hangs_s})
 from greenroom import cli
 from greenroom.core.errors import Unavailable
 
@@ -87,9 +88,11 @@ def serve(project: Path) -> Iterator[Start]:
     def start(
         *options: str, start: str = "pass", stop: str = "pass", port: int | None = None
     ) -> subprocess.Popen[str]:
+        # A process that hangs writes where, before the test ends it.
+        code = SERVE.format(start=start, stop=stop, hangs_s=BOUND_S - 15)
         process = subprocess.Popen(
             [
-                *(sys.executable, "-c", SERVE.format(start=start, stop=stop), "serve"),
+                *(sys.executable, "-c", code, "serve"),
                 *("--port", str(port or free_port()), *options),
             ],
             cwd=project,
@@ -283,7 +286,7 @@ def test_serve_shows_its_banner_and_ends_everything_when_told_to(
     assert "/console" in banner
     assert "curl -N http://127.0.0.1:" in banner
     process.send_signal(number)
-    out, err = process.communicate(timeout=WAIT_S)
+    out, err = process.communicate(timeout=BOUND_S)
     assert process.returncode == 0
     assert "stopped" in out
     assert "Raising the curtain ..." in err
@@ -293,7 +296,7 @@ def test_ctrl_c_while_it_starts_stops_what_was_started(serve: Start) -> None:
     process = serve(start="print('starting', flush=True); time.sleep(600)")
     wait_for(process.stdout, "starting")
     process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=WAIT_S)
+    out, _ = process.communicate(timeout=BOUND_S)
     assert process.returncode == 0
     assert "stopped" in out
 
@@ -304,7 +307,7 @@ def test_a_second_ctrl_c_does_not_wait_for_the_stop(serve: Start) -> None:
     process.send_signal(signal.SIGINT)
     wait_for(process.stdout, "stopped")
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=WAIT_S)
+    process.communicate(timeout=BOUND_S)
     assert process.returncode == 128 + signal.SIGINT
 
 
@@ -323,7 +326,7 @@ def test_a_start_that_fails_says_one_sentence_and_leaves_nothing(
     serve: Start, start: str, sentence: str
 ) -> None:
     process = serve(start=start)
-    out, err = process.communicate(timeout=WAIT_S)
+    out, err = process.communicate(timeout=BOUND_S)
     assert process.returncode == 1
     assert "stopped" in out
     assert sentence in err.splitlines()[-1]
@@ -334,7 +337,7 @@ def test_a_graph_that_does_not_import_ends_the_start(serve: Start, project: Path
     (project / "broken.py").write_text("1 / 0\n")
     configure(project, agent="./broken.py:graph")
     process = serve()
-    out, err = process.communicate(timeout=WAIT_S)
+    out, err = process.communicate(timeout=BOUND_S)
     assert process.returncode == 1
     assert "stopped" in out
     assert "Graph 'agent'" in err.splitlines()[-1]
@@ -347,7 +350,7 @@ def test_a_graph_that_does_not_import_is_the_reason_and_not_what_followed_from_i
     (project / "broken.py").write_text("1 / 0\n")
     configure(project, agent="./broken.py:graph")
     process = serve(start="raise RuntimeError('an actor died')")
-    _, err = process.communicate(timeout=WAIT_S)
+    _, err = process.communicate(timeout=BOUND_S)
     assert "Graph 'agent'" in err.splitlines()[-1]
 
 
@@ -356,7 +359,7 @@ def test_a_port_in_use_ends_serve_before_anything_is_started(serve: Start) -> No
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         process = serve(port=taken.getsockname()[1])
-        out, err = process.communicate(timeout=WAIT_S)
+        out, err = process.communicate(timeout=BOUND_S)
     assert process.returncode == 1
     assert out == ""
     assert "in use" in err.splitlines()[-1]
@@ -368,7 +371,7 @@ def test_a_second_server_in_the_same_directory_is_refused_with_the_first_one_nam
     first = serve()
     wait_for(first.stdout, "Ctrl-C ends it")
     second = serve()
-    _, err = second.communicate(timeout=WAIT_S)
+    _, err = second.communicate(timeout=BOUND_S)
     assert second.returncode == 1
     assert f"process {first.pid}" in err.splitlines()[-1]
 
@@ -377,7 +380,7 @@ def test_a_directory_that_cannot_be_written_is_named_with_the_option(
     serve: Start, project: Path
 ) -> None:
     process = serve("--data-dir", str(project / "graphs.py" / "data"))
-    _, err = process.communicate(timeout=WAIT_S)
+    _, err = process.communicate(timeout=BOUND_S)
     assert process.returncode == 1
     assert "graphs.py/data cannot be written" in err.splitlines()[-1]
     assert "name another with --data-dir" in err.splitlines()[-1]
@@ -390,7 +393,7 @@ def test_stop_ends_the_server_of_the_directory(
     wait_for(process.stdout, "Ctrl-C ends it")
     assert run("stop", "--data-dir", str(project / ".greenroom")) == 0
     assert f"process {process.pid}) has ended" in capsys.readouterr().out
-    assert process.wait(WAIT_S) == 0
+    assert process.wait(BOUND_S) == 0
 
 
 def test_stop_does_not_touch_a_process_that_has_the_number_of_a_dead_server(
@@ -425,7 +428,7 @@ def test_a_proxy_that_a_killed_server_left_behind_is_ended_and_no_other(tmp_path
         wait_for(ours.stdout, "ready")
         wait_for(other.stdout, "ready")
         assert datadir.end_orphans(tmp_path / "ours") == [ours.pid]
-        assert ours.wait(WAIT_S) == -signal.SIGKILL
+        assert ours.wait(BOUND_S) == -signal.SIGKILL
         assert other.poll() is None
     finally:
         for process, folder in ((ours, ours_dir), (other, other_dir)):

@@ -7,7 +7,11 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-PATIENCE_S = 60.0
+BOUND_S = 60.0
+"""No test waits longer than this for what has to come; it does not say how soon that is.
+
+A machine may stand still for many seconds, and a test that fails then says nothing about the code.
+"""
 LESS_OFTEN = 16
 """A wait ends later than it could by one part in so many, at most."""
 
@@ -15,7 +19,7 @@ T = TypeVar("T")
 
 
 async def until(
-    found: Callable[[], Awaitable[T] | T], *, within_s: float = PATIENCE_S, every_s: float = 0.02
+    found: Callable[[], Awaitable[T] | T], *, within_s: float = BOUND_S, every_s: float = 0.02
 ) -> T:
     """Waits until a question has an answer that is true; returns it.
 
@@ -38,7 +42,7 @@ async def until(
 
 
 def until_without_loop(
-    found: Callable[[], T], *, within_s: float = PATIENCE_S, every_s: float = 0.01
+    found: Callable[[], T], *, within_s: float = BOUND_S, every_s: float = 0.01
 ) -> T:
     """The same as `until`, for a test that is no coroutine."""
     deadline_s = time.monotonic() + within_s

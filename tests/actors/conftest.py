@@ -9,8 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from actors.registry.actor import RegistryActor
-
-PATIENCE_S = 10.0
+from tests.waiting import BOUND_S
 
 
 @pytest.fixture(autouse=True)
@@ -22,7 +21,7 @@ async def nothing_goes_on(request: pytest.FixtureRequest) -> AsyncIterator[None]
         return
     left = asyncio.all_tasks() - {asyncio.current_task()}
     if left:
-        _, left = await asyncio.wait(left, timeout=PATIENCE_S)
+        _, left = await asyncio.wait(left, timeout=BOUND_S)
     assert not left, f"still running: {[task.get_coro() for task in left]}"
 
 

@@ -7,8 +7,7 @@ import asyncio
 import pytest
 
 from actors.registry.activity import FORGET_AFTER_S, KEPT, ThreadActivity
-
-BOUND_S = 30.0
+from tests.waiting import BOUND_S
 
 
 class Clock:

@@ -8,8 +8,7 @@ from datetime import UTC, timedelta
 import pytest
 
 from actors.common.clock import WALL_CLOCK
-
-BOUND_S = 30.0
+from tests.waiting import BOUND_S
 
 
 @pytest.mark.parametrize("late_s", [-5.0, 0.02])

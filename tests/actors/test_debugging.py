@@ -16,8 +16,8 @@ import pytest
 from actors.run import debugging
 from actors.run.debugging import MISSING, Debugging
 from greenroom.core.errors import ConfigurationError
+from tests.waiting import BOUND_S
 
-BOUND_S = 60.0
 PROGRAM = """
 import asyncio, sys, threading
 from actors.run.debugging import Debugging

@@ -12,8 +12,7 @@ import uvicorn.protocols.http.auto as chosen
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from actors.gateway import impatience
-
-BOUND_S = 20.0
+from tests.waiting import BOUND_S
 
 
 @asynccontextmanager

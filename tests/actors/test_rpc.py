@@ -27,8 +27,7 @@ from actors.calls.rpc import (
 from greenroom.core.errors import Conflict, GreenroomError, Unavailable
 from greenroom.core.runs import LARGE
 from tests.run_records import request_of
-
-BOUND_S = 30.0
+from tests.waiting import BOUND_S
 
 
 class _Unpicklable(GreenroomError):

@@ -18,8 +18,8 @@ from actors.gateway.machines import Machines
 from actors.gateway.stacks import stacks
 from actors.registry.executed_runs import Executed
 from greenroom.core.errors import Unavailable, Unreachable
+from tests.waiting import BOUND_S
 
-BOUND_S = 60.0
 FRAME = {"file": "g.py", "line": 1, "function": "f", "source": "pass"}
 
 

@@ -24,8 +24,7 @@ from greenroom.persistence.journal import Journal
 from greenroom.persistence.logged_runs import LoggedRun, LoggedRuns, OpenedLog
 from tests.actors.doubles import until
 from tests.actors.test_journal import new_journal, request
-
-BOUND_S = 30.0
+from tests.waiting import BOUND_S
 
 
 @pytest.fixture

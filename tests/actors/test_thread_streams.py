@@ -13,8 +13,7 @@ from greenroom.core.events import LIVE
 from greenroom.core.runs import Batch
 from greenroom.persistence.thread_runs import BegunRun
 from tests.actors.doubles import until
-
-BOUND_S = 30.0
+from tests.waiting import BOUND_S
 
 
 def begun(run_id: str, at: int, *, over: bool = False) -> BegunRun:

@@ -25,8 +25,8 @@ from greenroom.core.identity import system_assistant_id
 from tests.receiving import receiving
 from tests.reliability.witness import process_of
 from tests.serving import Served
+from tests.waiting import BOUND_S
 
-BOUND_S = 60.0
 TOKENS = "tok0 tok1 tok2 tok3 tok4 "
 WORDS = "".join(f"tok{number} " for number in range(10))
 

@@ -19,10 +19,9 @@ from mcp import ClientSession, McpError, types
 from mcp.client.streamable_http import streamable_http_client
 
 from tests.serving import Served
-from tests.waiting import until
+from tests.waiting import BOUND_S, until
 
 MOUNTS = ("", "/api")
-BOUND_S = 60.0
 LONG = {"steps": 600, "delay": 0.1}
 QUESTION = {"messages": "hi", "n_tokens": 2, "delay": 0.0}
 

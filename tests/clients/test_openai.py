@@ -15,7 +15,7 @@ import pytest
 from tests.later import Later
 from tests.reliability.witness import process_of
 from tests.serving import Served
-from tests.waiting import until
+from tests.waiting import BOUND_S, until
 
 if TYPE_CHECKING:
     import openai
@@ -24,7 +24,6 @@ else:
     openai = Later("openai")
 
 MOUNTS = ("", "/api")
-BOUND_S = 60.0
 TOKENS = "tok0 tok1 tok2 tok3 tok4 "
 WORDS = "".join(f"tok{number} " for number in range(10))
 TALKATIVE = "talkative"

@@ -6,8 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 from greenroom.core.batching import Batcher
-
-BOUND_S = 30.0
+from tests.waiting import BOUND_S
 
 
 class Gate:

@@ -9,6 +9,7 @@ import pytest
 
 from greenroom.core import waiting
 from greenroom.core.waiting import cancelled, growing_pauses, happens_within
+from tests.waiting import BOUND_S
 
 
 async def test_what_has_happened_is_seen_without_any_time() -> None:
@@ -25,7 +26,7 @@ async def test_what_happens_in_time_is_waited_for() -> None:
     waiting = asyncio.create_task(happens_within(60, event.wait()))
     await asyncio.sleep(0)
     event.set()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(BOUND_S):
         assert await waiting
 
 
@@ -60,7 +61,7 @@ async def test_who_loses_a_cancel_is_cancelled_again(monkeypatch: pytest.MonkeyP
 
     tasks = [asyncio.create_task(work())]
     await asyncio.sleep(0)
-    await asyncio.wait_for(cancelled(tasks), 30)
+    await asyncio.wait_for(cancelled(tasks), BOUND_S)
     assert lost == 3
     assert tasks[0].cancelled()
     await cancelled([])

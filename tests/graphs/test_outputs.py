@@ -25,6 +25,7 @@ from tests.graphs.graph_driver import (
     run,
     run_until_death,
 )
+from tests.waiting import BOUND_S
 
 KEYS = b'["a","b"]'
 WHOLE = {"a": 1, "secret": "s2", "seen": ["a"], "b": None}
@@ -200,7 +201,7 @@ async def test_the_state_after_a_cancel_has_both_forms() -> None:
     loaded, saver = given(builder.compile()), InMemorySaver()
     todo = order(input={"a": 1}, durability="sync")
     task = asyncio.create_task(run(loaded, todo, saver))
-    await asyncio.wait_for(reached.wait(), 30)
+    await asyncio.wait_for(reached.wait(), BOUND_S)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

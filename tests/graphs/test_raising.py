@@ -28,8 +28,7 @@ from greenroom.graphs.execution import execute, state_after
 from greenroom.graphs.factories import Factory
 from greenroom.graphs.loading import LoadedGraph
 from tests.graphs.graph_driver import Driven, given, order, run
-
-BOUND_S = 20.0
+from tests.waiting import BOUND_S
 
 
 class Own(BaseException):

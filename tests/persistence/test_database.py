@@ -34,8 +34,7 @@ from greenroom.persistence.embedded import start_embedded, watchdog
 from greenroom.persistence.fenced_saver import FencedSaver
 from greenroom.persistence.migrations import migrate
 from greenroom.persistence.records import PostgresRecords
-
-BOUND_S = 20.0
+from tests.waiting import BOUND_S
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from greenroom.persistence import journal, migrations
 from greenroom.persistence.database import open_pool
 from greenroom.persistence.journal import Journal, Write
 from greenroom.persistence.migrations import FILES, LOCK, finish, is_alone, is_finished, migrate
+from tests.waiting import BOUND_S
 
-BOUND_S = 60.0
 FROZEN = {
     1: "a3f75203",
     2: "88d5217a",

@@ -21,8 +21,7 @@ from greenroom.persistence.embedded import Embedded
 from greenroom.persistence.migrations import migrate
 from greenroom.persistence.records import PostgresRecords
 from greenroom.persistence.store import Store
-
-BOUND_S = 30.0
+from tests.waiting import BOUND_S
 
 
 @pytest.fixture

@@ -16,12 +16,11 @@ from tests.reliability.test_registries import database_of
 from tests.reliability.test_run_deaths import begin, thread
 from tests.reliability.witness import Effects, Seen, is_warm, process_of, view_into
 from tests.serving import Served
-from tests.waiting import until
+from tests.waiting import BOUND_S, until
 
 SUITE_S = 4.0
 LONG_S = 70.0
 """Longer than two transactions of the registry may take."""
-BOUND_S = 60.0
 
 
 @asynccontextmanager

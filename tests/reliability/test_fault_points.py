@@ -12,10 +12,9 @@ import pytest
 
 from tests.reliability.stage import Stage
 from tests.reliability.witness import Effects, Seen, is_warm, process_of, view_into
-from tests.waiting import until
+from tests.waiting import BOUND_S, until
 
 KEPT = {"stream_resumable": True, "stream_mode": ["updates", "values", "custom"]}
-BOUND_S = 60.0
 
 
 def some(*places: str, slow: str) -> list[Any]:

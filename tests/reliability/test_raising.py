@@ -14,7 +14,8 @@ import httpx
 import pytest
 from langgraph_sdk.client import LangGraphClient
 
-BOUND_S = 60.0
+from tests.waiting import BOUND_S
+
 SLEEP_S = 3.0
 
 TOLD = {

@@ -13,9 +13,8 @@ from tests.reliability.mortal_graphs import told
 from tests.reliability.test_run_deaths import thread
 from tests.reliability.witness import is_warm, process_titled
 from tests.serving import Served
-from tests.waiting import until
+from tests.waiting import BOUND_S, until
 
-BOUND_S = 60.0
 UPDATE = {"values": {"log": ["x"]}, "as_node": "step"}
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-BOUND_S = 20.0
+from tests.waiting import BOUND_S
 
 
 async def start(http: httpx.AsyncClient, thread: str, assistant: str, **body: Any) -> str:

@@ -13,8 +13,7 @@ from langgraph_sdk.client import LangGraphClient
 
 from tests.receiving import Receiver, receiving
 from tests.serving import Served
-
-BOUND_S = 20.0
+from tests.waiting import BOUND_S
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ import httpx
 import pytest
 
 from tests.serving import Served, serving
+from tests.waiting import BOUND_S
 
-BOUND_S = 60.0
 GRAPH = """
 import asyncio
 import os

@@ -25,13 +25,12 @@ from greenroom.persistence.embedded import start_embedded
 from tests.server.test_deaths import process_of
 from tests.server.test_metrics import samples
 from tests.serving import Served, serving
-from tests.waiting import until
+from tests.waiting import BOUND_S, until
 
 SHARDS = 4
 SLOW = {"steps": 20, "delay": 0.1}
 LONG = {"steps": 600, "delay": 0.1}
 """Does not end before it is cancelled, however long others take to ask."""
-BOUND_S = 60.0
 KEYS = "test:" + base64.b64encode(b"k" * 32).decode()
 SECRET = "s3cret-of-a-client"
 """What is given to the server everywhere, and must be nowhere in its database."""

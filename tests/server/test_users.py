@@ -17,9 +17,7 @@ from langgraph_sdk.client import LangGraphClient
 from langgraph_sdk.errors import APIStatusError
 
 from tests.serving import Served
-from tests.waiting import until
-
-BOUND_S = 30.0
+from tests.waiting import BOUND_S, until
 
 
 def sdk(server: Served, who: str, mount: str = "") -> LangGraphClient:
