@@ -6,13 +6,12 @@ The edge holds no state, runs no graph and depends on neither Ray nor PostgreSQL
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Scope
 
 from greenroom import tracing
@@ -60,12 +59,12 @@ from greenroom.http.mounting import Mounted
 from greenroom.http.openai import routes as openai
 from greenroom.http.openai.errors import OpenAiErrors
 from greenroom.http.settings import HttpSettings
+from greenroom.http.table import RouteTable
 from greenroom.http.usage import CallerUsage
 from greenroom.sealing import UNSEALED, Sealing
 from greenroom.wire.dialects import DIALECTS
 
 PARTS: tuple[tuple[str, Any], ...] = (
-    # Routes are tried in order, so the most frequent ones come first.
     ("runs", runs),
     ("runs", inputs),
     ("runs", attaching),
@@ -128,8 +127,9 @@ def create_app(
     switches = {"openai": settings.openai, "ui": settings.console}
     off = rules.disabled | {name for name, is_on in switches.items() if not is_on}
     has_no_meta = "meta" in rules.disabled
+    table = _table(off)
     app = FastAPI(
-        routes=_routes(off),
+        routes=[table],
         title="Greenroom",
         description="LangGraph graphs as Ray actors, behind the LangGraph Platform HTTP/SSE API.",
         version=system.package_version("greenroom"),
@@ -153,32 +153,18 @@ def create_app(
         sealing=sealing,
     )
     errors.install(app)
-    documents.install(app, custom, authenticator.openapi if authenticator is not None else None)
+    documents.install(
+        app, table.routes, custom, authenticator.openapi if authenticator is not None else None
+    )
     for layer in reversed(_layers(app, rules, custom, authenticator)):
         app.add_middleware(layer.cls, *layer.args, **layer.kwargs)
     return app
 
 
-def _routes(off: Collection[str]) -> list[BaseRoute]:
-    """Returns the routes of all parts but those that are off, of all dialects."""
-    return [
-        route
-        for dialect in DIALECTS
-        for name, part in PARTS
-        if name not in off
-        for route in _routes_of(part, dialect.prefix)
-    ]
-
-
-@cache
-def _routes_of(part: Any, prefix: str) -> tuple[BaseRoute, ...]:
-    """Returns the routes of a part, which all applications of a process share.
-
-    FastAPI makes what a route needs at its first request: 40 ms for those of all parts.
-    """
-    included = APIRouter()
-    included.include_router(part.router, prefix=prefix)
-    return tuple(included.routes)
+def _table(off: Collection[str]) -> RouteTable:
+    """Returns the routes of all parts but those that are off, on all mounts."""
+    parts = [part for name, part in PARTS if name not in off]
+    return RouteTable({dialect.prefix: parts for dialect in DIALECTS})
 
 
 def _layers(

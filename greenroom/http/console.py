@@ -26,6 +26,7 @@ from starlette.responses import Response
 
 from greenroom.core.errors import NotFound
 from greenroom.http.edge import dialect_of
+from greenroom.http.mounting import path_within
 
 router = APIRouter(tags=["Console"], include_in_schema=False)
 
@@ -125,8 +126,7 @@ def _page(assets: Assets, up: str) -> Asset:
 
 def _up(request: Request) -> str:
     """Returns the relative address of the folder that ``console`` is in, such as ``../``."""
-    path: str = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
-    within = path.removeprefix(dialect_of(request).prefix)
+    within = path_within(request.scope).removeprefix(dialect_of(request).prefix)
     return "../" * (within.count("/") - 1) or "./"
 
 

@@ -32,7 +32,7 @@ from greenroom.core.errors import ConfigurationError
 from greenroom.core.waiting import cancelled
 from greenroom.http.edge import Connections
 from greenroom.http.gates import is_public
-from greenroom.http.mounting import INSIDE, OWN
+from greenroom.http.mounting import INSIDE, OWN, path_within
 
 log = logging.getLogger(__name__)
 
@@ -175,7 +175,7 @@ class CustomApp:
 
     def has(self, scope: Scope) -> bool:
         """Whether a route of the application answers a request, by its path and its method."""
-        path: str = scope["path"].removeprefix(scope.get("root_path", ""))
+        path = path_within(scope)
         if path in OURS:
             return False
         return any(route.matches(scope)[0] is Match.FULL for route in self.app.routes)

@@ -3,13 +3,14 @@ the bodies that it accepts and its answers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
+from starlette.routing import BaseRoute
 
 from greenroom.http.custom import CustomApp, merged
 from greenroom.http.parameters import MAX_KEY
@@ -112,19 +113,23 @@ def _success(status: int, answer: Any, headers: tuple[str, ...], stream: bool) -
 
 
 def install(
-    app: FastAPI, custom: CustomApp | None = None, security: Mapping[str, Any] | None = None
+    app: FastAPI,
+    routes: Sequence[BaseRoute],
+    custom: CustomApp | None = None,
+    security: Mapping[str, Any] | None = None,
 ) -> None:
     """Adds the request bodies, which FastAPI does not see, to ``/openapi.json``, and the routes of
     a custom application.
 
     Args:
+        routes: what is described.
         security: ``auth.openapi`` of `langgraph.json`: ``securitySchemes``, ``security``, and
             ``paths``, which have operations with a ``security`` of their own.
     """
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            schema = _schema(app)
+            schema = _schema(app, routes)
             schema = schema if custom is None else merged(schema, custom)
             app.openapi_schema = _secured(schema, security or {})
         return app.openapi_schema
@@ -146,9 +151,9 @@ def _secured(schema: dict[str, Any], security: Mapping[str, Any]) -> dict[str, A
     return schema
 
 
-def _schema(app: FastAPI) -> dict[str, Any]:
+def _schema(app: FastAPI, routes: Sequence[BaseRoute]) -> dict[str, Any]:
     schema = get_openapi(
-        title=app.title, version=app.version, description=app.description, routes=app.routes
+        title=app.title, version=app.version, description=app.description, routes=routes
     )
     models = (*BODIES, *ASSISTANT_BODIES, *STORE_BODIES, *RPC_BODIES, *OPENAI_BODIES, *LOG_BODIES)
     _, bodies = models_json_schema([(m, "validation") for m in models], ref_template=_REF)

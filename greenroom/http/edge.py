@@ -18,6 +18,7 @@ from greenroom.core.records import Records
 from greenroom.core.scopes import SERVER
 from greenroom.core.store import StoreSpec
 from greenroom.core.webhook_rules import UrlPolicy
+from greenroom.http.mounting import path_within
 from greenroom.http.settings import HttpSettings
 from greenroom.http.usage import CallerUsage
 from greenroom.sealing import UNSEALED, Sealing
@@ -132,9 +133,7 @@ def edge_of(request: HTTPConnection) -> Edge:
 
 def dialect_of(request: HTTPConnection) -> Dialect:
     """Returns the dialect of the request's mount."""
-    scope = request.scope
-    path: str = scope["path"].removeprefix(scope.get("root_path", ""))
-    return GATEWAY if path.startswith("/api/") else PLATFORM
+    return GATEWAY if path_within(request.scope).startswith("/api/") else PLATFORM
 
 
 def base_url(request: Request) -> str:

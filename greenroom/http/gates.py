@@ -23,6 +23,7 @@ from greenroom.core.access import Authenticator, Value
 from greenroom.core.errors import RUN_NOT_FOUND, GreenroomError, NotFound, Refused
 from greenroom.core.ports import JsonObject
 from greenroom.http.edge import EDGE, Edge, dialect_of
+from greenroom.http.mounting import path_within
 from greenroom.http.parameters import is_uuid
 from greenroom.wire.encoding import is_object, loads
 from greenroom.wire.models import RunCreate
@@ -110,7 +111,7 @@ def is_public(scope: Scope) -> bool:
     """Whether a request is for one of `OPEN_PATHS`."""
     if scope["type"] != "http":
         return False
-    path: str = scope["path"].removeprefix(scope.get("root_path", ""))
+    path = path_within(scope)
     prefix = dialect_of(Request(scope)).prefix
     asked = path.removeprefix(prefix) or "/"
     # The console's files hold no data; what it shows, it asks the API for.

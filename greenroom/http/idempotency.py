@@ -17,6 +17,7 @@ from greenroom.core.errors import Conflict, GreenroomError, InvalidRequest
 from greenroom.core.idempotency import OnceKey, Reservation
 from greenroom.http.bodies import IDEMPOTENCY_KEY, body_digest
 from greenroom.http.edge import dialect_of, edge_of
+from greenroom.http.mounting import path_within
 from greenroom.http.parameters import MAX_KEY, new_id, new_run_id
 
 _TRIES = 10
@@ -165,6 +166,5 @@ def _own(identity: str, key: str) -> str:
 
 def _digest(request: Request) -> bytes:
     """Returns the digest of a request: its path, the same on both mounts, and its body."""
-    path: str = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
-    path = path.removeprefix(dialect_of(request).prefix).rstrip("/")
+    path = path_within(request.scope).removeprefix(dialect_of(request).prefix).rstrip("/")
     return hashlib.sha256(path.encode() + b"\0" + body_digest(request)).digest()

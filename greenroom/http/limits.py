@@ -22,6 +22,7 @@ from greenroom.core.errors import GreenroomError, TooManyRequests
 from greenroom.core.limits import CallerKind
 from greenroom.core.runs import RunRequest
 from greenroom.http.edge import Edge
+from greenroom.http.mounting import path_within
 from greenroom.http.usage import CallerUsage
 
 _CREDENTIALS = ("authorization", "x-api-key")
@@ -47,8 +48,8 @@ class LimitedCallers:
         self._edge = edge
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        path: str = scope.get("path", "").removeprefix(scope.get("root_path", ""))
-        if scope["type"] not in ("http", "websocket") or path in _HEALTH:
+        path = path_within(scope) if scope["type"] in ("http", "websocket") else None
+        if path is None or path in _HEALTH:
             await self._app(scope, receive, send)
             return
         edge = self._edge()

@@ -15,6 +15,11 @@ INSIDE = "greenroom.inside"
 """The key of the scope of a request that code of this process has made; no client can set it."""
 
 
+def path_within(scope: Scope) -> str:
+    """Returns the path of a request without the prefix."""
+    return scope["path"].removeprefix(scope.get("root_path", ""))
+
+
 class Mounted:
     """The outermost middleware of a server with a prefix.
 
@@ -34,7 +39,7 @@ class Mounted:
             await self._app(scope, receive, send)
             return
         root: str = scope.get("root_path", "")
-        path: str = scope["path"].removeprefix(root)
+        path = path_within(scope)
         if path.startswith(f"{self._prefix}/"):
             await self._app({**scope, "root_path": root + self._prefix}, receive, self._sent(send))
         elif path in AT_THE_ROOT:

@@ -17,6 +17,7 @@ from greenroom.core.errors import GreenroomError, InvalidRequest, NotFound
 from greenroom.core.ports import JsonObject
 from greenroom.core.runs import Outcome, RunStatus
 from greenroom.http.answering import json
+from greenroom.http.mounting import path_within
 from greenroom.wire.encoding import dumps, is_object, loads
 
 log = logging.getLogger(__name__)
@@ -57,11 +58,6 @@ class OpenAiRoute(APIRoute):
         return answered
 
 
-def _path(scope: Scope) -> str:
-    """The path below the prefix of the server."""
-    return scope["path"].removeprefix(scope.get("root_path", ""))
-
-
 class OpenAiErrors:
     """A middleware that gives OpenAI's shape to the other errors below ``/v1``: those of limits and
     authentication, those for unknown paths and methods, and unforeseen ones."""
@@ -70,7 +66,7 @@ class OpenAiErrors:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not _PATHS.match(_path(scope)):
+        if scope["type"] != "http" or not _PATHS.match(path_within(scope)):
             await self._app(scope, receive, send)
             return
         start: Message | None = None
