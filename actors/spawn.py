@@ -12,12 +12,12 @@ from typing import Any
 
 import ray
 
-from actors.calls import ray_internals
 from actors.calls.directory import Handles
 from actors.common.placement import PoolSpec
 from actors.common.setup import InspectorSetup
 from actors.forking.threads import follow_environment
 from greenroom.core.units import MIB
+from greenroom.late_imports import import_less
 from greenroom.machine import give_way
 
 RUN_GROUPS = {
@@ -143,7 +143,7 @@ def _shell(title: str, make: Callable[[Any], Any]) -> Any:
 
     def fill(self: Any, setup: Any) -> None:
         give_way()
-        ray_internals.leave_out_command_line_of_httpx()
+        import_less()
         follow_environment()
         self.inside = make(setup)
 

@@ -24,6 +24,7 @@ from typing import Any, Self, cast
 from greenroom.core.errors import ConfigurationError
 from greenroom.graphs.configuration import Configuration, read_configuration
 from greenroom.graphs.store_section import EMBED
+from greenroom.late_imports import import_less
 
 AUTH = "auth.path"
 APP = "http.app"
@@ -217,6 +218,7 @@ def _from_json(message: dict[str, Any]) -> GraphReport:
 def _check(order: dict[str, Any]) -> None:
     """The child process: writes one line of JSON before and after each graph."""
     gc.disable()  # it imports and ends
+    import_less()
     threading.Thread(target=_end_with, args=(os.dup(0),), name="parent", daemon=True).start()
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     # Modules print; the pipe is for reports only, so what they print goes to standard error.

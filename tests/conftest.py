@@ -20,12 +20,16 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from greenroom.late_imports import import_less
 from greenroom.machine import NICENESS
 from tests.one_server import FOLDERS, write_everything
 from tests.serving import Served, serving
 from tests.spreading import ByGroup, is_last
 
 pytest_plugins = ("tests.databases", "tests.programs")
+
+# As the processes that execute graphs do.
+import_less()
 
 # How long an example takes says how busy the machine is, and nothing about the code.
 settings.register_profile("untimed", deadline=None)

@@ -68,6 +68,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "greenroom.settings",
         "greenroom.logs",
         "greenroom.environment",
+        "greenroom.late_imports",
         "greenroom.machine",
         "greenroom.schedules",
         "greenroom.tracing",
@@ -98,6 +99,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "greenroom.settings",
     ),
     "greenroom.haproxy_wrapper": (),
+    "greenroom.late_imports": (),
     "greenroom.machine": ("greenroom.core",),
 }
 """What of ours each layer may import; modules that stand in no layer compose them."""

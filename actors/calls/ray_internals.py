@@ -13,11 +13,10 @@ from __future__ import annotations
 
 import inspect
 import os
-import sys
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import ray
 import ray._private.node
@@ -297,13 +296,3 @@ class _Closed(list[str]):
 
     def extend(self, iterable: Iterable[str], /) -> None:
         pass
-
-
-def leave_out_command_line_of_httpx() -> None:
-    """Keeps httpx from loading its command line in this process. Call it before httpx is imported.
-
-    LangGraph imports httpx, and httpx imports its command line where rich is installed, which costs
-    4 MiB and 0.1 s. Without it ``httpx.main`` only reports that it is missing. (The name is private
-    to httpx; the function is here because an actor calls it at its start.)
-    """
-    sys.modules.setdefault("httpx._main", cast(Any, None))

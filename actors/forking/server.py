@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from actors.forking.program import FORKED, TAKEN, execute, program_of_ray
+from greenroom.late_imports import import_less
 from greenroom.machine import own_threads
 
 READY = b"ready\n"
@@ -284,8 +285,7 @@ def main(arguments: list[str]) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the forks
     gc.disable()
-    # As in each actor: httpx then does not load its command line.
-    sys.modules.setdefault("httpx._main", None)  # pyright: ignore[reportArgumentType]
+    import_less()
     sys.path[0] = str(Path(program_of_ray()).parent)  # as where Ray's program is executed
     forks = Forks(with_serve="--without-serve" not in arguments)
     import_modules(BEFORE_RAY)

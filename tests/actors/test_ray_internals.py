@@ -153,19 +153,6 @@ def run(code: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_httpx_works_without_its_command_line() -> None:
-    """Else every actor loads it: 4 MiB and a tenth of a second; or httpx does not load at all."""
-    run(
-        "import sys\n"
-        "from actors.calls import ray_internals\n"
-        "assert 'httpx' not in sys.modules\n"
-        "ray_internals.leave_out_command_line_of_httpx()\n"
-        "import httpx\n"
-        "httpx.AsyncClient()\n"
-        "assert sys.modules['httpx._main'] is None\n"
-    )
-
-
 def test_a_handle_of_serve_may_have_a_loop_of_its_own() -> None:
     """Else a `ServeChatModel` is bound to the loop that used it first (`greenroom.models`)."""
     run(
