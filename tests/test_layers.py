@@ -107,7 +107,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
 COMPOSITION = {
     "actors.server.server",
     "actors.gateway.custom_app",
-    "actors.gateway.deployment",
+    "actors.gateway.replica",
     "actors.setups",
 }
 """Modules of `actors` that put the two siblings together: they may import http."""

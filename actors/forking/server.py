@@ -72,6 +72,7 @@ WITH_SERVE = (
     "ray.serve._private.proxy",
     "ray.serve._private.replica",
     "actors.gateway.deployment",
+    "actors.gateway.replica",
     "greenroom.http.app",
 )
 """The modules of Serve's processes. They are left to those processes where a project has
