@@ -338,6 +338,7 @@ async def test_the_report_of_a_stateless_run_is_heard_although_its_registry_died
     faults.planned["ended"] = 1
     said = report(actor, run.run_id)
     assert await bounded(theatre.registry.finished_many([said])) == [None]
+    await until(lambda: theatre.registry.broken)
     actor.current.pop(run.run_id)
     await theatre.restart()
     assert await theatre.over(run.run_id) == "success"

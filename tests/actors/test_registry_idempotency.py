@@ -79,6 +79,7 @@ async def test_a_registry_that_dies_during_the_create_makes_one_run(
     asked = asked_with(await reserved(theatre))
     faults.planned[place] = 1
     await theatre.registry.create_many([asked])
+    await until(lambda: faults.reached)
     await theatre.restart()
     assert isinstance(await theatre.ask(asked), CreatedRun)
     assert await runs(theatre) == await made(theatre) == [asked.run_id]
