@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -11,25 +10,17 @@ import pytest
 
 from greenroom import late_imports
 from greenroom.late_imports import import_less
+from tests.fresh import run
 from tests.waiting import BOUND_S
 
-ROOT = Path(__file__).parent.parent
-
-
-def run(code: str) -> None:
-    """Executes a program that has called `import_less`."""
-    code = f"import sys\nfrom greenroom.late_imports import import_less\nimport_less()\n{code}"
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, timeout=BOUND_S, check=False
-    )
-    assert done.returncode == 0, done.stderr
+LESS = "import sys\nfrom greenroom.late_imports import import_less\nimport_less()\n"
 
 
 def test_langgraph_is_imported_without_it_and_langsmith_works() -> None:
     """Else every process that executes graphs takes a quarter longer to start; or fails."""
+    pytest.importorskip("langsmith.types.run_select_field", reason="this langsmith has no types")
     run(
-        "import langgraph.graph, langchain_core.messages, langsmith\n"
+        f"{LESS}import langgraph.graph, langchain_core.messages, langsmith\n"
         "assert 'langsmith.client' in sys.modules\n"
         "assert 'langsmith.types.run_select_field' in sys.modules\n"
         "assert 'langsmith.types.run' not in sys.modules\n"
@@ -44,7 +35,7 @@ def test_langgraph_is_imported_without_it_and_langsmith_works() -> None:
 
 def test_httpx_works_without_its_command_line() -> None:
     """Else every process loads it: 4 MiB and a tenth of a second; or httpx does not load at all."""
-    run("import httpx\nhttpx.AsyncClient()\nassert sys.modules['httpx._main'] is None\n")
+    run(f"{LESS}import httpx\nhttpx.AsyncClient()\nassert sys.modules['httpx._main'] is None\n")
 
 
 @pytest.fixture

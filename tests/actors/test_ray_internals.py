@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,6 +23,7 @@ from ray.core.generated.autoscaler_pb2 import GetClusterStatusReply
 from actors.calls import cluster, ray_internals
 from actors.common.placement import Node, Refused
 from actors.forking.program import MINIMAL, program_of_ray
+from tests.fresh import run
 
 ROOT = Path(__file__).parents[2]
 
@@ -138,19 +138,6 @@ def test_an_agent_that_finds_no_dashboard_asks_for_ever() -> None:
         "assert 'while True' in asking\n"
         "assert 'ray_constants.DASHBOARD_ADDRESS' in asking\n"
     )
-
-
-def run(code: str) -> None:
-    """Runs code in a process of its own: what it imports is not there yet, and warns."""
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
 
 
 def test_a_handle_of_serve_may_have_a_loop_of_its_own() -> None:
