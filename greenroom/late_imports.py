@@ -78,8 +78,8 @@ class _Late(ModuleType):
             if loader is not None:
                 try:
                     loader.exec_module(self)
-                except BaseException:
-                    self.__dict__[_LOADER] = loader  # whoever asks next hears of it too
+                except BaseException:  # of any kind: whoever asks next hears of it too
+                    self.__dict__[_LOADER] = loader
                     raise
             if name in self.__dict__:
                 return self.__dict__[name]

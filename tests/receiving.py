@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.waiting import BOUND_S
+BOUND_S = 20.0
 
 
 @dataclass

@@ -23,7 +23,6 @@ from greenroom.cli import app
 from greenroom.graphs.configuration import OURS, PlacementSpec, parse_configuration
 from greenroom.settings import Settings, variable
 from tests.conftest import FIRST, GROUPS
-from tests.waiting import BOUND_S
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -183,7 +182,7 @@ def test_every_make_target_is_phony_and_explained() -> None:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=BOUND_S,
+        timeout=30,
         check=True,
     ).stdout
     assert set(re.findall(r"^  make ([a-z-]+) ", help_text, re.MULTILINE)) == targets()
@@ -302,7 +301,7 @@ def test_the_command_is_installed_under_the_name_that_the_documentation_uses() -
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=BOUND_S,
+        timeout=30,
         check=True,
     ).stdout
     assert "serve" in shown

@@ -33,9 +33,9 @@ from greenroom.persistence.embedded import watchdog
 from greenroom.running import few_connections
 from greenroom.settings import Settings
 from tests.test_layers import modules
-from tests.waiting import BOUND_S
 
 ROOT = Path(__file__).parent.parent
+BOUND_S = 20.0
 
 LINUX_ALONE = (
     *("/proc", "prctl", "pidfd_open", "sched_getaffinity", "sched_setaffinity", "epoll"),

@@ -15,7 +15,7 @@ from greenroom.core.errors import ConfigurationError
 from greenroom.graphs.configuration import Configuration, read_configuration
 from greenroom.reloading import ProjectFilter, TakingUp, reloading
 from greenroom.settings import Settings
-from tests.waiting import BOUND_S
+from tests.actors.doubles import BOUND_S
 
 GRAPH = """
 from typing_extensions import TypedDict

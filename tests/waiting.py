@@ -8,9 +8,10 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 BOUND_S = 60.0
-"""No test waits longer than this for what has to come; it does not say how soon that is.
+"""How long a test waits for a server or another process; it does not say how soon that comes.
 
-A machine may stand still for many seconds, and a test that fails then says nothing about the code.
+Tests without a server have shorter bounds of their own: the code falls back to something after 30 s
+here and there, and a test would not notice that only this has helped.
 """
 LESS_OFTEN = 16
 """A wait ends later than it could by one part in so many, at most."""

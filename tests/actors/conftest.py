@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from actors.registry.actor import RegistryActor
-from tests.waiting import BOUND_S
+
+PATIENCE_S = 10.0
 
 
 @pytest.fixture(autouse=True)
@@ -21,7 +22,7 @@ async def nothing_goes_on(request: pytest.FixtureRequest) -> AsyncIterator[None]
         return
     left = asyncio.all_tasks() - {asyncio.current_task()}
     if left:
-        _, left = await asyncio.wait(left, timeout=BOUND_S)
+        _, left = await asyncio.wait(left, timeout=PATIENCE_S)
     assert not left, f"still running: {[task.get_coro() for task in left]}"
 
 

@@ -24,8 +24,8 @@ from actors.common.placement import ClusterView, Node, PoolSpec
 from actors.common.setup import InspectorSetup, RegistrySetup
 from greenroom.core.errors import Unreachable
 from greenroom.core.runs import RunOrder, Settled
-from tests.waiting import BOUND_S
 
+BOUND_S = 30.0
 PLACE = ActorProcess(pid=4711, host="h", node="n", table="t", since_s=1_000_000_000.0)
 
 

@@ -7,7 +7,8 @@ import asyncio
 import pytest
 
 from actors.registry.activity import FORGET_AFTER_S, KEPT, ThreadActivity
-from tests.waiting import BOUND_S
+
+BOUND_S = 30.0
 
 
 class Clock:

@@ -24,7 +24,7 @@ from greenroom.core.scopes import SERVER
 from greenroom.core.sharding import Shard
 from greenroom.persistence import assistant_deletions
 from greenroom.persistence.records import PostgresRecords
-from tests.actors.doubles import FakeHandles, until
+from tests.actors.doubles import BOUND_S, FakeHandles, until
 from tests.actors.test_registry import (
     Theatre,
     bounded,
@@ -33,7 +33,6 @@ from tests.actors.test_registry import (
     strict,  # noqa: F401
     theatre,  # noqa: F401
 )
-from tests.waiting import BOUND_S
 
 # ruff: noqa: F811 - fixtures are named as arguments
 

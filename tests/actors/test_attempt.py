@@ -27,10 +27,9 @@ from greenroom.graphs.loading import LoadedGraph
 from greenroom.persistence.run_inputs import ForAttempt
 from greenroom.persistence.saving import LARGE
 from greenroom.wire.requests import LOG_MODES
-from tests.actors.doubles import until
+from tests.actors.doubles import BOUND_S, until
 from tests.graphs.probe_graphs import FakeStreamingModel
 from tests.run_records import order_of
-from tests.waiting import BOUND_S
 
 
 class State(TypedDict, total=False):

@@ -35,8 +35,7 @@ from actors.registry.actor import RegistryActor
 from actors.run.actor import RunActor
 from actors.spawn import INSPECTOR_GROUPS, RUN_GROUPS
 from greenroom.core.errors import Conflict, Unavailable, Uncertain, Unreachable
-from tests.actors.doubles import until
-from tests.waiting import BOUND_S
+from tests.actors.doubles import BOUND_S, until
 
 LOADED = """
 import sys

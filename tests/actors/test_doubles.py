@@ -8,8 +8,7 @@ import pytest
 
 from actors.common.placement import PoolSpec
 from greenroom.core.errors import Unreachable
-from tests.actors.doubles import Cluster, until
-from tests.waiting import BOUND_S
+from tests.actors.doubles import BOUND_S, Cluster, until
 
 SPEC = PoolSpec(graphs=("g",), version="v", runs_per_actor=1)
 

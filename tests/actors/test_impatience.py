@@ -12,7 +12,8 @@ import uvicorn.protocols.http.auto as chosen
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from actors.gateway import impatience
-from tests.waiting import BOUND_S
+
+BOUND_S = 20.0
 
 
 @asynccontextmanager

@@ -19,8 +19,7 @@ from actors.registry.inspecting import Inspectors
 from greenroom.core.errors import DatabaseUnavailable, Fenced, NotFound, Unanswered, Unavailable
 from greenroom.core.runs import Settled
 from greenroom.graphs.store_section import EMBED
-from tests.actors.doubles import Method, until
-from tests.waiting import BOUND_S
+from tests.actors.doubles import BOUND_S, Method, until
 
 SPEC = PoolSpec(graphs=("g", "innocent"), version="v")
 

@@ -22,8 +22,7 @@ from greenroom.core.errors import DatabaseUnavailable, Fenced, NotFound, Unanswe
 from greenroom.core.ports import StateQuestion
 from greenroom.core.store import IndexSpec
 from greenroom.graphs.embedding import Embedder
-from tests.actors.doubles import until
-from tests.waiting import BOUND_S
+from tests.actors.doubles import BOUND_S, until
 
 CANCEL_S = 0.2
 

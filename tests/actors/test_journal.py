@@ -32,7 +32,9 @@ from greenroom.persistence.saving import Saving
 from greenroom.persistence.values import store_values
 from tests.persistence.checkpointed import fill, left_of
 from tests.run_records import request_of
-from tests.waiting import BOUND_S, until
+from tests.waiting import until
+
+BOUND_S = 20.0
 
 
 async def new_journal(pool: Pool) -> Journal:

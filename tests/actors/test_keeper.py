@@ -24,9 +24,8 @@ from actors.registry.pool_specs import pool_specs
 from actors.spawn import Spawn
 from greenroom.core.errors import ConfigurationError, Fenced, Unavailable, Unreachable
 from greenroom.graphs.configuration import Configuration, GraphSpec, PlacementSpec
-from tests.actors.doubles import PLACE, Cluster, FakeHandles, setup_of, until
+from tests.actors.doubles import BOUND_S, PLACE, Cluster, FakeHandles, setup_of, until
 from tests.run_records import an_order
-from tests.waiting import BOUND_S
 
 
 def graphs(**placements: PlacementSpec) -> Configuration:

@@ -9,10 +9,9 @@ import pytest
 
 from actors.run.attempt import Attempt
 from greenroom.core.pausing import Pause
-from tests.actors.doubles import until
+from tests.actors.doubles import BOUND_S, until
 from tests.actors.test_attempt import Actor
 from tests.actors.test_steering import Gates, around, given, over, told, values
-from tests.waiting import BOUND_S
 
 
 async def waits(actor: Actor, count: int) -> None:

@@ -14,8 +14,8 @@ from greenroom.core.errors import NotFound
 from greenroom.core.events import LIVE, EventLog
 from greenroom.core.runs import Batch, Outcome, RunOrder, RunStatus
 from tests.run_records import an_order
-from tests.waiting import BOUND_S
 
+BOUND_S = 30.0
 LARGE = 1 << 30
 ENDING = Outcome(status=RunStatus.SUCCESS, output=b"{}")
 

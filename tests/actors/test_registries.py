@@ -12,8 +12,7 @@ from actors.calls.names import registry_name
 from actors.common.setup import RegistrySetup
 from actors.registries import find_registries
 from greenroom.core.sharding import Shard
-from tests.actors.doubles import Method, setup_of
-from tests.waiting import BOUND_S
+from tests.actors.doubles import BOUND_S, Method, setup_of
 
 
 class Registry:

@@ -38,9 +38,8 @@ from greenroom.core.runs import (
 from greenroom.persistence import outbox
 from greenroom.persistence.database import Pool
 from greenroom.persistence.journal import Superseded
-from tests.actors.doubles import Cluster, FakeActor, FakeHandles, setup_of, until
+from tests.actors.doubles import BOUND_S, Cluster, FakeActor, FakeHandles, setup_of, until
 from tests.run_records import request_of
-from tests.waiting import BOUND_S
 
 ASSISTANT = str(uuid.uuid4())
 STRATEGIES: tuple[MultitaskStrategy, ...] = ("reject", "enqueue", "interrupt", "rollback")

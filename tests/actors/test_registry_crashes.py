@@ -25,7 +25,7 @@ from greenroom.core.runs import CancelRequest, CreatedRun, Report, RunStatus
 from greenroom.persistence.database import Pool
 from greenroom.persistence.journal import group_commit
 from greenroom.persistence.upkeep import delete_heard_cancels
-from tests.actors.doubles import FakeActor, until
+from tests.actors.doubles import BOUND_S, FakeActor, until
 from tests.actors.test_registry import (
     Theatre,
     bounded,
@@ -34,7 +34,6 @@ from tests.actors.test_registry import (
     strict,  # noqa: F401
     theatre,  # noqa: F401
 )
-from tests.waiting import BOUND_S
 
 # ruff: noqa: F811 - fixtures are named as arguments
 

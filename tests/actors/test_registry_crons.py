@@ -27,7 +27,7 @@ from greenroom.core.scopes import SERVER
 from greenroom.core.sharding import Misrouted, Shard
 from greenroom.persistence.database import Pool
 from greenroom.persistence.records import PostgresRecords, register_assistants
-from tests.actors.doubles import until
+from tests.actors.doubles import BOUND_S, until
 from tests.actors.test_registry import (
     Theatre,
     bounded,
@@ -36,7 +36,6 @@ from tests.actors.test_registry import (
 )
 from tests.actors.test_registry_shards import ended, opened
 from tests.run_records import cron_of
-from tests.waiting import BOUND_S
 
 # ruff: noqa: F811 - fixtures are named as arguments
 

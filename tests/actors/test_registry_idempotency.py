@@ -19,7 +19,7 @@ from greenroom.core.runs import CreatedRun, RunRequest, RunStatus
 from greenroom.http.parameters import new_id
 from greenroom.persistence import journal
 from greenroom.persistence.records import PostgresRecords, register_assistants
-from tests.actors.doubles import until
+from tests.actors.doubles import BOUND_S, until
 from tests.actors.test_registry import (
     Theatre,
     bounded,
@@ -30,7 +30,6 @@ from tests.actors.test_registry import (
 )
 from tests.actors.test_registry_crashes import Failing
 from tests.run_records import cron_of
-from tests.waiting import BOUND_S
 
 # ruff: noqa: F811 - fixtures are named as arguments
 

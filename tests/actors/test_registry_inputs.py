@@ -19,14 +19,13 @@ from greenroom.core.inputs import (
     next_run_id,
 )
 from greenroom.core.runs import RunStatus
-from tests.actors.doubles import until
+from tests.actors.doubles import BOUND_S, until
 from tests.actors.test_registry import (
     Theatre,
     make,  # noqa: F401 - fixtures
     request,
     theatre,  # noqa: F401
 )
-from tests.waiting import BOUND_S
 
 # ruff: noqa: F811 - fixtures are named as arguments
 

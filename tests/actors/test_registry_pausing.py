@@ -11,13 +11,12 @@ from greenroom.core.pausing import Pause, PauseAction, PauseRequest, Waiting
 from greenroom.core.scopes import SERVER
 from greenroom.core.timeline import timeline
 from greenroom.persistence.records import PostgresRecords
-from tests.actors.doubles import until
+from tests.actors.doubles import BOUND_S, until
 from tests.actors.test_registry import (
     Theatre,
     make,  # noqa: F401 - fixtures
     theatre,  # noqa: F401
 )
-from tests.waiting import BOUND_S
 
 # ruff: noqa: F811 - fixtures are named as arguments
 

@@ -24,9 +24,8 @@ from greenroom.core.store import ItemQuery
 from greenroom.persistence.database import Pool
 from greenroom.persistence.journal import Superseded
 from greenroom.persistence.records import PostgresRecords
-from tests.actors.doubles import Method, until
+from tests.actors.doubles import BOUND_S, Method, until
 from tests.actors.test_registry import Theatre, bounded, configure, request
-from tests.waiting import BOUND_S
 
 
 class First:

@@ -15,7 +15,6 @@ from greenroom.core.runs import CreatedRun
 from greenroom.persistence.journal import group_commit
 from tests.actors.doubles import until
 from tests.actors.test_registry import Theatre, make, request, theatre  # noqa: F401 - fixtures
-from tests.waiting import BOUND_S
 
 # ruff: noqa: F811 - fixtures are named as arguments
 
@@ -100,7 +99,7 @@ async def test_a_create_that_may_have_been_stored_and_was_given_up_is_taken_back
     asked = request()
     answer = await theatre.ask(asked)
     assert isinstance(answer, Unavailable)
-    async with asyncio.timeout(BOUND_S):
+    async with asyncio.timeout(30):
         while await theatre.status(asked.run_id) is not None:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     await theatre.nothing_is_left()

@@ -28,9 +28,8 @@ from greenroom.core.runs import CancelRequest, RunLocation, RunRequest, RunStatu
 from greenroom.core.scopes import SERVER
 from greenroom.core.sharding import Misrouted, Shard, for_thread, hash_slot_of_thread
 from greenroom.persistence.database import Pool
-from tests.actors.doubles import Cluster, FakeHandles
+from tests.actors.doubles import BOUND_S, Cluster, FakeHandles
 from tests.run_records import request_of
-from tests.waiting import BOUND_S
 
 RUN = "01890a5d-ac96-774b-bcce-b302099a8057"
 UPDATE = StateUpdate(graph_id="g", thread_id="t", values=b"{}")

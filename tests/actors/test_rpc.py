@@ -27,7 +27,8 @@ from actors.calls.rpc import (
 from greenroom.core.errors import Conflict, GreenroomError, Unavailable
 from greenroom.core.runs import LARGE
 from tests.run_records import request_of
-from tests.waiting import BOUND_S
+
+BOUND_S = 30.0
 
 
 class _Unpicklable(GreenroomError):

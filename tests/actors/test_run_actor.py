@@ -21,9 +21,8 @@ from actors.run.actor import EARLY_KEPT, RunActor
 from actors.run.deps import Deps
 from greenroom.core.errors import Fenced
 from greenroom.core.runs import RunOrder
-from tests.actors.doubles import until
+from tests.actors.doubles import BOUND_S, until
 from tests.actors.test_attempt import Actor, Gated, done
-from tests.waiting import BOUND_S
 
 ROOT = Path(__file__).parents[2]
 

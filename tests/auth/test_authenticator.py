@@ -18,7 +18,6 @@ from greenroom.auth.calls import Apart, Inline
 from greenroom.core.access import AuthSpec, CacheSpec
 from greenroom.core.errors import ConfigurationError, Refused
 from greenroom.core.scopes import SERVER, Scope
-from tests.waiting import BOUND_S
 
 SPEC = AuthSpec(target="a.py:auth")
 
@@ -261,7 +260,7 @@ async def test_a_handler_that_blocks_blocks_nobody_and_is_given_up() -> None:
     async def authenticate(authorization: str) -> str:
         threads.add(threading.get_ident())
         if authorization == "slow":
-            free.wait(BOUND_S)  # it blocks its event loop, as a client without asyncio does
+            free.wait(20)  # it blocks its event loop, as a client without asyncio does
         return "ada"
 
     authenticator = authenticator_of(authenticate, calls=Apart(0.3))
@@ -287,7 +286,7 @@ async def test_a_function_runs_in_a_thread() -> None:
     def authenticate(authorization: str) -> str:
         threads.append(threading.get_ident())
         if authorization == "slow":
-            free.wait(BOUND_S)
+            free.wait(20)
         return authorization
 
     authenticator = authenticator_of(authenticate, calls=Apart(5))

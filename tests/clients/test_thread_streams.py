@@ -18,13 +18,13 @@ from tests.clients.breaking import BreakingProxy
 from tests.clients.conftest import Sdk
 from tests.clients.test_use_stream import tokens
 from tests.serving import Served
-from tests.waiting import BOUND_S
 
 # The Python SDK leaves connections to the garbage collector when a stream is closed.
 pytestmark = pytest.mark.filterwarnings(
     "ignore:unclosed:ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
 )
 
+BOUND_S = 30.0
 HELLO = {"messages": [{"role": "user", "content": "hello"}]}
 BLOCKS = "".join(f"tok{number} " for number in range(5))
 

@@ -14,7 +14,6 @@ from tests.clients import npm
 from tests.clients.breaking import BreakingProxy
 from tests.clients.chromium import Browser
 from tests.serving import Served
-from tests.waiting import BOUND_S
 
 
 def tokens(count: int) -> str:
@@ -41,7 +40,7 @@ def page(request: pytest.FixtureRequest, browser: Browser, server: Served) -> Pa
 
 async def the_run_of(thread_id: str, url: str) -> dict[str, Any]:
     """The only run of a thread, as soon as it is over."""
-    async with httpx.AsyncClient(base_url=url, timeout=BOUND_S) as http:
+    async with httpx.AsyncClient(base_url=url, timeout=30) as http:
         (run,) = (await http.get(f"/threads/{thread_id}/runs")).json()
         path = f"/threads/{thread_id}/runs/{run['run_id']}"
         await http.get(f"{path}/join")

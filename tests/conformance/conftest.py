@@ -17,9 +17,8 @@ from langgraph_sdk.client import LangGraphClient
 from greenroom.http.app import create_app
 from tests.conformance.differences import always, only_here, reason_of
 from tests.conformance.folder import HERE
-from tests.conformance.talking import Talk
+from tests.conformance.talking import BOUND_S, Talk
 from tests.http.edge_doubles import GRAPHS, MemoryRecords, MemoryRuntime
-from tests.waiting import BOUND_S
 
 URL = os.environ.get("CONFORMANCE_URL")
 

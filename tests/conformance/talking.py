@@ -13,7 +13,10 @@ from uuid import uuid4
 
 import httpx
 
-from tests.waiting import BOUND_S, until
+from tests.waiting import until
+
+BOUND_S = 30.0
+"""Nothing is waited for longer than this."""
 
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
 FRAME = re.compile(rb"event: ([^\r\n]+)\r\ndata: ([^\r\n]*)(?:\r\nid: ([^\r\n]+))?\r\n\r\n")

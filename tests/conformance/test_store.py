@@ -9,8 +9,7 @@ from uuid import uuid4
 import pytest
 from langgraph_sdk.client import LangGraphClient
 
-from tests.conformance.talking import Talk, ok
-from tests.waiting import BOUND_S
+from tests.conformance.talking import BOUND_S, Talk, ok
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 
 from tests.console.conftest import Place
-from tests.waiting import BOUND_S
 
 MARKUP = "<img src=x onerror=alert(1)>"
 SAID = f"""{MARKUP}<script>alert(2)</script>
@@ -35,7 +34,7 @@ async def test_what_others_say_is_text_on_every_page(open_place: Place) -> None:
         run = await client.runs.create(
             thread_id, its_id, input={"messages": [{"role": "user", "content": said}]}
         )
-        await asyncio.wait_for(client.runs.join(thread_id, run["run_id"]), BOUND_S)
+        await asyncio.wait_for(client.runs.join(thread_id, run["run_id"]), 60)
         runs.append(run["run_id"])
     cron = await client.crons.create(its_id, schedule="0 0 1 1 *", metadata={MARKUP: MARKUP})
     try:

@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Sequence
 
 from greenroom.core.batching import Batcher
-from tests.waiting import BOUND_S
+
+BOUND_S = 30.0
 
 
 class Gate:

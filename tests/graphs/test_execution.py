@@ -23,7 +23,6 @@ from greenroom.core.errors import Fenced
 from greenroom.core.runs import RunStatus
 from greenroom.graphs.execution import execute, state_after
 from tests.graphs.graph_driver import given, order, probe, run
-from tests.waiting import BOUND_S
 
 
 class CountingSaver(InMemorySaver):
@@ -313,7 +312,7 @@ async def test_cancelling_passes_through_and_leaves_the_state_of_the_last_step()
     loaded, saver = given(builder.compile()), InMemorySaver()
     todo = order(input={"x": 0})
     task = asyncio.create_task(run(loaded, todo, saver))
-    await asyncio.wait_for(entered.wait(), BOUND_S)
+    await asyncio.wait_for(entered.wait(), 5)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

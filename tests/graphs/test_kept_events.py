@@ -18,7 +18,6 @@ from typing_extensions import TypedDict
 
 from greenroom.graphs.execution import execute
 from tests.graphs.graph_driver import given, order
-from tests.waiting import BOUND_S
 
 MODES = ["values", "updates", "custom", "tasks", "checkpoints", "debug", "messages-tuple"]
 _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
@@ -268,7 +267,7 @@ async def test_a_run_waits_while_there_is_no_room_for_its_events(modes: list[str
     done, _ = await asyncio.wait((running,), timeout=0.5)
     assert not done
     away.set()
-    await asyncio.wait_for(running, BOUND_S)
+    await asyncio.wait_for(running, 30)
     await flush()
     assert stored == [str(number) for number in range(200)]
     assert most <= 12

@@ -12,7 +12,6 @@ from langgraph.types import Send, interrupt
 
 from greenroom.core import nodes
 from greenroom.graphs.nodes import NodeNotes, noting_nodes
-from tests.waiting import BOUND_S
 
 
 class State(TypedDict, total=False):
@@ -79,7 +78,7 @@ async def test_what_runs_and_what_was_cancelled_has_no_end() -> None:
     graph = StateGraph(State).add_node(hang).add_edge(START, "hang").compile()
     with noting_nodes(notes):
         running = asyncio.create_task(graph.ainvoke({}))
-    await asyncio.wait_for(begun.wait(), BOUND_S)
+    await asyncio.wait_for(begun.wait(), 10)
     assert [note.name for note in notes.running] == ["hang"]
     running.cancel()
     with pytest.raises(asyncio.CancelledError):

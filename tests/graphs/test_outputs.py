@@ -25,7 +25,6 @@ from tests.graphs.graph_driver import (
     run,
     run_until_death,
 )
-from tests.waiting import BOUND_S
 
 KEYS = b'["a","b"]'
 WHOLE = {"a": 1, "secret": "s2", "seen": ["a"], "b": None}
@@ -201,7 +200,7 @@ async def test_the_state_after_a_cancel_has_both_forms() -> None:
     loaded, saver = given(builder.compile()), InMemorySaver()
     todo = order(input={"a": 1}, durability="sync")
     task = asyncio.create_task(run(loaded, todo, saver))
-    await asyncio.wait_for(reached.wait(), BOUND_S)
+    await asyncio.wait_for(reached.wait(), 30)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

@@ -28,7 +28,8 @@ from greenroom.graphs.execution import execute, state_after
 from greenroom.graphs.factories import Factory
 from greenroom.graphs.loading import LoadedGraph
 from tests.graphs.graph_driver import Driven, given, order, run
-from tests.waiting import BOUND_S
+
+BOUND_S = 20.0
 
 
 class Own(BaseException):

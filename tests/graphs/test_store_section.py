@@ -19,8 +19,8 @@ from greenroom.core.store import IndexSpec, StoreSpec
 from greenroom.graph_check import GraphCheck
 from greenroom.graphs.configuration import Configuration, parse_configuration
 from greenroom.graphs.embedding import Embedder, load_embedder
-from tests.waiting import BOUND_S
 
+BOUND_S = 30.0
 SPEC = IndexSpec(dims=2, embed="./vectors.py:embed", fields=("text", "meta.title", "tags[*]"))
 
 

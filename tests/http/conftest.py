@@ -16,7 +16,6 @@ from greenroom.http.edge import Connections, Edge
 from greenroom.http.settings import HttpSettings
 from greenroom.http.usage import CallerUsage
 from tests.http.edge_doubles import GRAPHS, MemoryRecords, MemoryRuntime
-from tests.waiting import BOUND_S
 
 LEAVING_S = 5.0
 """For requests whose clients have left."""
@@ -107,5 +106,5 @@ async def serving(app: FastAPI) -> AsyncIterator[str]:
 
 @pytest.fixture
 async def live(url: str) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=url, timeout=BOUND_S) as client:
+    async with httpx.AsyncClient(base_url=url, timeout=10) as client:
         yield client

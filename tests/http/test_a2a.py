@@ -17,7 +17,6 @@ from greenroom.core.identity import system_assistant_id
 from greenroom.core.ports import StateUpdate
 from greenroom.core.runs import RunStatus
 from tests.http.edge_doubles import RUN, THREAD, UNKNOWN, MemoryRuntime
-from tests.waiting import BOUND_S
 
 COUNTER = system_assistant_id("counter")
 MOUNTS = ("", "/api")
@@ -96,7 +95,7 @@ class Agent:
         """The result of a call whose run ends with an output."""
         self.runtime.admitted.clear()
         asking = asyncio.create_task(self.result(method, params))
-        async with asyncio.timeout(BOUND_S):
+        async with asyncio.timeout(30):
             await self.runtime.admitted.wait()
         self.finish(output, **outcome)
         return await asking

@@ -28,7 +28,9 @@ from greenroom.http.custom import CustomApp
 from greenroom.http.settings import HttpSettings
 from tests.http.conftest import serving
 from tests.http.edge_doubles import GRAPHS, THREAD, MemoryRecords, MemoryRuntime
-from tests.waiting import BOUND_S, until
+from tests.waiting import until
+
+BOUND_S = 20.0
 
 
 class Marking:

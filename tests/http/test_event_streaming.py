@@ -22,8 +22,8 @@ from greenroom.core.thread_log import END, LogEvent, event_name
 from greenroom.http.limits import LimitedCallers
 from greenroom.http.usage import CallerUsage
 from tests.http.edge_doubles import MemoryRecords, MemoryRuntime
-from tests.waiting import BOUND_S
 
+BOUND_S = 10.0
 THREAD = "656ebb01-2f41-4e1c-8df6-f83b6e2bb981"
 COUNTER = system_assistant_id("counter")
 MOUNTS = ["", "/api"]

@@ -10,9 +10,9 @@ import orjson
 import pytest
 
 from tests.http.edge_doubles import RUN, THREAD, UNKNOWN, MemoryRecords, MemoryRuntime
-from tests.waiting import BOUND_S
 
 MOUNTS = ("", "/api")
+BOUND_S = 10.0
 
 
 @pytest.fixture(params=MOUNTS, ids=("platform", "gateway"))

@@ -11,9 +11,9 @@ import pytest
 from greenroom.http import bodies
 from greenroom.http.settings import HttpSettings
 from tests.http.edge_doubles import THREAD
-from tests.waiting import BOUND_S
 
 RUNS = f"/threads/{THREAD}/runs"
+BOUND_S = 30
 
 
 @pytest.fixture

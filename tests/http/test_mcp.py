@@ -15,10 +15,10 @@ from greenroom.core.identity import system_assistant_id
 from greenroom.core.runs import RunStatus
 from greenroom.http.mcp.tools import tool_name
 from tests.http.edge_doubles import MemoryRecords, MemoryRuntime
-from tests.waiting import BOUND_S
 
 MOUNTS = ("", "/api")
 BOTH = {"accept": "application/json, text/event-stream"}
+BOUND_S = 30.0
 FIRST, SECOND = "11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"
 SCHEMA = {"type": "object", "properties": {"count": {"type": "integer"}}, "title": "State"}
 MESSAGES = {

@@ -19,7 +19,6 @@ from greenroom.core.runs import RunStatus
 from greenroom.http.settings import HttpSettings
 from tests.http.edge_doubles import THREAD, UNKNOWN, MemoryRecords, MemoryRuntime
 from tests.later import Later
-from tests.waiting import BOUND_S
 
 if TYPE_CHECKING:
     from openai import types
@@ -30,6 +29,7 @@ else:
     responses = Later("openai.types.responses")
 
 MOUNTS = ("", "/api")
+BOUND_S = 10.0
 BOTH = {"properties": {"messages": {"type": "array"}}}
 CHATS = {"input_schema": BOTH, "output_schema": BOTH, "context_schema": None}
 QUESTION = {"type": "interrupt", "id": "i1", "value": "sure?"}

@@ -17,10 +17,10 @@ from greenroom.http.app import drain
 from greenroom.http.following import NEVER, cursor_for
 from greenroom.http.settings import HttpSettings
 from tests.http.edge_doubles import RUN, THREAD, UNKNOWN
-from tests.waiting import BOUND_S
 
 RUNS = f"/threads/{THREAD}/runs"
 JOIN = f"{RUNS}/{RUN}/stream"
+BOUND_S = 30.0
 QUIET = HttpSettings(heartbeat_s=60)
 
 
@@ -491,8 +491,8 @@ class TestClientsThatDoNotRead:
             await asyncio.sleep(0)
             for _ in range(200):
                 runtime.emit(RUN, "values", "x" * 65_536)
-            await asyncio.wait_for(runtime.closed.wait(), BOUND_S)
-            heard = await asyncio.wait_for(drained(connection), BOUND_S)
+            await asyncio.wait_for(runtime.closed.wait(), 30)
+            heard = await asyncio.wait_for(drained(connection), 30)
         assert not heard.endswith(b"0\r\n\r\n"), "a clean end says that the run is over"
         assert len(heard) < log.size_bytes
         assert runtime.cancels == []
@@ -510,8 +510,8 @@ class TestClientsThatDoNotRead:
         records.add_thread(graph_id="counter")
         runtime.answer = b'{"values":"%b"}' % (b"x" * 20_000_000)
         async with deaf(url, f"/threads/{THREAD}/state") as connection:
-            await asyncio.wait_for(cut.wait(), BOUND_S)
-            heard = await asyncio.wait_for(drained(connection), BOUND_S)
+            await asyncio.wait_for(cut.wait(), 30)
+            heard = await asyncio.wait_for(drained(connection), 30)
         assert 0 < len(heard) < len(runtime.answer)
 
     async def test_a_large_answer_is_whole(self, live, records, runtime):

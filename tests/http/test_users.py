@@ -33,7 +33,6 @@ from greenroom.http.settings import HttpSettings
 from tests.http import owners
 from tests.http.edge_doubles import GRAPHS, NOW, MemoryRecords, MemoryRuntime
 from tests.http.test_deliveries import a_delivery
-from tests.waiting import BOUND_S
 
 MOUNTS = ("", "/api")
 COUNTER = system_assistant_id("counter")
@@ -321,7 +320,7 @@ class World:
         done, _ = await asyncio.wait((asking,), timeout=0.05)
         leaves.set()
         if not done:
-            await asyncio.wait_for(asking, BOUND_S)
+            await asyncio.wait_for(asking, 5)
 
     def state_of_maker(self, ids: Ids) -> Any:
         records = self.records

@@ -9,7 +9,6 @@ from langgraph_sdk import get_client
 from langgraph_sdk.errors import ConflictError, NotFoundError, UnprocessableEntityError
 
 from tests.http.edge_doubles import THREAD, UNKNOWN
-from tests.waiting import BOUND_S
 
 
 @pytest.fixture
@@ -85,7 +84,7 @@ async def test_a_broken_stream_is_taken_up_where_it_broke(app, sdk, runtime):
     assert first.event == "metadata"
     run_id = runtime.requests[0].run_id
     app.state.edge.connections.drain()
-    await asyncio.wait_for(app.state.edge.connections.until_idle(), BOUND_S)
+    await asyncio.wait_for(app.state.edge.connections.until_idle(), 5)
     app.state.edge.connections.draining = False
     runtime.emit(run_id, "values", {"n": 1})
     runtime.finish(run_id)

@@ -15,9 +15,10 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from tests.models.collector import Collector
 from tests.serving import Served
-from tests.waiting import BOUND_S, until
+from tests.waiting import until
 
 HELLO: Any = {"messages": [{"role": "user", "content": "Hello"}]}
+PATIENCE_S = 60.0
 
 
 async def trace(
@@ -28,7 +29,7 @@ async def trace(
     headers = {"traceparent": f"00-{trace_id.hex()}-{span_id.hex()}-01"}
     async with httpx.AsyncClient(base_url=server.url, headers=headers, timeout=60) as http:
         await http.post("/runs/wait", json={"assistant_id": graph, "input": HELLO})
-    deadline_s = time.monotonic() + BOUND_S
+    deadline_s = time.monotonic() + PATIENCE_S
     while True:
         spans = {span.name: (part, span) for part, span in collector.of(trace_id)}
         if {"POST /runs/wait", "create", "queue", ends} <= spans.keys():

@@ -28,7 +28,6 @@ from tests.persistence.checkpointed import (
     write_on,
 )
 from tests.run_records import request_of
-from tests.waiting import BOUND_S
 
 HELD = 7_001
 
@@ -201,7 +200,7 @@ async def test_a_lost_connection_is_no_end(pool: Pool, bulk: Bulk) -> None:
             " (SELECT oid FROM pg_database WHERE datname = current_database())",
         ):
             await asyncio.sleep(0.01)
-    await asyncio.wait_for(deleting, BOUND_S)
+    await asyncio.wait_for(deleting, 20)
     assert await state(pool) == ([], [], [])
 
 
@@ -368,7 +367,7 @@ async def test_a_rollback_waits_for_a_write_that_is_under_way(pool: Pool, bulk: 
             )
             await asyncio.sleep(0.1)
             assert not rolling.done()
-    await asyncio.wait_for(rolling, BOUND_S)
+    await asyncio.wait_for(rolling, 20)
     assert await state(pool) == AS_BEFORE
 
 

@@ -25,7 +25,8 @@ from greenroom.persistence.database import Connection, Pool, open_pool, terminat
 from greenroom.persistence.fence import fenced
 from greenroom.persistence.fenced_saver import FencedSaver
 from greenroom.persistence.upkeep import delete_saved_heads
-from tests.waiting import BOUND_S
+
+BOUND_S = 30.0
 
 
 async def a_run(pool: Pool, thread_id: str = "t", *, attempt: int = 1) -> str:

@@ -34,7 +34,8 @@ from greenroom.persistence.embedded import start_embedded, watchdog
 from greenroom.persistence.fenced_saver import FencedSaver
 from greenroom.persistence.migrations import migrate
 from greenroom.persistence.records import PostgresRecords
-from tests.waiting import BOUND_S
+
+BOUND_S = 20.0
 
 
 @pytest.fixture

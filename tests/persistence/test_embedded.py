@@ -24,8 +24,8 @@ from greenroom.persistence.embedded import (
     starting,
     watchdog,
 )
-from tests.waiting import BOUND_S
 
+BOUND_S = 30.0
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 ROOT = Path(__file__).parents[2]
 

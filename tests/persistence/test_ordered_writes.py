@@ -17,8 +17,7 @@ from greenroom.persistence.database import Pool
 from greenroom.persistence.fenced_saver import FencedSaver
 from greenroom.persistence.ordered_writes import WAITING_BYTES, OrderedWrites
 from greenroom.persistence.saving import LARGE, Save, Saving
-from tests.persistence.test_checkpoints import a_run, at, put, rows, take_over
-from tests.waiting import BOUND_S
+from tests.persistence.test_checkpoints import BOUND_S, a_run, at, put, rows, take_over
 
 OWNER = ("run", 1)
 

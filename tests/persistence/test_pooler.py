@@ -22,9 +22,9 @@ from greenroom.persistence.fence import fenced
 from greenroom.persistence.fenced_saver import FencedSaver
 from greenroom.persistence.migrations import migrate
 from tests.serving import free_port
-from tests.waiting import BOUND_S
 
 PGBOUNCER = shutil.which("pgbouncer") or "/usr/sbin/pgbouncer"
+PATIENCE_S = 20.0
 
 pytestmark = pytest.mark.skipif(
     not os.access(PGBOUNCER, os.X_OK), reason="There is no PgBouncer here; Debian's is `pgbouncer`."
@@ -53,7 +53,7 @@ def pooled(postgres: Embedded, tmp_path_factory: pytest.TempPathFactory) -> Iter
         process = subprocess.Popen([PGBOUNCER, *user, str(config)], stdout=output, stderr=output)
     dsn = f"postgresql://{SERVER_USER}@127.0.0.1:{port}/pooled"
     try:
-        deadline_s = time.monotonic() + BOUND_S
+        deadline_s = time.monotonic() + PATIENCE_S
         while True:
             with contextlib.suppress(psycopg.OperationalError):
                 psycopg.connect(dsn).close()
@@ -63,7 +63,7 @@ def pooled(postgres: Embedded, tmp_path_factory: pytest.TempPathFactory) -> Iter
         yield dsn
     finally:
         process.terminate()
-        process.wait(BOUND_S)
+        process.wait(PATIENCE_S)
         with psycopg.connect(postgres.dsn, autocommit=True) as conn:
             conn.execute("DROP DATABASE pooled WITH (FORCE)")
 
@@ -184,7 +184,7 @@ async def test_a_takeover_ends_the_transaction_of_a_process_that_was_stopped(
     await stopped.execute("SELECT greenroom.fence(%s, 1)", (run_id,))
     async with pool.connection() as conn:
         await terminate_backends(conn, "run-x")
-        async with asyncio.timeout(BOUND_S):
+        async with asyncio.timeout(PATIENCE_S):
             await conn.execute("UPDATE greenroom.runs SET attempt = 2 WHERE run_id = %s", (run_id,))
     with pytest.raises(psycopg.OperationalError):
         await stopped.execute("SELECT 1")

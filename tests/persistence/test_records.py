@@ -27,7 +27,6 @@ from greenroom.persistence.records import (
     register_assistants,
 )
 from greenroom.persistence.values import store_values
-from tests.waiting import BOUND_S
 
 NEWEST: Any = {"limit": 10, "offset": 0, "sort_by": "updated_at", "descending": True}
 
@@ -456,6 +455,6 @@ async def test_slow_searches_are_ended_and_leave_connections_to_others(
         )
         for search in searches:
             with pytest.raises(DatabaseUnavailable, match="ask for less"):
-                await asyncio.wait_for(search, BOUND_S)
+                await asyncio.wait_for(search, 20)
     finally:
         await pool.close()

@@ -12,8 +12,7 @@ from greenroom.core.errors import Fenced
 from greenroom.persistence.database import Pool, open_pool
 from greenroom.persistence.fenced_saver import FencedSaver
 from greenroom.persistence.saving import Save, Saving
-from tests.persistence.test_checkpoints import a_run, put, rows, take_over, until_blocked
-from tests.waiting import BOUND_S
+from tests.persistence.test_checkpoints import BOUND_S, a_run, put, rows, take_over, until_blocked
 
 
 async def a_thread(pool: Pool, thread_id: str) -> None:

@@ -11,7 +11,6 @@ from greenroom.persistence import shipped
 from greenroom.persistence.database import Pool
 from greenroom.persistence.records import register_assistants
 from tests.persistence.test_tails import a_run, change
-from tests.waiting import BOUND_S
 
 PLACEMENT = {"runs_per_actor": 1, "resources": {"big": 1.0}}
 
@@ -92,6 +91,6 @@ async def test_a_version_that_is_being_chosen_is_not_forgotten(pool: Pool) -> No
         await asyncio.sleep(0.2)
         shipping = asyncio.create_task(ship(pool, b"two"))
         await asyncio.sleep(0.2)
-    chosen, second = await asyncio.wait_for(asyncio.gather(choosing, shipping), BOUND_S)
+    chosen, second = await asyncio.wait_for(asyncio.gather(choosing, shipping), 20)
     assert (chosen, second > first) == (first, True)
     assert await shipped.payload(pool, first) is not None

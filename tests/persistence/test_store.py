@@ -21,7 +21,8 @@ from greenroom.persistence.embedded import Embedded
 from greenroom.persistence.migrations import migrate
 from greenroom.persistence.records import PostgresRecords
 from greenroom.persistence.store import Store
-from tests.waiting import BOUND_S
+
+BOUND_S = 30.0
 
 
 @pytest.fixture

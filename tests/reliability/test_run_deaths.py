@@ -19,7 +19,7 @@ from tests.reliability.witness import (
     view,
     view_into,
 )
-from tests.waiting import BOUND_S, until
+from tests.waiting import until
 
 KEPT = {"stream_resumable": True, "stream_mode": ["updates", "values", "custom"]}
 
@@ -80,12 +80,12 @@ async def test_every_kind_of_viewer_goes_on(http: httpx.AsyncClient, effects: Ef
     waits = asyncio.create_task(http.get(f"{path}/{run_id}/join"))
     await until(lambda: len(created.steps) >= 3 and len(joined.events) >= 3)
     (await process_of(http, run_id)).kill()
-    await asyncio.wait_for(asyncio.gather(creator, joiner), BOUND_S)
+    await asyncio.wait_for(asyncio.gather(creator, joiner), 60)
     assert created.attempts == [1, 2]
     assert created.steps[0] == 1
     for viewer in (created, joined):
         told_as_done(viewer, effects.of(run_id), 30)
-    assert (await asyncio.wait_for(waits, BOUND_S)).json()["i"] == 30
+    assert (await asyncio.wait_for(waits, 60)).json()["i"] == 30
     done = {"status": "run_done", "run_id": run_id}
     await until(lambda: done in watching.of("metadata"))
     watcher.cancel()
@@ -106,7 +106,7 @@ async def test_without_kept_events_the_current_values_come_again(
     viewer = asyncio.create_task(view_into(seen, http, "POST", path, json=body))
     await until(lambda: len(seen.steps) >= 3)
     (await process_of(http, seen.of("metadata")[0]["run_id"])).kill()
-    await asyncio.wait_for(viewer, BOUND_S)
+    await asyncio.wait_for(viewer, 60)
     assert seen.attempts == [1, 2]
     again = next(i for i, (_, name, data) in enumerate(seen.events) if data.get("attempt") == 2)
     assert seen.events[again + 1][1] == "values"
@@ -135,7 +135,7 @@ async def test_a_graph_that_always_kills_its_process_ends_in_error_and_hurts_nob
     deadly = asyncio.create_task(view(http, "POST", f"/threads/{thread_id}/runs/stream", json=body))
     other = await http.post("/runs/wait", json={"assistant_id": "steps", "input": {"n": 20}})
     assert other.json().get("i") == 20, other.text
-    seen = await asyncio.wait_for(deadly, BOUND_S)
+    seen = await asyncio.wait_for(deadly, 60)
     # A process that dies at once, as each of the first two may, has said nothing before it did.
     assert seen.attempts in ([1, 2, 3], [1, 3], [2, 3], [3])
     assert seen.events[-1][1] == "error"
@@ -238,7 +238,7 @@ async def test_neighbours_in_a_dense_actor_go_on_from_their_checkpoints(
     await until(lambda: all(len(seen.steps) >= 2 for seen, _, _ in viewers))
     run_ids = [seen.of("metadata")[0]["run_id"] for seen, _, _ in viewers]
     (await process_of(http, run_ids[0])).kill()
-    await asyncio.wait_for(asyncio.gather(*tasks), BOUND_S)
+    await asyncio.wait_for(asyncio.gather(*tasks), 60)
     for (seen, _, _), run_id in zip(viewers, run_ids, strict=True):
         assert seen.attempts == [1, 2]
         assert seen.steps[0] == 1

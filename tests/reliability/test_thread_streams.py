@@ -13,7 +13,7 @@ import pytest
 from tests.reliability.test_run_deaths import thread
 from tests.reliability.witness import is_warm, process_titled
 from tests.serving import Served
-from tests.waiting import BOUND_S, until
+from tests.waiting import until
 
 
 @dataclass
@@ -82,7 +82,7 @@ async def test_a_threads_stream_misses_no_run_when_the_registry_dies(
     thread_id, seen = await thread(http), Watched()
     watching = asyncio.create_task(watch(http, thread_id, seen, modes))
     try:
-        await asyncio.wait_for(seen.opened.wait(), BOUND_S)
+        await asyncio.wait_for(seen.opened.wait(), 30)
         runs = [await run(http, thread_id) for _ in range(4)]
         process_titled(server, "RegistryActor").kill()
         runs += [await run(http, thread_id) for _ in range(6)]
@@ -104,7 +104,7 @@ async def test_a_client_that_comes_back_sees_the_rest_of_its_run_and_every_run_a
     await is_warm(http)
     thread_id, seen = await thread(http), Watched()
     watching = asyncio.create_task(watch(http, thread_id, seen, "run_modes"))
-    await asyncio.wait_for(seen.opened.wait(), BOUND_S)
+    await asyncio.wait_for(seen.opened.wait(), 30)
     slow = {"n": 5, "delay": 0.2}
     body = {"assistant_id": "steps", "input": slow, "stream_mode": ["updates"]}
     first = (await http.post(f"/threads/{thread_id}/runs", json=body)).json()["run_id"]

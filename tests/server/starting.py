@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from tests.waiting import BOUND_S
+BOUND_S = 20.0
 
 
 async def start(http: httpx.AsyncClient, thread: str, assistant: str, **body: Any) -> str:

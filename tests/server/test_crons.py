@@ -13,7 +13,8 @@ from langgraph_sdk.client import LangGraphClient
 
 from tests.receiving import Receiver, receiving
 from tests.serving import Served
-from tests.waiting import BOUND_S
+
+BOUND_S = 20.0
 
 
 @pytest.fixture

@@ -8,8 +8,9 @@ import httpx
 import pytest
 
 from tests.server.starting import start, until_running
-from tests.waiting import BOUND_S, until
+from tests.waiting import until
 
+BOUND_S = 20.0
 SLOW = {"steps": 200, "delay": 0.05}
 COUNTED = {"count": 3, "log": ["one", "two", "three"]}
 

@@ -17,7 +17,9 @@ from langgraph_sdk.client import LangGraphClient
 from langgraph_sdk.errors import APIStatusError
 
 from tests.serving import Served
-from tests.waiting import BOUND_S, until
+from tests.waiting import until
+
+BOUND_S = 30.0
 
 
 def sdk(server: Served, who: str, mount: str = "") -> LangGraphClient:

@@ -15,7 +15,6 @@ from greenroom.machine import NICENESS
 from greenroom.wire import splitting
 from greenroom.wire.splitting import PART_BYTES, Split, is_deep, split, split_apart
 from tests.actors.doubles import until
-from tests.waiting import BOUND_S
 
 LARGE = b"x" * PART_BYTES
 
@@ -206,4 +205,4 @@ async def test_a_child_that_is_killed_is_no_verdict(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(splitting, "child_process", killed)
     with pytest.raises(splitting.Failed):
-        await asyncio.wait_for(split_apart(in_chunks(b"{}" * 1_000_000), 100), BOUND_S)
+        await asyncio.wait_for(split_apart(in_chunks(b"{}" * 1_000_000), 100), 30)
