@@ -1,8 +1,9 @@
 """Finds the route of a request by the shape of its path.
 
 FastAPI tries all routes in order, which takes longer than many an answer: there are two hundred,
-half of them on each mount. A route without a parameter for whole subpaths answers paths with as many segments as it
-has itself, so the first segment and the number of them leave at most a dozen routes to try.
+half of them on each mount. A route without a parameter for whole subpaths answers paths with as
+many segments as it has itself, so the first segment and the number of them leave at most a dozen
+routes to try.
 """
 
 from __future__ import annotations
